@@ -1,0 +1,14 @@
+"""Improves programs by evolution.
+
+Modules, lowest first; each imports only from those before it (a test holds this order):
+
+    errors, records, results, settings, source, tables, measures, scoring, problem,
+    archive, selection, islands,
+    edits, operators, models,
+    sandbox, evaluation,
+    journal, lessons, steps, store, run_folder, scaffold,
+    population, schedule, jobs, search,
+    wiring, session, report, cli
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,191 @@
+"""One island's cells and the elites in them (Mouret 2015, Illuminating search spaces)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from evolve.measures import Measure
+    from evolve.records import AttemptKey, Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Elite:
+    """The program in a cell.
+
+    Attributes:
+        key: The attempt that found it.
+        program_id: Identity of its source.
+        objective: In the problem's units.
+        measures: Coordinates, shape `(len(axes),)`.
+        origin: Island on which it was found; differs from its own after a migration.
+        depth: Length of its chain of parents.
+        parent: The attempt it was made from.
+    """
+
+    key: AttemptKey
+    program_id: str
+    objective: float
+    measures: tuple[float, ...]
+    origin: int
+    depth: int
+    parent: AttemptKey | None
+
+
+class AddStatus(IntEnum):
+    """What became of an elite offered to an archive; truthy when it was taken."""
+
+    NOT_ADDED = 0
+    IMPROVED = 1
+    NEW = 2
+
+
+class GridArchive:
+    """A grid over declared measures that keeps the best elite of each cell.
+
+    Adding takes time independent of the number of elites. A measure outside its range falls into
+    the edge cell and is counted in `out_of_range`. On equal objectives the earlier elite stays.
+
+    Args:
+        axes: The measures; without any there is a single cell.
+        direction: Whether larger or smaller objectives win.
+    """
+
+    def __init__(self, axes: Sequence[Measure], direction: Direction) -> None:
+        self.axes = tuple(axes)
+        self.direction = direction
+        self.out_of_range = 0
+        self._elites: list[Elite] = []
+        self._cells: list[int] = []
+        self._position: dict[int, int] = {}
+        self._by_key: dict[AttemptKey, int] = {}
+        self._objectives = np.empty(16)
+        self._children = np.zeros(16)
+        self._best: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._elites)
+
+    @property
+    def size(self) -> int:
+        """Gives the number of cells."""
+        return math.prod(axis.cells for axis in self.axes)
+
+    @property
+    def coverage(self) -> float:
+        """Gives the share of cells that hold an elite, from 0 to 1."""
+        return len(self) / self.size
+
+    @property
+    def elites(self) -> Sequence[Elite]:
+        """Gives the elites in the order in which their cells were first filled."""
+        return self._elites
+
+    @property
+    def cells(self) -> Sequence[int]:
+        """Gives the cell of each elite, in the order of `elites`."""
+        return self._cells
+
+    @property
+    def objectives(self) -> NDArray[np.float64]:
+        """Gives the objectives, shape `(len(archive),)`, as a view."""
+        return self._objectives[: len(self)]
+
+    @property
+    def children(self) -> NDArray[np.float64]:
+        """Gives how often each elite was a parent, shape `(len(archive),)`, as a view."""
+        return self._children[: len(self)]
+
+    @property
+    def best(self) -> Elite | None:
+        """Gives the elite with the best objective, the earliest on ties."""
+        return None if self._best is None else self._elites[self._best]
+
+    def locate(self, measures: Mapping[str, float]) -> tuple[float, ...]:
+        """Gives the coordinates of an evaluation's measures, shape `(len(axes),)`.
+
+        Raises:
+            ValueError: A measure is missing or not finite.
+        """
+        coordinates = []
+        for axis in self.axes:
+            value = measures.get(axis.name)
+            if value is None or not math.isfinite(value):
+                raise ValueError(f"measure `{axis.name}`: expected a finite number, got {value!r}")
+            coordinates.append(float(value))
+        return tuple(coordinates)
+
+    def cell_of(self, coordinates: Sequence[float]) -> int:
+        """Gives the number of the cell, row-major over the axes."""
+        cell = 0
+        for axis, value in zip(self.axes, coordinates, strict=True):
+            cell = cell * axis.cells + _bin(axis, value)
+        return cell
+
+    def add(self, elite: Elite) -> AddStatus:
+        """Puts an elite into its cell if the cell is empty or holds a worse one."""
+        cell = self.cell_of(elite.measures)
+        position = self._position.get(cell)
+        if position is None:
+            self._count_outside(elite)
+            position = len(self._elites)
+            self._grow(position)
+            self._elites.append(elite)
+            self._cells.append(cell)
+            self._position[cell] = position
+            status = AddStatus.NEW
+        elif self.direction.is_better(elite.objective, self._elites[position].objective):
+            self._count_outside(elite)
+            self._by_key.pop(self._elites[position].key, None)
+            self._elites[position] = elite
+            status = AddStatus.IMPROVED
+        else:
+            return AddStatus.NOT_ADDED
+        self._objectives[position] = elite.objective
+        self._children[position] = 0.0
+        self._by_key[elite.key] = position
+        if self._best is None or self.direction.is_better(
+            elite.objective, self._elites[self._best].objective
+        ):
+            self._best = position
+        return status
+
+    def count_child(self, parent: AttemptKey) -> None:
+        """Counts one more child of an elite; a parent that has been replaced is passed over."""
+        position = self._by_key.get(parent)
+        if position is not None:
+            self._children[position] += 1.0
+
+    def ranking(self) -> NDArray[np.int64]:
+        """Gives positions from best to worst, the earlier first on ties."""
+        return np.argsort(-self.direction.sign * self.objectives, kind="stable")
+
+    def _count_outside(self, elite: Elite) -> None:
+        pairs = zip(self.axes, elite.measures, strict=True)
+        self.out_of_range += any(not axis.low <= value <= axis.high for axis, value in pairs)
+
+    def _grow(self, position: int) -> None:
+        if position == len(self._objectives):
+            self._objectives = np.concatenate([self._objectives, np.empty(position)])
+            self._children = np.concatenate([self._children, np.zeros(position)])
+
+
+def _bin(axis: Measure, value: float) -> int:
+    if value <= axis.low:
+        return 0
+    if value >= axis.high:
+        return axis.cells - 1
+    if axis.scale == "log":
+        share = math.log(value / axis.low) / math.log(axis.high / axis.low)
+    else:
+        share = (value - axis.low) / (axis.high - axis.low)
+    return min(int(share * axis.cells), axis.cells - 1)

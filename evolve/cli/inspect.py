@@ -1,0 +1,239 @@
+"""Commands that look at runs: `ls`, `show`, `archive`, `best`, `lineage`, `diff`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evolve.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from evolve.population import Population
+    from evolve.records import Attempt
+    from evolve.store import Store
+
+RUNS = Path("runs")
+Run = Annotated[
+    str, typer.Argument(help="Run folder, its name in ./runs, or `latest`.", metavar="RUN")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ProgramId = Annotated[
+    str | None,
+    typer.Argument(help="Program id or the start of one; by default the champion.", metavar="ID"),
+]
+
+
+def ls(*, as_json: AsJson = False) -> None:
+    """List the runs in ./runs."""
+    from evolve.report.state import describe_run
+    from evolve.run_folder import list_runs
+
+    described = []
+    for folder in list_runs(RUNS):
+        with _opened(str(folder)) as (store, population):
+            described.append(describe_run(folder, store, population))
+    if as_json:
+        _print_json(described)
+        return
+    for run in described:
+        champion = run["champion"]
+        objective = "-" if champion is None else f"{champion['objective']:.10g}"
+        typer.echo(
+            f"{run['run']}  {_status(run)}  {run['generations']} generations  "
+            f"{run['evaluations']} evaluations  champion {objective}"
+        )
+    if not described:
+        typer.echo(f"no runs in {RUNS.resolve()}; start one with `evolve run PROBLEM`")
+
+
+def show(run: Run, *, as_json: AsJson = False) -> None:
+    """Show the state of a run."""
+    from evolve.report.state import describe_run
+    from evolve.run_folder import find_run
+
+    with _opened(run) as (store, population):
+        state = describe_run(find_run(run, RUNS), store, population)
+    if as_json:
+        _print_json(state)
+        return
+    outcomes = ", ".join(f"{count} {name}" for name, count in state["outcomes"].items())
+    champion = state["champion"]
+    lines = [
+        f"run          {state['run']} ({_status(state)})",
+        f"problem      {state['problem']}, {state['direction']}",
+        f"generations  {state['generations']}",
+        f"attempts     {state['attempts']} ({outcomes})",
+        f"evaluations  {state['evaluations']}",
+        f"models       {state['calls']} calls, {state['tokens']} tokens, ${state['cost_usd']:.4f}",
+        f"seconds      {state['seconds']:.1f}",
+        f"sandbox      {state['sandbox']}",
+        f"seed         {state['seed']}",
+        f"start        {_number(state['initial']['objective'])}",
+    ]
+    if champion is not None:
+        numbers = {**champion["metrics"], **champion["measures"]}
+        lines.append(
+            f"champion     {_number(champion['objective'])}  program {champion['id']}, "
+            f"generation {champion['generation']}, depth {champion['depth']}"
+        )
+        lines += [f"             {name} {_number(value)}" for name, value in numbers.items()]
+    for number, island in enumerate(state["islands"]):
+        lines.append(
+            f"island {number}     {island['elites']} elites, coverage {island['coverage']:.1%}, "
+            f"best {_number(island['best'])}"
+        )
+    typer.echo("\n".join(lines))
+
+
+def archive(run: Run, *, as_json: AsJson = False) -> None:
+    """List the elites of a run."""
+    from evolve.report.state import describe_elites
+
+    with _opened(run) as (store, population):
+        elites = describe_elites(store, population)
+    if as_json:
+        _print_json(elites)
+        return
+    for elite in elites:
+        measures = "  ".join(f"{k} {_number(v)}" for k, v in elite["measures"].items())
+        plan = (elite["plan"] or "the starting program")[:60]
+        typer.echo(
+            f"{elite['id']}  island {elite['island']}  cell {elite['cell']}  "
+            f"objective {_number(elite['objective'])}  {measures}  {plan}"
+        )
+
+
+def best(
+    run: Run,
+    *,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the champion's files here.", metavar="DIR")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the champion, or write its files."""
+    from evolve.run_folder import describe_verdict, write_program
+
+    with _opened(run) as (store, population):
+        attempt = _find_attempt(store, population, None)
+    if output is not None:
+        for written in write_program(output, attempt):
+            typer.echo(str(written))
+    elif as_json:
+        files = dict(attempt.program_or_fail.files)
+        _print_json({**describe_verdict(attempt), "files": files})
+    else:
+        for path, text in attempt.program_or_fail.files:
+            typer.echo(f"# {path}: objective {_number(attempt.objective)}")
+            typer.echo(text)
+
+
+def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> None:
+    """Show how a program came about, from the starting program on."""
+    with _opened(run) as (store, population):
+        line = _line_of(store, _find_attempt(store, population, program))
+        lessons = [store.load_lesson(item.key.generation, item.key.slot) for item in line]
+    if as_json:
+        _print_json(
+            [
+                {
+                    "id": item.program_or_fail.id,
+                    "attempt": str(item.key),
+                    "generation": item.key.generation,
+                    "objective": item.objective,
+                    "plan": item.plan.change if item.plan else None,
+                    "lesson": lesson.lesson if lesson else None,
+                }
+                for item, lesson in zip(line, lessons, strict=True)
+            ]
+        )
+        return
+    for item in line:
+        plan = item.plan.change[:100] if item.plan else "the starting program"
+        typer.echo(
+            f"{item.program_or_fail.id}  generation {item.key.generation}  "
+            f"objective {_number(item.objective)}  {plan}"
+        )
+
+
+def diff(
+    run: Run,
+    program: ProgramId = None,
+    other: Annotated[
+        str | None,
+        typer.Argument(help="What to compare with; by default its parent.", metavar="OTHER"),
+    ] = None,
+    *,
+    initial: Annotated[
+        bool, typer.Option("--initial", help="Compare with the starting program.")
+    ] = False,
+) -> None:
+    """Show what a program changed."""
+    from evolve.records import INITIAL
+
+    with _opened(run) as (store, population):
+        new = _find_attempt(store, population, program)
+        if other is not None:
+            old = _find_attempt(store, population, other)
+        else:
+            key = INITIAL if initial or new.parent is None else new.parent
+            old = store.load_attempt(key)
+    before = dict(old.program_or_fail.files)
+    for path, text in new.program_or_fail.files:
+        lines = difflib.unified_diff(
+            before.get(path, "").splitlines(keepends=True),
+            text.splitlines(keepends=True),
+            f"{old.program_or_fail.id}/{path}",
+            f"{new.program_or_fail.id}/{path}",
+        )
+        typer.echo("".join(lines), nl=False)
+
+
+@contextmanager
+def _opened(run: str) -> Iterator[tuple[Store, Population]]:
+    from evolve.report.state import rebuild_population
+    from evolve.run_folder import find_run, load_run
+    from evolve.store import Store
+
+    folder = find_run(run, RUNS)
+    problem, settings = load_run(folder)
+    with closing(Store.open_to_read(folder)) as store:
+        yield store, rebuild_population(store, problem, settings)
+
+
+def _find_attempt(store: Store, population: Population, program: str | None) -> Attempt:
+    if program is not None:
+        keys = store.attempts_of(program)
+        if not keys:
+            raise UsageError(f"program {program!r}: none of that id; `evolve archive RUN` has them")
+        return store.load_attempt(keys[0])
+    if population.champion is None:
+        raise UsageError("the run has no evaluated program yet")
+    return store.load_attempt(population.champion.key)
+
+
+def _line_of(store: Store, attempt: Attempt) -> list[Attempt]:
+    line = [attempt]
+    while line[-1].parent is not None:
+        line.append(store.load_attempt(line[-1].parent))
+    return line[::-1]
+
+
+def _status(run: dict[str, Any]) -> str:
+    because = run["stopped_because"]
+    return run["status"] if because is None else f"{run['status']}: {because}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.10g}"
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))

@@ -1,0 +1,52 @@
+"""Commands for problem folders: `check` and `init`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.cli.run import AllowWeak, Assignments, SandboxName, read_settings
+
+
+def check(
+    problem: Annotated[Path, typer.Argument(help="Problem folder.", metavar="PROBLEM")],
+    *,
+    sandbox: SandboxName = None,
+    allow_weak_sandbox: AllowWeak = False,
+    assignments: Assignments = None,
+) -> None:
+    """Validate a problem folder and evaluate its starting program once."""
+    from evolve.problem import load_problem
+    from evolve.session import evaluate_initial
+    from evolve.wiring import complete_settings, describe_isolation, open_evaluators
+
+    options = {"sandbox": sandbox, "allow_weak_sandbox": allow_weak_sandbox}
+    settings = complete_settings(read_settings(options, assignments, None))
+    found = load_problem(problem, settings.parameters)
+    with closing(open_evaluators(found, settings)) as evaluators:
+        evaluators.start()
+        isolation = evaluators.wait()
+        evaluation = evaluate_initial(found, evaluators)
+    typer.echo(f"problem   {found.name}, {found.direction}")
+    typer.echo(describe_isolation(isolation))
+    typer.echo(f"objective {evaluation.objective:.10g}")
+    for name, value in {**evaluation.metrics, **evaluation.measures}.items():
+        typer.echo(f"  {name} {value:.10g}")
+    if found.best_known is not None:
+        typer.echo(f"best known {found.best_known.value:.12g} ({found.best_known.source})")
+    typer.echo(f"seconds   {evaluation.seconds:.3f}")
+    typer.echo(f"ok: evolve run {problem}")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to make.", metavar="FOLDER")],
+) -> None:
+    """Make a new problem folder that passes `evolve check`."""
+    from evolve.scaffold import scaffold_problem
+
+    for path in scaffold_problem(folder):
+        typer.echo(str(path))
+    typer.echo(f"next: evolve check {folder}, then evolve run {folder}")

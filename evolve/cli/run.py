@@ -1,0 +1,218 @@
+"""`evolve run` and `evolve resume`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from evolve.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evolve.session import Outcome, View
+    from evolve.settings import Settings
+
+RUNS = Path("runs")
+# Named in the options, held in the settings: the option sets the key.
+_KEYS = {
+    "generations": "loop.generations",
+    "seed": "loop.seed",
+    "workers": "loop.workers",
+    "model": "models.model",
+    "api_base": "models.api_base",
+    "sandbox": "sandbox.backend",
+    "allow_weak_sandbox": "sandbox.allow_weak",
+    "max_cost": "budget.max_cost_usd",
+    "max_evaluations": "budget.max_evaluations",
+    "max_time": "budget.max_seconds",
+    "target": "budget.target",
+}
+
+Generations = Annotated[int | None, typer.Option(help="Generations to run.", metavar="N")]
+Workers = Annotated[int | None, typer.Option(help="Model calls at a time.", metavar="N")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Model for all steps, as LiteLLM names it: provider/model.", metavar="NAME"),
+]
+ApiBase = Annotated[
+    str | None, typer.Option(help="Address of an OpenAI-compatible server.", metavar="URL")
+]
+SandboxName = Annotated[
+    str | None, typer.Option(help="auto, bubblewrap or native.", metavar="BACKEND")
+]
+AllowWeak = Annotated[
+    bool, typer.Option("--allow-weak-sandbox", help="Run although nothing isolates programs.")
+]
+MaxCost = Annotated[float | None, typer.Option(help="Hard cap, US dollars.", metavar="USD")]
+MaxEvaluations = Annotated[int | None, typer.Option(help="Hard cap, evaluations.", metavar="N")]
+MaxTime = Annotated[
+    str | None, typer.Option(help="Hard cap, seconds, or such as 90s, 30m, 8h.", metavar="TIME")
+]
+Target = Annotated[float | None, typer.Option(help="Stop at this objective.", metavar="OBJECTIVE")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting, or parameters.NAME.", metavar="SECTION.NAME=VALUE"),
+]
+
+
+def run(
+    problem: Annotated[Path, typer.Argument(help="Problem folder.", metavar="PROBLEM")],
+    *,
+    generations: Generations = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.", metavar="N")] = None,
+    workers: Workers = None,
+    model: Model = None,
+    api_base: ApiBase = None,
+    sandbox: SandboxName = None,
+    allow_weak_sandbox: AllowWeak = False,
+    max_cost: MaxCost = None,
+    max_evaluations: MaxEvaluations = None,
+    max_time: MaxTime = None,
+    target: Target = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Run folder; by default a new one in ./runs.", metavar="DIR")
+    ] = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="TOML file of settings.", metavar="FILE")
+    ] = None,
+    assignments: Assignments = None,
+) -> None:
+    """Improve the program of a problem folder."""
+    from evolve.problem import load_problem
+    from evolve.run_folder import create_run_folder
+    from evolve.session import start_run
+    from evolve.wiring import complete_settings
+
+    options = {name: value for name, value in locals().items() if name in _KEYS}
+    settings = complete_settings(read_settings(options, assignments, settings_file))
+    found = load_problem(problem, settings.parameters)
+    folder = create_run_folder(found, settings, folder=run_dir, parent=RUNS)
+    _introduce(settings, str(folder))
+    _go(folder, lambda view: start_run(folder, view))
+
+
+def resume(
+    name: Annotated[str, typer.Argument(help="Run folder, or `latest`.", metavar="RUN")],
+    *,
+    generations: Generations = None,
+    workers: Workers = None,
+    model: Model = None,
+    api_base: ApiBase = None,
+    sandbox: SandboxName = None,
+    allow_weak_sandbox: AllowWeak = False,
+    max_cost: MaxCost = None,
+    max_evaluations: MaxEvaluations = None,
+    max_time: MaxTime = None,
+    target: Target = None,
+) -> None:
+    """Go on with a run from its last checkpoint."""
+    from evolve.run_folder import find_run, load_run
+    from evolve.session import resume_run
+    from evolve.settings import change_settings
+
+    options = {key: value for key, value in locals().items() if key in _KEYS}
+    folder = find_run(name, RUNS)
+    problem, settings = load_run(folder)
+    settings = change_settings(settings, _changes(options), where="options")
+    _introduce(settings, str(folder))
+    _go(folder, lambda view: resume_run(folder, problem, settings, view))
+
+
+def read_settings(
+    options: dict[str, Any], assignments: list[str] | None, path: Path | None
+) -> Settings:
+    """Gives the settings: defaults, then the file, the environment, `--set`, the options.
+
+    Raises:
+        UsageError: A key is unknown or a value does not fit.
+    """
+    from evolve.settings import (
+        Settings,
+        change_settings,
+        load_settings,
+        parse_assignment,
+        read_environment,
+    )
+
+    settings = Settings()
+    if path is not None:
+        settings = change_settings(settings, load_settings(path), where=str(path))
+    settings = change_settings(settings, read_environment(os.environ), where="environment")
+    chosen = dict(parse_assignment(text) for text in assignments or [])
+    settings = change_settings(settings, chosen, where="--set")
+    return change_settings(settings, _changes(options), where="options")
+
+
+def _changes(options: dict[str, Any]) -> dict[str, Any]:
+    changes = {_KEYS[name]: value for name, value in options.items() if value not in {None, False}}
+    if "budget.max_seconds" in changes:
+        changes["budget.max_seconds"] = _parse_time(changes["budget.max_seconds"])
+    return changes
+
+
+def _parse_time(text: str) -> float:
+    from evolve.errors import UsageError
+
+    factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        return float(text if factor is None else text[:-1]) * (factor or 1.0)
+    except ValueError:
+        raise UsageError(
+            f"--max-time: expected seconds, or a number with s, m or h, got {text!r}"
+        ) from None
+
+
+def _introduce(settings: Settings, folder: str) -> None:
+    if not settings.models.is_configured:
+        typer.echo(
+            "no model is configured: model-free operators make the changes; "
+            "for a model: --model provider/name and the provider's key in the environment"
+        )
+    else:
+        names = dict.fromkeys(
+            settings.models.name_for(role) for role in ("planner", "editor", "summarizer")
+        )
+        typer.echo(f"model: {', '.join(names)}")
+    typer.echo(f"run: {folder}")
+
+
+def _go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:
+    from evolve.cli.view import TerminalView
+
+    try:
+        outcome = start(TerminalView(sys.stdout))
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted at once\nto go on: evolve resume {folder}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    typer.echo(_describe(outcome, folder))
+    raise typer.Exit(_exit_code(outcome))
+
+
+def _exit_code(outcome: Outcome) -> ExitCode:
+    if outcome.stopped_because == "interrupted":
+        return ExitCode.INTERRUPTED
+    done = outcome.stopped_because in {"generations", "target"}
+    return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
+
+
+def _describe(outcome: Outcome, folder: Path) -> str:
+    why = {
+        "generations": "finished: all generations done",
+        "target": "finished: target reached",
+        "interrupted": "interrupted",
+    }.get(outcome.stopped_because, f"stopped by budget: {outcome.stopped_because}")
+    gain = outcome.best - outcome.initial
+    result = (
+        f"champion {outcome.best:.10g}, {gain:+.6g} on the start {outcome.initial:.10g}"
+        if outcome.improved
+        else f"no improvement on the start {outcome.initial:.10g}"
+    )
+    lines = [f"{why}; {result}", f"champion's files: {folder / 'best'}"]
+    if outcome.stopped_because not in {"generations", "target"}:
+        lines.append(f"to go on: evolve resume {folder}")
+    return "\n".join(lines)

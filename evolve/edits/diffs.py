@@ -1,0 +1,59 @@
+"""Reads unified diffs as edits: the line numbers are hints, the lines decide."""
+
+from __future__ import annotations
+
+import re
+
+from evolve.edits.reply import Edit
+
+_OLD_FILE = re.compile(r"^--- (?:a/)?(?P<path>[^\s]+)")
+_NEW_FILE = re.compile(r"^\+\+\+ (?:b/)?(?P<path>[^\s]+)")
+_HUNK = re.compile(r"^@@+(?: -(?P<line>\d+)(?:,\d+)? \+\d+(?:,\d+)?)?(?: @@.*| *\.*|.*@@.*)$")
+_GIT = re.compile(r"^(diff --git |index [0-9a-f]+\.\.|new file mode|similarity index)")
+
+
+def find_diff_edits(lines: list[str]) -> list[Edit]:
+    """Finds the hunks of unified diffs, fenced or not."""
+    edits: list[Edit] = []
+    path: str | None = None
+    index = 0
+    while index < len(lines):
+        line = lines[index]
+        if (new_file := _NEW_FILE.match(line)) is not None and index > 0:
+            if _OLD_FILE.match(lines[index - 1]):
+                path = new_file["path"]
+        elif (hunk := _HUNK.match(line)) is not None:
+            stop = _find_end(lines, index + 1)
+            number = int(hunk["line"]) if hunk["line"] else None
+            edit = _make_edit(lines[index + 1 : stop], path, number)
+            if edit is not None:
+                edits.append(edit)
+            index = stop
+            continue
+        index += 1
+    return edits
+
+
+def _find_end(lines: list[str], start: int) -> int:
+    for index in range(start, len(lines)):
+        line = lines[index]
+        if _HUNK.match(line) or line.startswith("```") or _GIT.match(line):
+            return index
+        is_header = _OLD_FILE.match(line) and index + 1 < len(lines)
+        if is_header and _NEW_FILE.match(lines[index + 1]):
+            return index
+    return len(lines)
+
+
+def _make_edit(hunk: list[str], path: str | None, number: int | None) -> Edit | None:
+    while hunk and not hunk[-1].strip():
+        hunk = hunk[:-1]
+    body = [line for line in hunk if not line.startswith("\\ No newline")]
+    if not any(line.startswith(("+", "-")) for line in body):
+        return None
+    # Models forget the space before a line of context; without any, context has no column.
+    context = [line for line in body if line and not line.startswith(("+", "-"))]
+    cut = 1 if all(line.startswith(" ") for line in context) else 0
+    search = [line[1:] if line.startswith("-") else line[cut:] for line in body if line[:1] != "+"]
+    new = [line[1:] if line.startswith("+") else line[cut:] for line in body if line[:1] != "-"]
+    return Edit(tuple(search), tuple(new), path, number, is_diff=True)

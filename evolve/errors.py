@@ -1,0 +1,101 @@
+"""The exception tree.
+
+    EvolveError                 base; carries the exit code of the command line
+    ├── UsageError              2: wrong arguments, settings, or a run folder that is none
+    │   └── ProblemError        2: a problem folder that cannot be used
+    └── MachineError            4: the machine failed, the program under search did not
+        ├── SandboxError        no sandbox, or it broke
+        ├── EvaluatorError      the trusted evaluator's process broke again and again
+        ├── ModelError          a language model cannot be used (key, name, quota)
+        │   └── ModelUnavailableError    it did not answer within the deadline
+        └── StoreError          the run's database cannot be read or written
+
+Outside this tree, `BudgetExhaustedError` unwinds a slot when a hard cap is reached, and a
+`ProgramError` tells that a program under search failed; neither ends the command.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Why the command ended, as its exit status."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    NO_IMPROVEMENT = 3
+    MACHINE = 4
+    INTERRUPTED = 130
+
+
+class EvolveError(Exception):
+    """Base of the errors that the command line prints without a traceback."""
+
+    exit_code = ExitCode.BUG
+
+
+class UsageError(EvolveError):
+    """The user asked for something that cannot be done as asked."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ProblemError(UsageError):
+    """The problem folder cannot be used."""
+
+
+class MachineError(EvolveError):
+    """The machine failed; the run stops and can be resumed."""
+
+    exit_code = ExitCode.MACHINE
+
+
+class SandboxError(MachineError):
+    """No sandbox isolates here, or the one in use broke."""
+
+
+class EvaluatorError(MachineError):
+    """The trusted evaluator itself is broken."""
+
+
+class ModelError(MachineError):
+    """A language model cannot be used: key, name, quota, address."""
+
+
+class ModelUnavailableError(ModelError):
+    """A language model did not answer within the deadline, all retries included."""
+
+
+class StoreError(MachineError):
+    """The run's database cannot be read or written."""
+
+
+class BudgetExhaustedError(Exception):
+    """A hard cap would be passed; the slot ends without another attempt.
+
+    Args:
+        cap: Name of the cap, as in the settings: `max_cost_usd`, `max_calls`, ...
+        reason: What was needed and what there is.
+    """
+
+    def __init__(self, cap: str, reason: str = "") -> None:
+        super().__init__(reason or cap)
+        self.cap = cap
+
+
+class ProgramError(Exception):
+    """A program under search failed inside the sandbox.
+
+    Args:
+        status: One of the failing values of `records.Status`.
+        reason: One line that says what happened.
+        detail: Traceback or last output, bounded and free of control characters.
+    """
+
+    def __init__(self, status: str, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,187 @@
+"""One evaluator process, from this side: started, asked, watched, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evolve.errors import EvaluatorError, ProblemError, SandboxError
+from evolve.records import Evaluation
+from evolve.sandbox.protocol import Isolation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from evolve.records import Program
+
+# Sandbox start-up, canary and the evaluator's own imports; generous, for a busy machine.
+_START_SECONDS = 60.0
+_ERRORS = {"SandboxError": SandboxError, "ProblemError": ProblemError}
+# What the evaluator's process may see of our environment: no key of any provider is among it.
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatorConfig:
+    """All that an evaluator process is told when it starts.
+
+    Attributes:
+        folder: The problem folder.
+        evaluators: Folder of the evaluator's file.
+        parameters: The user's changes to the problem's parameters.
+        backend: Name of the sandbox backend, or `auto`.
+        allow_weak: Whether a sandbox that does not isolate may be used.
+        seconds: Deadline of one evaluation, the evaluator's own work included.
+    """
+
+    folder: Path
+    evaluators: Path
+    parameters: Mapping[str, Any]
+    backend: str
+    allow_weak: bool
+    seconds: float
+
+
+class ProcessLostError(Exception):
+    """An evaluator process died or overran its deadline.
+
+    Args:
+        reason: What happened.
+        is_final: Whether another try would only take as long again.
+    """
+
+    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
+
+
+class EvaluatorProcess:
+    """One evaluator process; used by one thread at a time.
+
+    Args:
+        config: What it is told.
+        learn: Called with the sandbox's isolation once the process is ready.
+    """
+
+    def __init__(self, config: EvaluatorConfig, learn: Callable[[Isolation], None]) -> None:
+        self._config = config
+        self._learn = learn
+        self._ready = False
+        self._buffer = bytearray()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "evolve.evaluation.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            # A Ctrl-C on the terminal is for the run, which then ends its evaluators in order.
+            start_new_session=True,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+        )
+        self._send(
+            {
+                "folder": str(config.folder),
+                "evaluators": str(config.evaluators),
+                "parameters": dict(config.parameters),
+                "backend": config.backend,
+                "allow_weak": config.allow_weak,
+            }
+        )
+
+    def wait_ready(self) -> None:
+        """Waits until the sandbox is proven and the evaluator loaded.
+
+        Raises:
+            SandboxError: The sandbox cannot be started.
+            ProblemError: The evaluator cannot be loaded.
+            EvaluatorError: The process died while it started.
+        """
+        if self._ready:
+            return
+        try:
+            answer = self._receive(_START_SECONDS)
+        except ProcessLostError as error:
+            raise EvaluatorError(f"evaluator: could not start: {error}") from error
+        self._raise_error(answer)
+        isolation = {name: answer[name] for name in ("backend", "enforced", "missing")}
+        self._learn(
+            Isolation(
+                str(isolation["backend"]),
+                tuple(isolation["enforced"]),
+                tuple(isolation["missing"]),
+            )
+        )
+        self._ready = True
+
+    def evaluate(self, program: Program) -> Evaluation:
+        """Sends a program and waits for its evaluation.
+
+        Raises:
+            ProcessLostError: The process died, or overran the evaluator's deadline.
+            SandboxError: The sandbox broke.
+        """
+        self._send({"files": [list(file) for file in program.files]})
+        answer = self._receive(self._config.seconds)
+        self._raise_error(answer)
+        return Evaluation.from_dict(answer)
+
+    def kill(self) -> None:
+        """Ends the process, and with it its sandbox."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        self._log.close()
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        pipe = self._process.stdin
+        if pipe is not None:
+            # A dead process is noticed, with its last words, when the answer does not come.
+            with suppress(BrokenPipeError):
+                pipe.write(json.dumps(message).encode() + b"\n")
+                pipe.flush()
+
+    def _receive(self, seconds: float) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        pipe = self._process.stdout
+        if pipe is None:
+            raise ProcessLostError("the evaluator has no output")
+        while b"\n" not in self._buffer[-65536:]:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([pipe], [], [], left)[0]:
+                raise ProcessLostError(
+                    f"the evaluator did not answer within {seconds:g} s", is_final=True
+                )
+            data = os.read(pipe.fileno(), 65536)
+            if not data:
+                raise ProcessLostError(self._last_words())
+            self._buffer += data
+        line, _, rest = self._buffer.partition(b"\n")
+        self._buffer = rest
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _raise_error(self, answer: Mapping[str, Any]) -> None:
+        if "error" in answer:
+            raise _ERRORS[answer["error"]](answer["message"])
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - 2000))
+        words = self._log.read().decode(errors="replace").strip()
+        return f"the evaluator's process {how}" + (f": {words}" if words else "")

@@ -1,0 +1,132 @@
+"""A pool of evaluator processes, for any number of threads."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from evolve.errors import EvaluatorError
+from evolve.evaluation.link import EvaluatorProcess, ProcessLostError
+from evolve.records import Evaluation, Status
+
+if TYPE_CHECKING:
+    from evolve.evaluation.link import EvaluatorConfig
+    from evolve.records import Program
+    from evolve.sandbox.protocol import Isolation
+
+_FAILURES_IN_A_ROW = 10
+
+
+class Evaluators:
+    """A pool of evaluator processes; every method may be called from any thread.
+
+    Args:
+        config: What each process is told.
+        processes: How many there may be.
+    """
+
+    def __init__(self, config: EvaluatorConfig, processes: int) -> None:
+        self._config = config
+        self._permits = threading.BoundedSemaphore(processes)
+        self._idle: queue.LifoQueue[EvaluatorProcess] = queue.LifoQueue()
+        self._alive: set[EvaluatorProcess] = set()
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._closed = False
+        self.isolation: Isolation | None = None
+
+    def start(self) -> None:
+        """Begins to start the first process, without waiting for it."""
+        self._idle.put(self._spawn())
+
+    def wait(self) -> Isolation:
+        """Waits until the first process is ready.
+
+        Raises:
+            SandboxError: No sandbox that isolates can be started here.
+            ProblemError: The evaluator cannot be loaded.
+            EvaluatorError: The process died or did not answer.
+        """
+        process = self._take()
+        try:
+            process.wait_ready()
+        finally:
+            self._idle.put(process)
+        if self.isolation is None:
+            raise EvaluatorError("evaluator: the process became ready without naming its sandbox")
+        return self.isolation
+
+    def evaluate(self, program: Program) -> Evaluation:
+        """Evaluates a program and waits for the verdict.
+
+        Raises:
+            SandboxError: The sandbox broke and could not be restarted.
+            EvaluatorError: The evaluator failed on many programs in a row.
+        """
+        with self._permits:
+            evaluation = self._evaluate(program)
+        self._watch(evaluation)
+        return evaluation
+
+    def close(self) -> None:
+        """Ends all processes and their sandboxes."""
+        with self._lock:
+            self._closed = True
+            alive, self._alive = self._alive, set()
+        for process in alive:
+            process.kill()
+
+    def _evaluate(self, program: Program) -> Evaluation:
+        lost = ""
+        # A process that dies may have died of something else: the program gets a second one.
+        for _ in range(2):
+            process = self._take()
+            try:
+                process.wait_ready()
+                evaluation = process.evaluate(program)
+            except ProcessLostError as error:
+                self._discard(process)
+                lost = str(error)
+                if error.is_final:
+                    break
+            except BaseException:
+                self._discard(process)
+                raise
+            else:
+                self._idle.put(process)
+                return evaluation
+        return Evaluation(Status.EVALUATOR_FAILED, reason=lost)
+
+    def _take(self) -> EvaluatorProcess:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return self._spawn()
+
+    def _spawn(self) -> EvaluatorProcess:
+        with self._lock:
+            if self._closed:
+                raise EvaluatorError("evaluator: the pool is closed")
+            process = EvaluatorProcess(self._config, self._learn)
+            self._alive.add(process)
+        return process
+
+    def _learn(self, isolation: Isolation) -> None:
+        self.isolation = self.isolation or isolation
+
+    def _discard(self, process: EvaluatorProcess) -> None:
+        with self._lock:
+            self._alive.discard(process)
+        process.kill()
+
+    def _watch(self, evaluation: Evaluation) -> None:
+        with self._lock:
+            failed = evaluation.status is Status.EVALUATOR_FAILED
+            self._failures = self._failures + 1 if failed else 0
+            failures = self._failures
+        if failures >= _FAILURES_IN_A_ROW:
+            raise EvaluatorError(
+                f"evaluator: failed on {failures} programs in a row, last: {evaluation.reason}; "
+                "mend the evaluator, then `evolve resume`"
+            )

@@ -1,0 +1,187 @@
+"""The evaluator's own process: trusted code on this side, the program in a sandbox.
+
+Started as `python -m evolve.evaluation.process`; reads one JSON object a line from standard
+input and answers each with one line: first the configuration, then programs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from evolve.errors import ProblemError, ProgramError, SandboxError
+from evolve.problem import load_problem
+from evolve.records import Evaluation, Program, SourceFile, Status
+from evolve.sandbox.choose import open_sandbox
+from evolve.sandbox.protocol import Limits
+from evolve.scoring import Infeasible, ProgramHandle, Score
+from evolve.source import built_in_measures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from evolve.problem import Problem
+    from evolve.sandbox.protocol import Sandbox
+
+
+def main() -> None:
+    """Serves evaluations until standard input ends."""
+    # Whatever an evaluator prints goes to the log, never between two answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    requests = _read_requests()
+    config = next(requests)
+    try:
+        problem = load_problem(
+            config["folder"], config["parameters"], evaluators=Path(config["evaluators"])
+        )
+        evaluate = load_evaluator(problem)
+        sandbox = open_sandbox(
+            config["backend"],
+            preload=problem.packages,
+            allow_weak=config["allow_weak"],
+            data=problem.data,
+            hide=(problem.evaluator.parent,),
+        )
+        isolation = sandbox.isolation or sandbox.prove()
+    except (ProblemError, SandboxError) as error:
+        _answer(answers, _error_message(error))
+        return
+    with closing(sandbox):
+        _answer(
+            answers,
+            {
+                "backend": isolation.backend,
+                "enforced": isolation.enforced,
+                "missing": isolation.missing,
+            },
+        )
+        for request in requests:
+            program = Program(tuple(SourceFile(*file) for file in request["files"]))
+            try:
+                evaluation = evaluate_program(problem, evaluate, program, sandbox)
+            except SandboxError as error:
+                _answer(answers, _error_message(error))
+            else:
+                _answer(answers, evaluation.as_dict())
+
+
+def load_evaluator(problem: Problem) -> Callable[..., Score]:
+    """Imports the problem's evaluator and gives its function.
+
+    Raises:
+        ProblemError: The file cannot be imported or lacks the function.
+    """
+    path = problem.evaluator
+    spec = importlib.util.spec_from_file_location("evolve_problem_evaluator", path)
+    if spec is None or spec.loader is None:
+        raise ProblemError(f"{path}: expected a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Modules beside the evaluator can be imported by it.
+    sys.path.insert(0, str(path.parent))
+    # Dataclasses look their module up by name.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ProblemError(f"{path}: cannot be imported: {_last_line(error)}") from error
+    function = getattr(module, problem.function, None)
+    if not callable(function):
+        raise ProblemError(f"{path}: expected a function `{problem.function}(program, ...)`")
+    return function  # type: ignore[no-any-return]
+
+
+def evaluate_program(
+    problem: Problem, evaluate: Callable[..., Score], program: Program, sandbox: Sandbox
+) -> Evaluation:
+    """Gives the verdict on a program; every failure of the program is a status in it.
+
+    Raises:
+        SandboxError: The sandbox broke; nothing is known about the program.
+    """
+    session = sandbox.open(program, Limits(**problem.limits))
+    handle = ProgramHandle(session)
+    with closing(session):
+        try:
+            score = evaluate(handle, **problem.parameters)
+            return _verdict(problem, program, score, handle.seconds)
+        except Infeasible as error:
+            return Evaluation(Status.INFEASIBLE, seconds=handle.seconds, reason=str(error))
+        except ProgramError as error:
+            artifacts = {"traceback": error.detail} if error.detail else {}
+            return Evaluation(
+                Status(error.status),
+                artifacts=artifacts,
+                seconds=handle.seconds,
+                reason=error.reason,
+            )
+        except SandboxError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
+            reason = f"the evaluator raised {_last_line(error)}"
+            artifacts = {"evaluator": traceback.format_exc(limit=-4)}
+            return Evaluation(
+                Status.EVALUATOR_FAILED,
+                artifacts=artifacts,
+                seconds=handle.seconds,
+                reason=reason,
+            )
+
+
+def _verdict(problem: Problem, program: Program, score: object, seconds: float) -> Evaluation:
+    if not isinstance(score, Score):
+        raise TypeError(f"`{problem.function}`: expected a `Score`, got {score!r:.200}")
+    measures = built_in_measures(program, problem.initial) | dict(score.measures)
+    missing = [axis.name for axis in problem.measures if axis.name not in measures]
+    if missing:
+        raise ValueError(f"expected the measures declared in problem.toml, missing: {missing}")
+    return Evaluation(
+        Status.OK,
+        objective=score.objective,
+        metrics=score.metrics,
+        measures={axis.name: measures[axis.name] for axis in problem.measures},
+        artifacts=score.artifacts,
+        seconds=seconds,
+    )
+
+
+def _read_requests() -> Iterator[dict[str, Any]]:
+    """Gives the requests; when standard input ends the process goes at once, even at work."""
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin.buffer:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield json.loads(lines.get())
+
+
+def _answer(stream: TextIO, message: Mapping[str, Any]) -> None:
+    stream.write(json.dumps(message, allow_nan=False) + "\n")
+    stream.flush()
+
+
+def _error_message(error: ProblemError | SandboxError) -> dict[str, str]:
+    kind = "SandboxError" if isinstance(error, SandboxError) else "ProblemError"
+    return {"error": kind, "message": str(error)}
+
+
+def _last_line(error: BaseException) -> str:
+    where = traceback.extract_tb(error.__traceback__)
+    place = f" (line {where[-1].lineno} of {Path(where[-1].filename).name})" if where else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+if __name__ == "__main__":
+    main()

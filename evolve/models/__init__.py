@@ -1,0 +1,18 @@
+"""Language models: the protocol, LiteLLM, a scripted one, and the budget of their calls."""
+
+from evolve.models.budget import Budget, Reservation, Totals
+from evolve.models.choose import open_model
+from evolve.models.protocol import Model, Price, ReplyError, estimate_prompt_tokens
+from evolve.models.scripted import ScriptedModel
+
+__all__ = [
+    "Budget",
+    "Model",
+    "Price",
+    "ReplyError",
+    "Reservation",
+    "ScriptedModel",
+    "Totals",
+    "estimate_prompt_tokens",
+    "open_model",
+]

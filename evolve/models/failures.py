@@ -1,0 +1,112 @@
+"""What a provider's error means: stop, ask again, or give the reply up."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from evolve.errors import ModelError
+from evolve.models.protocol import ReplyError
+from evolve.models.retry import RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NO_KEY = re.compile(
+    r"missing [^.]*(credential|api[ _-]?key)|no api[ _-]?key|api_key client option",
+    re.IGNORECASE,
+)
+_NO_QUOTA = re.compile(
+    r"insufficient_quota|exceeded your current quota|credit balance|billing (hard )?limit",
+    re.IGNORECASE,
+)
+_TOO_LONG = re.compile(
+    r"context (length|window|size)|maximum context|prompt is too long", re.IGNORECASE
+)
+_FILTERED = re.compile(
+    r"content[ _](filter|management|policy)|filtered due to|safety system", re.IGNORECASE
+)
+_LONGEST_MESSAGE = 300
+
+
+class RefusedRequestError(Exception):
+    """The provider refused a request as malformed: this one's fault, or that of all."""
+
+
+def sort_failure(error: Exception, remedy: str) -> Exception:
+    """Turns an exception of LiteLLM into one of ours.
+
+    Decides by status code, since LiteLLM's classes are not told apart by it reliably; its
+    message decides where one code stands for several things.
+
+    Args:
+        error: What LiteLLM raised.
+        remedy: What the user can do when the model cannot be used at all.
+
+    Returns:
+        A `ModelError`, a `RetryableError`, a `ReplyError` or a `RefusedRequestError`.
+    """
+    status = getattr(error, "status_code", None)
+    message = describe_failure(error)
+    if type(error).__name__ == "ContextWindowExceededError" or status == 413:
+        return ReplyError(f"the prompt is too long for the model: {message}")
+    if status in {401, 402, 403, 404} or _NO_KEY.search(message):
+        return ModelError(f"{message}; {remedy}")
+    if status == 429:
+        if _NO_QUOTA.search(str(error)):
+            return ModelError(f"{message}; the account has no quota left")
+        return RetryableError(message, retry_after_seconds=read_retry_after(error))
+    if status in {400, 422}:
+        return _sort_refusal(error, message, remedy)
+    return RetryableError(message, retry_after_seconds=read_retry_after(error))
+
+
+def _sort_refusal(error: Exception, message: str, remedy: str) -> Exception:
+    if _TOO_LONG.search(message):
+        return ReplyError(f"the prompt is too long for the model: {message}")
+    if "ContentPolicy" in type(error).__name__ or _FILTERED.search(message):
+        return ReplyError(f"the provider's content filter stopped the request: {message}")
+    if "Provider NOT provided" in message:
+        return ModelError(
+            "LiteLLM does not know its provider; write `provider/model`, for example"
+            " `openai/gpt-4o-mini`, `anthropic/claude-sonnet-4-5`, `gemini/gemini-2.5-flash`,"
+            " `ollama/qwen2.5-coder`, or `openai/NAME` with `--api-base` for a local server"
+        )
+    if type(error).__name__ == "UnsupportedParamsError":
+        return ModelError(f"{message}; {remedy}")
+    return RefusedRequestError(message)
+
+
+def describe_failure(error: Exception) -> str:
+    """Gives one bounded line: LiteLLM's message, with the cause where it says nothing."""
+    text = str(error).split("Traceback (most recent call last)", maxsplit=1)[0]
+    text = " ".join(re.sub(r"\b(litellm\.)?\w+(Error|Exception)( Error)?( -|:) ", "", text).split())
+    causes = [
+        str(cause)
+        for cause in _walk_causes(error)
+        if isinstance(cause, OSError) or cause.__class__.__name__ == "ConnectError"
+    ]
+    if causes and causes[-1] not in text:
+        text = f"{text.rstrip('.')} ({causes[-1]})"
+    if len(text) > _LONGEST_MESSAGE:
+        text = text[:_LONGEST_MESSAGE] + " ..."
+    return text or type(error).__name__
+
+
+def read_retry_after(error: Exception) -> float | None:
+    """Gives the seconds of a `Retry-After` header; a date or nonsense counts as none."""
+    headers = getattr(error, "litellm_response_headers", None) or {}
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0 <= seconds < 86_400 else None
+
+
+def _walk_causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -1,0 +1,240 @@
+"""A model without a model: its reply is a pure function of the request.
+
+It serves tests and dry runs. A script gives texts or a function for a role; the text is chosen by
+a hash of the whole request, its seed included, so that any number of workers gets the same
+replies. A role without a script gets a built-in one: a plan or a summary as JSON, or an edit that
+multiplies a number of the program shown in the first fenced block of the first user message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evolve.errors import ModelError
+from evolve.models.protocol import Price, ReplyError
+from evolve.records import Reply
+from evolve.source import find_blocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evolve.records import Request
+
+Script = Mapping[str, Callable[["Request"], str] | Sequence[str]]
+
+ROLES = ("planner", "editor", "summarizer", "leap")
+FACTORS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.4, 2.0)
+FENCE = re.compile(r"^(`{3,})[^\n`]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"(?<![\w.])(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?(?![\w.])")
+
+
+class ScriptedModel:
+    """A deterministic model.
+
+    Args:
+        script: Texts, or a function of the request, by role.
+        name: Name in ledgers and reports.
+        latency_seconds: How long every call takes.
+    """
+
+    def __init__(
+        self, script: Script | None = None, *, name: str = "scripted", latency_seconds: float = 0.0
+    ) -> None:
+        self.name = name
+        self.latency_seconds = latency_seconds
+        self._script = dict(script or {})
+
+    def complete(self, request: Request, deadline_seconds: float) -> Reply:
+        """Answers from the script.
+
+        Raises:
+            ReplyError: The built-in editor found no number to change.
+        """
+        if self.latency_seconds:
+            time.sleep(min(self.latency_seconds, deadline_seconds))
+        text = self._choose_text(request)
+        return Reply(
+            text=text,
+            model=self.name,
+            prompt_tokens=sum(len(message.text) for message in request.messages) // 4,
+            completion_tokens=len(text) // 4,
+            cost_usd=0.0,
+            seconds=self.latency_seconds,
+        )
+
+    def preflight(self, deadline_seconds: float = 20.0) -> None:
+        """Has nothing to check."""
+
+    def find_price(self) -> Price | None:
+        """Costs nothing."""
+        return Price(0.0, 0.0)
+
+    def close(self) -> None:
+        """Has nothing to wake."""
+
+    def _choose_text(self, request: Request) -> str:
+        replies = self._script.get(request.role)
+        if replies is None:
+            return DEFAULTS.get(request.role, make_plan_text)(request)
+        if callable(replies):
+            return replies(request)
+        return replies[hash_request(request) % len(replies)]
+
+
+def load_script(path: Path) -> ScriptedModel:
+    """Reads a script from JSON: lists of texts by role, and optionally `latency_seconds`.
+
+    Raises:
+        ModelError: The file cannot be read, or is not such an object.
+    """
+    try:
+        script = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model script {str(path)!r}: {error}; give a JSON file") from error
+    if not isinstance(script, dict):
+        raise ModelError(f"model script {str(path)!r}: expected an object of lists by role")
+    latency_seconds = script.pop("latency_seconds", 0.0)
+    if isinstance(latency_seconds, bool) or not isinstance(latency_seconds, int | float):
+        raise ModelError(
+            f"model script {str(path)!r}: expected `latency_seconds` as a number,"
+            f" got {latency_seconds!r}"
+        )
+    for role, texts in script.items():
+        _check_texts(path, role, texts)
+    return ScriptedModel(script, name=f"scripted:{path.name}", latency_seconds=latency_seconds)
+
+
+def _check_texts(path: Path, role: str, texts: Any) -> None:
+    if role not in ROLES:
+        raise ModelError(
+            f"model script {str(path)!r}: unknown role {role!r}; use {', '.join(ROLES)}"
+        )
+    if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
+        raise ModelError(
+            f"model script {str(path)!r}: expected a list of texts for {role!r},"
+            f" got {str(texts)[:200]!r}"
+        )
+
+
+def hash_request(request: Request) -> int:
+    """Gives a 64-bit number that depends on everything in the request."""
+    parts = [
+        request.role,
+        [[message.role, message.text] for message in request.messages],
+        request.max_tokens,
+        request.temperature,
+        request.seed,
+    ]
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def make_plan_text(request: Request) -> str:
+    """Gives a plan as JSON."""
+    digest = hash_request(request)
+    return json.dumps(
+        {
+            "hypothesis": "one of the program's numbers is not at its best value",
+            "change": f"scale one number (choice {digest % 1000})",
+            "predicted_gain": (digest % 100) / 1000,
+            "risk": "the number may already be at its best value",
+            "tags": ["constants"],
+        }
+    )
+
+
+def make_summary_text(request: Request) -> str:
+    """Gives a summary as JSON."""
+    return json.dumps(
+        {
+            "verdict": "a number was scaled",
+            "cause": "idea",
+            "lesson": f"scaling numbers moves the objective (case {hash_request(request) % 97})",
+            "tags": ["constants"],
+        }
+    )
+
+
+def make_edit_text(request: Request) -> str:
+    """Gives an edit that multiplies one number of the program in the prompt.
+
+    Raises:
+        ReplyError: The prompt shows no program, or the program has no number.
+    """
+    digest = hash_request(request)
+    lines, start, stop = _find_program(request)
+    places = [
+        (index, found.span())
+        for index in range(start, stop)
+        for found in NUMBER.finditer(_code_of(lines[index]))
+    ]
+    if not places:
+        raise ReplyError("scripted model: the program in the prompt has no number to change")
+    index, (left, right) = places[digest % len(places)]
+    factor = FACTORS[digest // len(places) % len(FACTORS)]
+    line = lines[index]
+    changed = line[:left] + _scale(line[left:right], factor) + line[right:]
+    first, last = _widen_until_unique(lines, index, start, stop)
+    search = lines[first:last]
+    replacement = [*lines[first:index], changed, *lines[index + 1 : last]]
+    return "\n".join(
+        [
+            f"Scale a number by {factor}.",
+            "",
+            "<<<<<<< SEARCH",
+            *search,
+            "=======",
+            *replacement,
+            ">>>>>>> REPLACE",
+            "",
+        ]
+    )
+
+
+DEFAULTS: Mapping[str, Callable[[Request], str]] = {
+    "planner": make_plan_text,
+    "leap": make_plan_text,
+    "editor": make_edit_text,
+    "summarizer": make_summary_text,
+}
+
+
+def _find_program(request: Request) -> tuple[list[str], int, int]:
+    """Gives the lines of the program in the prompt and the range of its first block."""
+    user = next((message.text for message in request.messages if message.role == "user"), "")
+    fence = FENCE.search(user)
+    if fence is None:
+        raise ReplyError("scripted model: the first user message has no fenced program")
+    text = fence.group(2)
+    block = find_blocks(text)[0]
+    start = text.count("\n", 0, block.start)
+    return text.splitlines(), start, start + len(text[block.start : block.end].splitlines())
+
+
+def _code_of(line: str) -> str:
+    """Cuts what is a comment or may be text off a line, so that only code is changed."""
+    return re.split(r"[\"'#]|//", line, maxsplit=1)[0]
+
+
+def _scale(number: str, factor: float) -> str:
+    if number.isdigit():
+        scaled = round(int(number) * factor)
+        return str(scaled if scaled != int(number) else max(0, scaled + (1 if factor > 1 else -1)))
+    return repr(float(f"{float(number) * factor:.6g}"))
+
+
+def _widen_until_unique(lines: list[str], index: int, start: int, stop: int) -> tuple[int, int]:
+    first, last = index, index + 1
+    while (first > start or last < stop) and _count(lines, lines[first:last]) > 1:
+        first, last = max(start, first - 1), min(stop, last + 1)
+    return first, last
+
+
+def _count(lines: list[str], part: list[str]) -> int:
+    size = len(part)
+    return sum(lines[at : at + size] == part for at in range(len(lines) - size + 1))

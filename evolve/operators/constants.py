@@ -1,0 +1,178 @@
+"""Operators that change numeric constants and nothing else.
+
+Constants are rewritten in place, so that the rest of the text stays as it is, and programs that
+differ in constants only can be combined number by number (Storn and Price 1997, Differential
+evolution).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.random import Generator
+
+    from evolve.operators.syntax import Number, Syntax
+
+_LARGEST = 1e12
+
+
+def nudge_constant(parent: Syntax, rng: Generator) -> str | None:
+    """Moves one constant by a little, on a scale drawn anew each time."""
+    chosen = _choose(parent, rng, 1)
+    scale = 10.0 ** rng.uniform(-4.0, -0.5)
+    return _rewrite(parent, {i: _shift(parent.numbers[i].value, scale, rng) for i in chosen})
+
+
+def jump_constant(parent: Syntax, rng: Generator) -> str | None:
+    """Moves one constant far: scaled, drawn anew, copied from another, or made simple."""
+    chosen = _choose(parent, rng, 1)
+    return _rewrite(parent, {i: _jump(i, parent.numbers, rng) for i in chosen})
+
+
+def step_constant(parent: Syntax, rng: Generator) -> str | None:
+    """Moves one whole number up or down by a few."""
+    whole = [i for i, number in enumerate(parent.numbers) if isinstance(number.value, int)]
+    if not whole:
+        return None
+    weights = [parent.numbers[i].weight for i in whole]
+    index = whole[_draw(weights, rng)]
+    step = int(rng.geometric(0.6)) * _sign(rng)
+    return _rewrite(parent, {index: parent.numbers[index].value + step})
+
+
+def flip_sign(parent: Syntax, rng: Generator) -> str | None:
+    """Turns one constant into its opposite."""
+    signed = [i for i, number in enumerate(parent.numbers) if number.value]
+    if not signed:
+        return None
+    index = signed[int(rng.integers(len(signed)))]
+    return _rewrite(parent, {index: -parent.numbers[index].value})
+
+
+def nudge_several(parent: Syntax, rng: Generator) -> str | None:
+    """Moves two to four constants together, on one scale."""
+    chosen = _choose(parent, rng, int(rng.integers(2, 5)))
+    scale = 10.0 ** rng.uniform(-3.5, -0.7)
+    return _rewrite(parent, {i: _shift(parent.numbers[i].value, scale, rng) for i in chosen})
+
+
+def nudge_all(parent: Syntax, rng: Generator) -> str | None:
+    """Moves all named constants, on one scale with heavy tails."""
+    named = max((number.weight for number in parent.numbers), default=0.0)
+    chosen = [i for i, number in enumerate(parent.numbers) if number.weight == named]
+    scale = 10.0 ** rng.uniform(-4.0, -1.0) / math.sqrt(max(len(chosen), 1))
+    return _rewrite(parent, {i: _shift(parent.numbers[i].value, scale, rng) for i in chosen})
+
+
+def follow_difference(parent: Syntax, mates: Sequence[Syntax], rng: Generator) -> str | None:
+    """Adds a multiple of the difference of two programs that differ in constants only."""
+    alike = _find_alike(parent, mates)
+    if not alike:
+        return None
+    order = rng.permutation(len(alike))
+    first = alike[int(order[0])]
+    # One mate alone gives a step on the line through it and the parent.
+    second = alike[int(order[1])] if len(alike) > 1 else parent
+    factor = rng.uniform(0.2, 1.2) * (_sign(rng) if len(alike) == 1 else 1)
+    keep = rng.uniform(0.3, 1.0)
+    changes = {}
+    for i, number in enumerate(parent.numbers):
+        difference = first.numbers[i].value - second.numbers[i].value
+        if difference and rng.random() < keep:
+            changes[i] = _like(number.value, number.value + factor * difference)
+    return _rewrite(parent, changes)
+
+
+def mix_constants(parent: Syntax, mates: Sequence[Syntax], rng: Generator) -> str | None:
+    """Takes some constants from a program that differs in constants only."""
+    alike = _find_alike(parent, mates)
+    if not alike:
+        return None
+    mate = alike[int(rng.integers(len(alike)))]
+    share = rng.uniform(0.1, 0.9)
+    changes = {}
+    for i, (ours, theirs) in enumerate(zip(parent.numbers, mate.numbers, strict=True)):
+        if ours.value != theirs.value and rng.random() < share:
+            changes[i] = theirs.value
+    return _rewrite(parent, changes)
+
+
+def format_number(value: float) -> str:
+    """Writes a number as source: whole numbers in full, others with ten digits."""
+    if isinstance(value, int):
+        return str(value)
+    return repr(float(f"{min(max(value, -_LARGEST), _LARGEST):.10g}"))
+
+
+def draw_offset(rng: Generator) -> float:
+    """Draws a number of either sign on a scale from 0.001 to 0.3."""
+    return float(10.0 ** rng.uniform(-3.0, -0.5) * rng.standard_normal())
+
+
+def _choose(parent: Syntax, rng: Generator, count: int) -> list[int]:
+    weights = [number.weight for number in parent.numbers]
+    if not weights:
+        return []
+    total = sum(weights)
+    size = min(count, len(weights))
+    shares = [weight / total for weight in weights]
+    return [int(i) for i in rng.choice(len(weights), size=size, replace=False, p=shares)]
+
+
+def _draw(weights: Sequence[float], rng: Generator) -> int:
+    total = sum(weights)
+    return int(rng.choice(len(weights), p=[weight / total for weight in weights]))
+
+
+def _sign(rng: Generator) -> int:
+    return 1 if rng.random() < 0.5 else -1
+
+
+def _shift(value: float, scale: float, rng: Generator) -> float:
+    """Moves a number by the scale relative to its size; small ones as if they were 0.3."""
+    if isinstance(value, int):
+        return value + max(1, round(abs(value) * scale)) * _sign(rng)
+    return value + max(abs(value), 0.3) * scale * float(rng.standard_normal())
+
+
+def _jump(index: int, numbers: Sequence[Number], rng: Generator) -> float:
+    value = numbers[index].value
+    match int(rng.integers(4)):
+        case 0:
+            new = value * math.exp(rng.standard_normal())
+        case 1:
+            new = 10.0 ** rng.uniform(-3.0, 1.0) * (-1 if value < 0 else 1)
+        case 2:
+            new = numbers[int(rng.integers(len(numbers)))].value
+        case _:
+            simple = (0.0, 1.0, 2.0, 0.5, 1.0 - value, 1.0 / value if value else 1.0, value / 2.0)
+            new = simple[int(rng.integers(len(simple)))]
+    return _like(value, new)
+
+
+def _like(value: float, new: float) -> float:
+    """Gives the new number in the kind of the old one."""
+    if isinstance(value, int):
+        return round(min(max(new, -_LARGEST), _LARGEST))
+    return float(new)
+
+
+def _find_alike(parent: Syntax, mates: Sequence[Syntax]) -> list[Syntax]:
+    return [mate for mate in mates if mate.skeleton == parent.skeleton and mate.text != parent.text]
+
+
+def _rewrite(parent: Syntax, values: dict[int, float]) -> str | None:
+    if not values:
+        return None
+    edits = []
+    for index, value in values.items():
+        number = parent.numbers[index]
+        text = format_number(value)
+        if number.guarded and text.startswith("-"):
+            text = f"({text})"
+        edits.append((number.start, number.end, text))
+    return parent.replace(edits)

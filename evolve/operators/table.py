@@ -1,0 +1,118 @@
+"""All operators by name, and how one is applied to a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from evolve.operators import constants, expressions, statements
+from evolve.operators.syntax import read_syntax
+from evolve.records import Program, Rejected, SourceFile
+from evolve.source import fingerprint, is_python
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+    from evolve.operators.syntax import Syntax
+
+MAX_CHARACTERS = 60_000
+_TRIES = 5
+
+
+Change = Callable[["Syntax", "Generator"], str | None]
+Operator = Callable[["Syntax", "Sequence[Syntax]", "Generator"], str | None]
+
+
+def _without_mates(change: Change) -> Operator:
+    def operator(parent: Syntax, _mates: Sequence[Syntax], rng: Generator) -> str | None:
+        return change(parent, rng)
+
+    return operator
+
+
+_CHANGES: tuple[Change, ...] = (
+    constants.nudge_constant,
+    constants.jump_constant,
+    constants.step_constant,
+    constants.flip_sign,
+    constants.nudge_several,
+    constants.nudge_all,
+    expressions.change_operator,
+    expressions.swap_operands,
+    expressions.change_call,
+    expressions.change_range,
+    expressions.replace_expression,
+    expressions.lift_expression,
+    expressions.scale_expression,
+    expressions.single_out,
+    expressions.use_loop_variable,
+    statements.drop_statement,
+    statements.copy_statement,
+    statements.swap_statements,
+    statements.move_statement,
+)
+_COMBINATIONS: tuple[Operator, ...] = (
+    constants.follow_difference,
+    constants.mix_constants,
+    statements.cross_functions,
+    statements.cross_statements,
+)
+
+OPERATORS: Mapping[str, Operator] = MappingProxyType(
+    {change.__name__: _without_mates(change) for change in _CHANGES}
+    | {operator.__name__: operator for operator in _COMBINATIONS}
+)
+
+
+def apply_operator(
+    name: str, parent: Program, mates: Sequence[Program], rng: Generator
+) -> Program | Rejected:
+    """Changes one file of a program inside its evolvable blocks.
+
+    Args:
+        name: One of `OPERATORS`.
+        parent: The program to change.
+        mates: Other programs of the same problem, for operators that combine programs.
+        rng: Source of all randomness.
+
+    Returns:
+        A program that parses and whose normal form differs from the parent's, or why there is
+        none.
+
+    Raises:
+        KeyError: There is no operator of that name.
+    """
+    operator = OPERATORS[name]
+    files = [i for i, file in enumerate(parent.files) if file.path.endswith(".py")]
+    known = [(i, syntax) for i in files if (syntax := read_syntax(parent.files[i].text))]
+    if not known:
+        return Rejected(f"{name}: no file of the program is Python that parses")
+    reason = "no place for it"
+    for _ in range(_TRIES):
+        index, syntax = known[int(rng.integers(len(known)))]
+        others = [other for mate in mates if (other := _find_counterpart(mate, parent, index))]
+        text = operator(syntax, others, rng)
+        if text is None:
+            continue
+        child = _replace_text(parent, index, text)
+        if len(text) > MAX_CHARACTERS:
+            reason = f"the program grew beyond {MAX_CHARACTERS} characters"
+        elif not is_python(text):
+            reason = "the change does not parse"
+        elif fingerprint(child) == fingerprint(parent):
+            reason = "the change makes no difference"
+        else:
+            return child
+    return Rejected(f"{name}: {reason}")
+
+
+def _find_counterpart(mate: Program, parent: Program, index: int) -> Syntax | None:
+    path = parent.files[index].path
+    return next((read_syntax(file.text) for file in mate.files if file.path == path), None)
+
+
+def _replace_text(parent: Program, index: int, text: str) -> Program:
+    files = list(parent.files)
+    files[index] = SourceFile(files[index].path, text)
+    return Program(tuple(files))

@@ -1,0 +1,131 @@
+"""All that the search knows of committed attempts: archives, champion, operators, known programs.
+
+The state is a fold over committed attempts, so that it can be rebuilt from the store at any
+generation and nothing else needs to be saved.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evolve.archive import AddStatus, Elite
+from evolve.islands import Islands
+from evolve.operators import OperatorStats
+from evolve.records import Status
+from evolve.results import LightAttempt
+from evolve.source import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evolve.problem import Problem
+    from evolve.records import AttemptKey
+    from evolve.results import Generation, Told
+    from evolve.settings import SearchSettings
+
+
+class Population:
+    """The state of the search after a number of committed generations.
+
+    Args:
+        problem: Measures and direction.
+        settings: Islands, migration, selection.
+    """
+
+    def __init__(self, problem: Problem, settings: SearchSettings) -> None:
+        self.direction = problem.direction
+        self.islands = Islands(problem.measures, problem.direction, settings)
+        self.operators = OperatorStats()
+        self.generation = -1
+        self.evaluations = 0
+        self.champion: Elite | None = None
+        self._migration_every = settings.migration_every
+        self._objectives: dict[AttemptKey, float] = {}
+        self._first: dict[str, AttemptKey] = {}
+
+    def tell(self, generation: int, attempts: Sequence[LightAttempt]) -> None:
+        """Takes in a generation, its attempts in slot order.
+
+        Raises:
+            ValueError: It is not the next one.
+        """
+        if generation != self.generation + 1:
+            raise ValueError(f"generation: expected {self.generation + 1}, got {generation}")
+        self.generation = generation
+        for attempt in attempts:
+            self._tell_attempt(attempt)
+        if generation and self._migration_every and generation % self._migration_every == 0:
+            self.islands.migrate()
+
+    def find_twin(self, mark: str, horizon: int) -> AttemptKey | None:
+        """Gives the first evaluated attempt with a fingerprint, up to a generation."""
+        key = self._first.get(mark)
+        return key if key is not None and key.generation <= horizon else None
+
+    def objective_of(self, key: AttemptKey) -> float | None:
+        """Gives the objective of an attempt that has one."""
+        return self._objectives.get(key)
+
+    def _tell_attempt(self, attempt: LightAttempt) -> None:
+        archive = self.islands.archives[attempt.island]
+        if attempt.parent is not None:
+            archive.count_child(attempt.parent)
+        if attempt.status is not Status.REJECTED:
+            self.evaluations += 1
+            if attempt.fingerprint is not None:
+                self._first.setdefault(attempt.fingerprint, attempt.key)
+        status = self._add(attempt)
+        if attempt.operator:
+            before = None if attempt.parent is None else self._objectives.get(attempt.parent)
+            improved = (
+                attempt.objective is not None
+                and before is not None
+                and self.direction.is_better(attempt.objective, before)
+            )
+            self.operators = self.operators.record(
+                attempt.operator, improved=improved, accepted=bool(status)
+            )
+
+    def _add(self, attempt: LightAttempt) -> AddStatus:
+        if attempt.objective is None or attempt.program_id is None:
+            return AddStatus.NOT_ADDED
+        self._objectives[attempt.key] = attempt.objective
+        elite = Elite(
+            key=attempt.key,
+            program_id=attempt.program_id,
+            objective=attempt.objective,
+            measures=self.islands.archives[0].locate(attempt.measures),
+            origin=attempt.island,
+            depth=attempt.depth,
+            parent=attempt.parent,
+        )
+        if self.champion is None or self.direction.is_better(
+            elite.objective, self.champion.objective
+        ):
+            self.champion = elite
+        if attempt.parent is None:
+            self.islands.seed(elite)
+            return AddStatus.NEW
+        return self.islands.add(attempt.island, elite)
+
+
+def light_attempts(generation: Generation) -> list[LightAttempt]:
+    """Gives the attempts of a generation as the store will give them back."""
+    return [_light(told) for result in generation.slots for told in result.attempts]
+
+
+def _light(told: Told) -> LightAttempt:
+    attempt = told.attempt
+    program = attempt.program
+    return LightAttempt(
+        key=attempt.key,
+        island=attempt.island,
+        parent=attempt.parent,
+        depth=attempt.depth,
+        operator=attempt.plan.operator if attempt.plan else "",
+        program_id=None if program is None else program.id,
+        fingerprint=None if program is None else fingerprint(program),
+        status=attempt.evaluation.status,
+        objective=attempt.objective,
+        measures=attempt.evaluation.measures,
+    )

@@ -1,0 +1,298 @@
+"""The frozen records that travel between the parts."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Direction(StrEnum):
+    """Whether a larger or a smaller objective is better."""
+
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+    @property
+    def sign(self) -> float:
+        """Gives +1 to maximize and -1 to minimize: `sign * objective` always rises."""
+        return 1.0 if self is Direction.MAXIMIZE else -1.0
+
+    def is_better(self, new: float, old: float) -> bool:
+        """Tells whether `new` is strictly better than `old`."""
+        return self.sign * new > self.sign * old
+
+
+class Status(StrEnum):
+    """What became of an attempt; only `OK` carries an objective."""
+
+    OK = "ok"
+    INFEASIBLE = "infeasible"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    CRASHED = "crashed"
+    REJECTED = "rejected"
+    EVALUATOR_FAILED = "evaluator_failed"
+
+
+class SourceFile(NamedTuple):
+    """One file of a program: its path inside the workspace and its text."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The source under search, identified by its content.
+
+    Attributes:
+        files: In the problem's order; the first is the entry point.
+    """
+
+    files: tuple[SourceFile, ...]
+
+    @property
+    def id(self) -> str:
+        """Gives the first 16 hexadecimal digits of the SHA-256 of all paths and texts."""
+        digest = hashlib.sha256()
+        for path, text in self.files:
+            for part in (path, text):
+                data = part.encode()
+                digest.update(len(data).to_bytes(8, "big") + data)
+        return digest.hexdigest()[:16]
+
+    @property
+    def entry(self) -> SourceFile:
+        """Gives the file that is started or imported."""
+        return self.files[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The verdict on a program.
+
+    Attributes:
+        status: `OK` exactly when there is an objective.
+        objective: The optimised number in the problem's own units, finite.
+        metrics: Other numbers, shown and never selected on.
+        measures: Coordinates in measure space.
+        artifacts: Texts for the next prompt; programs write them: never instructions.
+        seconds: Time inside the sandbox, measured outside it.
+        reason: One line that says why there is no objective; empty when there is one.
+    """
+
+    status: Status
+    objective: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.status is Status.OK) != (self.objective is not None):
+            raise ValueError(f"evaluation: status {self.status!r} with objective {self.objective}")
+        if self.objective is not None and not math.isfinite(self.objective):
+            raise ValueError(f"evaluation: expected a finite objective, got {self.objective}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives plain data that `from_dict` turns back into an equal evaluation."""
+        return {
+            "status": str(self.status),
+            "objective": self.objective,
+            "metrics": dict(self.metrics),
+            "measures": dict(self.measures),
+            "artifacts": dict(self.artifacts),
+            "seconds": self.seconds,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """Gives the evaluation that `as_dict` wrote."""
+        return cls(**{**data, "status": Status(data["status"])})
+
+
+class AttemptKey(NamedTuple):
+    """The place of an attempt in the run."""
+
+    generation: int
+    slot: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.generation}.{self.slot}.{self.number}"
+
+
+INITIAL = AttemptKey(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a slot sets out to do.
+
+    Attributes:
+        change: The change, in words; for operators their name and details.
+        hypothesis: Why it should help.
+        predicted_gain: Expected gain in the problem's units, positive is better.
+        risk: What may go wrong.
+        tags: Short words that group ideas.
+        operator: Name of the model-free operator, empty for a model's plan.
+    """
+
+    change: str
+    hypothesis: str = ""
+    predicted_gain: float | None = None
+    risk: str = ""
+    tags: tuple[str, ...] = ()
+    operator: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives plain data that `from_dict` turns back into an equal plan."""
+        return {**{name: getattr(self, name) for name in _PLAN_NAMES}, "tags": list(self.tags)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """Gives the plan that `as_dict` wrote."""
+        return cls(**{**data, "tags": tuple(data["tags"])})
+
+
+_PLAN_NAMES = tuple(item.name for item in fields(Plan))
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A reply that was not turned into a program worth an evaluation, and why."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at executing a plan; every attempt is kept.
+
+    Attributes:
+        key: Its place in the run.
+        island: Island of its parent, or of the initial program.
+        parent: Key of the attempt whose program was changed; `None` for the initial program.
+        depth: Length of the chain of parents.
+        plan: What was tried.
+        program: The new source, if the reply gave one.
+        evaluation: The verdict; status `REJECTED` when no evaluation was paid for.
+    """
+
+    key: AttemptKey
+    island: int
+    parent: AttemptKey | None
+    depth: int
+    plan: Plan | None
+    program: Program | None
+    evaluation: Evaluation
+
+    @property
+    def objective(self) -> float | None:
+        """Gives the objective, if the program has one."""
+        return self.evaluation.objective
+
+    @property
+    def program_or_fail(self) -> Program:
+        """Gives the program; raises `ValueError` where there is none."""
+        if self.program is None:
+            raise ValueError(f"attempt {self.key}: expected a program, got none")
+        return self.program
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a slot taught.
+
+    Attributes:
+        verdict: One line on the outcome.
+        cause: `idea`, `implementation`, `time` or `noise`.
+        lesson: The durable content, empty when nothing was learnt.
+        tags: Short words that group lessons.
+    """
+
+    verdict: str
+    cause: str = "idea"
+    lesson: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """An evaluated attempt with the lesson drawn from it."""
+
+    attempt: Attempt
+    lesson: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The elite that is changed and the elites shown beside it."""
+
+    parent: Ancestor
+    inspirations: tuple[Ancestor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a chat: `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a language model.
+
+    Attributes:
+        role: What the call is for: `planner`, `editor` or `summarizer`.
+        messages: The chat so far.
+        max_tokens: Upper bound on the reply.
+        temperature: Sent only when set.
+        seed: Sent only when set; providers that ignore it are none the worse.
+    """
+
+    role: str
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float | None = None
+    seed: int | None = None
+
+    @property
+    def hash(self) -> str:
+        """Gives 32 hexadecimal digits that identify what is asked."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a language model answered, with its usage.
+
+    Attributes:
+        text: The reply.
+        model: The model that answered.
+        prompt_tokens: Tokens read, as the provider counts them.
+        completion_tokens: Tokens written.
+        cost_usd: Price in US dollars; `None` when it is unknown.
+        seconds: Wall time of the call, retries included.
+        finish_reason: `stop`, `length` or the provider's own word.
+    """
+
+    text: str
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    seconds: float = 0.0
+    finish_reason: str = "stop"

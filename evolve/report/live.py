@@ -1,0 +1,201 @@
+"""What a run shows while it runs: a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Self, TextIO
+
+from evolve.results import Call, Evaluated
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+    from evolve.models.budget import Budget
+    from evolve.population import Population
+
+_LINE_EVERY_SECONDS = 2.0
+
+
+class Progress:
+    """Counts what happens; shared by both views.
+
+    Args:
+        title: Name of the run.
+        generations: How many the run may have.
+        budget: Totals of calls, tokens and money.
+        initial: Objective of the starting program.
+    """
+
+    def __init__(self, title: str, generations: int, budget: Budget, initial: float) -> None:
+        self.title = title
+        self.generations = generations
+        self.budget = budget
+        self.initial = initial
+        self.outcomes: Counter[str] = Counter()
+        self.population: Population | None = None
+        self._started = time.monotonic()
+        self._first_generation: int | None = None
+
+    def count(self, item: Call | Evaluated) -> None:
+        """Counts a finished evaluation; calls are counted by the budget."""
+        if isinstance(item, Evaluated):
+            self.outcomes[str(item.evaluation.status)] += 1
+
+    def commit(self, population: Population) -> None:
+        """Takes the population of a new checkpoint."""
+        self.population = population
+        if self._first_generation is None:
+            self._first_generation = population.generation
+
+    @property
+    def elapsed(self) -> float:
+        """Gives the seconds since the command began."""
+        return time.monotonic() - self._started
+
+    @property
+    def generation(self) -> int:
+        """Gives the last committed generation."""
+        return self.population.generation if self.population else 0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Gives the time that the remaining generations take at the rate so far."""
+        done = self.generation - (self._first_generation or 0)
+        if not done:
+            return None
+        return self.elapsed / done * (self.generations - self.generation)
+
+    def describe_champion(self) -> str:
+        """Gives the champion's objective and what it gained on the starting program."""
+        champion = self.population.champion if self.population else None
+        if champion is None:
+            return "none yet"
+        gain = champion.objective - self.initial
+        return f"{champion.objective:.10g} ({gain:+.6g} on the start)"
+
+    def describe_islands(self) -> str:
+        """Gives the elites of each island and the share of cells they fill."""
+        archives = self.population.islands.archives if self.population else ()
+        return "  ".join(f"{len(archive)} ({archive.coverage:.0%})" for archive in archives)
+
+    def describe_spending(self) -> str:
+        """Gives calls, tokens and money; money says when a price is unknown."""
+        total = self.budget.total
+        unpriced = f" + {total.unpriced_calls} calls of unknown price"
+        return (
+            f"{total.calls} calls  {total.tokens} tokens  ${total.cost_usd:.4f}"
+            f"{unpriced if total.unpriced_calls else ''}"
+        )
+
+
+class PlainView:
+    """One line after a generation, at most one every two seconds.
+
+    Args:
+        progress: What is shown.
+        stream: Where lines go.
+    """
+
+    def __init__(self, progress: Progress, stream: TextIO) -> None:
+        self._progress = progress
+        self._stream = stream
+        self._last = 0.0
+        self._shown: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown != self._progress.generation:
+            self._print()
+
+    def on_finished(self, item: Call | Evaluated) -> None:
+        """Counts a call or evaluation."""
+        self._progress.count(item)
+
+    def on_commit(self, population: Population) -> None:
+        """Prints a line if the last one is old enough."""
+        self._progress.commit(population)
+        if time.monotonic() - self._last >= _LINE_EVERY_SECONDS:
+            self._print()
+
+    def on_tick(self) -> None:
+        """Prints nothing: lines come with generations."""
+
+    def _print(self) -> None:
+        progress = self._progress
+        self._last, self._shown = time.monotonic(), progress.generation
+        calls = f"  {progress.describe_spending()}" if progress.budget.total.calls else ""
+        self._stream.write(
+            f"generation {progress.generation}/{progress.generations}  "
+            f"champion {progress.describe_champion()}  "
+            f"evaluations {progress.outcomes.total()}{calls}  {progress.elapsed:.0f} s\n"
+        )
+        self._stream.flush()
+
+
+class LiveView:
+    """A Rich panel that is drawn anew a few times a second.
+
+    Args:
+        progress: What is shown.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        from rich.live import Live
+
+        self._live = Live(self._draw(), refresh_per_second=4, get_renderable=self._draw)
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def on_finished(self, item: Call | Evaluated) -> None:
+        """Counts a call or evaluation."""
+        self._progress.count(item)
+
+    def on_commit(self, population: Population) -> None:
+        """Takes the new checkpoint; it is shown at the next refresh."""
+        self._progress.commit(population)
+
+    def on_tick(self) -> None:
+        """Does nothing: the panel refreshes itself."""
+
+    def _draw(self) -> RenderableType:
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        progress = self._progress
+        table = Table.grid(padding=(0, 2))
+        for label, value in self._rows():
+            table.add_row(f"[dim]{label}[/dim]", value)
+        bar = ProgressBar(total=progress.generations, completed=progress.generation)
+        return Panel(Group(bar, table), title=progress.title, title_align="left")
+
+    def _rows(self) -> list[tuple[str, str]]:
+        progress = self._progress
+        left = progress.seconds_left
+        evaluations = progress.outcomes.total()
+        rate = evaluations / max(progress.elapsed, 1e-9)
+        outcomes = "  ".join(f"{name} {count}" for name, count in progress.outcomes.items())
+        rows = [
+            ("generation", f"{progress.generation} of {progress.generations}"),
+            ("champion", progress.describe_champion()),
+            ("islands", progress.describe_islands()),
+            ("evaluations", f"{evaluations}  {outcomes}"),
+            ("rate", f"{rate:.1f} evaluations/s"),
+            ("time", f"{progress.elapsed:.0f} s, left {'?' if left is None else f'{left:.0f} s'}"),
+        ]
+        if progress.budget.total.calls:
+            rows.insert(4, ("models", progress.describe_spending()))
+        return rows

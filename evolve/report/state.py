@@ -1,0 +1,123 @@
+"""The state of a run as plain data: what `--json` prints and the tables are made from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evolve.population import Population
+from evolve.records import INITIAL
+from evolve.store import is_locked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evolve.archive import Elite
+    from evolve.problem import Problem
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+# A run that ended for one of these did all that it was asked for.
+FINISHED = ("generations", "target")
+
+
+def rebuild_population(store: Store, problem: Problem, settings: Settings) -> Population:
+    """Gives the population as of the last committed generation."""
+    population = Population(problem, settings.search)
+    last = store.last_generation()
+    told: dict[int, list[Any]] = {}
+    for attempt in store.told_attempts():
+        told.setdefault(attempt.key.generation, []).append(attempt)
+    for generation in range(-1 if last is None else last + 1):
+        population.tell(generation, told.get(generation, []))
+    return population
+
+
+def describe_run(folder: Path, store: Store, population: Population) -> dict[str, Any]:
+    """Gives the object that `evolve show --json` prints."""
+    facts, spent, outcomes = store.facts(), store.spent(), store.outcomes()
+    status, stopped_because = _status(folder, facts)
+    initial = population.objective_of(INITIAL)
+    return {
+        "run": folder.name,
+        "problem": facts.get("problem", ""),
+        "status": status,
+        "stopped_because": stopped_because,
+        "generations": max(population.generation, 0),
+        "attempts": sum(outcomes.values()),
+        "evaluations": spent["evaluations"],
+        "outcomes": outcomes,
+        "calls": spent["calls"],
+        "tokens": spent["prompt_tokens"] + spent["completion_tokens"],
+        "cost_usd": spent["cost_usd"],
+        "unpriced_calls": spent["unpriced_calls"],
+        "seconds": store.seconds(),
+        "sandbox": facts.get("sandbox", ""),
+        "seed": facts.get("seed"),
+        "direction": str(population.direction),
+        "initial": {"objective": initial},
+        "champion": _describe_champion(store, population),
+        "islands": [
+            {
+                "elites": len(archive),
+                "coverage": archive.coverage,
+                "best": None if archive.best is None else archive.best.objective,
+            }
+            for archive in population.islands.archives
+        ],
+    }
+
+
+def describe_elites(store: Store, population: Population) -> list[dict[str, Any]]:
+    """Gives the list that `evolve archive --json` prints, by island and cell."""
+    elites = []
+    for island, archive in enumerate(population.islands.archives):
+        names = [axis.name for axis in archive.axes]
+        for cell, elite in sorted(
+            zip(archive.cells, archive.elites, strict=True), key=lambda pair: pair[0]
+        ):
+            attempt = store.load_attempt(elite.key)
+            summary = store.load_lesson(elite.key.generation, elite.key.slot)
+            elites.append(
+                {
+                    "id": elite.program_id,
+                    "attempt": str(elite.key),
+                    "island": island,
+                    "cell": cell,
+                    "objective": elite.objective,
+                    "measures": dict(zip(names, elite.measures, strict=True)),
+                    "parent": _parent_id(store, elite),
+                    "generation": elite.key.generation,
+                    "plan": attempt.plan.change if attempt.plan else None,
+                    "lesson": summary.lesson if summary else None,
+                }
+            )
+    return elites
+
+
+def _status(folder: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
+    if is_locked(folder):
+        return "running", None
+    because = facts.get("stopped_because")
+    if because is None:
+        return "stopped", "killed"
+    return ("finished" if because in FINISHED else "stopped"), because
+
+
+def _describe_champion(store: Store, population: Population) -> dict[str, Any] | None:
+    champion = population.champion
+    if champion is None:
+        return None
+    evaluation = store.load_attempt(champion.key).evaluation
+    return {
+        "id": champion.program_id,
+        "attempt": str(champion.key),
+        "objective": champion.objective,
+        "metrics": dict(evaluation.metrics),
+        "measures": dict(evaluation.measures),
+        "generation": champion.key.generation,
+        "depth": champion.depth,
+    }
+
+
+def _parent_id(store: Store, elite: Elite) -> str | None:
+    return None if elite.parent is None else store.load_attempt(elite.parent).program_or_fail.id

@@ -1,0 +1,108 @@
+"""The frozen records of what was paid for and what slots brought, as the store keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evolve.records import (
+        Attempt,
+        AttemptKey,
+        Evaluation,
+        Program,
+        Reply,
+        Request,
+        Status,
+        Summary,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A finished model call.
+
+    Attributes:
+        key: Generation, slot, and its number among the calls of that slot.
+        request: What was asked.
+        reply: What came, with its usage.
+        error: Why the reply cannot be used; empty when it can.
+    """
+
+    key: AttemptKey
+    request: Request
+    reply: Reply
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A finished evaluation.
+
+    Attributes:
+        key: Generation, slot, and its number among the evaluations of that slot.
+        program: What was evaluated.
+        evaluation: The verdict.
+    """
+
+    key: AttemptKey
+    program: Program
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An attempt with the evaluation that was paid for it, if any."""
+
+    attempt: Attempt
+    evaluation_sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotResult:
+    """What a slot brought.
+
+    Attributes:
+        slot: Its place in the generation.
+        attempts: Its attempts in order.
+        summary: What they taught.
+        cut_by: The budget or interrupt that ended it early; empty when it ran to its end.
+    """
+
+    slot: int
+    attempts: tuple[Told, ...]
+    summary: Summary | None = None
+    cut_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished generation, ready to be committed.
+
+    Attributes:
+        number: 0 holds the initial program alone.
+        slots: Results in slot order.
+        seconds: Running time of the whole run so far.
+    """
+
+    number: int
+    slots: tuple[SlotResult, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LightAttempt:
+    """What the population needs to know of an attempt: no source, no texts."""
+
+    key: AttemptKey
+    island: int
+    parent: AttemptKey | None
+    depth: int
+    operator: str
+    program_id: str | None
+    fingerprint: str | None
+    status: Status
+    objective: float | None
+    measures: Mapping[str, float]

@@ -1,0 +1,171 @@
+"""A run's folder: made whole or not at all, found again by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evolve.errors import StoreError, UsageError
+from evolve.problem import load_problem
+from evolve.settings import Settings, change_settings, format_settings, load_settings
+from evolve.store import DATABASE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evolve.problem import Problem
+    from evolve.records import Attempt
+
+SETTINGS_FILE = "settings.toml"
+PROBLEM_FOLDER = "problem"
+EVALUATOR_FOLDER = "evaluator"
+BEST_FOLDER = "best"
+LATEST = "latest"
+
+
+def create_run_folder(
+    problem: Problem, settings: Settings, *, folder: Path | None, parent: Path
+) -> Path:
+    """Makes the folder of a new run, with copies of its problem, evaluator and settings.
+
+    Args:
+        problem: What is to be solved.
+        settings: Frozen into the folder.
+        folder: The folder itself; it must be empty or not exist.
+        parent: Where a folder named after the problem and the time is made when `folder` is None.
+
+    Raises:
+        UsageError: The folder is not empty.
+        StoreError: It cannot be written.
+    """
+    if folder is None:
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        folder = _free_name(parent / f"{problem.name}-{stamp}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"{folder}: expected a new or empty folder for the run, got one with files in it; "
+            "to go on with a run use `evolve resume`"
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            _fill(draft, problem, settings)
+            draft.chmod(0o755)
+            draft.replace(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: the run folder cannot be written: {error.strerror or error}; "
+            "choose another one with `--run-dir`"
+        ) from error
+    return folder
+
+
+def save_settings(folder: Path, settings: Settings) -> None:
+    """Replaces a run's settings, at once.
+
+    Raises:
+        StoreError: They cannot be written.
+    """
+    try:
+        _replace(folder / SETTINGS_FILE, format_settings(settings))
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def load_run(folder: Path) -> tuple[Problem, Settings]:
+    """Gives the problem and settings that a run was made with.
+
+    Raises:
+        UsageError: The folder is no run, or its files were damaged.
+    """
+    path = folder / SETTINGS_FILE
+    settings = change_settings(Settings(), load_settings(path), where=str(path))
+    evaluators = folder / EVALUATOR_FOLDER
+    problem = load_problem(folder / PROBLEM_FOLDER, settings.parameters, evaluators=evaluators)
+    return problem, settings
+
+
+def find_run(name: str, parent: Path) -> Path:
+    """Finds a run by its folder, its name in `parent`, or `latest`.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name == LATEST:
+        runs = list_runs(parent)
+        if not runs:
+            raise UsageError(f"{parent}: no run yet; start one with `evolve run PROBLEM`")
+        return runs[-1]
+    for folder in (Path(name), parent / name):
+        if (folder / DATABASE).is_file():
+            return folder
+    raise UsageError(f"{name}: expected a run folder with `{DATABASE}`; `evolve ls` lists the runs")
+
+
+def list_runs(parent: Path) -> list[Path]:
+    """Gives the run folders in a folder, the oldest first."""
+    found = [path.parent for path in parent.glob(f"*/{DATABASE}")]
+    return sorted(found, key=lambda run: ((run / SETTINGS_FILE).stat().st_mtime_ns, run.name))
+
+
+def write_program(folder: Path, attempt: Attempt) -> list[Path]:
+    """Writes a program's files and its `verdict.json` into a folder, each at once.
+
+    Raises:
+        StoreError: They cannot be written.
+    """
+    texts = dict(attempt.program_or_fail.files)
+    texts["verdict.json"] = json.dumps(describe_verdict(attempt), indent=2) + "\n"
+    written = []
+    try:
+        for path, text in texts.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _replace(target, text)
+            written.append(target)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return written
+
+
+def describe_verdict(attempt: Attempt) -> Mapping[str, Any]:
+    """Gives what was found about a program, as plain data."""
+    evaluation = attempt.evaluation.as_dict()
+    return {"program": attempt.program_or_fail.id, "attempt": str(attempt.key), **evaluation}
+
+
+def _fill(draft: Path, problem: Problem, settings: Settings) -> None:
+    shutil.copytree(
+        problem.folder,
+        draft / PROBLEM_FOLDER,
+        ignore=shutil.ignore_patterns("__pycache__", "runs", ".*", problem.evaluator.name),
+    )
+    evaluators = draft / EVALUATOR_FOLDER
+    evaluators.mkdir()
+    # Modules beside an evaluator may be imported by it.
+    programs = {(problem.folder / path).resolve() for path, _ in problem.initial.files}
+    for path in problem.evaluator.parent.glob("*.py"):
+        if path.resolve() not in programs:
+            shutil.copy2(path, evaluators)
+    (draft / SETTINGS_FILE).write_text(format_settings(settings), encoding="utf-8")
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _free_name(folder: Path) -> Path:
+    number, candidate = 2, folder
+    while candidate.exists():
+        candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return candidate

@@ -1,0 +1,1 @@
+"""Where programs run: one protocol, its backends, and the guest inside them."""

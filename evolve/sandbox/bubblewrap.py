@@ -1,0 +1,91 @@
+"""The `bubblewrap` backend: the guest inside `bwrap`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evolve.errors import SandboxError
+from evolve.sandbox.guest.confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID
+from evolve.sandbox.layout import GUEST_PATH, GUEST_SOURCE, View, guest_command, guest_environment
+from evolve.sandbox.link import Link
+from evolve.sandbox.warm import WarmSandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NAME = "bubblewrap"
+
+
+def make_bubblewrap(preload: Sequence[str], view: View) -> WarmSandbox:
+    """Makes a sandbox around the `bwrap` command.
+
+    Args:
+        preload: Packages that the guest imports once.
+        view: What programs may read.
+
+    Raises:
+        SandboxError: There is no `bwrap`.
+    """
+    binary = shutil.which("bwrap")
+    if binary is None:
+        raise SandboxError(f"{NAME}: no `bwrap` on the path; install the package `bubblewrap`")
+    settings = {
+        "namespaces": True,
+        "preload": list(preload),
+        "paths": [str(path) for path in view.paths],
+        "box": BOX,
+        "data": DATA if view.data else None,
+        "readable": [],
+    }
+    command = [
+        binary,
+        *_isolation(),
+        *_mounts(view),
+        "--",
+        *guest_command("zygote", GUEST_PATH, json.dumps(settings)),
+    ]
+    return WarmSandbox(NAME, lambda: Link(command, guest_environment(), NAME))
+
+
+def _isolation() -> list[str]:
+    options = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    options += ["--unshare-cgroup-try", "--die-with-parent", "--new-session"]
+    options += ["--hostname", "sandbox", "--chdir", "/"]
+    if os.getuid():
+        return [*options, "--unshare-user", "--uid", str(GUEST_ID), "--gid", str(GUEST_ID)]
+    # Root's own rights are needed to bind what only root can reach; the guest then leaves root.
+    options += ["--cap-drop", "ALL"]
+    return [*options, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+
+
+def _mounts(view: View) -> list[str]:
+    # Folders that bwrap makes by itself on the way to a target are closed to other users.
+    targets = [*view.trees, Path(GUEST_PATH)]
+    parents = {parent for target in targets for parent in target.parents if parent.name}
+    folders = sorted({*parents, Path("/dev"), Path(BOX), Path(EMPTY), Path("/var")})
+    options = ["--proc", "/proc"]
+    for folder in folders:
+        options += ["--dir", str(folder)]
+    for tree in view.trees:
+        if tree.is_symlink():
+            options += ["--symlink", str(tree.readlink()), str(tree)]
+        else:
+            options += ["--ro-bind", str(tree), str(tree)]
+    options += ["--ro-bind", str(GUEST_SOURCE), GUEST_PATH]
+    if view.data:
+        options += ["--ro-bind", str(view.data), DATA]
+    for path in view.hidden:
+        options += (
+            ["--tmpfs", str(path)] if path.is_dir() else ["--dev-bind", "/dev/null", str(path)]
+        )
+    for name in DEVICES:
+        options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    for link, target in (("/tmp", "tmp"), ("/var/tmp", "tmp"), ("/dev/shm", "shm")):  # noqa: S108
+        options += ["--symlink", f"{BOX}/{target}", link]
+    for path in view.hidden:
+        options += ["--remount-ro", str(path)] if path.is_dir() else []
+    return [*options, "--remount-ro", "/"]

@@ -1,0 +1,68 @@
+"""The choice of a backend: by name, or the strongest that proves itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evolve.errors import SandboxError
+from evolve.sandbox.bubblewrap import make_bubblewrap
+from evolve.sandbox.layout import find_view
+from evolve.sandbox.native import make_native
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evolve.sandbox.warm import WarmSandbox
+
+# Strongest first: `auto` tries them in this order.
+BACKENDS = {"bubblewrap": make_bubblewrap, "native": make_native}
+NAMES = ("auto", *BACKENDS)
+_REMEDY = (
+    "install bubblewrap or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+    "kernel.apparmor_restrict_unprivileged_userns=0), or accept the risk with "
+    "`--allow-weak-sandbox`"
+)
+
+
+def open_sandbox(
+    name: str,
+    *,
+    preload: tuple[str, ...] = ("numpy",),
+    allow_weak: bool = False,
+    data: Path | None = None,
+    hide: tuple[Path, ...] = (),
+) -> WarmSandbox:
+    """Opens a sandbox whose canary has just proven what it enforces.
+
+    Args:
+        name: One of `NAMES`.
+        preload: Packages that the guest imports once.
+        allow_weak: Also takes a backend that leaves network or files within reach.
+        data: Folder that programs read at `data/`.
+        hide: Files and folders that programs must not see wherever they lie.
+
+    Raises:
+        SandboxError: None of the backends isolates here; the message has the remedy.
+    """
+    if name not in NAMES:
+        raise SandboxError(f"sandbox: expected one of {', '.join(NAMES)}, got {name!r}")
+    view = find_view(preload, data, hide)
+    reasons = []
+    weak: WarmSandbox | None = None
+    for backend in BACKENDS if name == "auto" else (name,):
+        try:
+            sandbox = BACKENDS[backend](preload, view)
+            isolation = sandbox.prove()
+        except SandboxError as error:
+            reasons.append(str(error))
+            continue
+        if isolation.is_strong:
+            return sandbox
+        reasons.append(f"{backend}: weak here: {'; '.join(isolation.missing)}")
+        if weak is None and allow_weak:
+            weak = sandbox
+        else:
+            sandbox.close()
+    if weak is not None:
+        return weak
+    raise SandboxError(f"sandbox: none isolates here ({' | '.join(reasons)}); {_REMEDY}")

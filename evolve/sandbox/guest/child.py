@@ -1,0 +1,136 @@
+"""A program's process: its start, its pipes, its end."""
+
+# System calls stand here by their own names.
+# ruff: noqa: PTH208
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import frames, kernel, program
+from .confine import Bounds, Cage, confine
+from .wire import MESSAGE, NO_NONCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_REQUESTS, _REPLIES = 3, 4
+_ABOVE_ALL = 64
+
+
+@dataclass
+class Child:
+    """A running program as the zygote holds it.
+
+    Attributes:
+        pid: Its first process.
+        requests: Writes to it.
+        replies: Reads from it.
+        output: Reads what it prints.
+        is_silent: No process of it holds the writing end of `replies` any more.
+    """
+
+    pid: int
+    requests: int
+    replies: int
+    output: int
+    is_silent: bool = False
+
+
+def start(cage: Cage, settings: Mapping[str, Any]) -> Child:
+    """Forks a confined child that waits for its program."""
+    pipes = [os.pipe() for _ in range(3)]
+    (request_reader, requests), (replies, reply_writer), (output, printer) = pipes
+    pid = kernel.fork_into(cage.flags)
+    if not pid:
+        _run(cage, settings, (request_reader, reply_writer, printer))
+    for descriptor in (request_reader, reply_writer, printer):
+        os.close(descriptor)
+    for descriptor in (requests, replies, output):
+        os.set_blocking(descriptor, False)
+    return Child(pid, requests, replies, output)
+
+
+def kill(cage: Cage, child: Child) -> int:
+    """Kills every process of the child and waits until all are gone.
+
+    Returns:
+        The wait status of its first process.
+    """
+    if cage.is_namespaced:
+        # The first process of a pid namespace takes all others with it before it can be reaped.
+        os.kill(child.pid, signal.SIGKILL)
+        return os.waitpid(child.pid, 0)[1]
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    status = os.waitpid(child.pid, 0)[1]
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-child.pid, 0)
+    return status
+
+
+def clear(cage: Cage, child: Child) -> None:
+    """Closes the pipes of a dead child and wipes its files."""
+    for descriptor in (child.requests, child.replies, child.output):
+        os.close(descriptor)
+    if not cage.is_namespaced:
+        for name in os.listdir(cage.box):
+            shutil.rmtree(f"{cage.box}/{name}", ignore_errors=True)
+
+
+def _run(cage: Cage, settings: Mapping[str, Any], pipes: tuple[int, int, int]) -> NoReturn:
+    try:
+        _take_descriptors([*pipes, *([cage.ruleset] if cage.ruleset >= 0 else [])])
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        bounds = Bounds(settings["memory_mb"], settings["processes"], settings["workspace_mb"])
+        confine(cage, bounds)
+        random.seed(0)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdout = _printer(1)
+        sys.stderr = _printer(2)
+        confined = frames.encode(["confined"], 1024)
+        os.write(_REPLIES, MESSAGE.pack(NO_NONCE, len(confined)) + confined)
+        program.serve(f"{cage.box}/work", cage.data, settings["reply_bytes"])
+    except BaseException:  # noqa: BLE001 - nothing may go back into the zygote's own code
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(70)
+
+
+def _take_descriptors(pipes: list[int]) -> None:
+    requests, replies, printer, *rest = pipes
+    null = os.open("/dev/null", os.O_RDONLY)
+    sources = [null, printer, printer, requests, replies, *rest]
+    high = [os.dup2(source, _ABOVE_ALL + i) for i, source in enumerate(sources)]
+    for target, source in enumerate(high):
+        os.dup2(source, target, inheritable=target <= 2)
+    os.closerange(len(high), _ABOVE_ALL + len(high) + 1)
+
+
+def set_environment(cage: Cage) -> None:
+    """Leaves of the zygote's environment what programs get."""
+    threads = {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")}
+    os.environ.clear()
+    os.environ.update(threads)
+    os.environ.update(
+        PATH="/usr/local/bin:/usr/bin:/bin",
+        HOME=f"{cage.box}/work",
+        TMPDIR=f"{cage.box}/tmp",  # noqa: S108 - its own
+        LANG="C.UTF-8",
+    )
+
+
+def _printer(descriptor: int) -> Any:
+    return open(
+        descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+    )

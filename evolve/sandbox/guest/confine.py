@@ -1,0 +1,145 @@
+"""Confinement of one program: what a fresh child of the zygote puts on itself, for good."""
+
+# System calls stand here by their own names.
+# ruff: noqa: PTH102
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import kernel, landlock, seccomp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# The user that programs run as, wherever another one can be chosen.
+GUEST_ID = 64000
+BOX = "/box"
+EMPTY = "/empty"
+DATA = "/data"
+DEVICES = ("null", "zero", "full", "random", "urandom")
+INHERITED_RULESET = 5
+_DEVICE_RIGHTS = landlock.READ_FILE | landlock.WRITE_FILE
+_NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS
+_OPEN_FILES = 128
+_CPU_SECONDS = 4 * 3600
+_INODES_PER_MB = 256
+_MB = 1 << 20
+
+
+class Bounds(NamedTuple):
+    """What the kernel holds one program to, as the host asked for it."""
+
+    memory_mb: int
+    processes: int
+    workspace_mb: int
+
+
+class Cage(NamedTuple):
+    """What a zygote prepares once for all of its children.
+
+    Attributes:
+        box: Folder for the workspace and the temporary folders.
+        is_namespaced: False where children cannot have namespaces of their own.
+        landlock_version: Of the kernel's interface; 0 when there is none.
+        code: The system call filter; empty where it depends on the child.
+        baseline_bytes: Address space of the warm guest itself.
+        ids: User and group of the zygote.
+        data: Folder that programs see as `data/`; empty without one.
+        ruleset: Descriptor of Landlock's rules where no namespace hides the host's files; -1
+            where they depend on the child.
+    """
+
+    box: str
+    is_namespaced: bool
+    landlock_version: int
+    code: bytes
+    baseline_bytes: int
+    ids: tuple[int, int]
+    data: str = ""
+    ruleset: int = -1
+
+    @property
+    def flags(self) -> int:
+        """Gives the namespaces of a child."""
+        return _NAMESPACES if self.is_namespaced else 0
+
+
+def confine(cage: Cage, bounds: Bounds) -> None:
+    """Confines the calling process, a fresh child of the zygote.
+
+    Raises:
+        OSError: The kernel refused a part; the child must not go on.
+    """
+    # A process that cannot be dumped, as the zygote, owns neither its files in /proc nor lets
+    # the watchdog see what it shares.
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    if cage.is_namespaced:
+        _enter_namespaces(cage, bounds)
+    else:
+        os.setpgid(0, 0)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+    make_folders(cage.box)
+    os.chdir(f"{cage.box}/work")
+    _set_limits(cage, bounds)
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    if cage.ruleset >= 0:
+        landlock.restrict_self(INHERITED_RULESET)
+    elif cage.landlock_version:
+        landlock.restrict_self(landlock.build_ruleset(cage.landlock_version, _file_rules(cage)))
+    if cage.is_namespaced:
+        kernel.drop_capabilities()
+    seccomp.install_filter(cage.code or _build_own_filter(cage))
+
+
+def file_rules_without_namespaces(
+    box: str, version: int, readable: Iterable[tuple[str, int]]
+) -> list[tuple[str, int]]:
+    """Gives Landlock's rules for a program that has no file system of its own.
+
+    Args:
+        box: Folder for the workspace and the temporary folders.
+        version: Of the kernel's interface.
+        readable: Paths with the rights on them.
+    """
+    devices = [(f"/dev/{name}", _DEVICE_RIGHTS) for name in DEVICES]
+    return [*readable, *devices, (box, landlock.all_rights(version))]
+
+
+def make_folders(box: str) -> None:
+    """Makes the empty folders of a program."""
+    for name in ("work", "tmp", "shm"):
+        os.mkdir(f"{box}/{name}", 0o700)
+
+
+def _enter_namespaces(cage: Cage, bounds: Bounds) -> None:
+    kernel.map_ids(GUEST_ID, *cage.ids)
+    size, inodes = bounds.workspace_mb, 1024 + _INODES_PER_MB * bounds.workspace_mb
+    options = f"size={size}m,nr_inodes={inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
+    kernel.mount("tmpfs", cage.box, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    kernel.mount(EMPTY, "/proc", "", kernel.MS_BIND)
+
+
+def _set_limits(cage: Cage, bounds: Bounds) -> None:
+    for kind, value in (
+        (resource.RLIMIT_AS, cage.baseline_bytes + bounds.memory_mb * _MB),
+        (resource.RLIMIT_NPROC, bounds.processes),
+        (resource.RLIMIT_FSIZE, bounds.workspace_mb * _MB),
+        (resource.RLIMIT_CPU, _CPU_SECONDS),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (lower, lower))
+
+
+def _file_rules(cage: Cage) -> list[tuple[str, int]]:
+    everything = landlock.all_rights(cage.landlock_version)
+    return [("/", landlock.READ), ("/dev", _DEVICE_RIGHTS), (cage.box, everything)]
+
+
+def _build_own_filter(cage: Cage) -> bytes:
+    return seccomp.build_filter(os.getpid(), may_signal=cage.landlock_version >= 6)

@@ -1,0 +1,238 @@
+"""Linux system calls that Python's standard library lacks, through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import platform
+import signal
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MNT_DETACH = 0x2
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_SECCOMP = 22
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_GET_TID_ADDRESS = 40
+
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_KEPT_FLAGS = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | 0x400 | 0x800
+_CHILD_CLEARTID = 0x00200000
+_CHILD_SETTID = 0x01000000
+_CAPABILITY_VERSION_3 = 0x20080522
+
+# Numbers per machine: (x86_64, aarch64).
+_NUMBERS = {
+    "clone": (56, 220),
+    "capset": (126, 91),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "sethostname": (170, 161),
+    "mount_setattr": (442, 442),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+}
+_MACHINES = {"x86_64": 0, "aarch64": 1}
+
+
+@functools.cache
+def machine_column() -> int:
+    """Gives the column of this machine in tables of system call numbers.
+
+    Raises:
+        OSError: The machine is neither x86_64 nor aarch64 under Linux.
+    """
+    machine = platform.machine()
+    if platform.system() != "Linux" or machine not in _MACHINES:
+        raise OSError(f"kernel: expected Linux on x86_64 or aarch64, got {machine!r}")
+    return _MACHINES[machine]
+
+
+@functools.cache
+def _libc() -> ctypes.PyDLL:
+    # PyDLL keeps the interpreter lock: a clone must not happen between two locks.
+    libc = ctypes.PyDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    return libc
+
+
+def call(name: str, *args: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
+    """Makes a system call by name.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    number = _NUMBERS[name][machine_column()]
+    converted = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
+    result: int = _libc().syscall(ctypes.c_long(number), *converted)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{name}: {os.strerror(code)}")
+    return result
+
+
+def prctl(option: int, value: int | ctypes.Array[ctypes.c_char] = 0, third: object = 0) -> None:
+    """Sets an attribute of the calling process.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    second = ctypes.c_ulong(value) if isinstance(value, int) else value
+    last = ctypes.c_ulong(third) if isinstance(third, int) else third
+    zero = ctypes.c_ulong(0)
+    if _libc().prctl(ctypes.c_int(option), second, last, zero, zero) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl {option}: {os.strerror(code)}")
+
+
+@functools.cache
+def _tid_address() -> int:
+    # Where libc keeps its thread id, so that a clone refreshes it as `fork` does.
+    address = ctypes.c_void_p()
+    try:
+        prctl(PR_GET_TID_ADDRESS, ctypes.addressof(address))
+    except OSError:
+        return 0
+    return address.value or 0
+
+
+def prepare_fork() -> None:
+    """Loads lazily what `fork_into` needs, so that its children do not each do so."""
+    machine_column()
+    _libc()
+    _tid_address()
+
+
+def fork_into(flags: int) -> int:
+    """Forks a child into new namespaces, in one system call.
+
+    Args:
+        flags: `CLONE_NEW*` flags; 0 forks plainly.
+
+    Returns:
+        0 in the child, its process id in the parent.
+
+    Raises:
+        OSError: The kernel refused, for example because user namespaces are forbidden.
+    """
+    if not flags:
+        return os.fork()
+    address = _tid_address()
+    bits = flags | signal.SIGCHLD | (_CHILD_CLEARTID | _CHILD_SETTID if address else 0)
+    tail = (address, 0) if machine_column() == 0 else (0, address)
+    before, child, parent = _fork_hooks()
+    before()
+    try:
+        pid = call("clone", bits, 0, 0, *tail)
+    except OSError:
+        parent()
+        raise
+    (parent if pid else child)()
+    return pid
+
+
+@functools.cache
+def _fork_hooks() -> tuple[ctypes._NamedFuncPointer, ...]:
+    api = ctypes.pythonapi
+    hooks = (api.PyOS_BeforeFork, api.PyOS_AfterFork_Child, api.PyOS_AfterFork_Parent)
+    for hook in hooks:
+        hook.restype = None
+    return hooks
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """Mounts a file system, or binds or remounts one.
+
+    Raises:
+        OSError: The kernel refused; the message names the target.
+    """
+    try:
+        call("mount", source.encode(), target.encode(), kind.encode(), flags, data.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"mount on {target}: {os.strerror(error.errno or 0)}") from None
+
+
+def lock_mount(target: str, attributes: int) -> None:
+    """Sets attributes such as `MS_RDONLY` on a mount and on all mounts beneath it.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    wanted = struct.pack("=QQQQ", attributes, 0, 0, 0)
+    buffer = ctypes.create_string_buffer(wanted, len(wanted))
+    try:
+        call("mount_setattr", _AT_FDCWD, target.encode(), _AT_RECURSIVE, buffer, len(wanted))
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise OSError(error.errno, f"locking the mount {target}: {error.strerror}") from None
+        # Before Linux 5.12 only the mount itself, and flags that it has must be repeated.
+        kept = os.statvfs(target).f_flag & _KEPT_FLAGS
+        mount("none", target, "", MS_REMOUNT | MS_BIND | attributes | kept)
+
+
+def map_ids(inside: int, uid: int, gid: int) -> None:
+    """Gives the calling process one user and one group in its new user namespace.
+
+    Args:
+        inside: The id that the process sees, for both.
+        uid: Its user outside.
+        gid: Its group outside.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{inside} {uid} 1"),
+        ("gid_map", f"{inside} {gid} 1"),
+    ):
+        descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+
+def leave_root(uid: int) -> None:
+    """Turns the calling root process into an ordinary user for good.
+
+    Raises:
+        OSError: The process may not change its user.
+    """
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def drop_capabilities() -> None:
+    """Gives up every capability of the calling process.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    call("capset", ctypes.addressof(header), ctypes.addressof(sets))

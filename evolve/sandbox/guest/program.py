@@ -1,0 +1,148 @@
+"""The program's side of a session: loads the source, calls its functions, sends values.
+
+All of this runs in the same interpreter as the program, which may change any of it: the host
+believes nothing of what comes out beyond its form.
+"""
+
+# System calls stand here by their own names.
+# ruff: noqa: PTH103, PTH120, PTH123, PTH211
+
+from __future__ import annotations
+
+import os
+import sys
+from types import FunctionType, GeneratorType, ModuleType
+from typing import Any, NoReturn
+
+from . import frames, tracebacks
+from .wire import MESSAGE
+
+_REQUESTS, _REPLIES = 3, 4
+_MAX_REPLY_OVERHEAD = 1 << 16
+
+
+class _LoadError(Exception):
+    """The function asked for does not exist."""
+
+
+def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
+    """Serves calls until the process is killed.
+
+    Args:
+        work: The workspace.
+        data: Folder to show in it as `data/`; empty for none.
+        reply_bytes: The most that one message may take.
+    """
+    _, setup = _receive()
+    program = frames.decode(setup)
+    _write_files(work, program["files"])
+    if data:
+        os.symlink(data, f"{work}/data")
+    sys.path.insert(0, work)
+    module: ModuleType | None = None
+    while True:
+        nonce, message = _receive()
+        request = frames.decode(message)
+        os.environ["EVOLVE_TIME_LIMIT_SECONDS"] = str(request["seconds"])
+        outbox = _Outbox(nonce, reply_bytes)
+        try:
+            if module is None:
+                module = _load(work, program["files"][0][0])
+            _call(module, request, outbox)
+        except MemoryError as error:
+            error.__traceback__ = None
+            outbox.send("memory", "out of memory", "")
+        except BaseException as error:  # noqa: BLE001 - whatever the program raises is its answer
+            outbox.send("error", *tracebacks.describe(error, work))
+        sys.stdout.flush()
+
+
+class _Outbox:
+    """Sends the messages of one call."""
+
+    def __init__(self, nonce: bytes, max_bytes: int) -> None:
+        self._nonce = nonce
+        self._max_bytes = max_bytes
+
+    def send(self, *parts: Any) -> None:
+        body = frames.encode(list(parts), self._max_bytes + _MAX_REPLY_OVERHEAD)
+        view = memoryview(MESSAGE.pack(self._nonce, len(body)) + body)
+        while view:
+            view = view[os.write(_REPLIES, view) :]
+
+
+def _call(module: ModuleType, request: dict[str, Any], outbox: _Outbox) -> None:
+    function = getattr(module, request["function"], None)
+    if not callable(function):
+        raise _LoadError(_missing_function(module, request["function"]))
+    if request["many"]:
+        outbox.send("value", [_last(function(*args)) for args in request["args"]])
+        return
+    value = function(*request["args"], **request["kwargs"])
+    if not isinstance(value, GeneratorType):
+        outbox.send("value", value)
+        return
+    is_empty = True
+    for part in value:
+        outbox.send("yield", part)
+        is_empty = False
+    if is_empty:
+        raise _LoadError(f"the generator `{request['function']}` yielded nothing")
+    outbox.send("end")
+
+
+def _last(value: Any) -> Any:
+    if isinstance(value, GeneratorType):
+        last = None
+        for last in value:  # noqa: B007 - only the last one counts
+            pass
+        return last
+    return value
+
+
+def _load(work: str, path: str) -> ModuleType:
+    name = path.removesuffix(".py").replace("/", ".").rpartition(".")[2]
+    if not name.isidentifier() or name in sys.modules:
+        name = f"program_{len(sys.modules)}"
+    full_path = f"{work}/{path}"
+    with open(full_path, encoding="utf-8") as file:
+        code = compile(file.read(), full_path, "exec", dont_inherit=True)
+    module = ModuleType(name)
+    module.__file__ = full_path
+    sys.modules[name] = module
+    exec(code, module.__dict__)  # noqa: S102 - running the program is what the guest is for
+    return module
+
+
+def _missing_function(module: ModuleType, wanted: str) -> str:
+    names = [
+        name
+        for name, part in vars(module).items()
+        if isinstance(part, FunctionType) and part.__module__ == module.__name__
+    ]
+    there = ", ".join(f"`{name}`" for name in names[:20]) or "no function"
+    return f"the program has no function `{wanted}`; it defines {there}"
+
+
+def _write_files(work: str, files: list[tuple[str, str]]) -> None:
+    for path, text in files:
+        full_path = f"{work}/{path}"
+        os.makedirs(os.path.dirname(full_path), exist_ok=True)
+        with open(full_path, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+
+
+def _receive() -> tuple[bytes, bytearray]:
+    nonce, size = MESSAGE.unpack(_read_exactly(MESSAGE.size))
+    return nonce, _read_exactly(size)
+
+
+def _read_exactly(size: int) -> bytearray:
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        count = os.readv(_REQUESTS, [view])
+        if not count:
+            os._exit(0)
+        view = view[count:]
+    return data

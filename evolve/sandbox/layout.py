@@ -1,0 +1,165 @@
+"""What of the host a guest may see: the interpreter, its packages, system libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import evolve
+from evolve.sandbox.guest import landlock
+
+GUEST_SOURCE = Path(__file__).with_name("guest")
+GUEST_PATH = "/opt/evolve/guest"
+_SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/nix/store",
+    "/gnu/store",
+)
+# Python's own `-I` would also drop PYTHONHASHSEED: the order of sets must not differ by guest.
+_FLAGS = ("-s", "-P", "-B")
+_START = """\
+import importlib.util, json, sys
+path, module, settings = sys.argv[1:]
+spec = importlib.util.spec_from_file_location(
+    "evolve_guest", path + "/__init__.py", submodule_search_locations=[path])
+package = importlib.util.module_from_spec(spec)
+sys.modules["evolve_guest"] = package
+spec.loader.exec_module(package)
+sys.argv[1:] = []
+importlib.import_module("evolve_guest." + module).main(json.loads(settings))
+"""
+_SINGLE_THREADED = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a guest sees of the host, all of it read-only.
+
+    Attributes:
+        trees: Files and folders, at their own paths; symbolic links stay links.
+        hidden: Paths within the trees that are covered.
+        data: Folder shown as `data/` in the workspace; None without one.
+        paths: Folders where packages are found besides the interpreter's own.
+    """
+
+    trees: tuple[Path, ...]
+    hidden: tuple[Path, ...]
+    data: Path | None
+    paths: tuple[Path, ...]
+
+
+def find_view(
+    preload: tuple[str, ...] = (), data: Path | None = None, hide: tuple[Path, ...] = ()
+) -> View:
+    """Finds what the running interpreter needs.
+
+    Args:
+        preload: Names of packages that the guest imports.
+        data: Folder that programs may read.
+        hide: Files and folders that programs must not see even where they lie among packages.
+    """
+    paths = tuple(path for name in preload for path in _package_folders(name))
+    package = Path(evolve.__file__).resolve().parent
+    hidden = [package, package.with_name("evaluators"), *(path.resolve() for path in hide)]
+    trees = _outermost([*_interpreter_folders(), *paths])
+    covered = [path for path in hidden if path.exists() and any(_within(path, t) for t in trees)]
+    return View(trees, tuple(covered), data.resolve() if data else None, paths)
+
+
+def list_readable(view: View) -> list[tuple[Path, int]]:
+    """Lists Landlock rights that show a view's trees but not what is hidden in them."""
+    shown = [*view.trees, *([view.data] if view.data else [])]
+    return [rule for tree in shown for rule in _rights_around(tree, view.hidden)]
+
+
+def guest_command(module: str, path: str, settings: str) -> list[str]:
+    """Gives the command that starts a module of the guest.
+
+    Args:
+        module: `zygote` or `launch`.
+        path: Where the guest's folder is, seen from the process that is started.
+        settings: JSON text for the module's `main`.
+    """
+    return [sys.executable, *_FLAGS, "-c", _START, path, module, settings]
+
+
+def guest_environment() -> dict[str, str]:
+    """Gives the whole environment of a guest: nothing of the host's own."""
+    threads = dict.fromkeys(_SINGLE_THREADED, "1")
+    return {
+        **threads,
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "PYTHONHASHSEED": "0",
+        "MALLOC_ARENA_MAX": "2",
+    }
+
+
+def _interpreter_folders() -> list[Path]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    found = [Path(sysconfig.get_path(name)) for name in names]
+    found += [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable)]
+    executable = Path(sys.executable)
+    # A virtual environment's interpreter is a chain of links, each of which must be there.
+    while executable.is_symlink():
+        executable = executable.parent / executable.readlink()
+        found.append(executable)
+    return [*(Path(path) for path in _SYSTEM), *found, *(path.resolve() for path in found)]
+
+
+def _package_folders(name: str) -> list[Path]:
+    try:
+        spec = importlib.util.find_spec(name.partition(".")[0])
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    if spec.submodule_search_locations:
+        return [Path(path).resolve().parent for path in spec.submodule_search_locations]
+    if spec.origin and Path(spec.origin).is_file():
+        return [Path(spec.origin).resolve().parent]
+    return []
+
+
+def _rights_around(path: Path, hidden: tuple[Path, ...]) -> list[tuple[Path, int]]:
+    if path in hidden:
+        return []
+    if path.is_symlink() or not any(_within(hole, path) for hole in hidden):
+        return [(path, landlock.READ)]
+    rules = [(path, landlock.READ_DIR)]
+    for part in path.iterdir():
+        rules += _rights_around(part, hidden)
+    return rules
+
+
+def _outermost(paths: list[Path]) -> tuple[Path, ...]:
+    kept: list[Path] = []
+    there = [Path(os.path.normpath(path)) for path in paths if os.path.lexists(path)]
+    for path in sorted(there, key=lambda path: len(path.parts)):
+        if path != Path("/") and not any(_within(path, tree) for tree in kept):
+            kept.append(path)
+    return tuple(kept)
+
+
+def _within(path: Path, tree: Path) -> bool:
+    return path == tree or (tree in path.parents and not tree.is_symlink())

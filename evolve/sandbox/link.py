@@ -1,0 +1,243 @@
+"""The host's end of a guest: its process and the stream of frames to and from it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evolve.errors import SandboxError
+from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_START_SECONDS = 60.0
+_GRACE_SECONDS = 0.5
+_END_SECONDS = 5.0
+_MAX_CONTROL_BYTES = 4 << 20
+
+
+class LinkLostError(Exception):
+    """The guest ended, or sent what no guest sends."""
+
+
+class Link:
+    """A running guest.
+
+    Args:
+        command: Starts it.
+        environment: All of its environment.
+        name: Of the backend, for messages.
+        clean_up: Removes what the guest leaves on the host.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: dict[str, str],
+        name: str,
+        clean_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._name = name
+        self._clean_up = clean_up
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `kill`
+        self._process = (
+            _starter()
+            .submit(
+                subprocess.Popen,
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+            )
+            .result()
+        )
+        assert self._process.stdin is not None  # noqa: S101 - narrows the type
+        assert self._process.stdout is not None  # noqa: S101 - narrows the type
+        self._input, self._output = self._process.stdin, self._process.stdout
+        self._to, self._from = self._input.fileno(), self._output.fileno()
+        self._is_closed = False
+        os.set_blocking(self._to, False)
+        os.set_blocking(self._from, False)
+        self._received = bytearray()
+        self._unsent: list[memoryview] = []
+        self.told: dict[str, Any] = {}
+
+    def await_ready(self) -> None:
+        """Waits until the guest is warm.
+
+        Raises:
+            SandboxError: It does not get there.
+        """
+        try:
+            frame = self.receive(time.monotonic() + _START_SECONDS)
+        except LinkLostError:
+            frame = None
+        if frame is None:
+            said = self._said()
+            self.kill()
+            raise SandboxError(
+                f"{self._name}: the guest did not start: {said or 'no reason given'}"
+            )
+        kind, body = frame
+        told = json.loads(body)
+        if kind == FAILED:
+            self.kill()
+            raise SandboxError(f"{self._name}: {told['reason']}")
+        if kind != READY:
+            self.kill()
+            raise SandboxError(f"{self._name}: the guest greeted with {kind!r}")
+        self.told = told
+
+    def send(self, kind: bytes, body: bytes = b"") -> None:
+        """Queues a frame; `receive` and `flush` write it."""
+        if len(body) < CHUNK:
+            self._unsent.append(memoryview(HEADER.pack(kind, len(body)) + body))
+            return
+        self._unsent.append(memoryview(HEADER.pack(kind, len(body))))
+        self._unsent.append(memoryview(body))
+
+    @property
+    def is_stuck(self) -> bool:
+        """Tells whether something queued could not be written yet."""
+        return bool(self._unsent)
+
+    def receive(self, deadline: float) -> tuple[bytes, bytes] | None:
+        """Waits for the next frame and writes meanwhile what is queued.
+
+        Args:
+            deadline: By the monotonic clock.
+
+        Returns:
+            Kind and payload; None when the deadline passes first.
+
+        Raises:
+            LinkLostError: The guest ended or broke the protocol.
+        """
+        while True:
+            frame = self._take()
+            if frame is not None:
+                return frame
+            poller = select.poll()
+            poller.register(self._from, select.POLLIN)
+            self._write()
+            if self._unsent:
+                poller.register(self._to, select.POLLOUT)
+            left = deadline - time.monotonic()
+            if left <= 0 or not (ready := poller.poll(left * 1000 + 1)):
+                if time.monotonic() >= deadline:
+                    return None
+                continue
+            if any(descriptor == self._from for descriptor, _ in ready):
+                self._read()
+
+    def end(self) -> None:
+        """Asks the guest to end with everything in it, and kills it if it does not."""
+        if not self._is_closed:
+            self._input.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_SECONDS)
+            self.kill()
+
+    def kill(self) -> None:
+        """Kills the guest and everything in it; safe to call twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._process.kill()
+        self._process.wait()
+        if not self.told.get("namespaces", True):
+            _kill_session(self._process.pid)
+        self._drain()
+        self._unsent.clear()
+        for file in (self._input, self._output, self._errors):
+            file.close()
+        self._clean_up()
+
+    def _take(self) -> tuple[bytes, bytes] | None:
+        if len(self._received) < HEADER.size:
+            return None
+        kind, size = HEADER.unpack_from(self._received)
+        if size > _MAX_CONTROL_BYTES:
+            raise LinkLostError("a frame is too long")
+        end = HEADER.size + size
+        if len(self._received) < end:
+            return None
+        body = bytes(memoryview(self._received)[HEADER.size : end])
+        del self._received[:end]
+        return kind, body
+
+    def _write(self) -> None:
+        try:
+            while self._unsent:
+                count = os.write(self._to, self._unsent[0])
+                rest = self._unsent[0][count:]
+                self._unsent[:1] = [rest] if rest else []
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            raise LinkLostError("the guest closed its input") from None
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(self._from, CHUNK + HEADER.size)
+            if not data:
+                raise LinkLostError("the guest ended")
+            self._received += data
+
+    def _drain(self) -> None:
+        # The stream ends once the last process of the guest is gone.
+        deadline = time.monotonic() + _END_SECONDS
+        poller = select.poll()
+        poller.register(self._from, select.POLLIN)
+        while time.monotonic() < deadline and poller.poll(_END_SECONDS * 1000):
+            with contextlib.suppress(BlockingIOError):
+                if not os.read(self._from, CHUNK):
+                    return
+
+    def _said(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.5)
+        self._errors.seek(0)
+        lines = self._errors.read(8192).decode(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "")[:300]
+
+
+def _kill_session(leader: int) -> None:
+    # Without a pid namespace children outlive a guest that is killed, but none of them may
+    # leave its session.
+    while pids := _find_session(leader):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _find_session(leader: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != leader:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == leader and fields[0] != "Z":
+                    found.append(int(entry.name))
+    return found
+
+
+@functools.cache
+def _starter() -> ThreadPoolExecutor:
+    # Guests die with the thread that started them: it must live as long as this process.
+    return ThreadPoolExecutor(1, "guest-starter")

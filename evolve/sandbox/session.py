@@ -1,0 +1,255 @@
+"""One program in a warm guest, as the host drives it: calls, deadlines, verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+from evolve.errors import ProgramError, SandboxError
+from evolve.records import Status
+from evolve.sandbox.guest import frames
+from evolve.sandbox.guest.wire import DATA, EXITED, HEADER, KILL, MESSAGE, NO_NONCE, START
+from evolve.sandbox.link import LinkLostError
+from evolve.sandbox.protocol import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from evolve.records import Program
+    from evolve.sandbox.link import Link
+    from evolve.sandbox.protocol import Limits
+
+_GRACE_SECONDS = 0.3
+_MAX_REQUEST_BYTES = 1 << 30
+_MESSAGE_OVERHEAD = 1 << 16
+_MAX_REASON = 500
+_MAX_DETAIL = 8000
+_NO_ANSWER = object()
+
+
+class WarmSession:
+    """A session in a guest that is already warm.
+
+    Args:
+        link: The guest.
+        program: What to run.
+        limits: What it may use.
+        on_close: Told once, at the end, whether any doubt fell on the guest.
+    """
+
+    def __init__(
+        self, link: Link, program: Program, limits: Limits, on_close: Callable[[bool], None]
+    ) -> None:
+        self._link = link
+        self._limits = limits
+        self._on_close = on_close
+        self._stream = bytearray()
+        self._is_confined = False
+        self._is_open = True
+        self._max_message = (limits.reply_mb << 20) + _MESSAGE_OVERHEAD
+        settings = {
+            "memory_mb": limits.memory_mb,
+            "processes": limits.processes,
+            "workspace_mb": limits.workspace_mb,
+            "reply_bytes": limits.reply_mb << 20,
+            "output_bytes": limits.output_kb << 10,
+        }
+        link.send(START, json.dumps(settings).encode())
+        files = [[file.path, file.text] for file in program.files]
+        self._send(NO_NONCE, {"files": files})
+
+    def call(
+        self,
+        function: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
+        """Calls a function; see `protocol.Session`."""
+        request = {"args": list(args), "kwargs": dict(kwargs or {}), "many": False}
+        return self._ask(function, request, timeout_seconds)
+
+    def call_many(
+        self,
+        function: str,
+        argument_lists: Sequence[Sequence[Any]],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
+        """Calls a function for each list of arguments; see `protocol.Session`."""
+        request = {"args": [list(args) for args in argument_lists], "kwargs": {}, "many": True}
+        return self._ask(function, request, timeout_seconds)
+
+    def close(self) -> None:
+        """Kills what is left of the program and wipes its files; safe to call twice."""
+        if self._is_open:
+            self._kill()
+
+    def _ask(self, function: str, request: dict[str, Any], timeout: float | None) -> Answer:
+        if not self._is_open:
+            raise ProgramError(Status.CRASHED, "the program has ended; its session is over")
+        seconds = self._limits.seconds if timeout is None else timeout
+        nonce = os.urandom(len(NO_NONCE))
+        started = time.monotonic()
+        try:
+            self._send(nonce, {**request, "function": function, "seconds": seconds})
+            return self._await_answer(nonce, started, seconds)
+        except LinkLostError as error:
+            self._finish(is_doubtful=True)
+            raise ProgramError(Status.CRASHED, f"the sandbox broke: {error}") from None
+
+    def _await_answer(self, nonce: bytes, started: float, seconds: float) -> Answer:
+        last: Any = _NO_ANSWER
+        while True:
+            frame = self._link.receive(started + seconds)
+            spent = time.monotonic() - started
+            if frame is None:
+                return self._time_out(last, spent, seconds)
+            kind, body = frame
+            if kind == EXITED:
+                self._fail_exited(body)
+            if kind != DATA:
+                continue
+            self._stream += body
+            for message in self._take_messages(nonce):
+                if message[0] == "yield":
+                    last = message[1]
+                    continue
+                if message[0] == "end" and last is not _NO_ANSWER:
+                    return Answer(last, spent)
+                if message[0] == "value":
+                    return Answer(message[1], spent)
+                self._fail_reported(message)
+
+    def _take_messages(self, nonce: bytes) -> list[list[Any]]:
+        messages = []
+        while len(self._stream) >= MESSAGE.size:
+            owner, size = MESSAGE.unpack_from(self._stream)
+            if size > self._max_message:
+                self._fail_garbled(f"a reply of {size} bytes is larger than the limit")
+            end = MESSAGE.size + size
+            if len(self._stream) < end:
+                break
+            body = bytes(memoryview(self._stream)[MESSAGE.size : end])
+            del self._stream[:end]
+            if not self._is_confined:
+                self._is_confined = True
+            elif owner == nonce:
+                messages.append(self._decode(body))
+        return messages
+
+    def _decode(self, body: bytes) -> list[Any]:
+        try:
+            message = frames.decode(body)
+        except frames.FrameError as error:
+            self._fail_garbled(str(error))
+        shapes = {"value": 2, "yield": 2, "end": 1, "error": 3, "memory": 3}
+        if type(message) is not list or not message or type(message[0]) is not str:
+            self._fail_garbled("a reply has no kind")
+        if len(message) != shapes.get(message[0]):
+            self._fail_garbled("a reply has an unknown kind")
+        if len(message) == 3 and not all(type(part) is str for part in message):
+            self._fail_garbled("a failure is not told in words")
+        return list(message)
+
+    def _time_out(self, last: Any, spent: float, seconds: float) -> Answer:
+        output = self._kill(is_doubtful=True)
+        if last is not _NO_ANSWER:
+            return Answer(last, spent, complete=False)
+        reason = f"no answer within {seconds:g} s"
+        raise ProgramError(Status.TIMEOUT, reason, _printable(output, _MAX_DETAIL))
+
+    def _fail_exited(self, body: bytes) -> None:
+        told, output = _read_exit(body)
+        is_doubtful = told["cause"] == "memory"
+        self._finish(is_doubtful=is_doubtful)
+        detail = _printable(output, _MAX_DETAIL)
+        if not self._is_confined and not self._was_confined():
+            raise SandboxError(f"the guest could not confine a program: {detail[-300:]}")
+        if told["cause"] == "memory":
+            reason = f"more than {self._limits.memory_mb} MB of memory in use"
+            raise ProgramError(Status.MEMORY, reason, detail)
+        if told["cause"] == "disk":
+            reason = f"more than {self._limits.workspace_mb} MB of files in the workspace"
+            raise ProgramError(Status.CRASHED, reason, detail)
+        raise ProgramError(Status.CRASHED, _describe_exit(told["status"]), detail)
+
+    def _was_confined(self) -> bool:
+        return len(self._stream) > 0
+
+    def _fail_reported(self, message: list[Any]) -> None:
+        kind, reason, detail = (*message, "", "")[:3]
+        if kind == "memory":
+            reason = f"out of memory: the limit is {self._limits.memory_mb} MB"
+            self._kill(is_doubtful=False)
+            raise ProgramError(Status.MEMORY, reason)
+        if kind != "error":
+            self._fail_garbled("a reply came out of turn")
+        reason = " ".join(_printable(reason, _MAX_REASON).split()) or "an error without a name"
+        raise ProgramError(Status.ERROR, reason, _printable(detail, _MAX_DETAIL))
+
+    def _fail_garbled(self, reason: str) -> None:
+        self._kill()
+        raise ProgramError(Status.ERROR, f"what the program sent back is no value: {reason}")
+
+    def _kill(self, *, is_doubtful: bool = False) -> str:
+        """Ends the child; gives what it printed, and the whole guest up if it does not confirm."""
+        if self._link.is_stuck:
+            self._finish(is_doubtful=True)
+            return ""
+        self._link.send(KILL)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        try:
+            while (frame := self._link.receive(deadline)) is not None:
+                if frame[0] == EXITED:
+                    self._finish(is_doubtful=is_doubtful)
+                    return _read_exit(frame[1])[1]
+        except LinkLostError:
+            pass
+        self._finish(is_doubtful=True)
+        return ""
+
+    def _finish(self, *, is_doubtful: bool) -> None:
+        self._is_open = False
+        self._stream.clear()
+        self._on_close(is_doubtful)
+
+    def _send(self, nonce: bytes, value: Any) -> None:
+        try:
+            body = frames.encode(value, _MAX_REQUEST_BYTES)
+        except frames.FrameError as error:
+            raise TypeError(f"arguments of a call: {error}") from None
+        self._link.send(DATA, MESSAGE.pack(nonce, len(body)) + body)
+
+
+def _read_exit(body: bytes) -> tuple[dict[str, Any], str]:
+    _, size = HEADER.unpack_from(body)
+    told = json.loads(body[HEADER.size : HEADER.size + size])
+    return told, body[HEADER.size + size :].decode(errors="replace")
+
+
+def _describe_exit(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"the process exited with code {code} before it answered"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"the process was ended by {name} before it answered"
+
+
+def _printable(text: str, most: int) -> str:
+    if len(text) > most:
+        text = f"{text[: most // 2]}\n[...]\n{text[-most // 2 :]}"
+    return "".join(
+        char
+        if char in "\n\t" or unicodedata.category(char)[0] != "C"
+        else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )

@@ -1,0 +1,79 @@
+"""A backend with its warm guest: what all backends share but the way to start one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evolve.errors import SandboxError
+from evolve.sandbox.canary import judge
+from evolve.sandbox.session import WarmSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evolve.records import Program
+    from evolve.sandbox.link import Link
+    from evolve.sandbox.protocol import Isolation, Limits
+
+_MAX_SESSIONS = 500
+
+
+class WarmSandbox:
+    """A sandbox around a guest that is started when needed and replaced on any doubt.
+
+    Args:
+        name: Of the backend.
+        start: Starts a guest.
+
+    Attributes:
+        isolation: What the last canary saw; None before the first.
+    """
+
+    def __init__(self, name: str, start: Callable[[], Link]) -> None:
+        self.name = name
+        self.isolation: Isolation | None = None
+        self._start = start
+        self._link: Link | None = None
+        self._session: WarmSession | None = None
+        self._sessions = 0
+
+    def prove(self) -> Isolation:
+        """Runs the canary in the first session; see `protocol.Sandbox`."""
+        self.isolation = judge(self)
+        return self.isolation
+
+    def open(self, program: Program, limits: Limits) -> WarmSession:
+        """Starts a program in a fresh child; see `protocol.Sandbox`."""
+        if self._session is not None:
+            raise SandboxError(f"{self.name}: a session is open already; close it first")
+        if self._sessions >= _MAX_SESSIONS:
+            self._end_guest()
+        if self._link is None:
+            link = self._start()
+            link.await_ready()
+            self._link, self._sessions = link, 0
+        self._sessions += 1
+        self._session = WarmSession(self._link, program, limits, self._on_close)
+        return self._session
+
+    @property
+    def told(self) -> dict[str, object]:
+        """Gives what the guest said of itself when it started."""
+        return dict(self._link.told) if self._link else {}
+
+    def close(self) -> None:
+        """Ends the guest and everything in it; safe to call twice."""
+        if self._session is not None:
+            self._session.close()
+        self._end_guest()
+
+    def _on_close(self, is_doubtful: bool) -> None:  # noqa: FBT001 - a callback of one argument
+        self._session = None
+        if is_doubtful and self._link is not None:
+            self._link.kill()
+            self._link = None
+
+    def _end_guest(self) -> None:
+        if self._link is not None:
+            self._link.end()
+            self._link = None

@@ -1,0 +1,280 @@
+"""A run from its first evaluation to its last commit: everything opened, wired and closed."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import signal
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from evolve import __version__
+from evolve.errors import EvolveError, ProblemError, StoreError
+from evolve.journal import Journal
+from evolve.population import Population
+from evolve.records import INITIAL, Attempt, AttemptKey, Status
+from evolve.results import Evaluated, Generation, SlotResult, Told
+from evolve.run_folder import BEST_FOLDER, load_run, save_settings, write_program
+from evolve.schedule import Schedule
+from evolve.search import Interrupt, Search
+from evolve.store import Store
+from evolve.wiring import (
+    Preflight,
+    describe_isolation,
+    open_evaluators,
+    open_models,
+    restore_budget,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from evolve.evaluation import Evaluators
+    from evolve.models.budget import Budget
+    from evolve.models.protocol import Model
+    from evolve.problem import Problem
+    from evolve.records import Evaluation
+    from evolve.results import Call
+    from evolve.sandbox.protocol import Isolation
+    from evolve.search import Event, Observer
+    from evolve.settings import Settings
+
+_WORKERS = 8
+
+
+class View(Protocol):
+    """What a run tells people while it goes on."""
+
+    def tell(self, line: str) -> None:
+        """Shows one line."""
+
+    def watch(
+        self, *, title: str, generations: int, budget: Budget, initial: float
+    ) -> AbstractContextManager[Observer]:
+        """Shows progress while the context is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run, or this part of it, came to its end.
+
+    Attributes:
+        stopped_because: `generations`, `target`, `interrupted`, or the cap that was reached.
+        initial: Objective of the starting program.
+        best: Objective of the champion.
+        improved: Whether the champion is better than the starting program.
+    """
+
+    stopped_because: str
+    initial: float
+    best: float
+    improved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    evaluators: Evaluators
+    models: Mapping[str, Model]
+
+
+def start_run(folder: Path, view: View) -> Outcome:
+    """Starts the run that a new run folder describes, until it stops.
+
+    A run whose starting program fails, or whose models cannot be used, leaves no folder behind.
+
+    Raises:
+        UsageError: The starting program fails.
+        MachineError: A model, the sandbox, the evaluator or the disk failed.
+    """
+    problem, settings = load_run(folder)
+    store = Store.create(folder)
+    try:
+        return _run(store, problem, settings, view)
+    finally:
+        is_empty = store.last_generation() is None
+        store.close()
+        if is_empty:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def resume_run(folder: Path, problem: Problem, settings: Settings, view: View) -> Outcome:
+    """Goes on with a run from its last checkpoint, until it stops.
+
+    Raises:
+        UsageError: The folder is no run, or is in use by another process.
+        MachineError: A model, the sandbox, the evaluator or the disk failed.
+    """
+    with closing(Store.open_to_write(folder)) as store:
+        save_settings(folder, settings)
+        return _run(store, problem, settings, view)
+
+
+def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
+    """Evaluates the starting program.
+
+    Raises:
+        ProblemError: It has no objective; the message shows why.
+    """
+    evaluation = evaluators.evaluate(problem.initial)
+    if evaluation.status is not Status.OK:
+        texts = "".join(f"\n{text.rstrip()}" for text in evaluation.artifacts.values())
+        raise ProblemError(
+            f"{problem.folder / problem.initial.entry.path}: the starting program must have an "
+            f"objective, got `{evaluation.status}`: {evaluation.reason}{texts}"
+        )
+    return evaluation
+
+
+def _run(store: Store, problem: Problem, settings: Settings, view: View) -> Outcome:
+    with ExitStack() as stack:
+        evaluators = open_evaluators(problem, settings)
+        stack.callback(evaluators.close)
+        evaluators.start()
+        models = open_models(settings)
+        for model in set(models.values()):
+            stack.callback(model.close)
+        preflight = Preflight(models)
+        isolation = evaluators.wait()
+        view.tell(describe_isolation(isolation))
+        if store.last_generation() is None:
+            evaluation = evaluate_initial(problem, evaluators)
+            view.tell(f"starting program: objective {evaluation.objective:.10g}")
+            preflight.wait()
+            _commit_initial(store, problem, settings, evaluation, isolation)
+        else:
+            preflight.wait()
+        store.set_facts(stopped_because=None, sandbox=isolation.backend)
+        try:
+            outcome = _search(store, problem, settings, _Parts(evaluators, models), view)
+        except EvolveError as error:
+            with suppress(StoreError):
+                store.set_facts(stopped_because=f"{type(error).__name__}: {error}")
+            raise
+        store.set_facts(stopped_because=outcome.stopped_because)
+        return outcome
+
+
+def _search(
+    store: Store, problem: Problem, settings: Settings, parts: _Parts, view: View
+) -> Outcome:
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    budget = restore_budget(store, settings)
+    journal = Journal(
+        models=parts.models,
+        evaluate=parts.evaluators.evaluate,
+        budget=budget,
+        keep=events.put,
+        workers=settings.loop.workers or _WORKERS,
+        deadline_seconds=settings.models.deadline_seconds,
+    )
+    last = store.last_generation() or 0
+    journal.recall(*store.finished_after(last))
+    population = Population(problem, settings.search)
+    generations = settings.loop.generations or last
+    initial = _objective_of_initial(store)
+    slots_in_flight = settings.loop.slots * (settings.loop.lag + 1)
+    with (
+        view.watch(
+            title=store.folder.name, generations=generations, budget=budget, initial=initial
+        ) as observer,
+        _interrupts(events),
+    ):
+        reason = Search(
+            problem=problem,
+            settings=settings,
+            store=store,
+            population=population,
+            schedule=Schedule(
+                generations=generations,
+                slots=settings.loop.slots,
+                lag=settings.loop.lag,
+                per_slot=1 + (settings.steps.repairs if parts.models else 0),
+                max_evaluations=settings.budget.max_evaluations,
+            ),
+            journal=journal,
+            events=events,
+            observer=BestWriter(store, observer),
+            threads=min(slots_in_flight, 2 * (settings.loop.workers or _WORKERS) + 8),
+        ).run()
+    best = initial if population.champion is None else population.champion.objective
+    return Outcome(reason, initial, best, problem.direction.is_better(best, initial))
+
+
+class BestWriter:
+    """Keeps `best/` in step with the champion; passes all it is told on.
+
+    Args:
+        store: The run's database.
+        observer: Who else is told.
+    """
+
+    def __init__(self, store: Store, observer: Observer) -> None:
+        self._store = store
+        self._observer = observer
+        self._written: AttemptKey | None = None
+
+    def on_finished(self, item: Call | Evaluated) -> None:
+        """Passes a finished call or evaluation on."""
+        self._observer.on_finished(item)
+
+    def on_commit(self, population: Population) -> None:
+        """Writes the champion's files when there is a new one."""
+        champion = population.champion
+        if champion is not None and champion.key != self._written:
+            write_program(self._store.folder / BEST_FOLDER, self._store.load_attempt(champion.key))
+            self._written = champion.key
+        self._observer.on_commit(population)
+
+    def on_tick(self) -> None:
+        """Passes the time on."""
+        self._observer.on_tick()
+
+
+def _commit_initial(
+    store: Store,
+    problem: Problem,
+    settings: Settings,
+    evaluation: Evaluation,
+    isolation: Isolation,
+) -> None:
+    attempt = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
+    store.set_facts(
+        problem=problem.name,
+        direction=str(problem.direction),
+        seed=settings.loop.seed,
+        sandbox=isolation.backend,
+        version=__version__,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    store.keep([Evaluated(INITIAL, problem.initial, evaluation)])
+    store.commit(Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0))
+
+
+def _objective_of_initial(store: Store) -> float:
+    objective = store.load_attempt(INITIAL).objective
+    if objective is None:
+        raise StoreError(f"{store.folder}: the starting program has no objective")
+    return objective
+
+
+@contextmanager
+def _interrupts(events: queue.SimpleQueue[Event]) -> Iterator[None]:
+    """Turns the first Ctrl-C or SIGTERM into an event; the second ends the command at once."""
+    seen: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        events.put(Interrupt())
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,51 @@
+"""Structured replies: the JSON object that a model was asked for, found and checked."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+def find_object(text: str) -> dict[str, Any] | None:
+    """Finds the first JSON object in a reply, whatever stands around it.
+
+    Returns:
+        The object, or None when there is none that parses.
+    """
+    decoder = json.JSONDecoder(strict=False)
+    start = text.find("{")
+    while start >= 0:
+        try:
+            value, _ = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict) and value:
+            return value
+        start = text.find("{", start + 1)
+    return None
+
+
+def as_text(value: object, limit: int = 2000) -> str:
+    """Gives a text field, empty when it is none."""
+    return " ".join(value.split())[:limit] if isinstance(value, str) else ""
+
+
+def as_number(value: object) -> float | None:
+    """Gives a finite number, also from text such as `"+0.02"`; else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def as_tags(value: object) -> tuple[str, ...]:
+    """Gives at most six short lower-case tags."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list):
+        return ()
+    tags = (as_text(item, 40).lower() for item in items)
+    return tuple(dict.fromkeys(tag for tag in tags if tag))[:6]

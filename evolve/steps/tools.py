@@ -1,0 +1,51 @@
+"""What the steps of a slot are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evolve.lessons import Digest
+    from evolve.operators import OperatorStats
+    from evolve.records import AttemptKey, Reply, Request, Selection
+
+
+class Ask(Protocol):
+    """Asks the model of the request's role."""
+
+    def __call__(self, request: Request) -> Reply:
+        """Gives the reply.
+
+        Raises:
+            ReplyError: The reply cannot be used.
+            BudgetExhaustedError: The call might pass a cap.
+            ModelError: The model cannot be used, or does not answer.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a slot depends on, besides replies and verdicts.
+
+    Attributes:
+        generation: Number of the generation.
+        slot: Place in it.
+        island: Island it works for.
+        selection: The parent and its inspirations.
+        digest: What the planner is told; None without a model.
+        operators: How well each operator has paid; None with a model.
+        evaluations: Most evaluations that the slot may use.
+        find_twin: Gives the attempt at an equal program among committed ones, by fingerprint.
+    """
+
+    generation: int
+    slot: int
+    island: int
+    selection: Selection
+    digest: Digest | None
+    operators: OperatorStats | None
+    evaluations: int
+    find_twin: Callable[[str], AttemptKey | None]

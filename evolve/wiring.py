@@ -1,0 +1,131 @@
+"""Settings to parts: defaults that depend on each other, models, evaluators, the budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from evolve.errors import EvolveError, UsageError
+from evolve.evaluation import EvaluatorConfig, Evaluators
+from evolve.models.budget import Budget
+from evolve.models.choose import open_model
+from evolve.sandbox.choose import NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evolve.models.protocol import Model
+    from evolve.problem import Problem
+    from evolve.sandbox.protocol import Isolation
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+ROLES = ("planner", "editor", "summarizer")
+_GENERATIONS_WITH_MODEL = 30
+_GENERATIONS_WITHOUT = 1000
+_SECONDS_WITHOUT_MODEL = 150.0
+
+
+def complete_settings(settings: Settings) -> Settings:
+    """Fills in the defaults that depend on whether there is a model.
+
+    Raises:
+        UsageError: Some roles have a model and others none; no backend has that name.
+    """
+    if settings.sandbox.backend not in NAMES:
+        names = ", ".join(NAMES)
+        raise UsageError(f"--sandbox: expected one of {names}, got {settings.sandbox.backend!r}")
+    named = [role for role in ROLES if settings.models.name_for(role)]
+    if named and len(named) < len(ROLES):
+        missing = ", ".join(role for role in ROLES if role not in named)
+        raise UsageError(
+            f"models: expected a model for each role or for none, got none for: {missing}; "
+            "`--model NAME` sets all roles"
+        )
+    loop, budget = settings.loop, settings.budget
+    if loop.generations is None:
+        generations = _GENERATIONS_WITH_MODEL if named else _GENERATIONS_WITHOUT
+        loop = dataclasses.replace(loop, generations=generations)
+        # A limit of time is only set for people who asked for nothing.
+        if budget.max_seconds is None and not named:
+            budget = dataclasses.replace(budget, max_seconds=_SECONDS_WITHOUT_MODEL)
+    return dataclasses.replace(settings, loop=loop, budget=budget)
+
+
+def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
+    """Gives the pool of evaluator processes for a problem; none is started yet."""
+    config = EvaluatorConfig(
+        folder=problem.folder,
+        evaluators=problem.evaluator.parent,
+        parameters=settings.parameters,
+        backend=settings.sandbox.backend,
+        allow_weak=settings.sandbox.allow_weak,
+        seconds=problem.evaluator_seconds,
+    )
+    return Evaluators(config, settings.sandbox.processes or len(os.sched_getaffinity(0)))
+
+
+def open_models(settings: Settings) -> dict[str, Model]:
+    """Gives the model of each role, one object a name; none without a model."""
+    opened: dict[str, Model] = {}
+    models: dict[str, Model] = {}
+    for role in ROLES:
+        name = settings.models.name_for(role)
+        if name:
+            if name not in opened:
+                opened[name] = open_model(name, api_base=settings.models.api_base or None)
+            models[role] = opened[name]
+    return models
+
+
+def restore_budget(store: Store, settings: Settings) -> Budget:
+    """Gives the caps of the settings, with what the run has used so far counted."""
+    caps = settings.budget
+    budget = Budget(
+        max_cost_usd=caps.max_cost_usd,
+        max_evaluations=caps.max_evaluations,
+        max_calls=caps.max_calls,
+        max_tokens=caps.max_tokens,
+    )
+    for role, model, used in store.usage():
+        budget.restore(role, model, used)
+    budget.restore_evaluations(store.spent()["evaluations"])
+    return budget
+
+
+def describe_isolation(isolation: Isolation) -> str:
+    """Gives one line on what the sandbox enforces and what it does not."""
+    line = f"sandbox: {isolation.backend} (enforced: {', '.join(isolation.enforced) or 'nothing'})"
+    return line + (f"; missing: {'; '.join(isolation.missing)}" if isolation.missing else "")
+
+
+class Preflight:
+    """Asks each model for a token beside the first evaluation."""
+
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        self._errors: list[EvolveError] = []
+        self._threads = [
+            threading.Thread(target=self._check, args=(model,), daemon=True)
+            for model in set(models.values())
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> None:
+        """Waits for the answers.
+
+        Raises:
+            ModelError: A model cannot be used.
+        """
+        for thread in self._threads:
+            thread.join()
+        if self._errors:
+            raise self._errors[0]
+
+    def _check(self, model: Model) -> None:
+        try:
+            model.preflight()
+        except EvolveError as error:
+            self._errors.append(error)

@@ -1,0 +1,79 @@
+"""The command line as a user runs it, and a small problem for it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PROBLEM = """
+name = "valley"
+direction = "maximize"
+packages = []
+
+[limits]
+seconds = 2.0
+
+[[measures]]
+name = "first"
+low = -10.0
+high = 10.0
+cells = 8
+"""
+STATEMENT = "Return two numbers; the nearer to a hidden point, the better.\n"
+INITIAL = """# EVOLVE-BLOCK-START
+def point():
+    first = 1.0
+    second = 1.0
+    return [first, second]
+# EVOLVE-BLOCK-END
+"""
+EVALUATOR = """from evolve.scoring import Score, as_floats
+
+
+def evaluate(program):
+    first, second = as_floats(program.call("point"), (2,), where="point")
+    return Score(-((first - 3.0) ** 2) - (second + 2.0) ** 2, measures={"first": first})
+"""
+
+
+def write_problem(
+    folder: Path, *, initial: str = INITIAL, evaluator: str = EVALUATOR, toml: str = PROBLEM
+) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "problem.toml").write_text(toml)
+    (folder / "statement.md").write_text(STATEMENT)
+    (folder / "initial.py").write_text(initial)
+    (folder / "evaluator.py").write_text(evaluator)
+    return folder
+
+
+def write_script(path: Path, **script: Any) -> str:
+    """Writes a scripted model and gives its name."""
+    path.write_text(json.dumps(script))
+    return f"scripted:{path}"
+
+
+def start_evolve(*args: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "evolve", *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_evolve(
+    *args: object, cwd: Path, code: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    process = start_evolve(*args, cwd=cwd, **environment)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def run_json(*args: object, cwd: Path) -> Any:
+    return json.loads(run_evolve(*args, "--json", cwd=cwd).stdout)

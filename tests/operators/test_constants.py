@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evolve.operators import constants
+from evolve.operators.syntax import Syntax, read_syntax
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Change = Callable[[Syntax, np.random.Generator], str | None]
+
+TEXT = "a, b = 0.5, -2.0\nn = 8\nf = lambda x: x - 3.0\ns = 'no 1.0'\nt = True\n"
+
+
+def syntax(text: str) -> Syntax:
+    found = read_syntax(text)
+    assert found is not None
+    return found
+
+
+def values(text: str) -> list[float]:
+    return [number.value for number in syntax(text).numbers]
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_numbers_come_with_their_sign_and_no_booleans_or_texts() -> None:
+    assert values(TEXT) == [0.5, -2.0, 8, 3.0]
+
+
+def test_programs_that_differ_in_numbers_only_have_one_skeleton() -> None:
+    other = syntax(TEXT.replace("0.5", "-77.25").replace("8", "11"))
+    assert other.skeleton == syntax(TEXT).skeleton
+    assert syntax(TEXT.replace("8", "8.0")).skeleton != syntax(TEXT).skeleton
+    assert syntax(TEXT.replace("x -", "x +")).skeleton != syntax(TEXT).skeleton
+
+
+@pytest.mark.parametrize(
+    ("operator", "low", "high"),
+    [
+        (constants.nudge_constant, 1, 1),
+        (constants.jump_constant, 0, 1),
+        (constants.step_constant, 1, 1),
+        (constants.flip_sign, 1, 1),
+        (constants.nudge_several, 2, 4),
+        (constants.nudge_all, 3, 3),
+    ],
+)
+def test_each_operator_changes_so_many_numbers_and_keeps_their_kind(
+    operator: Change, low: int, high: int
+) -> None:
+    before = values(TEXT)
+    for seed in range(40):
+        text = operator(syntax(TEXT), rng(seed))
+        assert text is not None
+        after = values(text)
+        assert [type(value) for value in after] == [type(value) for value in before]
+        assert syntax(text).skeleton == syntax(TEXT).skeleton
+        changed = sum(new != old for new, old in zip(after, before, strict=True))
+        assert low <= changed <= high
+
+
+def test_named_constants_are_drawn_more_often() -> None:
+    counts = [0, 0]
+    text = "a = 0.5\nb = f(x - 1.0)\n"
+    for seed in range(200):
+        new = constants.nudge_constant(syntax(text), rng(seed))
+        assert new is not None
+        counts["1.0" in new] += 1
+    assert counts[1] > 2 * counts[0] > 0
+
+
+def test_steps_of_whole_numbers_are_small() -> None:
+    found = {values(str(constants.step_constant(syntax("n = 8\n"), rng(s))))[0] for s in range(60)}
+    assert {6, 7, 9, 10} <= found
+    assert constants.step_constant(syntax("n = 8.0\n"), rng()) is None
+
+
+def test_a_minus_sign_in_a_formula_gets_parentheses() -> None:
+    assert constants.flip_sign(syntax("y = x ** 2\n"), rng()) == "y = x ** (-2)\n"
+    assert constants.flip_sign(syntax("y = -2\n"), rng()) == "y = 2\n"
+    assert constants.flip_sign(syntax("y = 0\n"), rng()) is None
+
+
+def test_differences_of_two_mates_are_followed() -> None:
+    parent, first, second = (syntax(f"a, b = {a}, 7.0\n") for a in (1.0, 3.0, 2.0))
+    moved = set()
+    for seed in range(30):
+        text = constants.follow_difference(parent, [first, second], rng(seed))
+        if text is not None:
+            a, b = values(text)
+            assert b == 7.0
+            assert 0.2 <= abs(a - 1.0) <= 1.2
+            moved.add(a > 1.0)
+    assert moved == {True, False}
+
+
+def test_one_mate_gives_a_step_on_the_line_through_it() -> None:
+    parent, mate = syntax("a, b = 1.0, 7.0\n"), syntax("a, b = 2.0, 9.0\n")
+    steps = [constants.follow_difference(parent, [mate], rng(seed)) for seed in range(30)]
+    pairs = [values(text) for text in steps if text is not None]
+    both = [(a - 1.0, b - 7.0) for a, b in pairs if a != 1.0 and b != 7.0]
+    assert both
+    assert all(db == pytest.approx(2.0 * da) for da, db in both)
+
+
+def test_mixing_takes_numbers_from_the_mate() -> None:
+    parent, mate = syntax("a, b = 1.0, 7.0\n"), syntax("a, b = 2.0, 9.0\n")
+    mixed = {constants.mix_constants(parent, [mate], rng(seed)) for seed in range(30)}
+    texts = {text for text in mixed if text is not None}
+    assert texts == {"a, b = 2.0, 7.0\n", "a, b = 1.0, 9.0\n", "a, b = 2.0, 9.0\n"}
+
+
+def test_mates_of_another_structure_cannot_be_mixed() -> None:
+    parent, mate = syntax("a = 1.0\n"), syntax("a = 1.0 + x\n")
+    for operator in (constants.mix_constants, constants.follow_difference):
+        assert operator(parent, [mate, parent], rng()) is None
+        assert operator(parent, [], rng()) is None
+
+
+@given(st.floats(allow_nan=False), st.integers(-(10**30), 10**30))
+def test_written_numbers_are_read_back(value: float, whole: int) -> None:
+    assert eval(constants.format_number(whole)) == whole
+    read = eval(constants.format_number(value))
+    assert type(read) is float
+    assert read == pytest.approx(min(max(value, -1e12), 1e12), rel=1e-9, abs=1e-300)

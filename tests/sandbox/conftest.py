@@ -1,0 +1,53 @@
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from evolve.errors import SandboxError
+from evolve.sandbox.choose import BACKENDS
+from evolve.sandbox.layout import View, find_view
+from evolve.sandbox.native import make_native
+from evolve.sandbox.warm import WarmSandbox
+
+# The third is `native` as it is where user namespaces are forbidden.
+NAMES = (*BACKENDS, "native-without-namespaces")
+
+
+def make_sandbox(name: str, view: View, preload: tuple[str, ...] = ()) -> WarmSandbox:
+    if name in BACKENDS:
+        return BACKENDS[name](preload, view)
+    return make_native(preload, view, with_namespaces=False)
+
+
+def make_like(sandbox: WarmSandbox, view: View) -> WarmSandbox:
+    has_namespaces = sandbox.isolation is not None and not sandbox.isolation.missing
+    name = sandbox.name if has_namespaces else "native-without-namespaces"
+    return make_sandbox(name, view)
+
+
+def _start(name: str) -> WarmSandbox:
+    preload = ("numpy",)
+    sandbox = make_sandbox(name, find_view(preload), preload)
+    isolation = sandbox.prove()
+    if not isolation.is_strong:
+        raise SandboxError(f"{name} is weak here: {isolation.missing}")
+    return sandbox
+
+
+@pytest.fixture(scope="session", params=NAMES)
+def sandbox(request: pytest.FixtureRequest) -> Iterator[WarmSandbox]:
+    try:
+        sandbox = _start(request.param)
+    except SandboxError as error:
+        if request.param in os.environ.get("EVOLVE_REQUIRE_SANDBOXES", "").split(","):
+            raise
+        pytest.skip(f"no {request.param} here: {error}")
+    yield sandbox
+    sandbox.close()
+
+
+@pytest.fixture
+def namespaced(sandbox: WarmSandbox) -> WarmSandbox:
+    if sandbox.isolation is None or sandbox.isolation.missing:
+        pytest.skip("needs namespaces")
+    return sandbox

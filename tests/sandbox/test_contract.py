@@ -1,0 +1,279 @@
+import math
+import resource
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evolve.errors import ProgramError, SandboxError
+from evolve.records import Status
+from evolve.sandbox.layout import find_view
+from evolve.sandbox.protocol import Limits
+from evolve.sandbox.warm import WarmSandbox
+
+from .conftest import make_like
+from .programs import LIMITS, ask, fail, make_program
+
+
+class TestAnswers:
+    def test_plain_data_and_arrays_come_back_as_they_were_sent(self, sandbox: WarmSandbox) -> None:
+        array = np.arange(6, dtype=np.int16).reshape(2, 3)
+        args = ({"a": [1, 2.5, None, True], "b": ("x", 1j)}, array, -math.inf)
+        value = ask(sandbox, "def f(*args): return args", args=args).value
+        assert value[0] == args[0]
+        np.testing.assert_array_equal(value[1], array)
+        assert value[1].dtype == array.dtype
+        assert value[2] == -math.inf
+
+    def test_numpy_scalars_come_back_as_plain_numbers(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import numpy as np
+            def f(): return [np.float64(0.5), np.float32(0.5), np.int8(3), np.bool_(True)]
+        """
+        value = ask(sandbox, source).value
+        assert [(type(part), part) for part in value] == [
+            (float, 0.5),
+            (float, 0.5),
+            (int, 3),
+            (bool, True),
+        ]
+
+    def test_state_of_the_module_lives_on_between_calls(self, sandbox: WarmSandbox) -> None:
+        source = "seen = []\ndef f(x):\n    seen.append(x)\n    return seen\n"
+        session = sandbox.open(make_program(source), LIMITS)
+        session.call("f", [1])
+        assert session.call("f", kwargs={"x": 2}).value == [1, 2]
+        session.close()
+
+    def test_many_calls_make_one_round_trip(self, sandbox: WarmSandbox) -> None:
+        session = sandbox.open(make_program("def f(x, y): return x * y"), LIMITS)
+        assert session.call_many("f", [(i, 2) for i in range(5)]).value == [0, 2, 4, 6, 8]
+        session.close()
+
+    def test_the_other_files_of_a_program_can_be_imported(self, sandbox: WarmSandbox) -> None:
+        program = make_program(
+            "from pack.inner import g\ndef f(): return g()", pack__inner="def g(): return 7"
+        )
+        session = sandbox.open(program, LIMITS)
+        assert session.call("f").value == 7
+        session.close()
+
+    def test_large_arrays_travel_both_ways(self, sandbox: WarmSandbox) -> None:
+        array = np.arange(400_000, dtype=np.float64)
+        value = ask(sandbox, "def f(a): return a[::-1]", args=(array,)).value
+        np.testing.assert_array_equal(value, array[::-1])
+
+    def test_the_program_is_told_its_limit(self, sandbox: WarmSandbox) -> None:
+        source = "import os\ndef f(): return float(os.environ['EVOLVE_TIME_LIMIT_SECONDS'])"
+        session = sandbox.open(make_program(source), LIMITS)
+        assert session.call("f").value == LIMITS.seconds
+        assert session.call("f", timeout_seconds=3.5).value == 3.5
+        session.close()
+
+    def test_runs_without_a_seed_are_repeatable(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import random
+            import numpy as np
+            def f(): return [random.random(), np.random.rand(), list({"a", "b", "c", "d"})]
+        """
+        assert ask(sandbox, source).value == ask(sandbox, source).value
+
+    def test_data_is_readable_in_the_workspace(self, sandbox: WarmSandbox, tmp_path: Path) -> None:
+        tmp_path.chmod(0o755)
+        (tmp_path / "table.csv").write_text("1,2")
+        other = make_like(sandbox, find_view((), tmp_path))
+        source = """
+            def f():
+                text = open("data/table.csv").read()
+                try:
+                    open("data/table.csv", "w")
+                except OSError:
+                    return text
+        """
+        assert ask(other, source).value == "1,2"
+        other.close()
+
+
+class TestAnytime:
+    def test_the_last_value_before_the_deadline_counts(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import time
+            def f():
+                yield 1
+                yield 2
+                time.sleep(60)
+        """
+        answer = ask(sandbox, source, limits=Limits(seconds=0.5))
+        assert (answer.value, answer.complete) == (2, False)
+        assert answer.seconds >= 0.5
+
+    def test_a_generator_that_ends_is_complete(self, sandbox: WarmSandbox) -> None:
+        answer = ask(sandbox, "def f():\n    for i in range(100): yield i")
+        assert (answer.value, answer.complete) == (99, True)
+
+    def test_a_generator_that_raises_fails(self, sandbox: WarmSandbox) -> None:
+        fail(sandbox, "def f():\n    yield 1\n    1/0", Status.ERROR, "ZeroDivisionError")
+
+    def test_a_generator_without_a_value_fails(self, sandbox: WarmSandbox) -> None:
+        fail(sandbox, "def f():\n    yield from ()", Status.ERROR, "yielded nothing")
+
+    def test_after_a_cut_the_session_is_over(self, sandbox: WarmSandbox) -> None:
+        source = "import time\ndef f():\n    yield 1\n    time.sleep(60)"
+        session = sandbox.open(make_program(source), Limits(seconds=0.3))
+        assert not session.call("f").complete
+        with pytest.raises(ProgramError, match="session is over"):
+            session.call("f")
+
+
+class TestFailures:
+    def test_an_exception_is_told_with_its_own_frames(self, sandbox: WarmSandbox) -> None:
+        error = fail(sandbox, "def g(): return 1 / 0\ndef f(): return g()", Status.ERROR)
+        assert error.reason == "ZeroDivisionError: division by zero"
+        assert 'File "main.py", line 2, in f' in error.detail
+        assert 'File "main.py", line 1, in g' in error.detail
+        assert "program.py" not in error.detail
+
+    def test_a_session_goes_on_after_an_exception(self, sandbox: WarmSandbox) -> None:
+        session = sandbox.open(make_program("def f(x): return 1 / x"), LIMITS)
+        with pytest.raises(ProgramError, match="ZeroDivisionError"):
+            session.call("f", [0])
+        assert session.call("f", [4]).value == 0.25
+        session.close()
+
+    def test_a_syntax_error_names_its_line(self, sandbox: WarmSandbox) -> None:
+        error = fail(sandbox, "x = 1\ndef f(:\n    pass", Status.ERROR, "SyntaxError.*line 2")
+        assert "def f(:" in error.detail
+
+    def test_a_missing_function_lists_those_there_are(self, sandbox: WarmSandbox) -> None:
+        fail(sandbox, "def pack(): pass\ndef g(): pass", Status.ERROR, "no function `f`.*`pack`")
+
+    @pytest.mark.parametrize(
+        ("value", "match"),
+        [("{1, 2}", "set"), ("object()", "object"), ("print", "builtin"), ("'\\ud800'", "surr")],
+    )
+    def test_a_value_that_cannot_be_sent_is_an_error(
+        self, sandbox: WarmSandbox, value: str, match: str
+    ) -> None:
+        fail(sandbox, f"def f(): return {value}", Status.ERROR, match)
+
+    def test_an_object_array_is_an_error(self, sandbox: WarmSandbox) -> None:
+        source = "import numpy as np\ndef f(): return np.array([None, {}], dtype=object)"
+        fail(sandbox, source, Status.ERROR, "dtype `object`")
+
+    def test_too_large_a_reply_is_an_error(self, sandbox: WarmSandbox) -> None:
+        source = "import numpy as np\ndef f(): return np.zeros(10**6)"
+        fail(sandbox, source, Status.ERROR, "expected at most")
+
+    def test_the_last_output_of_a_crash_is_kept(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import os, sys
+            def f():
+                print("first")
+                print("x" * 100_000)
+                print("\\x1b[31mlast", file=sys.stderr)
+                os._exit(9)
+        """
+        error = fail(sandbox, source, Status.CRASHED, "exited with code 9")
+        assert error.detail.startswith("first")
+        assert "bytes cut" in error.detail
+        assert error.detail.endswith("[31mlast\n")
+        assert "\x1b" not in error.detail
+
+    def test_a_signal_is_named(self, sandbox: WarmSandbox) -> None:
+        source = "import ctypes\ndef f(): ctypes.string_at(0)"
+        fail(sandbox, source, Status.CRASHED, "SIGSEGV")
+
+    def test_arguments_that_cannot_be_sent_are_the_callers_mistake(
+        self, sandbox: WarmSandbox
+    ) -> None:
+        session = sandbox.open(make_program("def f(x): return x"), LIMITS)
+        with pytest.raises(TypeError, match=r"arguments of a call.*set"):
+            session.call("f", [{1}])
+        assert session.call("f", [1]).value == 1
+        session.close()
+
+
+class TestHousekeeping:
+    def test_every_temporary_folder_is_private(self, namespaced: WarmSandbox) -> None:
+        source = """
+            import os
+            def f():
+                left = [os.listdir(p) for p in ("/tmp", "/dev/shm", "/var/tmp")]
+                for p in ("/tmp", "/dev/shm"): open(p + "/leftover", "w").close()
+                return left
+        """
+        assert ask(namespaced, source).value == [[], [], []]
+        assert ask(namespaced, source).value == [[], [], []]
+
+    def test_nothing_is_left_for_the_next_program(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import os, sys
+            def f():
+                left = [os.listdir(p) for p in (".", os.environ["TMPDIR"])]
+                for p in (".", os.environ["TMPDIR"]):
+                    open(p + "/leftover", "w").close()
+                sys.modules["json"].leftover = os.environ["LEFTOVER"] = "1"
+                return left
+        """
+        first, second = ask(sandbox, source).value, ask(sandbox, source).value
+        assert first == second == [["main.py"], []]
+
+    def test_only_one_session_is_open_at_a_time(self, sandbox: WarmSandbox) -> None:
+        session = sandbox.open(make_program("def f(): return 1"), LIMITS)
+        with pytest.raises(SandboxError, match="open already"):
+            sandbox.open(make_program("def f(): return 1"), LIMITS)
+        session.close()
+        session.close()
+
+    def test_a_sandbox_outlives_the_thread_that_started_it(self, sandbox: WarmSandbox) -> None:
+        sandbox.close()
+        answers: list[object] = []
+        thread = threading.Thread(
+            target=lambda: answers.append(ask(sandbox, "def f(): return 1").value)
+        )
+        thread.start()
+        thread.join()
+        told = sandbox.told
+        assert ask(sandbox, "def f(): return 2").value == 2
+        assert answers == [1]
+        assert sandbox.told == told
+
+    def test_descriptors_and_memory_do_not_grow(self, sandbox: WarmSandbox) -> None:
+        ask(sandbox, "def f(): return 1")
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(50):
+            ask(sandbox, "def f(): return 1")
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < peak + 20_000
+
+    def test_a_closed_sandbox_leaves_no_process(self, sandbox: WarmSandbox) -> None:
+        source = "import time\ndef f():\n    yield 1\n    time.sleep(60)"
+        sandbox.open(make_program(source), LIMITS).call("f", timeout_seconds=0.2)
+        sandbox.open(make_program(source), LIMITS)
+        sandbox.close()
+        deadline = time.monotonic() + 2
+        while _count_children() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert _count_children() == 0
+
+    def test_the_canary_proves_everything(self, sandbox: WarmSandbox) -> None:
+        isolation = sandbox.prove()
+        assert isolation.is_strong
+        assert set(isolation.enforced) >= {"environment", "memory", "process count", "processes"}
+
+
+def _count_children() -> int:
+    import os
+
+    count = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            count += int(fields[1]) == os.getpid()
+    return count

@@ -1,0 +1,216 @@
+import contextlib
+import json
+import math
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from evolve.sandbox.guest.frames import MAX_DEPTH, FrameError, decode, encode
+
+MB = 1 << 20
+KEYS = st.one_of(st.text(), st.integers(), st.booleans(), st.none(), st.tuples(st.integers()))
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.complex_numbers(allow_nan=False),
+    st.text(),
+    st.binary(),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner),
+        st.tuples(inner, inner),
+        st.dictionaries(st.text(), inner),
+        st.dictionaries(KEYS, inner),
+    ),
+    max_leaves=20,
+)
+ARRAYS = hnp.arrays(
+    dtype=st.one_of(
+        hnp.boolean_dtypes(),
+        hnp.integer_dtypes(),
+        hnp.unsigned_integer_dtypes(),
+        hnp.floating_dtypes(sizes=(16, 32, 64)),
+        hnp.complex_number_dtypes(sizes=(64, 128)),
+    ),
+    shape=hnp.array_shapes(min_dims=0, min_side=0),
+)
+
+
+def pack(tree: Any, *buffers: bytes) -> bytes:
+    text = tree if isinstance(tree, bytes) else json.dumps(tree).encode()
+    sizes = b"".join(struct.pack("<Q", len(buffer)) for buffer in buffers)
+    return struct.pack("<II", len(text), len(buffers)) + sizes + text + b"".join(buffers)
+
+
+def array_head(dtype: str, shape: Any) -> dict[str, Any]:
+    return {"!": "array", "dtype": dtype, "shape": shape}
+
+
+class TestRoundTrip:
+    @given(VALUES)
+    def test_plain_data_arrives_unchanged(self, value: Any) -> None:
+        arrived = decode(encode(value, MB))
+        assert arrived == value
+        assert repr(arrived) == repr(value)
+
+    @given(ARRAYS)
+    def test_arrays_arrive_with_dtype_and_shape(self, array: np.ndarray[Any, Any]) -> None:
+        arrived = decode(encode([array, 1], MB))[0]
+        np.testing.assert_array_equal(arrived, array)
+        assert (arrived.shape, arrived.dtype) == (array.shape, array.dtype.newbyteorder("<"))
+        assert arrived.flags.writeable
+
+    @given(st.floats())
+    def test_every_float_arrives(self, number: float) -> None:
+        arrived = decode(encode(number, MB))
+        assert struct.pack("<d", arrived) == struct.pack("<d", number) or math.isnan(number)
+
+    @pytest.mark.parametrize(
+        ("sent", "arrived"),
+        [
+            (np.float64(0.5), 0.5),
+            (np.float32(0.5), 0.5),
+            (np.longdouble(0.5), 0.5),
+            (np.int64(-3), -3),
+            (np.bool_(True), True),
+            (np.complex64(1j), 1j),
+            (np.str_("x"), "x"),
+        ],
+    )
+    def test_numpy_scalars_arrive_as_plain_numbers(self, sent: Any, arrived: Any) -> None:
+        value = decode(encode(sent, MB))
+        assert (type(value), value) == (type(arrived), arrived)
+
+    def test_arrays_of_other_layouts_arrive(self) -> None:
+        array = np.arange(12, dtype=">i4").reshape(3, 4)[::-1, ::2]
+        np.testing.assert_array_equal(decode(encode(array, MB)), array)
+
+    def test_a_dict_that_uses_the_tag_arrives(self) -> None:
+        value = {"!": "array", "v": 1}
+        assert decode(encode(value, MB)) == value
+
+
+class TestRefusalToEncode:
+    @pytest.mark.parametrize(
+        ("value", "match"),
+        [
+            ({1}, "got a `set`"),
+            (object(), "got a `object`"),
+            (np.array([object()]), "dtype `object`"),
+            (np.array(["x"]), "dtype `<U1`"),
+            (np.array(["2020"], dtype="M8[Y]"), "dtype `datetime"),
+            ("\ud800", "surrogates"),
+            ({"\ud800": 1}, "surrogates"),
+            (10**4000, "4000 digits"),
+            (np.zeros(MB), "bytes, got"),
+            ({(1, frozenset()): 1}, "frozenset"),
+        ],
+    )
+    def test_what_cannot_be_sent_is_named(self, value: Any, match: str) -> None:
+        with pytest.raises(FrameError, match=match):
+            encode(value, MB)
+
+    def test_a_cycle_is_too_deep(self) -> None:
+        cycle: list[Any] = []
+        cycle.append(cycle)
+        with pytest.raises(FrameError, match="levels"):
+            encode(cycle, MB)
+
+    def test_the_deepest_value_still_arrives(self) -> None:
+        value: Any = 1
+        for _ in range(MAX_DEPTH):
+            value = (value,)
+        assert decode(encode(value, MB)) == value
+
+
+class TestRefusalToDecode:
+    @settings(max_examples=500)
+    @given(st.binary())
+    @example(b"")
+    @example(struct.pack("<II", 1 << 30, 0))
+    @example(struct.pack("<II", 0, 1 << 31))
+    @example(struct.pack("<IIQ", 2, 1, 1 << 63) + b"[]")
+    def test_bytes_are_a_value_or_a_frame_error(self, message: bytes) -> None:
+        decode_or_refuse(message)
+
+    @settings(max_examples=300)
+    @given(st.data())
+    def test_a_damaged_message_is_a_value_or_a_frame_error(self, data: st.DataObject) -> None:
+        message = bytearray(encode([data.draw(VALUES), data.draw(ARRAYS)], MB))
+        for _ in range(data.draw(st.integers(1, 4))):
+            place = data.draw(st.integers(0, len(message) - 1))
+            message[place] = data.draw(st.integers(0, 255))
+        decode_or_refuse(bytes(message[: data.draw(st.integers(0, len(message)))]))
+        decode_or_refuse(bytes(message))
+
+    @settings(max_examples=300)
+    @given(
+        st.recursive(
+            st.one_of(SCALARS.filter(lambda x: not isinstance(x, (bytes, complex)))),
+            lambda inner: st.one_of(
+                st.lists(inner),
+                st.fixed_dictionaries(
+                    {"!": st.sampled_from(["tuple", "float", "complex", "bytes", "dict", "array"])},
+                    optional={"v": inner, "dtype": inner, "shape": inner},
+                ),
+            ),
+        ),
+        st.lists(st.binary(max_size=16), max_size=2),
+    )
+    def test_any_tree_of_tags_is_a_value_or_a_frame_error(
+        self, tree: Any, buffers: list[bytes]
+    ) -> None:
+        decode_or_refuse(pack(tree, *buffers))
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            pack(b"NaN"),
+            pack(b"-Infinity"),
+            pack(b"1e999"),
+            pack(b"9" * 5000),
+            pack(b"[" * 10**6),
+            pack(b"\xff"),
+            pack(b'"\\ud800"'),
+            pack({"!": "float", "v": "1"}),
+            pack({"!": "tuple"}),
+            pack({"!": ["x"]}),
+            pack({"!": "complex", "v": [1, 2]}),
+            pack({"!": "bytes"}),
+            pack([1], b"left over"),
+            pack({"!": "dict", "v": [[[1], 2]]}),
+            pack({"!": "dict", "v": [[1, 2, 3]]}),
+            pack(array_head("|O", [1]), bytes(8)),
+            pack(array_head("<U1", [2]), bytes(8)),
+            pack(array_head("<f8", [2]), bytes(8)),
+            pack(array_head("<f8", [-1]), bytes(8)),
+            pack(array_head("<f8", [True]), bytes(8)),
+            pack(array_head("<f8", "1"), bytes(8)),
+            pack(array_head("<f8", [1] * 33), bytes(8)),
+            pack(array_head("<f8", [0, 2**62]), b""),
+            pack(array_head("|b1", [1]), b"\x02"),
+            pack([array_head("<f8", [1])] * 2, bytes(8)),
+        ],
+    )
+    def test_each_trick_is_refused(self, message: bytes) -> None:
+        with pytest.raises(FrameError):
+            decode(message)
+
+    def test_keys_that_collide_are_refused(self) -> None:
+        pairs = [[i * (2**61 - 1), 0] for i in range(1000)]
+        with pytest.raises(FrameError, match="collide"):
+            decode(pack({"!": "dict", "v": pairs}))
+
+
+def decode_or_refuse(message: bytes) -> None:
+    with contextlib.suppress(FrameError):
+        decode(message)

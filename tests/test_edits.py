@@ -1,0 +1,542 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evolve.edits import apply_reply
+from evolve.edits.matching import join_lines, split_lines
+from evolve.edits.splice import frozen_parts
+from evolve.records import Program, Rejected, SourceFile
+
+TRANSCRIPTS = Path(__file__).parent / "data" / "transcripts"
+PARENTS = json.loads((TRANSCRIPTS / "parents.json").read_text(encoding="utf-8"))
+REPLIES = [
+    json.loads(line)
+    for line in (TRANSCRIPTS / "replies.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+MARKED = '''"""Frozen words."""
+import math
+
+LIMIT = 3
+
+
+# EVOLVE-BLOCK-START
+def pack(count):
+    step = 0.5
+    for i in range(count):
+        step = step * 0.9
+    return helper(step)
+
+
+def helper(value):
+    return value + 1
+# EVOLVE-BLOCK-END
+
+
+def main():
+    return pack(LIMIT)
+'''
+
+
+def program(text: str, path: str = "initial.py") -> Program:
+    return Program((SourceFile(path, text),))
+
+
+def block(search: str, replacement: str) -> str:
+    return f"<<<<<<< SEARCH\n{search}\n=======\n{replacement}\n>>>>>>> REPLACE\n"
+
+
+def fence(code: str, language: str = "python") -> str:
+    return f"Here it is:\n\n```{language}\n{code}\n```\nDone.\n"
+
+
+def applied(parent: Program, reply: str, **options: object) -> str:
+    outcome = apply_reply(parent, reply, **options)
+    assert isinstance(outcome, Program), outcome
+    return outcome.entry.text
+
+
+def rejected(parent: Program, reply: str, **options: object) -> Rejected:
+    outcome = apply_reply(parent, reply, **options)
+    assert isinstance(outcome, Rejected), outcome.entry.text
+    return outcome
+
+
+class TestTranscripts:
+    @pytest.mark.parametrize(
+        "row", REPLIES, ids=lambda r: f"{r['model']}-{r['task']}-{r['sample']}-{r['turn']}"
+    )
+    def test_a_reply_of_a_real_model_ends_as_judged_by_hand(self, row):
+        parent = program(PARENTS[row["parent"]])
+        outcome = apply_reply(parent, row["text"], cut_off=row["finish_reason"] == "length")
+        if row["expected"] == "applied":
+            assert isinstance(outcome, Program)
+            assert outcome.id == row["program"]
+        else:
+            assert isinstance(outcome, Rejected)
+            assert outcome.reason == row["expected"]
+
+
+class TestBlocks:
+    def test_an_exact_block_replaces_its_lines_and_nothing_else(self):
+        text = applied(program(MARKED), block("    step = 0.5", "    step = 0.25"))
+        assert text == MARKED.replace("step = 0.5", "step = 0.25")
+
+    @pytest.mark.parametrize(
+        ("opening", "divider", "closing"),
+        [
+            ("<<<<< SEARCH", "=====", ">>>>> REPLACE"),
+            ("<<<<<<<<< SEARCH", "=========", ">>>>>>>>> REPLACE"),
+            ("<<<<<<< ORIGINAL", "=======", ">>>>>>> UPDATED"),
+            ("  <<<<<<< SEARCH:", "  =======", "  >>>>>>>"),
+            ("<<<<<<<", "=======", ">>>>>>> REPLACE"),
+        ],
+    )
+    def test_marks_may_vary(self, opening, divider, closing):
+        reply = f"{opening}\n    step = 0.5\n{divider}\n    step = 2.5\n{closing}"
+        assert "step = 2.5" in applied(program(MARKED), reply)
+
+    @pytest.mark.parametrize(
+        ("search", "replacement"),
+        [
+            ("    step = 0.5   ", "    step = 0.25"),
+            ("\tstep = 0.5", "\tstep = 0.25"),
+            ("step = 0.5", "step = 0.25"),
+            ("            step = 0.5", "            step = 0.25"),
+            ("    step=0.5", "    step = 0.25"),
+            ("\n    step = 0.5\n", "\n    step = 0.25\n"),
+            ("```python\n    step = 0.5\n```", "```python\n    step = 0.25\n```"),
+        ],
+    )
+    def test_white_space_and_inner_fences_are_forgiven(self, search, replacement):
+        text = applied(program(MARKED), block(search, replacement))
+        assert text == MARKED.replace("step = 0.5", "step = 0.25")
+
+    def test_a_replacement_follows_the_indentation_of_the_file(self):
+        search = "for i in range(count):\n    step = step * 0.9"
+        new = "for i in range(count):\n    if i:\n        step = step * 0.8"
+        text = applied(program(MARKED), block(search, new))
+        assert "    for i in range(count):\n        if i:\n            step = step * 0.8\n" in text
+
+    def test_tabs_in_the_file_stay_tabs(self):
+        parent = program("def f():\n\tif True:\n\t\treturn 1\n\treturn 2\n")
+        reply = block(
+            "    if True:\n        return 1", "    if True:\n        x = 3\n        return x"
+        )
+        expected = "def f():\n\tif True:\n\t\tx = 3\n\t\treturn x\n\treturn 2\n"
+        assert applied(parent, reply) == expected
+
+    def test_two_spaces_in_the_file_are_kept_where_the_reply_has_four(self):
+        parent = program("def f(n):\n  for i in range(n):\n    n += i\n  return n\n")
+        reply = block(
+            "    for i in range(n):\n        n += i",
+            "    for i in range(n):\n        n += i\n        n -= 1",
+        )
+        expected = "def f(n):\n  for i in range(n):\n    n += i\n    n -= 1\n  return n\n"
+        assert applied(parent, reply) == expected
+
+    @pytest.mark.parametrize("reply_end", ["\n", "\r\n"])
+    @pytest.mark.parametrize("file_end", ["\n", "\r\n"])
+    def test_line_ends_of_the_file_are_kept(self, reply_end, file_end):
+        parent = program(MARKED.replace("\n", file_end))
+        reply = block("    step = 0.5", "    step = 0.25\n    step += 1").replace("\n", reply_end)
+        expected = MARKED.replace("step = 0.5", "step = 0.25\n    step += 1")
+        assert applied(parent, reply) == expected.replace("\n", file_end)
+
+    def test_a_replacement_without_its_indentation_is_aligned_when_it_must_be(self):
+        text = applied(program(MARKED), block("    step = 0.5", "step = 0.25"))
+        assert "    step = 0.25\n" in text
+
+    def test_several_blocks_apply_to_the_text_as_it_was(self):
+        reply = block("    step = 0.5", "    step = step * 0.9") + block(
+            "        step = step * 0.9", "        step = step * 0.7"
+        )
+        text = applied(program(MARKED), reply)
+        assert "    step = step * 0.9\n    for" in text
+        assert "        step = step * 0.7\n" in text
+
+    def test_blocks_that_build_on_each_other_apply_in_turn(self):
+        reply = block("    step = 0.5", "    step = 0.25\n    extra = 1") + block(
+            "    extra = 1", "    extra = 2"
+        )
+        assert "    step = 0.25\n    extra = 2\n" in applied(program(MARKED), reply)
+
+    def test_blocks_that_overlap_are_rejected(self):
+        reply = block("    step = 0.5\n    for i in range(count):", "    for i in range(3):")
+        reply += block("    step = 0.5", "    step = 1.5")
+        assert "edit 2 of 2 searches lines" in rejected(program(MARKED), reply).reason
+
+    def test_a_repeated_block_applies_once(self):
+        reply = 2 * block("    step = 0.5", "    step = 0.25")
+        assert "step = 0.25" in applied(program(MARKED), reply)
+
+    def test_an_empty_replacement_deletes(self):
+        reply = "<<<<<<< SEARCH\n    step = 0.5\n=======\n>>>>>>> REPLACE\n"
+        assert applied(program(MARKED), reply) == MARKED.replace("    step = 0.5\n", "")
+
+    def test_a_fragment_of_one_line_is_replaced_in_it(self):
+        text = applied(program(MARKED), block("value + 1", "value + 2"))
+        assert "    return value + 2\n" in text
+
+    def test_a_program_without_a_last_line_end_keeps_none(self):
+        assert applied(program("x = 1\ny = 2"), block("y = 2", "y = 3")) == "x = 1\ny = 3"
+
+
+class TestRefusals:
+    def test_an_ambiguous_block_names_its_places(self):
+        parent = program("a = 1\nb = 2\na = 1\n")
+        reason = rejected(parent, block("a = 1", "a = 3")).reason
+        assert "2 places (lines 1, 3)" in reason
+
+    def test_the_only_exact_place_wins_over_similar_ones(self):
+        parent = program("def f():\n    a = 1\n\n\na = 1\n")
+        assert applied(parent, block("a = 1", "a = 3")) == "def f():\n    a = 1\n\n\na = 3\n"
+
+    def test_a_near_miss_shows_the_closest_lines(self):
+        outcome = rejected(program(MARKED), block("    step = 0.75", "    step = 1"))
+        assert "not in initial.py: 'step = 0.75'" in outcome.reason
+        assert "9:     step = 0.5" in outcome.detail
+
+    def test_lines_unlike_everything_get_no_hint(self):
+        assert rejected(program(MARKED), block("%%%%%%%%%%", "x = 1")).detail == ""
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            block("    step = 0.5", "    step = 0.5"),
+            fence(MARKED),
+            fence(MARKED.replace("\n", "  \n")),
+        ],
+    )
+    def test_what_changes_nothing_is_rejected(self, reply):
+        assert rejected(program(MARKED), reply).reason == "the edit changes nothing"
+
+    @pytest.mark.parametrize("reply", ["", " \n\t\n"])
+    def test_an_empty_reply_is_rejected(self, reply):
+        assert rejected(program(MARKED), reply).reason == "the reply is empty"
+
+    @pytest.mark.parametrize(
+        "reply", ["I'm sorry, but I can't help with that.", "Sorry", "pack", "print('pack')"]
+    )
+    def test_a_refusal_is_not_taken_for_code(self, reply):
+        reason = rejected(program(MARKED), reply).reason
+        assert reason == "the reply holds neither edits nor a program"
+
+    def test_code_that_defines_nothing_of_the_program_is_rejected(self):
+        reason = rejected(program(MARKED), fence("x = 1")).reason
+        assert reason == "the reply's code defines none of `helper`, `pack`"
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            "<<<<<<< SEARCH\n    step = 0.5\n=======\n    step = 0.2",
+            "<<<<<<< SEARCH\n    step = 0.5",
+            block("    step = 0.5", "    step = 0.2") + "<<<<<<< SEARCH\n    return",
+        ],
+    )
+    def test_a_block_that_is_cut_off_is_rejected(self, reply):
+        assert "cut off" in rejected(program(MARKED), reply).reason
+
+    def test_open_code_of_a_reply_that_hit_its_limit_is_rejected(self):
+        reply = fence(MARKED.replace("0.5", "0.6")).rsplit("```", 1)[0]
+        assert isinstance(apply_reply(program(MARKED), reply), Program)
+        assert "cut off" in rejected(program(MARKED), reply, cut_off=True).reason
+
+    def test_open_code_that_does_not_parse_counts_as_cut_off(self):
+        reason = rejected(program(MARKED), "```python\ndef pack(count):\n    x = (").reason
+        assert "cut off inside its code; line 2" in reason
+
+    def test_a_syntax_error_names_its_line(self):
+        reason = rejected(program(MARKED), block("    step = 0.5", "    step = = 1")).reason
+        assert reason.startswith("syntax error in initial.py, line 9")
+        assert "`step = = 1`" in reason
+
+    def test_a_return_outside_a_function_is_a_syntax_error(self):
+        parent = program("x = 1\n")
+        assert "'return' outside function" in rejected(parent, block("x = 1", "return 1")).reason
+
+    def test_an_empty_search_is_rejected(self):
+        assert "no lines to search" in rejected(program(MARKED), block("", "x = 1")).reason
+
+    def test_a_reply_without_end_is_rejected_unread(self):
+        assert "1000001 characters" in rejected(program(MARKED), "x" * 1_000_001).reason
+
+    @pytest.mark.parametrize("character", ["\ud800", "\0"])
+    def test_what_no_file_can_hold_is_rejected(self, character):
+        reply = block("    step = 0.5", f"    step = '{character}'")
+        assert "no text" in rejected(program(MARKED), reply).reason
+
+    def test_edits_without_number_are_rejected(self):
+        reply = "".join(block("a = 1", f"a = {i + 2}") for i in range(300))
+        assert "300 edits" in rejected(program("a = 1\n"), reply).reason
+
+
+class TestFrozenText:
+    def test_an_edit_outside_the_block_is_rejected(self):
+        reason = rejected(program(MARKED), block("LIMIT = 3", "LIMIT = 4")).reason
+        assert "outside its evolvable block" in reason
+
+    def test_an_edit_may_repeat_the_marker_beside_its_lines(self):
+        search = "# EVOLVE-BLOCK-START\ndef pack(count):\n    step = 0.5"
+        text = applied(program(MARKED), block(search, search.replace("0.5", "0.6")))
+        assert text == MARKED.replace("step = 0.5", "step = 0.6")
+
+    def test_an_edit_cannot_move_the_markers(self):
+        reply = block("    step = 0.5", "    step = 0.6\n# EVOLVE-BLOCK-END\n    x = 1")
+        assert applied(program(MARKED), reply) == MARKED.replace(
+            "    step = 0.5\n", "    step = 0.6\n    x = 1\n"
+        )
+        away = block("    return value + 1\n# EVOLVE-BLOCK-END", "    return value + 2")
+        assert "outside" in rejected(program(MARKED), away).reason
+
+    def test_new_imports_beside_frozen_ones_go_into_the_block(self):
+        text = applied(program(MARKED), block("import math", "import math\nimport random"))
+        assert text == MARKED.replace("START\n", "START\nimport random\n")
+
+    @pytest.mark.parametrize(
+        ("comment", "path"), [("//", "a.c"), ("--", "a.lua"), ("<!--", "a.html"), (";;", "a.lisp")]
+    )
+    def test_markers_hold_in_any_comment_syntax(self, comment, path):
+        text = f"head\n{comment} EVOLVE-BLOCK-START\nbody one\n{comment} EVOLVE-BLOCK-END\ntail\n"
+        assert "body two" in applied(program(text, path), block("body one", "body two"))
+        assert "outside" in rejected(program(text, path), block("tail", "tale")).reason
+
+    def test_an_edit_in_each_of_several_blocks_applies(self):
+        two = MARKED + "# EVOLVE-BLOCK-START\nlast = 1\n# EVOLVE-BLOCK-END\n"
+        reply = block("    step = 0.5", "    step = 0.6") + block("last = 1", "last = 2")
+        assert applied(program(two), reply) == two.replace("0.5", "0.6").replace("t = 1", "t = 2")
+
+    @settings(max_examples=150, deadline=None)
+    @given(data=st.data())
+    def test_what_is_frozen_stays_byte_for_byte_whatever_the_reply(self, data):
+        newline = data.draw(st.sampled_from(["\n", "\r\n"]))
+        text = MARKED.replace("\n", newline)
+        source = st.sampled_from(MARKED.split("\n"))
+        line = source | st.sampled_from(
+            ["x = 1", "import os", "LIMIT = 9", "# EVOLVE-BLOCK-START", "# EVOLVE-BLOCK-END"]
+        )
+        lines = st.lists(line, max_size=6).map("\n".join)
+        shape = st.sampled_from([block, lambda a, b: fence(a + "\n" + b), lambda a, b: a + b])
+        parts = st.lists(st.builds(lambda f, a, b: f(a, b), shape, lines, lines), max_size=4)
+        outcome = apply_reply(program(text), "\n".join(data.draw(parts)))
+        if isinstance(outcome, Program):
+            assert frozen_parts(outcome.entry.text) == frozen_parts(text)
+            assert outcome.entry.text != text
+
+    @settings(max_examples=100, deadline=None)
+    @given(
+        first=st.integers(0, 7),
+        size=st.integers(1, 4),
+        new=st.lists(st.text("ab =#():", max_size=8), max_size=4),
+        newline=st.sampled_from(["\n", "\r\n"]),
+    )
+    def test_an_edit_made_from_two_texts_gives_the_second(self, first, size, new, newline):
+        old = ["alpha", "beta", "gamma", "delta", "", "  epsilon", "zeta", "eta", "theta", "iota"]
+        search = old[first : first + size]
+        expected = newline.join([*old[:first], *new, *old[first + size :], ""])
+        text = newline.join([*old, ""])
+        reply = "\n".join(["<<<<<<< SEARCH", *search, "=======", *new, ">>>>>>> REPLACE"])
+        outcome = apply_reply(program(text, "a.txt"), reply)
+        if isinstance(outcome, Program):
+            assert outcome.entry.text == expected
+        else:
+            assert "nothing" in outcome.reason or not "".join(search).strip()
+
+    @given(st.text("ab\n\r\f\u2028"))
+    def test_splitting_and_joining_gives_the_text_again(self, text):
+        assert join_lines(split_lines(text)) == text
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.text("<=>-+@` \nabcSEARCH#:/.py", max_size=200))
+    def test_no_reply_raises(self, reply):
+        assert isinstance(apply_reply(program(MARKED), reply), Program | Rejected)
+
+
+class TestDiffs:
+    DIFF = (
+        "```diff\n--- a/initial.py\n+++ b/initial.py\n@@ -7,3 +7,3 @@ def pack\n"
+        " def pack(count):\n-    step = 0.5\n+    step = 0.25\n     for i in range(count):\n```\n"
+    )
+
+    def test_a_unified_diff_applies(self):
+        text = applied(program(MARKED), self.DIFF)
+        assert text == MARKED.replace("step = 0.5", "step = 0.25")
+
+    def test_its_line_numbers_and_file_need_not_be_right(self):
+        reply = self.DIFF.replace("-7,3 +7,3", "-70,3 +70,3").replace("initial.py", "pack.py")
+        assert "step = 0.25" in applied(program(MARKED), reply)
+
+    def test_context_without_its_space_is_understood(self):
+        reply = self.DIFF.replace("\n def", "\ndef").replace("\n     for", "\n    for")
+        assert "step = 0.25" in applied(program(MARKED), reply)
+
+    def test_line_numbers_decide_between_equal_places(self):
+        parent = program("a = 1\nb = 2\na = 1\n")
+        assert applied(parent, "@@ -3,1 +3,1 @@\n-a = 1\n+a = 5\n") == "a = 1\nb = 2\na = 5\n"
+
+
+class TestLooseForms:
+    def test_headings_over_fences_are_edits(self):
+        reply = (
+            "#### SEARCH\n```python\n    step = 0.5\n```\n"
+            "#### REPLACE\n```python\n    step = 0.6\n```\n"
+        )
+        assert applied(program(MARKED), reply) == MARKED.replace("step = 0.5", "step = 0.6")
+
+    def test_pairs_of_inline_code_are_edits(self):
+        reply = "- **Search**: `step = 0.5`\n  - **Replace**: `step = 0.6`\n"
+        assert applied(program(MARKED), reply) == MARKED.replace("step = 0.5", "step = 0.6")
+
+    def test_a_replacement_fenced_below_its_block_is_found(self):
+        reply = (
+            "<<<<<<< SEARCH\n    step = 0.5\n>>>>>>> REPLACE\n```\nReplace with:\n"
+            "```python\n    step = 0.6\n```\n"
+        )
+        assert applied(program(MARKED), reply) == MARKED.replace("step = 0.5", "step = 0.6")
+
+
+class TestRewrites:
+    NEW = "def pack(count):\n    return helper(count)\n\n\ndef helper(value):\n    return value * 2"
+
+    @pytest.mark.parametrize("language", ["python", "", "java", "py"])
+    def test_the_functions_of_the_block_become_the_block(self, language):
+        text = applied(program(MARKED), fence(self.NEW, language))
+        assert frozen_parts(text) == frozen_parts(MARKED)
+        assert self.NEW in text
+
+    def test_a_whole_file_gives_only_its_evolvable_part(self):
+        rewrite = MARKED.replace("LIMIT = 3", "LIMIT = 99").replace("0.9", "0.8")
+        assert applied(program(MARKED), fence(rewrite)) == MARKED.replace("0.9", "0.8")
+
+    def test_a_whole_file_without_markers_gives_the_same(self):
+        rewrite = MARKED.replace("0.9", "0.8").replace("# EVOLVE-BLOCK-START\n", "")
+        rewrite = rewrite.replace("# EVOLVE-BLOCK-END\n", "")
+        assert applied(program(MARKED), fence(rewrite)) == MARKED.replace("0.9", "0.8")
+
+    def test_imports_above_the_markers_come_along_when_they_are_used(self):
+        rewrite = MARKED.replace("import math", "import math\nimport random").replace(
+            "step = 0.5", "step = random.random()"
+        )
+        text = applied(program(MARKED), fence(rewrite))
+        assert "# EVOLVE-BLOCK-START\nimport random\n" in text
+        assert frozen_parts(text) == frozen_parts(MARKED)
+
+    def test_definitions_that_a_rewrite_needs_and_lacks_are_kept(self):
+        text = applied(program(MARKED), fence("def pack(count):\n    return helper(9)"))
+        assert "def helper(value):\n    return value + 1\n" in text
+        assert "return helper(9)" in text
+
+    def test_a_helper_alone_leaves_the_rest_as_it_was(self):
+        text = applied(program(MARKED), fence("def helper(value):\n    return value - 1"))
+        assert "def pack(count):\n    step = 0.5\n" in text
+        assert "value + 1" not in text
+
+    def test_an_import_that_a_rewrite_forgets_is_kept(self):
+        parent = program("import math\n\n\ndef f(x):\n    return math.sqrt(x)\n")
+        text = applied(parent, fence("def f(x):\n    return math.cos(x)"))
+        assert text == "import math\n\n\ndef f(x):\n    return math.cos(x)\n"
+
+    def test_the_last_whole_program_is_taken(self):
+        reply = fence(self.NEW.replace("2", "3")) + fence(self.NEW) + fence("print(pack(3))")
+        assert "value * 2" in applied(program(MARKED), reply)
+
+    def test_parts_in_several_fences_are_brought_together(self):
+        first, second = self.NEW.split("\n\n\n")
+        text = applied(program(MARKED), fence(first) + fence(second))
+        assert "value * 2" in text
+        assert "return helper(count)" in text
+
+    @pytest.mark.parametrize("lead", ["", "Here is the program.\n\n"])
+    def test_a_program_without_fences_is_found(self, lead):
+        reply = lead + self.NEW + ("\n\nIt is better.\n" if lead else "")
+        assert "value * 2" in applied(program(MARKED), reply)
+
+    def test_edits_win_over_a_program_in_the_same_reply(self):
+        reply = fence(self.NEW) + block("    step = 0.5", "    step = 0.6")
+        assert applied(program(MARKED), reply) == MARKED.replace("step = 0.5", "step = 0.6")
+
+    def test_a_program_is_taken_when_the_edits_do_not_apply(self):
+        reply = block("    nothing like it", "    x = 1") + fence(self.NEW)
+        assert "value * 2" in applied(program(MARKED), reply)
+
+    def test_code_written_for_the_parent_style_of_line_ends_keeps_them(self):
+        crlf = MARKED.replace("\n", "\r\n")
+        text = applied(program(crlf), fence(self.NEW))
+        assert "\n" not in text.replace("\r\n", "")
+
+    def test_several_blocks_are_rewritten_by_their_markers(self):
+        two = "# EVOLVE-BLOCK-START\na = 1\n# EVOLVE-BLOCK-END\nb = 2\n"
+        two += "# EVOLVE-BLOCK-START\nc = 3\n# EVOLVE-BLOCK-END\n"
+        new = two.replace("1", "7").replace("3", "8")
+        assert applied(program(two), fence(new)) == new
+        reason = rejected(program(two), fence("a = 7\nc = 8")).reason
+        assert "marks 0 evolvable blocks, the program has 2" in reason
+
+    def test_a_block_inside_a_function_is_cut_out_of_the_whole(self):
+        text = (
+            "def f(x):\n    # EVOLVE-BLOCK-START\n    y = x\n    # EVOLVE-BLOCK-END\n    return y\n"
+        )
+        assert applied(
+            program(text), fence("def f(x):\n    y = x * 2\n    return y")
+        ) == text.replace("y = x\n", "y = x * 2\n")
+
+    def test_a_program_in_another_language_is_rewritten_between_its_frozen_lines(self):
+        text = "int a;\n// EVOLVE-BLOCK-START\nint f() { return 1; }\n// EVOLVE-BLOCK-END\nint z;\n"
+        parent = program(text, "main.c")
+        expected = text.replace("return 1", "return 2")
+        assert applied(parent, fence("int f() { return 2; }\nint z;", "c")) == expected
+        assert applied(parent, expected) == expected
+        assert "resembles" in rejected(parent, fence("make run now", "text")).reason
+
+
+class TestFiles:
+    TWO = Program((SourceFile("main.py", "a = 1\n"), SourceFile("lib/tools.py", "a = 1\n")))
+
+    def texts(self, reply: str, **options: object) -> list[str]:
+        outcome = apply_reply(self.TWO, reply, **options)
+        assert isinstance(outcome, Program), outcome
+        return [file.text for file in outcome.files]
+
+    def test_the_entry_file_is_the_default(self):
+        assert self.texts(block("a = 1", "a = 2")) == ["a = 2\n", "a = 1\n"]
+
+    def test_the_caller_may_name_another_default(self):
+        assert self.texts(block("a = 1", "a = 2"), path="lib/tools.py") == ["a = 1\n", "a = 2\n"]
+
+    @pytest.mark.parametrize(
+        "title",
+        [
+            "lib/tools.py",
+            "### FILE: lib/tools.py",
+            "**`lib/tools.py`**:",
+            "File: tools.py",
+            "tools.py",
+        ],
+    )
+    def test_a_line_above_a_block_names_its_file(self, title):
+        assert self.texts(f"{title}\n" + block("a = 1", "a = 2")) == ["a = 1\n", "a = 2\n"]
+
+    def test_a_line_above_a_fence_around_a_block_names_its_file(self):
+        reply = "lib/tools.py\n```python\n" + block("a = 1", "a = 2") + "```\n"
+        assert self.texts(reply) == ["a = 1\n", "a = 2\n"]
+
+    def test_several_files_change_in_one_reply(self):
+        reply = block("a = 1", "a = 2") + "lib/tools.py\n" + block("a = 1", "a = 3")
+        assert self.texts(reply) == ["a = 2\n", "a = 3\n"]
+
+    def test_fenced_files_are_rewritten_each(self):
+        reply = "### FILE: main.py\n```python\na = 5\n```\n\n```python lib/tools.py\na = 6\n```\n"
+        assert self.texts(reply) == ["a = 5\n", "a = 6\n"]
+
+    def test_a_diff_names_its_files(self):
+        reply = "--- a/lib/tools.py\n+++ b/lib/tools.py\n@@ -1 +1 @@\n-a = 1\n+a = 4\n"
+        assert self.texts(reply) == ["a = 1\n", "a = 4\n"]
+
+    @pytest.mark.parametrize("body", [block("a = 1", "a = 2"), "```python\na = 2\n```\n"])
+    def test_an_unknown_file_is_rejected(self, body):
+        reason = rejected(self.TWO, "### FILE: other.py\n" + body).reason
+        assert "unknown file 'other.py'" in reason
+        assert "main.py, lib/tools.py" in reason

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from evolve.errors import ExitCode, ProblemError
+from evolve.problem import MAX_FILE_BYTES, Measure, Problem, Reference, load_problem
+from evolve.records import Direction
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLAIN = 'direction = "maximize"\n'
+
+
+def write_folder(folder: Path, toml: str = PLAIN, **files: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    texts = {
+        "statement.md": "Give a number.",
+        "initial.py": "def solve():\n    return 1.0\n",
+        "evaluator.py": "",
+        "problem.toml": toml,
+    }
+    names = {name.replace("_py", ".py").replace("_md", ".md"): t for name, t in files.items()}
+    for name, text in (texts | names).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def load(folder: Path, toml: str) -> Problem:
+    return load_problem(write_folder(folder, toml))
+
+
+def test_a_plain_folder_has_defaults_for_everything_else(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine")
+    problem = load_problem(str(folder))
+    assert (problem.name, problem.direction) == ("mine", Direction.MAXIMIZE)
+    assert problem.statement == "Give a number."
+    assert problem.initial.entry.path == "initial.py"
+    assert problem.evaluator == folder / "evaluator.py"
+    assert (problem.function, problem.evaluator_seconds) == ("evaluate", 60.0)
+    assert problem.packages == ("numpy",)
+    assert (problem.best_known, problem.baseline, problem.data) == (None, None, None)
+    assert [measure.name for measure in problem.measures] == ["length", "similarity"]
+    assert {measure.source for measure in problem.measures} == {"built-in"}
+
+
+def test_everything_can_be_said(tmp_path: Path) -> None:
+    toml = """
+        name = "fit-2"
+        summary = "a fit"
+        direction = "minimize"
+        evaluator = "scorer.py"
+        function = "judge"
+        evaluator_seconds = 5
+        packages = []
+        entry = "solve"
+        [program]
+        files = ["initial.py", "tables.txt"]
+        [parameters]
+        count = 3
+        sizes = [1, 2.5]
+        [limits]
+        seconds = 2
+        memory_mb = 256
+        [[measures]]
+        name = "spread"
+        low = 0.01
+        high = 1
+        cells = 4
+        scale = "log"
+        [[measures]]
+        name = "nodes"
+        low = 0
+        high = 100
+        [best_known]
+        value = 0.5
+        source = "a paper"
+        [baseline]
+        value = 2
+        source = "a plain method"
+    """
+    (tmp_path / "data").mkdir()
+    (tmp_path / "tables.txt").write_text("1 2 3\n")
+    problem = load_problem(write_folder(tmp_path, toml, scorer_py="") / "problem.toml")
+    assert (problem.name, problem.summary, problem.function) == ("fit-2", "a fit", "judge")
+    assert (problem.packages, problem.entry) == ((), ("solve",))
+    assert [file.path for file in problem.initial.files] == ["initial.py", "tables.txt"]
+    assert problem.parameters == {"count": 3, "sizes": [1, 2.5]}
+    assert problem.limits == {"seconds": 2.0, "memory_mb": 256}
+    assert problem.measures == (
+        Measure("spread", 0.01, 1.0, 4, "log"),
+        Measure("nodes", 0.0, 100.0, 10, "linear", "built-in"),
+    )
+    assert problem.best_known == Reference(0.5, "a paper")
+    assert problem.baseline == Reference(2.0, "a plain method")
+    assert problem.data == tmp_path / "data"
+
+
+def test_the_evaluator_may_live_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "trusted.py").write_text("")
+    folder = write_folder(tmp_path / "mine", PLAIN + 'evaluator = "../trusted.py"\n')
+    assert load_problem(folder).evaluator == tmp_path / "trusted.py"
+
+
+def test_line_ends_of_programs_are_kept(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    (folder / "initial.py").write_bytes(b"x = 1\r\n")
+    assert load_problem(folder).initial.entry.text == "x = 1\r\n"
+
+
+def test_parameters_can_be_overridden(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, PLAIN + "[parameters]\ncount = 3\nscale = 1.0\n")
+    problem = load_problem(folder, {"count": 5, "scale": 2})
+    assert problem.parameters == {"count": 5, "scale": 2}
+    with pytest.raises(ProblemError, match=r"unknown key `coutn`; did you mean `count`\?"):
+        load_problem(folder, {"coutn": 5})
+    with pytest.raises(ProblemError, match=r"`count`: expected the type of 3, got 'five'"):
+        load_problem(folder, {"count": "five"})
+
+
+def test_a_folder_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match="got nothing of that name") as caught:
+        load_problem(tmp_path / "nowhere")
+    assert caught.value.exit_code == ExitCode.USAGE
+    with pytest.raises(ProblemError, match=r"without `problem\.toml`; `evolve init"):
+        load_problem(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("direction = ", r"problem\.toml: expected TOML: "),
+        ("", r"`direction`: expected a text, got nothing$"),
+        ('direction = "max"', r"`direction`: expected `maximize` or `minimize`, got 'max'"),
+        ("direction = 1", r"`direction`: expected a text, got 1$"),
+        (PLAIN + "sumary = 1", r"problem\.toml: unknown key `sumary`; did you mean `summary`\?$"),
+        (PLAIN + "[limits]\nsecnds = 1", r"\[limits\]: unknown key `secnds`; did .* `seconds`"),
+        (PLAIN + "[limits]\nzzz = 1", r"unknown key `zzz`; known are `seconds`, `memory_mb`"),
+        (PLAIN + "limits = 3", r"`limits`: expected a table, got 3"),
+        (PLAIN + "[limits]\nseconds = 0", r"`seconds`: expected a number above 0, got 0\.0"),
+        (PLAIN + "[limits]\nseconds = nan", r"`seconds`: expected a number above 0, got nan"),
+        (PLAIN + "[limits]\nmemory_mb = 1.5", r"`memory_mb`: expected a whole number, got 1\.5"),
+        (PLAIN + "[limits]\nmemory_mb = true", r"`memory_mb`: expected a whole number, got True"),
+        (PLAIN + "[limits]\nprocesses = 0", r"`processes`: expected at least 1, got 0"),
+        (PLAIN + 'name = "a b"', r"`name`: expected letters, digits, - and _, got 'a b'"),
+        (PLAIN + 'function = ""', r"`function`: expected a Python name, got ''"),
+        (PLAIN + 'evaluator = "no.py"', r"`evaluator`: expected a Python file, got nothing at"),
+        (PLAIN + "packages = [1]", r"`packages`: expected a list of texts, got \[1\]"),
+        (PLAIN + 'packages = ["a", "a"]', r"`packages`: expected different names"),
+        (PLAIN + 'entry = "pack"', r"initial\.py: expected a function `pack` at the top level"),
+        (PLAIN + "[program]\nfiles = []", r"`files`: expected at least one, got none"),
+        (PLAIN + '[program]\nfiles = "evaluator.py"', r"got the evaluator among `files`"),
+        (PLAIN + '[program]\nfiles = "../x.py"', r"expected files inside the folder"),
+        (PLAIN + '[program]\nfiles = "/x.py"', r"expected files inside the folder"),
+        (PLAIN + '[program]\nfiles = "x.py"', r"x\.py: expected a file that can be read: No such"),
+        (PLAIN + '[program]\nfiles = "statement.md"', r"whose name can be imported"),
+        (PLAIN + '[parameters]\n"a b" = 1', r"\[parameters\]: expected a Python name, got 'a b'"),
+        (PLAIN + "[parameters]\na = 2026-01-01", r"\[parameters\]: `a`: expected plain data"),
+        (PLAIN + "[best_known]\nvalue = 1", r"\[best_known\]: `source`: expected a text, got"),
+        (PLAIN + "[best_known]\nvalue = inf", r"`value`: expected a finite number, got inf"),
+        (PLAIN + "measures = [1]", r"\[\[measures\]\] 1: expected a table, got 1"),
+        (PLAIN + "[measures]\nlow = 1", r"`measures`: expected a list of tables"),
+    ],
+)
+def test_a_bad_folder_is_refused_with_the_place(tmp_path: Path, toml: str, message: str) -> None:
+    with pytest.raises(ProblemError, match=message):
+        load(tmp_path, toml)
+
+
+@pytest.mark.parametrize(
+    ("measure", "message"),
+    [
+        ('name = "a"\nlow = 0', r"\[\[measures\]\] 1: `high`: expected a number, got nothing"),
+        ('name = "a"\nlow = 1\nhigh = 0', r"expected `low` below `high`, got 1 and 0"),
+        ('name = "a"\nlow = 0\nhigh = 1\nscale = "log"', r"`low`: expected it above 0 for `log`"),
+        ('name = "a"\nlow = 0\nhigh = 1\nscale = "cubic"', r"expected `linear` or `log`"),
+        ('name = "objective"\nlow = 0\nhigh = 1', r"expected something else than the objective"),
+        ('name = "a"\nlow = 0\nhigh = 1\ncels = 3', r"unknown key `cels`; did you mean `cells`"),
+        ('name = "a"\nlow = 0\nhigh = 1\ncells = 2000000', r"at most 1000000 cells in all"),
+    ],
+)
+def test_a_bad_measure_is_refused(tmp_path: Path, measure: str, message: str) -> None:
+    with pytest.raises(ProblemError, match=message):
+        load(tmp_path, f"{PLAIN}[[measures]]\n{measure}\n")
+
+
+def test_measures_differ_in_name(tmp_path: Path) -> None:
+    measure = '[[measures]]\nname = "a"\nlow = 0\nhigh = 1\n'
+    with pytest.raises(ProblemError, match=r"expected different names, got \['a', 'a'\]"):
+        load(tmp_path, PLAIN + measure + measure)
+
+
+def test_no_measures_at_all_can_be_asked_for(tmp_path: Path) -> None:
+    assert load(tmp_path, PLAIN + "measures = []\n").measures == ()
+
+
+def test_texts_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match=r"statement\.md: expected what a program has to do"):
+        load_problem(write_folder(tmp_path, statement_md=" \n"))
+    with pytest.raises(ProblemError, match=r"initial\.py: expected Python .*: line 2: "):
+        load_problem(write_folder(tmp_path, initial_py="x = 1\ndef f(:\n"))
+    with pytest.raises(ProblemError, match=r"initial\.py: line 1: expected `EVOLVE-BLOCK-END`"):
+        load_problem(write_folder(tmp_path, initial_py="# EVOLVE-BLOCK-START\n"))
+    with pytest.raises(ProblemError, match=r"initial\.py: expected at most 1000000 bytes"):
+        load_problem(write_folder(tmp_path, initial_py="#" * (MAX_FILE_BYTES + 1)))
+
+
+def test_text_must_be_utf_8(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    (folder / "statement.md").write_bytes(b"\xff")
+    with pytest.raises(ProblemError, match=r"statement\.md: expected text in UTF-8"):
+        load_problem(folder)
+
+
+def test_a_link_out_of_the_folder_is_no_program(tmp_path: Path) -> None:
+    (tmp_path / "secret.py").write_text("x = 1\n")
+    folder = write_folder(tmp_path / "mine", PLAIN + '[program]\nfiles = ["link.py"]\n')
+    (folder / "link.py").symlink_to(tmp_path / "secret.py")
+    with pytest.raises(ProblemError, match="expected files inside the folder"):
+        load_problem(folder)

@@ -1,0 +1,287 @@
+import json
+import signal
+import sqlite3
+import time
+
+import pytest
+
+from tests.commands import run_evolve, run_json, start_evolve, write_problem, write_script
+
+RUN = ("--run-dir", "r")
+SHORT = ("--generations", 6, *RUN)
+SCRIPTED = ("--model", "scripted", "--set", "loop.slots=4")
+
+
+def wait_for(condition, seconds=30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def count_rows(database, table) -> int:
+    if not database.exists():
+        return 0
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        return connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+    finally:
+        connection.close()
+
+
+def test_without_a_model_the_operators_improve_the_program(tmp_path, problem):
+    done = run_evolve("run", problem, *SHORT, cwd=tmp_path)
+    assert done.stdout.startswith("no model is configured")
+    assert "finished: all generations done; champion" in done.stdout
+    state = run_json("show", "r", cwd=tmp_path)
+    assert state["champion"]["objective"] > state["initial"]["objective"] == -13.0
+    best = tmp_path / "r" / "best"
+    assert json.loads((best / "verdict.json").read_text())["program"] == state["champion"]["id"]
+    assert "def point():" in (best / "initial.py").read_text()
+
+
+def test_show_and_archive_print_the_documented_json(tmp_path, problem):
+    run_evolve("run", problem, *SHORT, "--seed", 3, cwd=tmp_path)
+    state = run_json("show", "r", cwd=tmp_path)
+    assert {
+        "run": "r",
+        "problem": "valley",
+        "status": "finished",
+        "stopped_because": "generations",
+        "generations": 6,
+        "calls": 0,
+        "tokens": 0,
+        "cost_usd": 0.0,
+        "seed": 3,
+    }.items() <= state.items()
+    assert state["attempts"] == sum(state["outcomes"].values()) == 49
+    assert state["evaluations"] == 49 - state["outcomes"].get("rejected", 0)
+    assert set(state["champion"]) >= {
+        "id",
+        "objective",
+        "metrics",
+        "measures",
+        "generation",
+        "depth",
+    }
+    assert [set(island) for island in state["islands"]] == [{"elites", "coverage", "best"}] * 4
+    assert state["sandbox"] in {"bubblewrap", "native"}
+    elites = run_json("archive", "r", cwd=tmp_path)
+    assert sum(island["elites"] for island in state["islands"]) == len(elites)
+    assert set(elites[0]) >= {
+        "id",
+        "island",
+        "cell",
+        "objective",
+        "measures",
+        "parent",
+        "generation",
+        "plan",
+        "lesson",
+    }
+    assert max(elite["objective"] for elite in elites) == state["champion"]["objective"]
+
+
+@pytest.mark.parametrize("model", [(), SCRIPTED], ids=["operators", "scripted"])
+def test_workers_do_not_change_the_archives(tmp_path, problem, model):
+    archives = []
+    for workers in (1, 8):
+        folder = tmp_path / str(workers)
+        run_evolve(
+            "run", problem, *model, "--generations", 8, "--workers", workers,
+            "--set", f"sandbox.processes={min(workers, 3)}", "--run-dir", folder, cwd=tmp_path,
+        )  # fmt: skip
+        archives.append(run_evolve("archive", folder, "--json", cwd=tmp_path).stdout)
+    assert archives[0] == archives[1]
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, problem, lag):
+    model = write_script(tmp_path / "model.json", latency_seconds=0.02)
+    asked = (*SHORT[:2], "--model", model, "--set", f"loop.lag={lag}", "--set", "loop.slots=4")
+    run_evolve("run", problem, *asked, "--run-dir", "whole", cwd=tmp_path)
+    process = start_evolve("run", problem, *asked, *RUN, cwd=tmp_path)
+    database = tmp_path / "r" / "run.db"
+    for calls in (1, 15, 35):
+        wait_for(lambda calls=calls: count_rows(database, "calls") >= calls)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert run_json("show", "r", cwd=tmp_path)["status"] == "stopped"
+        process = start_evolve("resume", "r", cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    for command in ("archive", "lineage"):
+        whole = run_evolve(command, "whole", "--json", cwd=tmp_path).stdout
+        assert run_evolve(command, "r", "--json", cwd=tmp_path).stdout == whole
+    assert count_rows(database, "calls") == count_rows(tmp_path / "whole" / "run.db", "calls")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_in_order_and_can_be_resumed(tmp_path, problem, number):
+    model = write_script(tmp_path / "model.json", latency_seconds=0.1)
+    process = start_evolve(
+        "run", problem, "--generations", 3, "--model", model, *RUN, "--workers", 2, cwd=tmp_path
+    )
+    database = tmp_path / "r" / "run.db"
+    wait_for(lambda: count_rows(database, "calls") >= 5)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out.splitlines()[-1] == "to go on: evolve resume r"
+    assert run_json("show", "r", cwd=tmp_path)["stopped_because"] == "interrupted"
+    assert "finished" in run_evolve("resume", "r", cwd=tmp_path).stdout
+
+
+def test_the_cap_on_evaluations_is_exact_and_resume_can_raise_it(tmp_path, problem):
+    capped = run_evolve("run", problem, *RUN, "--max-evaluations", 21, cwd=tmp_path)
+    assert "stopped by budget: max_evaluations" in capped.stdout
+    state = run_json("show", "r", cwd=tmp_path)
+    assert (state["evaluations"], state["status"]) == (21, "stopped")
+    run_evolve("resume", "r", "--max-evaluations", 30, cwd=tmp_path)
+    assert run_json("show", "r", cwd=tmp_path)["evaluations"] == 30
+
+
+def test_a_budget_without_improvement_has_an_exit_code_of_its_own(tmp_path, problem):
+    done = run_evolve("run", problem, *RUN, "--max-evaluations", 1, cwd=tmp_path, code=3)
+    assert "no improvement on the start" in done.stdout
+
+
+def test_a_cap_on_calls_is_never_passed(tmp_path, problem):
+    run_evolve("run", problem, *RUN, *SCRIPTED, "--set", "budget.max_calls=25", cwd=tmp_path)
+    state = run_json("show", "r", cwd=tmp_path)
+    assert (state["calls"], state["stopped_because"]) == (25, "max_calls")
+
+
+def test_a_run_stops_at_its_target(tmp_path, problem):
+    done = run_evolve("run", problem, *RUN, "--target", "-12", cwd=tmp_path)
+    assert "finished: target reached" in done.stdout
+    assert run_json("show", "r", cwd=tmp_path)["champion"]["objective"] >= -12
+
+
+def test_programs_that_hang_crash_or_lie_cost_their_attempt_and_nothing_else(tmp_path, problem):
+    bodies = {
+        "hang": "while True: pass",
+        "exit": "import os; os._exit(0)",
+        "raise": "raise BaseException('no')",
+        "forge": "return [float('nan'), 3.0]",
+        "shape": "return 7",
+    }
+    replies = [
+        f"```python\ndef point():\n    {body}\n    return [{number}.0, 1.0]\n```"
+        for number, body in enumerate(bodies.values())
+    ]
+    model = write_script(tmp_path / "model.json", editor=replies)
+    run_evolve(
+        "run", problem, *RUN, "--model", model, "--generations", 4,
+        "--set", "steps.repairs=0", "--set", "steps.form=rewrite", cwd=tmp_path,
+    )  # fmt: skip
+    outcomes = run_json("show", "r", cwd=tmp_path)["outcomes"]
+    assert outcomes["ok"] == 1
+    assert {"timeout", "crashed", "error", "infeasible", "rejected"} <= set(outcomes)
+
+
+def test_a_starting_program_that_fails_is_shown_and_leaves_no_run(tmp_path):
+    folder = write_problem(tmp_path / "bad", initial="def point():\n    return 1 / 0\n")
+    done = run_evolve("run", folder, cwd=tmp_path, code=2)
+    assert "the starting program must have an objective, got `error`" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise RuntimeError('broken')", "the evaluator raised RuntimeError: broken"),
+        ("return Score(float('nan'))", "expected a finite number"),
+        ("return 3.0", "expected a `Score`, got 3.0"),
+        ("import os; os._exit(3)", "exited with code 3"),
+    ],
+)
+def test_an_evaluator_that_fails_is_named_as_such(tmp_path, body, words):
+    text = f"from evolve.scoring import Score\ndef evaluate(program):\n    {body}\n"
+    folder = write_problem(tmp_path / "bad", evaluator=text)
+    done = run_evolve("check", folder, cwd=tmp_path, code=2)
+    assert "evaluator_failed" in done.stderr
+    assert words in done.stderr
+
+
+def test_an_evaluator_that_cannot_be_imported_is_an_error(tmp_path):
+    folder = write_problem(tmp_path / "bad", evaluator="import no_such_module\n")
+    done = run_evolve("check", folder, cwd=tmp_path, code=2)
+    assert "cannot be imported: ModuleNotFoundError" in done.stderr
+
+
+def test_a_second_writer_is_refused_with_the_pid_of_the_first(tmp_path, problem):
+    model = write_script(tmp_path / "model.json", latency_seconds=0.2)
+    process = start_evolve("run", problem, "--model", model, *RUN, cwd=tmp_path)
+    try:
+        wait_for(lambda: count_rows(tmp_path / "r" / "run.db", "calls") >= 1)
+        assert run_json("show", "r", cwd=tmp_path)["status"] == "running"
+        done = run_evolve("resume", "r", cwd=tmp_path, code=2)
+        assert f"written by process {process.pid}" in done.stderr
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_is_no_run_cannot_be_resumed(tmp_path):
+    assert "expected a run folder" in run_evolve("resume", tmp_path, cwd=tmp_path, code=2).stderr
+    assert "no run yet" in run_evolve("show", "latest", cwd=tmp_path, code=2).stderr
+
+
+def test_a_run_of_a_newer_version_is_refused(tmp_path, problem):
+    run_evolve("run", problem, "--generations", 1, *RUN, cwd=tmp_path)
+    connection = sqlite3.connect(tmp_path / "r" / "run.db")
+    connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    for command in ("resume", "show"):
+        done = run_evolve(command, "r", cwd=tmp_path, code=2)
+        assert "written by a newer `evolve`" in done.stderr
+
+
+def test_a_run_folder_that_cannot_be_written_or_is_in_use_is_refused(tmp_path, problem):
+    done = run_evolve("run", problem, "--run-dir", "/proc/r", cwd=tmp_path, code=4)
+    assert "the run folder cannot be written" in done.stderr
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    done = run_evolve("run", problem, "--run-dir", "full", cwd=tmp_path, code=2)
+    assert "expected a new or empty folder" in done.stderr
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["file"]
+
+
+def test_wrong_usage_has_exit_code_2(tmp_path, problem):
+    for arguments, words in [
+        (("run", "nowhere"), "expected a problem folder"),
+        (("run", problem, "--set", "serach.islands=2"), "did you mean `search.islands`"),
+        (("run", problem, "--max-time", "soon"), "expected seconds"),
+        (("run", problem, "--sandbox", "bubble"), "expected one of auto, bubblewrap, native"),
+        (("run", problem, "--set", "models.editor=scripted"), "got none for: planner, summarizer"),
+        (("run",), "Missing argument"),
+    ]:
+        done = run_evolve(*arguments, cwd=tmp_path, code=2)
+        assert words in done.stderr, done.stderr
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_diff_lineage_and_best_follow_the_champion(tmp_path, problem):
+    run_evolve("run", problem, *SHORT, cwd=tmp_path)
+    line = run_json("lineage", "r", cwd=tmp_path)
+    champion = run_json("show", "r", cwd=tmp_path)["champion"]
+    assert [line[0]["generation"], line[-1]["id"]] == [0, champion["id"]]
+    assert len(line) == champion["depth"] + 1
+    changed = run_evolve("diff", "r", "--initial", cwd=tmp_path).stdout
+    assert "+++" in changed
+    assert f"--- {line[0]['id']}/initial.py" in changed
+    written = run_evolve("best", "r", "--output", "out", cwd=tmp_path).stdout.split()
+    assert [path.rpartition("/")[2] for path in written] == ["initial.py", "verdict.json"]
+
+
+def test_init_makes_a_folder_that_passes_check_and_runs(tmp_path):
+    run_evolve("init", "mine", cwd=tmp_path)
+    assert "ok: evolve run mine" in run_evolve("check", "mine", cwd=tmp_path).stdout
+    run_evolve("run", "mine", "--generations", 3, cwd=tmp_path)
+    assert run_json("show", "latest", cwd=tmp_path)["generations"] == 3
+    assert "finished" in run_evolve("ls", cwd=tmp_path).stdout
+    assert "expected" in run_evolve("init", "mine", cwd=tmp_path, code=2).stderr

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from evolve.errors import ProgramError
+from evolve.scoring import Infeasible, ProgramHandle, Score, as_floats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass
+class Answer:
+    value: Any
+    seconds: float
+
+
+class DoublingSession:
+    """Answers each call with twice its first argument, and fails for `boom`."""
+
+    def call(
+        self,
+        function: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
+        if function == "boom":
+            raise ProgramError("error", "boom")
+        return Answer((function, 2 * args[0], dict(kwargs or {}), timeout_seconds), 0.25)
+
+    def call_many(
+        self,
+        function: str,
+        argument_lists: Sequence[Sequence[Any]],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
+        return Answer(tuple(2 * arguments[0] for arguments in argument_lists), 0.5)
+
+
+def test_a_handle_gives_plain_values_and_adds_up_the_seconds() -> None:
+    program = ProgramHandle(DoublingSession())
+    assert program.call("f", 3, timeout_seconds=2.0, depth=4) == ("f", 6, {"depth": 4}, 2.0)
+    assert program.call_many("f", [[1], [2]]) == [2, 4]
+    assert program.seconds == 0.75
+
+
+def test_a_failing_program_passes_through_its_handle() -> None:
+    with pytest.raises(ProgramError, match="boom"):
+        ProgramHandle(DoublingSession()).call("boom", 1)
+
+
+def test_a_score_keeps_plain_numbers() -> None:
+    score = Score(np.float32(0.5), metrics={"a": 1}, measures={"b": Fraction(1, 4)})  # type: ignore[arg-type, dict-item]
+    assert (score.objective, score.metrics, score.measures) == (0.5, {"a": 1.0}, {"b": 0.25})
+    assert type(score.objective) is float
+    assert score.artifacts == {}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_is_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="objective: expected a finite number, got"):
+        Score(value)
+    with pytest.raises(ValueError, match="metrics `share`: expected a finite number"):
+        Score(1.0, metrics={"share": value})
+
+
+@pytest.mark.parametrize("value", [True, "1", None, 1j, [1.0]])
+def test_a_score_is_a_number(value: Any) -> None:
+    with pytest.raises(TypeError, match="objective: expected a number"):
+        Score(value)
+
+
+def test_a_score_refuses_the_objective_as_a_measure() -> None:
+    with pytest.raises(ValueError, match="got a measure called `objective`"):
+        Score(1.0, measures={"objective": 1.0})
+
+
+def test_names_and_artifacts_of_a_score_are_texts() -> None:
+    with pytest.raises(TypeError, match="artifacts `log`: expected a text, got 3"):
+        Score(1.0, artifacts={"log": 3})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="a name in metrics: expected a text, got 3"):
+        Score(1.0, metrics={3: 1.0})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [[1, 2.0], (3.0, 4)],
+        np.array([[1, 2], [3, 4]]),
+        np.array([[1, 2], [3, 4]], dtype=np.float32),
+        [np.array([1.0, 2.0]), [np.float64(3.0), np.int32(4)]],
+    ],
+)
+def test_lists_and_arrays_of_numbers_become_doubles(value: object) -> None:
+    array = as_floats(value, (2, 2), where="f")
+    assert array.dtype == np.float64
+    assert array.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_sizes_may_be_left_open() -> None:
+    assert as_floats([[1.0, 2.0]], (None, None), where="f").shape == (1, 2)
+    assert as_floats([], (None, 3), where="f").shape == (0, 3)
+    assert as_floats(3, (), where="f").shape == ()
+    with pytest.raises(Infeasible, match=r"f\[1\]: expected 1 numbers, got 2 entries"):
+        as_floats([[1.0], [1.0, 2.0]], (None, None), where="f")
+
+
+def test_the_result_does_not_share_memory_with_the_value() -> None:
+    value = np.zeros(2)
+    as_floats(value, (2,), where="f")[0] = 1.0
+    assert value[0] == 0.0
+
+
+class LyingFloat(float):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, r"^f: expected 2 by 2 numbers, got NoneType None$"),
+        ("ab", r"^f: expected 2 by 2 numbers, got str 'ab'$"),
+        ({0: 1}, r"^f: expected 2 by 2 numbers, got a dict$"),
+        ([[1, 2]], r"^f: expected 2 by 2 numbers, got 1 entries$"),
+        ([[1, 2], [3]], r"^f\[1\]: expected 2 numbers, got 1 entries$"),
+        ([[1, 2], [3, [4]]], r"^f\[1\]\[1\]: expected a number, got a list$"),
+        ([[1, 2], [3, True]], r"^f\[1\]\[1\]: expected a number, got bool True$"),
+        ([[1, 2], [3, np.True_]], r"^f\[1\]\[1\]: expected a number, got"),
+        ([[1, 2], [3, "4"]], r"^f\[1\]\[1\]: expected a number, got str '4'$"),
+        ([[1, 2], [3, 4j]], r"^f\[1\]\[1\]: expected a number, got a complex$"),
+        ([[1, 2], [3, LyingFloat(4)]], r"^f\[1\]\[1\]: expected a number, got"),
+        ([[1, 2], [3, math.nan]], r"^f\[1\]\[1\]: expected a finite number of at most 1e\+09"),
+        ([[-math.inf, 2], [3, 4]], r"^f\[0\]\[0\]: expected a finite number .* got -inf$"),
+        ([[1, 2], [3, 1e10]], r"^f\[1\]\[1\]: expected a finite number .* got 10000000000.0$"),
+        ([[1, 2], [3, 10**400]], r"^f\[1\]\[1\]: expected a number that fits a double"),
+        (np.zeros(4), r"^f: expected 2 by 2 numbers, got an array of shape \(4,\)$"),
+        (np.zeros((2, 2), bool), r"^f: expected numbers, got an array of type bool$"),
+        (np.zeros((2, 2), complex), r"^f: expected numbers, got an array of type complex128$"),
+        (np.zeros((2, 2), object), r"^f: expected numbers, got an array of type object$"),
+        (np.full((2, 2), "1"), r"^f: expected numbers, got an array of type <U1$"),
+        (np.full((2, 2), np.nan), r"^f\[0\]\[0\]: expected a finite number"),
+    ],
+)
+def test_anything_else_is_infeasible_and_says_where(value: object, message: str) -> None:
+    with pytest.raises(Infeasible, match=message):
+        as_floats(value, (2, 2), where="f")

@@ -1,0 +1,88 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evolve.archive import Elite, GridArchive
+from evolve.measures import Measure
+from evolve.records import AttemptKey, Direction
+from evolve.selection import draw, rank_utilities, selection_probabilities
+
+
+def make_archive(objectives, direction=Direction.MAXIMIZE, children=()) -> GridArchive:
+    archive = GridArchive([Measure("x", 0.0, float(len(objectives)), len(objectives))], direction)
+    for number, objective in enumerate(objectives):
+        key = AttemptKey(number, 0, 0)
+        archive.add(Elite(key, str(number), objective, (number + 0.5,), 0, 0, None))
+    for number, count in enumerate(children):
+        for _ in range(count):
+            archive.count_child(AttemptKey(number, 0, 0))
+    return archive
+
+
+def normalised_entropy(probabilities) -> float:
+    positive = probabilities[probabilities > 0]
+    return float(-(positive * np.log(positive)).sum() / math.log(len(probabilities)))
+
+
+distinct = st.lists(st.integers(-1000, 1000), min_size=3, max_size=60, unique=True)
+
+
+@given(distinct, st.floats(0.1, 0.95))
+def test_the_entropy_target_is_met_within_a_hundredth(objectives, target):
+    archive = make_archive(objectives)
+    probabilities = selection_probabilities(archive, entropy=target, visit_penalty=0.0)
+    assert normalised_entropy(probabilities) == pytest.approx(target, rel=0.01)
+
+
+@given(distinct, st.floats(0.05, 0.95), st.sampled_from(Direction))
+def test_selection_is_invariant_under_increasing_transformations(objectives, target, direction):
+    plain = make_archive([float(value) for value in objectives], direction)
+    warped = make_archive([math.exp(value / 300.0) - 5.0 for value in objectives], direction)
+    np.testing.assert_array_equal(
+        selection_probabilities(plain, entropy=target, visit_penalty=0.5),
+        selection_probabilities(warped, entropy=target, visit_penalty=0.5),
+    )
+
+
+@given(distinct, st.floats(0.05, 0.95))
+def test_better_elites_are_never_less_likely(objectives, target):
+    archive = make_archive(objectives)
+    probabilities = selection_probabilities(archive, entropy=target, visit_penalty=0.0)
+    order = np.argsort(archive.objectives)
+    assert (np.diff(probabilities[order]) >= 0).all()
+    assert probabilities.sum() == pytest.approx(1.0)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 50), min_size=5, max_size=5))
+def test_the_visit_penalty_lowers_the_share_of_parents_with_many_children(children):
+    archive = make_archive([1.0] * 5, children=children)
+    probabilities = selection_probabilities(archive, entropy=0.7, visit_penalty=1.0)
+    weights = 1.0 / (1.0 + np.array(children))
+    np.testing.assert_allclose(probabilities, weights / weights.sum())
+
+
+def test_equal_objectives_without_children_are_drawn_alike():
+    probabilities = selection_probabilities(make_archive([2.0] * 4), entropy=0.3, visit_penalty=0.5)
+    np.testing.assert_allclose(probabilities, 0.25)
+
+
+def test_a_single_elite_is_always_drawn():
+    probabilities = selection_probabilities(make_archive([1.0]), entropy=0.5, visit_penalty=0.5)
+    assert draw(probabilities, np.random.default_rng(0)) == 0
+
+
+def test_utilities_share_ranks_on_ties():
+    np.testing.assert_allclose(rank_utilities(np.array([3.0, 1.0, 3.0, 2.0]), 1.0), [1, 0, 1, 0.5])
+    np.testing.assert_allclose(rank_utilities(np.array([3.0, 1.0]), -1.0), [0, 1])
+
+
+def test_the_extremes_are_greedy_and_uniform():
+    archive = make_archive([1.0, 2.0, 3.0])
+    greedy = selection_probabilities(archive, entropy=0.0, visit_penalty=0.0)
+    uniform = selection_probabilities(archive, entropy=1.0, visit_penalty=0.0)
+    np.testing.assert_allclose(greedy, [0, 0, 1], atol=1e-9)
+    np.testing.assert_allclose(uniform, 1 / 3, atol=1e-3)

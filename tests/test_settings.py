@@ -1,0 +1,102 @@
+import dataclasses
+
+import pytest
+
+from evolve.errors import UsageError
+from evolve.settings import (
+    Settings,
+    change_settings,
+    format_settings,
+    known_keys,
+    load_settings,
+    parse_assignment,
+    read_environment,
+)
+
+
+def test_written_settings_are_read_back_equal(tmp_path):
+    changes = {
+        "search.islands": 7,
+        "budget.target": 2.5,
+        "models.model": 'a "b"',
+        "parameters.n": 9,
+    }
+    settings = change_settings(Settings(), changes, where="test")
+    path = tmp_path / "settings.toml"
+    path.write_text(format_settings(settings))
+    assert change_settings(Settings(), load_settings(path), where="file") == settings
+
+
+def test_an_unknown_key_is_an_error_that_names_the_nearest_one():
+    with pytest.raises(UsageError, match=r"--set: unknown key `search.ilands`; .*`search.islands`"):
+        change_settings(Settings(), {"search.ilands": 2}, where="--set")
+
+
+def test_a_key_without_its_section_is_found_by_its_name():
+    with pytest.raises(UsageError, match=r"did you mean `search.islands`"):
+        change_settings(Settings(), {"islands": 2}, where="--set")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("search.islands", "two", "expected an integer, got 'two'"),
+        ("search.islands", 0, "expected a value from 1 to 256, got 0"),
+        ("search.islands", True, "expected an integer, got True"),
+        ("search.entropy", 1.5, "expected a value from 0 to 1"),
+        ("search.entropy", float("nan"), "expected a value from 0 to 1"),
+        ("steps.form", "patch", "expected one of edit, rewrite"),
+        ("sandbox.allow_weak", 1, "expected true or false"),
+    ],
+)
+def test_values_of_the_wrong_type_or_range_are_refused(key, value, words):
+    with pytest.raises(UsageError, match=words):
+        change_settings(Settings(), {key: value}, where="test")
+
+
+def test_whole_numbers_count_as_numbers():
+    settings = change_settings(Settings(), {"budget.max_cost_usd": 5}, where="test")
+    assert settings.budget.max_cost_usd == 5.0
+
+
+def test_assignments_are_read_as_toml_or_text():
+    assert parse_assignment("a.b = 3") == ("a.b", 3)
+    assert parse_assignment("a.b=gpt-4o") == ("a.b", "gpt-4o")
+    with pytest.raises(UsageError, match=r"expected `section.name=value`, got 'nonsense'"):
+        parse_assignment("nonsense")
+
+
+def test_the_environment_sets_keys():
+    assert read_environment({"EVOLVE_SET_SEARCH__ISLANDS": "3", "HOME": "/"}) == {
+        "search.islands": 3
+    }
+
+
+def test_every_setting_is_described_and_read_by_some_module():
+    from pathlib import Path
+
+    import evolve
+
+    sources = [
+        path.read_text()
+        for path in Path(evolve.__file__).parent.rglob("*.py")
+        if path.name != "settings.py"
+    ]
+    own = (Path(evolve.__file__).parent / "settings.py").read_text()
+    for key, item in known_keys().items():
+        name = key.partition(".")[2]
+        assert item.metadata["about"], key
+        by_role = "getattr(self, role)" in own and name in {"planner", "editor", "summarizer"}
+        assert by_role or any(f".{name}" in text for text in sources) or f"self.{name}" in own, key
+
+
+def test_a_file_with_a_bare_value_is_refused(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text("islands = 3\n")
+    with pytest.raises(UsageError, match=r"expected a section `\[islands\]`"):
+        load_settings(path)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError, match="loop"):
+        Settings().loop = None

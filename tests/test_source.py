@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evolve.errors import ProblemError
+from evolve.records import Program, SourceFile
+from evolve.source import (
+    BUILT_IN_MEASURES,
+    Block,
+    built_in_measures,
+    evolvable_text,
+    find_blocks,
+    fingerprint,
+    list_names,
+    parse_python,
+    syntax_error,
+)
+
+MARKED = """import math
+# EVOLVE-BLOCK-START
+A = 1
+# EVOLVE-BLOCK-END
+B = 2
+    # EVOLVE-BLOCK-START the second
+C = 3
+D = 4
+    # EVOLVE-BLOCK-END
+"""
+
+
+def program(text: str, path: str = "initial.py") -> Program:
+    return Program((SourceFile(path, text),))
+
+
+def same(left: str, right: str, path: str = "initial.py") -> bool:
+    return fingerprint(program(left, path)) == fingerprint(program(right, path))
+
+
+def test_blocks_lie_between_marker_lines() -> None:
+    texts = [MARKED[block.start : block.end] for block in find_blocks(MARKED)]
+    assert texts == ["A = 1\n", "C = 3\nD = 4\n"]
+    assert evolvable_text(MARKED) == "A = 1\nC = 3\nD = 4\n"
+
+
+def test_without_markers_the_whole_text_may_change() -> None:
+    assert find_blocks("x = 1\n") == (Block(0, 6),)
+    assert find_blocks("") == (Block(0, 0),)
+
+
+@pytest.mark.parametrize("comment", ["# {}", "// {}", "/* {} */", "-- {}", "<!-- {} -->", "; {}"])
+def test_markers_work_in_any_comment_syntax(comment: str) -> None:
+    start, end = (comment.format(f"EVOLVE-BLOCK-{word}") for word in ("START", "END"))
+    assert evolvable_text(f"a\n{start}\nb\n{end}\nc") == "b\n"
+
+
+def test_windows_line_ends_do_not_confuse_the_markers() -> None:
+    text = "a\r\n# EVOLVE-BLOCK-START\r\nb\r\n# EVOLVE-BLOCK-END\r\n"
+    assert evolvable_text(text) == "b\r\n"
+
+
+def test_a_block_may_be_empty_and_end_with_the_file() -> None:
+    text = "# EVOLVE-BLOCK-START\n# EVOLVE-BLOCK-END"
+    assert find_blocks(text) == (Block(21, 21),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\n# EVOLVE-BLOCK-START\nb\n", r"^line 2: expected `EVOLVE-BLOCK-END`"),
+        ("a\n\n# EVOLVE-BLOCK-END\n", r"^line 3: expected `EVOLVE-BLOCK-START`"),
+        (
+            "# EVOLVE-BLOCK-START\n# EVOLVE-BLOCK-START\n# EVOLVE-BLOCK-END\n",
+            r"^line 2: .* starts in line 1, .* cannot be nested",
+        ),
+    ],
+)
+def test_unbalanced_markers_are_refused_with_their_line(text: str, message: str) -> None:
+    with pytest.raises(ProblemError, match=message):
+        find_blocks(text)
+
+
+@given(st.lists(st.sampled_from(["x = 1", "# EVOLVE-BLOCK-START", "# EVOLVE-BLOCK-END"])))
+def test_blocks_are_in_order_and_hold_no_marker(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    try:
+        blocks = find_blocks(text)
+    except ProblemError:
+        return
+    ends = [0]
+    for block in blocks:
+        assert ends[-1] <= block.start <= block.end <= len(text)
+        assert "EVOLVE-BLOCK" not in text[block.start : block.end]
+        ends.append(block.end)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("x=1", "x  =  (1)  # one\n\n"),
+        ('def f():\n    "doc"\n    return 1', "def f():\n  return 1"),
+        ('def f():\n    "doc"', "def f():\n    pass"),
+        ("x = 'a'", 'x = "a"'),
+        ("x = u'a'", "x = 'a'"),
+        ("x = 0x10", "x = 16"),
+    ],
+)
+def test_formatting_comments_and_docstrings_do_not_count(left: str, right: str) -> None:
+    assert same(left, right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("x = 1", "x = 1.0"),
+        ("x = 1", "x = True"),
+        ("x = 'None'", "x = None"),
+        ("x = b'a'", "x = 'a'"),
+        ("f(a, b=c)", "f(a, c)"),
+        ("x = [[1], 2]", "x = [[1, 2]]"),
+        ("if a:\n    x = 1\nelse:\n    y = 2", "if a:\n    x = 1\n    y = 2"),
+        ("x = a - b - c", "x = a - (b - c)"),
+        ("def f(a, /): return a", "def f(a): return a"),
+    ],
+)
+def test_what_runs_differently_has_another_fingerprint(left: str, right: str) -> None:
+    assert not same(left, right)
+
+
+def test_paths_and_all_files_count_in_the_fingerprint() -> None:
+    one = Program((SourceFile("a.py", "x = 1"), SourceFile("b.py", "")))
+    two = Program((SourceFile("a.py", ""), SourceFile("b.py", "x = 1")))
+    assert fingerprint(one) != fingerprint(two)
+
+
+def test_other_languages_and_broken_python_compare_as_trimmed_text() -> None:
+    assert same("int x;  \n\n", "int x;\n", "main.c")
+    assert not same("int x;", "int  x;", "main.c")
+    assert same("def f(:  \n", "def f(:\n")
+    assert not same("def f(:", "def g(:")
+
+
+@pytest.mark.parametrize("text", ["def f(:", "x = '\0'", "(" * 5000, "-" * 100_000 + "1"])
+def test_what_does_not_parse_gives_no_tree(text: str) -> None:
+    assert parse_python(text) is None
+    assert len(fingerprint(program(text))) == 16
+
+
+def test_parsing_a_program_with_bad_escapes_warns_nobody() -> None:
+    assert parse_python(r"x = '\d'") is not None
+
+
+def test_deep_programs_are_measured_without_recursion() -> None:
+    text = "x = " + "+".join(["1"] * 900)
+    assert built_in_measures(program(text), program(text))["depth"] > 900
+
+
+def test_built_in_measures_count_what_they_say() -> None:
+    text = "y = 0\n# EVOLVE-BLOCK-START\nx = f(1) if y else g(h(2))\n# EVOLVE-BLOCK-END\n"
+    measures = built_in_measures(program(text), program(text))
+    assert set(measures) == set(BUILT_IN_MEASURES)
+    assert measures["length"] == len("x = f(1) if y else g(h(2))\n")
+    assert (measures["branches"], measures["calls"]) == (1.0, 3.0)
+    # module, two assignments, target and value, the choice with its test, three calls with
+    # their names, and the two numbers that are handed over
+    assert measures["nodes"] == 1 + 2 + 2 + 1 + 1 + 1 + 3 + 3 + 2
+    assert measures["depth"] == 6.0
+
+
+def test_similarity_is_one_for_the_same_tokens_and_falls_with_change() -> None:
+    initial = program("x = 1\ny = 2\n")
+    assert built_in_measures(program("x = 1\n\ny  =  2"), initial)["similarity"] == 1.0
+    close = built_in_measures(program("x = 1\ny = 3\n"), initial)["similarity"]
+    far = built_in_measures(program("while True: break"), initial)["similarity"]
+    assert 1.0 > close > far >= 0.0
+    assert built_in_measures(program(""), program(""))["similarity"] == 1.0
+
+
+def test_tree_measures_are_left_out_where_there_is_no_tree() -> None:
+    broken, other = program("def f(:"), program("int x;", "main.c")
+    assert set(built_in_measures(broken, broken)) == {"length", "similarity"}
+    assert set(built_in_measures(other, other)) == {"length", "similarity"}
+
+
+def test_a_syntax_error_is_told_with_its_line() -> None:
+    assert syntax_error("x = 1\n") is None
+    assert syntax_error("x = 1\ndef f(:\n") == "line 2: invalid syntax"
+    assert str(syntax_error("-" * 100_000 + "1")).startswith("line 1: ")
+
+
+def test_names_bound_at_the_top_level_are_listed() -> None:
+    text = """
+import os.path
+from math import pi as half
+def f():
+    inner = 1
+class C: pass
+a = b, c = 1, 2
+for d in (): pass
+"""
+    assert list_names(text) == {"os", "half", "f", "C", "a", "b", "c", "d"}
+    assert list_names("def f(:") == frozenset()

@@ -1,0 +1,169 @@
+import sqlite3
+
+import pytest
+
+from evolve.errors import StoreError, UsageError
+from evolve.population import light_attempts
+from evolve.records import (
+    Attempt,
+    AttemptKey,
+    Evaluation,
+    Message,
+    Plan,
+    Program,
+    Reply,
+    Request,
+    SourceFile,
+    Status,
+    Summary,
+)
+from evolve.results import Call, Evaluated, Generation, SlotResult, Told
+from evolve.store import Store
+from evolve.store.schema import VERSION
+
+
+def make_program(number: int) -> Program:
+    return Program((SourceFile("a.py", f"x = {number}\n"), SourceFile("b.txt", "\u00e9\x00\n")))
+
+
+EVALUATION = Evaluation(
+    Status.OK, 1.5, {"m": 2.0}, {"x": 0.25}, {"note": "text \U0001f600"}, seconds=0.5
+)
+PLAN = Plan("change", "hypothesis", 0.5, "risk", ("a", "b"))
+REQUEST = Request("editor", (Message("system", "s"), Message("user", "u")), 100, 0.5, 7)
+REPLY = Reply("text", "model", 10, 5, None, 1.5, "length")
+
+
+def make_generation(number: int) -> Generation:
+    key = AttemptKey(number, 0, 0)
+    parent = None if number == 0 else AttemptKey(number - 1, 0, 0)
+    good = Attempt(key, 0, parent, number, PLAN, make_program(number), EVALUATION)
+    rejected = Attempt(
+        AttemptKey(number, 0, 1),
+        0,
+        parent,
+        number,
+        None,
+        None,
+        Evaluation(Status.REJECTED, reason="no code", artifacts={"detail": "d"}),
+    )
+    slot = SlotResult(0, (Told(good, 0), Told(rejected)), Summary("v", "time", "lesson", ("t",)))
+    return Generation(number, (slot,), float(number))
+
+
+def fill(store: Store, generations: int = 3) -> None:
+    for number in range(generations):
+        key = AttemptKey(number, 0, 0)
+        store.keep([Call(key, REQUEST, REPLY), Evaluated(key, make_program(number), EVALUATION)])
+        store.commit(make_generation(number))
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store.create(tmp_path)
+    yield store
+    store.close()
+
+
+def test_attempts_come_back_equal(store):
+    fill(store)
+    for number in range(3):
+        for told in make_generation(number).slots[0].attempts:
+            assert store.load_attempt(told.attempt.key) == told.attempt
+
+
+def test_light_attempts_are_those_that_the_population_was_told(store):
+    fill(store)
+    told = [light for number in range(3) for light in light_attempts(make_generation(number))]
+    assert list(store.told_attempts()) == told
+
+
+def test_calls_and_evaluations_after_the_last_commit_come_back_equal(store):
+    fill(store, 2)
+    key = AttemptKey(2, 0, 0)
+    call = Call(key, REQUEST, REPLY, error="empty")
+    evaluated = Evaluated(key, make_program(9), Evaluation(Status.TIMEOUT, reason="late"))
+    store.keep([call, evaluated])
+    assert store.finished_after(1) == ([call], [evaluated])
+
+
+def test_what_was_kept_and_committed_survives_without_closing(store, tmp_path):
+    fill(store)
+    reader = Store.open_to_read(tmp_path)
+    assert reader.last_generation() == 2
+    assert reader.spent()["calls"] == reader.spent()["evaluations"] == 3
+    assert reader.outcomes() == {"ok": 3, "rejected": 3}
+    reader.close()
+
+
+def test_a_commit_that_fails_leaves_nothing_half_visible(store):
+    fill(store, 1)
+    doubled = make_generation(1)
+    slot = doubled.slots[0]
+    broken = Generation(1, (slot, SlotResult(1, slot.attempts)), 1.0)
+    with pytest.raises(StoreError, match="UNIQUE constraint failed"):
+        store.commit(broken)
+    assert store.last_generation() == 0
+    assert len(list(store.told_attempts())) == 2
+    store.keep([Evaluated(AttemptKey(1, 0, 0), make_program(1), EVALUATION)])
+    store.commit(doubled)
+    assert store.last_generation() == 1
+
+
+def test_usage_is_summed_by_role_and_model(store):
+    fill(store)
+    ((role, model, used),) = store.usage()
+    assert (role, model, used.calls, used.tokens, used.unpriced_calls) == (
+        "editor",
+        "model",
+        3,
+        45,
+        3,
+    )
+
+
+def test_lessons_and_children_stop_at_a_generation(store):
+    fill(store)
+    assert [summary.lesson for summary in store.lessons(1, 9)] == ["lesson"] * 2
+    assert store.children(AttemptKey(0, 0, 0), 1, 9) == [AttemptKey(1, 0, 1), AttemptKey(1, 0, 0)]
+    assert store.children(AttemptKey(0, 0, 0), 0, 9) == []
+
+
+def test_a_missing_attempt_is_an_error(store):
+    with pytest.raises(StoreError, match=r"no attempt 5\.0\.0"):
+        store.load_attempt(AttemptKey(5, 0, 0))
+
+
+def test_a_second_writer_is_refused_and_a_reader_is_not(store, tmp_path):
+    fill(store, 1)
+    with pytest.raises(UsageError, match="being written by process"):
+        Store.open_to_write(tmp_path)
+    Store.open_to_read(tmp_path).close()
+
+
+def test_the_lock_of_a_closed_store_is_free(store, tmp_path):
+    fill(store, 1)
+    store.close()
+    again = Store.open_to_write(tmp_path)
+    assert again.last_generation() == 0
+    again.close()
+
+
+def test_a_folder_without_a_database_is_no_run(tmp_path):
+    with pytest.raises(UsageError, match=r"expected a run folder with `run\.db`"):
+        Store.open_to_read(tmp_path)
+
+
+def test_a_newer_schema_is_refused(store, tmp_path):
+    store.close()
+    connection = sqlite3.connect(tmp_path / "run.db")
+    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+    with pytest.raises(UsageError, match=f"expected a database of version {VERSION} or older"):
+        Store.open_to_write(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_an_error(tmp_path):
+    (tmp_path / "run.db").write_text("not a database, but long enough to be looked at" * 50)
+    with pytest.raises(StoreError, match="file is not a database"):
+        Store.open_to_read(tmp_path)

@@ -1,0 +1,95 @@
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evolve
+
+PACKAGE = Path(evolve.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ORDER = re.findall(r"\w+", (evolve.__doc__ or "").split("order):")[1])
+
+
+def unit_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_units(path: Path) -> set[str]:
+    units = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+            if node.module == "evolve":
+                names = [f"evolve.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        units |= {name.split(".")[1] for name in names if name.startswith("evolve.")}
+    return units
+
+
+def test_the_package_docstring_lists_every_module():
+    units = {unit_of(path) for path in MODULES} - {"__init__", "__main__"}
+    assert units == set(ORDER)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_those_before_it(path):
+    unit = unit_of(path)
+    if unit in {"__init__", "__main__"}:
+        return
+    allowed = {*ORDER[: ORDER.index(unit) + 1], "__version__"}
+    assert imported_units(path) <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_and_functions_stay_small(path):
+    text = path.read_text()
+    assert text.count("\n") <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            statements = sum(isinstance(item, ast.stmt) for item in ast.walk(node)) - 1
+            assert statements <= 30, f"{node.name}: {statements} statements"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_exported_names_exist_and_are_sorted(path):
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            names = ast.literal_eval(node.value)
+            assert names == sorted(names, key=lambda name: (name.upper() != name, name))
+            module = ".".join(["evolve", *path.relative_to(PACKAGE).with_suffix("").parts])
+            loaded = __import__(module.removesuffix(".__init__"), fromlist=names)
+            assert [name for name in names if not hasattr(loaded, name)] == []
+
+
+def test_importing_prints_nothing_touches_no_file_and_loads_nothing_slow(tmp_path):
+    code = (
+        "import sys, pkgutil, importlib, evolve\n"
+        "for found in pkgutil.walk_packages(evolve.__path__, 'evolve.'):\n"
+        "    if not found.name.endswith('__main__'): importlib.import_module(found.name)\n"
+        "slow = {'litellm', 'docker', 'scipy', 'openai'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_loads_neither_numpy_nor_rich():
+    code = (
+        "import sys; sys.argv = ['evolve', '--help']\n"
+        "from evolve.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'numpy', 'rich', 'litellm', 'docker', 'sqlite3'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Exit codes" in done.stdout
