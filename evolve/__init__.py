@@ -7,8 +7,8 @@ Modules, lowest first; each imports only from those before it (a test holds this
     edits, operators, models,
     sandbox, evaluation,
     journal, lessons, steps, store, run_folder, scaffold,
-    population, schedule, jobs, search,
-    wiring, session, report, cli
+    population, snapshot, schedule, jobs, search,
+    fork, export, prune, replay, wiring, verify, session, report, cli
 """
 
 __version__ = "0.1.0"

@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     NO_IMPROVEMENT = 3
     MACHINE = 4
+    DIFFERENT = 5
     INTERRUPTED = 130
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from evolve.archive import AddStatus, Elite, GridArchive
 from evolve.selection import draw, selection_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from evolve.measures import Measure
@@ -82,34 +83,36 @@ class Islands:
         Args:
             slots: Island and random stream of each slot.
         """
-        probabilities = {
-            island: selection_probabilities(
-                self.archives[island],
-                entropy=self.settings.entropy,
-                visit_penalty=self.settings.visit_penalty,
+        cumulative = {
+            island: np.cumsum(
+                selection_probabilities(
+                    self.archives[island],
+                    entropy=self.settings.entropy,
+                    visit_penalty=self.settings.visit_penalty,
+                )
             )
             for island in {island for island, _ in slots}
         }
-        return [self._choose(island, probabilities[island], rng) for island, rng in slots]
+        return [self._choose(island, cumulative[island], rng) for island, rng in slots]
 
     def _choose(
-        self, island: int, probabilities: NDArray[np.float64], rng: np.random.Generator
+        self, island: int, cumulative: NDArray[np.float64], rng: np.random.Generator
     ) -> Choice:
         archive = self.archives[island]
-        parent = archive.elites[draw(probabilities, rng)]
+        parent = archive.elites[draw(cumulative, rng)]
         inspirations: dict[str, Elite] = {}
         # The best of the island first, then alternately from another island and other cells;
         # a bounded number of draws, for there may be fewer elites than asked for.
         for turn in range(3 * self.settings.inspirations):
             if len(inspirations) == self.settings.inspirations:
                 break
-            elite = self._inspiration(turn, island, probabilities, rng)
+            elite = self._inspiration(turn, island, cumulative, rng)
             if elite.program_id != parent.program_id:
                 inspirations.setdefault(elite.program_id, elite)
         return Choice(island, parent, tuple(inspirations.values()))
 
     def _inspiration(
-        self, turn: int, island: int, probabilities: NDArray[np.float64], rng: np.random.Generator
+        self, turn: int, island: int, cumulative: NDArray[np.float64], rng: np.random.Generator
     ) -> Elite:
         archive = self.archives[island]
         if turn == 0 and archive.best is not None:
@@ -118,4 +121,4 @@ class Islands:
             step = 1 + int(rng.integers(len(self.archives) - 1))
             other = self.archives[(island + step) % len(self.archives)]
             return other.elites[int(rng.integers(len(other)))]
-        return archive.elites[draw(probabilities, rng)]
+        return archive.elites[draw(cumulative, rng)]

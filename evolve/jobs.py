@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,6 @@ from evolve.records import Ancestor, Selection
 from evolve.steps.tools import Job
 
 if TYPE_CHECKING:
-    from evolve.islands import Choice
     from evolve.population import Population
     from evolve.records import AttemptKey
     from evolve.schedule import Launch
@@ -21,76 +21,99 @@ if TYPE_CHECKING:
 _ANCESTORS = 3
 _SIBLINGS = 6
 _LESSONS = 8
+_KEPT = 1024
+_HORIZONS = "horizons"
+_NEWEST = (
+    "SELECT MAX(newest) FROM (SELECT MAX(generation) AS newest FROM generations "
+    "UNION ALL SELECT MAX(generation) FROM calls "
+    "UNION ALL SELECT MAX(generation) FROM evaluations)"
+)
 
 
-def make_jobs(
-    launch: Launch, population: Population, store: Store, settings: Settings
-) -> list[Job]:
-    """Gives the jobs of a generation, from the population's state and what led to it.
+class JobMaker:
+    """Makes the jobs of generations; keeps what it loads, for parents are chosen again and again.
 
-    The store may hold later generations, when a run is resumed; they are passed over.
+    Args:
+        population: Its state when a generation is launched is what the jobs follow from.
+        store: May hold later generations, when a run is resumed; they are passed over.
+        settings: The run's settings.
     """
-    islands, loop = population.islands, settings.loop
-    horizon = population.generation
-    places = []
-    for slot in range(len(launch.allowances)):
-        # A stream apart from the slot's own, which its steps draw from.
-        rng = np.random.default_rng([loop.seed, launch.generation, slot, 1])
-        places.append((islands.island_of(launch.generation, slot, loop.slots), rng))
-    jobs = []
-    for slot, choice in enumerate(islands.choose(places)):
-        selection = _load_selection(choice, store)
-        with_model = settings.models.is_configured
-        jobs.append(
-            Job(
-                generation=launch.generation,
-                slot=slot,
-                island=choice.island,
-                selection=selection,
-                digest=_make_digest(selection, launch.generation, population, store, settings)
-                if with_model
-                else None,
-                operators=None if with_model else population.operators,
-                evaluations=launch.allowances[slot],
-                find_twin=lambda mark: population.find_twin(mark, horizon),
+
+    def __init__(self, population: Population, store: Store, settings: Settings) -> None:
+        self._population = population
+        self._store = store
+        self._settings = settings
+        self._horizons: list[list[int]] = store.facts().get(_HORIZONS, [])
+        self._load = lru_cache(maxsize=_KEPT)(self._load_ancestor)
+
+    def make_jobs(self, launch: Launch) -> list[Job]:
+        """Gives the jobs of a generation, from the population's state."""
+        population, loop = self._population, self._settings.loop
+        islands, horizon = population.islands, population.generation
+        with_model = self._settings.models.is_configured
+        places = []
+        for slot in range(len(launch.allowances)):
+            # A stream apart from the slot's own, which its steps draw from.
+            rng = np.random.default_rng([loop.seed, launch.generation, slot, 1])
+            places.append((islands.island_of(launch.generation, slot, loop.slots), rng))
+        jobs = []
+        for slot, choice in enumerate(islands.choose(places)):
+            selection = Selection(
+                self._load(choice.parent.key),
+                tuple(self._load(elite.key) for elite in choice.inspirations),
             )
+            digest = self._make_digest(selection, launch.generation) if with_model else None
+            jobs.append(
+                Job(
+                    generation=launch.generation,
+                    slot=slot,
+                    island=choice.island,
+                    selection=selection,
+                    digest=digest,
+                    operators=None if with_model else population.operators,
+                    evaluations=launch.allowances[slot],
+                    find_twin=lambda mark: population.find_twin(mark, horizon),
+                )
+            )
+        return jobs
+
+    def _load_ancestor(self, key: AttemptKey) -> Ancestor:
+        summary = self._store.load_lesson(key.generation, key.slot)
+        return Ancestor(self._store.load_attempt(key), summary.lesson if summary else "")
+
+    def _make_digest(self, selection: Selection, generation: int) -> Digest:
+        ancestors: list[Ancestor] = []
+        key = selection.parent.attempt.parent
+        while key is not None and len(ancestors) < _ANCESTORS:
+            ancestors.append(self._load(key))
+            key = ancestors[-1].attempt.parent
+        horizon, champion = self._population.generation, self._population.champion
+        siblings = self._store.children(selection.parent.attempt.key, horizon, _SIBLINGS)
+        return Digest(
+            ancestors=(selection.parent, *ancestors),
+            siblings=tuple(self._load(child).attempt for child in siblings),
+            lessons=merge_lessons(self._store.lessons(horizon, 4 * _LESSONS), _LESSONS),
+            generation=generation,
+            generations=self._find_horizon(generation),
+            best_objective=None if champion is None else champion.objective,
         )
-    return jobs
+
+    def _find_horizon(self, generation: int) -> int:
+        """Gives how many generations the run was to have when one was launched."""
+        known = [total for first, total in self._horizons if first <= generation]
+        return known[-1] if known else self._settings.loop.generations or generation
 
 
-def _load_selection(choice: Choice, store: Store) -> Selection:
-    return Selection(
-        _load_ancestor(choice.parent.key, store),
-        tuple(_load_ancestor(elite.key, store) for elite in choice.inspirations),
-    )
+def note_horizon(store: Store, generations: int) -> None:
+    """Writes down how many generations a run is to have from now on.
 
+    Prompts tell it, so it holds from the first generation that nothing was paid for yet: replies
+    that are recorded stay the answers to what was asked.
 
-def _load_ancestor(key: AttemptKey, store: Store) -> Ancestor:
-    summary = store.load_lesson(key.generation, key.slot)
-    return Ancestor(store.load_attempt(key), summary.lesson if summary else "")
-
-
-def _make_digest(
-    selection: Selection,
-    generation: int,
-    population: Population,
-    store: Store,
-    settings: Settings,
-) -> Digest:
-    ancestors: list[Ancestor] = []
-    key = selection.parent.attempt.parent
-    while key is not None and len(ancestors) < _ANCESTORS:
-        ancestors.append(_load_ancestor(key, store))
-        key = ancestors[-1].attempt.parent
-    horizon = population.generation
-    lessons = store.lessons(horizon, 4 * _LESSONS)
-    siblings = store.children(selection.parent.attempt.key, horizon, _SIBLINGS)
-    champion = population.champion
-    return Digest(
-        ancestors=(selection.parent, *ancestors),
-        siblings=tuple(store.load_attempt(child) for child in siblings),
-        lessons=merge_lessons(lessons, _LESSONS),
-        generation=generation,
-        generations=settings.loop.generations or generation,
-        best_objective=None if champion is None else champion.objective,
-    )
+    Raises:
+        StoreError: The database cannot be read or written.
+    """
+    newest = store.query(_NEWEST)[0][0] or 0
+    horizons = [item for item in store.facts().get(_HORIZONS, []) if item[0] <= newest]
+    if not horizons or horizons[-1][1] != generations:
+        store.set_facts(**{_HORIZONS: [*horizons, [newest + 1, generations]]})

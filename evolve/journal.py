@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from evolve.records import Program, Request
 
 
+class OtherRequestError(StoreError):
+    """A slot asked for something else than what is recorded at its place."""
+
+
 class Evaluate(Protocol):
     """Gives the verdict on a program; safe to call from any thread."""
 
@@ -80,12 +84,12 @@ class Journal:
             BudgetExhaustedError: A cap might be passed, or the run is stopping.
             ReplyError: The model's reply cannot be used.
             ModelError: The model cannot be used, or does not answer.
-            StoreError: The record holds another request under this key.
+            OtherRequestError: The record holds another request under this key.
         """
         known = self._calls.get(key)
         if known is not None:
             if known.request.hash != request.hash:
-                raise StoreError(
+                raise OtherRequestError(
                     f"call {key}: expected the request that was recorded, got another; prompts or "
                     "settings were changed since: fork the run instead of resuming it"
                 )
@@ -103,12 +107,12 @@ class Journal:
             BudgetExhaustedError: The cap is reached, or the run is stopping.
             SandboxError: The sandbox broke.
             EvaluatorError: The evaluator broke.
-            StoreError: The record holds another program under this key.
+            OtherRequestError: The record holds another program under this key.
         """
         known = self._evaluations.get(key)
         if known is not None:
             if known.program.id != program.id:
-                raise StoreError(
+                raise OtherRequestError(
                     f"evaluation {key}: expected the program that was recorded, got another; "
                     "settings were changed since: fork the run instead of resuming it"
                 )

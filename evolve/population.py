@@ -6,6 +6,7 @@ generation and nothing else needs to be saved.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from evolve.archive import AddStatus, Elite
@@ -16,7 +17,7 @@ from evolve.results import LightAttempt
 from evolve.source import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from evolve.problem import Problem
     from evolve.records import AttemptKey
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from evolve.settings import SearchSettings
 
 
-class Population:
-    """The state of the search after a number of committed generations.
+class Standing:
+    """What a run has reached: its archives and champion.
 
     Args:
         problem: Measures and direction.
@@ -35,13 +36,11 @@ class Population:
     def __init__(self, problem: Problem, settings: SearchSettings) -> None:
         self.direction = problem.direction
         self.islands = Islands(problem.measures, problem.direction, settings)
-        self.operators = OperatorStats()
         self.generation = -1
         self.evaluations = 0
+        self.initial: float | None = None
         self.champion: Elite | None = None
         self._migration_every = settings.migration_every
-        self._objectives: dict[AttemptKey, float] = {}
-        self._first: dict[str, AttemptKey] = {}
 
     def tell(self, generation: int, attempts: Sequence[LightAttempt]) -> None:
         """Takes in a generation, its attempts in slot order.
@@ -57,6 +56,61 @@ class Population:
         if generation and self._migration_every and generation % self._migration_every == 0:
             self.islands.migrate()
 
+    def tell_all(self, attempts: Iterable[LightAttempt], last: int) -> Iterator[int]:
+        """Takes in all generations that follow, up to `last`, and gives each number once told.
+
+        Args:
+            attempts: Those of the generations that follow, in order.
+            last: The last committed generation; some generations may have no attempts.
+        """
+        groups = groupby(attempts, key=lambda attempt: attempt.key.generation)
+        following = next(groups, None)
+        while self.generation < last:
+            number = self.generation + 1
+            if following is not None and following[0] == number:
+                self.tell(number, list(following[1]))
+                following = next(groups, None)
+            else:
+                self.tell(number, [])
+            yield number
+
+    def _tell_attempt(self, attempt: LightAttempt) -> AddStatus:
+        if attempt.parent is not None:
+            self.islands.archives[attempt.island].count_child(attempt.parent)
+        if attempt.status is not Status.REJECTED:
+            self.evaluations += 1
+        if attempt.objective is None or attempt.program_id is None:
+            return AddStatus.NOT_ADDED
+        return self._add(attempt, attempt.objective, attempt.program_id)
+
+    def _add(self, attempt: LightAttempt, objective: float, program_id: str) -> AddStatus:
+        elite = Elite(
+            key=attempt.key,
+            program_id=program_id,
+            objective=objective,
+            measures=self.islands.archives[0].locate(attempt.measures),
+            origin=attempt.island,
+            depth=attempt.depth,
+            parent=attempt.parent,
+        )
+        if self.champion is None or self.direction.is_better(objective, self.champion.objective):
+            self.champion = elite
+        if attempt.parent is None:
+            self.initial = objective
+            self.islands.seed(elite)
+            return AddStatus.NEW
+        return self.islands.add(attempt.island, elite)
+
+
+class Population(Standing):
+    """The state of the search after a number of committed generations."""
+
+    def __init__(self, problem: Problem, settings: SearchSettings) -> None:
+        super().__init__(problem, settings)
+        self.operators = OperatorStats()
+        self._objectives: dict[AttemptKey, float] = {}
+        self._first: dict[str, AttemptKey] = {}
+
     def find_twin(self, mark: str, horizon: int) -> AttemptKey | None:
         """Gives the first evaluated attempt with a fingerprint, up to a generation."""
         key = self._first.get(mark)
@@ -66,15 +120,12 @@ class Population:
         """Gives the objective of an attempt that has one."""
         return self._objectives.get(key)
 
-    def _tell_attempt(self, attempt: LightAttempt) -> None:
-        archive = self.islands.archives[attempt.island]
-        if attempt.parent is not None:
-            archive.count_child(attempt.parent)
-        if attempt.status is not Status.REJECTED:
-            self.evaluations += 1
-            if attempt.fingerprint is not None:
-                self._first.setdefault(attempt.fingerprint, attempt.key)
-        status = self._add(attempt)
+    def _tell_attempt(self, attempt: LightAttempt) -> AddStatus:
+        status = super()._tell_attempt(attempt)
+        if attempt.status is not Status.REJECTED and attempt.fingerprint is not None:
+            self._first.setdefault(attempt.fingerprint, attempt.key)
+        if attempt.objective is not None:
+            self._objectives[attempt.key] = attempt.objective
         if attempt.operator:
             before = None if attempt.parent is None else self._objectives.get(attempt.parent)
             improved = (
@@ -85,28 +136,7 @@ class Population:
             self.operators = self.operators.record(
                 attempt.operator, improved=improved, accepted=bool(status)
             )
-
-    def _add(self, attempt: LightAttempt) -> AddStatus:
-        if attempt.objective is None or attempt.program_id is None:
-            return AddStatus.NOT_ADDED
-        self._objectives[attempt.key] = attempt.objective
-        elite = Elite(
-            key=attempt.key,
-            program_id=attempt.program_id,
-            objective=attempt.objective,
-            measures=self.islands.archives[0].locate(attempt.measures),
-            origin=attempt.island,
-            depth=attempt.depth,
-            parent=attempt.parent,
-        )
-        if self.champion is None or self.direction.is_better(
-            elite.objective, self.champion.objective
-        ):
-            self.champion = elite
-        if attempt.parent is None:
-            self.islands.seed(elite)
-            return AddStatus.NEW
-        return self.islands.add(attempt.island, elite)
+        return status
 
 
 def light_attempts(generation: Generation) -> list[LightAttempt]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,8 +92,7 @@ class Generation:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class LightAttempt:
+class LightAttempt(NamedTuple):
     """What the population needs to know of an attempt: no source, no texts."""
 
     key: AttemptKey

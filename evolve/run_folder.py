@@ -105,7 +105,8 @@ def find_run(name: str, parent: Path) -> Path:
             raise UsageError(f"{parent}: no run yet; start one with `evolve run PROBLEM`")
         return runs[-1]
     for folder in (Path(name), parent / name):
-        if (folder / DATABASE).is_file():
+        # A run that was killed at its very start has settings, and no database yet.
+        if (folder / DATABASE).is_file() or (folder / SETTINGS_FILE).is_file():
             return folder
     raise UsageError(f"{name}: expected a run folder with `{DATABASE}`; `evolve ls` lists the runs")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
-from evolve.jobs import make_jobs
+from evolve.jobs import JobMaker
 from evolve.population import light_attempts
 from evolve.results import Call, Evaluated, Generation, SlotResult
+from evolve.snapshot import SnapshotKeeper
 from evolve.steps.slot import run_slot
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ MAX_EVALUATIONS = "max_evaluations"
 class Observer(Protocol):
     """Is told what happens, on the loop's thread."""
 
-    def on_finished(self, item: Call | Evaluated) -> None:
-        """A call or evaluation is durable."""
+    def on_slot(self, result: SlotResult) -> None:
+        """A slot came to its end."""
 
     def on_commit(self, population: Population) -> None:
         """A generation is committed, or the run was rebuilt."""
@@ -98,6 +98,8 @@ class Search:
         self._events = events
         self._observer = observer
         self._threads = threads
+        self._maker = JobMaker(population, store, settings)
+        self._snapshots = SnapshotKeeper(store, problem, settings.search)
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._results: dict[int, dict[int, SlotResult | None]] = {}
         self._stopped_because = ""
@@ -129,10 +131,8 @@ class Search:
     def _rebuild(self) -> None:
         """Folds what is committed; launches the rest from the same states as before."""
         last = self._store.last_generation()
-        told = groupby(self._store.told_attempts(), key=lambda attempt: attempt.key.generation)
-        attempts = {generation: list(group) for generation, group in told}
-        for generation in range(-1 if last is None else last + 1):
-            self._population.tell(generation, attempts.get(generation, []))
+        told = self._store.told_attempts()
+        for _ in self._population.tell_all(told, -1 if last is None else last):
             self._check_target()
             self._launch(beyond=last or 0)
         self._observer.on_commit(self._population)
@@ -143,7 +143,7 @@ class Search:
         population = self._population
         for launch in self._schedule.ready(population.generation, population.evaluations):
             if launch.generation > beyond:
-                jobs = make_jobs(launch, population, self._store, self._settings)
+                jobs = self._maker.make_jobs(launch)
                 self._results[launch.generation] = dict.fromkeys(range(len(jobs)))
                 for job in jobs:
                     self._jobs.put(job)
@@ -174,16 +174,15 @@ class Search:
         if paid:
             self._store.keep(paid)
         for event in events:
-            if isinstance(event, Call | Evaluated):
-                self._observer.on_finished(event)
-            elif isinstance(event, Finished):
+            if isinstance(event, Finished):
                 generation, result = event
+                self._observer.on_slot(result)
                 self._results[generation][result.slot] = result
                 if result.cut_by and not self._stopped_because:
                     self._stop(result.cut_by)
             elif isinstance(event, Interrupt):
                 self._stop(INTERRUPTED)
-            else:
+            elif isinstance(event, BaseException):
                 raise event
 
     def _commit_finished(self) -> None:
@@ -199,7 +198,9 @@ class Search:
             del self._results[number]
             generation = Generation(number, results, self.seconds)
             self._store.commit(generation)
-            self._population.tell(number, light_attempts(generation))
+            attempts = light_attempts(generation)
+            self._population.tell(number, attempts)
+            self._snapshots.on_commit(self._population, len(attempts))
             self._observer.on_commit(self._population)
             self._check_target()
             self._launch(beyond=0)

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from evolve.archive import GridArchive
 
-# Between these the selection goes from uniform to greedy; ranks are scaled to [0, 1], so that
+# Between these the selection goes from uniform to greedy; utilities are scaled to [0, 1], so that
 # the last value lets even the best of 10^6 elites outweigh all others together.
-_INVERSE_TEMPERATURES = np.concatenate([[0.0], np.geomspace(1e-3, 1e8, 34)])
+_INVERSE_TEMPERATURES = np.concatenate([[0.0], np.geomspace(1e-2, 1e8, 24)])
+# So many of the best ranks are kept apart when the temperature is solved; of the others, groups
+# of neighbouring ranks share one utility.
+_EXACT_RANKS = 256
+_GROUPS_PER_OCTAVE = 16
 
 
 def rank_utilities(objectives: NDArray[np.float64], sign: float) -> NDArray[np.float64]:
@@ -53,31 +55,57 @@ def selection_probabilities(
     count = len(utilities)
     if count == 1 or utilities.min() == utilities.max():
         return _boltzmann(utilities, log_weights, 0.0)
-    target = entropy * math.log(count)
-
-    def excess(inverse_temperature: float) -> float:
-        shares = _boltzmann(utilities, log_weights, inverse_temperature)
-        return _entropy(shares) - target
-
-    return _boltzmann(utilities, log_weights, _solve(excess))
+    groups = _Groups(utilities, log_weights)
+    return _boltzmann(utilities, log_weights, groups.solve(entropy * math.log(count)))
 
 
-def _solve(excess: Callable[[float], float]) -> float:
-    """Finds the largest inverse temperature at which the entropy still meets the target.
+class _Groups:
+    """Elites summed up by rank, so that solving for the temperature does not grow with them.
 
-    The entropy first rises with the inverse temperature where the visit penalty bears on the
-    best, then falls; the falling branch is wanted.
+    Args:
+        utilities: Shape `(n,)`, in [0, 1].
+        log_weights: Logarithms of the visit penalties, shape `(n,)`.
     """
-    values = np.array([excess(float(value)) for value in _INVERSE_TEMPERATURES])
-    if values.max() < 0.0:
-        return float(_INVERSE_TEMPERATURES[values.argmax()])
-    last = int(np.flatnonzero(values >= 0.0)[-1])
-    low = _INVERSE_TEMPERATURES[last]
-    high = _INVERSE_TEMPERATURES[min(last + 1, len(values) - 1)]
-    for _ in range(20):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if excess(float(middle)) >= 0.0 else (low, middle)
-    return float(low)
+
+    def __init__(self, utilities: NDArray[np.float64], log_weights: NDArray[np.float64]) -> None:
+        ranks = np.rint((1.0 - utilities) / np.diff(np.unique(utilities)).min())
+        below = np.log2(np.maximum(ranks / _EXACT_RANKS, 1.0)) * _GROUPS_PER_OCTAVE
+        group = np.where(ranks < _EXACT_RANKS, ranks, _EXACT_RANKS + below).astype(np.int64)
+        weights = np.exp(log_weights)
+        total = np.bincount(group, weights)
+        held = total > 0.0
+        self._weights = total[held]
+        self._utilities = np.bincount(group, weights * utilities)[held] / self._weights
+        self._log_weights = np.bincount(group, weights * log_weights)[held] / self._weights
+
+    def solve(self, target: float) -> float:
+        """Gives the largest inverse temperature at which the entropy still meets the target.
+
+        The entropy first rises with the inverse temperature where the visit penalty bears on the
+        best, then falls; the falling branch is wanted.
+        """
+        excess = self._entropies(_INVERSE_TEMPERATURES) - target
+        if excess.max() < 0.0:
+            return float(_INVERSE_TEMPERATURES[excess.argmax()])
+        last = int(np.flatnonzero(excess >= 0.0)[-1])
+        low = _INVERSE_TEMPERATURES[last]
+        high = _INVERSE_TEMPERATURES[min(last + 1, len(excess) - 1)]
+        # Three rounds of 17 points each narrow the bracket to a 4096th.
+        for _ in range(3):
+            points = np.linspace(low, high, 17)
+            inside = int(np.flatnonzero(self._entropies(points) >= target)[-1:].sum())
+            low, high = points[inside], points[min(inside + 1, 16)]
+        return float(low)
+
+    def _entropies(self, inverse_temperatures: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Gives the entropy of the whole distribution at each inverse temperature."""
+        logits = inverse_temperatures[:, None] * (self._utilities - 1.0)
+        parts = np.exp(logits) * self._weights
+        total = parts.sum(axis=1)
+        entropies: NDArray[np.float64] = np.log(total) - (
+            (parts * (logits + self._log_weights)).sum(axis=1) / total
+        )
+        return entropies
 
 
 def _boltzmann(
@@ -89,11 +117,6 @@ def _boltzmann(
     return probabilities
 
 
-def _entropy(probabilities: NDArray[np.float64]) -> float:
-    positive = probabilities[probabilities > 0.0]
-    return float(-(positive * np.log(positive)).sum())
-
-
-def draw(probabilities: NDArray[np.float64], rng: np.random.Generator) -> int:
-    """Draws a position by its probability."""
-    return int(np.searchsorted(np.cumsum(probabilities), rng.random() * probabilities.sum()))
+def draw(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """Draws a position from the running sums of its probabilities."""
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))

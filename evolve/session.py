@@ -8,22 +8,22 @@ import signal
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evolve import __version__
 from evolve.errors import EvolveError, ProblemError, StoreError
+from evolve.jobs import note_horizon
 from evolve.journal import Journal
 from evolve.population import Population
 from evolve.records import INITIAL, Attempt, AttemptKey, Status
 from evolve.results import Evaluated, Generation, SlotResult, Told
-from evolve.run_folder import BEST_FOLDER, load_run, save_settings, write_program
+from evolve.run_folder import BEST_FOLDER, save_settings, write_program
 from evolve.schedule import Schedule
 from evolve.search import Interrupt, Search
 from evolve.store import Store
 from evolve.wiring import (
     Preflight,
     describe_isolation,
-    open_evaluators,
     open_models,
     restore_budget,
 )
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from evolve.models.protocol import Model
     from evolve.problem import Problem
     from evolve.records import Evaluation
-    from evolve.results import Call
     from evolve.sandbox.protocol import Isolation
     from evolve.search import Event, Observer
     from evolve.settings import Settings
@@ -67,12 +66,16 @@ class Outcome:
         initial: Objective of the starting program.
         best: Objective of the champion.
         improved: Whether the champion is better than the starting program.
+        spent: What all of the run has used so far: evaluations, calls, tokens, money.
+        seconds: How long all of the run has taken so far.
     """
 
     stopped_because: str
     initial: float
     best: float
     improved: bool
+    spent: Mapping[str, Any]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +84,27 @@ class _Parts:
     models: Mapping[str, Model]
 
 
-def start_run(folder: Path, view: View) -> Outcome:
+def start_run(
+    folder: Path, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
+) -> Outcome:
     """Starts the run that a new run folder describes, until it stops.
 
     A run whose starting program fails, or whose models cannot be used, leaves no folder behind.
+
+    Args:
+        folder: The new run folder.
+        problem: The run's own copy.
+        settings: Complete.
+        evaluators: Started, so that they get ready while slower modules are imported.
+        view: Is told what happens.
 
     Raises:
         UsageError: The starting program fails.
         MachineError: A model, the sandbox, the evaluator or the disk failed.
     """
-    problem, settings = load_run(folder)
     store = Store.create(folder)
     try:
-        return _run(store, problem, settings, view)
+        return _run(store, problem, settings, evaluators, view)
     finally:
         is_empty = store.last_generation() is None
         store.close()
@@ -101,16 +112,19 @@ def start_run(folder: Path, view: View) -> Outcome:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def resume_run(folder: Path, problem: Problem, settings: Settings, view: View) -> Outcome:
+def resume_run(
+    folder: Path, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
+) -> Outcome:
     """Goes on with a run from its last checkpoint, until it stops.
 
     Raises:
         UsageError: The folder is no run, or is in use by another process.
         MachineError: A model, the sandbox, the evaluator or the disk failed.
     """
-    with closing(Store.open_to_write(folder)) as store:
+    # A run that was killed before its first checkpoint is begun again.
+    with closing(Store.create(folder)) as store:
         save_settings(folder, settings)
-        return _run(store, problem, settings, view)
+        return _run(store, problem, settings, evaluators, view)
 
 
 def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
@@ -129,11 +143,10 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
     return evaluation
 
 
-def _run(store: Store, problem: Problem, settings: Settings, view: View) -> Outcome:
+def _run(
+    store: Store, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
+) -> Outcome:
     with ExitStack() as stack:
-        evaluators = open_evaluators(problem, settings)
-        stack.callback(evaluators.close)
-        evaluators.start()
         models = open_models(settings)
         for model in set(models.values()):
             stack.callback(model.close)
@@ -175,6 +188,7 @@ def _search(
     journal.recall(*store.finished_after(last))
     population = Population(problem, settings.search)
     generations = settings.loop.generations or last
+    note_horizon(store, generations)
     initial = _objective_of_initial(store)
     slots_in_flight = settings.loop.slots * (settings.loop.lag + 1)
     with (
@@ -201,7 +215,8 @@ def _search(
             threads=min(slots_in_flight, 2 * (settings.loop.workers or _WORKERS) + 8),
         ).run()
     best = initial if population.champion is None else population.champion.objective
-    return Outcome(reason, initial, best, problem.direction.is_better(best, initial))
+    improved = problem.direction.is_better(best, initial)
+    return Outcome(reason, initial, best, improved, store.spent(), store.seconds())
 
 
 class BestWriter:
@@ -217,9 +232,9 @@ class BestWriter:
         self._observer = observer
         self._written: AttemptKey | None = None
 
-    def on_finished(self, item: Call | Evaluated) -> None:
-        """Passes a finished call or evaluation on."""
-        self._observer.on_finished(item)
+    def on_slot(self, result: SlotResult) -> None:
+        """Passes the end of a slot on."""
+        self._observer.on_slot(result)
 
     def on_commit(self, population: Population) -> None:
         """Writes the champion's files when there is a new one."""

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from evolve.errors import EvolveError, UsageError
 from evolve.evaluation import EvaluatorConfig, Evaluators
-from evolve.models.budget import Budget
-from evolve.models.choose import open_model
 from evolve.sandbox.choose import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evolve.models.budget import Budget
     from evolve.models.protocol import Model
     from evolve.problem import Problem
     from evolve.sandbox.protocol import Isolation
@@ -69,6 +68,8 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
 
 def open_models(settings: Settings) -> dict[str, Model]:
     """Gives the model of each role, one object a name; none without a model."""
+    from evolve.models.choose import open_model
+
     opened: dict[str, Model] = {}
     models: dict[str, Model] = {}
     for role in ROLES:
@@ -82,6 +83,8 @@ def open_models(settings: Settings) -> dict[str, Model]:
 
 def restore_budget(store: Store, settings: Settings) -> Budget:
     """Gives the caps of the settings, with what the run has used so far counted."""
+    from evolve.models.budget import Budget
+
     caps = settings.budget
     budget = Budget(
         max_cost_usd=caps.max_cost_usd,

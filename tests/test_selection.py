@@ -72,7 +72,7 @@ def test_equal_objectives_without_children_are_drawn_alike():
 
 def test_a_single_elite_is_always_drawn():
     probabilities = selection_probabilities(make_archive([1.0]), entropy=0.5, visit_penalty=0.5)
-    assert draw(probabilities, np.random.default_rng(0)) == 0
+    assert draw(np.cumsum(probabilities), np.random.default_rng(0)) == 0
 
 
 def test_utilities_share_ranks_on_ties():

@@ -1,4 +1,5 @@
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,8 @@ from evolve.records import (
 from evolve.results import Call, Evaluated, Generation, SlotResult, Told
 from evolve.store import Store
 from evolve.store.schema import VERSION
+
+DATA = Path(__file__).parent / "data"
 
 
 def make_program(number: int) -> Program:
@@ -167,3 +170,49 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path):
     (tmp_path / "run.db").write_text("not a database, but long enough to be looked at" * 50)
     with pytest.raises(StoreError, match="file is not a database"):
         Store.open_to_read(tmp_path)
+
+
+def test_a_database_of_the_first_schema_opens_in_the_newest(tmp_path):
+    connection = sqlite3.connect(tmp_path / "run.db")
+    connection.executescript((DATA / "store" / "version_1.sql").read_text())
+    connection.close()
+    expected = make_generation(1).slots[0].attempts
+    reader = Store.open_to_read(tmp_path)
+    assert reader.load_attempt(AttemptKey(1, 0, 0)) == expected[0].attempt
+    reader.close()
+    writer = Store.open_to_write(tmp_path)
+    assert [writer.load_attempt(told.attempt.key) for told in expected] == [
+        told.attempt for told in expected
+    ]
+    assert writer.finished_after(0)[0] == [Call(AttemptKey(1, 0, 0), REQUEST, REPLY)]
+    assert writer.outcomes() == {"ok": 2, "rejected": 2}
+    writer.commit(make_generation(2))
+    writer.close()
+
+
+def test_counts_are_the_same_with_and_without_a_snapshot(store):
+    fill(store, 5)
+    counts = (store.usage(), store.spent(), store.outcomes())
+    store.save_snapshot("v", {"any": 1})
+    assert (store.usage(), store.spent(), store.outcomes()) == counts
+    assert store.load_snapshot("v") == {"any": 1}
+    assert store.load_snapshot("w") is None
+    key = AttemptKey(5, 0, 0)
+    store.keep([Call(key, REQUEST, REPLY), Evaluated(key, make_program(5), EVALUATION)])
+    store.commit(make_generation(5))
+    assert store.spent()["calls"] == 6
+    assert store.outcomes() == {"ok": 6, "rejected": 6}
+
+
+def test_texts_share_dictionaries_and_outlive_them(store, tmp_path):
+    fill(store, 3)
+    store.close()
+    again = Store.open_to_write(tmp_path)
+    programs = [make_program(100 + number) for number in range(600)]
+    for number, program in enumerate(programs):
+        again.keep([Evaluated(AttemptKey(3, number, 0), program, EVALUATION)])
+    ((dictionaries,),) = again.query("SELECT COUNT(*) FROM dictionaries WHERE kind = 'program'")
+    found = sorted(again.finished_after(2)[1], key=lambda evaluated: evaluated.key)
+    assert [evaluated.program for evaluated in found] == programs
+    assert dictionaries == 2
+    again.close()

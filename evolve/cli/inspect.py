@@ -15,7 +15,7 @@ from evolve.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evolve.population import Population
+    from evolve.population import Standing
     from evolve.records import Attempt
     from evolve.store import Store
 
@@ -197,18 +197,18 @@ def diff(
 
 
 @contextmanager
-def _opened(run: str) -> Iterator[tuple[Store, Population]]:
-    from evolve.report.state import rebuild_population
+def _opened(run: str) -> Iterator[tuple[Store, Standing]]:
     from evolve.run_folder import find_run, load_run
+    from evolve.snapshot import load_standing
     from evolve.store import Store
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
-        yield store, rebuild_population(store, problem, settings)
+        yield store, load_standing(store, problem, settings.search)
 
 
-def _find_attempt(store: Store, population: Population, program: str | None) -> Attempt:
+def _find_attempt(store: Store, population: Standing, program: str | None) -> Attempt:
     if program is not None:
         keys = store.attempts_of(program)
         if not keys:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from evolve.errors import ExitCode
+from evolve.errors import ExitCode, MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,16 +85,20 @@ def run(
 ) -> None:
     """Improve the program of a problem folder."""
     from evolve.problem import load_problem
-    from evolve.run_folder import create_run_folder
-    from evolve.session import start_run
-    from evolve.wiring import complete_settings
+    from evolve.run_folder import create_run_folder, load_run
+    from evolve.wiring import complete_settings, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in _KEYS}
     settings = complete_settings(read_settings(options, assignments, settings_file))
     found = load_problem(problem, settings.parameters)
     folder = create_run_folder(found, settings, folder=run_dir, parent=RUNS)
-    _introduce(settings, str(folder))
-    _go(folder, lambda view: start_run(folder, view))
+    found, settings = load_run(folder)
+    with closing(open_evaluators(found, settings)) as evaluators:
+        evaluators.start()
+        from evolve.session import start_run
+
+        _introduce(settings, str(folder))
+        _go(folder, lambda view: start_run(folder, found, settings, evaluators, view))
 
 
 def resume(
@@ -112,15 +117,19 @@ def resume(
 ) -> None:
     """Go on with a run from its last checkpoint."""
     from evolve.run_folder import find_run, load_run
-    from evolve.session import resume_run
     from evolve.settings import change_settings
+    from evolve.wiring import open_evaluators
 
     options = {key: value for key, value in locals().items() if key in _KEYS}
     folder = find_run(name, RUNS)
     problem, settings = load_run(folder)
     settings = change_settings(settings, _changes(options), where="options")
-    _introduce(settings, str(folder))
-    _go(folder, lambda view: resume_run(folder, problem, settings, view))
+    with closing(open_evaluators(problem, settings)) as evaluators:
+        evaluators.start()
+        from evolve.session import resume_run
+
+        _introduce(settings, str(folder))
+        _go(folder, lambda view: resume_run(folder, problem, settings, evaluators, view))
 
 
 def read_settings(
@@ -189,6 +198,11 @@ def _go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:
     except KeyboardInterrupt:
         typer.echo(f"interrupted at once\nto go on: evolve resume {folder}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except MachineError as error:
+        if not folder.exists():
+            raise
+        typer.echo(f"error: {error}\nto go on: evolve resume {folder}", err=True)
+        raise typer.Exit(error.exit_code) from None
     typer.echo(_describe(outcome, folder))
     raise typer.Exit(_exit_code(outcome))
 
@@ -212,7 +226,17 @@ def _describe(outcome: Outcome, folder: Path) -> str:
         if outcome.improved
         else f"no improvement on the start {outcome.initial:.10g}"
     )
-    lines = [f"{why}; {result}", f"champion's files: {folder / 'best'}"]
+    spent = outcome.spent
+    tokens = spent["prompt_tokens"] + spent["completion_tokens"]
+    unpriced = spent["unpriced_calls"]
+    lines = [
+        f"{why}; {result}",
+        f"used: {spent['evaluations']} evaluations, {spent['calls']} model calls, "
+        f"{tokens} tokens, ${spent['cost_usd']:.4f}"
+        + (f" and {unpriced} calls of unknown price" if unpriced else "")
+        + f", {outcome.seconds:.1f} s",
+        f"champion's files: {folder / 'best'}",
+    ]
     if outcome.stopped_because not in {"generations", "target"}:
         lines.append(f"to go on: evolve resume {folder}")
     return "\n".join(lines)

@@ -6,16 +6,18 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-from evolve.errors import EvaluatorError
+from evolve.errors import EvaluatorError, SandboxError
 from evolve.evaluation.link import EvaluatorProcess, ProcessLostError
 from evolve.records import Evaluation, Status
 
 if TYPE_CHECKING:
+    from evolve.errors import MachineError
     from evolve.evaluation.link import EvaluatorConfig
     from evolve.records import Program
     from evolve.sandbox.protocol import Isolation
 
 _FAILURES_IN_A_ROW = 10
+_TRIES = 3
 
 
 class Evaluators:
@@ -48,11 +50,20 @@ class Evaluators:
             ProblemError: The evaluator cannot be loaded.
             EvaluatorError: The process died or did not answer.
         """
-        process = self._take()
-        try:
-            process.wait_ready()
-        finally:
-            self._idle.put(process)
+        for left in reversed(range(_TRIES)):
+            process = self._take()
+            try:
+                process.wait_ready()
+            except EvaluatorError:
+                self._discard(process)
+                if not left:
+                    raise
+            except BaseException:
+                self._discard(process)
+                raise
+            else:
+                self._idle.put(process)
+                break
         if self.isolation is None:
             raise EvaluatorError("evaluator: the process became ready without naming its sandbox")
         return self.isolation
@@ -78,25 +89,41 @@ class Evaluators:
             process.kill()
 
     def _evaluate(self, program: Program) -> Evaluation:
-        lost = ""
-        # A process that dies may have died of something else: the program gets a second one.
-        for _ in range(2):
-            process = self._take()
+        """Tries until something is known about the program, not about what ran it.
+
+        A process or sandbox may die of something else, so the next try has a new one; a crash
+        counts when it is seen twice.
+        """
+        verdict: Evaluation | None = None
+        failure: MachineError | None = None
+        for _ in range(_TRIES):
             try:
-                process.wait_ready()
-                evaluation = process.evaluate(program)
+                evaluation = self._try(program)
             except ProcessLostError as error:
-                self._discard(process)
-                lost = str(error)
+                verdict = Evaluation(Status.EVALUATOR_FAILED, reason=str(error))
                 if error.is_final:
                     break
-            except BaseException:
-                self._discard(process)
-                raise
+            except (SandboxError, EvaluatorError) as error:
+                failure = error
             else:
-                self._idle.put(process)
-                return evaluation
-        return Evaluation(Status.EVALUATOR_FAILED, reason=lost)
+                is_known = verdict is not None and verdict.reason == evaluation.reason
+                verdict = evaluation
+                if evaluation.status is not Status.CRASHED or is_known:
+                    break
+        if verdict is not None:
+            return verdict
+        raise failure or EvaluatorError("evaluator: no try was made")
+
+    def _try(self, program: Program) -> Evaluation:
+        process = self._take()
+        try:
+            process.wait_ready()
+            evaluation = process.evaluate(program)
+        except BaseException:
+            self._discard(process)
+            raise
+        self._idle.put(process)
+        return evaluation
 
     def _take(self) -> EvaluatorProcess:
         try:

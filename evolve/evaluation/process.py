@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -43,7 +44,10 @@ def main() -> None:
         problem = load_problem(
             config["folder"], config["parameters"], evaluators=Path(config["evaluators"])
         )
-        evaluate = load_evaluator(problem)
+        # The evaluator's imports run beside the start of the sandbox. That one stays on this
+        # thread: its guest dies with the thread that started it.
+        loader = ThreadPoolExecutor(1)
+        loading = loader.submit(load_evaluator, problem)
         sandbox = open_sandbox(
             config["backend"],
             preload=problem.packages,
@@ -52,6 +56,7 @@ def main() -> None:
             hide=(problem.evaluator.parent,),
         )
         isolation = sandbox.isolation or sandbox.prove()
+        evaluate = loading.result()
     except (ProblemError, SandboxError) as error:
         _answer(answers, _error_message(error))
         return
@@ -158,8 +163,12 @@ def _read_requests() -> Iterator[dict[str, Any]]:
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:
-        for line in sys.stdin.buffer:
-            lines.put(line)
+        # Not through `sys.stdin`, whose lock this thread would hold when the process ends.
+        rest = b""
+        while chunk := os.read(0, 1 << 20):
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                lines.put(line)
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()

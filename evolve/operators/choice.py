@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _REWARD_IMPROVED = 1.0
 _REWARD_ACCEPTED = 0.1
 _DECAY = 0.97
-_FLOOR = 0.35
+_FLOOR = 0.2
 # Uses that every operator is credited with, so that no operator is judged by one or two.
 _PRIOR_USES = 8.0
 _PRIOR_REWARD = 0.05

@@ -18,13 +18,39 @@ if TYPE_CHECKING:
     from evolve.operators.syntax import Number, Syntax
 
 _LARGEST = 1e12
+# Powers of ten between which the relative size of a step is drawn. Two ranges, so that the choice
+# of operators learns which one pays: early in a run the coarse one, late the fine one.
+_FINE, _COARSE = (-4.5, -2.0), (-2.0, -0.3)
+
+
+def tune_constant(parent: Syntax, rng: Generator) -> str | None:
+    """Moves one constant by very little, on a scale drawn anew each time."""
+    return _move(parent, _choose(parent, rng, 1), _FINE, rng)
 
 
 def nudge_constant(parent: Syntax, rng: Generator) -> str | None:
-    """Moves one constant by a little, on a scale drawn anew each time."""
-    chosen = _choose(parent, rng, 1)
-    scale = 10.0 ** rng.uniform(-4.0, -0.5)
-    return _rewrite(parent, {i: _shift(parent.numbers[i].value, scale, rng) for i in chosen})
+    """Moves one constant by a noticeable amount, on a scale drawn anew each time."""
+    return _move(parent, _choose(parent, rng, 1), _COARSE, rng)
+
+
+def tune_several(parent: Syntax, rng: Generator) -> str | None:
+    """Moves two to four constants by very little, on one scale."""
+    return _move(parent, _choose(parent, rng, int(rng.integers(2, 5))), _FINE, rng)
+
+
+def nudge_several(parent: Syntax, rng: Generator) -> str | None:
+    """Moves two to four constants by a noticeable amount, on one scale."""
+    return _move(parent, _choose(parent, rng, int(rng.integers(2, 5))), _COARSE, rng)
+
+
+def tune_all(parent: Syntax, rng: Generator) -> str | None:
+    """Moves all named constants by very little, on one scale."""
+    return _move(parent, _choose_named(parent), _FINE, rng)
+
+
+def nudge_all(parent: Syntax, rng: Generator) -> str | None:
+    """Moves all named constants by a noticeable amount, on one scale."""
+    return _move(parent, _choose_named(parent), _COARSE, rng)
 
 
 def jump_constant(parent: Syntax, rng: Generator) -> str | None:
@@ -51,21 +77,6 @@ def flip_sign(parent: Syntax, rng: Generator) -> str | None:
         return None
     index = signed[int(rng.integers(len(signed)))]
     return _rewrite(parent, {index: -parent.numbers[index].value})
-
-
-def nudge_several(parent: Syntax, rng: Generator) -> str | None:
-    """Moves two to four constants together, on one scale."""
-    chosen = _choose(parent, rng, int(rng.integers(2, 5)))
-    scale = 10.0 ** rng.uniform(-3.5, -0.7)
-    return _rewrite(parent, {i: _shift(parent.numbers[i].value, scale, rng) for i in chosen})
-
-
-def nudge_all(parent: Syntax, rng: Generator) -> str | None:
-    """Moves all named constants, on one scale with heavy tails."""
-    named = max((number.weight for number in parent.numbers), default=0.0)
-    chosen = [i for i, number in enumerate(parent.numbers) if number.weight == named]
-    scale = 10.0 ** rng.uniform(-4.0, -1.0) / math.sqrt(max(len(chosen), 1))
-    return _rewrite(parent, {i: _shift(parent.numbers[i].value, scale, rng) for i in chosen})
 
 
 def follow_difference(parent: Syntax, mates: Sequence[Syntax], rng: Generator) -> str | None:
@@ -111,6 +122,20 @@ def format_number(value: float) -> str:
 def draw_offset(rng: Generator) -> float:
     """Draws a number of either sign on a scale from 0.001 to 0.3."""
     return float(10.0 ** rng.uniform(-3.0, -0.5) * rng.standard_normal())
+
+
+def _choose_named(parent: Syntax) -> list[int]:
+    """Chooses the constants that are most meant to be tuned."""
+    heaviest = max((number.weight for number in parent.numbers), default=0.0)
+    return [i for i, number in enumerate(parent.numbers) if number.weight == heaviest]
+
+
+def _move(
+    parent: Syntax, chosen: Sequence[int], powers: tuple[float, float], rng: Generator
+) -> str | None:
+    # Many small steps at once go about as far as one large one.
+    scale = 10.0 ** rng.uniform(*powers) / math.sqrt(max(len(chosen), 1))
+    return _rewrite(parent, {i: _shift(parent.numbers[i].value, scale, rng) for i in chosen})
 
 
 def _choose(parent: Syntax, rng: Generator, count: int) -> list[int]:

@@ -136,7 +136,9 @@ def replace_expression(parent: Syntax, rng: Generator) -> str | None:
 
 def lift_expression(parent: Syntax, rng: Generator) -> str | None:
     """Puts a part of an expression in the place of the whole."""
-    inside = [(place, inner) for place in _values(parent) for inner in _parts(place.node, parent)]
+    places = _values(parent)
+    by_node = {id(place.node): place for place in places}
+    inside = [(by_node[id(inner.parent)], inner) for inner in places if id(inner.parent) in by_node]
     if not inside:
         return None
     place, inner = _pick(inside, rng)

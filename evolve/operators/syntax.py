@@ -154,14 +154,15 @@ class _Reader:
         stack: list[tuple[ast.AST, ast.AST, str, tuple[str, ...]]] = [(tree, tree, "", ())]
         while stack:
             node, parent, function, loops = stack.pop()
-            if isinstance(node, ast.expr) and not self._take_expression(
-                node, parent, function, loops
-            ):
-                continue
-            self._take_bodies(node, function)
-            if isinstance(node, _FUNCTIONS):
-                function, loops = node.name, ()
-            inner = loops + _loop_names(node)
+            if isinstance(node, ast.expr):
+                if not self._take_expression(node, parent, function, loops):
+                    continue
+                inner = loops
+            else:
+                self._take_bodies(node, function)
+                if isinstance(node, _FUNCTIONS):
+                    function, loops = node.name, ()
+                inner = loops + _loop_names(node)
             children = [
                 (child, node, function, loops if _is_outside_loop(node, child) else inner)
                 for child in _children(node)
@@ -188,7 +189,7 @@ class _Reader:
                     start, end = start - 1, end + 1
                 self.numbers.append(Number(start, end, value, weight, guarded))
                 return False
-        return True
+        return not isinstance(node, ast.Name | ast.Constant)
 
     def _has_own_parentheses(self, start: int, end: int) -> bool:
         before, behind = self._text[max(start - 2, 0) : start], self._text[end : end + 1]

@@ -32,12 +32,15 @@ def _without_mates(change: Change) -> Operator:
 
 
 _CHANGES: tuple[Change, ...] = (
+    constants.tune_constant,
     constants.nudge_constant,
+    constants.tune_several,
+    constants.nudge_several,
+    constants.tune_all,
+    constants.nudge_all,
     constants.jump_constant,
     constants.step_constant,
     constants.flip_sign,
-    constants.nudge_several,
-    constants.nudge_all,
     expressions.change_operator,
     expressions.swap_operands,
     expressions.change_call,
@@ -58,6 +61,8 @@ _COMBINATIONS: tuple[Operator, ...] = (
     statements.cross_functions,
     statements.cross_statements,
 )
+
+_COMBINING = frozenset(operator.__name__ for operator in _COMBINATIONS)
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {change.__name__: _without_mates(change) for change in _CHANGES}
@@ -91,8 +96,7 @@ def apply_operator(
     reason = "no place for it"
     for _ in range(_TRIES):
         index, syntax = known[int(rng.integers(len(known)))]
-        others = [other for mate in mates if (other := _find_counterpart(mate, parent, index))]
-        text = operator(syntax, others, rng)
+        text = operator(syntax, _read_mates(name, mates, parent.files[index].path), rng)
         if text is None:
             continue
         child = _replace_text(parent, index, text)
@@ -107,9 +111,12 @@ def apply_operator(
     return Rejected(f"{name}: {reason}")
 
 
-def _find_counterpart(mate: Program, parent: Program, index: int) -> Syntax | None:
-    path = parent.files[index].path
-    return next((read_syntax(file.text) for file in mate.files if file.path == path), None)
+def _read_mates(name: str, mates: Sequence[Program], path: str) -> list[Syntax]:
+    # Parsing is most of an operator's time: spared where nothing is taken from mates.
+    if name not in _COMBINING:
+        return []
+    texts = [file.text for mate in mates for file in mate.files if file.path == path]
+    return [syntax for text in texts if (syntax := read_syntax(text))]
 
 
 def _replace_text(parent: Program, index: int, text: str) -> Program:

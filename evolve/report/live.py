@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Self, TextIO
 
-from evolve.results import Call, Evaluated
+from evolve.records import Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from evolve.models.budget import Budget
     from evolve.population import Population
+    from evolve.results import SlotResult
 
 _LINE_EVERY_SECONDS = 2.0
 
@@ -38,16 +39,20 @@ class Progress:
         self._started = time.monotonic()
         self._first_generation: int | None = None
 
-    def count(self, item: Call | Evaluated) -> None:
-        """Counts a finished evaluation; calls are counted by the budget."""
-        if isinstance(item, Evaluated):
-            self.outcomes[str(item.evaluation.status)] += 1
+    def count(self, result: SlotResult) -> None:
+        """Counts the attempts of a slot; calls are counted by the budget."""
+        self.outcomes.update(str(told.attempt.evaluation.status) for told in result.attempts)
 
     def commit(self, population: Population) -> None:
         """Takes the population of a new checkpoint."""
         self.population = population
         if self._first_generation is None:
             self._first_generation = population.generation
+
+    @property
+    def evaluations(self) -> int:
+        """Gives the attempts that an evaluation was paid for."""
+        return self.outcomes.total() - self.outcomes[str(Status.REJECTED)]
 
     @property
     def elapsed(self) -> float:
@@ -111,9 +116,9 @@ class PlainView:
         if self._shown != self._progress.generation:
             self._print()
 
-    def on_finished(self, item: Call | Evaluated) -> None:
-        """Counts a call or evaluation."""
-        self._progress.count(item)
+    def on_slot(self, result: SlotResult) -> None:
+        """Counts the attempts of a slot."""
+        self._progress.count(result)
 
     def on_commit(self, population: Population) -> None:
         """Prints a line if the last one is old enough."""
@@ -131,7 +136,7 @@ class PlainView:
         self._stream.write(
             f"generation {progress.generation}/{progress.generations}  "
             f"champion {progress.describe_champion()}  "
-            f"evaluations {progress.outcomes.total()}{calls}  {progress.elapsed:.0f} s\n"
+            f"evaluations {progress.evaluations}{calls}  {progress.elapsed:.0f} s\n"
         )
         self._stream.flush()
 
@@ -158,9 +163,9 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
 
-    def on_finished(self, item: Call | Evaluated) -> None:
-        """Counts a call or evaluation."""
-        self._progress.count(item)
+    def on_slot(self, result: SlotResult) -> None:
+        """Counts the attempts of a slot."""
+        self._progress.count(result)
 
     def on_commit(self, population: Population) -> None:
         """Takes the new checkpoint; it is shown at the next refresh."""
@@ -170,7 +175,6 @@ class LiveView:
         """Does nothing: the panel refreshes itself."""
 
     def _draw(self) -> RenderableType:
-        from rich.console import Group
         from rich.panel import Panel
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -180,19 +184,22 @@ class LiveView:
         for label, value in self._rows():
             table.add_row(f"[dim]{label}[/dim]", value)
         bar = ProgressBar(total=progress.generations, completed=progress.generation)
-        return Panel(Group(bar, table), title=progress.title, title_align="left")
+        # A bar does not end its line; a row of a table does.
+        whole = Table.grid(expand=True)
+        whole.add_row(bar)
+        whole.add_row(table)
+        return Panel(whole, title=progress.title, title_align="left")
 
     def _rows(self) -> list[tuple[str, str]]:
         progress = self._progress
         left = progress.seconds_left
-        evaluations = progress.outcomes.total()
-        rate = evaluations / max(progress.elapsed, 1e-9)
+        rate = progress.evaluations / max(progress.elapsed, 1e-9)
         outcomes = "  ".join(f"{name} {count}" for name, count in progress.outcomes.items())
         rows = [
             ("generation", f"{progress.generation} of {progress.generations}"),
             ("champion", progress.describe_champion()),
             ("islands", progress.describe_islands()),
-            ("evaluations", f"{evaluations}  {outcomes}"),
+            ("attempts", f"{progress.outcomes.total()}  {outcomes}"),
             ("rate", f"{rate:.1f} evaluations/s"),
             ("time", f"{progress.elapsed:.0f} s, left {'?' if left is None else f'{left:.0f} s'}"),
         ]

@@ -4,39 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evolve.population import Population
-from evolve.records import INITIAL
 from evolve.store import is_locked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from evolve.archive import Elite
-    from evolve.problem import Problem
-    from evolve.settings import Settings
+    from evolve.population import Standing
     from evolve.store import Store
 
 # A run that ended for one of these did all that it was asked for.
 FINISHED = ("generations", "target")
 
 
-def rebuild_population(store: Store, problem: Problem, settings: Settings) -> Population:
-    """Gives the population as of the last committed generation."""
-    population = Population(problem, settings.search)
-    last = store.last_generation()
-    told: dict[int, list[Any]] = {}
-    for attempt in store.told_attempts():
-        told.setdefault(attempt.key.generation, []).append(attempt)
-    for generation in range(-1 if last is None else last + 1):
-        population.tell(generation, told.get(generation, []))
-    return population
-
-
-def describe_run(folder: Path, store: Store, population: Population) -> dict[str, Any]:
+def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, Any]:
     """Gives the object that `evolve show --json` prints."""
     facts, spent, outcomes = store.facts(), store.spent(), store.outcomes()
     status, stopped_because = _status(folder, facts)
-    initial = population.objective_of(INITIAL)
     return {
         "run": folder.name,
         "problem": facts.get("problem", ""),
@@ -54,7 +38,7 @@ def describe_run(folder: Path, store: Store, population: Population) -> dict[str
         "sandbox": facts.get("sandbox", ""),
         "seed": facts.get("seed"),
         "direction": str(population.direction),
-        "initial": {"objective": initial},
+        "initial": {"objective": population.initial},
         "champion": _describe_champion(store, population),
         "islands": [
             {
@@ -67,7 +51,7 @@ def describe_run(folder: Path, store: Store, population: Population) -> dict[str
     }
 
 
-def describe_elites(store: Store, population: Population) -> list[dict[str, Any]]:
+def describe_elites(store: Store, population: Standing) -> list[dict[str, Any]]:
     """Gives the list that `evolve archive --json` prints, by island and cell."""
     elites = []
     for island, archive in enumerate(population.islands.archives):
@@ -103,7 +87,7 @@ def _status(folder: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
     return ("finished" if because in FINISHED else "stopped"), because
 
 
-def _describe_champion(store: Store, population: Population) -> dict[str, Any] | None:
+def _describe_champion(store: Store, population: Standing) -> dict[str, Any] | None:
     champion = population.champion
     if champion is None:
         return None

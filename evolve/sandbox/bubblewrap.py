@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evolve.errors import SandboxError
+from evolve.sandbox.guest import landlock
 from evolve.sandbox.guest.confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID
 from evolve.sandbox.layout import GUEST_PATH, GUEST_SOURCE, View, guest_command, guest_environment
 from evolve.sandbox.link import Link
@@ -39,7 +40,8 @@ def make_bubblewrap(preload: Sequence[str], view: View) -> WarmSandbox:
         "paths": [str(path) for path in view.paths],
         "box": BOX,
         "data": DATA if view.data else None,
-        "readable": [],
+        # Where the guest may make no namespaces inside those of bwrap, all of that view is read.
+        "readable": [("/", landlock.READ)],
     }
     command = [
         binary,
@@ -70,6 +72,7 @@ def _mounts(view: View) -> list[str]:
     options = ["--proc", "/proc"]
     for folder in folders:
         options += ["--dir", str(folder)]
+    options += ["--perms", "1777", "--tmpfs", BOX]
     for tree in view.trees:
         if tree.is_symlink():
             options += ["--symlink", str(tree.readlink()), str(tree)]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evolve import errors
 from evolve.errors import ProgramError
 from evolve.records import Program, SourceFile
 from evolve.sandbox.protocol import Isolation, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evolve.sandbox.warm import WarmSandbox
 
 _SOURCE = Path(__file__).with_name("canary_program.txt")
+# Files of the host that every user may read and no sandbox may show.
+_BAITS = (Path("/etc/passwd"), Path(errors.__file__))
+_BAIT_LENGTH = 200
 _LIMITS = Limits(seconds=10.0, memory_mb=64, processes=4, workspace_mb=1)
 _REMEDIES = {
     "network": "no network namespace and no seccomp filter hold; use Linux with user namespaces",
@@ -34,38 +41,55 @@ def judge(sandbox: WarmSandbox) -> Isolation:
     Raises:
         SandboxError: The sandbox cannot start.
     """
-    secret = os.urandom(16).hex()
-    with tempfile.TemporaryDirectory(prefix="evolve-canary-") as folder:
-        bait = Path(folder, "bait")
-        bait.write_text(secret)
-        Path(folder).chmod(0o777)
-        bait.chmod(0o666)
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            server.settimeout(0)
-            port = server.getsockname()[1]
-            seen = _attack(sandbox, [str(bait), port, os.getpid()])
-            reached = _was_reached(server)
-        seen["network"] = seen["network"] and not reached
-        untouched = bait.read_text() == secret and len(list(Path(folder).iterdir())) == 1
-        seen["files"] = seen["files"] and untouched
-    enforced = tuple(name for name in _REMEDIES if seen[name])
-    missing = tuple(f"{name}: {text}" for name, text in _REMEDIES.items() if not seen[name])
+    name = f"evolve-canary-{secrets.token_hex(8)}"
+    places = {Path(tempfile.gettempdir()), Path.home(), Path.cwd()}
+    targets = [place / name for place in places]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        port = server.getsockname()[1]
+        baits = [str(path) for path in _BAITS]
+        held = _attack(sandbox, [baits, list(map(str, targets)), port, os.getpid()])
+        reached = _was_reached(server)
+    written = [path for path in targets if _take_away(path)]
+    secret = {path.read_text(errors="replace")[:_BAIT_LENGTH] for path in _BAITS if path.exists()}
+    read = held.get("read")
+    seen = {kind: held.get(kind) is True for kind in _REMEDIES}
+    seen["network"] = seen["network"] and not reached
+    seen["files"] = (
+        type(read) is list
+        and not any(text in secret for text in read if type(text) is str)
+        and not written
+        and _guards_truncation(sandbox.told)
+    )
+    enforced = tuple(kind for kind in _REMEDIES if seen[kind])
+    missing = tuple(f"{kind}: {text}" for kind, text in _REMEDIES.items() if not seen[kind])
     return Isolation(sandbox.name, enforced, missing)
 
 
-def _attack(sandbox: WarmSandbox, args: list[object]) -> dict[str, bool]:
+def _attack(sandbox: WarmSandbox, args: list[object]) -> dict[str, object]:
     program = Program((SourceFile("canary.py", _SOURCE.read_text(encoding="utf-8")),))
     session = sandbox.open(program, _LIMITS)
     try:
         held = session.call("attack", args).value
-    except ProgramError as error:
-        held = {}
-        del error
+    except ProgramError:
+        return {}
     finally:
         session.close()
-    if type(held) is not dict:
-        held = {}
-    return {name: held.get(name) is True for name in _REMEDIES}
+    return held if type(held) is dict else {}
+
+
+def _take_away(path: Path) -> bool:
+    if not os.path.lexists(path):
+        return False
+    path.unlink()
+    return True
+
+
+def _guards_truncation(told: Mapping[str, object]) -> bool:
+    # Before its third version Landlock lets files be truncated that may only be read; trying
+    # that out would do the damage.
+    version = told.get("landlock")
+    return told.get("namespaces") is True or (isinstance(version, int) and version >= 3)
 
 
 def _was_reached(server: socket.socket) -> bool:

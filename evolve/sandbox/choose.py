@@ -5,17 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evolve.errors import SandboxError
-from evolve.sandbox.bubblewrap import make_bubblewrap
-from evolve.sandbox.layout import find_view
-from evolve.sandbox.native import make_native
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from evolve.sandbox.layout import View
     from evolve.sandbox.warm import WarmSandbox
 
+
+def _make_bubblewrap(preload: tuple[str, ...], view: View) -> WarmSandbox:
+    from evolve.sandbox.bubblewrap import make_bubblewrap
+
+    return make_bubblewrap(preload, view)
+
+
+def _make_native(preload: tuple[str, ...], view: View) -> WarmSandbox:
+    from evolve.sandbox.native import make_native
+
+    return make_native(preload, view)
+
+
 # Strongest first: `auto` tries them in this order.
-BACKENDS = {"bubblewrap": make_bubblewrap, "native": make_native}
+BACKENDS = {"bubblewrap": _make_bubblewrap, "native": _make_native}
 NAMES = ("auto", *BACKENDS)
 _REMEDY = (
     "install bubblewrap or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
@@ -42,8 +53,12 @@ def open_sandbox(
         hide: Files and folders that programs must not see wherever they lie.
 
     Raises:
-        SandboxError: None of the backends isolates here; the message has the remedy.
+        SandboxError: None of the backends isolates here, or a package is missing; the message
+            has the remedy.
     """
+    from evolve.sandbox.layout import find_view
+    from evolve.sandbox.link import MissingPackageError
+
     if name not in NAMES:
         raise SandboxError(f"sandbox: expected one of {', '.join(NAMES)}, got {name!r}")
     view = find_view(preload, data, hide)
@@ -53,6 +68,8 @@ def open_sandbox(
         try:
             sandbox = BACKENDS[backend](preload, view)
             isolation = sandbox.prove()
+        except MissingPackageError:
+            raise
         except SandboxError as error:
             reasons.append(str(error))
             continue

@@ -78,10 +78,11 @@ def find_view(
         data: Folder that programs may read.
         hide: Files and folders that programs must not see even where they lie among packages.
     """
-    paths = tuple(path for name in preload for path in _package_folders(name))
+    places = [place for name in preload for place in _package_places(name)]
+    paths = tuple(dict.fromkeys(place.parent for place in places))
     package = Path(evolve.__file__).resolve().parent
     hidden = [package, package.with_name("evaluators"), *(path.resolve() for path in hide)]
-    trees = _outermost([*_interpreter_folders(), *paths])
+    trees = _outermost([*_interpreter_folders(), *map(_tree_around, places)])
     covered = [path for path in hidden if path.exists() and any(_within(path, t) for t in trees)]
     return View(trees, tuple(covered), data.resolve() if data else None, paths)
 
@@ -127,18 +128,23 @@ def _interpreter_folders() -> list[Path]:
     return [*(Path(path) for path in _SYSTEM), *found, *(path.resolve() for path in found)]
 
 
-def _package_folders(name: str) -> list[Path]:
+def _package_places(name: str) -> list[Path]:
     try:
         spec = importlib.util.find_spec(name.partition(".")[0])
     except (ImportError, ValueError):
         return []
     if spec is None:
         return []
-    if spec.submodule_search_locations:
-        return [Path(path).resolve().parent for path in spec.submodule_search_locations]
-    if spec.origin and Path(spec.origin).is_file():
-        return [Path(spec.origin).resolve().parent]
-    return []
+    found = list(spec.submodule_search_locations or [])
+    if not found and spec.origin and Path(spec.origin).is_file():
+        found = [spec.origin]
+    return [Path(path).resolve() for path in found]
+
+
+def _tree_around(place: Path) -> Path:
+    # Packages that were installed lean on their neighbours; one that lies in a project of the
+    # user's comes alone, without the secrets beside it.
+    return place.parent if place.parent.name in {"site-packages", "dist-packages"} else place
 
 
 def _rights_around(path: Path, hidden: tuple[Path, ...]) -> list[tuple[Path, int]]:

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -19,7 +20,7 @@ from evolve.errors import SandboxError
 from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
@@ -31,6 +32,10 @@ class LinkLostError(Exception):
     """The guest ended, or sent what no guest sends."""
 
 
+class MissingPackageError(SandboxError):
+    """A declared package cannot be imported, whatever the backend."""
+
+
 class Link:
     """A running guest.
 
@@ -38,21 +43,13 @@ class Link:
         command: Starts it.
         environment: All of its environment.
         name: Of the backend, for messages.
-        clean_up: Removes what the guest leaves on the host.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        environment: dict[str, str],
-        name: str,
-        clean_up: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, command: Sequence[str], environment: dict[str, str], name: str) -> None:
         self._name = name
-        self._clean_up = clean_up
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `kill`
         self._process = (
-            _starter()
+            _starter(os.getpid())
             .submit(
                 subprocess.Popen,
                 list(command),
@@ -96,6 +93,10 @@ class Link:
         told = json.loads(body)
         if kind == FAILED:
             self.kill()
+            if told["is_package"]:
+                raise MissingPackageError(
+                    f"{told['reason']}; install it where evolve is installed, with its libraries"
+                )
             raise SandboxError(f"{self._name}: {told['reason']}")
         if kind != READY:
             self.kill()
@@ -109,6 +110,11 @@ class Link:
             return
         self._unsent.append(memoryview(HEADER.pack(kind, len(body))))
         self._unsent.append(memoryview(body))
+
+    @property
+    def is_alive(self) -> bool:
+        """Tells whether the guest's process runs."""
+        return not self._is_closed and self._process.poll() is None
 
     @property
     def is_stuck(self) -> bool:
@@ -159,13 +165,13 @@ class Link:
         self._is_closed = True
         self._process.kill()
         self._process.wait()
-        if not self.told.get("namespaces", True):
+        if self.told.get("host_folder"):
             _kill_session(self._process.pid)
+            shutil.rmtree(self.told["host_folder"], ignore_errors=True)
         self._drain()
         self._unsent.clear()
         for file in (self._input, self._output, self._errors):
             file.close()
-        self._clean_up()
 
     def _take(self) -> tuple[bytes, bytes] | None:
         if len(self._received) < HEADER.size:
@@ -238,6 +244,7 @@ def _find_session(leader: int) -> list[int]:
 
 
 @functools.cache
-def _starter() -> ThreadPoolExecutor:
-    # Guests die with the thread that started them: it must live as long as this process.
+def _starter(_process: int) -> ThreadPoolExecutor:
+    # Guests die with the thread that started them: it must live as long as this process, and a
+    # forked copy of this process has no threads.
     return ThreadPoolExecutor(1, "guest-starter")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evolve.errors import SandboxError
 from evolve.sandbox.layout import (
@@ -45,14 +45,8 @@ def make_native(preload: Sequence[str], view: View, *, with_namespaces: bool = T
         "trees": [str(path) for path in view.trees],
         "hidden": [str(path) for path in view.hidden],
         "data": str(view.data) if view.data else None,
+        "temporary": tempfile.gettempdir(),
         "readable": [(str(path), rights) for path, rights in list_readable(view)],
     }
-    return WarmSandbox(NAME, lambda: _start(settings))
-
-
-def _start(settings: dict[str, Any]) -> Link:
-    # Used only where namespaces are forbidden; otherwise files of programs stay in memory.
-    folder = tempfile.TemporaryDirectory(prefix="evolve-guest-", ignore_cleanup_errors=True)
-    told = json.dumps({**settings, "folder": folder.name})
-    command = guest_command("launch", str(GUEST_SOURCE), told)
-    return Link(command, guest_environment(), NAME, folder.cleanup)
+    command = guest_command("launch", str(GUEST_SOURCE), json.dumps(settings))
+    return WarmSandbox(NAME, lambda: Link(command, guest_environment(), NAME))

@@ -7,12 +7,26 @@ import os
 import signal
 import time
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from evolve.errors import ProgramError, SandboxError
 from evolve.records import Status
 from evolve.sandbox.guest import frames
-from evolve.sandbox.guest.wire import DATA, EXITED, HEADER, KILL, MESSAGE, NO_NONCE, START
+from evolve.sandbox.guest.wire import (
+    CALL,
+    DATA,
+    ERROR,
+    EXITED,
+    HEADER,
+    KILL,
+    LAST_COUNTS,
+    MESSAGE,
+    NO_NONCE,
+    OUT_OF_MEMORY,
+    START,
+    VALUE,
+    YIELDED,
+)
 from evolve.sandbox.link import LinkLostError
 from evolve.sandbox.protocol import Answer
 
@@ -23,12 +37,10 @@ if TYPE_CHECKING:
     from evolve.sandbox.link import Link
     from evolve.sandbox.protocol import Limits
 
-_GRACE_SECONDS = 0.3
+_GRACE_SECONDS = 0.25
 _MAX_REQUEST_BYTES = 1 << 30
-_MESSAGE_OVERHEAD = 1 << 16
 _MAX_REASON = 500
 _MAX_DETAIL = 8000
-_NO_ANSWER = object()
 
 
 class WarmSession:
@@ -50,7 +62,7 @@ class WarmSession:
         self._stream = bytearray()
         self._is_confined = False
         self._is_open = True
-        self._max_message = (limits.reply_mb << 20) + _MESSAGE_OVERHEAD
+        self._max_message = limits.reply_mb << 20
         settings = {
             "memory_mb": limits.memory_mb,
             "processes": limits.processes,
@@ -104,72 +116,62 @@ class WarmSession:
             raise ProgramError(Status.CRASHED, f"the sandbox broke: {error}") from None
 
     def _await_answer(self, nonce: bytes, started: float, seconds: float) -> Answer:
-        last: Any = _NO_ANSWER
+        last: bytes | None = None
         while True:
             frame = self._link.receive(started + seconds)
             spent = time.monotonic() - started
             if frame is None:
                 return self._time_out(last, spent, seconds)
-            kind, body = frame
-            if kind == EXITED:
-                self._fail_exited(body)
-            if kind != DATA:
+            if frame[0] == EXITED:
+                self._fail_exited(frame[1])
+            if frame[0] != DATA:
                 continue
-            self._stream += body
-            for message in self._take_messages(nonce):
-                if message[0] == "yield":
-                    last = message[1]
-                    continue
-                if message[0] == "end" and last is not _NO_ANSWER:
-                    return Answer(last, spent)
-                if message[0] == "value":
-                    return Answer(message[1], spent)
-                self._fail_reported(message)
+            self._stream += frame[1]
+            for kind, body in self._take_messages(nonce):
+                if kind == YIELDED:
+                    last = body
+                elif kind == LAST_COUNTS and last is not None:
+                    return Answer(self._decode(last), spent)
+                elif kind == VALUE:
+                    return Answer(self._decode(body), spent)
+                else:
+                    self._fail_reported(kind, body)
 
-    def _take_messages(self, nonce: bytes) -> list[list[Any]]:
+    def _take_messages(self, nonce: bytes) -> list[tuple[bytes, bytes]]:
         messages = []
         while len(self._stream) >= MESSAGE.size:
-            owner, size = MESSAGE.unpack_from(self._stream)
+            owner, kind, size = MESSAGE.unpack_from(self._stream)
             if size > self._max_message:
-                self._fail_garbled(f"a reply of {size} bytes is larger than the limit")
+                self._fail_garbled(f"it announces {size} bytes")
             end = MESSAGE.size + size
             if len(self._stream) < end:
                 break
             body = bytes(memoryview(self._stream)[MESSAGE.size : end])
             del self._stream[:end]
-            if not self._is_confined:
-                self._is_confined = True
-            elif owner == nonce:
-                messages.append(self._decode(body))
+            # What comes before the program is read can only be the guest's own first message.
+            self._is_confined = True
+            if owner == nonce:
+                messages.append((kind, body))
         return messages
 
-    def _decode(self, body: bytes) -> list[Any]:
+    def _decode(self, body: bytes) -> Any:
         try:
-            message = frames.decode(body)
+            return frames.decode(body)
         except frames.FrameError as error:
             self._fail_garbled(str(error))
-        shapes = {"value": 2, "yield": 2, "end": 1, "error": 3, "memory": 3}
-        if type(message) is not list or not message or type(message[0]) is not str:
-            self._fail_garbled("a reply has no kind")
-        if len(message) != shapes.get(message[0]):
-            self._fail_garbled("a reply has an unknown kind")
-        if len(message) == 3 and not all(type(part) is str for part in message):
-            self._fail_garbled("a failure is not told in words")
-        return list(message)
 
-    def _time_out(self, last: Any, spent: float, seconds: float) -> Answer:
+    def _time_out(self, last: bytes | None, spent: float, seconds: float) -> Answer:
         output = self._kill(is_doubtful=True)
-        if last is not _NO_ANSWER:
-            return Answer(last, spent, complete=False)
+        if last is not None:
+            return Answer(self._decode(last), spent, complete=False)
         reason = f"no answer within {seconds:g} s"
         raise ProgramError(Status.TIMEOUT, reason, _printable(output, _MAX_DETAIL))
 
-    def _fail_exited(self, body: bytes) -> None:
+    def _fail_exited(self, body: bytes) -> NoReturn:
         told, output = _read_exit(body)
-        is_doubtful = told["cause"] == "memory"
-        self._finish(is_doubtful=is_doubtful)
+        self._finish(is_doubtful=told["cause"] == "memory")
         detail = _printable(output, _MAX_DETAIL)
-        if not self._is_confined and not self._was_confined():
+        if not self._is_confined and not told["cause"]:
             raise SandboxError(f"the guest could not confine a program: {detail[-300:]}")
         if told["cause"] == "memory":
             reason = f"more than {self._limits.memory_mb} MB of memory in use"
@@ -179,22 +181,19 @@ class WarmSession:
             raise ProgramError(Status.CRASHED, reason, detail)
         raise ProgramError(Status.CRASHED, _describe_exit(told["status"]), detail)
 
-    def _was_confined(self) -> bool:
-        return len(self._stream) > 0
-
-    def _fail_reported(self, message: list[Any]) -> None:
-        kind, reason, detail = (*message, "", "")[:3]
-        if kind == "memory":
+    def _fail_reported(self, kind: bytes, body: bytes) -> NoReturn:
+        if kind == OUT_OF_MEMORY:
+            output = self._kill()
             reason = f"out of memory: the limit is {self._limits.memory_mb} MB"
-            self._kill(is_doubtful=False)
-            raise ProgramError(Status.MEMORY, reason)
-        if kind != "error":
-            self._fail_garbled("a reply came out of turn")
-        reason = " ".join(_printable(reason, _MAX_REASON).split()) or "an error without a name"
-        raise ProgramError(Status.ERROR, reason, _printable(detail, _MAX_DETAIL))
+            raise ProgramError(Status.MEMORY, reason, _printable(output, _MAX_DETAIL))
+        told = self._decode(body) if kind == ERROR else None
+        if type(told) is not tuple or [type(part) for part in told] != [str, str]:
+            self._fail_garbled("it came out of turn")
+        reason = " ".join(_printable(told[0], _MAX_REASON).split()) or "an error without a name"
+        raise ProgramError(Status.ERROR, reason, _printable(told[1], _MAX_DETAIL))
 
-    def _fail_garbled(self, reason: str) -> None:
-        self._kill()
+    def _fail_garbled(self, reason: str) -> NoReturn:
+        self.close()
         raise ProgramError(Status.ERROR, f"what the program sent back is no value: {reason}")
 
     def _kill(self, *, is_doubtful: bool = False) -> str:
@@ -221,10 +220,10 @@ class WarmSession:
 
     def _send(self, nonce: bytes, value: Any) -> None:
         try:
-            body = frames.encode(value, _MAX_REQUEST_BYTES)
+            body = frames.encode(value, _MAX_REQUEST_BYTES, scale=frames.REQUEST_SCALE)
         except frames.FrameError as error:
             raise TypeError(f"arguments of a call: {error}") from None
-        self._link.send(DATA, MESSAGE.pack(nonce, len(body)) + body)
+        self._link.send(DATA, MESSAGE.pack(nonce, CALL, len(body)) + body)
 
 
 def _read_exit(body: bytes) -> tuple[dict[str, Any], str]:

@@ -46,7 +46,7 @@ class WarmSandbox:
         """Starts a program in a fresh child; see `protocol.Sandbox`."""
         if self._session is not None:
             raise SandboxError(f"{self.name}: a session is open already; close it first")
-        if self._sessions >= _MAX_SESSIONS:
+        if self._link is not None and (self._sessions >= _MAX_SESSIONS or not self._link.is_alive):
             self._end_guest()
         if self._link is None:
             link = self._start()

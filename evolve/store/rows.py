@@ -25,19 +25,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evolve.results import Told
+    from evolve.store.texts import Texts
 
 Row = tuple[Any, ...]
 
-INSERT_CALL = f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * 14)})"
-INSERT_EVALUATION = f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * 11)})"
+_STATUS: dict[str | None, Status] = {None: Status.REJECTED, **{str(s): s for s in Status}}
+_loads = json.JSONDecoder().decode
+
+INSERT_CALL = f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * 15)})"
+INSERT_EVALUATION = f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * 10)})"
+INSERT_ARTIFACTS = "INSERT OR IGNORE INTO artifacts VALUES (?, ?, ?, ?)"
+INSERT_SOURCE = "INSERT INTO sources (dictionary, data) VALUES (?, ?)"
+INSERT_PROGRAM = "INSERT OR REPLACE INTO programs VALUES (?, ?, ?)"
 INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join('?' * 13)})"
 INSERT_LESSON = f"INSERT INTO lessons VALUES ({', '.join('?' * 6)})"
 
-_EVALUATION = "e.status, e.objective, e.metrics, e.measures, e.artifacts, e.seconds, e.reason"
+_EVALUATION = "e.status, e.objective, e.metrics, e.measures, e.seconds, e.reason, r.data"
 _JOIN = (
     "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
     "AND e.sequence = a.evaluation LEFT JOIN programs p ON p.id = a.program"
 )
+_ARTIFACTS = (
+    "LEFT JOIN artifacts r ON r.generation = e.generation AND r.slot = e.slot "
+    "AND r.sequence = e.sequence"
+)
+_SOURCE = "LEFT JOIN sources s ON s.number = p.source"
 SELECT_TOLD = (
     "SELECT a.generation, a.slot, a.number, a.island, a.parent_generation, a.parent_slot, "
     "a.parent_number, a.depth, json_extract(a.plan, '$.operator'), a.program, p.fingerprint, "
@@ -46,35 +58,39 @@ SELECT_TOLD = (
 )
 SELECT_ATTEMPT = (
     "SELECT a.generation, a.slot, a.number, a.island, a.parent_generation, a.parent_slot, "
-    f"a.parent_number, a.depth, a.plan, p.source, a.reason, a.detail, {_EVALUATION} "
-    f"FROM attempts a {_JOIN} WHERE a.generation = ? AND a.slot = ? AND a.number = ?"
+    "a.parent_number, a.depth, a.plan, s.dictionary, s.data, a.reason, a.detail, "
+    f"{_EVALUATION} FROM attempts a {_JOIN} {_SOURCE} {_ARTIFACTS} "
+    "WHERE a.generation = ? AND a.slot = ? AND a.number = ?"
 )
 SELECT_CHILDREN = (
     "SELECT generation, slot, number FROM attempts WHERE parent_generation = ? "
     "AND parent_slot = ? AND parent_number = ? AND generation <= ? "
     "ORDER BY generation DESC, slot DESC, number DESC LIMIT ?"
 )
-SELECT_CALLS = "SELECT * FROM calls WHERE generation > ?"
-SELECT_EVALUATIONS = (
-    f"SELECT e.generation, e.slot, e.sequence, p.source, {_EVALUATION} "
-    "FROM evaluations e JOIN programs p ON p.id = e.program WHERE e.generation > ?"
+SELECT_CALLS = (
+    "SELECT * FROM calls WHERE generation > ? AND generation <= ? "
+    "ORDER BY generation, slot, sequence"
 )
-SELECT_SPENT = (
-    "SELECT COUNT(*), COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0), "
-    "COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd) FROM calls"
+SELECT_EVALUATIONS = (
+    f"SELECT e.generation, e.slot, e.sequence, s.dictionary, s.data, {_EVALUATION} "
+    f"FROM evaluations e JOIN programs p ON p.id = e.program {_SOURCE} {_ARTIFACTS} "
+    "WHERE e.generation > ? AND e.generation <= ? ORDER BY e.generation, e.slot, e.sequence"
 )
 SELECT_USAGE = (
     "SELECT role, model, COUNT(*), 0, SUM(prompt_tokens), SUM(completion_tokens), "
-    "COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd) FROM calls GROUP BY role, model"
+    "COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd) FROM calls "
+    "WHERE generation > ? AND generation <= ? GROUP BY role, model ORDER BY role, model"
 )
+COUNT_EVALUATIONS = "SELECT COUNT(*) FROM evaluations WHERE generation > ? AND generation <= ?"
 SELECT_OUTCOMES = (
     "SELECT COALESCE(e.status, 'rejected') AS outcome, COUNT(*) FROM attempts a "
     "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
-    "AND e.sequence = a.evaluation GROUP BY outcome ORDER BY outcome"
+    "AND e.sequence = a.evaluation WHERE a.generation > ? AND a.generation <= ? "
+    "GROUP BY outcome ORDER BY outcome"
 )
 
 
-def call_row(call: Call) -> Row:
+def call_row(call: Call, texts: Texts) -> Row:
     """Gives the row of a call."""
     request = {
         "role": call.request.role,
@@ -84,36 +100,43 @@ def call_row(call: Call) -> Row:
         "seed": call.request.seed,
     }
     reply = call.reply
+    dictionary, packed = texts.pack(call.request.role, json.dumps(request).encode())
     return (
         *call.key,
         call.request.hash,
         call.request.role,
         reply.model,
-        _pack(request),
-        zlib.compress(reply.text.encode()),
         call.error,
         reply.finish_reason,
         reply.prompt_tokens,
         reply.completion_tokens,
         reply.cost_usd,
         reply.seconds,
+        dictionary,
+        packed,
+        zlib.compress(reply.text.encode()),
     )
 
 
-def call(row: Row) -> Call:
+def call(row: Row, texts: Texts) -> Call:
     """Gives the call of a row of `calls`."""
-    request = _unpack(row[6])
+    request = json.loads(texts.unpack(row[12], row[13]))
     request["messages"] = tuple(Message(*message) for message in request["messages"])
     reply = Reply(
-        zlib.decompress(row[7]).decode(),
+        zlib.decompress(row[14]).decode(),
         model=row[5],
-        prompt_tokens=row[10],
-        completion_tokens=row[11],
-        cost_usd=row[12],
-        seconds=row[13],
-        finish_reason=row[9],
+        prompt_tokens=row[8],
+        completion_tokens=row[9],
+        cost_usd=row[10],
+        seconds=row[11],
+        finish_reason=row[7],
     )
-    return Call(AttemptKey(*row[:3]), Request(**request), reply, row[8])
+    return Call(AttemptKey(*row[:3]), Request(**request), reply, row[6])
+
+
+def source_row(program: Program, texts: Texts) -> Row:
+    """Gives the row of a program's source."""
+    return texts.pack("program", json.dumps([list(file) for file in program.files]).encode())
 
 
 def evaluation_row(evaluated: Evaluated) -> Row:
@@ -126,15 +149,19 @@ def evaluation_row(evaluated: Evaluated) -> Row:
         evaluation.objective,
         json.dumps(dict(evaluation.metrics)),
         json.dumps(dict(evaluation.measures)),
-        _pack(dict(evaluation.artifacts)),
         evaluation.seconds,
         evaluation.reason,
     )
 
 
-def evaluated(row: Row) -> Evaluated:
+def artifacts_row(evaluated: Evaluated) -> Row:
+    """Gives the row of an evaluation's artifacts."""
+    return (*evaluated.key, _pack(dict(evaluated.evaluation.artifacts)))
+
+
+def evaluated(row: Row, texts: Texts) -> Evaluated:
     """Gives the finished evaluation of a row of `SELECT_EVALUATIONS`."""
-    return Evaluated(AttemptKey(*row[:3]), program(row[3]), _evaluation(row[4:]))
+    return Evaluated(AttemptKey(*row[:3]), program(row[3], row[4], texts), _evaluation(row[5:]))
 
 
 def attempt_row(told: Told) -> Row:
@@ -153,37 +180,38 @@ def attempt_row(told: Told) -> Row:
     )
 
 
-def attempt(row: Row) -> Attempt:
+def attempt(row: Row, texts: Texts) -> Attempt:
     """Gives the attempt of a row of `SELECT_ATTEMPT`."""
-    if row[12] is None:
-        artifacts = {"detail": row[11]} if row[11] else {}
-        evaluation = Evaluation(Status.REJECTED, artifacts=artifacts, reason=row[10])
+    if row[13] is None:
+        artifacts = {"detail": row[12]} if row[12] else {}
+        evaluation = Evaluation(Status.REJECTED, artifacts=artifacts, reason=row[11])
     else:
-        evaluation = _evaluation(row[12:])
+        evaluation = _evaluation(row[13:])
     return Attempt(
         key=AttemptKey(*row[:3]),
         island=row[3],
         parent=_parent(row[4:7]),
         depth=row[7],
         plan=None if row[8] is None else Plan.from_dict(json.loads(row[8])),
-        program=None if row[9] is None else program(row[9]),
+        program=None if row[10] is None else program(row[9], row[10], texts),
         evaluation=evaluation,
     )
 
 
 def light_attempt(row: Row) -> LightAttempt:
     """Gives the attempt of a row of `SELECT_TOLD`."""
+    status, measures = row[11], row[13]
     return LightAttempt(
-        key=AttemptKey(*row[:3]),
-        island=row[3],
-        parent=_parent(row[4:7]),
-        depth=row[7],
-        operator=row[8] or "",
-        program_id=row[9],
-        fingerprint=row[10],
-        status=Status.REJECTED if row[11] is None else Status(row[11]),
-        objective=row[12],
-        measures=json.loads(row[13]) if row[13] else {},
+        AttemptKey._make(row[:3]),
+        row[3],
+        None if row[4] is None else AttemptKey._make(row[4:7]),
+        row[7],
+        row[8] or "",
+        row[9],
+        row[10],
+        _STATUS[status],
+        row[12],
+        _loads(measures) if measures else {},
     )
 
 
@@ -198,9 +226,10 @@ def summary(row: Sequence[Any]) -> Summary:
     return Summary(row[0], row[1], row[2], tuple(json.loads(row[3])))
 
 
-def program(source: bytes) -> Program:
+def program(dictionary: int | None, source: bytes, texts: Texts) -> Program:
     """Gives the program of a stored source."""
-    return Program(tuple(SourceFile(*file) for file in _unpack(source)))
+    files = json.loads(texts.unpack(dictionary, source))
+    return Program(tuple(SourceFile(*file) for file in files))
 
 
 def _parent(row: Sequence[int | None]) -> AttemptKey | None:
@@ -211,13 +240,13 @@ def _parent(row: Sequence[int | None]) -> AttemptKey | None:
 
 
 def _evaluation(row: Sequence[Any]) -> Evaluation:
-    status, objective, metrics, measures, artifacts, seconds, reason = row
+    status, objective, metrics, measures, seconds, reason, artifacts = row
     return Evaluation(
         Status(status),
         objective=objective,
         metrics=json.loads(metrics),
         measures=json.loads(measures),
-        artifacts=_unpack(artifacts),
+        artifacts={} if artifacts is None else json.loads(zlib.decompress(artifacts)),
         seconds=seconds,
         reason=reason,
     )
@@ -225,7 +254,3 @@ def _evaluation(row: Sequence[Any]) -> Evaluation:
 
 def _pack(value: Any) -> bytes:
     return zlib.compress(json.dumps(value).encode())
-
-
-def _unpack(data: bytes) -> Any:
-    return json.loads(zlib.decompress(data))

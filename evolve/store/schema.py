@@ -85,6 +85,83 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (generation, slot)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE dictionaries (       -- what texts of a kind are compressed against
+        number INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,           -- `program`, or the role of a call
+        data BLOB NOT NULL            -- zlib
+    );
+    CREATE INDEX dictionaries_by_kind ON dictionaries (kind, number);
+    CREATE TABLE sources (            -- apart from `programs`, which is read whole on a resume
+        number INTEGER PRIMARY KEY,
+        dictionary INTEGER,           -- null when compressed on its own
+        data BLOB NOT NULL            -- zlib of JSON: [[path, text], ...]
+    );
+    CREATE TABLE identities (
+        id TEXT PRIMARY KEY,          -- hash of the content
+        fingerprint TEXT NOT NULL,    -- hash of the normal form
+        source INTEGER                -- null when it was pruned
+    ) WITHOUT ROWID;
+    INSERT INTO sources (data) SELECT source FROM programs ORDER BY id;
+    INSERT INTO identities
+        SELECT id, fingerprint, ROW_NUMBER() OVER (ORDER BY id) FROM programs;
+    DROP TABLE programs;
+    ALTER TABLE identities RENAME TO programs;
+    CREATE TABLE artifacts (          -- of an evaluation that has any
+        generation INTEGER NOT NULL,
+        slot INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        data BLOB NOT NULL,           -- zlib of JSON
+        UNIQUE (generation, slot, sequence)
+    );
+    INSERT INTO artifacts SELECT generation, slot, sequence, artifacts FROM evaluations;
+    ALTER TABLE evaluations RENAME TO old_evaluations;
+    CREATE TABLE evaluations (        -- durable as soon as they are finished
+        generation INTEGER NOT NULL,
+        slot INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        program TEXT NOT NULL REFERENCES programs(id),
+        status TEXT NOT NULL,
+        objective REAL,
+        metrics TEXT NOT NULL,        -- JSON
+        measures TEXT NOT NULL,       -- JSON
+        seconds REAL NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (generation, slot, sequence)
+    ) WITHOUT ROWID;
+    INSERT INTO evaluations SELECT generation, slot, sequence, program, status, objective,
+        metrics, measures, seconds, reason FROM old_evaluations;
+    DROP TABLE old_evaluations;
+    ALTER TABLE calls RENAME TO old_calls;
+    CREATE TABLE calls (              -- durable as soon as they are paid for
+        generation INTEGER NOT NULL,
+        slot INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        request_hash TEXT NOT NULL,
+        role TEXT NOT NULL,
+        model TEXT NOT NULL,
+        error TEXT NOT NULL,          -- why the reply cannot be used; empty when it can
+        finish_reason TEXT NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        cost_usd REAL,                -- null when the price is unknown
+        seconds REAL NOT NULL,
+        dictionary INTEGER,           -- of the request; null when compressed on its own
+        request BLOB NOT NULL,        -- zlib of JSON
+        reply BLOB NOT NULL,          -- zlib of text
+        UNIQUE (generation, slot, sequence)
+    );
+    INSERT INTO calls SELECT generation, slot, sequence, request_hash, role, model, error,
+        finish_reason, prompt_tokens, completion_tokens, cost_usd, seconds, NULL, request, reply
+        FROM old_calls;
+    DROP TABLE old_calls;
+    CREATE TABLE snapshots (          -- derived; may be deleted at any time
+        generation INTEGER PRIMARY KEY,
+        version TEXT NOT NULL,        -- of what folded it: another one passes it over
+        tally TEXT NOT NULL,          -- JSON: use of models and outcomes up to the generation
+        population BLOB NOT NULL      -- zlib of JSON
+    );
+    """,
 )
 
 VERSION = len(MIGRATIONS)

@@ -13,23 +13,24 @@ import zlib
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from evolve.errors import StoreError, UsageError
-from evolve.models.budget import Totals
+from evolve.errors import StoreError
 from evolve.records import Attempt, AttemptKey
 from evolve.results import Call, Evaluated, LightAttempt
 from evolve.source import fingerprint
 from evolve.store import rows
 from evolve.store.lock import RunLock
-from evolve.store.schema import check_version, migrate
+from evolve.store.opening import connect_to_read, connect_to_write, expect_run, telling
+from evolve.store.tally import NEWEST, count, dump
+from evolve.store.texts import Texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from evolve.models.budget import Totals
     from evolve.records import Program, Summary
     from evolve.results import Generation
-
-DATABASE = "run.db"
+    from evolve.store.tally import Tally
 
 
 class Store:
@@ -42,6 +43,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, folder: Path, lock: RunLock | None) -> None:
         self.folder = folder
         self._connection = connection
+        self._texts = Texts(connection)
         self._lock = lock
 
     @classmethod
@@ -56,7 +58,7 @@ class Store:
         Raises:
             UsageError: The folder is no run, is of a newer version, or is in use.
         """
-        _expect_run(folder)
+        expect_run(folder)
         return cls._open_locked(folder)
 
     @classmethod
@@ -66,25 +68,13 @@ class Store:
         Raises:
             UsageError: The folder is no run, or is of a newer version.
         """
-        _expect_run(folder)
-        with _telling(folder):
-            connection = sqlite3.connect(
-                f"{(folder / DATABASE).resolve().as_uri()}?mode=ro", uri=True
-            )
-            check_version(connection, str(folder))
-        return cls(connection, folder, None)
+        return cls(connect_to_read(folder), folder, None)
 
     @classmethod
     def _open_locked(cls, folder: Path) -> Store:
         lock = RunLock.acquire(folder)
         try:
-            with _telling(folder):
-                connection = sqlite3.connect(
-                    folder / DATABASE, isolation_level=None, check_same_thread=False
-                )
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                migrate(connection, str(folder))
+            connection = connect_to_write(folder)
         except BaseException:
             lock.release()
             raise
@@ -114,10 +104,12 @@ class Store:
         with self._transaction() as connection:
             for item in finished:
                 if isinstance(item, Call):
-                    connection.execute(rows.INSERT_CALL, rows.call_row(item))
+                    connection.execute(rows.INSERT_CALL, rows.call_row(item, self._texts))
                 else:
                     self._put_program(item.program)
                     connection.execute(rows.INSERT_EVALUATION, rows.evaluation_row(item))
+                    if item.evaluation.artifacts:
+                        connection.execute(rows.INSERT_ARTIFACTS, rows.artifacts_row(item))
 
     def commit(self, generation: Generation) -> None:
         """Writes a generation; it is the checkpoint when this returns."""
@@ -141,6 +133,19 @@ class Store:
         ((number,),) = self._all("SELECT MAX(generation) FROM generations")
         return None if number is None else int(number)
 
+    def generations(self) -> list[tuple[int, float]]:
+        """Gives the committed generations, each with the running time up to it."""
+        return self._all("SELECT generation, seconds FROM generations ORDER BY generation")
+
+    def keys_of(self, generation: int) -> list[AttemptKey]:
+        """Gives the attempts of a generation in order."""
+        found = self._all(
+            "SELECT generation, slot, number FROM attempts WHERE generation = ? "
+            "ORDER BY slot, number",
+            generation,
+        )
+        return [AttemptKey(*row) for row in found]
+
     def seconds(self) -> float:
         """Gives the running time up to the last committed generation."""
         ((seconds,),) = self._all("SELECT MAX(seconds) FROM generations")
@@ -148,9 +153,8 @@ class Store:
 
     def told_attempts(self, since: int = 0) -> Iterator[LightAttempt]:
         """Gives the committed attempts in order, without sources and texts."""
-        with _telling(self.folder):
-            for row in self._connection.execute(rows.SELECT_TOLD, (since,)):
-                yield rows.light_attempt(row)
+        with telling(self.folder):
+            yield from map(rows.light_attempt, self._connection.execute(rows.SELECT_TOLD, (since,)))
 
     def load_attempt(self, key: AttemptKey) -> Attempt:
         """Gives one attempt, whole.
@@ -161,7 +165,8 @@ class Store:
         found = self._all(rows.SELECT_ATTEMPT, *key)
         if not found:
             raise StoreError(f"{self.folder}: no attempt {key}")
-        return rows.attempt(found[0])
+        with telling(self.folder):
+            return rows.attempt(found[0], self._texts)
 
     def attempts_of(self, program: str) -> list[AttemptKey]:
         """Gives the attempts whose program's id begins so, the earliest first."""
@@ -197,75 +202,98 @@ class Store:
         found = self._all(rows.SELECT_CHILDREN, *parent, horizon, limit)
         return [AttemptKey(*row) for row in found]
 
-    def finished_after(self, generation: int) -> tuple[list[Call], list[Evaluated]]:
-        """Gives the calls and evaluations paid for in generations that are not committed."""
-        calls = [rows.call(row) for row in self._all(rows.SELECT_CALLS, generation)]
-        evaluations = [
-            rows.evaluated(row) for row in self._all(rows.SELECT_EVALUATIONS, generation)
-        ]
-        return calls, evaluations
+    def finished_after(
+        self, generation: int, upto: int = NEWEST
+    ) -> tuple[list[Call], list[Evaluated]]:
+        """Gives the calls and evaluations of the generations after one, up to another.
 
-    def spent(self) -> dict[str, Any]:
-        """Gives what the run has used: calls, tokens, money, evaluations."""
-        ((calls, prompt, completion, cost, unpriced),) = self._all(rows.SELECT_SPENT)
-        ((evaluations,),) = self._all("SELECT COUNT(*) FROM evaluations")
-        return {
-            "calls": calls,
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "cost_usd": cost,
-            "unpriced_calls": unpriced,
-            "evaluations": evaluations,
-        }
+        After the last committed generation these are what was paid for and is not yet told.
+        """
+        calls = self._all(rows.SELECT_CALLS, generation, upto)
+        evaluations = self._all(rows.SELECT_EVALUATIONS, generation, upto)
+        with telling(self.folder):
+            return (
+                [rows.call(row, self._texts) for row in calls],
+                [rows.evaluated(row, self._texts) for row in evaluations],
+            )
+
+    def save_snapshot(self, version: str, population: Any) -> None:
+        """Keeps what was folded from all committed generations, in place of an earlier one.
+
+        It only saves time: what `load_snapshot` gives may be folded again from the attempts.
+
+        Args:
+            version: Names what folded it, and with which settings.
+            population: Any JSON value.
+        """
+        last = self.last_generation()
+        if last is None:
+            return
+        with self._transaction() as connection:
+            tally = dump(count(connection, last))
+            connection.execute("DELETE FROM snapshots")
+            connection.execute(
+                "INSERT INTO snapshots VALUES (?, ?, ?, ?)",
+                (last, version, tally, zlib.compress(json.dumps(population).encode(), 1)),
+            )
+
+    def load_snapshot(self, version: str) -> Any:
+        """Gives the population that `save_snapshot` kept under this version, or None."""
+        found = self._all("SELECT population FROM snapshots WHERE version = ?", version)
+        with telling(self.folder):
+            return json.loads(zlib.decompress(found[0][0])) if found else None
 
     def usage(self) -> list[tuple[str, str, Totals]]:
         """Gives what recorded calls used, by role and model."""
-        return [(row[0], row[1], Totals(*row[2:])) for row in self._all(rows.SELECT_USAGE)]
+        return [(*key, used) for key, used in self._tally().usage.items()]
+
+    def spent(self) -> dict[str, Any]:
+        """Gives what the run has used: calls, tokens, money, evaluations."""
+        tally = self._tally()
+        spent = tally.spent
+        return {
+            "calls": spent.calls,
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "cost_usd": spent.cost_usd,
+            "unpriced_calls": spent.unpriced_calls,
+            "evaluations": tally.evaluations,
+        }
 
     def outcomes(self) -> dict[str, int]:
         """Gives the number of committed attempts by status."""
-        return dict(self._all(rows.SELECT_OUTCOMES))
+        return self._tally().outcomes
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Gives the rows of a reading query, for reports."""
         return self._all(sql, *values)
 
+    def _tally(self) -> Tally:
+        with telling(self.folder):
+            return count(self._connection)
+
     def _put_program(self, program: Program) -> None:
-        source = zlib.compress(json.dumps([list(file) for file in program.files]).encode())
-        self._connection.execute(
-            "INSERT OR IGNORE INTO programs VALUES (?, ?, ?)",
-            (program.id, fingerprint(program), source),
-        )
+        sql = "SELECT source FROM programs WHERE id = ?"
+        if self._connection.execute(sql, (program.id,)).fetchone() in {None, (None,)}:
+            source = rows.source_row(program, self._texts)
+            number = self._connection.execute(rows.INSERT_SOURCE, source).lastrowid
+            self._connection.execute(
+                rows.INSERT_PROGRAM, (program.id, fingerprint(program), number)
+            )
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with _telling(self.folder):
+        with telling(self.folder):
             return self._connection.execute(sql, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _telling(self.folder):
+        with telling(self.folder):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
+                self._texts.forget()
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-def _expect_run(folder: Path) -> None:
-    if not (folder / DATABASE).is_file():
-        raise UsageError(f"{folder}: expected a run folder with `{DATABASE}`, found none")
-
-
-@contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    """Turns errors of SQLite into ours, naming the run."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"{folder / DATABASE}: {error}; what was committed is safe: "
-            "free the disk or mend its permissions, then `evolve resume`"
-        ) from error

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from evolve.errors import ProgramError
 from evolve.records import Status
 from evolve.sandbox.protocol import Limits
 from evolve.sandbox.warm import WarmSandbox
@@ -14,6 +15,7 @@ from .programs import LIMITS, ask, fail
 SHORT = Limits(seconds=1.0, memory_mb=128, processes=16, workspace_mb=8, reply_mb=1, output_kb=4)
 
 
+SMALL = Limits(seconds=20.0, memory_mb=128, processes=16, workspace_mb=8)
 IGNORE_SIGNALS = """
     import signal
     for n in range(1, 65):
@@ -33,18 +35,12 @@ class TestTime:
             "import os\n    while True:\n        try: os.fork()\n        except OSError: pass",
         ],
     )
-    def test_a_deadline_of_one_second_is_met_within_half_a_second(
-        self, sandbox: WarmSandbox, body: str
-    ) -> None:
+    def test_nothing_outlasts_its_deadline(self, sandbox: WarmSandbox, body: str) -> None:
         ask(sandbox, "def f(): return 1")
         started = time.monotonic()
-        fail_at = None
-        try:
+        with pytest.raises(ProgramError, match="no answer within 1 s"):
             ask(sandbox, f"def f():\n    {body}", limits=SHORT)
-        except Exception as error:  # noqa: BLE001 - told by the assertions below
-            fail_at = error
-        assert time.monotonic() - started < 1.5
-        assert getattr(fail_at, "status", None) == Status.TIMEOUT
+        assert time.monotonic() - started < 3
         assert ask(sandbox, "def f(): return 1").value == 1
 
     def test_arguments_that_the_program_never_reads_do_not_block(
@@ -57,11 +53,11 @@ class TestTime:
 class TestMemory:
     def test_one_process(self, sandbox: WarmSandbox) -> None:
         source = "def f():\n    parts = []\n    while True: parts.append(bytearray(10**7))"
-        fail(sandbox, source, Status.MEMORY, "128 MB", SHORT)
+        fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
 
     def test_a_native_allocation(self, sandbox: WarmSandbox) -> None:
         source = "import numpy as np\ndef f(): return float(np.ones(10**9).sum())"
-        fail(sandbox, source, Status.MEMORY, "128 MB", SHORT)
+        fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
 
     def test_many_children(self, sandbox: WarmSandbox) -> None:
         source = """
@@ -73,7 +69,7 @@ class TestMemory:
                         time.sleep(60)
                 time.sleep(60)
         """
-        fail(sandbox, source, Status.MEMORY, "128 MB", SHORT)
+        fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
 
     def test_shared_memory(self, sandbox: WarmSandbox) -> None:
         source = """
@@ -86,7 +82,7 @@ class TestMemory:
                         time.sleep(60)
                 time.sleep(60)
         """
-        fail(sandbox, source, Status.MEMORY, "128 MB", SHORT)
+        fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
 
     @pytest.mark.parametrize("call", ["os.memfd_create('x')", "libc.shmget(1, 4096, 0o1600)"])
     def test_memory_outside_of_mappings_is_refused(self, sandbox: WarmSandbox, call: str) -> None:
@@ -247,6 +243,7 @@ class TestEndings:
             ("raise BaseException('x')", Status.ERROR, "BaseException"),
             ("raise KeyboardInterrupt", Status.ERROR, "KeyboardInterrupt"),
             ("import os; os.closerange(0, 100)", Status.CRASHED, "code"),
+            ("import sys; sys.stdout.close(); sys.stderr = None; 1/0", Status.ERROR, "ZeroDiv"),
         ],
     )
     def test_each_way_out_is_told(
@@ -341,7 +338,9 @@ class TestHost:
                     except OSError: refused += 1
                 return os.getuid(), refused
         """
-        assert ask(sandbox, source).value == (64000, 4)
+        uid, refused = ask(sandbox, source).value
+        assert uid != 0
+        assert refused == 4
 
 
 class TestChannel:
@@ -369,28 +368,31 @@ class TestChannel:
     @pytest.mark.parametrize(
         "frame",
         [
-            'nonce + struct.pack("<Q", 1 << 32)',
-            'nonce + struct.pack("<Q", 2) + b"ab"',
-            'nonce + struct.pack("<QII", 8 + 3, 4, 0) + b"[1]"',
-            "nonce + pack(b'[\"value\",NaN]')",
-            "nonce + pack(b'[\"value\",1e999]')",
-            "nonce + pack(b'[\"value\",' + b'9' * 5000 + b']')",
-            "nonce + pack(b'[' * 100000)",
-            "nonce + pack(b'[\"error\",1,2]')",
-            "nonce + pack(b'{}')",
-            'nonce + pack(b\'["value",{"!":"array","dtype":"|O","shape":[]}]\')',
+            'nonce + struct.pack("<cQ", b"V", 1 << 32)',
+            'nonce + struct.pack("<cQ", b"V", 2) + b"ab"',
+            'nonce + struct.pack("<cQII", b"V", 8 + 3, 4, 0) + b"[1]"',
+            'nonce + pack(b"V", b"NaN")',
+            'nonce + pack(b"V", b"1e999")',
+            'nonce + pack(b"V", b"9" * 5000)',
+            'nonce + pack(b"V", b"[" * 100000)',
+            'nonce + pack(b"Y", b"[") + nonce + pack(b"L", b"null")',
+            'nonce + pack(b"L", b"null")',
+            'nonce + pack(b"E", b"[1, 2]")',
+            'nonce + pack(b"Z", b"1")',
+            'nonce + pack(b"V", b\'{"!":"array","dtype":"|O","shape":[]}\')',
         ],
     )
     def test_forged_frames_are_errors(self, sandbox: WarmSandbox, frame: str) -> None:
         source = f"""
-            import os, struct, sys
-            def pack(text): return struct.pack("<QII", len(text) + 8, len(text), 0) + text
+            import os, struct, sys, time
+            def pack(kind, text):
+                return struct.pack("<cQII", kind, len(text) + 8, len(text), 0) + text
             def f():
                 frame = sys._getframe()
                 while "nonce" not in frame.f_locals: frame = frame.f_back
                 nonce = bytes(frame.f_locals["nonce"])
                 os.write(4, {frame})
-                import time; time.sleep(60)
+                time.sleep(60)
         """
         fail(sandbox, source, Status.ERROR, "no value", SHORT)
 
@@ -401,8 +403,7 @@ class TestChannel:
     def test_replies_in_advance_do_not_count(self, sandbox: WarmSandbox) -> None:
         source = """
             import os, struct
-            text = b'["value",1000000]'
-            os.write(4, bytes(8) + struct.pack("<QII", len(text) + 8, len(text), 0) + text)
+            os.write(4, bytes(8) + struct.pack("<cQII", b"V", 8 + 7, 7, 0) + b"1000000")
             def f(): return 1
         """
         assert ask(sandbox, source).value == 1

@@ -16,6 +16,43 @@ from evolve.sandbox.warm import WarmSandbox
 from .conftest import make_like
 from .programs import LIMITS, ask, fail, make_program
 
+ORDINARY = {
+    "pool": """
+        import multiprocessing
+        def f():
+            with multiprocessing.get_context("fork").Pool(2) as pool: return pool.map(abs, [-1, -2])
+    """,
+    "threads": """
+        from concurrent.futures import ThreadPoolExecutor
+        def f():
+            with ThreadPoolExecutor(2) as pool: return list(pool.map(abs, [-1, -2]))
+    """,
+    "subprocess": """
+        import subprocess
+        def f():
+            out = subprocess.run(["/bin/echo", "1", "2"], capture_output=True, text=True).stdout
+            return [int(number) for number in out.split()]
+    """,
+    "temporary files": """
+        import tempfile
+        def f():
+            with tempfile.TemporaryFile("w+") as file:
+                file.write("12")
+                file.seek(0)
+                return [int(digit) for digit in file.read()]
+    """,
+    "asyncio": """
+        import asyncio
+        async def give(x): return x
+        async def both(): return await asyncio.gather(give(1), give(2))
+        def f(): return asyncio.run(both())
+    """,
+    "sqlite": """
+        import sqlite3
+        def f(): return [row[0] for row in sqlite3.connect("x.db").execute("values (1), (2)")]
+    """,
+}
+
 
 class TestAnswers:
     def test_plain_data_and_arrays_come_back_as_they_were_sent(self, sandbox: WarmSandbox) -> None:
@@ -50,6 +87,12 @@ class TestAnswers:
     def test_many_calls_make_one_round_trip(self, sandbox: WarmSandbox) -> None:
         session = sandbox.open(make_program("def f(x, y): return x * y"), LIMITS)
         assert session.call_many("f", [(i, 2) for i in range(5)]).value == [0, 2, 4, 6, 8]
+        session.close()
+
+    def test_a_hundred_thousand_calls_fit_in_one_round_trip(self, sandbox: WarmSandbox) -> None:
+        session = sandbox.open(make_program("def f(x, y): return x + y"), Limits(seconds=30))
+        value = session.call_many("f", [(i, 0.5) for i in range(10**5)]).value
+        assert value[-1] == 10**5 - 0.5
         session.close()
 
     def test_the_other_files_of_a_program_can_be_imported(self, sandbox: WarmSandbox) -> None:
@@ -94,6 +137,10 @@ class TestAnswers:
         """
         assert ask(other, source).value == "1,2"
         other.close()
+
+    @pytest.mark.parametrize("name", ORDINARY)
+    def test_ordinary_programs_run(self, namespaced: WarmSandbox, name: str) -> None:
+        assert ask(namespaced, ORDINARY[name]).value == [1, 2]
 
 
 class TestAnytime:

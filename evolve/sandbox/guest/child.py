@@ -15,9 +15,9 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import frames, kernel, program
+from . import kernel, program
 from .confine import Bounds, Cage, confine
-from .wire import MESSAGE, NO_NONCE
+from .wire import CONFINED, MESSAGE, NO_NONCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,8 +98,7 @@ def _run(cage: Cage, settings: Mapping[str, Any], pipes: tuple[int, int, int]) -
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = _printer(1)
         sys.stderr = _printer(2)
-        confined = frames.encode(["confined"], 1024)
-        os.write(_REPLIES, MESSAGE.pack(NO_NONCE, len(confined)) + confined)
+        os.write(_REPLIES, MESSAGE.pack(NO_NONCE, CONFINED, 0))
         program.serve(f"{cage.box}/work", cage.data, settings["reply_bytes"])
     except BaseException:  # noqa: BLE001 - nothing may go back into the zygote's own code
         os.write(2, traceback.format_exc().encode())

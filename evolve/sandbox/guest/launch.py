@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import tempfile
 from typing import Any, NoReturn
 
 from . import kernel, zygote
@@ -29,8 +30,8 @@ def main(settings: dict[str, Any]) -> NoReturn:
     """Builds the isolation as far as it is allowed, and becomes the zygote in it.
 
     Args:
-        settings: Those of the zygote; `trees`, `hidden`, `data`: what is visible; `folder`: for
-            the files of programs where namespaces are forbidden.
+        settings: Those of the zygote; `trees`, `hidden`, `data`: what is visible; `temporary`:
+            where the files of programs go if namespaces are forbidden.
     """
     ids = os.getuid(), os.getgid()
     is_entered, entered = os.pipe()
@@ -45,9 +46,10 @@ def main(settings: dict[str, Any]) -> NoReturn:
     if pid > 0 and os.read(is_entered, 1):
         _wait_for(pid)
     os.close(is_entered)
+    box = tempfile.mkdtemp(prefix="evolve-guest-", dir=settings["temporary"])
     if not ids[0]:
-        os.chown(settings["folder"], GUEST_ID, GUEST_ID)
-    zygote.main({**settings, "box": settings["folder"], "namespaces": False})
+        os.chown(box, GUEST_ID, GUEST_ID)
+    zygote.main({**settings, "box": box, "host_folder": box, "namespaces": False})
 
 
 def _fork(ids: tuple[int, int]) -> int:

@@ -9,20 +9,20 @@ believes nothing of what comes out beyond its form.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from types import FunctionType, GeneratorType, ModuleType
 from typing import Any, NoReturn
 
 from . import frames, tracebacks
-from .wire import MESSAGE
+from .wire import ERROR, LAST_COUNTS, MESSAGE, OUT_OF_MEMORY, VALUE, YIELDED
 
 _REQUESTS, _REPLIES = 3, 4
-_MAX_REPLY_OVERHEAD = 1 << 16
 
 
-class _LoadError(Exception):
-    """The function asked for does not exist."""
+class _CallError(Exception):
+    """The program has not what is asked of it; told without a traceback."""
 
 
 def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
@@ -42,7 +42,7 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
     module: ModuleType | None = None
     while True:
         nonce, message = _receive()
-        request = frames.decode(message)
+        request = frames.decode(message, scale=frames.REQUEST_SCALE)
         os.environ["EVOLVE_TIME_LIMIT_SECONDS"] = str(request["seconds"])
         outbox = _Outbox(nonce, reply_bytes)
         try:
@@ -51,10 +51,11 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
             _call(module, request, outbox)
         except MemoryError as error:
             error.__traceback__ = None
-            outbox.send("memory", "out of memory", "")
+            outbox.send(OUT_OF_MEMORY, None)
         except BaseException as error:  # noqa: BLE001 - whatever the program raises is its answer
-            outbox.send("error", *tracebacks.describe(error, work))
-        sys.stdout.flush()
+            outbox.send(ERROR, tracebacks.describe(error, work))
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
 
 
 class _Outbox:
@@ -64,9 +65,9 @@ class _Outbox:
         self._nonce = nonce
         self._max_bytes = max_bytes
 
-    def send(self, *parts: Any) -> None:
-        body = frames.encode(list(parts), self._max_bytes + _MAX_REPLY_OVERHEAD)
-        view = memoryview(MESSAGE.pack(self._nonce, len(body)) + body)
+    def send(self, kind: bytes, value: Any) -> None:
+        body = frames.encode(value, self._max_bytes)
+        view = memoryview(MESSAGE.pack(self._nonce, kind, len(body)) + body)
         while view:
             view = view[os.write(_REPLIES, view) :]
 
@@ -74,21 +75,21 @@ class _Outbox:
 def _call(module: ModuleType, request: dict[str, Any], outbox: _Outbox) -> None:
     function = getattr(module, request["function"], None)
     if not callable(function):
-        raise _LoadError(_missing_function(module, request["function"]))
+        raise _CallError(_missing_function(module, request["function"]))
     if request["many"]:
-        outbox.send("value", [_last(function(*args)) for args in request["args"]])
+        outbox.send(VALUE, [_last(function(*args)) for args in request["args"]])
         return
     value = function(*request["args"], **request["kwargs"])
     if not isinstance(value, GeneratorType):
-        outbox.send("value", value)
+        outbox.send(VALUE, value)
         return
     is_empty = True
     for part in value:
-        outbox.send("yield", part)
+        outbox.send(YIELDED, part)
         is_empty = False
     if is_empty:
-        raise _LoadError(f"the generator `{request['function']}` yielded nothing")
-    outbox.send("end")
+        raise _CallError(f"the generator `{request['function']}` yielded nothing")
+    outbox.send(LAST_COUNTS, None)
 
 
 def _last(value: Any) -> Any:
@@ -133,7 +134,7 @@ def _write_files(work: str, files: list[tuple[str, str]]) -> None:
 
 
 def _receive() -> tuple[bytes, bytearray]:
-    nonce, size = MESSAGE.unpack(_read_exactly(MESSAGE.size))
+    nonce, _, size = MESSAGE.unpack(_read_exactly(MESSAGE.size))
     return nonce, _read_exactly(size)
 
 

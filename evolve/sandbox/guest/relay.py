@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import select
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -25,6 +26,8 @@ _MAX_OUTPUT = 1 << 20
 _STDIN, _STDOUT = 0, 1
 _TICK_SECONDS = 0.02
 _SLOW_TICK_SECONDS = 0.1
+# How much longer than the last look at the memory the zygote waits before the next.
+_REST = 4
 
 
 def unforked_memory(size: int) -> memoryview:
@@ -201,8 +204,10 @@ class Relay:
         if os.waitid(os.P_PID, it.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             self._end_child(it, "")
         elif time.monotonic() >= self._next_tick:
+            started = time.monotonic()
             cause = self._find_excess(it)
-            self._next_tick = time.monotonic() + self._tick
+            now = time.monotonic()
+            self._next_tick = now + max(self._tick, _REST * (now - started))
             if cause:
                 self._end_child(it, cause)
 
@@ -234,4 +239,6 @@ class Relay:
         if self._child is not None:
             child.kill(self._cage, self._child)
             child.clear(self._cage, self._child)
+        if not self._cage.is_namespaced:
+            shutil.rmtree(self._cage.box, ignore_errors=True)
         os._exit(0)

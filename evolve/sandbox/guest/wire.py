@@ -20,6 +20,14 @@ READY = b"R"
 FAILED = b"F"
 EXITED = b"X"
 
-# Child and host, inside `DATA`: the call's nonce and the length of the message.
-MESSAGE = struct.Struct("<8sQ")
+# Inside `DATA`, between host and child: the call's nonce, a kind, the length of a value.
+MESSAGE = struct.Struct("<8scQ")
 NO_NONCE = bytes(8)
+
+CONFINED = b"C"
+CALL = b"Q"
+VALUE = b"V"
+YIELDED = b"Y"
+LAST_COUNTS = b"L"
+ERROR = b"E"
+OUT_OF_MEMORY = b"M"

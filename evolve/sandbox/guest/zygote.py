@@ -31,7 +31,8 @@ def main(settings: dict[str, Any]) -> NoReturn:
     try:
         relay, told = _prepare(settings)
     except (OSError, ImportError) as error:
-        _tell(FAILED, {"reason": str(error)})
+        is_package = isinstance(error, ImportError)
+        _tell(FAILED, {"reason": str(error), "is_package": is_package})
         os._exit(1)
     _tell(READY, told)
     os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
@@ -68,7 +69,11 @@ def _prepare(settings: dict[str, Any]) -> tuple[Relay, dict[str, Any]]:
     gc.collect()
     gc.freeze()
     baseline = memory.read_bytes(proc, "self")
-    told = {"namespaces": cage.is_namespaced, "landlock": cage.landlock_version}
+    told = {
+        "namespaces": cage.is_namespaced,
+        "landlock": cage.landlock_version,
+        "host_folder": settings.get("host_folder"),
+    }
     return Relay(cage, proc, baseline), told
 
 
@@ -128,7 +133,7 @@ def _import(name: str) -> None:
         importlib.import_module(name)
     except Exception as error:  # noqa: BLE001 - a package may raise anything while imported
         reason = " ".join(str(error).split())[-300:]
-        raise ImportError(f"package `{name}` cannot be imported: {reason}") from None
+        raise ImportError(f"sandbox: package `{name}` cannot be imported: {reason}") from None
 
 
 def _set_score() -> None:

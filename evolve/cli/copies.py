@@ -1,0 +1,102 @@
+"""Commands that make files of runs, or change them: `fork`, `export`, `prune`, `repair`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.cli.inspect import RUNS, Run
+from evolve.cli.run import ApiBase, Assignments, Model
+
+Output = Annotated[Path, typer.Option(help="A new or empty folder.", metavar="DIR")]
+
+
+def fork(
+    run: Run,
+    *,
+    generation: Annotated[
+        int | None, typer.Option(help="Last generation to take; by default all.", metavar="N")
+    ] = None,
+    model: Model = None,
+    api_base: ApiBase = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Run folder; by default a new one in ./runs.", metavar="DIR")
+    ] = None,
+    assignments: Assignments = None,
+) -> None:
+    """Make a new run of what another one had reached, to go on with other settings."""
+    from evolve.fork import fork_run
+    from evolve.run_folder import find_run, load_run
+    from evolve.settings import change_settings, parse_assignment
+    from evolve.wiring import complete_settings
+
+    source = find_run(run, RUNS)
+    problem, settings = load_run(source)
+    islands = settings.search.islands
+    chosen = dict(parse_assignment(text) for text in assignments or [])
+    named = {"models.model": model, "models.api_base": api_base}
+    chosen |= {key: value for key, value in named.items() if value is not None}
+    settings = complete_settings(change_settings(settings, chosen, where="--set"))
+    folder, last = fork_run(
+        source,
+        problem,
+        settings,
+        generation=generation,
+        islands=islands,
+        folder=run_dir,
+        parent=RUNS,
+    )
+    typer.echo(f"run: {folder}: generations 0 to {last} of {source}")
+    typer.echo(f"prompts may be changed in {folder / 'problem' / 'prompts'}")
+    typer.echo(f"to go on: evolve resume {folder}")
+
+
+def export(run: Run, *, output: Output) -> None:
+    """Write everything in a run as JSON Lines, its curve as CSV, its champions as folders."""
+    from evolve.export import export_run
+    from evolve.run_folder import find_run, load_run
+    from evolve.store import Store
+
+    folder = find_run(run, RUNS)
+    problem, settings = load_run(folder)
+    with closing(Store.open_to_read(folder)) as store:
+        for path in export_run(store, problem, settings, output):
+            typer.echo(str(path))
+
+
+def prune(
+    run: Run,
+    *,
+    older_than: Annotated[
+        int, typer.Option(help="Keep all of the last N generations.", metavar="N", min=0)
+    ] = 0,
+    larger_than: Annotated[
+        int, typer.Option(help="Keep artifacts smaller than this.", metavar="BYTES", min=0)
+    ] = 0,
+) -> None:
+    """Drop artifacts and rejected sources that no prompt will show; the run can be resumed."""
+    from evolve.prune import prune_run
+    from evolve.run_folder import find_run, load_run
+
+    folder = find_run(run, RUNS)
+    problem, settings = load_run(folder)
+    dropped = prune_run(folder, problem, settings, age=older_than, fewest_bytes=larger_than)
+    typer.echo(
+        f"dropped the artifacts of {dropped.artifacts} evaluations and the sources of "
+        f"{dropped.sources} rejected programs: {dropped.bytes} bytes"
+    )
+
+
+def repair(run: Run, *, output: Output) -> None:
+    """Save what can be read of a damaged run, up to its last good generation, as a new run."""
+    from evolve.fork import repair_run
+    from evolve.run_folder import find_run, load_run
+
+    folder = find_run(run, RUNS)
+    problem, settings = load_run(folder)
+    last = repair_run(folder, problem, settings, output)
+    typer.echo(f"run: {output}: generations 0 to {last} of {folder}")
+    typer.echo(f"to go on: evolve resume {output}")

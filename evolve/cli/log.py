@@ -1,0 +1,92 @@
+"""`evolve log`: what happened in a run, in order."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evolve.cli.inspect import RUNS, AsJson, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from evolve.results import Call
+    from evolve.store import Store
+
+
+def log(
+    run: Run,
+    *,
+    generation: Annotated[
+        int | None, typer.Option(help="Only this generation.", metavar="N")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List calls, attempts and lessons in order, also while the run goes on."""
+    from evolve.run_folder import find_run
+    from evolve.store import Store
+
+    with closing(Store.open_to_read(find_run(run, RUNS))) as store:
+        for line in _read(store, generation):
+            typer.echo(json.dumps(line) if as_json else _format(line))
+
+
+def _read(store: Store, generation: int | None) -> Iterator[dict[str, Any]]:
+    numbers = [number for number, _ in store.generations()]
+    for number in numbers if generation is None else [generation]:
+        yield from map(_describe_call, store.finished_after(number - 1, number)[0])
+        for key in store.keys_of(number):
+            attempt = store.load_attempt(key)
+            yield {
+                "kind": "attempt",
+                "key": str(key),
+                "island": attempt.island,
+                "parent": None if attempt.parent is None else str(attempt.parent),
+                "program": None if attempt.program is None else attempt.program.id,
+                "status": str(attempt.evaluation.status),
+                "objective": attempt.objective,
+                "seconds": attempt.evaluation.seconds,
+                "reason": attempt.evaluation.reason,
+                "plan": attempt.plan.change if attempt.plan else None,
+            }
+        for slot in sorted({key.slot for key in store.keys_of(number)}):
+            lesson = store.load_lesson(number, slot)
+            if lesson is not None:
+                yield {
+                    "kind": "lesson",
+                    "key": f"{number}.{slot}",
+                    "cause": lesson.cause,
+                    "verdict": lesson.verdict,
+                    "lesson": lesson.lesson,
+                }
+    if generation is None:
+        # Paid for, and not yet part of a committed generation.
+        yield from map(_describe_call, store.finished_after(max(numbers, default=-1))[0])
+
+
+def _describe_call(call: Call) -> dict[str, Any]:
+    return {
+        "kind": "call",
+        "key": str(call.key),
+        "role": call.request.role,
+        "model": call.reply.model,
+        "tokens": call.reply.prompt_tokens + call.reply.completion_tokens,
+        "cost_usd": call.reply.cost_usd,
+        "seconds": call.reply.seconds,
+        "error": call.error,
+    }
+
+
+def _format(line: dict[str, Any]) -> str:
+    start = f"{line['key']:>10}  {line['kind']:<7}"
+    if line["kind"] == "call":
+        error = f"  unusable: {line['error']}" if line["error"] else ""
+        return f"{start}  {line['role']}  {line['tokens']} tokens  {line['seconds']:.2f} s{error}"
+    if line["kind"] == "lesson":
+        return f"{start}  {line['verdict']}  {line['lesson']}"
+    found = line["status"] if line["objective"] is None else f"{line['objective']:.10g}"
+    why = (line["reason"] or line["plan"] or "the starting program")[:100]
+    return f"{start}  {found}  {why}"

@@ -1,0 +1,92 @@
+"""Commands that do a run's work again: `replay` and `verify`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.cli.inspect import RUNS, Run
+from evolve.errors import ExitCode
+
+CERTIFICATE = "certificate.json"
+
+
+def replay(run: Run) -> None:
+    """Run again from recorded replies and evaluations, and compare every generation.
+
+    Exit code 5 tells that something came out differently.
+    """
+    from evolve.replay import Replay
+    from evolve.run_folder import find_run, load_run
+    from evolve.store import Store
+
+    folder = find_run(run, RUNS)
+    problem, settings = load_run(folder)
+    differences: list[str] = []
+    number = 0
+    with closing(Store.open_to_read(folder)) as store:
+        for number, differences in Replay(store, problem, settings).compare():
+            for line in differences:
+                typer.echo(f"generation {number}: {line}")
+    if differences:
+        typer.echo(f"different: from generation {number} on")
+        raise typer.Exit(ExitCode.DIFFERENT)
+    typer.echo(f"equal: generations 0 to {number}, every attempt and every archive")
+
+
+def verify(
+    run: Run,
+    *,
+    repeats: Annotated[
+        int, typer.Option(help="Evaluations of each program.", metavar="N", min=1)
+    ] = 1,
+    tolerance: Annotated[
+        float,
+        typer.Option(help="How far an objective may be from the recorded one.", metavar="X", min=0),
+    ] = 0.0,
+    output: Annotated[
+        Path | None, typer.Option(help="The certificate; by default in the run.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Evaluate the champion and all elites again, and write a certificate.
+
+    Exit code 5 tells that a verdict came out differently.
+    """
+    from evolve.run_folder import find_run, load_run
+    from evolve.snapshot import load_standing
+    from evolve.store import Store
+    from evolve.verify import Check, certify, verify_run, write_certificate
+
+    folder = find_run(run, RUNS)
+    problem, settings = load_run(folder)
+
+    def tell(check: Check) -> None:
+        if not check.agrees:
+            again = ", ".join(str(item.objective) for item in check.again)
+            typer.echo(
+                f"differs: attempt {check.attempt.key}: recorded {check.attempt.objective!r}, "
+                f"now {again}"
+            )
+
+    with closing(Store.open_to_read(folder)) as store:
+        standing = load_standing(store, problem, settings.search)
+        checks, isolation = verify_run(
+            store, standing, problem, settings, repeats=repeats, tolerance=tolerance, tell=tell
+        )
+    certificate = certify(folder, checks, isolation, tolerance=tolerance)
+    path = output or folder / CERTIFICATE
+    write_certificate(path, certificate)
+    elites = certificate["elites"]
+    typer.echo(
+        f"champion: {checks[0].attempt.program_or_fail.id}, {checks[0].again[0].objective!r}"
+    )
+    typer.echo(
+        f"{certificate['verdict']}: {elites['agree']} of {elites['checked']} programs; "
+        f"largest noise {elites['largest_noise']:g}"
+    )
+    typer.echo(f"certificate: {path}")
+    if certificate["verdict"] != "agrees":
+        raise typer.Exit(ExitCode.DIFFERENT)

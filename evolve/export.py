@@ -1,0 +1,144 @@
+"""Everything in a run's database as files that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any
+
+from evolve.errors import StoreError, UsageError
+from evolve.population import Standing
+from evolve.run_folder import write_program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from evolve.archive import Elite
+    from evolve.problem import Problem
+    from evolve.records import Attempt
+    from evolve.results import Call, Evaluated
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+EVERYTHING, CURVE, CHAMPIONS = "run.jsonl", "curve.csv", "champions"
+
+
+def export_run(store: Store, problem: Problem, settings: Settings, folder: Path) -> list[Path]:
+    """Writes `run.jsonl`, `curve.csv` and a folder of each champion in turn.
+
+    Raises:
+        UsageError: The folder holds files already.
+        StoreError: The database cannot be read, or the folder cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: expected a new or empty folder, got one with files in it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / EVERYTHING).open("w", encoding="utf-8") as stream:
+            for line in describe_everything(store):
+                stream.write(json.dumps(line, sort_keys=True) + "\n")
+        curve = list(_fold(store, problem, settings))
+        with (folder / CURVE).open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["generation", "seconds", "evaluations", "objective", "program"])
+            writer.writerows(row for row, _ in curve)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    written = [folder / EVERYTHING, folder / CURVE]
+    for champion in dict.fromkeys(elite for _, elite in curve if elite is not None):
+        name = f"{champion.key.generation:06d}-{champion.program_id}"
+        write_program(folder / CHAMPIONS / name, store.load_attempt(champion.key))
+        written.append(folder / CHAMPIONS / name)
+    return written
+
+
+def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
+    """Gives all rows of a run as plain data, by generation; `kind` says what a line is.
+
+    Calls and evaluations of generations that are not committed come last.
+    """
+    for name, value in sorted(store.facts().items()):
+        yield {"kind": "fact", "name": name, "value": value}
+    last = -1
+    for number, seconds in store.generations():
+        yield {"kind": "generation", "generation": number, "seconds": seconds}
+        yield from _describe_finished(*store.finished_after(number - 1, number))
+        slots = set()
+        for key in store.keys_of(number):
+            slots.add(key.slot)
+            yield _describe_attempt(store.load_attempt(key))
+        for slot in sorted(slots):
+            lesson = store.load_lesson(number, slot)
+            if lesson is not None:
+                yield {
+                    "kind": "lesson",
+                    "generation": number,
+                    "slot": slot,
+                    "verdict": lesson.verdict,
+                    "cause": lesson.cause,
+                    "lesson": lesson.lesson,
+                    "tags": list(lesson.tags),
+                }
+        last = number
+    yield from _describe_finished(*store.finished_after(last))
+
+
+def _fold(
+    store: Store, problem: Problem, settings: Settings
+) -> Iterator[tuple[list[Any], Elite | None]]:
+    standing = Standing(problem, settings.search)
+    seconds = dict(store.generations())
+    for number in standing.tell_all(store.told_attempts(), max(seconds, default=-1)):
+        champion = standing.champion
+        objective, program = "", ""
+        if champion is not None:
+            objective, program = repr(champion.objective), champion.program_id
+        row = [number, f"{seconds[number]:.3f}", standing.evaluations, objective, program]
+        yield row, champion
+
+
+def _describe_finished(calls: list[Call], evaluations: list[Evaluated]) -> Iterator[dict[str, Any]]:
+    for call in calls:
+        request, reply = call.request, call.reply
+        yield {
+            "kind": "call",
+            "key": str(call.key),
+            "request": {
+                "role": request.role,
+                "messages": [{"role": m.role, "text": m.text} for m in request.messages],
+                "max_tokens": request.max_tokens,
+                "temperature": request.temperature,
+                "seed": request.seed,
+            },
+            "text": reply.text,
+            "error": call.error,
+            "model": reply.model,
+            "finish_reason": reply.finish_reason,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "cost_usd": reply.cost_usd,
+            "seconds": reply.seconds,
+        }
+    for item in evaluations:
+        yield {
+            "kind": "evaluation",
+            "key": str(item.key),
+            "program": item.program.id,
+            **item.evaluation.as_dict(),
+        }
+
+
+def _describe_attempt(attempt: Attempt) -> dict[str, Any]:
+    program = attempt.program
+    return {
+        "kind": "attempt",
+        "key": str(attempt.key),
+        "island": attempt.island,
+        "parent": None if attempt.parent is None else str(attempt.parent),
+        "depth": attempt.depth,
+        "plan": None if attempt.plan is None else attempt.plan.as_dict(),
+        "program": None if program is None else program.id,
+        "files": None if program is None else dict(program.files),
+        "evaluation": attempt.evaluation.as_dict(),
+    }

@@ -1,0 +1,150 @@
+"""A run once more, from its recorded replies and evaluations: nothing is paid for."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from evolve.errors import StoreError
+from evolve.jobs import JobMaker
+from evolve.journal import Journal, OtherRequestError
+from evolve.models.budget import Budget
+from evolve.population import Population, light_attempts
+from evolve.records import INITIAL
+from evolve.results import Generation, SlotResult, Told
+from evolve.schedule import Schedule
+from evolve.steps.slot import run_slot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from evolve.population import Standing
+    from evolve.problem import Problem
+    from evolve.records import Evaluation, Program
+    from evolve.results import LightAttempt
+    from evolve.schedule import Launch
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+# What is not in the record ends its slot, as the budget did that cut it when it was recorded.
+_NOT_RECORDED = "not recorded"
+
+
+class Replay:
+    """Makes every decision of a run again and compares what comes of it with the record.
+
+    Args:
+        store: The recorded run.
+        problem: Its problem.
+        settings: Its settings.
+    """
+
+    def __init__(self, store: Store, problem: Problem, settings: Settings) -> None:
+        self._store = store
+        self._problem = problem
+        self._settings = settings
+        self._population = Population(problem, settings.search)
+        self._recorded = Population(problem, settings.search)
+        self._maker = JobMaker(self._population, store, settings)
+        self._generations: dict[int, Generation] = {}
+
+    def compare(self) -> Iterator[tuple[int, list[str]]]:
+        """Gives each generation with the differences found in it; ends after the first ones.
+
+        Later generations follow from the archives of earlier ones, so that after a difference
+        nothing can be compared any more.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        last = self._store.last_generation()
+        if last is None:
+            raise StoreError(f"{self._store.folder}: the run has no generation yet")
+        schedule = self._make_schedule(last)
+        told = groupby(self._store.told_attempts(), key=lambda attempt: attempt.key.generation)
+        recorded = {number: list(group) for number, group in told}
+        for number in range(last + 1):
+            again = [] if number else light_attempts(self._start())
+            if number:
+                again = light_attempts(self._generations.pop(number))
+            attempts = recorded.get(number, [])
+            self._population.tell(number, again)
+            self._recorded.tell(number, attempts)
+            differences = compare_attempts(attempts, again)
+            differences += compare_archives(self._recorded, self._population)
+            yield number, differences
+            if differences:
+                return
+            try:
+                for launch in schedule.ready(number, self._population.evaluations):
+                    self._generations[launch.generation] = self._run(launch)
+            except OtherRequestError as error:
+                yield number + 1, [str(error)]
+                return
+
+    def _make_schedule(self, last: int) -> Schedule:
+        settings = self._settings
+        with_model = settings.models.is_configured
+        return Schedule(
+            generations=last,
+            slots=settings.loop.slots,
+            lag=settings.loop.lag,
+            per_slot=1 + (settings.steps.repairs if with_model else 0),
+            # The cap may have been raised since; what it kept from being made is not recorded.
+            max_evaluations=None,
+        )
+
+    def _start(self) -> Generation:
+        attempt = self._store.load_attempt(INITIAL)
+        return Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0)
+
+    def _run(self, launch: Launch) -> Generation:
+        number = launch.generation
+        journal = Journal(
+            models={},
+            evaluate=_evaluate_nothing,
+            budget=Budget(),
+            keep=lambda _: None,
+            workers=1,
+            deadline_seconds=1.0,
+        )
+        journal.recall(*self._store.finished_after(number - 1, number))
+        journal.stop(_NOT_RECORDED)
+        results = []
+        for job in self._maker.make_jobs(launch):
+            slot = journal.open_slot(number, job.slot)
+            results.append(run_slot(job, self._problem, self._settings, slot))
+        return Generation(number, tuple(results), 0.0)
+
+
+def compare_attempts(recorded: Sequence[LightAttempt], again: Sequence[LightAttempt]) -> list[str]:
+    """Names the differences between two lists of attempts of a generation."""
+    first = {attempt.key: attempt for attempt in recorded}
+    second = {attempt.key: attempt for attempt in again}
+    differences = []
+    for key in sorted(first.keys() | second.keys()):
+        if key not in second:
+            differences.append(f"attempt {key}: recorded, not made again")
+        elif key not in first:
+            differences.append(f"attempt {key}: made again, not recorded")
+        else:
+            for name, one, two in zip(first[key]._fields, first[key], second[key], strict=True):
+                if one != two:
+                    differences.append(f"attempt {key}: {name}: recorded {one!r}, now {two!r}")
+    return differences
+
+
+def compare_archives(recorded: Standing, again: Standing) -> list[str]:
+    """Names the islands whose archives differ."""
+    differences = []
+    pairs = zip(recorded.islands.archives, again.islands.archives, strict=True)
+    for island, (one, two) in enumerate(pairs):
+        if list(one.cells) != list(two.cells) or list(one.elites) != list(two.elites):
+            differences.append(f"island {island}: another archive")
+        elif one.children.tolist() != two.children.tolist():
+            differences.append(f"island {island}: other counts of children")
+    return differences
+
+
+def _evaluate_nothing(program: Program) -> Evaluation:
+    raise StoreError(f"program {program.id}: no evaluation of it is recorded")

@@ -1,0 +1,134 @@
+"""What a run has reached, without folding all of its attempts again.
+
+A snapshot is derived: it is passed over where it does not fit, and may be deleted at any time.
+The search itself never starts from one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from evolve import __version__
+from evolve.archive import Elite
+from evolve.population import Standing
+from evolve.records import AttemptKey
+
+if TYPE_CHECKING:
+    from evolve.archive import GridArchive
+    from evolve.problem import Problem
+    from evolve.settings import SearchSettings
+    from evolve.store import Store
+
+# A snapshot takes time in proportion to the elites, so it waits for as many attempts.
+_FEWEST_ATTEMPTS = 1024
+
+
+class SnapshotKeeper:
+    """Keeps the snapshot of a running search fresh enough.
+
+    Args:
+        store: The run's database, open to write.
+        problem: Measures and direction.
+        settings: Islands and migration.
+    """
+
+    def __init__(self, store: Store, problem: Problem, settings: SearchSettings) -> None:
+        self._store = store
+        self._version = _version(problem, settings)
+        self._attempts = 0
+
+    def on_commit(self, standing: Standing, attempts: int) -> None:
+        """Takes note of a commit; now and then a snapshot is saved.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        self._attempts += attempts
+        elites = sum(len(archive) for archive in standing.islands.archives)
+        if self._attempts >= max(_FEWEST_ATTEMPTS, elites):
+            self._store.save_snapshot(self._version, _dump(standing))
+            self._attempts = 0
+
+
+def load_standing(store: Store, problem: Problem, settings: SearchSettings) -> Standing:
+    """Gives what a run has reached as of its last committed generation.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    standing = Standing(problem, settings)
+    data = store.load_snapshot(_version(problem, settings))
+    if data is not None:
+        _restore(standing, data)
+    last = store.last_generation()
+    if last is not None:
+        told = store.told_attempts(standing.generation + 1)
+        for _ in standing.tell_all(told, last):
+            pass
+    return standing
+
+
+def _version(problem: Problem, settings: SearchSettings) -> str:
+    text = repr((__version__, problem.direction, problem.measures, settings))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _dump(standing: Standing) -> dict[str, Any]:
+    champion = standing.champion
+    return {
+        "generation": standing.generation,
+        "evaluations": standing.evaluations,
+        "initial": standing.initial,
+        "champion": None if champion is None else _dump_elite(champion),
+        "archives": [
+            {
+                "elites": [_dump_elite(elite) for elite in archive.elites],
+                "children": archive.children.tolist(),
+                "out_of_range": archive.out_of_range,
+            }
+            for archive in standing.islands.archives
+        ],
+    }
+
+
+def _dump_elite(elite: Elite) -> list[Any]:
+    return [
+        elite.key,
+        elite.program_id,
+        elite.objective,
+        elite.measures,
+        elite.origin,
+        elite.depth,
+        elite.parent,
+    ]
+
+
+def _restore(standing: Standing, data: dict[str, Any]) -> None:
+    standing.generation = data["generation"]
+    standing.evaluations = data["evaluations"]
+    standing.initial = data["initial"]
+    if data["champion"] is not None:
+        standing.champion = _load_elite(data["champion"])
+    for archive, part in zip(standing.islands.archives, data["archives"], strict=True):
+        _restore_archive(archive, part)
+
+
+def _restore_archive(archive: GridArchive, data: dict[str, Any]) -> None:
+    for elite in data["elites"]:
+        archive.add(_load_elite(elite))
+    archive.children[:] = data["children"]
+    archive.out_of_range = data["out_of_range"]
+
+
+def _load_elite(data: list[Any]) -> Elite:
+    key, program_id, objective, measures, origin, depth, parent = data
+    return Elite(
+        key=AttemptKey(*key),
+        program_id=program_id,
+        objective=objective,
+        measures=tuple(measures),
+        origin=origin,
+        depth=depth,
+        parent=None if parent is None else AttemptKey(*parent),
+    )

@@ -1,0 +1,101 @@
+"""Connections to a run's database, and what is told when it cannot be used."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from evolve.errors import StoreError, UsageError
+from evolve.store.schema import VERSION, check_version, migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DATABASE = "run.db"
+
+
+def connect_to_write(folder: Path) -> sqlite3.Connection:
+    """Opens or makes the database; the caller holds the run's lock.
+
+    Raises:
+        UsageError: It was written by a newer version.
+        StoreError: It cannot be read or written.
+    """
+    with telling(folder):
+        connection = sqlite3.connect(
+            folder / DATABASE, isolation_level=None, check_same_thread=False
+        )
+        # Rows hold whole texts: small pages would be left half empty.
+        connection.execute("PRAGMA page_size = 16384")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        migrate(connection, str(folder))
+    return connection
+
+
+def connect_to_read(folder: Path) -> sqlite3.Connection:
+    """Opens the database of a run, also while it is written.
+
+    Raises:
+        UsageError: The folder is no run, or is of a newer version.
+        StoreError: It cannot be read.
+    """
+    expect_run(folder)
+    with telling(folder):
+        connection = sqlite3.connect(f"{(folder / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
+        version = check_version(connection, str(folder))
+        if version < VERSION:
+            connection.close()
+            connection = _migrated_copy(folder)
+    return connection
+
+
+def expect_run(folder: Path) -> None:
+    """Checks that a folder holds a database.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if not (folder / DATABASE).is_file():
+        raise UsageError(f"{folder}: expected a run folder with `{DATABASE}`, found none")
+
+
+@contextmanager
+def telling(folder: Path) -> Iterator[None]:
+    """Turns errors of SQLite and of compressed texts into ours, naming the run."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{folder / DATABASE}: {error}; {_advice(error, folder)}") from error
+    except (zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StoreError(f"{folder / DATABASE}: damaged: {error}; {_repair(folder)}") from error
+
+
+def _migrated_copy(folder: Path) -> sqlite3.Connection:
+    """Gives an older database as the newest schema has it, in memory: readers write nothing."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    source = sqlite3.connect(f"{(folder / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        source.backup(copy)
+    finally:
+        source.close()
+    migrate(copy, str(folder))
+    return copy
+
+
+def _advice(error: sqlite3.Error, folder: Path) -> str:
+    text = str(error)
+    if "malformed" in text or "not a database" in text or "missing" in text:
+        return _repair(folder)
+    return (
+        "what was committed is safe: free the disk or mend its permissions, "
+        f"then `evolve resume {folder}`"
+    )
+
+
+def _repair(folder: Path) -> str:
+    return f"`evolve repair {folder} --output DIR` saves the last good generation"

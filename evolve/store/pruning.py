@@ -1,0 +1,84 @@
+"""What may be dropped from a database without changing how its run goes on."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
+
+from evolve.store.lock import RunLock
+from evolve.store.opening import DATABASE, connect_to_write, expect_run, telling
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from evolve.records import AttemptKey
+
+
+class Pruned(NamedTuple):
+    """What was dropped.
+
+    Attributes:
+        artifacts: Evaluations whose artifacts were dropped.
+        sources: Programs whose source was dropped.
+        bytes: What the database is smaller by.
+    """
+
+    artifacts: int
+    sources: int
+    bytes: int
+
+
+def prune_database(
+    folder: Path, *, keep: Iterable[AttemptKey], upto: int, fewest_bytes: int
+) -> Pruned:
+    """Drops artifacts, and sources of programs that were never evaluated.
+
+    Args:
+        folder: The run's folder.
+        keep: Attempts whose artifacts stay.
+        upto: The last generation of which anything is dropped.
+        fewest_bytes: Artifacts that take less, compressed, stay.
+
+    Raises:
+        UsageError: The folder is no run, or is in use.
+        StoreError: The database cannot be read or written.
+    """
+    expect_run(folder)
+    lock = RunLock.acquire(folder)
+    try:
+        before = (folder / DATABASE).stat().st_size
+        with telling(folder), closing(connect_to_write(folder)) as connection:
+            artifacts, sources = _drop(connection, keep, (upto, fewest_bytes))
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return Pruned(artifacts, sources, before - (folder / DATABASE).stat().st_size)
+    finally:
+        lock.release()
+
+
+def _drop(
+    connection: sqlite3.Connection, keep: Iterable[AttemptKey], limits: tuple[int, int]
+) -> tuple[int, int]:
+    connection.execute("CREATE TEMP TABLE keep (generation, slot, number)")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany("INSERT INTO keep VALUES (?, ?, ?)", keep)
+    artifacts = connection.execute(
+        "DELETE FROM artifacts WHERE generation <= ? AND LENGTH(data) >= ? AND "
+        "(generation, slot, sequence) NOT IN (SELECT generation, slot, evaluation FROM attempts "
+        "JOIN keep USING (generation, slot, number) WHERE evaluation IS NOT NULL)",
+        limits,
+    ).rowcount
+    sources = connection.execute(
+        "UPDATE programs SET source = NULL WHERE source IS NOT NULL "
+        "AND id IN (SELECT program FROM attempts WHERE generation <= ?) "
+        "AND id NOT IN (SELECT program FROM evaluations)",
+        limits[:1],
+    ).rowcount
+    connection.execute(
+        "DELETE FROM sources "
+        "WHERE number NOT IN (SELECT source FROM programs WHERE source IS NOT NULL)"
+    )
+    connection.execute("COMMIT")
+    return artifacts, sources

@@ -1,0 +1,79 @@
+"""Counts over a whole run, in time that depends on what came after the last snapshot."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from evolve.models.budget import Totals
+from evolve.store import rows
+
+if TYPE_CHECKING:
+    import sqlite3
+
+# No generation comes after this one.
+NEWEST = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a run brought and used.
+
+    Attributes:
+        usage: What recorded calls used, by role and model.
+        outcomes: Committed attempts by status.
+        evaluations: Finished evaluations.
+    """
+
+    usage: dict[tuple[str, str], Totals] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    evaluations: int = 0
+
+    @property
+    def spent(self) -> Totals:
+        """Gives what all calls used together."""
+        return sum(self.usage.values(), Totals())
+
+    def __add__(self, other: Tally) -> Tally:
+        usage, outcomes = dict(self.usage), dict(self.outcomes)
+        for key, used in other.usage.items():
+            usage[key] = usage.get(key, Totals()) + used
+        for status, count in other.outcomes.items():
+            outcomes[status] = outcomes.get(status, 0) + count
+        return Tally(
+            dict(sorted(usage.items())),
+            dict(sorted(outcomes.items())),
+            self.evaluations + other.evaluations,
+        )
+
+
+def count(connection: sqlite3.Connection, upto: int = NEWEST) -> Tally:
+    """Counts the rows of all generations, or of those up to one, from the last snapshot on."""
+    found = connection.execute("SELECT generation, tally FROM snapshots").fetchone()
+    since, known = (-1, Tally()) if found is None else (found[0], _load(json.loads(found[1])))
+    limits = (since, upto)
+    used = connection.execute(rows.SELECT_USAGE, limits).fetchall()
+    (evaluations,) = connection.execute(rows.COUNT_EVALUATIONS, limits).fetchone()
+    return known + Tally(
+        {(role, model): Totals(*sums) for role, model, *sums in used},
+        dict(connection.execute(rows.SELECT_OUTCOMES, limits).fetchall()),
+        evaluations,
+    )
+
+
+def dump(tally: Tally) -> str:
+    """Gives the JSON that a snapshot keeps."""
+    usage = [
+        [*key, used.calls, 0, used.prompt_tokens, used.completion_tokens, used.cost_usd,
+         used.unpriced_calls]
+        for key, used in tally.usage.items()
+    ]  # fmt: skip
+    return json.dumps([usage, tally.outcomes, tally.evaluations])
+
+
+def _load(data: list[Any]) -> Tally:
+    usage, outcomes, evaluations = data
+    return Tally(
+        {(role, model): Totals(*sums) for role, model, *sums in usage}, outcomes, evaluations
+    )

@@ -1,0 +1,164 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import rich
+
+from evolve.errors import SandboxError
+from evolve.records import Status
+from evolve.sandbox.choose import NAMES, open_sandbox
+from evolve.sandbox.guest import landlock
+from evolve.sandbox.layout import View, find_view, list_readable
+from evolve.sandbox.protocol import Isolation
+from evolve.sandbox.warm import WarmSandbox
+
+from .conftest import make_like
+from .programs import LIMITS, ask, fail, make_program
+
+HOST = """
+import sys, time
+from evolve.sandbox.choose import open_sandbox
+from evolve.sandbox.protocol import Limits
+from tests.sandbox.programs import make_program
+sandbox = open_sandbox(sys.argv[1], preload=())
+session = sandbox.open(make_program(sys.argv[2]), Limits(seconds=60))
+print(session.call("f").value, flush=True)
+session.call("g")
+"""
+FORKING = """
+import os, time
+def f():
+    os.fork() or time.sleep(60)
+    return 1
+def g(): time.sleep(60)
+"""
+
+
+class TestChoice:
+    def test_names_end_with_the_backends(self) -> None:
+        assert NAMES[0] == "auto"
+        assert {"bubblewrap", "native"} < set(NAMES)
+
+    def test_an_unknown_name_lists_those_there_are(self) -> None:
+        with pytest.raises(SandboxError, match=r"expected one of auto, .*native, got 'chroot'"):
+            open_sandbox("chroot")
+
+    def test_auto_takes_one_that_proves_itself(self, sandbox: WarmSandbox) -> None:
+        chosen = open_sandbox("auto", preload=())
+        assert chosen.isolation is not None
+        assert chosen.isolation.is_strong
+        assert ask(chosen, "def f(): return 1").value == 1
+        chosen.close()
+
+    def test_a_missing_package_is_named_with_the_remedy(self, sandbox: WarmSandbox) -> None:
+        with pytest.raises(SandboxError, match=r"package `no_such_package`.*install it"):
+            open_sandbox(sandbox.name, preload=("no_such_package",))
+
+    def test_strength_needs_both_network_and_files(self) -> None:
+        assert Isolation("x", ("network", "files")).is_strong
+        assert not Isolation("x", ("network", "memory")).is_strong
+
+
+class TestView:
+    def test_hidden_folders_and_files_are_empty(self, sandbox: WarmSandbox) -> None:
+        package = Path(rich.__file__).parent
+        hidden = (package, Path(pytest.__file__).parent / "__init__.py")
+        other = make_like(sandbox, find_view(("rich",), None, hidden))
+        source = f"""
+            def f():
+                try: return open({str(hidden[1])!r}).read()
+                except PermissionError: return ""
+        """
+        try:
+            fail(other, "import rich.console", Status.ERROR, r"Error")
+            assert ask(other, source).value == ""
+        finally:
+            other.close()
+
+    def test_the_package_is_hidden_where_it_lies_among_others(self) -> None:
+        package = Path(find_view.__code__.co_filename).parents[1]
+        view = find_view(("evolve",))
+        assert package in view.hidden
+
+    def test_a_package_of_a_project_comes_without_its_neighbours(self) -> None:
+        place = Path(find_view.__code__.co_filename).parents[1]
+        view = find_view(("evolve",))
+        assert place.parent in view.paths
+        assert place.parent not in view.trees
+
+    def test_landlocks_rights_go_around_what_is_hidden(self, tmp_path: Path) -> None:
+        for name in ("a/hidden", "a/shown", "b"):
+            (tmp_path / name).mkdir(parents=True)
+        view = View((tmp_path,), (tmp_path / "a" / "hidden",), None, ())
+        rights = dict(list_readable(view))
+        assert rights[tmp_path] == rights[tmp_path / "a"] == landlock.READ_DIR
+        assert rights[tmp_path / "a" / "shown"] == rights[tmp_path / "b"] == landlock.READ
+        assert tmp_path / "a" / "hidden" not in rights
+
+    def test_trees_do_not_lie_within_one_another(self) -> None:
+        trees = [tree for tree in find_view(("numpy",)).trees if not tree.is_symlink()]
+        assert not [(a, b) for a in trees for b in trees if a in b.parents]
+
+
+class TestRestart:
+    def test_a_guest_that_was_killed_is_replaced(self, sandbox: WarmSandbox) -> None:
+        ask(sandbox, "def f(): return 1")
+        assert sandbox._link is not None
+        sandbox._link._process.kill()
+        sandbox._link._process.wait()
+        assert ask(sandbox, "def f(): return 2").value == 2
+
+    def test_a_guest_that_is_killed_during_a_call_costs_one_program(
+        self, sandbox: WarmSandbox
+    ) -> None:
+        session = sandbox.open(make_program("import time\ndef f(): time.sleep(60)"), LIMITS)
+        assert sandbox._link is not None
+        os.kill(sandbox._link._process.pid, signal.SIGKILL)
+        with pytest.raises(Exception, match="the sandbox broke"):
+            session.call("f")
+        assert ask(sandbox, "def f(): return 2").value == 2
+
+    def test_the_guest_is_replaced_after_a_while(self, sandbox: WarmSandbox) -> None:
+        ask(sandbox, "def f(): return 1")
+        link, sandbox._sessions = sandbox._link, 10**6
+        assert ask(sandbox, "def f(): return 2").value == 2
+        assert sandbox._link is not link
+
+    def test_the_guest_ends_with_its_host(self, sandbox: WarmSandbox) -> None:
+        folder = Path(__file__).parents[2]
+        command = [sys.executable, "-c", HOST, sandbox.name, FORKING]
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as host:
+            assert host.stdout is not None
+            assert host.stdout.readline() == b"1\n"
+            family = _list_descendants(host.pid)
+            host.kill()
+        deadline = time.monotonic() + 5
+        while any(map(_is_guest, family)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(family) >= 3
+        assert not [pid for pid in family if _is_guest(pid)]
+
+
+def _list_descendants(root: int) -> list[int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(fields[1])
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found[1:]
+
+
+def _is_guest(pid: int) -> bool:
+    try:
+        return "evolve_guest" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,123 @@
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evolve.sandbox.guest import kernel, landlock, memory, seccomp, tracebacks
+from evolve.sandbox.guest.output import Output
+
+ON_LINUX = pytest.mark.skipif(os.uname().sysname != "Linux", reason="needs Linux")
+
+
+class TestOutput:
+    @given(st.lists(st.binary(max_size=40)), st.integers(0, 24))
+    def test_head_and_tail_are_kept(self, parts: list[bytes], limit: int) -> None:
+        output = Output(memoryview(bytearray(64)), memoryview(bytearray(7)))
+        output.clear(limit)
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        for part in parts:
+            os.write(writer, part)
+            output.read_from(reader)
+        os.close(writer)
+        output.read_from(reader)
+        os.close(reader)
+        text, half = b"".join(parts), limit // 2
+        if len(text) <= 2 * half:
+            assert output.text() == text
+        elif half:
+            cut = f"\n[... {len(text) - 2 * half} bytes cut ...]\n".encode()
+            assert output.text() == text[:half] + cut + text[-half:]
+
+    def test_it_forgets(self) -> None:
+        output = Output(memoryview(bytearray(64)), memoryview(bytearray(7)))
+        output.clear(10)
+        reader, writer = os.pipe()
+        os.write(writer, b"secret")
+        os.close(writer)
+        output.read_from(reader)
+        os.close(reader)
+        assert output.is_closed
+        output.clear(10)
+        assert output.text() == b""
+
+
+class TestTracebacks:
+    def test_only_the_programs_frames_are_told(self) -> None:
+        code = compile("def f():\n    raise ValueError('no')\nf()", "/box/work/a.py", "exec")
+        with pytest.raises(ValueError, match="no") as caught:
+            exec(code)
+        reason, detail = tracebacks.describe(caught.value, "/box/work")
+        assert reason == "ValueError: no"
+        assert detail == (
+            '  File "a.py", line 3, in <module>\n  File "a.py", line 2, in f\nValueError: no'
+        )
+
+    def test_long_chains_are_cut(self) -> None:
+        code = compile("def f(): f()\nf()", "/box/work/a.py", "exec")
+        with pytest.raises(RecursionError) as caught:
+            exec(code, {})
+        assert tracebacks.describe(caught.value, "/box/work")[1].count("File") == 12
+
+    def test_an_exception_whose_text_raises_is_named(self) -> None:
+        class Odd(Exception):
+            def __str__(self) -> str:
+                raise KeyboardInterrupt
+
+        assert "Odd" in tracebacks.describe(Odd(), "/box/work")[0]
+
+
+class TestMemory:
+    @ON_LINUX
+    def test_the_memory_of_a_process_is_read(self) -> None:
+        proc = os.open("/proc", os.O_RDONLY)
+        own = str(os.getpid())
+        size = memory.read_bytes(proc, own)
+        assert size > 1 << 20
+        assert own not in memory.list_strangers(proc, frozenset({own}))
+        assert own in memory.list_group(proc, os.getpgid(0))
+        assert memory.is_exceeded(proc, [own], 0, size // 4)
+        assert not memory.is_exceeded(proc, [own], 0, 4 * size)
+        assert not memory.is_exceeded(proc, [own, own], size, 2 * size)
+        assert memory.read_bytes(proc, "0") == 0
+        os.close(proc)
+
+    def test_files_are_summed_with_all_folders(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "b").write_bytes(bytes(100_000))
+        (tmp_path / "link").symlink_to("/")
+        assert 100_000 <= memory.sum_files(str(tmp_path)) < 200_000
+        assert memory.sum_files(str(tmp_path / "none")) == 0
+
+
+@ON_LINUX
+class TestFilter:
+    @pytest.mark.parametrize("own_pid", [None, 77])
+    @pytest.mark.parametrize("may_signal", [True, False])
+    def test_jumps_stay_inside_and_the_end_allows(
+        self, own_pid: int | None, may_signal: bool
+    ) -> None:
+        code = seccomp.build_filter(own_pid, may_signal=may_signal)
+        lines = list(struct.iter_unpack("=HBBI", code))
+        assert lines[-1] == (0x06, 0, 0, 0x7FFF0000)
+        for place, (kind, if_true, if_false, _) in enumerate(lines):
+            if kind & 0x07 == 0x05:
+                assert place + 1 + max(if_true, if_false) < len(lines)
+
+    def test_it_is_stricter_without_namespaces(self) -> None:
+        alone = seccomp.build_filter(77, may_signal=False)
+        assert len(seccomp.build_filter()) < len(seccomp.build_filter(77)) < len(alone)
+
+    def test_refused_calls_carry_their_reason(self) -> None:
+        with pytest.raises(OSError, match="mount on /nowhere"):
+            kernel.mount("/nowhere", "/nowhere", "", kernel.MS_BIND)
+        with pytest.raises(OSError, match="prctl 99999"):
+            kernel.prctl(99999)
+
+    def test_rights_grow_with_the_version(self) -> None:
+        rights = [landlock.all_rights(version) for version in range(1, 9)]
+        assert rights == sorted(rights)
+        assert rights[-1] == (1 << 16) - 1

@@ -1,0 +1,120 @@
+import json
+
+import pytest
+
+from tests.commands import run_evolve, run_json, start_evolve
+from tests.model_server import Answer, ModelServer, answer_like_scripted
+
+KEY = {"OPENAI_API_KEY": "sk-test"}
+
+
+def asked(server: ModelServer) -> tuple[str, ...]:
+    return ("--model", "openai/test", "--api-base", server.url, "--run-dir", "r")
+
+
+def test_a_run_over_http_counts_every_call_and_token(tmp_path, problem):
+    with ModelServer(answer_like_scripted) as server:
+        run_evolve("run", problem, *asked(server), "--generations", 3, cwd=tmp_path, **KEY)
+        state = run_json("show", "r", cwd=tmp_path)
+        # One more request than calls: the preflight, which belongs to no slot.
+        assert state["calls"] == server.count - 1
+        assert state["champion"]["objective"] > state["initial"]["objective"]
+    answers = [answer_like_scripted(body) for body in server.bodies]
+    used = sum(answer.prompt_tokens + answer.completion_tokens for answer in answers[1:])
+    assert state["tokens"] == used
+    assert state["unpriced_calls"] == state["calls"]
+
+
+def test_failures_in_between_lose_nothing(tmp_path, problem):
+    count = 0
+
+    def misbehave(body) -> Answer:
+        nonlocal count
+        count += 1
+        good = answer_like_scripted(body)
+        return {
+            3: Answer("busy", status=429, headers={"Retry-After": "0"}),
+            6: Answer("broken", status=500),
+            9: Answer(body=b"{not json"),
+            12: Answer(has_choices=False),
+            15: Answer(cut_after=20),
+            18: Answer("", finish_reason="content_filter"),
+            21: Answer("I cannot help with that."),
+        }.get(count % 24, good)
+
+    with ModelServer(misbehave) as server:
+        run_evolve("run", problem, *asked(server), "--generations", 2, cwd=tmp_path, **KEY)
+    state = run_json("show", "r", cwd=tmp_path)
+    assert state["status"] == "finished"
+    assert sum(state["outcomes"].values()) == state["attempts"] >= 17
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer("Incorrect API key", status=401, error_code="invalid_api_key"), "key"),
+        (Answer("no such model", status=404, error_code="model_not_found"), "model"),
+    ],
+)
+def test_a_wrong_key_or_name_stops_before_the_first_generation(tmp_path, problem, answer, words):
+    with ModelServer([answer]) as server:
+        done = run_evolve("run", problem, *asked(server), cwd=tmp_path, code=4, **KEY)
+    assert "openai/test" in done.stderr
+    assert words in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_endpoint_that_is_down_stops_before_the_first_generation(tmp_path, problem):
+    with ModelServer() as server:
+        pass
+    done = run_evolve("run", problem, *asked(server), cwd=tmp_path, code=4, **KEY)
+    assert f":{server.port}" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_model_without_a_provider_is_an_error(tmp_path, problem):
+    done = run_evolve("run", problem, "--model", "nonsense", cwd=tmp_path, code=4)
+    assert "provider" in done.stderr
+
+
+def test_a_key_that_is_withdrawn_in_mid_run_stops_it_and_it_can_be_resumed(tmp_path, problem):
+    withdrawn = False
+
+    def answer(body) -> Answer:
+        if withdrawn:
+            return Answer("Incorrect API key", status=401, error_code="invalid_api_key")
+        return answer_like_scripted(body)
+
+    with ModelServer(answer, delay=0.02) as server:
+        process = start_evolve(
+            "run", problem, *asked(server), "--generations", 4, cwd=tmp_path, **KEY
+        )
+        while server.count < 20 and process.poll() is None:
+            pass
+        withdrawn = True
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 4, out
+        assert "key" in err
+        assert "evolve resume" in err
+        state = run_json("show", "r", cwd=tmp_path)
+        assert state["status"] == "stopped"
+        assert state["stopped_because"].startswith("ModelError")
+        withdrawn = False
+        run_evolve("resume", "r", cwd=tmp_path, **KEY)
+    assert run_json("show", "r", cwd=tmp_path)["status"] == "finished"
+
+
+def test_the_key_reaches_neither_database_nor_evaluator(tmp_path, problem):
+    evaluator = (problem / "evaluator.py").read_text()
+    spy = evaluator.replace(
+        "def evaluate(program):",
+        "import os\n\ndef evaluate(program):\n    assert not [k for k in os.environ if 'KEY' in k]",
+    )
+    (problem / "evaluator.py").write_text(spy)
+    with ModelServer(answer_like_scripted) as server:
+        run_evolve("run", problem, *asked(server), "--generations", 1, cwd=tmp_path, **KEY)
+    assert {"sk-test"} == set(server.keys)
+    for path in (tmp_path / "r").rglob("*"):
+        if path.is_file():
+            assert b"sk-test" not in path.read_bytes(), path
+    assert json.loads((tmp_path / "r" / "best" / "verdict.json").read_text())["status"] == "ok"

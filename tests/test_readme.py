@@ -1,0 +1,63 @@
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from evolve.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = get_command(app).commands
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "line", [line for block in blocks("sh") for line in block.splitlines() if "evolve " in line]
+)
+def test_every_command_line_of_the_readme_is_understood(line):
+    words = shlex.split(line.split("&&")[-1])
+    command = COMMANDS[words[1]]
+    context = command.make_context(words[1], words[2:])
+    problem = context.params.get("problem")
+    assert problem is None or (ROOT / problem / "problem.toml").is_file()
+
+
+def test_the_table_of_commands_is_complete():
+    named = set(re.findall(r"^\| (.*?) \|", README.partition("## Commands")[2], re.MULTILINE))
+    words = {word for cell in named for word in re.findall(r"\b[a-z]+\b", cell)}
+    assert set(COMMANDS) <= words
+
+
+def test_ci_runs_the_two_commands_of_the_readme():
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert "evolve run problems/circle_packing" in ci
+    assert "'.[test]' && pytest" in ci
+
+
+def test_every_exit_code_is_documented():
+    from evolve.errors import ExitCode
+
+    codes = README.partition("Exit codes: ")[2].partition("\n")[0]
+    documented = {int(number) for number in re.findall(r"(?:^|; )(\d+) ", codes)}
+    assert documented == {int(code) for code in ExitCode} - {ExitCode.BUG}
+
+
+def test_the_evaluator_of_the_readme_runs():
+    import numpy as np
+
+    class Square:
+        """A program that places two points."""
+
+        def call(self, function: str, count: int) -> object:
+            assert function == "place"
+            return np.full((count, 2), 0.5)
+
+    (source,) = blocks("python")
+    names: dict = {}
+    exec(source, names)
+    assert names["evaluate"](Square(), count=2).objective == 2.0
