@@ -87,7 +87,7 @@ class JobMaker:
         while key is not None and len(ancestors) < _ANCESTORS:
             ancestors.append(self._load(key))
             key = ancestors[-1].attempt.parent
-        horizon, champion = self._population.generation, self._population.champion
+        horizon = self._population.generation
         siblings = self._store.children(selection.parent.attempt.key, horizon, _SIBLINGS)
         return Digest(
             ancestors=(selection.parent, *ancestors),
@@ -95,7 +95,6 @@ class JobMaker:
             lessons=merge_lessons(self._store.lessons(horizon, 4 * _LESSONS), _LESSONS),
             generation=generation,
             generations=self._find_horizon(generation),
-            best_objective=None if champion is None else champion.objective,
         )
 
     def _find_horizon(self, generation: int) -> int:

@@ -21,7 +21,6 @@ class Digest:
         lessons: The newest lessons of the run, without repetition.
         generation: Number of this generation.
         generations: How many the run may have.
-        best_objective: The champion's objective.
     """
 
     ancestors: tuple[Ancestor, ...] = ()
@@ -29,7 +28,6 @@ class Digest:
     lessons: tuple[Summary, ...] = ()
     generation: int = 1
     generations: int = 1
-    best_objective: float | None = None
 
 
 def merge_lessons(lessons: list[Summary], limit: int) -> tuple[Summary, ...]:

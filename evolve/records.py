@@ -54,19 +54,18 @@ class Program:
 
     Attributes:
         files: In the problem's order; the first is the entry point.
+        id: The first 16 hexadecimal digits of the SHA-256 of all paths and texts.
     """
 
     files: tuple[SourceFile, ...]
+    id: str = field(init=False, compare=False)
 
-    @property
-    def id(self) -> str:
-        """Gives the first 16 hexadecimal digits of the SHA-256 of all paths and texts."""
+    def __post_init__(self) -> None:
         digest = hashlib.sha256()
-        for path, text in self.files:
-            for part in (path, text):
-                data = part.encode()
-                digest.update(len(data).to_bytes(8, "big") + data)
-        return digest.hexdigest()[:16]
+        for part in (part for file in self.files for part in file):
+            data = part.encode()
+            digest.update(len(data).to_bytes(8, "big") + data)
+        object.__setattr__(self, "id", digest.hexdigest()[:16])
 
     @property
     def entry(self) -> SourceFile:

@@ -112,14 +112,18 @@ def test_a_full_database_stops_with_what_to_do(tmp_path):
     fill(store, 1)
     store.query("PRAGMA max_page_count = 1")
     with pytest.raises(StoreError, match="database or disk is full; what was committed is safe"):
-        for number in range(1, 2000):
-            fill_one(store, number)
+        fill_many(store)
     last = store.last_generation()
     store.close()
     again = Store.open_to_write(tmp_path)
     assert again.last_generation() == last
     fill_one(again, last + 1)
     again.close()
+
+
+def fill_many(store: Store) -> None:
+    for number in range(1, 2000):
+        fill_one(store, number)
 
 
 def fill_one(store: Store, number: int) -> None:

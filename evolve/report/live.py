@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evolve.population import Population
     from evolve.results import SlotResult
 
-_LINE_EVERY_SECONDS = 2.0
+_LINE_EVERY_SECONDS = 5.0
 
 
 class Progress:
@@ -96,7 +96,7 @@ class Progress:
 
 
 class PlainView:
-    """One line after a generation, at most one every two seconds.
+    """One line after a generation, at most one every five seconds.
 
     Args:
         progress: What is shown.
