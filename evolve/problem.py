@@ -23,6 +23,7 @@ _VALUES = ("name", "summary", "direction", "evaluator", "function", "evaluator_s
 _LISTS = ("packages", "entry", "measures")
 _TABLES = ("program", "parameters", "limits", "best_known", "baseline")
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
+_PARAMETER = re.compile(r"\{\{(\w+)\}\}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -107,16 +108,17 @@ def load_problem(
     entry = top.texts("entry", ())
     _check_entry(folder, initial, entry)
     data = folder / "data"
+    parameters = _read_parameters(top, overrides or {})
     return Problem(
         name=_read_name(top, folder),
         summary=top.text("summary", ""),
         direction=Direction(top.choice("direction", tuple(Direction))),
-        statement=_read_statement(folder / "statement.md"),
+        statement=_read_statement(folder / "statement.md", parameters),
         initial=initial,
         evaluator=evaluator,
         function=_check_identifier(top.text("function", "evaluate"), f"{top.where}: `function`"),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),
-        parameters=_read_parameters(top, overrides or {}),
+        parameters=parameters,
         measures=read_measures(top, initial),
         limits=_read_limits(top.table("limits", _LIMITS)),
         packages=top.texts("packages", ("numpy",)),
@@ -167,11 +169,20 @@ def _read_name(top: Table, folder: Path) -> str:
     return name
 
 
-def _read_statement(path: Path) -> str:
+def _read_statement(path: Path, parameters: Mapping[str, Any]) -> str:
+    """Reads the statement and puts the parameters in where it says `{{name}}`."""
     text = _read_text(path)
     if not text.strip():
         raise ProblemError(f"{path}: expected what a program has to do, in words; got nothing")
-    return text
+
+    def look_up(match: re.Match[str]) -> str:
+        if match[1] not in parameters:
+            raise ProblemError(
+                f"{path}: unknown parameter `{match[0]}`; [parameters] has: {', '.join(parameters)}"
+            )
+        return str(parameters[match[1]])
+
+    return _PARAMETER.sub(look_up, text)
 
 
 def _read_source(folder: Path, name: str, where: str) -> SourceFile:

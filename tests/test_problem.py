@@ -220,3 +220,15 @@ def test_a_link_out_of_the_folder_is_no_program(tmp_path: Path) -> None:
     (folder / "link.py").symlink_to(tmp_path / "secret.py")
     with pytest.raises(ProblemError, match="expected files inside the folder"):
         load_problem(folder)
+
+
+def test_parameters_are_told_in_the_statement(tmp_path):
+    toml = PLAIN + "[parameters]\ncount = 3\n"
+    folder = write_folder(tmp_path, toml, statement_md="Give {{count}} numbers.")
+    assert load_problem(folder, {"count": 5}).statement == "Give 5 numbers."
+
+
+def test_an_unknown_parameter_in_the_statement_is_an_error(tmp_path):
+    folder = write_folder(tmp_path, statement_md="Give {{cuont}} numbers.")
+    with pytest.raises(ProblemError, match=r"unknown parameter `\{\{cuont\}\}`"):
+        load_problem(folder)
