@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from evolve.errors import SandboxError
 from evolve.sandbox.guest import landlock
-from evolve.sandbox.guest.confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID
+from evolve.sandbox.guest.confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID, TEMPORARY
 from evolve.sandbox.layout import GUEST_PATH, GUEST_SOURCE, View, guest_command, guest_environment
 from evolve.sandbox.link import Link
 from evolve.sandbox.warm import WarmSandbox
@@ -87,8 +87,10 @@ def _mounts(view: View) -> list[str]:
         )
     for name in DEVICES:
         options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-    for link, target in (("/tmp", "tmp"), ("/var/tmp", "tmp"), ("/dev/shm", "shm")):  # noqa: S108
-        options += ["--symlink", f"{BOX}/{target}", link]
+    for name, place in TEMPORARY:
+        # An interpreter may lie in such a folder; TMPDIR then is the only temporary one.
+        if Path(place) not in {*folders, *view.trees}:
+            options += ["--symlink", f"{BOX}/{name}", place]
     for path in view.hidden:
         options += ["--remount-ro", str(path)] if path.is_dir() else []
     return [*options, "--remount-ro", "/"]

@@ -12,7 +12,7 @@ import tempfile
 from typing import Any, NoReturn
 
 from . import kernel, zygote
-from .confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID
+from .confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID, TEMPORARY
 
 _NAMESPACES = (
     kernel.CLONE_NEWNS
@@ -112,8 +112,10 @@ def _fill_root(settings: dict[str, Any]) -> None:
     for name in DEVICES:
         os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
         kernel.mount(f"{_OLD}/dev/{name}", f"/dev/{name}", "", kernel.MS_BIND)
-    for link, target in (("/tmp", "tmp"), ("/var/tmp", "tmp"), ("/dev/shm", "shm")):
-        os.symlink(f"{BOX}/{target}", link)
+    for name, place in TEMPORARY:
+        # An interpreter may lie in such a folder; TMPDIR then is the only temporary one.
+        if not os.path.lexists(place):
+            os.symlink(f"{BOX}/{name}", place)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
 
 

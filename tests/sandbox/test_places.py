@@ -1,0 +1,55 @@
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+import evolve
+
+SCRIPT = """
+import sys
+from evolve.errors import SandboxError
+from evolve.records import Program, SourceFile
+from evolve.sandbox.choose import open_sandbox
+from evolve.sandbox.protocol import Limits
+
+TEXT = '''
+import sys, tempfile
+def where():
+    with tempfile.TemporaryFile() as file:
+        file.write(b"x")
+    return sys.executable
+'''
+try:
+    sandbox = open_sandbox(sys.argv[1], preload=())
+except SandboxError as error:
+    sys.exit(f"cannot start: {error}")
+session = sandbox.open(Program((SourceFile("a.py", TEXT),)), Limits())
+assert session.call("where").value == sys.executable
+session.close()
+sandbox.close()
+"""
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "native"])
+def test_an_interpreter_may_lie_in_a_temporary_folder(tmp_path, backend):
+    def start(python: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [python, "-c", SCRIPT, backend],
+            env={**os.environ, "PYTHONPATH": str(Path(evolve.__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    elsewhere = start(Path(sys.executable))
+    if "cannot start" in elsewhere.stderr:
+        pytest.skip(elsewhere.stderr.strip())
+    # Closed folders of pytest's own stand above it, which root leaves its rights to enter behind.
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    done = start(tmp_path / "venv" / "bin" / "python")
+    assert (done.returncode, done.stderr) == (0, "")
