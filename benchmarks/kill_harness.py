@@ -210,7 +210,8 @@ def compare(options: argparse.Namespace, folder: Path) -> bool:
         print(f"{len(left_alone)} and {len(mine)} rows; first difference:")
         for text in different[0] if different else ():
             print("  ", text[:1500])
-    return same and extra == told["lost"] and told["most_in_flight"] <= options.workers
+    # A worker may have a call under way, and one answered that is just being written.
+    return same and extra == told["lost"] and told["most_in_flight"] <= 2 * options.workers
 
 
 def main() -> None:

@@ -71,6 +71,7 @@ class GridArchive:
         self._objectives = np.empty(16)
         self._children = np.zeros(16)
         self._best: int | None = None
+        self._sign = direction.sign
 
     def __len__(self) -> int:
         return len(self._elites)
@@ -130,6 +131,13 @@ class GridArchive:
         for axis, value in zip(self.axes, coordinates, strict=True):
             cell = cell * axis.cells + _bin(axis, value)
         return cell
+
+    def takes(self, cell: int, objective: float) -> bool:
+        """Tells whether an elite with this objective would be taken into a cell."""
+        position = self._position.get(cell)
+        return position is None or bool(
+            self._sign * objective > self._sign * self._elites[position].objective
+        )
 
     def add(self, elite: Elite) -> AddStatus:
         """Puts an elite into its cell if the cell is empty or holds a worse one."""

@@ -84,22 +84,29 @@ class Standing:
         return self._add(attempt, attempt.objective, attempt.program_id)
 
     def _add(self, attempt: LightAttempt, objective: float, program_id: str) -> AddStatus:
+        archive = self.islands.archives[attempt.island]
+        measures = archive.locate(attempt.measures)
+        best = None if self.champion is None else self.champion.objective
+        leads = best is None or self.direction.is_better(objective, best)
+        # Most attempts of a long run end here, and all of them are told again on a resume.
+        if not leads and not archive.takes(archive.cell_of(measures), objective):
+            return AddStatus.NOT_ADDED
         elite = Elite(
             key=attempt.key,
             program_id=program_id,
             objective=objective,
-            measures=self.islands.archives[0].locate(attempt.measures),
+            measures=measures,
             origin=attempt.island,
             depth=attempt.depth,
             parent=attempt.parent,
         )
-        if self.champion is None or self.direction.is_better(objective, self.champion.objective):
+        if leads:
             self.champion = elite
         if attempt.parent is None:
             self.initial = objective
             self.islands.seed(elite)
             return AddStatus.NEW
-        return self.islands.add(attempt.island, elite)
+        return archive.add(elite)
 
 
 class Population(Standing):

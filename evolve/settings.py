@@ -108,6 +108,7 @@ class SandboxSettings:
 
     backend: str = _setting("auto", "`auto` takes the strongest that proves itself")
     allow_weak: bool = _setting(False, "run although nothing isolates")  # noqa: FBT003
+    image: str = _setting("", "container image for `docker`; made from this Python by default")
     processes: int | None = _setting(
         None, "evaluator processes; by default one per core", low=1, high=256
     )

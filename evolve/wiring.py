@@ -61,6 +61,7 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
         parameters=settings.parameters,
         backend=settings.sandbox.backend,
         allow_weak=settings.sandbox.allow_weak,
+        image=settings.sandbox.image,
         seconds=problem.evaluator_seconds,
     )
     return Evaluators(config, settings.sandbox.processes or len(os.sched_getaffinity(0)))

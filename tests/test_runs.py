@@ -256,7 +256,7 @@ def test_wrong_usage_has_exit_code_2(tmp_path, problem):
         (("run", "nowhere"), "expected a problem folder"),
         (("run", problem, "--set", "serach.islands=2"), "did you mean `search.islands`"),
         (("run", problem, "--max-time", "soon"), "expected seconds"),
-        (("run", problem, "--sandbox", "bubble"), "expected one of auto, bubblewrap, native"),
+        (("run", problem, "--sandbox", "bubble"), "expected one of auto, docker"),
         (("run", problem, "--set", "models.editor=scripted"), "got none for: planner, summarizer"),
         (("run",), "Missing argument"),
     ]:

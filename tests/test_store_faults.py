@@ -166,7 +166,7 @@ def test_a_damaged_text_is_named_and_the_generations_before_it_are_saved(tmp_pat
     store.close()
 
 
-def test_a_damaged_page_is_named_and_other_pages_are_saved(tmp_path):
+def test_a_table_whose_root_is_damaged_is_named_and_not_taken_for_empty(tmp_path):
     run, saved = tmp_path / "run", tmp_path / "saved"
     make_run(run, 6)
     saved.mkdir()

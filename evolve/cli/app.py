@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from evolve.cli import copies, inspect, log, make, proof, run
+from evolve.cli import copies, doctor, inspect, log, make, proof, run
 from evolve.errors import EvolveError, ExitCode
 
 EPILOG = (
@@ -44,6 +44,7 @@ app.command("repair")(copies.repair)
 app.command("replay", epilog=EPILOG)(proof.replay)
 app.command("verify", epilog=EPILOG)(proof.verify)
 app.command("check")(make.check)
+app.command("doctor", epilog=EPILOG)(doctor.doctor)
 app.command("init")(make.init)
 
 

@@ -44,7 +44,7 @@ ApiBase = Annotated[
     str | None, typer.Option(help="Address of an OpenAI-compatible server.", metavar="URL")
 ]
 SandboxName = Annotated[
-    str | None, typer.Option(help="auto, bubblewrap or native.", metavar="BACKEND")
+    str | None, typer.Option(help="auto, docker, bubblewrap or native.", metavar="BACKEND")
 ]
 AllowWeak = Annotated[
     bool, typer.Option("--allow-weak-sandbox", help="Run although nothing isolates programs.")

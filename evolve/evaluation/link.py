@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _START_SECONDS = 60.0
 _ERRORS = {"SandboxError": SandboxError, "ProblemError": ProblemError}
 # What the evaluator's process may see of our environment: no key of any provider is among it.
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
+_DOCKER = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+_PYTHON = ("PYTHONPATH", "VIRTUAL_ENV")
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", *_PYTHON, *_DOCKER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class EvaluatorConfig:
         parameters: The user's changes to the problem's parameters.
         backend: Name of the sandbox backend, or `auto`.
         allow_weak: Whether a sandbox that does not isolate may be used.
+        image: Container image for the backend `docker`; empty for one made here.
         seconds: Deadline of one evaluation, the evaluator's own work included.
     """
 
@@ -49,6 +52,7 @@ class EvaluatorConfig:
     parameters: Mapping[str, Any]
     backend: str
     allow_weak: bool
+    image: str
     seconds: float
 
 
@@ -95,6 +99,7 @@ class EvaluatorProcess:
                 "parameters": dict(config.parameters),
                 "backend": config.backend,
                 "allow_weak": config.allow_weak,
+                "image": config.image,
             }
         )
 

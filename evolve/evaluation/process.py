@@ -52,6 +52,7 @@ def main() -> None:
             config["backend"],
             preload=problem.packages,
             allow_weak=config["allow_weak"],
+            image=config["image"],
             data=problem.data,
             hide=(problem.evaluator.parent,),
         )

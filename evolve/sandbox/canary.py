@@ -24,7 +24,8 @@ _SOURCE = Path(__file__).with_name("canary_program.txt")
 _BAITS = (Path("/etc/passwd"), Path(errors.__file__))
 _BAIT_LENGTH = 200
 _LIMITS = Limits(seconds=10.0, memory_mb=64, processes=4, workspace_mb=1)
-_REMEDIES = {
+# What is judged, each with what its absence means and the way to get it.
+REMEDIES = {
     "network": "no network namespace and no seccomp filter hold; use Linux with user namespaces",
     "files": "files of the host can be read or written; use Linux with user namespaces",
     "environment": "the host's environment can be read",
@@ -53,7 +54,7 @@ def judge(sandbox: WarmSandbox) -> Isolation:
     written = [path for path in targets if _take_away(path)]
     secret = {path.read_text(errors="replace")[:_BAIT_LENGTH] for path in _BAITS if path.exists()}
     read = held.get("read")
-    seen = {kind: held.get(kind) is True for kind in _REMEDIES}
+    seen = {kind: held.get(kind) is True for kind in REMEDIES}
     seen["network"] = seen["network"] and not reached
     seen["files"] = (
         type(read) is list
@@ -61,8 +62,8 @@ def judge(sandbox: WarmSandbox) -> Isolation:
         and not written
         and _guards_truncation(sandbox.told)
     )
-    enforced = tuple(kind for kind in _REMEDIES if seen[kind])
-    missing = tuple(f"{kind}: {text}" for kind, text in _REMEDIES.items() if not seen[kind])
+    enforced = tuple(kind for kind in REMEDIES if seen[kind])
+    missing = tuple(f"{kind}: {text}" for kind, text in REMEDIES.items() if not seen[kind])
     return Isolation(sandbox.name, enforced, missing)
 
 

@@ -10,29 +10,63 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evolve.sandbox.layout import View
+    from evolve.sandbox.protocol import Isolation
     from evolve.sandbox.warm import WarmSandbox
 
 
-def _make_bubblewrap(preload: tuple[str, ...], view: View) -> WarmSandbox:
+def _make_docker(preload: tuple[str, ...], view: View, image: str = "") -> WarmSandbox:
+    from evolve.sandbox.docker import make_docker
+
+    return make_docker(preload, view, image)
+
+
+def _make_bubblewrap(preload: tuple[str, ...], view: View, _image: str = "") -> WarmSandbox:
     from evolve.sandbox.bubblewrap import make_bubblewrap
 
     return make_bubblewrap(preload, view)
 
 
-def _make_native(preload: tuple[str, ...], view: View) -> WarmSandbox:
+def _make_native(preload: tuple[str, ...], view: View, _image: str = "") -> WarmSandbox:
     from evolve.sandbox.native import make_native
 
     return make_native(preload, view)
 
 
 # Strongest first: `auto` tries them in this order.
-BACKENDS = {"bubblewrap": _make_bubblewrap, "native": _make_native}
+BACKENDS = {"docker": _make_docker, "bubblewrap": _make_bubblewrap, "native": _make_native}
 NAMES = ("auto", *BACKENDS)
 _REMEDY = (
     "install bubblewrap or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
     "kernel.apparmor_restrict_unprivileged_userns=0), or accept the risk with "
     "`--allow-weak-sandbox`"
 )
+
+
+def prove_backends(
+    preload: tuple[str, ...] = ("numpy",), image: str = ""
+) -> dict[str, Isolation | SandboxError]:
+    """Runs the canary on every backend.
+
+    Args:
+        preload: Packages that the guests import.
+        image: As for `open_sandbox`.
+
+    Returns:
+        By name, strongest first: what held, or why the backend cannot start here.
+    """
+    from evolve.sandbox.layout import find_view
+
+    view = find_view(preload)
+    found: dict[str, Isolation | SandboxError] = {}
+    for name, make in BACKENDS.items():
+        try:
+            sandbox = make(preload, view, image)
+            found[name] = sandbox.prove()
+        except SandboxError as error:
+            found[name] = error
+        else:
+            sandbox.close()
+    return found
 
 
 def open_sandbox(
@@ -42,6 +76,7 @@ def open_sandbox(
     allow_weak: bool = False,
     data: Path | None = None,
     hide: tuple[Path, ...] = (),
+    image: str = "",
 ) -> WarmSandbox:
     """Opens a sandbox whose canary has just proven what it enforces.
 
@@ -51,6 +86,7 @@ def open_sandbox(
         allow_weak: Also takes a backend that leaves network or files within reach.
         data: Folder that programs read at `data/`.
         hide: Files and folders that programs must not see wherever they lie.
+        image: A container image with Python and the packages, for the backend `docker`.
 
     Raises:
         SandboxError: None of the backends isolates here, or a package is missing; the message
@@ -66,7 +102,7 @@ def open_sandbox(
     weak: WarmSandbox | None = None
     for backend in BACKENDS if name == "auto" else (name,):
         try:
-            sandbox = BACKENDS[backend](preload, view)
+            sandbox = BACKENDS[backend](preload, view, image)
             isolation = sandbox.prove()
         except MissingPackageError:
             raise

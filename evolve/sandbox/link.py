@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import select
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY
+from evolve.sandbox.process import kill_session, starter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from evolve.sandbox.process import Process, Stream
+    from evolve.sandbox.protocol import Limits
 
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
@@ -45,27 +45,35 @@ class Link:
         name: Of the backend, for messages.
     """
 
+    _package_place = "where evolve is installed"
+
     def __init__(self, command: Sequence[str], environment: dict[str, str], name: str) -> None:
-        self._name = name
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `kill`
-        self._process = (
-            _starter(os.getpid())
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `kill`
+        process = (
+            starter(os.getpid())
             .submit(
                 subprocess.Popen,
                 list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._errors,
+                stderr=errors,
                 env=environment,
                 cwd="/",
                 start_new_session=True,
             )
             .result()
         )
-        assert self._process.stdin is not None  # noqa: S101 - narrows the type
-        assert self._process.stdout is not None  # noqa: S101 - narrows the type
-        self._input, self._output = self._process.stdin, self._process.stdout
-        self._to, self._from = self._input.fileno(), self._output.fileno()
+        assert process.stdin is not None  # noqa: S101 - narrows the type
+        assert process.stdout is not None  # noqa: S101 - narrows the type
+        self._adopt(name, process, process.stdin, process.stdout, errors)
+
+    def _adopt(
+        self, name: str, process: Process, to: Stream, from_: Stream, errors: IO[bytes]
+    ) -> None:
+        self._name = name
+        self._process = process
+        self._input, self._output, self._errors = to, from_, errors
+        self._to, self._from = to.fileno(), from_.fileno()
         self._is_closed = False
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
@@ -95,13 +103,16 @@ class Link:
             self.kill()
             if told["is_package"]:
                 raise MissingPackageError(
-                    f"{told['reason']}; install it where evolve is installed, with its libraries"
+                    f"{told['reason']}; install it {self._package_place}, with its libraries"
                 )
             raise SandboxError(f"{self._name}: {told['reason']}")
         if kind != READY:
             self.kill()
             raise SandboxError(f"{self._name}: the guest greeted with {kind!r}")
         self.told = told
+
+    def fit(self, limits: Limits) -> None:
+        """Makes room for a program where the guest as a whole is limited."""
 
     def send(self, kind: bytes, body: bytes = b"") -> None:
         """Queues a frame; `receive` and `flush` write it."""
@@ -166,7 +177,7 @@ class Link:
         self._process.kill()
         self._process.wait()
         if self.told.get("host_folder"):
-            _kill_session(self._process.pid)
+            kill_session(self._process.pid)
             shutil.rmtree(self.told["host_folder"], ignore_errors=True)
         self._drain()
         self._unsent.clear()
@@ -194,15 +205,22 @@ class Link:
                 self._unsent[:1] = [rest] if rest else []
         except BlockingIOError:
             pass
-        except BrokenPipeError:
+        except ConnectionError:
             raise LinkLostError("the guest closed its input") from None
 
     def _read(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             data = os.read(self._from, CHUNK + HEADER.size)
-            if not data:
-                raise LinkLostError("the guest ended")
-            self._received += data
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise LinkLostError("the guest ended")
+        self._accept(data)
+
+    def _accept(self, data: bytes) -> None:
+        self._received += data
 
     def _drain(self) -> None:
         # The stream ends once the last process of the guest is gone.
@@ -211,7 +229,10 @@ class Link:
         poller.register(self._from, select.POLLIN)
         while time.monotonic() < deadline and poller.poll(_END_SECONDS * 1000):
             with contextlib.suppress(BlockingIOError):
-                if not os.read(self._from, CHUNK):
+                try:
+                    if not os.read(self._from, CHUNK):
+                        return
+                except ConnectionError:
                     return
 
     def _said(self) -> str:
@@ -220,31 +241,3 @@ class Link:
         self._errors.seek(0)
         lines = self._errors.read(8192).decode(errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "")[:300]
-
-
-def _kill_session(leader: int) -> None:
-    # Without a pid namespace children outlive a guest that is killed, but none of them may
-    # leave its session.
-    while pids := _find_session(leader):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.005)
-
-
-def _find_session(leader: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != leader:
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == leader and fields[0] != "Z":
-                    found.append(int(entry.name))
-    return found
-
-
-@functools.cache
-def _starter(_process: int) -> ThreadPoolExecutor:
-    # Guests die with the thread that started them: it must live as long as this process, and a
-    # forked copy of this process has no threads.
-    return ThreadPoolExecutor(1, "guest-starter")

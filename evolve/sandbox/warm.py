@@ -53,6 +53,7 @@ class WarmSandbox:
             link.await_ready()
             self._link, self._sessions = link, 0
         self._sessions += 1
+        self._link.fit(limits)
         self._session = WarmSession(self._link, program, limits, self._on_close)
         return self._session
 

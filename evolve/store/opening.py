@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE = "run.db"
+# 64 MB: the table of 10^6 programs without their sources.
+_CACHE = "PRAGMA cache_size = -65536"
 
 
 def connect_to_write(folder: Path) -> sqlite3.Connection:
@@ -33,6 +35,7 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA page_size = 16384")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(_CACHE)
         migrate(connection, str(folder))
     return connection
 
@@ -47,6 +50,7 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
     expect_run(folder)
     with telling(folder):
         connection = sqlite3.connect(f"{(folder / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
+        connection.execute(_CACHE)
         version = check_version(connection, str(folder))
         if version < VERSION:
             connection.close()

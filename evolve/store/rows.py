@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 _STATUS: dict[str | None, Status] = {None: Status.REJECTED, **{str(s): s for s in Status}}
-_loads = json.JSONDecoder().decode
+_scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[attr-defined]
 
 INSERT_CALL = f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * 15)})"
 INSERT_EVALUATION = f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * 10)})"
@@ -200,18 +200,24 @@ def attempt(row: Row, texts: Texts) -> Attempt:
 
 def light_attempt(row: Row) -> LightAttempt:
     """Gives the attempt of a row of `SELECT_TOLD`."""
-    status, measures = row[11], row[13]
+    (
+        generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
+        operator, program_id, mark, status, objective, measures,
+    ) = row  # fmt: skip
     return LightAttempt(
-        AttemptKey._make(row[:3]),
-        row[3],
-        None if row[4] is None else AttemptKey._make(row[4:7]),
-        row[7],
-        row[8] or "",
-        row[9],
-        row[10],
+        AttemptKey(generation, slot, number),
+        island,
+        None
+        if parent_generation is None
+        else AttemptKey(parent_generation, parent_slot, parent_number),
+        depth,
+        operator or "",
+        program_id,
+        mark,
         _STATUS[status],
-        row[12],
-        _loads(measures) if measures else {},
+        objective,
+        # A resume reads every attempt: what `json.loads` does around this takes longer than this.
+        _scan(measures, 0)[0] if measures else {},
     )
 
 

@@ -42,10 +42,15 @@ class Texts:
 
         Raises:
             DatabaseError: Its dictionary is missing.
+            zlib.error: It is damaged.
         """
         if number is None:
             return zlib.decompress(data)
-        return zlib.decompressobj(zdict=self._dictionary(number)).decompress(data)
+        unpacker = zlib.decompressobj(zdict=self._dictionary(number))
+        text = unpacker.decompress(data)
+        if not unpacker.eof:
+            raise zlib.error("a compressed text is cut short")
+        return text
 
     def _newest(self, kind: str) -> tuple[int, int]:
         (found,) = self._connection.execute(

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -9,7 +10,7 @@ from evolve.sandbox.layout import View, find_view
 from evolve.sandbox.native import make_native
 from evolve.sandbox.warm import WarmSandbox
 
-# The third is `native` as it is where user namespaces are forbidden.
+# The last is `native` as it is where user namespaces are forbidden.
 NAMES = (*BACKENDS, "native-without-namespaces")
 
 
@@ -34,14 +35,18 @@ def _start(name: str) -> WarmSandbox:
     return sandbox
 
 
+def skip_or_fail(name: str, error: SandboxError) -> NoReturn:
+    if name in os.environ.get("EVOLVE_REQUIRE_SANDBOXES", "").split(","):
+        raise error
+    pytest.skip(f"no {name} here: {error}")
+
+
 @pytest.fixture(scope="session", params=NAMES)
 def sandbox(request: pytest.FixtureRequest) -> Iterator[WarmSandbox]:
     try:
         sandbox = _start(request.param)
     except SandboxError as error:
-        if request.param in os.environ.get("EVOLVE_REQUIRE_SANDBOXES", "").split(","):
-            raise
-        pytest.skip(f"no {request.param} here: {error}")
+        skip_or_fail(request.param, error)
     yield sandbox
     sandbox.close()
 

@@ -289,7 +289,8 @@ class TestHost:
         """
         package = Path(__file__).parents[2] / "evolve" / "errors.py"
         paths = [str(tmp_path / "secret"), "/etc/passwd", "/etc/hostname", str(package)]
-        assert ask(sandbox, source, args=(paths,)).value == []
+        # An engine shows empty files where others show none.
+        assert not any(ask(sandbox, source, args=(paths,)).value)
 
     def test_the_package_itself_cannot_be_imported(self, sandbox: WarmSandbox) -> None:
         fail(sandbox, "import evolve\ndef f(): return 1", Status.ERROR, "ModuleNotFoundError")

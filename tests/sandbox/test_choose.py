@@ -12,6 +12,7 @@ import rich
 from evolve.errors import SandboxError
 from evolve.records import Status
 from evolve.sandbox.choose import NAMES, open_sandbox
+from evolve.sandbox.docker import LABEL, connect
 from evolve.sandbox.guest import landlock
 from evolve.sandbox.layout import View, find_view, list_readable
 from evolve.sandbox.protocol import Isolation
@@ -42,7 +43,7 @@ def g(): time.sleep(60)
 class TestChoice:
     def test_names_end_with_the_backends(self) -> None:
         assert NAMES[0] == "auto"
-        assert {"bubblewrap", "native"} < set(NAMES)
+        assert NAMES[1:] == ("docker", "bubblewrap", "native")
 
     def test_an_unknown_name_lists_those_there_are(self) -> None:
         with pytest.raises(SandboxError, match=r"expected one of auto, .*native, got 'chroot'"):
@@ -135,7 +136,7 @@ class TestRestart:
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as host:
             assert host.stdout is not None
             assert host.stdout.readline() == b"1\n"
-            family = _list_descendants(host.pid)
+            family = _list_descendants(host.pid) + _list_contained(host.pid)
             host.kill()
         deadline = time.monotonic() + 5
         while any(map(_is_guest, family)) and time.monotonic() < deadline:
@@ -155,6 +156,19 @@ def _list_descendants(root: int) -> list[int]:
     for pid in found:
         found += [child for child, parent in parents.items() if parent == pid]
     return found[1:]
+
+
+def _list_contained(owner: int) -> list[int]:
+    try:
+        client = connect()
+    except SandboxError:
+        return []
+    pids = []
+    with contextlib.closing(client):
+        for container in client.api.containers(filters={"label": LABEL}):
+            if container["Labels"][LABEL].split(":")[1] == str(owner):
+                pids += [int(row[1]) for row in client.api.top(container["Id"])["Processes"]]
+    return pids
 
 
 def _is_guest(pid: int) -> bool:

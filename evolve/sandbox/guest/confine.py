@@ -19,6 +19,8 @@ GUEST_ID = 64000
 BOX = "/box"
 EMPTY = "/empty"
 DATA = "/data"
+# Where programs look for a place for temporary files, and the folder of the box that it is.
+TEMPORARY = (("tmp", "/tmp"), ("tmp", "/var/tmp"), ("shm", "/dev/shm"))  # noqa: S108
 DEVICES = ("null", "zero", "full", "random", "urandom")
 INHERITED_RULESET = 5
 _DEVICE_RIGHTS = landlock.READ_FILE | landlock.WRITE_FILE
@@ -50,6 +52,8 @@ class Cage(NamedTuple):
         data: Folder that programs see as `data/`; empty without one.
         ruleset: Descriptor of Landlock's rules where no namespace hides the host's files; -1
             where they depend on the child.
+        covers: Folders shown to a child at places that all would share otherwise: pairs of the
+            folder's name within the box and the place.
     """
 
     box: str
@@ -60,6 +64,7 @@ class Cage(NamedTuple):
     ids: tuple[int, int]
     data: str = ""
     ruleset: int = -1
+    covers: tuple[tuple[str, str], ...] = ()
 
     @property
     def flags(self) -> int:
@@ -82,6 +87,8 @@ def confine(cage: Cage, bounds: Bounds) -> None:
         os.setpgid(0, 0)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
     make_folders(cage.box)
+    for name, place in cage.covers if cage.is_namespaced else ():
+        kernel.mount(f"{cage.box}/{name}", place, "", kernel.MS_BIND)
     os.chdir(f"{cage.box}/work")
     _set_limits(cage, bounds)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
@@ -138,7 +145,8 @@ def _set_limits(cage: Cage, bounds: Bounds) -> None:
 
 def _file_rules(cage: Cage) -> list[tuple[str, int]]:
     everything = landlock.all_rights(cage.landlock_version)
-    return [("/", landlock.READ), ("/dev", _DEVICE_RIGHTS), (cage.box, everything)]
+    covers = [(f"{cage.box}/{name}", everything) for name, _ in cage.covers]
+    return [("/", landlock.READ), ("/dev", _DEVICE_RIGHTS), (cage.box, everything), *covers]
 
 
 def _build_own_filter(cage: Cage) -> bytes:

@@ -206,6 +206,14 @@ def build_filter(own_pid: int | None = None, *, may_signal: bool = True) -> byte
     return b"".join(code)
 
 
+def list_denied() -> tuple[str, ...]:
+    """Lists the system calls that no program may make, by name.
+
+    Those refused only without namespaces, or for one argument, are not among them.
+    """
+    return tuple(_DENIED)
+
+
 def install_filter(code: bytes) -> None:
     """Puts the calling process under a filter, for good; `no_new_privs` must be set.
 

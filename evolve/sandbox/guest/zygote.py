@@ -1,7 +1,7 @@
 """The guest's first process: warms up, leaves every privilege, then relays."""
 
 # System calls stand here by their own names.
-# ruff: noqa: PTH123
+# ruff: noqa: PTH112, PTH114, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -90,12 +90,23 @@ def _build_cage(settings: dict[str, Any], proc: int) -> confine.Cage:
         baseline_bytes=pages * _PAGE,
         ids=(os.getuid(), os.getgid()),
         data=settings["data"] or "",
+        covers=_find_covers(),
     )
     if settings["namespaces"] and _can_confine(cage):
         return cage
     rules = confine.file_rules_without_namespaces(cage.box, version, settings["readable"])
     ruleset = landlock.build_ruleset(version, rules) if version else -1
     return cage._replace(is_namespaced=False, code=b"", ruleset=ruleset)
+
+
+def _find_covers() -> tuple[tuple[str, str], ...]:
+    # A container engine mounts empty folders of its own where the other backends have links; one
+    # with something in it holds the interpreter.
+    return tuple(
+        (name, place)
+        for name, place in confine.TEMPORARY
+        if os.path.isdir(place) and not os.path.islink(place) and not os.listdir(place)
+    )
 
 
 def _can_confine(cage: confine.Cage) -> bool:

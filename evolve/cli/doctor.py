@@ -1,0 +1,90 @@
+"""The command `doctor`: what isolates programs on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evolve.cli.run import Assignments, read_settings
+from evolve.errors import ExitCode, SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evolve.sandbox.protocol import Isolation
+
+_WIDTH = 15
+
+
+def doctor(
+    *,
+    build_image: Annotated[
+        bool, typer.Option("--build-image", help="First make the image of the docker backend.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    assignments: Assignments = None,
+) -> None:
+    """Test every sandbox backend here by small attacks, and say how to get more."""
+    from evolve.sandbox.choose import prove_backends
+
+    image = read_settings({}, assignments, None).sandbox.image
+    made = _build_image(image) if build_image else None
+    found = prove_backends(image=image)
+    strong = [name for name, proof in found.items() if _is_strong(proof)]
+    if as_json:
+        backends = {name: _describe(proof) for name, proof in found.items()}
+        told = {"auto": next(iter(strong), None), "image": made, "backends": backends}
+        typer.echo(json.dumps(told, indent=2))
+    else:
+        _print_table(found, made)
+        if strong:
+            typer.echo(f"ok: `auto` takes {strong[0]}")
+        else:
+            typer.echo("weak: a run needs `--allow-weak-sandbox`, and its programs your trust")
+    if not strong:
+        raise typer.Exit(ExitCode.MACHINE)
+
+
+def _build_image(image: str) -> str:
+    from evolve.sandbox.docker import prepare_image
+    from evolve.sandbox.layout import find_view
+
+    return prepare_image(find_view(("numpy",)), image)
+
+
+def _is_strong(proof: Isolation | SandboxError) -> bool:
+    return not isinstance(proof, SandboxError) and proof.is_strong
+
+
+def _describe(proof: Isolation | SandboxError) -> dict[str, object]:
+    if isinstance(proof, SandboxError):
+        return {"works": False, "strong": False, "reason": str(proof)}
+    return {
+        "works": True,
+        "strong": proof.is_strong,
+        "enforced": list(proof.enforced),
+        "missing": list(proof.missing),
+    }
+
+
+def _print_table(found: Mapping[str, Isolation | SandboxError], made: str | None) -> None:
+    from evolve.sandbox.canary import REMEDIES
+
+    if made:
+        typer.echo(f"image {made}")
+    typer.echo("".join(word.ljust(_WIDTH) for word in ("", *found)).rstrip())
+    for kind in REMEDIES:
+        words = [_tell(proof, kind) for proof in found.values()]
+        typer.echo("".join(word.ljust(_WIDTH) for word in (kind, *words)).rstrip())
+    for name, proof in found.items():
+        lines = [str(proof)] if isinstance(proof, SandboxError) else proof.missing
+        for line in lines:
+            typer.echo(f"more: {line}" if line.startswith(name) else f"more: {name}: {line}")
+
+
+def _tell(proof: Isolation | SandboxError, kind: str) -> str:
+    if isinstance(proof, SandboxError):
+        return "-"
+    return "enforced" if kind in proof.enforced else "MISSING"

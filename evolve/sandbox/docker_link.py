@@ -1,0 +1,205 @@
+"""A guest in a container, reached through the engine's attached stream."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from evolve.errors import SandboxError
+from evolve.sandbox.link import Link, LinkLostError
+
+if TYPE_CHECKING:
+    from evolve.sandbox.protocol import Limits
+
+# The engine wraps output: 1 byte for the stream, 3 unused, then the length.
+_WRAPPER = struct.Struct(">BxxxI")
+_STDOUT, _STDERR = 1, 2
+_MAX_ERRORS = 1 << 16
+_NOT_FOUND, _CONFLICT = 404, 409
+_GONE_SECONDS = 10.0
+_MB = 1 << 20
+# The warm guest with its packages, page cache of its files, and room for the watchdog to notice
+# an excess before the kernel does: a program that it kills says why.
+_OWN_MEMORY_MB = 768
+
+
+class Container:
+    """A container as the process that it is.
+
+    Args:
+        client: Of the `docker` package.
+        identifier: Of the container.
+        stream: Attached to it; what follows its end can be seen there.
+    """
+
+    def __init__(self, client: Any, identifier: str, stream: socket.socket) -> None:
+        self._client = client
+        self._stream = stream
+        self.identifier = identifier
+
+    @property
+    def pid(self) -> int:
+        """Gives the number of its first process on the engine's machine; 0 after its end."""
+        pid: int = self._client.api.inspect_container(self.identifier)["State"]["Pid"]
+        return pid
+
+    def poll(self) -> int | None:
+        """Gives 0 once the stream to it has ended, without asking the engine."""
+        try:
+            rest = self._stream.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return 0
+        return None if rest else 0
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until the stream to it ends.
+
+        Raises:
+            subprocess.TimeoutExpired: It does not in time.
+        """
+        poller = select.poll()
+        poller.register(self._stream, getattr(select, "POLLRDHUP", select.POLLHUP))
+        if not poller.poll(None if timeout is None else timeout * 1000):
+            raise subprocess.TimeoutExpired(self.identifier, timeout or 0.0)
+        return 0
+
+    def kill(self) -> None:
+        """Kills and removes it, and waits until it is gone.
+
+        Raises:
+            SandboxError: The engine cannot remove it.
+        """
+        import docker
+
+        deadline = time.monotonic() + _GONE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                self._client.api.remove_container(self.identifier, force=True)
+            except docker.errors.APIError as error:
+                if error.status_code == _NOT_FOUND:
+                    return
+                # The engine may be at it already: containers remove themselves.
+                if error.status_code != _CONFLICT:
+                    raise SandboxError(
+                        f"docker: a container cannot be removed: {str(error)[:300]}; "
+                        f"`docker rm -f {self.identifier[:12]}`"
+                    ) from None
+                time.sleep(0.01)
+            except OSError:
+                # The engine is gone. What it left is swept when it is back.
+                return
+
+
+class _Half:
+    """One direction of a socket."""
+
+    def __init__(self, stream: socket.socket, how: int) -> None:
+        self._stream = stream
+        self._how = how
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.shutdown(self._how)
+
+
+class _Whole(_Half):
+    """A socket with all that was opened for it."""
+
+    def __init__(self, stream: socket.socket, response: Any, client: Any) -> None:
+        super().__init__(stream, socket.SHUT_RDWR)
+        self._response = response
+        self._client = client
+
+    def close(self) -> None:
+        # Closing alone would leave the connection open while the response holds it.
+        super().close()
+        self._stream.close()
+        self._response.close()
+        self._client.close()
+
+
+class DockerLink(Link):
+    """A running guest in a container that was created and not yet started.
+
+    Args:
+        client: Of the `docker` package; closed with the link.
+        identifier: Of the container.
+        name: Of the backend, for messages.
+        package_place: Where a missing package has to be installed.
+    """
+
+    def __init__(self, client: Any, identifier: str, name: str, package_place: str) -> None:
+        self._client = client
+        self._package_place = package_place
+        self._wrapped = bytearray()
+        self._memory_mb = 0
+        wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        response = client.api.attach_socket(identifier, wanted)
+        stream: socket.socket = response._sock  # noqa: SLF001 - the package offers no other way
+        process = Container(client, identifier, stream)
+        self._adopt(
+            name,
+            process,
+            _Half(stream, socket.SHUT_WR),
+            _Whole(stream, response, client),
+            tempfile.TemporaryFile(),  # noqa: SIM115 - closed by `kill`
+        )
+        try:
+            client.api.start(identifier)
+        except BaseException:
+            self.kill()
+            raise
+
+    def fit(self, limits: Limits) -> None:
+        """Sets the limit of the container to what a program may use, beside the guest."""
+        if limits.memory_mb + limits.workspace_mb == self._memory_mb:
+            return
+        self._memory_mb = limits.memory_mb + limits.workspace_mb
+        import docker
+
+        size = (self._memory_mb + _OWN_MEMORY_MB) * _MB
+        assert isinstance(self._process, Container)  # noqa: S101 - narrows the type
+        try:
+            self._client.api.update_container(
+                self._process.identifier, mem_limit=size, memswap_limit=size
+            )
+        except docker.errors.APIError as error:
+            # One that has just ended shows by its stream.
+            if error.status_code not in {_NOT_FOUND, _CONFLICT}:
+                raise SandboxError(
+                    f"docker: memory cannot be limited: {str(error)[:300]}"
+                ) from None
+
+    def _accept(self, data: bytes) -> None:
+        self._wrapped += data
+        position = 0
+        while len(self._wrapped) - position >= _WRAPPER.size:
+            kind, size = _WRAPPER.unpack_from(self._wrapped, position)
+            end = position + _WRAPPER.size + size
+            if end > len(self._wrapped):
+                break
+            part = memoryview(self._wrapped)[position + _WRAPPER.size : end]
+            if kind == _STDOUT:
+                self._received += part
+            elif kind == _STDERR:
+                self._keep_errors(part)
+            else:
+                raise LinkLostError(f"the engine sent a part of kind {kind}")
+            part.release()
+            position = end
+        del self._wrapped[:position]
+
+    def _keep_errors(self, text: memoryview) -> None:
+        if self._errors.tell() < _MAX_ERRORS:
+            self._errors.write(text[:_MAX_ERRORS])

@@ -1,0 +1,265 @@
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from evolve.errors import SandboxError
+from evolve.sandbox.choose import open_sandbox
+from evolve.sandbox.docker import LABEL, build_profile, connect, make_docker, prepare_image, sweep
+from evolve.sandbox.docker_image import REPOSITORY
+from evolve.sandbox.guest import seccomp
+from evolve.sandbox.layout import find_view
+from tests.commands import run_evolve
+
+from .conftest import skip_or_fail
+from .programs import LIMITS, ask, make_program
+
+ORPHAN = """
+import sys
+from evolve.sandbox.choose import open_sandbox
+from tests.sandbox.programs import ask
+sandbox = open_sandbox("docker", preload=())
+print(ask(sandbox, "def f(): return 1").value, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def address(value: str) -> Iterator[None]:
+    before = os.environ.get("DOCKER_HOST")
+    os.environ["DOCKER_HOST"] = value
+    try:
+        yield
+    finally:
+        del os.environ["DOCKER_HOST"]
+        if before is not None:
+            os.environ["DOCKER_HOST"] = before
+
+
+@contextlib.contextmanager
+def engine(folder: Path, answers: dict[str, Any]) -> Iterator[None]:
+    """Serves fixed answers by the end of the path, as an engine would."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = [answer for end, answer in answers.items() if self.path.endswith(end)]
+            body = json.dumps(found[0] if found else {"message": "No such image"}).encode()
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "client"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    path = folder / "engine.sock"
+    with ThreadingUnixStreamServer(str(path), Handler) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            with address(f"unix://{path}"):
+                yield
+        finally:
+            server.shutdown()
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    try:
+        client = connect()
+    except SandboxError as error:
+        skip_or_fail("docker", error)
+    yield client
+    client.close()
+
+
+class TestErrors:
+    def test_no_socket(self, tmp_path: Path) -> None:
+        with (
+            address(f"unix://{tmp_path}/none.sock"),
+            pytest.raises(SandboxError, match=r"docker: no socket .*none.sock; install and start"),
+        ):
+            connect()
+
+    def test_nobody_listens(self, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"{tmp_path}/dead.sock")
+        with (
+            address(f"unix://{tmp_path}/dead.sock"),
+            pytest.raises(SandboxError, match=r"nothing answers at .*start the engine"),
+        ):
+            connect()
+
+    @pytest.mark.skipif(os.getuid() == 0, reason="root may use any socket")
+    def test_no_permission(self, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"{tmp_path}/closed.sock")
+            server.listen()
+            (tmp_path / "closed.sock").chmod(0)
+            with (
+                address(f"unix://{tmp_path}/closed.sock"),
+                pytest.raises(SandboxError, match=r"no permission.*usermod -aG docker"),
+            ):
+                connect()
+
+    def test_something_else_listens(self, tmp_path: Path) -> None:
+        with engine(tmp_path, {}), pytest.raises(SandboxError, match="does not answer as one"):
+            connect()
+
+    def test_an_old_engine(self, tmp_path: Path) -> None:
+        with (
+            engine(tmp_path, {"/version": {"ApiVersion": "1.39"}}),
+            pytest.raises(SandboxError, match=r"API 1.41 or later, got 1.39; install"),
+        ):
+            connect()
+
+    def test_an_engine_of_another_architecture(self, tmp_path: Path) -> None:
+        version = {"ApiVersion": "1.41", "Arch": "riscv64"}
+        with (
+            engine(tmp_path, {"/version": version}),
+            pytest.raises(SandboxError, match=r"runs 'riscv64'.*sandbox.image=NAME"),
+        ):
+            _prepare_without_sweep()
+
+    def test_an_image_of_another_architecture(self, tmp_path: Path) -> None:
+        answers = {
+            "/version": {"ApiVersion": "1.41", "Arch": "amd64"},
+            "/images/mine/json": {"Architecture": "s390x"},
+        }
+        with (
+            engine(tmp_path, answers),
+            pytest.raises(SandboxError, match=r"'mine' is for 's390x'.*--platform linux/amd64"),
+        ):
+            _prepare_without_sweep("mine")
+
+    def test_an_image_that_is_missing(self, client: Any) -> None:
+        with pytest.raises(SandboxError, match=r"image 'no/such' is not .*`docker pull no/such`"):
+            open_sandbox("docker", image="no/such")
+
+    def test_an_image_without_python(self, client: Any) -> None:
+        name = prepare_image(find_view(()))
+        with pytest.raises(SandboxError, match=r"the guest did not start.*python3"):
+            open_sandbox("docker", image=name)
+
+    def test_a_package_that_the_image_lacks(self, client: Any) -> None:
+        with pytest.raises(SandboxError, match=r"`no_such_package`.*where evolve is installed"):
+            open_sandbox("docker", preload=("no_such_package",))
+
+
+class TestContainers:
+    def test_one_that_lost_its_owner_is_swept(self, client: Any) -> None:
+        image = prepare_image(find_view(()))
+        owned = client.api.create_container(image, "x", labels={LABEL: _own_label(client)})
+        place = _own_label(client).partition(":")[0]
+        orphan = client.api.create_container(image, "x", labels={LABEL: f"{place}:999999999:1"})
+        assert sweep(client) >= 1
+        left = {found["Id"] for found in client.api.containers(all=True)}
+        client.api.remove_container(owned["Id"])
+        assert owned["Id"] in left
+        assert orphan["Id"] not in left
+
+    def test_none_is_left_by_a_host_that_is_killed(self, client: Any) -> None:
+        command = [sys.executable, "-c", ORPHAN]
+        with subprocess.Popen(
+            command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as host:
+            assert host.stdout is not None
+            assert host.stdout.readline() == b"1\n"
+            assert _owned_by(client, host.pid)
+            host.kill()
+        _await(lambda: not _owned_by(client, host.pid))
+
+    def test_none_is_left_after_closing(self, client: Any) -> None:
+        before = _owned_by(client, os.getpid())
+        sandbox = make_docker((), find_view(()))
+        ask(sandbox, "def f(): return 1")
+        assert len(_owned_by(client, os.getpid())) == len(before) + 1
+        sandbox.close()
+        assert _owned_by(client, os.getpid()) == before
+
+    def test_a_problem_is_evaluated_in_one(self, client: Any, problem: Path) -> None:
+        options = ("--sandbox", "docker")
+        done = run_evolve("check", problem, *options, cwd=problem, DOCKER_HOST=_address())
+        assert "sandbox: docker" in done.stdout
+        _await(lambda: set(_list_owners(client)) <= {str(os.getpid())})
+
+    def test_they_are_closed_on_every_side(self, client: Any) -> None:
+        sandbox = make_docker((), find_view(()))
+        before = set(_owned_by(client, os.getpid()))
+        session = sandbox.open(make_program("def f(): return 1"), LIMITS)
+        (name,) = set(_owned_by(client, os.getpid())) - before
+        config = client.api.inspect_container(name)
+        sandbox.close()
+        session.close()
+        host = config["HostConfig"]
+        assert config["Config"]["User"] == "64000:64000"
+        assert host["NetworkMode"] == "none"
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["Memory"] == host["MemorySwap"] > 0
+        assert host["PidsLimit"] > 0
+        assert host["LogConfig"]["Type"] == "none"
+        assert "no-new-privileges" in host["SecurityOpt"]
+
+    def test_the_image_is_made_once(self, client: Any) -> None:
+        assert prepare_image(find_view(())) == prepare_image(find_view(()))
+        assert prepare_image(find_view(())).startswith(f"{REPOSITORY}:")
+
+
+def test_the_profile_has_the_calls_that_programs_may_not_make() -> None:
+    (rule,) = json.loads(build_profile())["syscalls"]
+    assert set(seccomp.list_denied()) - set(rule["names"]) == {"mount"}
+    assert {"io_uring_setup", "ptrace", "keyctl", "bpf"} <= set(rule["names"])
+
+
+def _prepare_without_sweep(image: str = "") -> None:
+    from evolve.sandbox.docker_image import check_architecture, check_image
+
+    with contextlib.closing(connect()) as client:
+        check_image(client, image) if image else check_architecture(client)
+
+
+def _await(holds: Callable[[], bool]) -> None:
+    # Containers remove themselves a little after their end.
+    deadline = time.monotonic() + 10
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert holds()
+
+
+def _address() -> str:
+    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+
+
+def _list_owners(client: Any) -> list[str]:
+    found = client.api.containers(all=True, filters={"label": LABEL})
+    return [item["Labels"][LABEL].split(":")[1] for item in found]
+
+
+def _owned_by(client: Any, pid: int) -> list[str]:
+    found = client.api.containers(all=True, filters={"label": LABEL})
+    return [item["Id"] for item in found if item["Labels"][LABEL].split(":")[1] == str(pid)]
+
+
+def _own_label(client: Any) -> str:
+    sandbox = make_docker((), find_view(()))
+    ask(sandbox, "def f(): return 1")
+    (name, *_) = _owned_by(client, os.getpid())
+    label: str = client.api.inspect_container(name)["Config"]["Labels"][LABEL]
+    sandbox.close()
+    return label

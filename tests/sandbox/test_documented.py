@@ -1,0 +1,40 @@
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from evolve.sandbox.choose import BACKENDS
+
+from . import test_attacks
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sandbox.md"
+TABLE = DOCUMENT.read_text().partition("## Attack by attack")[2].partition("*watched*")[0]
+HEAD, _, *ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in TABLE.splitlines()
+    if line.startswith("|")
+]
+ATTACKS = {
+    node.name.removeprefix("test_"): {argument.arg for argument in node.args.args}
+    for node in ast.walk(ast.parse(Path(test_attacks.__file__).read_text()))
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+}
+
+
+def named_in(row: list[str]) -> list[str]:
+    return re.findall(r"`(\w+)`", row[-1])
+
+
+def test_every_attack_of_the_contract_stands_in_the_table_once() -> None:
+    assert sorted(name for row in ROWS for name in named_in(row)) == sorted(ATTACKS)
+
+
+def test_every_backend_has_its_column() -> None:
+    assert ["attack", *BACKENDS, "native-", "held by"] == HEAD
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_what_only_namespaces_stop_is_called_so(row: list[str]) -> None:
+    needs_namespaces = any("namespaced" in ATTACKS[name] for name in named_in(row))
+    assert (row[4] in {"open", "watched"} and row[3] == "stopped") == needs_namespaces

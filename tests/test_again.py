@@ -1,0 +1,293 @@
+"""Commands that make a run's work again, or copies of it, on one finished run."""
+
+import csv
+import json
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from evolve.population import Population
+from evolve.problem import load_problem
+from evolve.records import Program, SourceFile, Status
+from evolve.run_folder import load_run
+from evolve.settings import SandboxSettings, Settings
+from evolve.snapshot import SnapshotKeeper, load_standing
+from evolve.store import Store
+from evolve.wiring import open_evaluators
+from tests.commands import run_evolve, run_json, start_evolve, write_problem, write_script
+
+ASKED = ("--generations", 6, "--set", "loop.slots=4", "--model", "scripted")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("again")
+    problem = write_problem(folder / "valley")
+    run_evolve("run", problem, *ASKED, "--run-dir", folder / "r", cwd=folder)
+    return folder / "r"
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "r")
+    return tmp_path / "r"
+
+
+def change(run, sql) -> None:
+    with closing(sqlite3.connect(run / "run.db")) as connection:
+        connection.execute(sql)
+        connection.commit()
+
+
+def test_a_replay_finds_every_generation_equal(run, tmp_path):
+    done = run_evolve("replay", run, cwd=tmp_path)
+    assert done.stdout == "equal: generations 0 to 6, every attempt and every archive\n"
+
+
+def test_a_replay_names_what_differs(run, tmp_path):
+    change(run, "UPDATE attempts SET island = 0 WHERE generation = 3 AND slot = 1")
+    done = run_evolve("replay", run, cwd=tmp_path, code=5)
+    assert "attempt 3.1.0: island: recorded 0, now 1" in done.stdout
+    assert done.stdout.endswith("different: from generation 3 on\n")
+
+
+def test_a_replay_without_a_recorded_reply_differs(run, tmp_path):
+    change(run, "DELETE FROM calls WHERE generation = 2 AND slot = 0")
+    done = run_evolve("replay", run, cwd=tmp_path, code=5)
+    assert "attempt 2.0.0: recorded, not made again" in done.stdout
+
+
+def test_a_run_that_was_given_more_generations_replays(run, tmp_path):
+    run_evolve("resume", run, "--generations", 9, cwd=tmp_path)
+    assert "equal: generations 0 to 9" in run_evolve("replay", run, cwd=tmp_path).stdout
+
+
+def test_verify_writes_a_certificate(run, tmp_path):
+    done = run_evolve("verify", run, "--repeats", 2, cwd=tmp_path)
+    certificate = json.loads((run / "certificate.json").read_text())
+    assert certificate["verdict"] == "agrees"
+    assert certificate["elites"]["largest_noise"] == 0.0
+    assert certificate["elites"]["checked"] == certificate["elites"]["agree"] > 1
+    assert set(certificate["sha256"]) == {"problem", "evaluator", "settings"}
+    assert certificate["champion"]["again"][0]["objective"] == pytest.approx(
+        run_json("show", run, cwd=tmp_path)["champion"]["objective"]
+    )
+    assert "agrees: " in done.stdout
+
+
+def test_verify_names_a_verdict_that_came_out_differently(run, tmp_path):
+    best = run_json("show", run, cwd=tmp_path)["champion"]
+    generation, slot, _ = best["attempt"].split(".")
+    change(
+        run,
+        f"UPDATE evaluations SET objective = -1.0 WHERE generation = {generation} "
+        f"AND slot = {slot}",
+    )
+    done = run_evolve("verify", run, cwd=tmp_path, code=5)
+    assert f"differs: attempt {best['attempt']}: recorded -1.0" in done.stdout
+    assert json.loads((run / "certificate.json").read_text())["verdict"] == "differs"
+
+
+def test_a_fork_goes_on_from_its_generation_with_other_settings(run, tmp_path):
+    run_evolve("fork", run, "--generation", 3, "--run-dir", "f", "--set",
+               "search.entropy=0.2", cwd=tmp_path)  # fmt: skip
+    forked = run_json("show", "f", cwd=tmp_path)
+    assert (forked["generations"], forked["stopped_because"]) == (3, "forked")
+    assert "entropy = 0.2" in (tmp_path / "f" / "settings.toml").read_text()
+    run_evolve("resume", "f", cwd=tmp_path)
+    with closing(Store.open_to_read(tmp_path / "f")) as store:
+        assert store.last_generation() == 6
+        assert store.facts()["origin"] == {"run": str(run.resolve()), "generation": 3}
+    assert run_json("show", run, cwd=tmp_path)["generations"] == 6
+
+
+def test_a_fork_without_changes_ends_like_its_origin(run, tmp_path):
+    run_evolve("fork", run, "--generation", 2, "--run-dir", "f", cwd=tmp_path)
+    run_evolve("resume", "f", cwd=tmp_path)
+    archives = [run_evolve("archive", name, "--json", cwd=tmp_path).stdout for name in ("r", "f")]
+    assert archives[0] == archives[1]
+
+
+def test_a_fork_of_what_is_not_there_leaves_no_folder(run, tmp_path):
+    done = run_evolve("fork", run, "--generation", 99, "--run-dir", "f", cwd=tmp_path, code=2)
+    assert "expected a generation from 0 to 6, got 99" in done.stderr
+    assert not (tmp_path / "f").exists()
+    done = run_evolve("fork", run, "--set", "search.islands=2", cwd=tmp_path, code=2)
+    assert "expected at least the 4 that the run has" in done.stderr
+
+
+def test_an_export_holds_everything(run, tmp_path):
+    run_evolve("export", run, "--output", "out", cwd=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "run.jsonl").read_text().splitlines()]
+    kinds = [line["kind"] for line in lines]
+    state = run_json("show", run, cwd=tmp_path)
+    assert kinds.count("attempt") == state["attempts"]
+    assert kinds.count("call") == state["calls"]
+    assert kinds.count("evaluation") == state["evaluations"]
+    rows = list(csv.DictReader((tmp_path / "out" / "curve.csv").read_text().splitlines()))
+    assert [row["generation"] for row in rows] == [str(number) for number in range(7)]
+    assert float(rows[-1]["objective"]) == state["champion"]["objective"]
+    champions = sorted((tmp_path / "out" / "champions").iterdir())
+    assert champions[-1].name.endswith(state["champion"]["id"])
+    assert (champions[-1] / "verdict.json").is_file()
+    assert "expected a new or empty folder" in run_evolve(
+        "export", run, "--output", "out", cwd=tmp_path, code=2
+    ).stderr  # fmt: skip
+
+
+def test_log_lists_calls_attempts_and_lessons(run, tmp_path):
+    out = run_evolve("log", run, "--generation", 2, "--json", cwd=tmp_path).stdout
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert {line["kind"] for line in lines} == {"call", "attempt", "lesson"}
+    assert all(line["key"].startswith("2.") for line in lines)
+    assert "attempt" in run_evolve("log", run, cwd=tmp_path).stdout
+
+
+def test_a_pruned_run_goes_on_like_one_that_was_not(tmp_path):
+    # Every second program fails with a traceback, which is kept as an artifact.
+    code = "def point():\n    first = {}\n    return [first / (int(first * 10) % 2), 1.0]\n"
+    replies = [f"```python\n{code.format(number / 10)}```" for number in range(10, 60)]
+    model = write_script(tmp_path / "model.json", editor=replies)
+    problem = write_problem(tmp_path / "valley")
+    asked = ("--model", model, "--set", "steps.form=rewrite", "--set", "loop.slots=4")
+    run_evolve("run", problem, *asked, "--generations", 5, "--run-dir", "r", cwd=tmp_path)
+    shutil.copytree(tmp_path / "r", tmp_path / "pruned")
+    done = run_evolve("prune", "pruned", cwd=tmp_path)
+    assert done.stdout.startswith("dropped the artifacts of ")
+    assert not done.stdout.startswith("dropped the artifacts of 0 ")
+    for name in ("r", "pruned"):
+        run_evolve("resume", name, "--generations", 9, cwd=tmp_path)
+    archives = [
+        run_evolve("archive", name, "--json", cwd=tmp_path).stdout for name in ("r", "pruned")
+    ]
+    assert archives[0] == archives[1]
+
+
+def test_repair_saves_the_generations_before_the_damage(run, tmp_path):
+    change(
+        run,
+        "UPDATE sources SET data = X'789C00' WHERE number = (SELECT p.source FROM programs p "
+        "JOIN evaluations e ON e.program = p.id WHERE e.generation = 5 AND e.slot = 0)",
+    )
+    done = run_evolve("repair", run, "--output", "saved", cwd=tmp_path)
+    assert "generations 0 to 4" in done.stdout
+    assert "finished" in run_evolve("resume", "saved", cwd=tmp_path).stdout
+    assert "equal: generations 0 to 6" in run_evolve("replay", "saved", cwd=tmp_path).stdout
+
+
+def test_a_standing_from_a_snapshot_is_the_one_folded_from_all_attempts(run):
+    problem, settings = load_run(run)
+    with closing(Store.open_to_write(run)) as store:
+        folded = Population(problem, settings.search)
+        keeper = SnapshotKeeper(store, problem, settings.search)
+        for generation in folded.tell_all(store.told_attempts(), 6):
+            keeper.on_commit(folded, 2000 if generation == 6 else 0)
+        assert store.query("SELECT generation FROM snapshots") == [(6,)]
+        standing = load_standing(store, problem, settings.search)
+    assert (standing.champion, standing.evaluations) == (folded.champion, folded.evaluations)
+    assert (standing.generation, standing.initial) == (6, -13.0)
+    for one, two in zip(standing.islands.archives, folded.islands.archives, strict=True):
+        assert list(one.elites) == list(two.elites)
+        assert one.children.tolist() == two.children.tolist()
+        assert one.out_of_range == two.out_of_range
+
+
+def test_a_full_disk_stops_the_run_and_the_resumed_one_ends_like_another(tmp_path, problem):
+    model = write_script(tmp_path / "model.json", latency_seconds=0.05)
+    asked = ("--model", model, "--generations", 6, "--set", "loop.slots=4")
+    run_evolve("run", problem, *asked, "--run-dir", "whole", cwd=tmp_path)
+    process = start_evolve("run", problem, *asked, "--run-dir", "r", cwd=tmp_path)
+    database = tmp_path / "r" / "run.db-wal"
+    deadline = time.monotonic() + 30
+    while not (database.exists() and database.stat().st_size > 400_000):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+    # Every file of the run is as large as it may get.
+    size = database.stat().st_size
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 4, out + err
+    assert "what was committed is safe" in err
+    assert "evolve resume r" in out + err
+    assert "finished" in run_evolve("resume", "r", cwd=tmp_path).stdout
+    archives = [
+        run_evolve("archive", name, "--json", cwd=tmp_path).stdout for name in ("whole", "r")
+    ]
+    assert archives[0] == archives[1]
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_again(run, tmp_path):
+    for name in ("run.db", "run.db-wal", "run.db-shm"):
+        (run / name).unlink(missing_ok=True)
+    assert "finished" in run_evolve("resume", run, cwd=tmp_path).stdout
+
+
+def test_a_second_interrupt_ends_at_once_and_the_run_can_be_resumed(tmp_path, problem):
+    model = write_script(tmp_path / "model.json", latency_seconds=8)
+    process = start_evolve(
+        "run", problem, "--generations", 1, "--model", model, "--run-dir", "r", cwd=tmp_path
+    )
+    deadline = time.monotonic() + 30
+    while run_log(tmp_path) == 0:
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=5)
+    assert process.returncode == 130, out + err
+    assert out.splitlines()[-1] == "to go on: evolve resume r"
+    assert run_json("show", "r", cwd=tmp_path)["generations"] == 0
+
+
+def run_log(folder) -> int:
+    if not (folder / "r" / "run.db").exists():
+        return 0
+    with closing(sqlite3.connect(folder / "r" / "run.db")) as connection:
+        try:
+            return connection.execute("SELECT COUNT(*) FROM generations").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
+
+
+@pytest.mark.parametrize("victim", ["evaluator", "guest"])
+def test_a_killed_evaluator_or_guest_does_not_change_the_verdict(tmp_path, victim):
+    folder = write_problem(tmp_path / "valley")
+    settings = Settings(sandbox=SandboxSettings(processes=1))
+    evaluators = open_evaluators(load_problem(folder, {}), settings)
+    code = "def point():\n    import time\n    time.sleep(1.0)\n    return [1.0, 1.0]\n"
+    verdicts = []
+    try:
+        evaluators.start()
+        evaluators.wait()
+        (process,) = evaluators._alive
+        worker = threading_call(
+            lambda: verdicts.append(evaluators.evaluate(Program((SourceFile("initial.py", code),))))
+        )
+        time.sleep(0.4)
+        pid = process._process.pid
+        os.kill(pid if victim == "evaluator" else children(pid)[0], signal.SIGKILL)
+        worker.join(30)
+    finally:
+        evaluators.close()
+    assert [(verdict.status, verdict.objective) for verdict in verdicts] == [(Status.OK, -13.0)]
+
+
+def threading_call(function):
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
+def children(pid) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(word) for task in tasks for word in (task / "children").read_text().split()]
