@@ -39,7 +39,8 @@ class Journal:
         models: The model of each role.
         evaluate: Gives the verdict on a program.
         budget: Hard caps and totals.
-        keep: Called from any thread with each finished call or evaluation, to make it durable.
+        keep: Called from any thread with each finished call or evaluation; returns when that is
+            durable.
         workers: Model calls at a time.
         deadline_seconds: For one call, retries included.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from evolve.jobs import JobMaker
@@ -55,7 +56,25 @@ class Finished(tuple[int, SlotResult]):
     __slots__ = ()
 
 
-Event = Call | Evaluated | Finished | Interrupt | BaseException
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """A finished call or evaluation, whose slot waits until it is durable."""
+
+    item: Call | Evaluated
+    durable: threading.Event
+
+
+Event = Paid | Finished | Interrupt | BaseException
+
+
+def keep_paid(events: queue.SimpleQueue[Event], item: Call | Evaluated) -> None:
+    """Hands what was paid for to the loop, and returns when it is durable.
+
+    Nothing that follows from it is asked for before, so a kill loses only what is under way.
+    """
+    paid = Paid(item, threading.Event())
+    events.put(paid)
+    paid.durable.wait()
 
 
 class Search:
@@ -70,7 +89,7 @@ class Search:
         store: The run's database, open to write, with the initial program committed.
         population: Empty; it is rebuilt from the store.
         schedule: Which generation may start when.
-        journal: The way to models and evaluators; it keeps into `events`.
+        journal: The way to models and evaluators; it keeps by `keep_paid`.
         events: What slots, the journal and the user's interrupt report.
         observer: Is told what happens.
         threads: Slots that run at a time.
@@ -170,9 +189,11 @@ class Search:
             return events
 
     def _take_in(self, events: list[Event]) -> None:
-        paid = [event for event in events if isinstance(event, Call | Evaluated)]
+        paid = [event for event in events if isinstance(event, Paid)]
         if paid:
-            self._store.keep(paid)
+            self._store.keep([one.item for one in paid])
+        for one in paid:
+            one.durable.set()
         for event in events:
             if isinstance(event, Finished):
                 generation, result = event

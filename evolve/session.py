@@ -8,6 +8,7 @@ import signal
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evolve import __version__
@@ -19,7 +20,7 @@ from evolve.records import INITIAL, Attempt, AttemptKey, Status
 from evolve.results import Evaluated, Generation, SlotResult, Told
 from evolve.run_folder import BEST_FOLDER, save_settings, write_program
 from evolve.schedule import Schedule
-from evolve.search import Interrupt, Search
+from evolve.search import Interrupt, Search, keep_paid
 from evolve.store import Store
 from evolve.wiring import (
     Preflight,
@@ -180,7 +181,7 @@ def _search(
         models=parts.models,
         evaluate=parts.evaluators.evaluate,
         budget=budget,
-        keep=events.put,
+        keep=partial(keep_paid, events),
         workers=settings.loop.workers or _WORKERS,
         deadline_seconds=settings.models.deadline_seconds,
     )
