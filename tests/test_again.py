@@ -262,7 +262,8 @@ def run_log(folder) -> int:
 @pytest.mark.parametrize("victim", ["evaluator", "guest"])
 def test_a_killed_evaluator_or_guest_does_not_change_the_verdict(tmp_path, victim):
     folder = write_problem(tmp_path / "valley")
-    settings = Settings(sandbox=SandboxSettings(processes=1))
+    # A container's processes are children of the engine, not of the evaluator.
+    settings = Settings(sandbox=SandboxSettings(backend="native", processes=1))
     evaluators = open_evaluators(load_problem(folder, {}), settings)
     code = "def point():\n    import time\n    time.sleep(1.0)\n    return [1.0, 1.0]\n"
     verdicts = []

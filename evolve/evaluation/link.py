@@ -186,6 +186,8 @@ class EvaluatorProcess:
     def _last_words(self) -> str:
         code = self._process.wait()
         how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+        if self._log.closed:
+            return f"the evaluator's process {how}: the pool was closed"
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - 2000))
         words = self._log.read().decode(errors="replace").strip()
