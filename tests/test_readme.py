@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from evolve.cli.app import app
+from evolve.cli.app import COMMANDS, make_app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = get_command(app).commands
 
 
 def blocks(language: str) -> list[str]:
@@ -21,7 +20,7 @@ def blocks(language: str) -> list[str]:
 )
 def test_every_command_line_of_the_readme_is_understood(line):
     words = shlex.split(line.split("&&")[-1])
-    command = COMMANDS[words[1]]
+    command = get_command(make_app(words[1])).commands[words[1]]
     context = command.make_context(words[1], words[2:])
     problem = context.params.get("problem")
     assert problem is None or (ROOT / problem / "problem.toml").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
@@ -9,7 +10,6 @@ from typing import NoReturn
 
 import typer
 
-from evolve.cli import copies, doctor, inspect, log, make, proof, run
 from evolve.errors import EvolveError, ExitCode
 
 EPILOG = (
@@ -17,42 +17,82 @@ EPILOG = (
     "3 stopped by a budget before any improvement; 4 machine failure (model endpoint, sandbox, "
     "evaluator, disk); 5 `replay` or `verify` found a difference; 130 interrupted."
 )
+# Where each command is and what it does, so that help for all of them imports none.
+COMMANDS = {
+    "run": ("run", "Improve the program of a problem folder."),
+    "resume": ("run", "Go on with a run from its last checkpoint."),
+    "ls": ("inspect", "List the runs in ./runs."),
+    "show": ("inspect", "Show the state of a run."),
+    "archive": ("inspect", "List the elites of a run."),
+    "best": ("inspect", "Print the champion, or write its files."),
+    "lineage": ("inspect", "Show how a program came about, from the starting program on."),
+    "diff": ("inspect", "Show what a program changed."),
+    "log": ("log", "List calls, attempts and lessons in order, also while the run goes on."),
+    "fork": (
+        "copies",
+        "Make a new run of what another one had reached, to go on with other settings.",
+    ),
+    "export": (
+        "copies",
+        "Write everything in a run as JSON Lines, its curve as CSV, its champions as folders.",
+    ),
+    "prune": (
+        "copies",
+        "Drop artifacts and rejected sources that no prompt will show; the run can be resumed.",
+    ),
+    "repair": (
+        "copies",
+        "Save what can be read of a damaged run, up to its last good generation, as a new run.",
+    ),
+    "replay": (
+        "proof",
+        "Run again from recorded replies and evaluations, and compare every generation.",
+    ),
+    "verify": ("proof", "Evaluate the champion and all elites again, and write a certificate."),
+    "check": ("make", "Validate a problem folder and evaluate its starting program once."),
+    "doctor": (
+        "doctor",
+        "Test every sandbox backend here by small attacks, and say how to get more.",
+    ),
+    "init": ("make", "Make a new problem folder that passes `evolve check`."),
+}
+_TELLING = {"run", "resume", "replay", "verify", "doctor"}
 
-# Rich help would double the time that `--help` takes.
-app = typer.Typer(
-    name="evolve",
-    help="Improves programs by evolution: a problem folder in, a better program out.",
-    epilog=EPILOG,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command("run", epilog=EPILOG)(run.run)
-app.command("resume", epilog=EPILOG)(run.resume)
-app.command("ls")(inspect.ls)
-app.command("show")(inspect.show)
-app.command("archive")(inspect.archive)
-app.command("best")(inspect.best)
-app.command("lineage")(inspect.lineage)
-app.command("diff")(inspect.diff)
-app.command("log")(log.log)
-app.command("fork")(copies.fork)
-app.command("export")(copies.export)
-app.command("prune")(copies.prune)
-app.command("repair")(copies.repair)
-app.command("replay", epilog=EPILOG)(proof.replay)
-app.command("verify", epilog=EPILOG)(proof.verify)
-app.command("check")(make.check)
-app.command("doctor", epilog=EPILOG)(doctor.doctor)
-app.command("init")(make.init)
+
+def make_app(wanted: str | None) -> typer.Typer:
+    """Makes the application.
+
+    Args:
+        wanted: The one command that can be used; of the others there is only a line of help.
+    """
+    # Rich help would double the time that `--help` takes.
+    app = typer.Typer(
+        name="evolve",
+        help="Improves programs by evolution: a problem folder in, a better program out.",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    for name, (module, summary) in COMMANDS.items():
+        if name == wanted:
+            function = getattr(importlib.import_module(f"evolve.cli.{module}"), name)
+            app.command(name, epilog=EPILOG if name in _TELLING else None)(function)
+        else:
+            app.command(name, help=summary)(_listed)
+    return app
+
+
+def _listed() -> None:
+    """Stands for a command that was not asked for."""
 
 
 def main() -> NoReturn:
     """Runs the command line and exits with the code that says how it went."""
     code: object = ExitCode.OK
     try:
-        app()
+        make_app(next(iter(sys.argv[1:]), None))()
     except EvolveError as error:
         sys.stderr.write(f"error: {error}\n")
         code = error.exit_code
