@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from evolve.cli.app import app
+from evolve.cli.app import make_app
 from evolve.sandbox.choose import BACKENDS
 
 NO_ENGINE = "unix:///nowhere/docker.sock"
 
 
 def doctor(*options: str, host: str = NO_ENGINE) -> Any:
-    return CliRunner().invoke(app, ["doctor", *options], env={"DOCKER_HOST": host})
+    return CliRunner().invoke(make_app("doctor"), ["doctor", *options], env={"DOCKER_HOST": host})
 
 
 @pytest.fixture(scope="module")
