@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from evolve.evaluation import Evaluators
+    from evolve.evaluation.pool import Evaluators
     from evolve.models.budget import Budget
     from evolve.models.protocol import Model
     from evolve.problem import Problem

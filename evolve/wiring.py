@@ -8,7 +8,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from evolve.errors import EvolveError, UsageError
-from evolve.evaluation import EvaluatorConfig, Evaluators
+from evolve.evaluation.link import EvaluatorConfig
+from evolve.evaluation.pool import Evaluators
 from evolve.sandbox.choose import NAMES
 
 if TYPE_CHECKING:

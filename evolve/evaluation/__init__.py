@@ -1,6 +1,5 @@
-"""Program to evaluation: trusted evaluator processes, each with a warm sandbox."""
+"""Program to evaluation: trusted evaluator processes, each with a warm sandbox.
 
-from evolve.evaluation.link import EvaluatorConfig
-from evolve.evaluation.pool import Evaluators
-
-__all__ = ["EvaluatorConfig", "Evaluators"]
+Nothing is imported here: the evaluator process itself starts in this package, and would wait for
+what only the other side needs.
+"""
