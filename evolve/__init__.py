@@ -8,7 +8,7 @@ Modules, lowest first; each imports only from those before it (a test holds this
     sandbox, evaluation,
     journal, lessons, steps, store, run_folder, scaffold,
     population, snapshot, schedule, jobs, search,
-    fork, export, prune, replay, wiring, verify, session, report, cli
+    fork, export, prune, replay, wiring, verify, champion, session, report, cli
 """
 
 __version__ = "0.1.0"

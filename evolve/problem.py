@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 1_000_000
 
-_VALUES = ("name", "summary", "direction", "evaluator", "function", "evaluator_seconds")
+_VALUES = ("name", "summary", "direction", "evaluator", "function", "holdout", "evaluator_seconds")
 _LISTS = ("packages", "entry", "measures")
 _TABLES = ("program", "parameters", "limits", "best_known", "baseline")
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
@@ -47,6 +47,8 @@ class Problem:
         initial: The starting program.
         evaluator: File with the trusted scoring code.
         function: Name of the function in it that scores a program.
+        holdout: Name of the function in it that scores a champion on data that the search never
+            sees; empty without one.
         evaluator_seconds: Deadline for scoring one program, sandbox time included.
         parameters: Keyword arguments of that function.
         measures: Axes of measure space; none at all gives an archive of one cell.
@@ -67,6 +69,7 @@ class Problem:
     initial: Program
     evaluator: Path
     function: str
+    holdout: str
     evaluator_seconds: float
     parameters: Mapping[str, Any]
     measures: tuple[Measure, ...]
@@ -117,6 +120,7 @@ def load_problem(
         initial=initial,
         evaluator=evaluator,
         function=_check_identifier(top.text("function", "evaluate"), f"{top.where}: `function`"),
+        holdout=_read_holdout(top),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),
         parameters=parameters,
         measures=read_measures(top, initial),
@@ -224,6 +228,11 @@ def _find_evaluator(folder: Path, top: Table, evaluators: Path | None) -> Path:
             '`evaluator = "..."`, or put an `evaluator.py` beside `problem.toml`'
         )
     return path
+
+
+def _read_holdout(top: Table) -> str:
+    name = top.text("holdout", "")
+    return _check_identifier(name, f"{top.where}: `holdout`") if name else ""
 
 
 def _read_parameters(top: Table, overrides: Mapping[str, object]) -> Mapping[str, Any]:

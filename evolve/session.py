@@ -12,13 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evolve import __version__
+from evolve.champion import BestWriter, evaluate_holdout
 from evolve.errors import EvolveError, ProblemError, StoreError
 from evolve.jobs import note_horizon
 from evolve.journal import Journal
 from evolve.population import Population
-from evolve.records import INITIAL, Attempt, AttemptKey, Status
+from evolve.records import INITIAL, Attempt, Status
 from evolve.results import Evaluated, Generation, SlotResult, Told
-from evolve.run_folder import BEST_FOLDER, save_settings, write_program
+from evolve.run_folder import save_settings
 from evolve.schedule import Schedule
 from evolve.search import Interrupt, Search, keep_paid
 from evolve.store import Store
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from evolve.models.budget import Budget
     from evolve.models.protocol import Model
     from evolve.problem import Problem
-    from evolve.records import Evaluation
+    from evolve.records import AttemptKey, Evaluation
     from evolve.sandbox.protocol import Isolation
     from evolve.search import Event, Observer
     from evolve.settings import Settings
@@ -67,6 +68,7 @@ class Outcome:
         initial: Objective of the starting program.
         best: Objective of the champion.
         improved: Whether the champion is better than the starting program.
+        champion: The best program's attempt.
         spent: What all of the run has used so far: evaluations, calls, tokens, money.
         seconds: How long all of the run has taken so far.
     """
@@ -75,6 +77,7 @@ class Outcome:
     initial: float
     best: float
     improved: bool
+    champion: AttemptKey
     spent: Mapping[str, Any]
     seconds: float
 
@@ -164,6 +167,8 @@ def _run(
         store.set_facts(stopped_because=None, sandbox=isolation.backend)
         try:
             outcome = _search(store, problem, settings, _Parts(evaluators, models), view)
+            if problem.holdout and outcome.stopped_because != "interrupted":
+                view.tell(evaluate_holdout(store, evaluators, outcome.champion))
         except EvolveError as error:
             with suppress(StoreError):
                 store.set_facts(stopped_because=f"{type(error).__name__}: {error}")
@@ -215,39 +220,11 @@ def _search(
             observer=BestWriter(store, observer),
             threads=min(slots_in_flight, 2 * (settings.loop.workers or _WORKERS) + 8),
         ).run()
-    best = initial if population.champion is None else population.champion.objective
+    key, best = INITIAL, initial
+    if population.champion is not None:
+        key, best = population.champion.key, population.champion.objective
     improved = problem.direction.is_better(best, initial)
-    return Outcome(reason, initial, best, improved, store.spent(), store.seconds())
-
-
-class BestWriter:
-    """Keeps `best/` in step with the champion; passes all it is told on.
-
-    Args:
-        store: The run's database.
-        observer: Who else is told.
-    """
-
-    def __init__(self, store: Store, observer: Observer) -> None:
-        self._store = store
-        self._observer = observer
-        self._written: AttemptKey | None = None
-
-    def on_slot(self, result: SlotResult) -> None:
-        """Passes the end of a slot on."""
-        self._observer.on_slot(result)
-
-    def on_commit(self, population: Population) -> None:
-        """Writes the champion's files when there is a new one."""
-        champion = population.champion
-        if champion is not None and champion.key != self._written:
-            write_program(self._store.folder / BEST_FOLDER, self._store.load_attempt(champion.key))
-            self._written = champion.key
-        self._observer.on_commit(population)
-
-    def on_tick(self) -> None:
-        """Passes the time on."""
-        self._observer.on_tick()
+    return Outcome(reason, initial, best, improved, key, store.spent(), store.seconds())
 
 
 def _commit_initial(

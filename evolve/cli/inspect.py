@@ -84,12 +84,21 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
             f"generation {champion['generation']}, depth {champion['depth']}"
         )
         lines += [f"             {name} {_number(value)}" for name, value in numbers.items()]
+        if champion["holdout"] is not None:
+            start, end = state["initial"]["holdout"], champion["holdout"]
+            lines.append(f"hold-out     {_held_out(end)}, starting program {_held_out(start)}")
     for number, island in enumerate(state["islands"]):
         lines.append(
             f"island {number}     {island['elites']} elites, coverage {island['coverage']:.1%}, "
             f"best {_number(island['best'])}"
         )
     typer.echo("\n".join(lines))
+
+
+def _held_out(verdict: dict[str, Any]) -> str:
+    if verdict["objective"] is None:
+        return f"{verdict['status']}: {verdict['reason']}"
+    return _number(verdict["objective"])
 
 
 def archive(run: Run, *, as_json: AsJson = False) -> None:

@@ -128,14 +128,18 @@ class EvaluatorProcess:
         )
         self._ready = True
 
-    def evaluate(self, program: Program) -> Evaluation:
+    def evaluate(self, program: Program, *, holdout: bool = False) -> Evaluation:
         """Sends a program and waits for its evaluation.
+
+        Args:
+            program: What to score.
+            holdout: Whether on the data that the search never sees.
 
         Raises:
             ProcessLostError: The process died, or overran the evaluator's deadline.
             SandboxError: The sandbox broke.
         """
-        self._send({"files": [list(file) for file in program.files]})
+        self._send({"files": [list(file) for file in program.files], "holdout": holdout})
         answer = self._receive(self._config.seconds)
         self._raise_error(answer)
         return Evaluation.from_dict(answer)

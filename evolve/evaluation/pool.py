@@ -68,15 +68,19 @@ class Evaluators:
             raise EvaluatorError("evaluator: the process became ready without naming its sandbox")
         return self.isolation
 
-    def evaluate(self, program: Program) -> Evaluation:
+    def evaluate(self, program: Program, *, holdout: bool = False) -> Evaluation:
         """Evaluates a program and waits for the verdict.
+
+        Args:
+            program: What to score.
+            holdout: Whether on the data that the search never sees.
 
         Raises:
             SandboxError: The sandbox broke and could not be restarted.
             EvaluatorError: The evaluator failed on many programs in a row.
         """
         with self._permits:
-            evaluation = self._evaluate(program)
+            evaluation = self._evaluate(program, holdout=holdout)
         self._watch(evaluation)
         return evaluation
 
@@ -88,7 +92,7 @@ class Evaluators:
         for process in alive:
             process.kill()
 
-    def _evaluate(self, program: Program) -> Evaluation:
+    def _evaluate(self, program: Program, *, holdout: bool) -> Evaluation:
         """Tries until something is known about the program, not about what ran it.
 
         A process or sandbox may die of something else, so the next try has a new one; a crash
@@ -98,7 +102,7 @@ class Evaluators:
         failure: MachineError | None = None
         for _ in range(_TRIES):
             try:
-                evaluation = self._try(program)
+                evaluation = self._try(program, holdout=holdout)
             except ProcessLostError as error:
                 verdict = Evaluation(Status.EVALUATOR_FAILED, reason=str(error))
                 if error.is_final:
@@ -114,11 +118,11 @@ class Evaluators:
             return verdict
         raise failure or EvaluatorError("evaluator: no try was made")
 
-    def _try(self, program: Program) -> Evaluation:
+    def _try(self, program: Program, *, holdout: bool) -> Evaluation:
         process = self._take()
         try:
             process.wait_ready()
-            evaluation = process.evaluate(program)
+            evaluation = process.evaluate(program, holdout=holdout)
         except BaseException:
             self._discard(process)
             raise

@@ -29,6 +29,7 @@ from evolve.source import built_in_measures
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from evolve.measures import Measure
     from evolve.problem import Problem
     from evolve.sandbox.protocol import Sandbox
 
@@ -57,7 +58,7 @@ def main() -> None:
             hide=(problem.evaluator.parent,),
         )
         isolation = sandbox.isolation or sandbox.prove()
-        evaluate = loading.result()
+        functions = loading.result()
     except (ProblemError, SandboxError) as error:
         _answer(answers, _error_message(error))
         return
@@ -73,18 +74,20 @@ def main() -> None:
         for request in requests:
             program = Program(tuple(SourceFile(*file) for file in request["files"]))
             try:
-                evaluation = evaluate_program(problem, evaluate, program, sandbox)
+                evaluation = evaluate_program(
+                    problem, functions, program, sandbox, holdout=request["holdout"]
+                )
             except SandboxError as error:
                 _answer(answers, _error_message(error))
             else:
                 _answer(answers, evaluation.as_dict())
 
 
-def load_evaluator(problem: Problem) -> Callable[..., Score]:
-    """Imports the problem's evaluator and gives its function.
+def load_evaluator(problem: Problem) -> list[Callable[..., Score]]:
+    """Imports the problem's evaluator and gives its functions: first the search's own.
 
     Raises:
-        ProblemError: The file cannot be imported or lacks the function.
+        ProblemError: The file cannot be imported or lacks a function.
     """
     path = problem.evaluator
     spec = importlib.util.spec_from_file_location("evolve_problem_evaluator", path)
@@ -99,14 +102,22 @@ def load_evaluator(problem: Problem) -> Callable[..., Score]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ProblemError(f"{path}: cannot be imported: {_last_line(error)}") from error
-    function = getattr(module, problem.function, None)
-    if not callable(function):
-        raise ProblemError(f"{path}: expected a function `{problem.function}(program, ...)`")
-    return function  # type: ignore[no-any-return]
+    functions = []
+    for name in filter(None, (problem.function, problem.holdout)):
+        function = getattr(module, name, None)
+        if not callable(function):
+            raise ProblemError(f"{path}: expected a function `{name}(program, ...)`")
+        functions.append(function)
+    return functions
 
 
 def evaluate_program(
-    problem: Problem, evaluate: Callable[..., Score], program: Program, sandbox: Sandbox
+    problem: Problem,
+    functions: list[Callable[..., Score]],
+    program: Program,
+    sandbox: Sandbox,
+    *,
+    holdout: bool = False,
 ) -> Evaluation:
     """Gives the verdict on a program; every failure of the program is a status in it.
 
@@ -117,8 +128,9 @@ def evaluate_program(
     handle = ProgramHandle(session)
     with closing(session):
         try:
-            score = evaluate(handle, **problem.parameters)
-            return _verdict(problem, program, score, handle.seconds)
+            score = functions[holdout](handle, **problem.parameters)
+            axes = () if holdout else problem.measures
+            return _verdict(problem, program, score, handle.seconds, axes)
         except Infeasible as error:
             return Evaluation(Status.INFEASIBLE, seconds=handle.seconds, reason=str(error))
         except ProgramError as error:
@@ -142,18 +154,20 @@ def evaluate_program(
             )
 
 
-def _verdict(problem: Problem, program: Program, score: object, seconds: float) -> Evaluation:
+def _verdict(
+    problem: Problem, program: Program, score: object, seconds: float, axes: tuple[Measure, ...]
+) -> Evaluation:
     if not isinstance(score, Score):
         raise TypeError(f"`{problem.function}`: expected a `Score`, got {score!r:.200}")
     measures = built_in_measures(program, problem.initial) | dict(score.measures)
-    missing = [axis.name for axis in problem.measures if axis.name not in measures]
+    missing = [axis.name for axis in axes if axis.name not in measures]
     if missing:
         raise ValueError(f"expected the measures declared in problem.toml, missing: {missing}")
     return Evaluation(
         Status.OK,
         objective=score.objective,
         metrics=score.metrics,
-        measures={axis.name: measures[axis.name] for axis in problem.measures},
+        measures={axis.name: measures[axis.name] for axis in axes},
         artifacts=score.artifacts,
         seconds=seconds,
     )

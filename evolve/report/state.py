@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from evolve.champion import read_holdout
+from evolve.records import INITIAL
 from evolve.store import is_locked
 
 if TYPE_CHECKING:
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
     from evolve.archive import Elite
     from evolve.population import Standing
+    from evolve.records import AttemptKey
     from evolve.store import Store
 
 # A run that ended for one of these did all that it was asked for.
@@ -38,7 +41,7 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
         "sandbox": facts.get("sandbox", ""),
         "seed": facts.get("seed"),
         "direction": str(population.direction),
-        "initial": {"objective": population.initial},
+        "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
         "champion": _describe_champion(store, population),
         "islands": [
             {
@@ -100,6 +103,21 @@ def _describe_champion(store: Store, population: Standing) -> dict[str, Any] | N
         "measures": dict(evaluation.measures),
         "generation": champion.key.generation,
         "depth": champion.depth,
+        "holdout": _holdout(store, champion.key),
+    }
+
+
+def _holdout(store: Store, key: AttemptKey) -> dict[str, Any] | None:
+    """Gives the verdict on data that the search never saw, once the run has stopped."""
+    verdicts = read_holdout(store)
+    verdict = verdicts.get(store.load_attempt(key).program_or_fail.id) if verdicts else None
+    if verdict is None:
+        return None
+    return {
+        "status": str(verdict.status),
+        "objective": verdict.objective,
+        "metrics": dict(verdict.metrics),
+        "reason": verdict.reason,
     }
 
 
