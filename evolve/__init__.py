@@ -7,7 +7,7 @@ Modules, lowest first; each imports only from those before it (a test holds this
     edits, operators, models,
     sandbox, evaluation,
     journal, lessons, steps, store, run_folder, scaffold,
-    population, snapshot, schedule, jobs, search,
+    population, curve, snapshot, schedule, jobs, search,
     fork, export, prune, replay, wiring, verify, champion, session, report, cli
 """
 

@@ -6,15 +6,15 @@ import csv
 import json
 from typing import TYPE_CHECKING, Any
 
+from evolve.curve import trace_curve
 from evolve.errors import StoreError, UsageError
-from evolve.population import Standing
 from evolve.run_folder import write_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from evolve.archive import Elite
+    from evolve.curve import Point
     from evolve.problem import Problem
     from evolve.records import Attempt
     from evolve.results import Call, Evaluated
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from evolve.store import Store
 
 EVERYTHING, CURVE, CHAMPIONS = "run.jsonl", "curve.csv", "champions"
+_COLUMNS = ("generation", "seconds", "evaluations", "calls", "cost_usd", "objective", "program")
 
 
 def export_run(store: Store, problem: Problem, settings: Settings, folder: Path) -> list[Path]:
@@ -38,15 +39,15 @@ def export_run(store: Store, problem: Problem, settings: Settings, folder: Path)
         with (folder / EVERYTHING).open("w", encoding="utf-8") as stream:
             for line in describe_everything(store):
                 stream.write(json.dumps(line, sort_keys=True) + "\n")
-        curve = list(_fold(store, problem, settings))
+        curve = list(trace_curve(store, problem, settings.search))
         with (folder / CURVE).open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["generation", "seconds", "evaluations", "objective", "program"])
-            writer.writerows(row for row, _ in curve)
+            writer.writerow(_COLUMNS)
+            writer.writerows(map(_curve_row, curve))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
     written = [folder / EVERYTHING, folder / CURVE]
-    for champion in dict.fromkeys(elite for _, elite in curve if elite is not None):
+    for champion in dict.fromkeys(point.champion for point in curve if point.champion):
         name = f"{champion.key.generation:06d}-{champion.program_id}"
         write_program(folder / CHAMPIONS / name, store.load_attempt(champion.key))
         written.append(folder / CHAMPIONS / name)
@@ -84,18 +85,11 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
     yield from _describe_finished(*store.finished_after(last))
 
 
-def _fold(
-    store: Store, problem: Problem, settings: Settings
-) -> Iterator[tuple[list[Any], Elite | None]]:
-    standing = Standing(problem, settings.search)
-    seconds = dict(store.generations())
-    for number in standing.tell_all(store.told_attempts(), max(seconds, default=-1)):
-        champion = standing.champion
-        objective, program = "", ""
-        if champion is not None:
-            objective, program = repr(champion.objective), champion.program_id
-        row = [number, f"{seconds[number]:.3f}", standing.evaluations, objective, program]
-        yield row, champion
+def _curve_row(point: Point) -> list[Any]:
+    champion = point.champion
+    found = ["", ""] if champion is None else [repr(champion.objective), champion.program_id]
+    spent = [point.evaluations, point.calls, repr(point.cost_usd)]
+    return [point.generation, f"{point.seconds:.3f}", *spent, *found]
 
 
 def _describe_finished(calls: list[Call], evaluations: list[Evaluated]) -> Iterator[dict[str, Any]]:
