@@ -101,7 +101,9 @@ def guest_command(module: str, path: str, settings: str) -> list[str]:
         path: Where the guest's folder is, seen from the process that is started.
         settings: JSON text for the module's `main`.
     """
-    return [sys.executable, *_FLAGS, "-c", _START, path, module, settings]
+    # The folders that a `..` leads through need not be among the trees.
+    executable = os.path.normpath(sys.executable)
+    return [executable, *_FLAGS, "-c", _START, path, module, settings]
 
 
 def guest_environment() -> dict[str, str]:
@@ -119,8 +121,9 @@ def guest_environment() -> dict[str, str]:
 def _interpreter_folders() -> list[Path]:
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     found = [Path(sysconfig.get_path(name)) for name in names]
-    found += [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable)]
-    executable = Path(sys.executable)
+    found += [Path(sys.prefix), Path(sys.base_prefix)]
+    executable = Path(os.path.normpath(sys.executable))
+    found.append(executable)
     # A virtual environment's interpreter is a chain of links, each of which must be there.
     while executable.is_symlink():
         executable = executable.parent / executable.readlink()

@@ -9,7 +9,7 @@ import pytest
 import evolve
 
 SCRIPT = """
-import sys
+import os, sys
 from evolve.errors import SandboxError
 from evolve.records import Program, SourceFile
 from evolve.sandbox.choose import open_sandbox
@@ -27,29 +27,39 @@ try:
 except SandboxError as error:
     sys.exit(f"cannot start: {error}")
 session = sandbox.open(Program((SourceFile("a.py", TEXT),)), Limits())
-assert session.call("where").value == sys.executable
+assert session.call("where").value == os.path.normpath(sys.executable)
 session.close()
 sandbox.close()
 """
 
 
+def start(python: Path | str, backend: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, "-c", SCRIPT, backend],
+        env={**os.environ, "PYTHONPATH": str(Path(evolve.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("backend", ["bubblewrap", "native"])
 def test_an_interpreter_may_lie_in_a_temporary_folder(tmp_path, backend):
-    def start(python: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [python, "-c", SCRIPT, backend],
-            env={**os.environ, "PYTHONPATH": str(Path(evolve.__file__).parents[1])},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    elsewhere = start(Path(sys.executable))
+    elsewhere = start(sys.executable, backend)
     if "cannot start" in elsewhere.stderr:
         pytest.skip(elsewhere.stderr.strip())
     # Closed folders of pytest's own stand above it, which root leaves its rights to enter behind.
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
-    done = start(tmp_path / "venv" / "bin" / "python")
+    done = start(tmp_path / "venv" / "bin" / "python", backend)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "native"])
+def test_an_interpreter_may_be_called_by_a_path_that_goes_up(backend):
+    folder = Path(sys.executable).parent
+    done = start(f"{folder}/../{folder.name}/{Path(sys.executable).name}", backend)
+    if "cannot start" in done.stderr and "No such file" not in done.stderr:
+        pytest.skip(done.stderr.strip())
     assert (done.returncode, done.stderr) == (0, "")
