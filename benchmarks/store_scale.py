@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evolve.chat import Message, Reply, Request
 from evolve.population import Population, light_attempts
 from evolve.problem import load_problem
 from evolve.records import (
@@ -30,11 +31,8 @@ from evolve.records import (
     Attempt,
     AttemptKey,
     Evaluation,
-    Message,
     Plan,
     Program,
-    Reply,
-    Request,
     SourceFile,
     Status,
     Summary,

@@ -2,7 +2,7 @@
 
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
-    errors, records, results, settings, source, tables, measures, scoring, problem,
+    errors, records, chat, results, settings, source, tables, measures, scoring, problem,
     archive, selection, islands,
     edits, operators, models,
     sandbox, evaluation,

@@ -80,6 +80,8 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
                     "cause": lesson.cause,
                     "lesson": lesson.lesson,
                     "tags": list(lesson.tags),
+                    "evidence": lesson.evidence,
+                    "next_step": lesson.next_step,
                 }
         last = number
     yield from _describe_finished(*store.finished_after(last))

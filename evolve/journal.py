@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from evolve.chat import Reply
 from evolve.errors import BudgetExhaustedError, StoreError
 from evolve.models.protocol import ReplyError
-from evolve.records import AttemptKey, Evaluation, Reply
+from evolve.records import AttemptKey, Evaluation
 from evolve.results import Call, Evaluated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from evolve.chat import Request
     from evolve.models.budget import Budget
     from evolve.models.protocol import Model
-    from evolve.records import Program, Request
+    from evolve.records import Program
 
 
 class OtherRequestError(StoreError):

@@ -218,12 +218,16 @@ class Summary:
         cause: `idea`, `implementation`, `time` or `noise`.
         lesson: The durable content, empty when nothing was learnt.
         tags: Short words that group lessons.
+        evidence: What in the outcome shows it.
+        next_step: What to try next.
     """
 
     verdict: str
     cause: str = "idea"
     lesson: str = ""
     tags: tuple[str, ...] = ()
+    evidence: str = ""
+    next_step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,58 +244,3 @@ class Selection:
 
     parent: Ancestor
     inspirations: tuple[Ancestor, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a chat: `role` is `system`, `user` or `assistant`."""
-
-    role: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a language model.
-
-    Attributes:
-        role: What the call is for: `planner`, `editor` or `summarizer`.
-        messages: The chat so far.
-        max_tokens: Upper bound on the reply.
-        temperature: Sent only when set.
-        seed: Sent only when set; providers that ignore it are none the worse.
-    """
-
-    role: str
-    messages: tuple[Message, ...]
-    max_tokens: int
-    temperature: float | None = None
-    seed: int | None = None
-
-    @property
-    def hash(self) -> str:
-        """Gives 32 hexadecimal digits that identify what is asked."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a language model answered, with its usage.
-
-    Attributes:
-        text: The reply.
-        model: The model that answered.
-        prompt_tokens: Tokens read, as the provider counts them.
-        completion_tokens: Tokens written.
-        cost_usd: Price in US dollars; `None` when it is unknown.
-        seconds: Wall time of the call, retries included.
-        finish_reason: `stop`, `length` or the provider's own word.
-    """
-
-    text: str
-    model: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float | None = None
-    seconds: float = 0.0
-    finish_reason: str = "stop"

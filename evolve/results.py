@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evolve.records import (
-        Attempt,
-        AttemptKey,
-        Evaluation,
-        Program,
-        Reply,
-        Request,
-        Status,
-        Summary,
-    )
+    from evolve.chat import Reply, Request
+    from evolve.records import Attempt, AttemptKey, Evaluation, Program, Status, Summary
 
 
 @dataclass(frozen=True, slots=True)

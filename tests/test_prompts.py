@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 from evolve.errors import ProblemError
 from evolve.models.scripted import FENCE
 from evolve.problem import load_problem
-from evolve.records import INITIAL, Ancestor, Attempt, Evaluation, Plan, Rejected, Selection, Status
+from evolve.records import (
+    INITIAL,
+    Ancestor,
+    Attempt,
+    Evaluation,
+    Plan,
+    Rejected,
+    Selection,
+    Status,
+    Summary,
+)
 from evolve.steps import prompt
 from evolve.steps.parse import as_number, as_tags, find_object
 from evolve.steps.plan import parse_plan
@@ -33,7 +43,7 @@ def test_instructions_in_a_programs_output_stay_inside_a_fence(problem):
     messages = prompt.fill_template(
         "summarize",
         found.folder,
-        prompt.common_values(found) | {"plan": "p", "attempts": shown},
+        prompt.common_values(found) | {"plan": "p", "comparison": "", "attempts": shown},
     )
     assert [message.role for message in messages] == ["system", "user"]
     assert messages[1].text.count(found.statement.strip()) == 1
@@ -103,9 +113,12 @@ def test_tags_are_few_and_short():
     assert as_tags({"no": "list"}) == ()
 
 
-def test_a_summary_without_an_object_says_so():
-    assert parse_summary("I think it went well").verdict.startswith("no summary")
-    assert parse_summary('{"verdict": "v", "cause": "magic", "lesson": "l"}').cause == "idea"
+def test_what_a_summary_does_not_say_is_taken_from_what_is_known():
+    known = Summary("gained 1", "time")
+    assert parse_summary("I think it went well", known) == known
+    reply = '{"verdict": "v", "cause": "magic", "lesson": "l", "evidence": "e", "next": "n"}'
+    expected = Summary("v", "time", "l", (), "e", "n")
+    assert parse_summary(reply, known) == expected
 
 
 def test_the_limits_and_the_editable_part_are_told(problem):

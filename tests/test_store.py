@@ -3,17 +3,15 @@ from pathlib import Path
 
 import pytest
 
+from evolve.chat import Message, Reply, Request
 from evolve.errors import StoreError, UsageError
 from evolve.population import light_attempts
 from evolve.records import (
     Attempt,
     AttemptKey,
     Evaluation,
-    Message,
     Plan,
     Program,
-    Reply,
-    Request,
     SourceFile,
     Status,
     Summary,
@@ -32,6 +30,7 @@ def make_program(number: int) -> Program:
 EVALUATION = Evaluation(
     Status.OK, 1.5, {"m": 2.0}, {"x": 0.25}, {"note": "text \U0001f600"}, seconds=0.5
 )
+EVALUATION_REJECTED = Evaluation(Status.REJECTED, reason="no code")
 PLAN = Plan("change", "hypothesis", 0.5, "risk", ("a", "b"))
 REQUEST = Request("editor", (Message("system", "s"), Message("user", "u")), 100, 0.5, 7)
 REPLY = Reply("text", "model", 10, 5, None, 1.5, "length")
@@ -216,3 +215,19 @@ def test_texts_share_dictionaries_and_outlive_them(store, tmp_path):
     assert [evaluated.program for evaluated in found] == programs
     assert dictionaries == 2
     again.close()
+
+
+def test_all_samples_of_a_call_come_back(store):
+    request = Request("editor", (Message("user", "u"),), 100, schema="{}", samples=2)
+    call = Call(AttemptKey(0, 0, 0), request, Reply("one", "model", others=("two \u00e9",)))
+    store.keep([call])
+    assert store.finished_after(-1)[0] == [call]
+
+
+def test_a_summary_comes_back_whole(store):
+    fill(store, 1)
+    key = AttemptKey(1, 0, 0)
+    summary = Summary("v", "noise", "l", ("t",), "evidence", "next")
+    told = Told(Attempt(key, 0, AttemptKey(0, 0, 0), 1, PLAN, None, EVALUATION_REJECTED))
+    store.commit(Generation(1, (SlotResult(0, (told,), summary),), 1.0))
+    assert store.load_lesson(1, 0) == summary

@@ -61,6 +61,7 @@ def _read(store: Store, generation: int | None) -> Iterator[dict[str, Any]]:
                     "cause": lesson.cause,
                     "verdict": lesson.verdict,
                     "lesson": lesson.lesson,
+                    "next_step": lesson.next_step,
                 }
     if generation is None:
         # Paid for, and not yet part of a committed generation.

@@ -16,8 +16,8 @@ from evolve.errors import BudgetExhaustedError
 from evolve.models.protocol import ReplyError, estimate_prompt_tokens
 
 if TYPE_CHECKING:
+    from evolve.chat import Reply, Request
     from evolve.models.protocol import Model, Price
-    from evolve.records import Reply, Request
 
 
 @dataclass(frozen=True, slots=True)

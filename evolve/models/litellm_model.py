@@ -12,12 +12,12 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from evolve.chat import Message, Reply, Request
 from evolve.errors import ModelError, ModelUnavailableError
 from evolve.models.failures import RefusedRequestError, sort_failure
 from evolve.models.loading import import_litellm
 from evolve.models.protocol import Price, ReplyError
 from evolve.models.retry import EmptyReplyError, RetryPolicy, call_with_retries
-from evolve.records import Message, Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

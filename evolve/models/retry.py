@@ -12,7 +12,7 @@ from evolve.models.protocol import ReplyError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evolve.records import Reply
+    from evolve.chat import Reply
 
 
 class RetryableError(Exception):

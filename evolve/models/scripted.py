@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from evolve.chat import Reply
 from evolve.errors import ModelError
 from evolve.models.protocol import Price, ReplyError
-from evolve.records import Reply
 from evolve.source import find_blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evolve.records import Request
+    from evolve.chat import Request
 
 Script = Mapping[str, Callable[["Request"], str] | Sequence[str]]
 

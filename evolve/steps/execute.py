@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evolve.chat import Message, Request
 from evolve.edits import apply_reply
 from evolve.models.protocol import ReplyError
 from evolve.operators import apply_operator
-from evolve.records import Message, Rejected, Request
+from evolve.records import Rejected
 from evolve.steps import prompt
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evolve.chat import Request
 from evolve.models.protocol import ReplyError
 from evolve.operators import choose_operator
-from evolve.records import Plan, Rejected, Request
+from evolve.records import Plan, Rejected
 from evolve.steps import prompt
 from evolve.steps.parse import as_number, as_tags, as_text, find_object
 

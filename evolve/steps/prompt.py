@@ -7,8 +7,9 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from evolve.chat import Message
 from evolve.errors import ProblemError
-from evolve.records import Message, Status
+from evolve.records import Status
 from evolve.source import find_blocks
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from evolve.chat import Reply, Request
     from evolve.lessons import Digest
     from evolve.operators import OperatorStats
-    from evolve.records import AttemptKey, Reply, Request, Selection
+    from evolve.records import AttemptKey, Selection
 
 
 class Ask(Protocol):

@@ -6,15 +6,13 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from evolve.chat import Message, Reply, Request
 from evolve.records import (
     Attempt,
     AttemptKey,
     Evaluation,
-    Message,
     Plan,
     Program,
-    Reply,
-    Request,
     SourceFile,
     Status,
     Summary,
@@ -38,7 +36,13 @@ INSERT_ARTIFACTS = "INSERT OR IGNORE INTO artifacts VALUES (?, ?, ?, ?)"
 INSERT_SOURCE = "INSERT INTO sources (dictionary, data) VALUES (?, ?)"
 INSERT_PROGRAM = "INSERT OR REPLACE INTO programs VALUES (?, ?, ?)"
 INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join('?' * 13)})"
-INSERT_LESSON = f"INSERT INTO lessons VALUES ({', '.join('?' * 6)})"
+INSERT_LESSON = f"INSERT INTO lessons VALUES ({', '.join('?' * 8)})"
+_SUMMARY = "verdict, cause, lesson, tags, evidence, next_step"
+SELECT_LESSON = f"SELECT {_SUMMARY} FROM lessons WHERE generation = ? AND slot = ?"
+SELECT_LESSONS = (
+    f"SELECT {_SUMMARY} FROM lessons WHERE generation <= ? AND lesson != '' "
+    "ORDER BY generation DESC, slot DESC LIMIT ?"
+)
 
 _EVALUATION = "e.status, e.objective, e.metrics, e.measures, e.seconds, e.reason, r.data"
 _JOIN = (
@@ -98,6 +102,8 @@ def call_row(call: Call, texts: Texts) -> Row:
         "max_tokens": call.request.max_tokens,
         "temperature": call.request.temperature,
         "seed": call.request.seed,
+        "schema": call.request.schema,
+        "samples": call.request.samples,
     }
     reply = call.reply
     dictionary, packed = texts.pack(call.request.role, json.dumps(request).encode())
@@ -114,7 +120,7 @@ def call_row(call: Call, texts: Texts) -> Row:
         reply.seconds,
         dictionary,
         packed,
-        zlib.compress(reply.text.encode()),
+        zlib.compress(_join_samples(call).encode()),
     )
 
 
@@ -122,16 +128,26 @@ def call(row: Row, texts: Texts) -> Call:
     """Gives the call of a row of `calls`."""
     request = json.loads(texts.unpack(row[12], row[13]))
     request["messages"] = tuple(Message(*message) for message in request["messages"])
+    text = zlib.decompress(row[14]).decode()
+    samples = json.loads(text) if request.get("samples", 1) > 1 else [text]
     reply = Reply(
-        zlib.decompress(row[14]).decode(),
+        samples[0],
         model=row[5],
         prompt_tokens=row[8],
         completion_tokens=row[9],
         cost_usd=row[10],
         seconds=row[11],
         finish_reason=row[7],
+        others=tuple(samples[1:]),
     )
     return Call(AttemptKey(*row[:3]), Request(**request), reply, row[6])
+
+
+def _join_samples(call: Call) -> str:
+    """Gives the text that is kept: a JSON list where several samples were asked for."""
+    if call.request.samples == 1:
+        return call.reply.text
+    return json.dumps([call.reply.text, *call.reply.others])
 
 
 def source_row(program: Program, texts: Texts) -> Row:
@@ -223,13 +239,21 @@ def light_attempt(row: Row) -> LightAttempt:
 
 def lesson_row(generation: int, slot: int, summary: Summary) -> Row:
     """Gives the row of a slot's summary."""
-    tags = json.dumps(list(summary.tags))
-    return (generation, slot, summary.verdict, summary.cause, summary.lesson, tags)
+    return (
+        generation,
+        slot,
+        summary.verdict,
+        summary.cause,
+        summary.lesson,
+        json.dumps(list(summary.tags)),
+        summary.evidence,
+        summary.next_step,
+    )
 
 
 def summary(row: Sequence[Any]) -> Summary:
-    """Gives the summary of the columns verdict, cause, lesson, tags."""
-    return Summary(row[0], row[1], row[2], tuple(json.loads(row[3])))
+    """Gives the summary of a row of `SELECT_LESSON` or `SELECT_LESSONS`."""
+    return Summary(row[0], row[1], row[2], tuple(json.loads(row[3])), row[4], row[5])
 
 
 def program(dictionary: int | None, source: bytes, texts: Texts) -> Program:

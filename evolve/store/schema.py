@@ -162,6 +162,10 @@ MIGRATIONS: tuple[str, ...] = (
         population BLOB NOT NULL      -- zlib of JSON
     );
     """,
+    """
+    ALTER TABLE lessons ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
+    ALTER TABLE lessons ADD COLUMN next_step TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 VERSION = len(MIGRATIONS)

@@ -180,22 +180,12 @@ class Store:
 
     def load_lesson(self, generation: int, slot: int) -> Summary | None:
         """Gives the summary of a slot, if there is one."""
-        found = self._all(
-            "SELECT verdict, cause, lesson, tags FROM lessons WHERE generation=? AND slot=?",
-            generation,
-            slot,
-        )
+        found = self._all(rows.SELECT_LESSON, generation, slot)
         return rows.summary(found[0]) if found else None
 
     def lessons(self, horizon: int, limit: int) -> list[Summary]:
         """Gives the last lessons up to a generation, the newest first."""
-        found = self._all(
-            "SELECT verdict, cause, lesson, tags FROM lessons WHERE generation <= ? "
-            "AND lesson != '' ORDER BY generation DESC, slot DESC LIMIT ?",
-            horizon,
-            limit,
-        )
-        return [rows.summary(row) for row in found]
+        return [rows.summary(row) for row in self._all(rows.SELECT_LESSONS, horizon, limit)]
 
     def children(self, parent: AttemptKey, horizon: int, limit: int) -> list[AttemptKey]:
         """Gives the attempts made from a parent up to a generation, the newest first."""

@@ -3,9 +3,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from evolve.chat import Message, Reply, Request
 from evolve.errors import BudgetExhaustedError, ModelUnavailableError
 from evolve.models import Budget, Price, ReplyError, ScriptedModel, Totals, estimate_prompt_tokens
-from evolve.records import Message, Reply, Request
 
 REQUEST = Request("editor", (Message("user", "x" * 300),), max_tokens=100)
 PRICE = Price(prompt_usd=0.001, completion_usd=0.01)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from model_server import Answer, ModelServer, answer_like_scripted
 
+from evolve.chat import Message, Reply, Request
 from evolve.errors import ModelError, ModelUnavailableError
 from evolve.models import Budget, Price, ReplyError, open_model
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.loading import start_import
 from evolve.models.retry import RetryPolicy
-from evolve.records import Message, Reply, Request
 
 REQUEST = Request("editor", (Message("system", "s"), Message("user", "u")), max_tokens=20)
 FAST = RetryPolicy(first_seconds=0.01, longest_seconds=0.02)

@@ -2,11 +2,12 @@ import json
 
 import pytest
 
+from evolve.chat import Message, Request
 from evolve.edits import apply_reply
 from evolve.errors import ModelError
 from evolve.models import Price, ReplyError, ScriptedModel, open_model
 from evolve.models.scripted import hash_request
-from evolve.records import Message, Program, Request, SourceFile
+from evolve.records import Program, SourceFile
 
 SOURCE = """import math
 

@@ -1,0 +1,68 @@
+"""The frozen records of what is asked of language models and what they answer."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a chat: `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a language model.
+
+    Attributes:
+        role: What the call is for: `planner`, `editor`, `summarizer` or `leap`.
+        messages: The chat so far.
+        max_tokens: Upper bound on the reply.
+        temperature: Sent only when set.
+        seed: Sent only when set; providers that ignore it are none the worse.
+        schema: JSON schema of the reply, as JSON; sent only where the provider takes one, so that
+            the messages must say the same in words.
+        samples: How many replies are wanted; `max_tokens` bounds each of them.
+    """
+
+    role: str
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float | None = None
+    seed: int | None = None
+    schema: str = ""
+    samples: int = 1
+
+    @property
+    def hash(self) -> str:
+        """Gives 32 hexadecimal digits that identify what is asked."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a language model answered, with its usage.
+
+    Attributes:
+        text: The reply.
+        model: The model that answered.
+        prompt_tokens: Tokens read, as the provider counts them.
+        completion_tokens: Tokens written.
+        cost_usd: Price in US dollars; `None` when it is unknown.
+        seconds: Wall time of the call, retries included.
+        finish_reason: `stop`, `length` or the provider's own word.
+        others: The further replies to a request for several samples.
+    """
+
+    text: str
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    seconds: float = 0.0
+    finish_reason: str = "stop"
+    others: tuple[str, ...] = ()
