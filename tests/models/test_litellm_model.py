@@ -267,7 +267,7 @@ def test_importing_the_models_imports_no_slow_library():
 def test_a_run_with_a_model_prints_nothing_and_ends():
     code = (
         "import sys; from evolve.models import open_model; from evolve.models.loading import"
-        " start_import; start_import(); from evolve.records import Message, Request\n"
+        " start_import; start_import(); from evolve.chat import Message, Request\n"
         "model = open_model('openai/tiny', api_base=sys.argv[1])\n"
         "model.complete(Request('editor', (Message('user', 'u'),), max_tokens=5), 60.0)"
     )
