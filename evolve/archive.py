@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evolve.cells import is_outside
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from evolve.measures import Measure
+    from evolve.cells import Cells
     from evolve.records import AttemptKey, Direction
+
+# Cully & Demiris 2018, Quality and Diversity Optimization: A Unifying Modular Framework.
+_CURIOSITY_GAIN = 1.0
+_CURIOSITY_LOSS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +54,19 @@ class AddStatus(IntEnum):
     NEW = 2
 
 
-class GridArchive:
-    """A grid over declared measures that keeps the best elite of each cell.
+class Archive:
+    """The best elite of each cell.
 
-    Adding takes time independent of the number of elites. A measure outside its range falls into
-    the edge cell and is counted in `out_of_range`. On equal objectives the earlier elite stays.
+    Adding takes time independent of the number of elites. Elites with a measure outside its range
+    are counted in `out_of_range`. On equal objectives the earlier elite stays.
 
     Args:
-        axes: The measures; without any there is a single cell.
+        cells: How measure space is cut.
         direction: Whether larger or smaller objectives win.
     """
 
-    def __init__(self, axes: Sequence[Measure], direction: Direction) -> None:
-        self.axes = tuple(axes)
+    def __init__(self, cells: Cells, direction: Direction) -> None:
+        self.space = cells
         self.direction = direction
         self.out_of_range = 0
         self._elites: list[Elite] = []
@@ -70,6 +75,7 @@ class GridArchive:
         self._by_key: dict[AttemptKey, int] = {}
         self._objectives = np.empty(16)
         self._children = np.zeros(16)
+        self._curiosity = np.zeros(16)
         self._best: int | None = None
         self._sign = direction.sign
 
@@ -77,14 +83,9 @@ class GridArchive:
         return len(self._elites)
 
     @property
-    def size(self) -> int:
-        """Gives the number of cells."""
-        return math.prod(axis.cells for axis in self.axes)
-
-    @property
     def coverage(self) -> float:
         """Gives the share of cells that hold an elite, from 0 to 1."""
-        return len(self) / self.size
+        return len(self) / self.space.size
 
     @property
     def elites(self) -> Sequence[Elite]:
@@ -107,30 +108,14 @@ class GridArchive:
         return self._children[: len(self)]
 
     @property
+    def curiosity(self) -> NDArray[np.float64]:
+        """Gives how the offspring of each cell fared, shape `(len(archive),)`, as a view."""
+        return self._curiosity[: len(self)]
+
+    @property
     def best(self) -> Elite | None:
         """Gives the elite with the best objective, the earliest on ties."""
         return None if self._best is None else self._elites[self._best]
-
-    def locate(self, measures: Mapping[str, float]) -> tuple[float, ...]:
-        """Gives the coordinates of an evaluation's measures, shape `(len(axes),)`.
-
-        Raises:
-            ValueError: A measure is missing or not finite.
-        """
-        coordinates = []
-        for axis in self.axes:
-            value = measures.get(axis.name)
-            if value is None or not math.isfinite(value):
-                raise ValueError(f"measure `{axis.name}`: expected a finite number, got {value!r}")
-            coordinates.append(float(value))
-        return tuple(coordinates)
-
-    def cell_of(self, coordinates: Sequence[float]) -> int:
-        """Gives the number of the cell, row-major over the axes."""
-        cell = 0
-        for axis, value in zip(self.axes, coordinates, strict=True):
-            cell = cell * axis.cells + _bin(axis, value)
-        return cell
 
     def takes(self, cell: int, objective: float) -> bool:
         """Tells whether an elite with this objective would be taken into a cell."""
@@ -141,10 +126,9 @@ class GridArchive:
 
     def add(self, elite: Elite) -> AddStatus:
         """Puts an elite into its cell if the cell is empty or holds a worse one."""
-        cell = self.cell_of(elite.measures)
+        cell = self.space.cell_of(elite.measures)
         position = self._position.get(cell)
         if position is None:
-            self._count_outside(elite)
             position = len(self._elites)
             self._grow(position)
             self._elites.append(elite)
@@ -152,12 +136,12 @@ class GridArchive:
             self._position[cell] = position
             status = AddStatus.NEW
         elif self.direction.is_better(elite.objective, self._elites[position].objective):
-            self._count_outside(elite)
             self._by_key.pop(self._elites[position].key, None)
             self._elites[position] = elite
             status = AddStatus.IMPROVED
         else:
             return AddStatus.NOT_ADDED
+        self.out_of_range += is_outside(self.space.axes, elite.measures)
         self._objectives[position] = elite.objective
         self._children[position] = 0.0
         self._by_key[elite.key] = position
@@ -167,33 +151,27 @@ class GridArchive:
             self._best = position
         return status
 
-    def count_child(self, parent: AttemptKey) -> None:
-        """Counts one more child of an elite; a parent that has been replaced is passed over."""
+    def count_child(self, parent: AttemptKey) -> int | None:
+        """Counts one more child of an elite.
+
+        Returns:
+            Its position, for `credit`; None for a parent that has been replaced.
+        """
         position = self._by_key.get(parent)
         if position is not None:
             self._children[position] += 1.0
+        return position
+
+    def credit(self, position: int, *, accepted: bool) -> None:
+        """Takes note of how a child of the elite at a position fared: its cell's curiosity."""
+        self._curiosity[position] += _CURIOSITY_GAIN if accepted else -_CURIOSITY_LOSS
 
     def ranking(self) -> NDArray[np.int64]:
         """Gives positions from best to worst, the earlier first on ties."""
         return np.argsort(-self.direction.sign * self.objectives, kind="stable")
 
-    def _count_outside(self, elite: Elite) -> None:
-        pairs = zip(self.axes, elite.measures, strict=True)
-        self.out_of_range += any(not axis.low <= value <= axis.high for axis, value in pairs)
-
     def _grow(self, position: int) -> None:
         if position == len(self._objectives):
             self._objectives = np.concatenate([self._objectives, np.empty(position)])
             self._children = np.concatenate([self._children, np.zeros(position)])
-
-
-def _bin(axis: Measure, value: float) -> int:
-    if value <= axis.low:
-        return 0
-    if value >= axis.high:
-        return axis.cells - 1
-    if axis.scale == "log":
-        share = math.log(value / axis.low) / math.log(axis.high / axis.low)
-    else:
-        share = (value - axis.low) / (axis.high - axis.low)
-    return min(int(share * axis.cells), axis.cells - 1)
+            self._curiosity = np.concatenate([self._curiosity, np.zeros(position)])

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evolve.archive import AddStatus, Elite, GridArchive
-from evolve.selection import draw, selection_probabilities
+from evolve.archive import AddStatus, Archive, Elite
+from evolve.cells import GridCells, OneCell
+from evolve.selection import draw, parent_probabilities
+from evolve.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from evolve.cells import Cells
     from evolve.measures import Measure
     from evolve.records import Direction
     from evolve.settings import SearchSettings
@@ -42,7 +45,9 @@ class Islands:
         self, axes: Sequence[Measure], direction: Direction, settings: SearchSettings
     ) -> None:
         self.settings = settings
-        self.archives = tuple(GridArchive(axes, direction) for _ in range(settings.islands))
+        self.strategy = STRATEGIES[settings.strategy]
+        cells: Cells = GridCells(axes) if settings.archive == "grid" else OneCell(axes)
+        self.archives = tuple(Archive(cells, direction) for _ in range(settings.islands))
 
     def island_of(self, generation: int, slot: int, slots: int) -> int:
         """Gives the island that a slot works for; islands take turns."""
@@ -77,16 +82,22 @@ class Islands:
             taken += sum(bool(target.add(elite)) for elite in migrants)
         return taken
 
-    def choose(self, slots: Sequence[tuple[int, np.random.Generator]]) -> list[Choice]:
+    def choose(
+        self, slots: Sequence[tuple[int, np.random.Generator]], pool: Sequence[Elite]
+    ) -> list[Choice]:
         """Chooses parents and inspirations for all slots of a generation.
 
         Args:
             slots: Island and random stream of each slot.
+            pool: Where a baseline takes parents from; other strategies pass it over.
         """
+        if self.strategy.is_baseline:
+            return [Choice(island, pool[int(rng.integers(len(pool)))], ()) for island, rng in slots]
         cumulative = {
             island: np.cumsum(
-                selection_probabilities(
+                parent_probabilities(
                     self.archives[island],
+                    self.strategy.rule,
                     entropy=self.settings.entropy,
                     visit_penalty=self.settings.visit_penalty,
                 )

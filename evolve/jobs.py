@@ -57,7 +57,7 @@ class JobMaker:
             rng = np.random.default_rng([loop.seed, launch.generation, slot, 1])
             places.append((islands.island_of(launch.generation, slot, loop.slots), rng))
         jobs = []
-        for slot, choice in enumerate(islands.choose(places)):
+        for slot, choice in enumerate(islands.choose(places, population.pool)):
             selection = Selection(
                 self._load(choice.parent.key),
                 tuple(self._load(elite.key) for elite in choice.inspirations),

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from evolve.archive import AddStatus, Elite
+from evolve.cells import locate
 from evolve.islands import Islands
 from evolve.operators import OperatorStats
 from evolve.records import Status
@@ -75,31 +76,27 @@ class Standing:
             yield number
 
     def _tell_attempt(self, attempt: LightAttempt) -> AddStatus:
-        if attempt.parent is not None:
-            self.islands.archives[attempt.island].count_child(attempt.parent)
+        archive = self.islands.archives[attempt.island]
+        position = None if attempt.parent is None else archive.count_child(attempt.parent)
         if attempt.status is not Status.REJECTED:
             self.evaluations += 1
-        if attempt.objective is None or attempt.program_id is None:
-            return AddStatus.NOT_ADDED
-        return self._add(attempt, attempt.objective, attempt.program_id)
+        status = self._add(attempt)
+        if position is not None and attempt.status is not Status.REJECTED:
+            archive.credit(position, accepted=bool(status))
+        return status
 
-    def _add(self, attempt: LightAttempt, objective: float, program_id: str) -> AddStatus:
+    def _add(self, attempt: LightAttempt) -> AddStatus:
+        objective = attempt.objective
+        if objective is None:
+            return AddStatus.NOT_ADDED
         archive = self.islands.archives[attempt.island]
-        measures = archive.locate(attempt.measures)
+        coordinates = locate(archive.space.axes, attempt.measures)
         best = None if self.champion is None else self.champion.objective
         leads = best is None or self.direction.is_better(objective, best)
         # Most attempts of a long run end here, and all of them are told again on a resume.
-        if not leads and not archive.takes(archive.cell_of(measures), objective):
+        if not leads and not archive.takes(archive.space.cell_of(coordinates), objective):
             return AddStatus.NOT_ADDED
-        elite = Elite(
-            key=attempt.key,
-            program_id=program_id,
-            objective=objective,
-            measures=measures,
-            origin=attempt.island,
-            depth=attempt.depth,
-            parent=attempt.parent,
-        )
+        elite = _elite(attempt, coordinates)
         if leads:
             self.champion = elite
         if attempt.parent is None:
@@ -117,6 +114,14 @@ class Population(Standing):
         self.operators = OperatorStats()
         self._objectives: dict[AttemptKey, float] = {}
         self._first: dict[str, AttemptKey] = {}
+        self._pool: list[Elite] = []
+
+    @property
+    def pool(self) -> Sequence[Elite]:
+        """Gives where a baseline takes parents from; empty for other strategies."""
+        if self.islands.strategy.pool == "champion" and self.champion is not None:
+            return [self.champion]
+        return self._pool
 
     def find_twin(self, mark: str, horizon: int) -> AttemptKey | None:
         """Gives the first evaluated attempt with a fingerprint, up to a generation."""
@@ -133,6 +138,7 @@ class Population(Standing):
             self._first.setdefault(attempt.fingerprint, attempt.key)
         if attempt.objective is not None:
             self._objectives[attempt.key] = attempt.objective
+            self._keep(attempt)
         if attempt.operator:
             before = None if attempt.parent is None else self._objectives.get(attempt.parent)
             improved = (
@@ -145,10 +151,31 @@ class Population(Standing):
             )
         return status
 
+    def _keep(self, attempt: LightAttempt) -> None:
+        """Keeps what only baselines take parents from."""
+        kind = self.islands.strategy.pool
+        if kind == "evaluated" or (kind == "initial" and attempt.parent is None):
+            axes = self.islands.archives[0].space.axes
+            self._pool.append(_elite(attempt, locate(axes, attempt.measures)))
+
 
 def light_attempts(generation: Generation) -> list[LightAttempt]:
     """Gives the attempts of a generation as the store will give them back."""
     return [_light(told) for result in generation.slots for told in result.attempts]
+
+
+def _elite(attempt: LightAttempt, coordinates: tuple[float, ...]) -> Elite:
+    if attempt.program_id is None or attempt.objective is None:
+        raise ValueError(f"attempt {attempt.key}: expected an evaluated program, got none")
+    return Elite(
+        key=attempt.key,
+        program_id=attempt.program_id,
+        objective=attempt.objective,
+        measures=coordinates,
+        origin=attempt.island,
+        depth=attempt.depth,
+        parent=attempt.parent,
+    )
 
 
 def _light(told: Told) -> LightAttempt:

@@ -143,6 +143,8 @@ def compare_archives(recorded: Standing, again: Standing) -> list[str]:
             differences.append(f"island {island}: another archive")
         elif one.children.tolist() != two.children.tolist():
             differences.append(f"island {island}: other counts of children")
+        elif one.curiosity.tolist() != two.curiosity.tolist():
+            differences.append(f"island {island}: another curiosity")
     return differences
 
 

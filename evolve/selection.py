@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from evolve.archive import GridArchive
+    from evolve.archive import Archive
 
 # Between these the selection goes from uniform to greedy; utilities are scaled to [0, 1], so that
 # the last value lets even the best of 10^6 elites outweigh all others together.
@@ -19,6 +19,7 @@ _INVERSE_TEMPERATURES = np.concatenate([[0.0], np.geomspace(1e-2, 1e8, 24)])
 # of neighbouring ranks share one utility.
 _EXACT_RANKS = 256
 _GROUPS_PER_OCTAVE = 16
+TOURNAMENT_SIZE = 4
 
 
 def rank_utilities(objectives: NDArray[np.float64], sign: float) -> NDArray[np.float64]:
@@ -36,10 +37,37 @@ def rank_utilities(objectives: NDArray[np.float64], sign: float) -> NDArray[np.f
     return inverse / top if top else np.ones(len(objectives))
 
 
-def selection_probabilities(
-    archive: GridArchive, *, entropy: float, visit_penalty: float
+def parent_probabilities(
+    archive: Archive, rule: str, *, entropy: float, visit_penalty: float
 ) -> NDArray[np.float64]:
     """Gives the probability of each elite to be a parent, shape `(len(archive),)`.
+
+    Args:
+        archive: At least one elite.
+        rule: `boltzmann`: see `selection_probabilities`; `curiosity`: the same over how the
+            offspring of each cell fared, without a visit penalty; `tournament`: the best of
+            `TOURNAMENT_SIZE` elites drawn with replacement; `greedy`: the best; `uniform`: any.
+        entropy: The target of `boltzmann` and `curiosity`.
+        visit_penalty: The exponent of `boltzmann`.
+    """
+    if rule == "boltzmann":
+        return selection_probabilities(archive, entropy=entropy, visit_penalty=visit_penalty)
+    if rule == "curiosity":
+        unvisited = np.zeros(len(archive))
+        return _probabilities(rank_utilities(archive.curiosity, 1.0), unvisited, entropy)
+    probabilities = np.full(len(archive), 1.0 / len(archive))
+    if rule == "greedy":
+        probabilities = np.zeros(len(archive))
+        probabilities[archive.ranking()[0]] = 1.0
+    elif rule == "tournament":
+        probabilities = _tournament(archive.objectives, archive.direction.sign)
+    return probabilities
+
+
+def selection_probabilities(
+    archive: Archive, *, entropy: float, visit_penalty: float
+) -> NDArray[np.float64]:
+    """Gives the probability of each elite to be a parent by the entropy-targeted rule.
 
     `p_i ~ exp(u_i / T) / (1 + children_i)^k` over rank utilities `u`, with the temperature `T`
     solved so that the entropy of `p`, divided by `log(n)`, meets the target; where no `T` meets
@@ -52,6 +80,12 @@ def selection_probabilities(
     """
     utilities = rank_utilities(archive.objectives, archive.direction.sign)
     log_weights = -visit_penalty * np.log1p(archive.children)
+    return _probabilities(utilities, log_weights, entropy)
+
+
+def _probabilities(
+    utilities: NDArray[np.float64], log_weights: NDArray[np.float64], entropy: float
+) -> NDArray[np.float64]:
     count = len(utilities)
     if count == 1 or utilities.min() == utilities.max():
         return _boltzmann(utilities, log_weights, 0.0)
@@ -115,6 +149,14 @@ def _boltzmann(
     weights = np.exp(logits - logits.max())
     probabilities: NDArray[np.float64] = weights / weights.sum()
     return probabilities
+
+
+def _tournament(objectives: NDArray[np.float64], sign: float) -> NDArray[np.float64]:
+    """Gives the chance of each to win a tournament; equals share theirs."""
+    _, inverse, counts = np.unique(sign * objectives, return_inverse=True, return_counts=True)
+    beaten = np.concatenate([[0.0], np.cumsum(counts) / len(objectives)]) ** TOURNAMENT_SIZE
+    chances: NDArray[np.float64] = (np.diff(beaten) / counts)[inverse]
+    return chances
 
 
 def draw(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import UsageError
+from evolve.strategies import DEFAULT_STRATEGY, STRATEGIES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,8 @@ class BudgetSettings:
 class SearchSettings:
     """Population, selection and migration."""
 
+    strategy: str = _setting(DEFAULT_STRATEGY, "where parents come from", choices=tuple(STRATEGIES))
+    archive: str = _setting("grid", "how measure space is cut", choices=("grid", "single"))
     islands: int = _setting(4, "islands, each with an archive of its own", low=1, high=256)
     migration_every: int = _setting(10, "generations between migrations; 0 never", low=0)
     migrants: int = _setting(2, "best elites that each island sends to the next", low=1)
@@ -66,6 +69,7 @@ class SearchSettings:
     )
     visit_penalty: float = _setting(0.5, "exponent of 1 / (1 + children)", low=0, high=4)
     inspirations: int = _setting(2, "elites shown beside the parent", low=0, high=16)
+    dedup: bool = _setting(True, "reject programs seen before, unevaluated")  # noqa: FBT003
 
 
 @dataclass(frozen=True, slots=True)

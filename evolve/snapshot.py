@@ -15,7 +15,7 @@ from evolve.population import Standing
 from evolve.records import AttemptKey
 
 if TYPE_CHECKING:
-    from evolve.archive import GridArchive
+    from evolve.archive import Archive
     from evolve.problem import Problem
     from evolve.settings import SearchSettings
     from evolve.store import Store
@@ -85,6 +85,7 @@ def _dump(standing: Standing) -> dict[str, Any]:
             {
                 "elites": [_dump_elite(elite) for elite in archive.elites],
                 "children": archive.children.tolist(),
+                "curiosity": archive.curiosity.tolist(),
                 "out_of_range": archive.out_of_range,
             }
             for archive in standing.islands.archives
@@ -114,10 +115,11 @@ def _restore(standing: Standing, data: dict[str, Any]) -> None:
         _restore_archive(archive, part)
 
 
-def _restore_archive(archive: GridArchive, data: dict[str, Any]) -> None:
+def _restore_archive(archive: Archive, data: dict[str, Any]) -> None:
     for elite in data["elites"]:
         archive.add(_load_elite(elite))
     archive.children[:] = data["children"]
+    archive.curiosity[:] = data["curiosity"]
     archive.out_of_range = data["out_of_range"]
 
 

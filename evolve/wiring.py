@@ -11,6 +11,7 @@ from evolve.errors import EvolveError, UsageError
 from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.sandbox.choose import NAMES
+from evolve.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +52,11 @@ def complete_settings(settings: Settings) -> Settings:
         # A limit of time is only set for people who asked for nothing.
         if budget.max_seconds is None and not named:
             budget = dataclasses.replace(budget, max_seconds=_SECONDS_WITHOUT_MODEL)
-    return dataclasses.replace(settings, loop=loop, budget=budget)
+    search = settings.search
+    if STRATEGIES[search.strategy].is_baseline:
+        # Nothing comes from archives: several would only show the same programs apart.
+        search = dataclasses.replace(search, islands=1)
+    return dataclasses.replace(settings, loop=loop, budget=budget, search=search)
 
 
 def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.archive import AddStatus, Elite, GridArchive
+from evolve.archive import AddStatus, Archive, Elite
+from evolve.cells import GridCells, locate
 from evolve.measures import Measure
 from evolve.records import AttemptKey, Direction
 
@@ -21,11 +22,11 @@ numbers = st.floats(-10, 2000, allow_nan=False)
 
 @given(st.lists(st.tuples(st.integers(0, 5), numbers, numbers)), st.sampled_from(Direction))
 def test_replacement_equals_a_brute_force_oracle(offers, direction):
-    archive = GridArchive(AXES, direction)
+    archive = Archive(GridCells(AXES), direction)
     oracle: dict[int, Elite] = {}
     for number, (objective, x, y) in enumerate(offers):
         elite = make_elite(number, objective, (x, y))
-        cell = archive.cell_of(elite.measures)
+        cell = archive.space.cell_of(elite.measures)
         old = oracle.get(cell)
         status = archive.add(elite)
         if old is None or direction.is_better(objective, old.objective):
@@ -43,13 +44,13 @@ def test_replacement_equals_a_brute_force_oracle(offers, direction):
 
 @given(numbers, numbers)
 def test_every_point_falls_into_a_cell(x, y):
-    archive = GridArchive(AXES, Direction.MAXIMIZE)
-    assert 0 <= archive.cell_of((x, y)) < archive.size
+    archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
+    assert 0 <= archive.space.cell_of((x, y)) < archive.space.size
 
 
 def test_logarithmic_ranges_are_cut_by_factors():
-    archive = GridArchive([AXES[1]], Direction.MAXIMIZE)
-    assert [archive.cell_of([value]) for value in (1.0, 9.0, 11.0, 99.0, 101.0, 1e9)] == [
+    archive = Archive(GridCells([AXES[1]]), Direction.MAXIMIZE)
+    assert [archive.space.cell_of([value]) for value in (1.0, 9.0, 11.0, 99.0, 101.0, 1e9)] == [
         0,
         0,
         1,
@@ -60,23 +61,22 @@ def test_logarithmic_ranges_are_cut_by_factors():
 
 
 def test_what_lies_outside_goes_to_the_edge_and_is_counted():
-    archive = GridArchive(AXES, Direction.MAXIMIZE)
+    archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
     archive.add(make_elite(0, 1.0, (-5.0, 10.0)))
     archive.add(make_elite(1, 1.0, (0.9, 10.0)))
     assert archive.out_of_range == 1
-    assert archive.cells[0] == archive.cell_of((0.0, 10.0))
+    assert archive.cells[0] == archive.space.cell_of((0.0, 10.0))
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_a_missing_or_infinite_measure_is_an_error(value):
-    archive = GridArchive(AXES, Direction.MAXIMIZE)
     measures = {"x": 0.5} if value is None else {"x": 0.5, "y": value}
     with pytest.raises(ValueError, match="measure `y`: expected a finite number"):
-        archive.locate(measures)
+        locate(AXES, measures)
 
 
 def test_without_measures_there_is_a_single_cell():
-    archive = GridArchive((), Direction.MINIMIZE)
+    archive = Archive(GridCells(()), Direction.MINIMIZE)
     archive.add(make_elite(0, 3.0, ()))
     archive.add(make_elite(1, 2.0, ()))
     archive.add(make_elite(2, 2.5, ()))
@@ -85,14 +85,14 @@ def test_without_measures_there_is_a_single_cell():
 
 
 def test_on_ties_the_earlier_elite_stays():
-    archive = GridArchive(AXES, Direction.MAXIMIZE)
+    archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
     archive.add(make_elite(0, 1.0))
     assert not archive.add(make_elite(1, 1.0))
     assert archive.elites[0].key.generation == 0
 
 
 def test_children_are_counted_for_the_elite_in_the_cell_alone():
-    archive = GridArchive(AXES, Direction.MAXIMIZE)
+    archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
     first, second = make_elite(0, 1.0), make_elite(1, 2.0)
     archive.add(first)
     archive.count_child(first.key)

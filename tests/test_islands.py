@@ -60,7 +60,7 @@ def test_inspirations_differ_from_the_parent_and_from_each_other():
     for number in range(8):
         islands.add(number % 2, make_elite(number, float(number), float(number), number % 2))
     slots = [(number % 2, np.random.default_rng([1, number])) for number in range(40)]
-    for choice in islands.choose(slots):
+    for choice in islands.choose(slots, []):
         shown = [choice.parent.program_id, *(e.program_id for e in choice.inspirations)]
         assert len(set(shown)) == len(shown) == 4
 
@@ -68,7 +68,7 @@ def test_inspirations_differ_from_the_parent_and_from_each_other():
 def test_a_lone_elite_is_chosen_without_inspirations():
     islands = make_islands(2)
     islands.seed(make_elite(0, 1.0, 1.0))
-    (choice,) = islands.choose([(1, np.random.default_rng(0))])
+    (choice,) = islands.choose([(1, np.random.default_rng(0))], [])
     assert (choice.parent.program_id, choice.inspirations) == ("p0", ())
 
 

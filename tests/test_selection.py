@@ -5,14 +5,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evolve.archive import Elite, GridArchive
+from evolve.archive import Archive, Elite
+from evolve.cells import GridCells
 from evolve.measures import Measure
 from evolve.records import AttemptKey, Direction
-from evolve.selection import draw, rank_utilities, selection_probabilities
+from evolve.selection import (
+    TOURNAMENT_SIZE,
+    draw,
+    parent_probabilities,
+    rank_utilities,
+    selection_probabilities,
+)
 
 
-def make_archive(objectives, direction=Direction.MAXIMIZE, children=()) -> GridArchive:
-    archive = GridArchive([Measure("x", 0.0, float(len(objectives)), len(objectives))], direction)
+def make_archive(objectives, direction=Direction.MAXIMIZE, children=()) -> Archive:
+    archive = Archive(
+        GridCells([Measure("x", 0.0, float(len(objectives)), len(objectives))]), direction
+    )
     for number, objective in enumerate(objectives):
         key = AttemptKey(number, 0, 0)
         archive.add(Elite(key, str(number), objective, (number + 0.5,), 0, 0, None))
@@ -86,3 +95,41 @@ def test_the_extremes_are_greedy_and_uniform():
     uniform = selection_probabilities(archive, entropy=1.0, visit_penalty=0.0)
     np.testing.assert_allclose(greedy, [0, 0, 1], atol=1e-9)
     np.testing.assert_allclose(uniform, 1 / 3, atol=1e-3)
+
+
+def probabilities_by(rule, archive) -> list[float]:
+    return parent_probabilities(archive, rule, entropy=0.5, visit_penalty=0.5).tolist()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.sampled_from(Direction))
+def test_a_tournament_is_won_as_often_as_its_simulation_says(objectives, direction):
+    archive = make_archive([float(value) for value in objectives], direction)
+    n, signed = len(objectives), [direction.sign * value for value in objectives]
+    for value, chance in zip(signed, probabilities_by("tournament", archive), strict=True):
+        not_above = sum(other <= value for other in signed) / n
+        below = sum(other < value for other in signed) / n
+        expected = not_above**TOURNAMENT_SIZE - below**TOURNAMENT_SIZE
+        assert chance == pytest.approx(expected / signed.count(value))
+
+
+def test_greedy_takes_the_earliest_of_the_best_and_uniform_any():
+    archive = make_archive([1.0, 3.0, 3.0, 2.0])
+    assert probabilities_by("greedy", archive) == [0.0, 1.0, 0.0, 0.0]
+    assert probabilities_by("uniform", archive) == [0.25] * 4
+
+
+def test_curiosity_prefers_cells_whose_offspring_are_taken():
+    archive = make_archive([3.0, 2.0, 1.0])
+    assert probabilities_by("curiosity", archive) == pytest.approx([1 / 3] * 3)
+    for position, accepted in [(0, False), (2, True), (1, True), (1, False)]:
+        archive.credit(position, accepted=accepted)
+    first, second, third = probabilities_by("curiosity", archive)
+    assert first < second < third
+
+
+def test_the_curiosity_of_a_cell_outlasts_its_elite():
+    archive = make_archive([1.0, 2.0])
+    archive.credit(0, accepted=True)
+    archive.add(Elite(AttemptKey(9, 0, 0), "new", 5.0, (0.5,), 0, 0, None))
+    assert archive.curiosity.tolist() == [1.0, 0.0]
+    assert archive.children.tolist() == [0.0, 0.0]

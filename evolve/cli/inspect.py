@@ -74,7 +74,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         f"models       {state['calls']} calls, {state['tokens']} tokens, ${state['cost_usd']:.4f}",
         f"seconds      {state['seconds']:.1f}",
         f"sandbox      {state['sandbox']}",
-        f"seed         {state['seed']}",
+        f"strategy     {state['strategy']}, seed {state['seed']}",
         f"start        {_number(state['initial']['objective'])}",
     ]
     if champion is not None:

@@ -23,6 +23,7 @@ RUNS = Path("runs")
 _KEYS = {
     "generations": "loop.generations",
     "seed": "loop.seed",
+    "strategy": "search.strategy",
     "workers": "loop.workers",
     "model": "models.model",
     "api_base": "models.api_base",
@@ -35,6 +36,14 @@ _KEYS = {
 }
 
 Generations = Annotated[int | None, typer.Option(help="Generations to run.", metavar="N")]
+StrategyName = Annotated[
+    str | None,
+    typer.Option(
+        help="map-elites, curiosity, tournament, greedy or uniform; baselines: hill-climb, "
+        "best-of-n, random.",
+        metavar="NAME",
+    ),
+]
 Workers = Annotated[int | None, typer.Option(help="Model calls at a time.", metavar="N")]
 Model = Annotated[
     str | None,
@@ -66,6 +75,7 @@ def run(
     *,
     generations: Generations = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.", metavar="N")] = None,
+    strategy: StrategyName = None,
     workers: Workers = None,
     model: Model = None,
     api_base: ApiBase = None,

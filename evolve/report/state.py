@@ -40,6 +40,7 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
         "seconds": store.seconds(),
         "sandbox": facts.get("sandbox", ""),
         "seed": facts.get("seed"),
+        "strategy": population.islands.settings.strategy,
         "direction": str(population.direction),
         "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
         "champion": _describe_champion(store, population),
@@ -58,7 +59,7 @@ def describe_elites(store: Store, population: Standing) -> list[dict[str, Any]]:
     """Gives the list that `evolve archive --json` prints, by island and cell."""
     elites = []
     for island, archive in enumerate(population.islands.archives):
-        names = [axis.name for axis in archive.axes]
+        names = [axis.name for axis in archive.space.axes]
         for cell, elite in sorted(
             zip(archive.cells, archive.elites, strict=True), key=lambda pair: pair[0]
         ):

@@ -112,7 +112,9 @@ class _Slot:
     def _attempt(self, made: Program | Rejected) -> Attempt:
         """Records an attempt, evaluated if its program is worth it."""
         sequence: int | None = None
-        twin = self._find_twin(made) if isinstance(made, Program) else None
+        twin = None
+        if isinstance(made, Program) and self._settings.search.dedup:
+            twin = self._find_twin(made)
         if isinstance(made, Rejected):
             evaluation = _reject(made)
         elif twin is not None:
