@@ -27,6 +27,7 @@ COMMANDS = {
     "best": ("inspect", "Print the champion, or write its files."),
     "lineage": ("inspect", "Show how a program came about, from the starting program on."),
     "diff": ("inspect", "Show what a program changed."),
+    "report": ("report", "Write a report of a run as one page, also while the run goes on."),
     "log": ("log", "List calls, attempts and lessons in order, also while the run goes on."),
     "fork": (
         "copies",

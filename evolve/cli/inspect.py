@@ -146,8 +146,10 @@ def best(
 
 def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> None:
     """Show how a program came about, from the starting program on."""
+    from evolve.report.contents import trace_line
+
     with _opened(run) as (store, population):
-        line = _line_of(store, _find_attempt(store, population, program))
+        line = trace_line(store, _find_attempt(store, population, program))
         lessons = [store.load_lesson(item.key.generation, item.key.slot) for item in line]
     if as_json:
         _print_json(
@@ -226,13 +228,6 @@ def _find_attempt(store: Store, population: Standing, program: str | None) -> At
     if population.champion is None:
         raise UsageError("the run has no evaluated program yet")
     return store.load_attempt(population.champion.key)
-
-
-def _line_of(store: Store, attempt: Attempt) -> list[Attempt]:
-    line = [attempt]
-    while line[-1].parent is not None:
-        line.append(store.load_attempt(line[-1].parent))
-    return line[::-1]
 
 
 def _status(run: dict[str, Any]) -> str:

@@ -201,6 +201,7 @@ def _introduce(settings: Settings, folder: str) -> None:
 
 
 def _go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:
+    from evolve.cli.report import REPORT, write_report
     from evolve.cli.view import TerminalView
 
     try:
@@ -213,6 +214,7 @@ def _go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:
             raise
         typer.echo(f"error: {error}\nto go on: evolve resume {folder}", err=True)
         raise typer.Exit(error.exit_code) from None
+    write_report(folder, folder / REPORT)
     typer.echo(_describe(outcome, folder))
     raise typer.Exit(_exit_code(outcome))
 
@@ -245,7 +247,7 @@ def _describe(outcome: Outcome, folder: Path) -> str:
         f"{tokens} tokens, ${spent['cost_usd']:.4f}"
         + (f" and {unpriced} calls of unknown price" if unpriced else "")
         + f", {outcome.seconds:.1f} s",
-        f"champion's files: {folder / 'best'}",
+        f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
     ]
     if outcome.stopped_because not in {"generations", "target"}:
         lines.append(f"to go on: evolve resume {folder}")

@@ -1,0 +1,153 @@
+"""What a report says of a run, read from its database alone."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from evolve.curve import trace_curve
+from evolve.records import INITIAL
+from evolve.report.document import Document, Listing, Paragraph, Picture, Section, Table
+from evolve.report.plot import draw_steps
+from evolve.report.state import describe_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from evolve.population import Standing
+    from evolve.problem import Problem
+    from evolve.records import Attempt
+    from evolve.report.document import Block
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+_LESSONS = 30
+
+
+def write_contents(
+    store: Store, standing: Standing, problem: Problem, settings: Settings
+) -> Document:
+    """Gives the report of a run as it stands, also while it goes on.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    state = describe_run(store.folder, store, standing)
+    sections = [
+        Section("Result", (_tell_result(state, problem), *_draw_curve(store, problem, settings)))
+    ]
+    sections.append(Section("What it took", (_tabulate_spent(state, store),)))
+    if standing.champion is not None:
+        champion = store.load_attempt(standing.champion.key)
+        sections += _describe_champion(store, champion)
+    sections.append(Section("Islands", (_tabulate_islands(state),)))
+    sections.append(Section("Attempts by outcome", (_tabulate_outcomes(state),)))
+    lessons = store.lessons(state["generations"] + 1, _LESSONS)
+    if lessons:
+        rows = tuple((item.verdict, item.lesson, ", ".join(item.tags)) for item in lessons)
+        sections.append(Section("Lessons", (Table(("verdict", "lesson", "tags"), rows),)))
+    sections.append(Section("Problem", (Listing(problem.statement),)))
+    return Document(f"{state['problem']}: {state['run']}", tuple(sections))
+
+
+def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
+    """Gives a program's ancestors from the starting program on, and itself."""
+    line = [attempt]
+    while line[-1].parent is not None:
+        line.append(store.load_attempt(line[-1].parent))
+    return line[::-1]
+
+
+def _tell_result(state: dict[str, Any], problem: Problem) -> Table:
+    champion = state["champion"]
+    rows = [
+        (
+            "status",
+            state["status"] + (f": {state['stopped_because']}" if state["stopped_because"] else ""),
+        ),
+        ("direction", state["direction"]),
+        ("starting program", _number(state["initial"]["objective"])),
+    ]
+    if champion is not None:
+        rows.append(("champion", f"{_number(champion['objective'])} (program {champion['id']})"))
+        numbers = {**champion["metrics"], **champion["measures"]}
+        rows += [(f"its {name}", _number(value)) for name, value in numbers.items()]
+        for name, held in (("champion", champion), ("starting program", state["initial"])):
+            if held["holdout"] is not None:
+                rows.append((f"{name} on the hold-out", _number(held["holdout"]["objective"])))
+    for name, reference in (("baseline", problem.baseline), ("best known", problem.best_known)):
+        if reference is not None:
+            rows.append((name, f"{_number(reference.value)} ({reference.source})"))
+    return Table(("", ""), tuple(rows))
+
+
+def _draw_curve(store: Store, problem: Problem, settings: Settings) -> Iterator[Picture]:
+    curve = trace_curve(store, problem, settings.search)
+    points = [
+        (float(point.evaluations), point.champion.objective)
+        for point in curve
+        if point.champion is not None
+    ]
+    svg = draw_steps(points, across="evaluations", up="objective")
+    if svg:
+        yield Picture(svg, "The champion's objective against programs evaluated.")
+
+
+def _tabulate_spent(state: dict[str, Any], store: Store) -> Table:
+    rows = []
+    for role, model, used in store.usage():
+        money = f"${used.cost_usd:.4f}"
+        if used.unpriced_calls:
+            money += f" and {used.unpriced_calls} of unknown price"
+        tokens = (str(used.prompt_tokens), str(used.completion_tokens))
+        rows.append((role, model, str(used.calls), *tokens, money))
+    total = f"{state['evaluations']} evaluations, {state['seconds']:.1f} s"
+    rows.append(
+        ("all", total, str(state["calls"]), "", str(state["tokens"]), f"${state['cost_usd']:.4f}")
+    )
+    return Table(("role", "model", "calls", "prompt tokens", "tokens", "money"), tuple(rows))
+
+
+def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
+    line = trace_line(store, champion)
+    rows = []
+    for attempt in line:
+        lesson = store.load_lesson(attempt.key.generation, attempt.key.slot)
+        rows.append(
+            (
+                str(attempt.key.generation),
+                _number(attempt.objective),
+                attempt.plan.change if attempt.plan else "the starting program",
+                lesson.lesson if lesson else "",
+            )
+        )
+    head = ("generation", "objective", "plan", "lesson")
+    yield Section("How the champion came about", (Table(head, tuple(rows)),))
+    initial = dict(store.load_attempt(INITIAL).program_or_fail.files)
+    changes: list[Block] = []
+    sources: list[Block] = []
+    for path, text in champion.program_or_fail.files:
+        lines = difflib.unified_diff(
+            initial.get(path, "").splitlines(), text.splitlines(), path, path, lineterm=""
+        )
+        changes.append(Listing("\n".join(lines) or "no change", "diff"))
+        sources += [Paragraph(path), Listing(text)]
+    yield Section("What it changed in the starting program", tuple(changes))
+    yield Section("The champion", tuple(sources))
+
+
+def _tabulate_islands(state: dict[str, Any]) -> Table:
+    rows = tuple(
+        (str(number), str(island["elites"]), f"{island['coverage']:.1%}", _number(island["best"]))
+        for number, island in enumerate(state["islands"])
+    )
+    return Table(("island", "elites", "coverage", "best"), rows)
+
+
+def _tabulate_outcomes(state: dict[str, Any]) -> Table:
+    rows = tuple((name, str(count)) for name, count in state["outcomes"].items())
+    return Table(("outcome", "attempts"), rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.12g}"
