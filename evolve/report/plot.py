@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     _Place = Callable[[float, float], tuple[float, float]]
 
 _WIDTH, _HEIGHT = 720, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 15, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 30, 40
 _TICKS = 4
 
 
@@ -43,9 +43,9 @@ def draw_steps(points: Sequence[tuple[float, float]], *, across: str, up: str) -
     marks = [_mark_across(at, start, end, low), _mark_up(at, start, low, span)]
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" font-size="12" fill="#555">'
-        f'<path d="{path}" fill="none" stroke="#2563a8" stroke-width="2"/>{"".join(marks)}'
+        f'{"".join(marks)}<path d="{path}" fill="none" stroke="#2563a8" stroke-width="2"/>'
         f'<text x="{_WIDTH / 2:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">{across}</text>'
-        f'<text x="4" y="{_TOP}">{up}</text></svg>'
+        f'<text x="4" y="14">{up}</text></svg>'
     )
 
 
