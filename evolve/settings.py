@@ -116,6 +116,9 @@ class SandboxSettings:
     processes: int | None = _setting(
         None, "evaluator processes; by default one per core", low=1, high=256
     )
+    evaluator_memory_mb: int = _setting(
+        4096, "memory of one evaluator process; beyond it is replaced", low=64
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
         allow_weak=settings.sandbox.allow_weak,
         image=settings.sandbox.image,
         seconds=problem.evaluator_seconds,
+        memory_mb=settings.sandbox.evaluator_memory_mb,
     )
     return Evaluators(config, settings.sandbox.processes or len(os.sched_getaffinity(0)))
 

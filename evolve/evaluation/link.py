@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.errors import EvaluatorError, ProblemError, SandboxError
 from evolve.records import Evaluation
+from evolve.sandbox.guest import memory
 from evolve.sandbox.protocol import Isolation
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 # Sandbox start-up, canary and the evaluator's own imports; generous, for a busy machine.
 _START_SECONDS = 60.0
+# How long an evaluator's memory may go unseen.
+_LOOK_SECONDS = 0.1
+_MAX_EVALUATIONS = 5000
+_MB = 1 << 20
 _ERRORS = {"SandboxError": SandboxError, "ProblemError": ProblemError}
 # What the evaluator's process may see of our environment: no key of any provider is among it.
 _DOCKER = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
@@ -45,6 +50,7 @@ class EvaluatorConfig:
         allow_weak: Whether a sandbox that does not isolate may be used.
         image: Container image for the backend `docker`; empty for one made here.
         seconds: Deadline of one evaluation, the evaluator's own work included.
+        memory_mb: Memory of the process, without its sandbox.
     """
 
     folder: Path
@@ -54,6 +60,7 @@ class EvaluatorConfig:
     allow_weak: bool
     image: str
     seconds: float
+    memory_mb: int
 
 
 class ProcessLostError(Exception):
@@ -81,6 +88,7 @@ class EvaluatorProcess:
         self._config = config
         self._learn = learn
         self._ready = False
+        self._evaluations = 0
         self._buffer = bytearray()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
@@ -140,9 +148,31 @@ class EvaluatorProcess:
             SandboxError: The sandbox broke.
         """
         self._send({"files": [list(file) for file in program.files], "holdout": holdout})
+        self._evaluations += 1
         answer = self._receive(self._config.seconds)
         self._raise_error(answer)
         return Evaluation.from_dict(answer)
+
+    @property
+    def is_worn(self) -> bool:
+        """Tells whether the next program had better have a new process.
+
+        An evaluator that leaks is replaced between programs, long before its limit strikes.
+        """
+        leaked = self.memory_bytes > self._config.memory_mb * _MB // 2
+        return leaked or self._evaluations >= _MAX_EVALUATIONS
+
+    @property
+    def memory_bytes(self) -> int:
+        """Gives the memory of the process itself; 0 where the system does not tell."""
+        try:
+            proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return 0
+        try:
+            return memory.read_bytes(proc, str(self._process.pid))
+        finally:
+            os.close(proc)
 
     def kill(self) -> None:
         """Ends the process, and with it its sandbox."""
@@ -170,10 +200,13 @@ class EvaluatorProcess:
             raise ProcessLostError("the evaluator has no output")
         while b"\n" not in self._buffer[-65536:]:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([pipe], [], [], left)[0]:
+            if left <= 0:
                 raise ProcessLostError(
                     f"the evaluator did not answer within {seconds:g} s", is_final=True
                 )
+            if not select.select([pipe], [], [], min(left, _LOOK_SECONDS))[0]:
+                self._check_memory()
+                continue
             data = os.read(pipe.fileno(), 65536)
             if not data:
                 raise ProcessLostError(self._last_words())
@@ -182,6 +215,13 @@ class EvaluatorProcess:
         self._buffer = rest
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def _check_memory(self) -> None:
+        if self.memory_bytes > self._config.memory_mb * _MB:
+            raise ProcessLostError(
+                f"the evaluator's process used more than {self._config.memory_mb} MB of memory; "
+                "mend the evaluator, or raise `sandbox.evaluator_memory_mb`"
+            )
 
     def _raise_error(self, answer: Mapping[str, Any]) -> None:
         if "error" in answer:

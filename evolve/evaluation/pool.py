@@ -126,7 +126,10 @@ class Evaluators:
         except BaseException:
             self._discard(process)
             raise
-        self._idle.put(process)
+        if process.is_worn:
+            self._discard(process)
+        else:
+            self._idle.put(process)
         return evaluation
 
     def _take(self) -> EvaluatorProcess:

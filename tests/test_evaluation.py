@@ -1,0 +1,81 @@
+"""The evaluator's own process: its limits, and what becomes of it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from evolve.errors import EvaluatorError
+from evolve.evaluation.link import EvaluatorConfig
+from evolve.evaluation.pool import Evaluators
+from evolve.problem import load_problem
+from evolve.records import Evaluation, Status
+
+from .commands import EVALUATOR, PROBLEM, write_problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PID = "import os\n" + EVALUATOR.replace(
+    'measures={"first": first}', 'measures={"first": first}, metrics={"pid": os.getpid()}'
+)
+GREEDY = PID.replace("evaluate(program):", "evaluate(program):\n    data = b'x' * (200 << 20)")
+LEAKING = PID.replace("def ", "LEAK = []\n\ndef ", 1).replace(
+    "evaluate(program):", "evaluate(program):\n    LEAK.append(b'x' * (20 << 20))"
+)
+HUNG = PID.replace("evaluate(program):", "evaluate(program):\n    while True: pass")
+CRASHING = PID.replace("evaluate(program):", "evaluate(program):\n    os.kill(os.getpid(), 11)")
+
+
+def evaluate(folder: Path, text: str, times: int, **changes: float) -> list[Evaluation]:
+    """Evaluates the starting program so many times in one process at a time."""
+    write_problem(folder / "problem", evaluator=text, toml=PROBLEM)
+    problem = load_problem(folder / "problem")
+    values = {"seconds": 20.0, "memory_mb": 1024, **changes}
+    config = EvaluatorConfig(
+        problem.folder, problem.folder, {}, "auto", allow_weak=True, image="", **values
+    )
+    with closing(Evaluators(config, 1)) as pool:
+        return [pool.evaluate(problem.initial) for _ in range(times)]
+
+
+def pids_of(found: list[Evaluation]) -> list[float]:
+    assert {item.status for item in found} == {Status.OK}, found
+    return [item.metrics["pid"] for item in found]
+
+
+def test_a_process_serves_many_programs(tmp_path: Path) -> None:
+    assert len(set(pids_of(evaluate(tmp_path, PID, 5)))) == 1
+
+
+def test_an_evaluator_that_leaks_is_replaced_before_its_limit(tmp_path: Path) -> None:
+    assert len(set(pids_of(evaluate(tmp_path, LEAKING, 6, memory_mb=150)))) > 1
+
+
+def test_an_evaluator_that_takes_too_much_memory_is_named(tmp_path: Path) -> None:
+    slow = GREEDY.replace("(200 << 20)", "(200 << 20)\n    import time; time.sleep(60)")
+    (found,) = evaluate(tmp_path, slow, 1, memory_mb=150)
+    assert found.status is Status.EVALUATOR_FAILED
+    assert "the evaluator's process used more than 150 MB" in found.reason
+    assert "sandbox.evaluator_memory_mb" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(HUNG, "did not answer within 1 s"), (CRASHING, "was killed by signal 11")],
+    ids=["hung", "crashing"],
+)
+def test_an_evaluator_that_breaks_is_told_apart_from_a_program(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    first, second = evaluate(tmp_path, text, 2, seconds=1.0)
+    assert first.status is second.status is Status.EVALUATOR_FAILED
+    assert reason in first.reason
+
+
+def test_an_evaluator_that_always_breaks_stops_the_run(tmp_path: Path) -> None:
+    broken = PID.replace("evaluate(program):", "evaluate(program):\n    1 / 0")
+    with pytest.raises(EvaluatorError, match=r"failed on 10 programs in a row.*ZeroDivisionError"):
+        evaluate(tmp_path, broken, 10)
