@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from evolve.commands import RECIPE_KEYS, Recipe, read_recipe
 from evolve.errors import ProblemError
 from evolve.measures import Measure, read_measures
 from evolve.records import Direction, Program, SourceFile
@@ -45,6 +46,7 @@ class Problem:
         direction: Whether a larger or a smaller objective is better.
         statement: What models read about the problem.
         initial: The starting program.
+        recipe: How programs are built and started.
         evaluator: File with the trusted scoring code.
         function: Name of the function in it that scores a program.
         holdout: Name of the function in it that scores a champion on data that the search never
@@ -67,6 +69,7 @@ class Problem:
     direction: Direction
     statement: str
     initial: Program
+    recipe: Recipe
     evaluator: Path
     function: str
     holdout: str
@@ -102,14 +105,15 @@ def load_problem(
     """
     folder = _find_folder(Path(path))
     top = _read_table(folder / "problem.toml")
-    program = top.table("program", ("files",))
+    program = top.table("program", ("files", *RECIPE_KEYS))
+    recipe = read_recipe(program)
     paths = program.texts("files", ("initial.py",), required=True)
     initial = Program(tuple(_read_source(folder, name, program.where) for name in paths))
     evaluator = _find_evaluator(folder, top, evaluators)
     if evaluator in {(folder / name).resolve() for name in paths}:
         raise ProblemError(f"{program.where}: expected programs, got the evaluator among `files`")
     entry = top.texts("entry", ())
-    _check_entry(folder, initial, entry)
+    _check_entry(folder, initial, entry, recipe)
     data = folder / "data"
     parameters = _read_parameters(top, overrides or {})
     return Problem(
@@ -118,6 +122,7 @@ def load_problem(
         direction=Direction(top.choice("direction", tuple(Direction))),
         statement=_read_statement(folder / "statement.md", parameters),
         initial=initial,
+        recipe=recipe,
         evaluator=evaluator,
         function=_check_identifier(top.text("function", "evaluate"), f"{top.where}: `function`"),
         holdout=_read_holdout(top),
@@ -205,13 +210,15 @@ def _read_source(folder: Path, name: str, where: str) -> SourceFile:
     return SourceFile(str(relative), text)
 
 
-def _check_entry(folder: Path, initial: Program, entry: tuple[str, ...]) -> None:
+def _check_entry(folder: Path, initial: Program, entry: tuple[str, ...], recipe: Recipe) -> None:
     path, text = initial.entry
+    if recipe.run and not entry:
+        return
     stem = PurePosixPath(path).stem
     if not path.endswith(".py") or not stem.isidentifier():
         raise ProblemError(
             f"{folder / path}: expected a Python file whose name can be imported as the first "
-            "of the program's files"
+            "of the program's files, or in [program] `run`, the command that starts the program"
         )
     missing = [name for name in entry if name not in list_names(text)]
     if missing:

@@ -20,7 +20,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from evolve.commands import Finished
+from evolve.handle import ProgramHandle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Infeasible", "ProgramHandle", "Score", "as_floats"]
+__all__ = ["Finished", "Infeasible", "ProgramHandle", "Score", "as_floats"]
 
 Shape = tuple[int | None, ...]
 
@@ -75,100 +78,6 @@ class Score:
         }
         object.__setattr__(self, "artifacts", artifacts)
         object.__setattr__(self, "objective", _check_number("objective", self.objective))
-
-
-class Reply(Protocol):
-    """What a session gives back: a value and the seconds it took, measured outside."""
-
-    @property
-    def value(self) -> Any:
-        """Plain data and NumPy arrays."""
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the call."""
-
-
-class Session(Protocol):
-    """One program inside the sandbox; `evolve.sandbox` says what it promises."""
-
-    def call(
-        self,
-        function: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        timeout_seconds: float | None = None,
-    ) -> Reply:
-        """Calls one of the program's functions."""
-
-    def call_many(
-        self,
-        function: str,
-        argument_lists: Sequence[Sequence[Any]],
-        *,
-        timeout_seconds: float | None = None,
-    ) -> Reply:
-        """Calls one of the program's functions once for each list of arguments."""
-
-
-class ProgramHandle:
-    """The program as its evaluator sees it: functions that can be called, and nothing else.
-
-    Args:
-        session: The program inside the sandbox.
-    """
-
-    __slots__ = ("_seconds", "_session")
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._seconds = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all calls so far, measured outside the sandbox."""
-        return self._seconds
-
-    def call(
-        self, function: str, *args: Any, timeout_seconds: float | None = None, **kwargs: Any
-    ) -> Any:
-        """Calls a function at the top level of the program's first file.
-
-        Args:
-            function: Its name.
-            *args: Plain data and NumPy arrays; the program gets copies.
-            timeout_seconds: Deadline; by default what is left of the problem's limit.
-            **kwargs: The same as `args`, by name.
-
-        Returns:
-            The value as plain data and NumPy arrays; nothing about it can be trusted.
-
-        Raises:
-            ProgramError: The program failed; not to be caught by evaluators.
-        """
-        reply = self._session.call(function, args, kwargs, timeout_seconds=timeout_seconds)
-        self._seconds += reply.seconds
-        return reply.value
-
-    def call_many(
-        self,
-        function: str,
-        argument_lists: Sequence[Sequence[Any]],
-        *,
-        timeout_seconds: float | None = None,
-    ) -> list[Any]:
-        """Calls a function once for each list of arguments, in one round trip.
-
-        Returns:
-            One value for each list of arguments, in their order.
-
-        Raises:
-            ProgramError: The program failed; not to be caught by evaluators.
-        """
-        reply = self._session.call_many(function, argument_lists, timeout_seconds=timeout_seconds)
-        self._seconds += reply.seconds
-        return list(reply.value)
 
 
 def as_floats(

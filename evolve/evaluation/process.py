@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evolve.errors import ProblemError, ProgramError, SandboxError
+from evolve.evaluation.bench import Bench, Trial
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.sandbox.choose import open_sandbox
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from evolve.measures import Measure
     from evolve.problem import Problem
-    from evolve.sandbox.protocol import Sandbox
 
 
 def main() -> None:
@@ -62,6 +62,7 @@ def main() -> None:
     except (ProblemError, SandboxError) as error:
         _answer(answers, _error_message(error))
         return
+    bench = Bench(sandbox, Limits(**problem.limits), problem.recipe)
     with closing(sandbox):
         _answer(
             answers,
@@ -75,7 +76,7 @@ def main() -> None:
             program = Program(tuple(SourceFile(*file) for file in request["files"]))
             try:
                 evaluation = evaluate_program(
-                    problem, functions, program, sandbox, holdout=request["holdout"]
+                    problem, functions, program, bench, holdout=request["holdout"]
                 )
             except SandboxError as error:
                 _answer(answers, _error_message(error))
@@ -115,7 +116,7 @@ def evaluate_program(
     problem: Problem,
     functions: list[Callable[..., Score]],
     program: Program,
-    sandbox: Sandbox,
+    bench: Bench,
     *,
     holdout: bool = False,
 ) -> Evaluation:
@@ -124,34 +125,34 @@ def evaluate_program(
     Raises:
         SandboxError: The sandbox broke; nothing is known about the program.
     """
-    session = sandbox.open(program, Limits(**problem.limits))
-    handle = ProgramHandle(session)
-    with closing(session):
-        try:
-            score = functions[holdout](handle, **problem.parameters)
-            axes = () if holdout else problem.measures
-            return _verdict(problem, program, score, handle.seconds, axes)
-        except Infeasible as error:
-            return Evaluation(Status.INFEASIBLE, seconds=handle.seconds, reason=str(error))
-        except ProgramError as error:
-            artifacts = {"traceback": error.detail} if error.detail else {}
-            return Evaluation(
-                Status(error.status),
-                artifacts=artifacts,
-                seconds=handle.seconds,
-                reason=error.reason,
-            )
-        except SandboxError:
-            raise
-        except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
-            reason = f"the evaluator raised {_last_line(error)}"
-            artifacts = {"evaluator": traceback.format_exc(limit=-4)}
-            return Evaluation(
-                Status.EVALUATOR_FAILED,
-                artifacts=artifacts,
-                seconds=handle.seconds,
-                reason=reason,
-            )
+    handle = ProgramHandle(Trial(bench, program))
+    try:
+        score = functions[holdout](handle, **problem.parameters)
+        axes = () if holdout else problem.measures
+        return _verdict(problem, program, score, handle.seconds, axes)
+    except Infeasible as error:
+        return Evaluation(Status.INFEASIBLE, seconds=handle.seconds, reason=str(error))
+    except ProgramError as error:
+        kind = "traceback" if program.entry.path.endswith(".py") else "output"
+        return Evaluation(
+            Status(error.status),
+            artifacts={kind: error.detail} if error.detail else {},
+            seconds=handle.seconds,
+            reason=error.reason,
+        )
+    except SandboxError:
+        raise
+    except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
+        reason = f"the evaluator raised {_last_line(error)}"
+        artifacts = {"evaluator": traceback.format_exc(limit=-4)}
+        return Evaluation(
+            Status.EVALUATOR_FAILED,
+            artifacts=artifacts,
+            seconds=handle.seconds,
+            reason=reason,
+        )
+    finally:
+        bench.clear()
 
 
 def _verdict(

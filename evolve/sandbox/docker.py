@@ -187,7 +187,7 @@ def _host_config(client: Any, view: View) -> Any:
     covers = [str(path) for path in view.hidden if path.is_dir()]
     private = "nosuid,nodev"
     own = f"mode=1777,uid={GUEST_ID},gid={GUEST_ID}"
-    box = f"size={_BOX_MB}m,nr_inodes={_BOX_INODES},{own},{private}"
+    box = f"size={_BOX_MB}m,nr_inodes={_BOX_INODES},{own},{private},exec"
     empty = f"ro,size={_PAGE_KB}k,mode=0555,{private},noexec"
     return client.api.create_host_config(
         mounts=_list_binds(view),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from evolve.commands import Command, OutputFile
     from evolve.records import Program
 
 
@@ -124,6 +125,25 @@ class Session(Protocol):
         """
         ...
 
+    def run(self, command: Command, *, timeout_seconds: float | None = None) -> Answer:
+        """Starts a command in the workspace and waits for its end.
+
+        What it leaves running is killed. Files live on between the commands of one session.
+
+        Args:
+            command: What to start, with its input.
+            timeout_seconds: Deadline; `Limits.seconds` when None.
+
+        Returns:
+            The value is a `commands.Finished`, whatever the exit code.
+
+        Raises:
+            ProgramError: As for `call`; also when the command cannot be started, writes more
+                than `Limits.reply_mb`, or leaves a file out that is asked for.
+            SandboxError: The backend failed.
+        """
+        ...
+
     def close(self) -> None:
         """Kills what is left of the program and wipes its files; safe to call twice."""
         ...
@@ -142,8 +162,13 @@ class Sandbox(Protocol):
         """
         ...
 
-    def open(self, program: Program, limits: Limits) -> Session:
+    def open(self, program: Program, limits: Limits, built: Sequence[OutputFile] = ()) -> Session:
         """Starts a program in a fresh child of the warm guest.
+
+        Args:
+            program: Its files are put into the workspace.
+            limits: What it may use.
+            built: What a build made of it; put into the workspace too.
 
         Raises:
             SandboxError: The guest cannot be started.

@@ -6,11 +6,12 @@ import json
 import os
 import signal
 import time
-import unicodedata
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from evolve.errors import ProgramError, SandboxError
 from evolve.records import Status
+from evolve.sandbox.finished import read_finished, request_of
 from evolve.sandbox.guest import frames
 from evolve.sandbox.guest.wire import (
     CALL,
@@ -29,10 +30,12 @@ from evolve.sandbox.guest.wire import (
 )
 from evolve.sandbox.link import LinkLostError
 from evolve.sandbox.protocol import Answer
+from evolve.sandbox.shown import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from evolve.commands import Command, OutputFile
     from evolve.records import Program
     from evolve.sandbox.link import Link
     from evolve.sandbox.protocol import Limits
@@ -50,11 +53,17 @@ class WarmSession:
         link: The guest.
         program: What to run.
         limits: What it may use.
+        built: Files put into the workspace beside the program's own.
         on_close: Told once, at the end, whether any doubt fell on the guest.
     """
 
     def __init__(
-        self, link: Link, program: Program, limits: Limits, on_close: Callable[[bool], None]
+        self,
+        link: Link,
+        program: Program,
+        limits: Limits,
+        built: Sequence[OutputFile],
+        on_close: Callable[[bool], None],
     ) -> None:
         self._link = link
         self._limits = limits
@@ -72,7 +81,7 @@ class WarmSession:
         }
         link.send(START, json.dumps(settings).encode())
         files = [[file.path, file.text] for file in program.files]
-        self._send(NO_NONCE, {"files": files})
+        self._send(NO_NONCE, {"files": files, "built": [list(file) for file in built]})
 
     def call(
         self,
@@ -84,7 +93,7 @@ class WarmSession:
     ) -> Answer:
         """Calls a function; see `protocol.Session`."""
         request = {"args": list(args), "kwargs": dict(kwargs or {}), "many": False}
-        return self._ask(function, request, timeout_seconds)
+        return self._ask({**request, "function": function}, timeout_seconds)
 
     def call_many(
         self,
@@ -95,21 +104,27 @@ class WarmSession:
     ) -> Answer:
         """Calls a function for each list of arguments; see `protocol.Session`."""
         request = {"args": [list(args) for args in argument_lists], "kwargs": {}, "many": True}
-        return self._ask(function, request, timeout_seconds)
+        return self._ask({**request, "function": function}, timeout_seconds)
+
+    def run(self, command: Command, *, timeout_seconds: float | None = None) -> Answer:
+        """Starts a command and waits for its end; see `protocol.Session`."""
+        request = request_of(command, self._limits)
+        answer = self._ask(request, timeout_seconds)
+        return replace(answer, value=read_finished(answer.value, command, answer.seconds))
 
     def close(self) -> None:
         """Kills what is left of the program and wipes its files; safe to call twice."""
         if self._is_open:
             self._kill()
 
-    def _ask(self, function: str, request: dict[str, Any], timeout: float | None) -> Answer:
+    def _ask(self, request: dict[str, Any], timeout: float | None) -> Answer:
         if not self._is_open:
             raise ProgramError(Status.CRASHED, "the program has ended; its session is over")
         seconds = self._limits.seconds if timeout is None else timeout
         nonce = os.urandom(len(NO_NONCE))
         started = time.monotonic()
         try:
-            self._send(nonce, {**request, "function": function, "seconds": seconds})
+            self._send(nonce, {**request, "seconds": seconds})
             return self._await_answer(nonce, started, seconds)
         except LinkLostError as error:
             self._finish(is_doubtful=True)
@@ -165,12 +180,12 @@ class WarmSession:
         if last is not None:
             return Answer(self._decode(last), spent, complete=False)
         reason = f"no answer within {seconds:g} s"
-        raise ProgramError(Status.TIMEOUT, reason, _printable(output, _MAX_DETAIL))
+        raise ProgramError(Status.TIMEOUT, reason, printable(output, _MAX_DETAIL))
 
     def _fail_exited(self, body: bytes) -> NoReturn:
         told, output = _read_exit(body)
         self._finish(is_doubtful=told["cause"] == "memory")
-        detail = _printable(output, _MAX_DETAIL)
+        detail = printable(output, _MAX_DETAIL)
         if not self._is_confined and not told["cause"]:
             raise SandboxError(f"the guest could not confine a program: {detail[-300:]}")
         if told["cause"] == "memory":
@@ -185,12 +200,12 @@ class WarmSession:
         if kind == OUT_OF_MEMORY:
             output = self._kill()
             reason = f"out of memory: the limit is {self._limits.memory_mb} MB"
-            raise ProgramError(Status.MEMORY, reason, _printable(output, _MAX_DETAIL))
+            raise ProgramError(Status.MEMORY, reason, printable(output, _MAX_DETAIL))
         told = self._decode(body) if kind == ERROR else None
         if type(told) is not tuple or [type(part) for part in told] != [str, str]:
             self._fail_garbled("it came out of turn")
-        reason = " ".join(_printable(told[0], _MAX_REASON).split()) or "an error without a name"
-        raise ProgramError(Status.ERROR, reason, _printable(told[1], _MAX_DETAIL))
+        reason = " ".join(printable(told[0], _MAX_REASON).split()) or "an error without a name"
+        raise ProgramError(Status.ERROR, reason, printable(told[1], _MAX_DETAIL))
 
     def _fail_garbled(self, reason: str) -> NoReturn:
         self.close()
@@ -241,14 +256,3 @@ def _describe_exit(status: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     return f"the process was ended by {name} before it answered"
-
-
-def _printable(text: str, most: int) -> str:
-    if len(text) > most:
-        text = f"{text[: most // 2]}\n[...]\n{text[-most // 2 :]}"
-    return "".join(
-        char
-        if char in "\n\t" or unicodedata.category(char)[0] != "C"
-        else "\N{REPLACEMENT CHARACTER}"
-        for char in text
-    )

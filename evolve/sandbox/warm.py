@@ -9,8 +9,9 @@ from evolve.sandbox.canary import judge
 from evolve.sandbox.session import WarmSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from evolve.commands import OutputFile
     from evolve.records import Program
     from evolve.sandbox.link import Link
     from evolve.sandbox.protocol import Isolation, Limits
@@ -42,7 +43,9 @@ class WarmSandbox:
         self.isolation = judge(self)
         return self.isolation
 
-    def open(self, program: Program, limits: Limits) -> WarmSession:
+    def open(
+        self, program: Program, limits: Limits, built: Sequence[OutputFile] = ()
+    ) -> WarmSession:
         """Starts a program in a fresh child; see `protocol.Sandbox`."""
         if self._session is not None:
             raise SandboxError(f"{self.name}: a session is open already; close it first")
@@ -54,7 +57,7 @@ class WarmSandbox:
             self._link, self._sessions = link, 0
         self._sessions += 1
         self._link.fit(limits)
-        self._session = WarmSession(self._link, program, limits, self._on_close)
+        self._session = WarmSession(self._link, program, limits, built, self._on_close)
         return self._session
 
     @property

@@ -5,7 +5,7 @@ believes nothing of what comes out beyond its form.
 """
 
 # System calls stand here by their own names.
-# ruff: noqa: PTH103, PTH120, PTH123, PTH211
+# ruff: noqa: PTH123, PTH211
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import sys
 from types import FunctionType, GeneratorType, ModuleType
 from typing import Any, NoReturn
 
-from . import frames, tracebacks
+from . import commands, frames, tracebacks
 from .wire import ERROR, LAST_COUNTS, MESSAGE, OUT_OF_MEMORY, VALUE, YIELDED
 
 _REQUESTS, _REPLIES = 3, 4
@@ -35,7 +35,11 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
     """
     _, setup = _receive()
     program = frames.decode(setup)
-    _write_files(work, program["files"])
+    sources = {path: text.encode() for path, text in program["files"]}
+    for path, text in sources.items():
+        commands.write_file(work, path, text)
+    for path, built, is_executable in program["built"]:
+        commands.write_file(work, path, built, mode=0o700 if is_executable else 0o600)
     if data:
         os.symlink(data, f"{work}/data")
     sys.path.insert(0, work)
@@ -46,6 +50,9 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
         os.environ["EVOLVE_TIME_LIMIT_SECONDS"] = str(request["seconds"])
         outbox = _Outbox(nonce, reply_bytes)
         try:
+            if "command" in request:
+                outbox.send(VALUE, commands.run(request, work, sources))
+                continue
             if module is None:
                 module = _load(work, program["files"][0][0])
             _call(module, request, outbox)
@@ -123,14 +130,6 @@ def _missing_function(module: ModuleType, wanted: str) -> str:
     ]
     there = ", ".join(f"`{name}`" for name in names[:20]) or "no function"
     return f"the program has no function `{wanted}`; it defines {there}"
-
-
-def _write_files(work: str, files: list[tuple[str, str]]) -> None:
-    for path, text in files:
-        full_path = f"{work}/{path}"
-        os.makedirs(os.path.dirname(full_path), exist_ok=True)
-        with open(full_path, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
 
 
 def _receive() -> tuple[bytes, bytearray]:

@@ -155,6 +155,9 @@ _PRCTL: Numbers = (157, 167)
 _PRLIMIT: Numbers = (302, 261)
 _TGKILL: Numbers = (234, 131)
 _CLONE3: Numbers = (435, 435)
+_FORK: Numbers = (57, None)
+_VFORK: Numbers = (58, None)
+_THREAD = 0x00010000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 
 _ARGUMENTS = (
@@ -183,12 +186,7 @@ def build_filter(own_pid: int | None = None, *, may_signal: bool = True) -> byte
         OSError: The machine is not supported.
     """
     column = kernel.machine_column()
-    code = [_op(_LOAD, _ARCHITECTURE_OFFSET), _op(_JUMP_EQ, _ARCHITECTURES[column], 1, 0)]
-    code += [_op(_RETURN, _KILL), _op(_LOAD, _NUMBER_OFFSET)]
-    if column == 0:
-        code += [_op(_JUMP_GE, _X32_BIT, 0, 1), _op(_RETURN, _ERRNO | errno.ENOSYS)]
-    # libc falls back to clone, whose flags can be read.
-    code += _refuse(_CLONE3[column], errno.ENOSYS)
+    code = _head(column)
     denied, arguments = dict(_DENIED), list(_ARGUMENTS)
     if own_pid is not None:
         denied.update(_DENIED_WITHOUT_NAMESPACES)
@@ -203,6 +201,21 @@ def build_filter(own_pid: int | None = None, *, may_signal: bool = True) -> byte
     for rule in arguments:
         code += _refuse_argument(rule, column)
     code.append(_op(_RETURN, _ALLOW))
+    return b"".join(code)
+
+
+def build_single_filter() -> bytes:
+    """Assembles a filter that refuses new processes but not threads, on top of another one.
+
+    Raises:
+        OSError: The machine is not supported.
+    """
+    column = kernel.machine_column()
+    code = _head(column)
+    for numbers in (_FORK, _VFORK):
+        code += _refuse(numbers[column], errno.EPERM)
+    thread = _Argument(_CLONE, 0, _JUMP_SET, _THREAD, refuse_on_match=False)
+    code += [*_refuse_argument(thread, column), _op(_RETURN, _ALLOW)]
     return b"".join(code)
 
 
@@ -225,6 +238,15 @@ def install_filter(code: bytes) -> None:
         struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
     )
     kernel.prctl(kernel.PR_SET_SECCOMP, _MODE_FILTER, program)
+
+
+def _head(column: int) -> list[bytes]:
+    code = [_op(_LOAD, _ARCHITECTURE_OFFSET), _op(_JUMP_EQ, _ARCHITECTURES[column], 1, 0)]
+    code += [_op(_RETURN, _KILL), _op(_LOAD, _NUMBER_OFFSET)]
+    if column == 0:
+        code += [_op(_JUMP_GE, _X32_BIT, 0, 1), _op(_RETURN, _ERRNO | errno.ENOSYS)]
+    # libc falls back to clone, whose flags can be read.
+    return code + _refuse(_CLONE3[column], errno.ENOSYS)
 
 
 def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -1,0 +1,143 @@
+"""How programs that are not called are built and started, and what comes of it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+
+from evolve.errors import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evolve.tables import Table
+
+RECIPE_KEYS = ("build", "built", "build_seconds", "run")
+
+
+class OutputFile(NamedTuple):
+    """A file that a command left in the workspace."""
+
+    path: str
+    data: bytes
+    is_executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a problem's programs are built and started.
+
+    Attributes:
+        build: Shell script that is run once per program; empty for none.
+        built: Files of its that are kept; all new ones when empty.
+        build_seconds: Deadline of the build.
+        run: Words of the command that starts a program; empty where it is only called.
+    """
+
+    build: str = ""
+    built: tuple[str, ...] = ()
+    build_seconds: float = 60.0
+    run: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command to start in the workspace.
+
+    Attributes:
+        words: The command and its arguments; no shell reads them.
+        stdin: Its standard input.
+        files: Files put into the workspace before, by path.
+        outputs: Paths of the files that are brought back.
+        collects: Whether all files that are new in the workspace are brought back instead.
+        is_alone: Whether it may start no other process.
+    """
+
+    words: tuple[str, ...]
+    stdin: bytes = b""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    collects: bool = False
+    is_alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What came of a command; all of it is the program's own word but the times.
+
+    Attributes:
+        code: Exit code; the negative number of the signal that ended it.
+        stdout: What it wrote on standard output, whole.
+        stderr: Beginning and end of what it wrote on standard error, without control characters.
+        files: Files that were asked for.
+        seconds: Wall time, measured outside the sandbox.
+        cpu_seconds: Processor time of it and of the processes that it waited for.
+    """
+
+    code: int
+    stdout: bytes
+    stderr: str = ""
+    files: tuple[OutputFile, ...] = ()
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    def file(self, path: str) -> bytes:
+        """Gives the content of a file that was asked for."""
+        return next(data for name, data, _ in self.files if name == path)
+
+    @property
+    def text(self) -> str:
+        """Gives standard output as text; bytes that are no UTF-8 become replacement characters."""
+        return self.stdout.decode(errors="replace")
+
+
+def read_recipe(table: Table) -> Recipe:
+    """Reads the keys `build`, `built`, `build_seconds` and `run` of a table.
+
+    Raises:
+        ProblemError: One of them has the wrong type, or cannot be split into words.
+    """
+    build = table.text("build", "").strip()
+    built = table.texts("built", ())
+    if built and not build:
+        raise ProblemError(f"{table.where}: `built`: expected a `build` that makes the files")
+    return Recipe(
+        build=build,
+        built=_check_paths(table, built),
+        build_seconds=table.number("build_seconds", 60.0, above=0.0),
+        run=_read_words(table),
+    )
+
+
+def check_path(path: str, where: str) -> str:
+    """Gives a path back if it is one inside the workspace.
+
+    Raises:
+        ValueError: It is absolute, empty, or leads out of it.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
+        raise ValueError(f"{where}: expected a path inside the workspace, got {path!r}")
+    return str(pure)
+
+
+def _check_paths(table: Table, paths: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(check_path(path, f"{table.where}: `built`") for path in paths)
+    except ValueError as error:
+        raise ProblemError(str(error)) from None
+
+
+def _read_words(table: Table) -> tuple[str, ...]:
+    value = table.values.get("run", "")
+    if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    text = table.text("run", "")
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ProblemError(
+            f"{table.where}: `run`: expected a command's words, got {text!r:.200}: {error}"
+        ) from None

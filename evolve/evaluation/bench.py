@@ -1,0 +1,194 @@
+"""Where one evaluator process tries programs: its sandbox, and what their builds made."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from evolve.commands import Command, Finished
+from evolve.errors import ProgramError
+from evolve.records import Program, SourceFile, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evolve.commands import OutputFile, Recipe
+    from evolve.sandbox.protocol import Answer, Limits, Sandbox, Session
+
+_CACHE_BYTES = 256 << 20
+_FILE_BYTES = 512
+# What compilers need; a program's own limits apply where they are higher.
+_BUILD_MEMORY_MB = 2048
+_BUILD_PROCESSES = 64
+_BUILD_WORKSPACE_MB = 512
+_REASON_CHARACTERS = 200
+
+
+class Bench:
+    """Opens sessions for the programs of one evaluation, one at a time.
+
+    Args:
+        sandbox: Where they run.
+        limits: What a program may use.
+        recipe: How programs are built and started.
+    """
+
+    def __init__(self, sandbox: Sandbox, limits: Limits, recipe: Recipe) -> None:
+        self.limits = limits
+        self.recipe = recipe
+        self._sandbox = sandbox
+        self._session: Session | None = None
+        self._builds = _Builds(_CACHE_BYTES)
+
+    def open(self, program: Program, limits: Limits | None = None) -> Session:
+        """Builds a program if it was not, and starts it; ends what ran before.
+
+        Raises:
+            ProgramError: The build failed.
+            SandboxError: The sandbox broke.
+        """
+        self.clear()
+        built = self._build(program)
+        self._session = self._sandbox.open(program, limits or self.limits, built)
+        return self._session
+
+    def is_open(self, session: Session | None) -> bool:
+        """Tells whether a session is the one that was opened last."""
+        return session is not None and session is self._session
+
+    def clear(self) -> None:
+        """Ends what runs."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _build(self, program: Program) -> tuple[OutputFile, ...]:
+        if not self.recipe.build:
+            return ()
+        built = self._builds.find(program.id)
+        if built is None:
+            built = self._make(program)
+            self._builds.keep(program.id, built)
+        return built
+
+    def _make(self, program: Program) -> tuple[OutputFile, ...]:
+        limits = replace(
+            self.limits,
+            seconds=self.recipe.build_seconds,
+            memory_mb=max(self.limits.memory_mb, _BUILD_MEMORY_MB),
+            processes=max(self.limits.processes, _BUILD_PROCESSES),
+            workspace_mb=max(self.limits.workspace_mb, _BUILD_WORKSPACE_MB),
+        )
+        # In a child of its own, of which nothing but the files is left.
+        self._session = self._sandbox.open(program, limits)
+        command = Command(
+            ("sh", "-eu", "-c", self.recipe.build),
+            outputs=self.recipe.built,
+            collects=not self.recipe.built,
+        )
+        try:
+            done: Finished = self._session.run(command).value
+        except ProgramError as error:
+            raise ProgramError(error.status, f"build: {error.reason}", error.detail) from None
+        finally:
+            self.clear()
+        if done.code:
+            output = f"{done.text}{done.stderr}"
+            raise ProgramError(Status.ERROR, _describe(done.code, output), output)
+        return done.files
+
+
+class _Builds:
+    """What builds made, by program; those not used for longest are forgotten first."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[str, tuple[OutputFile, ...]] = OrderedDict()
+
+    def find(self, key: str) -> tuple[OutputFile, ...] | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def keep(self, key: str, files: tuple[OutputFile, ...]) -> None:
+        self._kept[key] = files
+        self._bytes += _size(files)
+        while self._bytes > self._max_bytes:
+            self._bytes -= _size(self._kept.popitem(last=False)[1])
+
+
+class Trial:
+    """One program under evaluation: what its evaluator's handle asks for, on the bench.
+
+    Args:
+        bench: Where it runs.
+        program: The program.
+    """
+
+    def __init__(self, bench: Bench, program: Program) -> None:
+        self._bench = bench
+        self._program = program
+        self._session: Session | None = None
+
+    @property
+    def start(self) -> tuple[str, ...]:
+        """Gives the words of the command that starts the program; none where it is only called."""
+        return self._bench.recipe.run
+
+    def other(self, files: Mapping[str, str]) -> Trial:
+        """Gives a program of the evaluator's own, for the same bench."""
+        return Trial(self._bench, Program(tuple(SourceFile(*item) for item in files.items())))
+
+    def call(
+        self,
+        function: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
+        """Calls a function; see `sandbox.protocol.Session`."""
+        return self._running().call(function, args, kwargs, timeout_seconds=timeout_seconds)
+
+    def call_many(
+        self,
+        function: str,
+        argument_lists: Sequence[Sequence[Any]],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
+        """Calls a function for each list of arguments; see `sandbox.protocol.Session`."""
+        return self._running().call_many(function, argument_lists, timeout_seconds=timeout_seconds)
+
+    def run(self, command: Command, *, timeout_seconds: float | None = None) -> Finished:
+        """Starts a command in a workspace that holds the program and what was built, only.
+
+        Raises:
+            ProgramError: The build failed, or the command as in `sandbox.protocol.Session`.
+            SandboxError: The sandbox broke.
+        """
+        session = self._bench.open(self._program)
+        try:
+            finished: Finished = session.run(command, timeout_seconds=timeout_seconds).value
+        finally:
+            self._bench.clear()
+        return finished
+
+    def _running(self) -> Session:
+        # What another program of this evaluation ran in between has ended the state of this one.
+        if self._session is None or not self._bench.is_open(self._session):
+            self._session = self._bench.open(self._program)
+        return self._session
+
+
+def _size(files: tuple[OutputFile, ...]) -> int:
+    return sum(_FILE_BYTES + len(file.data) for file in files)
+
+
+def _describe(code: int, output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
+    how = f"exited with code {code}" if code > 0 else f"was ended by signal {-code}"
+    return f"build {how}" + (f": {telling[:_REASON_CHARACTERS]}" if telling else "")

@@ -1,0 +1,214 @@
+"""A program as its evaluator sees it: functions to call, commands to run."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING, Any, Protocol
+
+from evolve.commands import Command, check_path
+from evolve.errors import ProgramError
+from evolve.records import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from evolve.commands import Finished
+
+
+class Reply(Protocol):
+    """What a session gives back: a value and the seconds it took, measured outside."""
+
+    @property
+    def value(self) -> Any:
+        """Plain data and NumPy arrays."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the call."""
+
+
+class Session(Protocol):
+    """One program inside the sandbox; `evolve.sandbox` says what it promises."""
+
+    def call(
+        self,
+        function: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Reply:
+        """Calls one of the program's functions."""
+
+    def call_many(
+        self,
+        function: str,
+        argument_lists: Sequence[Sequence[Any]],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Reply:
+        """Calls one of the program's functions once for each list of arguments."""
+
+    def run(self, command: Command, *, timeout_seconds: float | None = None) -> Finished:
+        """Starts a command beside the program's files."""
+
+    def other(self, files: Mapping[str, str]) -> Session:
+        """Gives a session with a program of the evaluator's own."""
+
+    @property
+    def start(self) -> Sequence[str]:
+        """Gives the words of the command that starts the program; none where it has none."""
+
+
+class ProgramHandle:
+    """The program as its evaluator sees it: what it can be asked for, and nothing else.
+
+    Args:
+        session: The program inside the sandbox.
+        is_own: Whether it is the evaluator's own, so that its failures are the evaluator's.
+    """
+
+    __slots__ = ("_is_own", "_seconds", "_session")
+
+    def __init__(self, session: Session, *, is_own: bool = False) -> None:
+        self._session = session
+        self._is_own = is_own
+        self._seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all calls so far, measured outside the sandbox."""
+        return self._seconds
+
+    def call(
+        self, function: str, *args: Any, timeout_seconds: float | None = None, **kwargs: Any
+    ) -> Any:
+        """Calls a function at the top level of the program's first file.
+
+        Args:
+            function: Its name.
+            *args: Plain data and NumPy arrays; the program gets copies.
+            timeout_seconds: Deadline; by default what is left of the problem's limit.
+            **kwargs: The same as `args`, by name.
+
+        Returns:
+            The value as plain data and NumPy arrays; nothing about it can be trusted.
+
+        Raises:
+            ProgramError: The program failed; not to be caught by evaluators.
+        """
+        with self._blame():
+            reply = self._session.call(function, args, kwargs, timeout_seconds=timeout_seconds)
+        self._seconds += reply.seconds
+        return reply.value
+
+    def call_many(
+        self,
+        function: str,
+        argument_lists: Sequence[Sequence[Any]],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> list[Any]:
+        """Calls a function once for each list of arguments, in one round trip.
+
+        Returns:
+            One value for each list of arguments, in their order.
+
+        Raises:
+            ProgramError: The program failed; not to be caught by evaluators.
+        """
+        with self._blame():
+            reply = self._session.call_many(
+                function, argument_lists, timeout_seconds=timeout_seconds
+            )
+        self._seconds += reply.seconds
+        return list(reply.value)
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: str | bytes = b"",
+        files: Mapping[str, str | bytes] | None = None,
+        outputs: Sequence[str] = (),
+        command: Sequence[str] | None = None,
+        timeout_seconds: float | None = None,
+        check: bool = True,
+    ) -> Finished:
+        """Starts the program as a command and waits for its end.
+
+        Each run has a workspace of its own, with the program's files and what was built of them;
+        nothing of one run is left for the next. What it leaves running is killed.
+
+        Args:
+            *arguments: Added to the command.
+            stdin: Its standard input.
+            files: More files for the workspace, by path.
+            outputs: Paths of files that it has to leave there, brought back by `Finished.file`.
+            command: Another command than `run` in the `[program]` table of `problem.toml`.
+            timeout_seconds: Deadline; by default the problem's limit.
+            check: Whether an exit code other than 0 is a failure.
+
+        Returns:
+            Its output, exit code and times; nothing about it can be trusted but the times.
+
+        Raises:
+            ProgramError: The program failed, or its build did; not to be caught by evaluators.
+            ValueError: No command is known, or a path leads out of the workspace.
+        """
+        words = tuple(command if command is not None else self._session.start)
+        if not words:
+            raise ValueError('run: expected `command=...`, or `run = "..."` in [program]')
+        given = {check_path(path, "run"): _bytes(data) for path, data in (files or {}).items()}
+        wanted = tuple(check_path(path, "run") for path in outputs)
+        asked = Command((*words, *arguments), _bytes(stdin), given, wanted)
+        with self._blame():
+            finished = self._session.run(asked, timeout_seconds=timeout_seconds)
+            self._seconds += finished.seconds
+            if check and finished.code:
+                raise failure_of(finished, words[0])
+        return finished
+
+    def other(self, files: Mapping[str, str]) -> ProgramHandle:
+        """Gives a program of the evaluator's own, such as a reference to compare with.
+
+        It is built and run in the same sandbox under the same limits, and never at the same
+        time: a call to it ends the state that calls have left in this program.
+
+        Args:
+            files: Texts by path; the first one is the entry file.
+        """
+        return ProgramHandle(self._session.other(files), is_own=True)
+
+    @contextlib.contextmanager
+    def _blame(self) -> Iterator[None]:
+        """Turns failures of a program of the evaluator's own into failures of the evaluator."""
+        try:
+            yield
+        except ProgramError as error:
+            if not self._is_own:
+                raise
+            raise RuntimeError(f"the evaluator's own program failed: {error.reason}") from error
+
+
+def failure_of(finished: Finished, name: str) -> ProgramError:
+    """Gives the failure that an exit code stands for."""
+    if finished.code < 0:
+        reason = f"`{name}` was ended by {_signal_name(-finished.code)}"
+        return ProgramError(Status.CRASHED, reason, finished.stderr)
+    said = next(
+        (line.strip() for line in reversed(finished.stderr.splitlines()) if line.strip()), ""
+    )
+    reason = f"`{name}` exited with code {finished.code}" + (f": {said[:200]}" if said else "")
+    return ProgramError(Status.ERROR, reason, finished.stderr)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _bytes(data: str | bytes) -> bytes:
+    return data.encode() if isinstance(data, str) else bytes(data)

@@ -1,0 +1,247 @@
+"""Commands of a program: started in its workspace, fed and read within bounds, and ended."""
+
+# System calls stand here by their own names.
+# ruff: noqa: PTH103, PTH108, PTH119, PTH120, PTH123
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import stat
+import subprocess
+from typing import Any
+
+from . import seccomp
+
+_CHUNK = 1 << 16
+_TICK_MS = 10
+_PROGRAM_HEADS = (b"\x7fELF", b"#!")
+# Some of standard output goes the way of standard error too: it is shown if no answer comes.
+_SHOWN_BYTES = 4096
+
+
+class CommandError(Exception):
+    """A command that cannot be started or goes beyond its bounds; told without a traceback."""
+
+
+def run(request: dict[str, Any], work: str, sources: dict[str, bytes]) -> dict[str, Any]:
+    """Runs a command to its end and kills what it leaves behind.
+
+    Args:
+        request: `command`, `stdin`, `files`, `outputs`, `collects`, `is_alone`, `reply_bytes`,
+            `output_bytes`.
+        work: The workspace.
+        sources: The program's own files, which a collection leaves out.
+
+    Raises:
+        CommandError: It cannot be started, or brings back too much.
+    """
+    for path, data in request["files"]:
+        write_file(work, path, data)
+    exchange = _Exchange(_start(request, work), request)
+    try:
+        status, cpu = exchange.run()
+    finally:
+        _end_strays()
+        exchange.close()
+    left = request["reply_bytes"] - len(exchange.stdout)
+    files = _collect(work, sources, left) if request["collects"] else None
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "stdout": bytes(exchange.stdout),
+        "stderr": exchange.stderr(),
+        "files": _fetch(work, request["outputs"], left) if files is None else files,
+        "cpu": cpu,
+    }
+
+
+def write_file(work: str, path: str, data: bytes, *, mode: int = 0o600) -> None:
+    """Writes a file of the workspace anew, and the folders on the way to it."""
+    full_path = f"{work}/{path}"
+    os.makedirs(os.path.dirname(full_path), exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(full_path)
+    # The mode is given at the birth of the file: changing it later may be refused.
+    descriptor = os.open(full_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+
+
+def _start(request: dict[str, Any], work: str) -> subprocess.Popen[bytes]:
+    words = request["command"]
+    code = seccomp.build_single_filter() if request["is_alone"] else b""
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=work,
+            bufsize=0,
+            preexec_fn=(lambda: seccomp.install_filter(code)) if code else None,  # noqa: PLW1509
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise CommandError(f"`{words[0]}` cannot be started: {reason}") from None
+
+
+class _Exchange:
+    """Feeds a process and keeps what it writes, until its first process ends."""
+
+    def __init__(self, process: subprocess.Popen[bytes], request: dict[str, Any]) -> None:
+        self.stdout = bytearray()
+        self._errors = bytearray()
+        self._errors_cut = 0
+        self._process = process
+        self._unsent = memoryview(request["stdin"])
+        self._most = request["reply_bytes"]
+        self._half = request["output_bytes"] // 2
+        self._shown = 0
+        streams = (process.stdin, process.stdout, process.stderr)
+        self._in, self._out, self._err = (s.fileno() for s in streams if s is not None)
+        for descriptor in (self._in, self._out, self._err):
+            os.set_blocking(descriptor, False)
+        self._open = {self._in, self._out, self._err}
+
+    def run(self) -> tuple[int, float]:
+        """Gives the wait status and the processor time."""
+        pid = self._process.pid
+        try:
+            ender = os.pidfd_open(pid)
+        except OSError:
+            ender = -1
+        status: int | None = None
+        while status is None:
+            if not self._unsent:
+                self._close(self._in)
+            self._poll(ender)
+            found, status_now, usage = os.wait4(pid, os.WNOHANG)
+            if found:
+                status = status_now
+        if ender >= 0:
+            os.close(ender)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        # Whoever still holds the streams could write without end.
+        _end_strays()
+        for descriptor in (self._out, self._err):
+            self._read(descriptor, to_end=True)
+        return status, usage.ru_utime + usage.ru_stime
+
+    def stderr(self) -> bytes:
+        """Gives the beginning and the end of standard error."""
+        head, tail = self._errors[: self._half], self._errors[self._half :]
+        cut = self._errors_cut
+        return bytes(head + (b"\n[... %d bytes cut ...]\n" % cut if cut else b"") + tail)
+
+    def close(self) -> None:
+        """Closes all streams."""
+        for descriptor in (self._in, self._out, self._err):
+            self._close(descriptor)
+        self._process.returncode = self._process.returncode or 0
+
+    def _poll(self, ender: int) -> None:
+        poller = select.poll()
+        for descriptor in self._open:
+            poller.register(descriptor, select.POLLOUT if descriptor == self._in else select.POLLIN)
+        if ender >= 0:
+            poller.register(ender, select.POLLIN)
+        for descriptor, _ in poller.poll(None if ender >= 0 else _TICK_MS):
+            if descriptor == self._in:
+                self._feed()
+            elif descriptor != ender:
+                self._read(descriptor)
+
+    def _feed(self) -> None:
+        try:
+            self._unsent = self._unsent[os.write(self._in, self._unsent[:_CHUNK]) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self._unsent = self._unsent[:0]
+
+    def _read(self, descriptor: int, *, to_end: bool = False) -> None:
+        while descriptor in self._open:
+            try:
+                data = os.read(descriptor, _CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                self._close(descriptor)
+            elif descriptor == self._out:
+                self._keep(data)
+            else:
+                self._keep_error(data)
+            if not to_end:
+                return
+
+    def _keep(self, data: bytes) -> None:
+        self.stdout += data
+        if len(self.stdout) > self._most:
+            raise CommandError(f"more than {self._most} bytes on standard output")
+        if self._shown < _SHOWN_BYTES:
+            self._shown += os.write(2, data[: _SHOWN_BYTES - self._shown])
+
+    def _keep_error(self, data: bytes) -> None:
+        os.write(2, data)
+        self._errors += data
+        beyond = len(self._errors) - 2 * self._half
+        if beyond > 0:
+            self._errors_cut += beyond
+            del self._errors[self._half : self._half + beyond]
+
+    def _close(self, descriptor: int) -> None:
+        if descriptor in self._open:
+            self._open.discard(descriptor)
+            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                if stream is not None and not stream.closed and stream.fileno() == descriptor:
+                    stream.close()
+
+
+def _end_strays() -> None:
+    # Reaches no process but those of this program: the namespace, or the filter, sees to that.
+    with contextlib.suppress(OSError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def _fetch(work: str, paths: list[str], most: int) -> list[Any]:
+    files = []
+    for path in paths:
+        found = _read_regular(f"{work}/{path}", most)
+        if found is not None:
+            most -= len(found[0])
+            files.append([path, *found])
+    return files
+
+
+def _collect(work: str, sources: dict[str, bytes], most: int) -> list[Any]:
+    files = []
+    for folder, folders, names in os.walk(work):
+        folders.sort()
+        for name in sorted(names):
+            path = f"{folder}/{name}"[len(work) + 1 :]
+            found = _read_regular(f"{work}/{path}", most)
+            if found is not None and found[0] != sources.get(path):
+                most -= len(found[0])
+                files.append([path, *found])
+    return files
+
+
+def _read_regular(path: str, most: int) -> tuple[bytes, bool] | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        return None
+    with open(descriptor, "rb") as file:
+        if about.st_size > most:
+            raise CommandError(f"too much to bring back: `{os.path.basename(path)}` does not fit")
+        data = file.read(most + 1)
+    return data, bool(about.st_mode & stat.S_IXUSR) or data.startswith(_PROGRAM_HEADS)
