@@ -6,7 +6,7 @@ Modules, lowest first; each imports only from those before it (a test holds this
     handle, scoring, problem, cells, archive, selection, islands,
     edits, operators, models,
     sandbox, evaluation,
-    journal, lessons, steps, store, run_folder, scaffold,
+    journal, lessons, steps, store, run_folder, scaffold, gallery,
     population, curve, snapshot, schedule, jobs, search,
     fork, export, prune, replay, wiring, verify, champion, session, report, cli
 """

@@ -142,7 +142,10 @@ def load_problem(
 def _find_folder(path: Path) -> Path:
     folder = path.parent if path.name == "problem.toml" else path
     if not folder.is_dir():
-        raise ProblemError(f"{path}: expected a problem folder, got nothing of that name")
+        raise ProblemError(
+            f"{path}: expected a problem folder, got nothing of that name; `evolve gallery` lists "
+            "the problems that can be run by name"
+        )
     if not (folder / "problem.toml").is_file():
         raise ProblemError(
             f"{path}: expected a problem folder, got one without `problem.toml`; "

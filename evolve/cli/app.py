@@ -55,6 +55,10 @@ COMMANDS = {
         "doctor",
         "Test every sandbox backend here by small attacks, and say how to get more.",
     ),
+    "gallery": (
+        "gallery",
+        "List the problems that come with the package, or copy one to change it.",
+    ),
     "init": ("make", "Make a new problem folder that passes `evolve check`."),
 }
 _TELLING = {"run", "resume", "replay", "verify", "doctor"}

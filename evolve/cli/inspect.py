@@ -40,7 +40,7 @@ def ls(*, as_json: AsJson = False) -> None:
         with _opened(str(folder)) as (store, population):
             described.append(describe_run(folder, store, population))
     if as_json:
-        _print_json(described)
+        print_json(described)
         return
     for run in described:
         champion = run["champion"]
@@ -61,7 +61,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
     with _opened(run) as (store, population):
         state = describe_run(find_run(run, RUNS), store, population)
     if as_json:
-        _print_json(state)
+        print_json(state)
         return
     outcomes = ", ".join(f"{count} {name}" for name, count in state["outcomes"].items())
     champion = state["champion"]
@@ -108,7 +108,7 @@ def archive(run: Run, *, as_json: AsJson = False) -> None:
     with _opened(run) as (store, population):
         elites = describe_elites(store, population)
     if as_json:
-        _print_json(elites)
+        print_json(elites)
         return
     for elite in elites:
         measures = "  ".join(f"{k} {_number(v)}" for k, v in elite["measures"].items())
@@ -137,7 +137,7 @@ def best(
             typer.echo(str(written))
     elif as_json:
         files = dict(attempt.program_or_fail.files)
-        _print_json({**describe_verdict(attempt), "files": files})
+        print_json({**describe_verdict(attempt), "files": files})
     else:
         for path, text in attempt.program_or_fail.files:
             typer.echo(f"# {path}: objective {_number(attempt.objective)}")
@@ -152,7 +152,7 @@ def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> 
         line = trace_line(store, _find_attempt(store, population, program))
         lessons = [store.load_lesson(item.key.generation, item.key.slot) for item in line]
     if as_json:
-        _print_json(
+        print_json(
             [
                 {
                     "id": item.program_or_fail.id,
@@ -239,5 +239,6 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.10g}"
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Prints plain data for other programs."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False))

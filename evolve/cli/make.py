@@ -19,13 +19,14 @@ def check(
     assignments: Assignments = None,
 ) -> None:
     """Validate a problem folder and evaluate its starting program once."""
+    from evolve.gallery import find_problem
     from evolve.problem import load_problem
     from evolve.session import evaluate_initial
     from evolve.wiring import complete_settings, describe_isolation, open_evaluators
 
     options = {"sandbox": sandbox, "allow_weak_sandbox": allow_weak_sandbox}
     settings = complete_settings(read_settings(options, assignments, None))
-    found = load_problem(problem, settings.parameters)
+    found = load_problem(find_problem(problem), settings.parameters)
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start()
         isolation = evaluators.wait()

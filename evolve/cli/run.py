@@ -94,13 +94,14 @@ def run(
     assignments: Assignments = None,
 ) -> None:
     """Improve the program of a problem folder."""
+    from evolve.gallery import find_problem
     from evolve.problem import load_problem
     from evolve.run_folder import create_run_folder, load_run
     from evolve.wiring import complete_settings, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in _KEYS}
     settings = complete_settings(read_settings(options, assignments, settings_file))
-    found = load_problem(problem, settings.parameters)
+    found = load_problem(find_problem(problem), settings.parameters)
     folder = create_run_folder(found, settings, folder=run_dir, parent=RUNS)
     found, settings = load_run(folder)
     with closing(open_evaluators(found, settings)) as evaluators:

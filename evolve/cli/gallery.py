@@ -1,0 +1,52 @@
+"""`evolve gallery`: the problems that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.cli.inspect import AsJson, print_json
+
+
+def gallery(
+    name: Annotated[
+        str | None, typer.Argument(help="Problem to copy; without it all are listed.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Where to; by default a folder of its name.", metavar="FOLDER"),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the problems that come with the package, or copy one to change it."""
+    from evolve.gallery import copy_problem, list_gallery
+
+    if name is not None:
+        target = folder or Path(name)
+        for path in copy_problem(name, target):
+            typer.echo(str(path))
+        typer.echo(f"next: evolve check {target}, then evolve run {target}")
+        return
+    problems = list_gallery()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": problem.name,
+                    "summary": problem.summary,
+                    "direction": str(problem.direction),
+                    "baseline": problem.baseline and problem.baseline.value,
+                    "best_known": problem.best_known and problem.best_known.value,
+                    "folder": str(problem.folder),
+                }
+                for problem in problems
+            ]
+        )
+        return
+    width = max(len(problem.name) for problem in problems)
+    for problem in problems:
+        typer.echo(f"{problem.name:{width}}  {problem.summary}")
+    typer.echo("evolve run NAME runs one; evolve gallery NAME copies it, to be changed")
