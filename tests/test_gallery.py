@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from evolve.errors import UsageError
-from evolve.gallery import copy_problem, find_problem, list_gallery
+from evolve.gallery import copy_problem, find_problem
 from evolve.problem import load_problem
 from tests.commands import run_evolve, run_json
 
