@@ -122,12 +122,12 @@ def count_rows(folder: Path, table: str) -> int:
 
 
 def contents(folder: Path) -> list[str]:
-    """Gives everything in a database but times and the facts of the machine, as sorted lines."""
+    """Gives everything but times, launches and the facts of the machine, as sorted lines."""
     store = Store.open_to_read(folder)
     lines = [
         json.dumps(without_times(line), sort_keys=True)
         for line in describe_everything(store)
-        if line["kind"] != "fact"
+        if line["kind"] not in {"fact", "launch"}
     ]
     store.close()
     return lines

@@ -2,13 +2,13 @@
 
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
-    errors, records, chat, results, strategies, settings, source, tables, measures, commands,
-    handle, scoring, problem, cells, archive, selection, islands,
+    errors, records, chat, results, strategies, settings, launches, source, tables, measures,
+    commands, handle, scoring, problem, cells, archive, selection, islands,
     edits, operators, models,
     sandbox, evaluation,
     journal, lessons, steps, store, run_folder, scaffold, gallery,
     population, curve, snapshot, schedule, jobs, search,
-    fork, export, prune, replay, wiring, verify, champion, session, report, cli
+    fork, export, prune, replay, wiring, verify, champion, interrupts, session, report, cli
 """
 
 __version__ = "0.1.0"

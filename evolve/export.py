@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,8 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
     """
     for name, value in sorted(store.facts().items()):
         yield {"kind": "fact", "name": name, "value": value}
+    for launch in store.launches():
+        yield {"kind": "launch", **dataclasses.asdict(launch)}
     last = -1
     for number, seconds in store.generations():
         yield {"kind": "generation", "generation": number, "seconds": seconds}

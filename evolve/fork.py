@@ -85,5 +85,5 @@ def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path)
 
 def _tell_origin(folder: Path, source: Path, generation: int, how: str) -> None:
     with closing(Store.open_to_write(folder)) as store:
-        origin = {"run": str(source.resolve()), "generation": generation}
+        origin = {"run": str(source.resolve()), "generation": generation, "how": how}
         store.set_facts(origin=origin, stopped_because=how)

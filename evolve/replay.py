@@ -6,14 +6,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from evolve.errors import StoreError
+from evolve.fork import FORKED
 from evolve.jobs import JobMaker
 from evolve.journal import Journal, OtherRequestError
+from evolve.launches import SettingsHistory
 from evolve.models.budget import Budget
 from evolve.population import Population, light_attempts
 from evolve.records import INITIAL
 from evolve.results import Generation, SlotResult, Told
-from evolve.schedule import Schedule
+from evolve.schedule import Schedule, size_of
 from evolve.steps.slot import run_slot
+from evolve.store.pruning import PRUNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.records import Evaluation, Program
     from evolve.results import LightAttempt
-    from evolve.schedule import Launch
+    from evolve.schedule import Turn
     from evolve.settings import Settings
     from evolve.store import Store
 
@@ -36,17 +39,29 @@ class Replay:
     Args:
         store: The recorded run.
         problem: Its problem.
-        settings: Its settings.
+        settings: Its settings as they are now.
     """
 
     def __init__(self, store: Store, problem: Problem, settings: Settings) -> None:
         self._store = store
         self._problem = problem
-        self._settings = settings
+        self._history = SettingsHistory(settings, store.launches())
         self._population = Population(problem, settings.search)
         self._recorded = Population(problem, settings.search)
-        self._maker = JobMaker(self._population, store, settings)
+        self._maker = JobMaker(self._population, store, self._history)
         self._generations: dict[int, Generation] = {}
+
+    @property
+    def first(self) -> int:
+        """Gives the first generation that is made again; those before are taken as recorded.
+
+        A fork has other settings than what it was forked from, and what was pruned may have been
+        part of a prompt.
+        """
+        facts = self._store.facts()
+        origin = facts.get("origin", {})
+        forked = origin["generation"] if origin.get("how") == FORKED else -1
+        return int(max(forked, facts.get(PRUNED, -1)) + 1)
 
     def compare(self) -> Iterator[tuple[int, list[str]]]:
         """Gives each generation with the differences found in it; ends after the first ones.
@@ -60,14 +75,20 @@ class Replay:
         last = self._store.last_generation()
         if last is None:
             raise StoreError(f"{self._store.folder}: the run has no generation yet")
-        schedule = self._make_schedule(last)
+        schedule = Schedule(
+            generations=last,
+            lag=self._history.now.loop.lag,
+            size_at=lambda number: size_of(self._history.at(number)),
+        )
         told = groupby(self._store.told_attempts(), key=lambda attempt: attempt.key.generation)
         recorded = {number: list(group) for number, group in told}
+        first = self.first
         for number in range(last + 1):
-            again = [] if number else light_attempts(self._start())
-            if number:
-                again = light_attempts(self._generations.pop(number))
             attempts = recorded.get(number, [])
+            again = attempts
+            if number >= first:
+                made = self._generations.pop(number) if number else self._start()
+                again = light_attempts(made)
             self._population.tell(number, again)
             self._recorded.tell(number, attempts)
             differences = compare_attempts(attempts, again)
@@ -76,30 +97,20 @@ class Replay:
             if differences:
                 return
             try:
-                for launch in schedule.ready(number, self._population.evaluations):
-                    self._generations[launch.generation] = self._run(launch)
+                for turn in schedule.ready(number, self._population.evaluations):
+                    if turn.generation >= first:
+                        self._generations[turn.generation] = self._run(turn)
             except OtherRequestError as error:
                 yield number + 1, [str(error)]
                 return
-
-    def _make_schedule(self, last: int) -> Schedule:
-        settings = self._settings
-        with_model = settings.models.is_configured
-        return Schedule(
-            generations=last,
-            slots=settings.loop.slots,
-            lag=settings.loop.lag,
-            per_slot=1 + (settings.steps.repairs if with_model else 0),
-            # The cap may have been raised since; what it kept from being made is not recorded.
-            max_evaluations=None,
-        )
 
     def _start(self) -> Generation:
         attempt = self._store.load_attempt(INITIAL)
         return Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0)
 
-    def _run(self, launch: Launch) -> Generation:
-        number = launch.generation
+    def _run(self, turn: Turn) -> Generation:
+        number = turn.generation
+        settings = self._history.at(number)
         journal = Journal(
             models={},
             evaluate=_evaluate_nothing,
@@ -111,9 +122,9 @@ class Replay:
         journal.recall(*self._store.finished_after(number - 1, number))
         journal.stop(_NOT_RECORDED)
         results = []
-        for job in self._maker.make_jobs(launch):
+        for job in self._maker.make_jobs(turn):
             slot = journal.open_slot(number, job.slot)
-            results.append(run_slot(job, self._problem, self._settings, slot))
+            results.append(run_slot(job, self._problem, settings, slot))
         return Generation(number, tuple(results), 0.0)
 
 

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evolve.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class Turn:
     """A generation that may start: most evaluations of each of its slots."""
 
     generation: int
     allowances: tuple[int, ...]
+
+
+class Size(NamedTuple):
+    """How large a generation may be.
+
+    Attributes:
+        slots: Slots in it.
+        per_slot: Most evaluations of a slot.
+        max_evaluations: Cap over the whole run, the initial one included.
+    """
+
+    slots: int
+    per_slot: int
+    max_evaluations: int | None = None
+
+
+def size_of(settings: Settings) -> Size:
+    """Gives the size of a generation under these settings."""
+    repairs = settings.steps.repairs if settings.models.is_configured else 0
+    return Size(settings.loop.slots, 1 + repairs, settings.budget.max_evaluations)
 
 
 class Schedule:
@@ -22,24 +48,18 @@ class Schedule:
 
     Args:
         generations: The last one to run.
-        slots: Slots in a generation.
         lag: Generations that may be in flight beside the oldest.
-        per_slot: Most evaluations of a slot.
-        max_evaluations: Cap over the whole run, the initial one included.
+        size_at: Gives the size of a generation.
     """
 
-    def __init__(
-        self, *, generations: int, slots: int, lag: int, per_slot: int, max_evaluations: int | None
-    ) -> None:
+    def __init__(self, *, generations: int, lag: int, size_at: Callable[[int], Size]) -> None:
         self._generations = generations
-        self._slots = slots
         self._lag = lag
-        self._per_slot = per_slot
-        self._max_evaluations = max_evaluations
+        self._size_at = size_at
         self._next = 1
         self._reserved: dict[int, int] = {}
 
-    def ready(self, committed: int, evaluations: int) -> list[Launch]:
+    def ready(self, committed: int, evaluations: int) -> list[Turn]:
         """Gives the generations that may start now; each is given once.
 
         Args:
@@ -48,24 +68,25 @@ class Schedule:
         """
         for generation in [number for number in self._reserved if number <= committed]:
             del self._reserved[generation]
-        launches = []
+        turns = []
         while self._next <= min(self._generations, committed + 1 + self._lag):
             allowances = self._allowances(evaluations)
             if not allowances:
                 break
-            launches.append(Launch(self._next, allowances))
+            turns.append(Turn(self._next, allowances))
             self._reserved[self._next] = sum(allowances)
             self._next += 1
-        return launches
+        return turns
 
     def _allowances(self, evaluations: int) -> tuple[int, ...]:
-        full = (self._per_slot,) * self._slots
-        if self._max_evaluations is None:
+        size = self._size_at(self._next)
+        full = (size.per_slot,) * size.slots
+        if size.max_evaluations is None:
             return full
-        left = self._max_evaluations - evaluations - sum(self._reserved.values())
+        left = size.max_evaluations - evaluations - sum(self._reserved.values())
         if left >= sum(full):
             return full
         if self._reserved or left <= 0:
             return ()
-        slots = min(self._slots, max(1, left // self._per_slot))
-        return (min(self._per_slot, left // slots),) * slots
+        slots = min(size.slots, max(1, left // size.per_slot))
+        return (min(size.per_slot, left // slots),) * slots

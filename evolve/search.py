@@ -16,10 +16,10 @@ from evolve.steps.slot import run_slot
 
 if TYPE_CHECKING:
     from evolve.journal import Journal
+    from evolve.launches import SettingsHistory
     from evolve.population import Population
     from evolve.problem import Problem
     from evolve.schedule import Schedule
-    from evolve.settings import Settings
     from evolve.steps.tools import Job
     from evolve.store import Store
 
@@ -85,7 +85,7 @@ class Search:
 
     Args:
         problem: What is solved.
-        settings: The run's settings, with the number of generations.
+        history: The settings of each generation; those of now have the number of generations.
         store: The run's database, open to write, with the initial program committed.
         population: Empty; it is rebuilt from the store.
         schedule: Which generation may start when.
@@ -99,7 +99,7 @@ class Search:
         self,
         *,
         problem: Problem,
-        settings: Settings,
+        history: SettingsHistory,
         store: Store,
         population: Population,
         schedule: Schedule,
@@ -109,7 +109,8 @@ class Search:
         threads: int,
     ) -> None:
         self._problem = problem
-        self._settings = settings
+        self._history = history
+        self._settings = history.now
         self._store = store
         self._population = population
         self._schedule = schedule
@@ -117,8 +118,8 @@ class Search:
         self._events = events
         self._observer = observer
         self._threads = threads
-        self._maker = JobMaker(population, store, settings)
-        self._snapshots = SnapshotKeeper(store, problem, settings.search)
+        self._maker = JobMaker(population, store, history)
+        self._snapshots = SnapshotKeeper(store, problem, history.now.search)
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._results: dict[int, dict[int, SlotResult | None]] = {}
         self._stopped_because = ""
@@ -160,10 +161,10 @@ class Search:
         if self._stopped_because:
             return
         population = self._population
-        for launch in self._schedule.ready(population.generation, population.evaluations):
-            if launch.generation > beyond:
-                jobs = self._maker.make_jobs(launch)
-                self._results[launch.generation] = dict.fromkeys(range(len(jobs)))
+        for turn in self._schedule.ready(population.generation, population.evaluations):
+            if turn.generation > beyond:
+                jobs = self._maker.make_jobs(turn)
+                self._results[turn.generation] = dict.fromkeys(range(len(jobs)))
                 for job in jobs:
                     self._jobs.put(job)
 
@@ -172,7 +173,7 @@ class Search:
             job = self._jobs.get()
             journal = self._journal.open_slot(job.generation, job.slot)
             try:
-                result = run_slot(job, self._problem, self._settings, journal)
+                result = run_slot(job, self._problem, self._history.at(job.generation), journal)
             except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread
                 self._events.put(error)
                 return
@@ -207,8 +208,11 @@ class Search:
                 raise event
 
     def _commit_finished(self) -> None:
-        """Commits generations in order, as far as all their slots have come to an end."""
-        while True:
+        """Commits generations in order, as far as all their slots have come to an end.
+
+        Nothing is committed after the target: what else is finished by then is a matter of time.
+        """
+        while self._stopped_because != TARGET:
             number = self._population.generation + 1
             slots = self._results.get(number)
             if slots is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import shutil
-import signal
-from contextlib import ExitStack, closing, contextmanager, suppress
+import socket
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from evolve import __version__
 from evolve.champion import BestWriter, evaluate_holdout
 from evolve.errors import EvolveError, ProblemError, StoreError
-from evolve.jobs import note_horizon
+from evolve.interrupts import interrupts
 from evolve.journal import Journal
+from evolve.launches import Launch, SettingsHistory, find_changes
 from evolve.population import Population
 from evolve.records import INITIAL, Attempt, Status
 from evolve.results import Evaluated, Generation, SlotResult, Told
-from evolve.run_folder import save_settings
-from evolve.schedule import Schedule
-from evolve.search import Interrupt, Search, keep_paid
+from evolve.run_folder import load_run, save_settings
+from evolve.schedule import Schedule, size_of
+from evolve.search import Search, keep_paid
 from evolve.store import Store
 from evolve.wiring import (
     Preflight,
@@ -31,7 +33,7 @@ from evolve.wiring import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -108,6 +110,7 @@ def start_run(
     """
     store = Store.create(folder)
     try:
+        _note_launch(store, {})
         return _run(store, problem, settings, evaluators, view)
     finally:
         is_empty = store.last_generation() is None
@@ -127,6 +130,9 @@ def resume_run(
     """
     # A run that was killed before its first checkpoint is begun again.
     with closing(Store.create(folder)) as store:
+        # Before the settings: were both not written, the old ones would be taken for those of
+        # generations that the new ones steered.
+        _note_launch(store, find_changes(load_run(folder)[1], settings))
         save_settings(folder, settings)
         return _run(store, problem, settings, evaluators, view)
 
@@ -194,26 +200,24 @@ def _search(
     journal.recall(*store.finished_after(last))
     population = Population(problem, settings.search)
     generations = settings.loop.generations or last
-    note_horizon(store, generations)
+    history = SettingsHistory(settings, store.launches())
     initial = _objective_of_initial(store)
     slots_in_flight = settings.loop.slots * (settings.loop.lag + 1)
     with (
         view.watch(
             title=store.folder.name, generations=generations, budget=budget, initial=initial
         ) as observer,
-        _interrupts(events),
+        interrupts(events),
     ):
         reason = Search(
             problem=problem,
-            settings=settings,
+            history=history,
             store=store,
             population=population,
             schedule=Schedule(
                 generations=generations,
-                slots=settings.loop.slots,
                 lag=settings.loop.lag,
-                per_slot=1 + (settings.steps.repairs if parts.models else 0),
-                max_evaluations=settings.budget.max_evaluations,
+                size_at=lambda number: size_of(history.at(number)),
             ),
             journal=journal,
             events=events,
@@ -247,27 +251,23 @@ def _commit_initial(
     store.commit(Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0))
 
 
+def _note_launch(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> None:
+    earlier = store.launches()
+    store.add_launch(
+        Launch(
+            number=earlier[-1].number + 1 if earlier else 1,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            version=__version__,
+            generation=store.newest_paid() + 1,
+            changes=changes,
+        )
+    )
+
+
 def _objective_of_initial(store: Store) -> float:
     objective = store.load_attempt(INITIAL).objective
     if objective is None:
         raise StoreError(f"{store.folder}: the starting program has no objective")
     return objective
-
-
-@contextmanager
-def _interrupts(events: queue.SimpleQueue[Event]) -> Iterator[None]:
-    """Turns the first Ctrl-C or SIGTERM into an event; the second ends the command at once."""
-    seen: list[int] = []
-
-    def handle(number: int, _frame: object) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-        events.put(Interrupt())
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -78,3 +79,15 @@ def run_evolve(
 
 def run_json(*args: object, cwd: Path) -> Any:
     return json.loads(run_evolve(*args, "--json", cwd=cwd).stdout)
+
+
+def count_rows(database: Path, table: str) -> int:
+    if not database.exists():
+        return 0
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        return connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+    finally:
+        connection.close()

@@ -22,7 +22,14 @@ from evolve.settings import SandboxSettings, Settings
 from evolve.snapshot import SnapshotKeeper, load_standing
 from evolve.store import Store
 from evolve.wiring import open_evaluators
-from tests.commands import run_evolve, run_json, start_evolve, write_problem, write_script
+from tests.commands import (
+    count_rows,
+    run_evolve,
+    run_json,
+    start_evolve,
+    write_problem,
+    write_script,
+)
 
 ASKED = ("--generations", 6, "--set", "loop.slots=4", "--model", "scripted")
 
@@ -70,6 +77,39 @@ def test_a_run_that_was_given_more_generations_replays(run, tmp_path):
     assert "equal: generations 0 to 9" in run_evolve("replay", run, cwd=tmp_path).stdout
 
 
+@pytest.mark.parametrize("model", [(), ("--model", "scripted")], ids=["operators", "scripted"])
+def test_a_run_whose_cap_was_raised_replays_and_tells_it(tmp_path, model):
+    problem = write_problem(tmp_path / "valley")
+    asked = (*model, "--generations", 8, "--run-dir", "r")
+    run_evolve("run", problem, *asked, "--max-evaluations", 21, cwd=tmp_path)
+    assert "equal: generations 0 to " in run_evolve("replay", "r", cwd=tmp_path).stdout
+    run_evolve("resume", "r", "--max-evaluations", 40, cwd=tmp_path)
+    assert "equal: generations 0 to 8" in run_evolve("replay", "r", cwd=tmp_path).stdout
+    launches = run_json("show", "r", cwd=tmp_path)["launches"]
+    assert [launch["number"] for launch in launches] == [1, 2]
+    assert launches[1]["changes"] == {"budget.max_evaluations": [21, 40]}
+    log = run_evolve("log", "r", cwd=tmp_path).stdout
+    assert "launch   2 by process " in log
+    assert "budget.max_evaluations 21 -> 40" in log
+
+
+def test_a_cap_raised_in_mid_generation_leaves_what_was_paid_for_as_it_was(tmp_path):
+    # The cap leaves the last generation one evaluation a slot: with more, its slots would ask
+    # for a repair where the record has the summary.
+    problem = write_problem(tmp_path / "valley")
+    model = write_script(tmp_path / "model.json", latency_seconds=0.1)
+    process = start_evolve(
+        "run", problem, "--model", model, "--generations", 3, "--set", "loop.slots=4",
+        "--max-evaluations", 6, "--run-dir", "r", cwd=tmp_path,
+    )  # fmt: skip
+    wait_for_rows(tmp_path / "r", "evaluations", 3)
+    process.kill()
+    process.communicate()
+    run_evolve("resume", "r", "--max-evaluations", 40, cwd=tmp_path)
+    assert run_json("show", "r", cwd=tmp_path)["generations"] == 3
+    assert "equal: generations 0 to 3" in run_evolve("replay", "r", cwd=tmp_path).stdout
+
+
 def test_verify_writes_a_certificate(run, tmp_path):
     done = run_evolve("verify", run, "--repeats", 2, cwd=tmp_path)
     certificate = json.loads((run / "certificate.json").read_text())
@@ -105,7 +145,14 @@ def test_a_fork_goes_on_from_its_generation_with_other_settings(run, tmp_path):
     run_evolve("resume", "f", cwd=tmp_path)
     with closing(Store.open_to_read(tmp_path / "f")) as store:
         assert store.last_generation() == 6
-        assert store.facts()["origin"] == {"run": str(run.resolve()), "generation": 3}
+        assert store.facts()["origin"] == {
+            "run": str(run.resolve()), "generation": 3, "how": "forked",
+        }  # fmt: skip
+    done = run_evolve("replay", "f", cwd=tmp_path)
+    assert done.stdout == (
+        "equal: generations 4 to 6, every attempt and every archive\n"
+        "generations 0 to 3 are taken as recorded: forked or pruned\n"
+    )
     assert run_json("show", run, cwd=tmp_path)["generations"] == 6
 
 
@@ -163,12 +210,14 @@ def test_a_pruned_run_goes_on_like_one_that_was_not(tmp_path):
     done = run_evolve("prune", "pruned", cwd=tmp_path)
     assert done.stdout.startswith("dropped the artifacts of ")
     assert not done.stdout.startswith("dropped the artifacts of 0 ")
+    assert "0 to 5 are taken as recorded" in run_evolve("replay", "pruned", cwd=tmp_path).stdout
     for name in ("r", "pruned"):
         run_evolve("resume", name, "--generations", 9, cwd=tmp_path)
     archives = [
         run_evolve("archive", name, "--json", cwd=tmp_path).stdout for name in ("r", "pruned")
     ]
     assert archives[0] == archives[1]
+    assert "equal: generations 6 to 9" in run_evolve("replay", "pruned", cwd=tmp_path).stdout
 
 
 def test_repair_saves_the_generations_before_the_damage(run, tmp_path):
@@ -207,7 +256,7 @@ def test_a_full_disk_stops_the_run_and_the_resumed_one_ends_like_another(tmp_pat
     process = start_evolve("run", problem, *asked, "--run-dir", "r", cwd=tmp_path)
     database = tmp_path / "r" / "run.db-wal"
     deadline = time.monotonic() + 30
-    while not (database.exists() and database.stat().st_size > 400_000):
+    while run_log(tmp_path) < 2:
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
     # Every file of the run is as large as it may get.
@@ -250,13 +299,14 @@ def test_a_second_interrupt_ends_at_once_and_the_run_can_be_resumed(tmp_path, pr
 
 
 def run_log(folder) -> int:
-    if not (folder / "r" / "run.db").exists():
-        return 0
-    with closing(sqlite3.connect(folder / "r" / "run.db")) as connection:
-        try:
-            return connection.execute("SELECT COUNT(*) FROM generations").fetchone()[0]
-        except sqlite3.OperationalError:
-            return 0
+    return count_rows(folder / "r" / "run.db", "generations")
+
+
+def wait_for_rows(run, table, count) -> None:
+    deadline = time.monotonic() + 60
+    while count_rows(run / "run.db", table) < count:
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("victim", ["evaluator", "guest"])

@@ -5,7 +5,14 @@ import time
 
 import pytest
 
-from tests.commands import run_evolve, run_json, start_evolve, write_problem, write_script
+from tests.commands import (
+    count_rows,
+    run_evolve,
+    run_json,
+    start_evolve,
+    write_problem,
+    write_script,
+)
 
 RUN = ("--run-dir", "r")
 SHORT = ("--generations", 6, *RUN)
@@ -17,18 +24,6 @@ def wait_for(condition, seconds=30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
-
-
-def count_rows(database, table) -> int:
-    if not database.exists():
-        return 0
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-    try:
-        return connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
-    except sqlite3.OperationalError:
-        return 0
-    finally:
-        connection.close()
 
 
 def test_without_a_model_the_operators_improve_the_program(tmp_path, problem):

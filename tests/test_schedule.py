@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.schedule import Schedule
+from evolve.schedule import Schedule, Size
 
 
 def simulate(schedule: Schedule, use, limit=10_000) -> tuple[list[int], int]:
@@ -9,19 +9,19 @@ def simulate(schedule: Schedule, use, limit=10_000) -> tuple[list[int], int]:
     committed, used, order = 0, 1, []
     waiting = list(schedule.ready(0, used))
     while waiting and len(order) < limit:
-        launch = waiting.pop(0)
-        order.append(launch.generation)
-        used += sum(use(allowance) for allowance in launch.allowances)
-        committed = launch.generation
+        turn = waiting.pop(0)
+        order.append(turn.generation)
+        used += sum(use(allowance) for allowance in turn.allowances)
+        committed = turn.generation
         waiting += schedule.ready(committed, used)
     return order, used
 
 
 def test_generations_start_as_far_ahead_as_the_lag_allows():
-    schedule = Schedule(generations=9, slots=4, lag=2, per_slot=1, max_evaluations=None)
-    assert [launch.generation for launch in schedule.ready(0, 1)] == [1, 2, 3]
-    assert [launch.generation for launch in schedule.ready(0, 1)] == []
-    assert [launch.generation for launch in schedule.ready(1, 5)] == [4]
+    schedule = Schedule(generations=9, lag=2, size_at=lambda _: Size(4, 1))
+    assert [turn.generation for turn in schedule.ready(0, 1)] == [1, 2, 3]
+    assert [turn.generation for turn in schedule.ready(0, 1)] == []
+    assert [turn.generation for turn in schedule.ready(1, 5)] == [4]
 
 
 @given(
@@ -32,9 +32,7 @@ def test_generations_start_as_far_ahead_as_the_lag_allows():
     st.randoms(use_true_random=False),
 )
 def test_the_cap_on_evaluations_is_reached_but_never_passed(slots, lag, per_slot, cap, random):
-    schedule = Schedule(
-        generations=1000, slots=slots, lag=lag, per_slot=per_slot, max_evaluations=cap
-    )
+    schedule = Schedule(generations=1000, lag=lag, size_at=lambda _: Size(slots, per_slot, cap))
     order, used = simulate(schedule, lambda allowance: random.randint(1, allowance))
     assert used == cap
     assert order == list(range(1, len(order) + 1))
@@ -42,6 +40,6 @@ def test_the_cap_on_evaluations_is_reached_but_never_passed(slots, lag, per_slot
 
 @given(st.integers(1, 40), st.integers(0, 3))
 def test_without_a_cap_every_generation_runs_once(generations, lag):
-    schedule = Schedule(generations=generations, slots=3, lag=lag, per_slot=2, max_evaluations=None)
+    schedule = Schedule(generations=generations, lag=lag, size_at=lambda _: Size(3, 2))
     order, _ = simulate(schedule, lambda allowance: allowance)
     assert order == list(range(1, generations + 1))

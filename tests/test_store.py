@@ -5,6 +5,7 @@ import pytest
 
 from evolve.chat import Message, Reply, Request
 from evolve.errors import StoreError, UsageError
+from evolve.launches import SettingsHistory
 from evolve.population import light_attempts
 from evolve.records import (
     Attempt,
@@ -17,6 +18,7 @@ from evolve.records import (
     Summary,
 )
 from evolve.results import Call, Evaluated, Generation, SlotResult, Told
+from evolve.settings import LoopSettings, Settings
 from evolve.store import Store
 from evolve.store.schema import VERSION
 
@@ -171,9 +173,10 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path):
         Store.open_to_read(tmp_path)
 
 
-def test_a_database_of_the_first_schema_opens_in_the_newest(tmp_path):
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_database_of_every_older_schema_opens_in_the_newest(tmp_path, version):
     connection = sqlite3.connect(tmp_path / "run.db")
-    connection.executescript((DATA / "store" / "version_1.sql").read_text())
+    connection.executescript((DATA / "store" / f"version_{version}.sql").read_text())
     connection.close()
     expected = make_generation(1).slots[0].attempts
     reader = Store.open_to_read(tmp_path)
@@ -185,8 +188,24 @@ def test_a_database_of_the_first_schema_opens_in_the_newest(tmp_path):
     ]
     assert writer.finished_after(0)[0] == [Call(AttemptKey(1, 0, 0), REQUEST, REPLY)]
     assert writer.outcomes() == {"ok": 2, "rejected": 2}
+    assert "horizons" not in writer.facts()
     writer.commit(make_generation(2))
     writer.close()
+
+
+def test_the_horizons_of_the_second_schema_became_launches(tmp_path):
+    connection = sqlite3.connect(tmp_path / "run.db")
+    connection.executescript((DATA / "store" / "version_2.sql").read_text())
+    connection.close()
+    store = Store.open_to_read(tmp_path)
+    launches = store.launches()
+    store.close()
+    assert [(launch.generation, dict(launch.changes)) for launch in launches] == [
+        (1, {}),
+        (2, {"loop.generations": (2, 5)}),
+    ]
+    history = SettingsHistory(Settings(loop=LoopSettings(generations=5)), launches)
+    assert [history.at(number).loop.generations for number in range(4)] == [2, 2, 5, 5]
 
 
 def test_counts_are_the_same_with_and_without_a_snapshot(store):

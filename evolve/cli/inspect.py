@@ -75,6 +75,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         f"seconds      {state['seconds']:.1f}",
         f"sandbox      {state['sandbox']}",
         f"strategy     {state['strategy']}, seed {state['seed']}",
+        f"launches     {_describe_launches(state['launches'])}",
         f"start        {_number(state['initial']['objective'])}",
     ]
     if champion is not None:
@@ -233,6 +234,15 @@ def _find_attempt(store: Store, population: Standing, program: str | None) -> At
 def _status(run: dict[str, Any]) -> str:
     because = run["stopped_because"]
     return run["status"] if because is None else f"{run['status']}: {because}"
+
+
+def _describe_launches(launches: list[dict[str, Any]]) -> str:
+    changed = [
+        f"{name} {old} -> {new} from generation {launch['generation']}"
+        for launch in launches
+        for name, (old, new) in launch["changes"].items()
+    ]
+    return "; ".join([str(len(launches)), *changed])
 
 
 def _number(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from evolve.cli.inspect import RUNS, AsJson, Run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from evolve.launches import Launch
     from evolve.results import Call
     from evolve.store import Store
 
@@ -36,7 +38,9 @@ def log(
 
 def _read(store: Store, generation: int | None) -> Iterator[dict[str, Any]]:
     numbers = [number for number, _ in store.generations()]
+    launches = store.launches()
     for number in numbers if generation is None else [generation]:
+        yield from (_describe_launch(one) for one in launches if one.generation == number)
         yield from map(_describe_call, store.finished_after(number - 1, number)[0])
         for key in store.keys_of(number):
             attempt = store.load_attempt(key)
@@ -64,8 +68,19 @@ def _read(store: Store, generation: int | None) -> Iterator[dict[str, Any]]:
                     "next_step": lesson.next_step,
                 }
     if generation is None:
+        newest = max(numbers, default=-1)
+        yield from (_describe_launch(one) for one in launches if one.generation > newest)
         # Paid for, and not yet part of a committed generation.
-        yield from map(_describe_call, store.finished_after(max(numbers, default=-1))[0])
+        yield from map(_describe_call, store.finished_after(newest)[0])
+
+
+def _describe_launch(launch: Launch) -> dict[str, Any]:
+    return {
+        "kind": "launch",
+        "key": str(launch.generation),
+        **dataclasses.asdict(launch),
+        "text": launch.describe_changes(),
+    }
 
 
 def _describe_call(call: Call) -> dict[str, Any]:
@@ -83,6 +98,9 @@ def _describe_call(call: Call) -> dict[str, Any]:
 
 def _format(line: dict[str, Any]) -> str:
     start = f"{line['key']:>10}  {line['kind']:<7}"
+    if line["kind"] == "launch":
+        who = f"by process {line['pid']} on {line['host']}, evolve {line['version']}"
+        return f"{start}  {line['number']} {who}, {line['started']}  {line['text']}".rstrip()
     if line["kind"] == "call":
         error = f"  unusable: {line['error']}" if line["error"] else ""
         return f"{start}  {line['role']}  {line['tokens']} tokens  {line['seconds']:.2f} s{error}"

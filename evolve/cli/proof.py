@@ -28,13 +28,20 @@ def replay(run: Run) -> None:
     differences: list[str] = []
     number = 0
     with closing(Store.open_to_read(folder)) as store:
-        for number, differences in Replay(store, problem, settings).compare():
+        again = Replay(store, problem, settings)
+        first = again.first
+        for number, differences in again.compare():
             for line in differences:
                 typer.echo(f"generation {number}: {line}")
     if differences:
         typer.echo(f"different: from generation {number} on")
         raise typer.Exit(ExitCode.DIFFERENT)
-    typer.echo(f"equal: generations 0 to {number}, every attempt and every archive")
+    if first > number:
+        typer.echo(f"generations 0 to {number} are taken as recorded: forked or pruned")
+        return
+    typer.echo(f"equal: generations {first} to {number}, every attempt and every archive")
+    if first:
+        typer.echo(f"generations 0 to {first - 1} are taken as recorded: forked or pruned")
 
 
 def verify(

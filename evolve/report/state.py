@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from evolve.champion import read_holdout
@@ -42,6 +43,7 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
         "seed": facts.get("seed"),
         "strategy": population.islands.settings.strategy,
         "direction": str(population.direction),
+        "launches": [dataclasses.asdict(launch) for launch in store.launches()],
         "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
         "champion": _describe_champion(store, population),
         "islands": [

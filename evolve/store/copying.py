@@ -16,10 +16,19 @@ from evolve.store.texts import Texts
 if TYPE_CHECKING:
     from pathlib import Path
 
-_BY_GENERATION = ("generations", "attempts", "lessons", "evaluations", "artifacts", "calls")
+_BY_GENERATION = (
+    "generations",
+    "attempts",
+    "lessons",
+    "evaluations",
+    "artifacts",
+    "artifact_files",
+    "calls",
+)
 _BACKWARDS = {
     "facts": "ORDER BY name DESC",
     "programs": "ORDER BY id DESC",
+    "launches": "ORDER BY number DESC",
     **dict.fromkeys(("dictionaries", "sources"), "ORDER BY number DESC"),
     **dict.fromkeys(_BY_GENERATION, "ORDER BY generation DESC"),
 }
@@ -72,6 +81,8 @@ def copy_database(source: Path, target: Path, generation: int | None) -> int:
             last = _find_generation(original, source, generation)
             original.backup(copy)
         _cut(copy, last)
+        # Another run, with launches and settings of its own.
+        copy.execute("DELETE FROM launches")
         copy.execute("VACUUM")
     return last
 
@@ -132,7 +143,7 @@ def _cut(copy: sqlite3.Connection, generation: int) -> None:
 def _copy_rows(original: sqlite3.Connection, copy: sqlite3.Connection) -> int:
     """Copies all rows that can be read; gives the first generation that lost one."""
     lost = NEWEST
-    for table in ("facts", "dictionaries", "sources", "programs", *_BY_GENERATION):
+    for table in ("facts", "launches", "dictionaries", "sources", "programs", *_BY_GENERATION):
         names = [row[1] for row in copy.execute(f"PRAGMA table_info({table})")]
         sql = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(names))})"  # noqa: S608
         newest = -1

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from evolve.records import AttemptKey
 
+# The fact that tells the last generation of which anything was dropped.
+PRUNED = "pruned"
+
 
 class Pruned(NamedTuple):
     """What was dropped.
@@ -80,5 +83,7 @@ def _drop(
         "DELETE FROM sources "
         "WHERE number NOT IN (SELECT source FROM programs WHERE source IS NOT NULL)"
     )
+    if artifacts or sources:
+        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (PRUNED, str(limits[0])))
     connection.execute("COMMIT")
     return artifacts, sources

@@ -166,6 +166,36 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE lessons ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
     ALTER TABLE lessons ADD COLUMN next_step TEXT NOT NULL DEFAULT '';
     """,
+    """
+    CREATE TABLE launches (           -- each start and each resume of the run
+        number INTEGER PRIMARY KEY,   -- from 1
+        started TEXT NOT NULL,        -- UTC, ISO 8601; empty when it was not written down
+        pid INTEGER,
+        host TEXT NOT NULL,
+        version TEXT NOT NULL,        -- of this tool
+        generation INTEGER NOT NULL,  -- the first that nothing had been paid for
+        changes TEXT NOT NULL         -- JSON: settings changed from there on: {key: [old, new]}
+    );
+    INSERT INTO launches
+        SELECT j.key + 1, '', NULL, '', '', json_extract(j.value, '$[0]'), CASE j.key WHEN 0
+            THEN '{}' ELSE json_object('loop.generations', json_array(
+                LAG(json_extract(j.value, '$[1]')) OVER (ORDER BY j.key),
+                json_extract(j.value, '$[1]'))) END
+        FROM facts, json_each(facts.value) j WHERE facts.name = 'horizons' ORDER BY j.key;
+    DELETE FROM facts WHERE name = 'horizons';
+    CREATE TABLE artifact_files (     -- artifacts too large for `artifacts`, which holds a null
+        generation INTEGER NOT NULL,
+        slot INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        sha256 TEXT NOT NULL,         -- of the text, and the name of the file in `artifacts/`
+        bytes INTEGER NOT NULL,
+        start TEXT NOT NULL,          -- what is shown of it when the file is missing
+        end TEXT NOT NULL,
+        PRIMARY KEY (generation, slot, sequence, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX artifact_files_by_hash ON artifact_files (sha256);
+    """,
 )
 
 VERSION = len(MIGRATIONS)

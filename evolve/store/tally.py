@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from evolve.models.budget import Totals
-from evolve.store import rows
+from evolve.store import statements
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,11 +53,11 @@ def count(connection: sqlite3.Connection, upto: int = NEWEST) -> Tally:
     found = connection.execute("SELECT generation, tally FROM snapshots").fetchone()
     since, known = (-1, Tally()) if found is None else (found[0], _load(json.loads(found[1])))
     limits = (since, upto)
-    used = connection.execute(rows.SELECT_USAGE, limits).fetchall()
-    (evaluations,) = connection.execute(rows.COUNT_EVALUATIONS, limits).fetchone()
+    used = connection.execute(statements.SELECT_USAGE, limits).fetchall()
+    (evaluations,) = connection.execute(statements.COUNT_EVALUATIONS, limits).fetchone()
     return known + Tally(
         {(role, model): Totals(*sums) for role, model, *sums in used},
-        dict(connection.execute(rows.SELECT_OUTCOMES, limits).fetchall()),
+        dict(connection.execute(statements.SELECT_OUTCOMES, limits).fetchall()),
         evaluations,
     )
 

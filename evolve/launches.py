@@ -1,0 +1,96 @@
+"""Each start and resume of a run, and the settings that held for each of its generations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from evolve.settings import Settings, change_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One start or resume of a run.
+
+    Attributes:
+        number: From 1.
+        started: UTC, ISO 8601; empty when it was not written down.
+        pid: Of the process that ran; None when it was not written down.
+        host: Name of the machine.
+        version: Of this tool.
+        generation: The first generation that nothing had been paid for.
+        changes: Settings that were changed from that generation on: old and new value.
+    """
+
+    number: int
+    started: str
+    pid: int | None
+    host: str
+    version: str
+    generation: int
+    changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    def describe_changes(self) -> str:
+        """Gives the changes on one line, empty when there are none."""
+        return ", ".join(
+            f"{name} {_show(old)} -> {_show(new)}" for name, (old, new) in self.changes.items()
+        )
+
+
+class SettingsHistory:
+    """The settings that held, or hold, for each generation.
+
+    What a generation was asked with holds for all of it, also when a resume changed settings
+    while it was in flight: recorded replies stay the answers to what was asked.
+
+    Args:
+        settings: As they are now.
+        launches: In order.
+    """
+
+    def __init__(self, settings: Settings, launches: Sequence[Launch] = ()) -> None:
+        self.now = settings
+        self._launches = [launch for launch in launches if launch.changes]
+        self._before = lru_cache(maxsize=64)(self._undo)
+
+    def at(self, generation: int) -> Settings:
+        """Gives the settings of a generation."""
+        return self._before(sum(launch.generation <= generation for launch in self._launches))
+
+    def _undo(self, launches: int) -> Settings:
+        """Gives the settings after so many of the launches that changed any."""
+        settings = self.now
+        for launch in reversed(self._launches[launches:]):
+            old = {name: change[0] for name, change in launch.changes.items()}
+            where = f"launch {launch.number} of the run"
+            settings = change_settings(settings, old, where=where)
+        return settings
+
+
+def find_changes(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
+    """Gives what differs between two settings: old and new value by `section.name`."""
+    before, after = _flatten(old), _flatten(new)
+    return {
+        name: (before.get(name), after.get(name))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    }
+
+
+def _flatten(settings: Settings) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for section in fields(Settings):
+        part = getattr(settings, section.name)
+        names = part if section.name == "parameters" else [item.name for item in fields(part)]
+        for name in names:
+            value = part[name] if section.name == "parameters" else getattr(part, name)
+            values[f"{section.name}.{name}"] = value
+    return values
+
+
+def _show(value: Any) -> str:
+    return "none" if value is None else f"{value}"

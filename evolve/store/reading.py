@@ -1,0 +1,174 @@
+"""What can be read of a run's database, also while it is written."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from evolve.errors import StoreError
+from evolve.records import Attempt, AttemptKey
+from evolve.store import rows, statements
+from evolve.store.opening import telling
+from evolve.store.tally import NEWEST, count
+from evolve.store.texts import Texts
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from evolve.launches import Launch
+    from evolve.models.budget import Totals
+    from evolve.records import Summary
+    from evolve.results import Call, Evaluated, LightAttempt
+    from evolve.store.tally import Tally
+
+
+class Reader:
+    """A run's database, to look at.
+
+    Every method raises `StoreError` when the database cannot be read.
+
+    Args:
+        connection: The open database.
+        folder: The run's folder.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
+        self.folder = folder
+        self._connection = connection
+        self._texts = Texts(connection)
+
+    def facts(self) -> dict[str, Any]:
+        """Gives all facts about the run."""
+        return {name: json.loads(value) for name, value in self._all("SELECT * FROM facts")}
+
+    def launches(self) -> list[Launch]:
+        """Gives each start and resume of the run, in order."""
+        return [rows.launch(row) for row in self._all("SELECT * FROM launches ORDER BY number")]
+
+    def newest_paid(self) -> int:
+        """Gives the last generation that anything was paid for; -1 before the first."""
+        ((newest,),) = self._all(statements.SELECT_NEWEST)
+        return -1 if newest is None else int(newest)
+
+    def last_generation(self) -> int | None:
+        """Gives the number of the last committed generation, None before the first."""
+        ((number,),) = self._all("SELECT MAX(generation) FROM generations")
+        return None if number is None else int(number)
+
+    def generations(self) -> list[tuple[int, float]]:
+        """Gives the committed generations, each with the running time up to it."""
+        return self._all("SELECT generation, seconds FROM generations ORDER BY generation")
+
+    def keys_of(self, generation: int) -> list[AttemptKey]:
+        """Gives the attempts of a generation in order."""
+        found = self._all(
+            "SELECT generation, slot, number FROM attempts WHERE generation = ? "
+            "ORDER BY slot, number",
+            generation,
+        )
+        return [AttemptKey(*row) for row in found]
+
+    def seconds(self) -> float:
+        """Gives the running time up to the last committed generation."""
+        ((seconds,),) = self._all("SELECT MAX(seconds) FROM generations")
+        return float(seconds or 0.0)
+
+    def told_attempts(self, since: int = 0) -> Iterator[LightAttempt]:
+        """Gives the committed attempts in order, without sources and texts."""
+        with telling(self.folder):
+            yield from map(
+                rows.light_attempt, self._connection.execute(statements.SELECT_TOLD, (since,))
+            )
+
+    def load_attempt(self, key: AttemptKey) -> Attempt:
+        """Gives one attempt, whole.
+
+        Raises:
+            StoreError: There is no such attempt.
+        """
+        found = self._all(statements.SELECT_ATTEMPT, *key)
+        if not found:
+            raise StoreError(f"{self.folder}: no attempt {key}")
+        with telling(self.folder):
+            return rows.attempt(found[0], self._texts)
+
+    def attempts_of(self, program: str) -> list[AttemptKey]:
+        """Gives the attempts whose program's id begins so, the earliest first."""
+        found = self._all(
+            "SELECT generation, slot, number FROM attempts WHERE substr(program, 1, ?) = ? "
+            "ORDER BY generation, slot, number",
+            len(program),
+            program,
+        )
+        return [AttemptKey(*row) for row in found]
+
+    def load_lesson(self, generation: int, slot: int) -> Summary | None:
+        """Gives the summary of a slot, if there is one."""
+        found = self._all(statements.SELECT_LESSON, generation, slot)
+        return rows.summary(found[0]) if found else None
+
+    def lessons(self, horizon: int, limit: int) -> list[Summary]:
+        """Gives the last lessons up to a generation, the newest first."""
+        return [rows.summary(row) for row in self._all(statements.SELECT_LESSONS, horizon, limit)]
+
+    def children(self, parent: AttemptKey, horizon: int, limit: int) -> list[AttemptKey]:
+        """Gives the attempts made from a parent up to a generation, the newest first."""
+        found = self._all(statements.SELECT_CHILDREN, *parent, horizon, limit)
+        return [AttemptKey(*row) for row in found]
+
+    def finished_after(
+        self, generation: int, upto: int = NEWEST
+    ) -> tuple[list[Call], list[Evaluated]]:
+        """Gives the calls and evaluations of the generations after one, up to another.
+
+        After the last committed generation these are what was paid for and is not yet told.
+        """
+        calls = self._all(statements.SELECT_CALLS, generation, upto)
+        evaluations = self._all(statements.SELECT_EVALUATIONS, generation, upto)
+        with telling(self.folder):
+            return (
+                [rows.call(row, self._texts) for row in calls],
+                [rows.evaluated(row, self._texts) for row in evaluations],
+            )
+
+    def load_snapshot(self, version: str) -> Any:
+        """Gives the population that `save_snapshot` kept under this version, or None."""
+        found = self._all("SELECT population FROM snapshots WHERE version = ?", version)
+        with telling(self.folder):
+            return json.loads(zlib.decompress(found[0][0])) if found else None
+
+    def usage(self) -> list[tuple[str, str, Totals]]:
+        """Gives what recorded calls used, by role and model."""
+        return [(*key, used) for key, used in self._tally().usage.items()]
+
+    def spent(self) -> dict[str, Any]:
+        """Gives what the run has used: calls, tokens, money, evaluations."""
+        tally = self._tally()
+        spent = tally.spent
+        return {
+            "calls": spent.calls,
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "cost_usd": spent.cost_usd,
+            "unpriced_calls": spent.unpriced_calls,
+            "evaluations": tally.evaluations,
+        }
+
+    def outcomes(self) -> dict[str, int]:
+        """Gives the number of committed attempts by status."""
+        return self._tally().outcomes
+
+    def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Gives the rows of a reading query, for reports."""
+        return self._all(sql, *values)
+
+    def _tally(self) -> Tally:
+        with telling(self.folder):
+            return count(self._connection)
+
+    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with telling(self.folder):
+            return self._connection.execute(sql, values).fetchall()

@@ -1,0 +1,72 @@
+"""The statements that write and read the run's database."""
+
+from __future__ import annotations
+
+INSERT_CALL = f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * 15)})"
+INSERT_EVALUATION = f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * 10)})"
+INSERT_ARTIFACTS = "INSERT OR IGNORE INTO artifacts VALUES (?, ?, ?, ?)"
+INSERT_SOURCE = "INSERT INTO sources (dictionary, data) VALUES (?, ?)"
+INSERT_PROGRAM = "INSERT OR REPLACE INTO programs VALUES (?, ?, ?)"
+INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join('?' * 13)})"
+INSERT_LAUNCH = f"INSERT INTO launches VALUES ({', '.join('?' * 7)})"
+INSERT_LESSON = f"INSERT INTO lessons VALUES ({', '.join('?' * 8)})"
+_SUMMARY = "verdict, cause, lesson, tags, evidence, next_step"
+SELECT_LESSON = f"SELECT {_SUMMARY} FROM lessons WHERE generation = ? AND slot = ?"
+SELECT_LESSONS = (
+    f"SELECT {_SUMMARY} FROM lessons WHERE generation <= ? AND lesson != '' "
+    "ORDER BY generation DESC, slot DESC LIMIT ?"
+)
+
+_EVALUATION = "e.status, e.objective, e.metrics, e.measures, e.seconds, e.reason, r.data"
+_JOIN = (
+    "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
+    "AND e.sequence = a.evaluation LEFT JOIN programs p ON p.id = a.program"
+)
+_ARTIFACTS = (
+    "LEFT JOIN artifacts r ON r.generation = e.generation AND r.slot = e.slot "
+    "AND r.sequence = e.sequence"
+)
+_SOURCE = "LEFT JOIN sources s ON s.number = p.source"
+SELECT_TOLD = (
+    "SELECT a.generation, a.slot, a.number, a.island, a.parent_generation, a.parent_slot, "
+    "a.parent_number, a.depth, json_extract(a.plan, '$.operator'), a.program, p.fingerprint, "
+    f"e.status, e.objective, e.measures FROM attempts a {_JOIN} WHERE a.generation >= ? "
+    "ORDER BY a.generation, a.slot, a.number"
+)
+SELECT_ATTEMPT = (
+    "SELECT a.generation, a.slot, a.number, a.island, a.parent_generation, a.parent_slot, "
+    "a.parent_number, a.depth, a.plan, s.dictionary, s.data, a.reason, a.detail, "
+    f"{_EVALUATION} FROM attempts a {_JOIN} {_SOURCE} {_ARTIFACTS} "
+    "WHERE a.generation = ? AND a.slot = ? AND a.number = ?"
+)
+SELECT_CHILDREN = (
+    "SELECT generation, slot, number FROM attempts WHERE parent_generation = ? "
+    "AND parent_slot = ? AND parent_number = ? AND generation <= ? "
+    "ORDER BY generation DESC, slot DESC, number DESC LIMIT ?"
+)
+SELECT_CALLS = (
+    "SELECT * FROM calls WHERE generation > ? AND generation <= ? "
+    "ORDER BY generation, slot, sequence"
+)
+SELECT_EVALUATIONS = (
+    f"SELECT e.generation, e.slot, e.sequence, s.dictionary, s.data, {_EVALUATION} "
+    f"FROM evaluations e JOIN programs p ON p.id = e.program {_SOURCE} {_ARTIFACTS} "
+    "WHERE e.generation > ? AND e.generation <= ? ORDER BY e.generation, e.slot, e.sequence"
+)
+SELECT_USAGE = (
+    "SELECT role, model, COUNT(*), 0, SUM(prompt_tokens), SUM(completion_tokens), "
+    "COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd) FROM calls "
+    "WHERE generation > ? AND generation <= ? GROUP BY role, model ORDER BY role, model"
+)
+SELECT_NEWEST = (
+    "SELECT MAX(newest) FROM (SELECT MAX(generation) AS newest FROM generations "
+    "UNION ALL SELECT MAX(generation) FROM calls "
+    "UNION ALL SELECT MAX(generation) FROM evaluations)"
+)
+COUNT_EVALUATIONS = "SELECT COUNT(*) FROM evaluations WHERE generation > ? AND generation <= ?"
+SELECT_OUTCOMES = (
+    "SELECT COALESCE(e.status, 'rejected') AS outcome, COUNT(*) FROM attempts a "
+    "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
+    "AND e.sequence = a.evaluation WHERE a.generation > ? AND a.generation <= ? "
+    "GROUP BY outcome ORDER BY outcome"
+)
