@@ -1,0 +1,50 @@
+"""Exact autocorrelations of step functions with heights that are doubles."""
+
+from __future__ import annotations
+
+from operator import mul
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evolve.scoring import as_floats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from evolve.scoring import ProgramHandle
+
+
+def call_heights(program: ProgramHandle, steps: int) -> NDArray[np.float64]:
+    """Gives what `heights(steps)` returns: exactly as many finite numbers as there are steps."""
+    return as_floats(program.call("heights", steps), (steps,), where="heights", magnitude=1e9)
+
+
+def convolve_with_itself(heights: Sequence[int]) -> list[int]:
+    """Gives the sums of `heights[i] * heights[k - i]` for each k, `2 * len(heights) - 1` of them.
+
+    In whole numbers: products of doubles near 1e-81 would vanish.
+    """
+    last = len(heights) - 1
+    backwards = heights[::-1]
+    return [
+        sum(map(mul, heights[max(0, k - last) : k + 1], backwards[max(0, last - k) :]))
+        for k in range(2 * last + 1)
+    ]
+
+
+def measure_heights(heights: NDArray[np.float64]) -> dict[str, float]:
+    """Gives where a step function's weight lies, and how much of it is hardly there."""
+    weights = np.abs(heights)
+    places = np.linspace(0.0, 1.0, len(heights))
+    return {
+        "low_share": float(np.mean(weights < 0.01 * weights.max())),
+        "middle": float(np.sum(weights * places) / weights.sum()),
+    }
+
+
+def describe_heights(heights: NDArray[np.float64], parts: int = 20) -> str:
+    """Lists the mean height of twenty parts of equal length."""
+    return " ".join(f"{part.mean():.4g}" for part in np.array_split(heights, parts) if len(part))
