@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from evolve.errors import EvolveError, UsageError
 from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
+from evolve.models.roster import make_roster
 from evolve.sandbox.choose import NAMES
 from evolve.strategies import STRATEGIES
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from evolve.settings import Settings
     from evolve.store import Store
 
-ROLES = ("planner", "editor", "summarizer")
 _GENERATIONS_WITH_MODEL = 30
 _GENERATIONS_WITHOUT = 1000
 _SECONDS_WITHOUT_MODEL = 150.0
@@ -38,13 +38,7 @@ def complete_settings(settings: Settings) -> Settings:
     if settings.sandbox.backend not in NAMES:
         names = ", ".join(NAMES)
         raise UsageError(f"--sandbox: expected one of {names}, got {settings.sandbox.backend!r}")
-    named = [role for role in ROLES if settings.models.name_for(role)]
-    if named and len(named) < len(ROLES):
-        missing = ", ".join(role for role in ROLES if role not in named)
-        raise UsageError(
-            f"models: expected a model for each role or for none, got none for: {missing}; "
-            "`--model NAME` sets all roles"
-        )
+    named = bool(make_roster(settings.models))
     loop, budget = settings.loop, settings.budget
     if loop.generations is None:
         generations = _GENERATIONS_WITH_MODEL if named else _GENERATIONS_WITHOUT
@@ -80,12 +74,11 @@ def open_models(settings: Settings) -> dict[str, Model]:
 
     opened: dict[str, Model] = {}
     models: dict[str, Model] = {}
-    for role in ROLES:
-        name = settings.models.name_for(role)
-        if name:
-            if name not in opened:
-                opened[name] = open_model(name, api_base=settings.models.api_base or None)
-            models[role] = opened[name]
+    for role, candidates in make_roster(settings.models).items():
+        name = candidates[0].name
+        if name not in opened:
+            opened[name] = open_model(name, api_base=settings.models.api_base or None)
+        models[role] = opened[name]
     return models
 
 

@@ -18,7 +18,9 @@ def test_written_settings_are_read_back_equal(tmp_path):
     changes = {
         "search.islands": 7,
         "budget.target": 2.5,
-        "models.model": 'a "b"',
+        "models.model": ['2*a "b"', "c"],
+        "prices.openai/x": {"prompt": 0.5, "completion": 2},
+        "endpoints.*": {"concurrency": 2, "api_base": "http://127.0.0.1:1/v1"},
         "parameters.n": 9,
     }
     settings = change_settings(Settings(), changes, where="test")
@@ -47,6 +49,10 @@ def test_a_key_without_its_section_is_found_by_its_name():
         ("search.entropy", float("nan"), "expected a value from 0 to 1"),
         ("steps.form", "patch", "expected one of edit, rewrite"),
         ("sandbox.allow_weak", 1, "expected true or false"),
+        ("models.editor", [1], "expected a text or a list of texts, got"),
+        ("prices.m", 0.1, r"expected a table {prompt = ..., completion = ..., cached = ...}"),
+        ("prices.m", {"prompt": -1}, "`prompt`: expected a number of at least 0, got -1"),
+        ("endpoints.m", {"rpm": 1}, "unknown key `rpm`; expected a table {api_base"),
     ],
 )
 def test_values_of_the_wrong_type_or_range_are_refused(key, value, words):
@@ -77,17 +83,16 @@ def test_every_setting_is_described_and_read_by_some_module():
 
     import evolve
 
-    sources = [
-        path.read_text()
-        for path in Path(evolve.__file__).parent.rglob("*.py")
-        if path.name != "settings.py"
-    ]
-    own = (Path(evolve.__file__).parent / "settings.py").read_text()
+    package = Path(evolve.__file__).parent
+    declared = [package / "settings.py", package / "model_settings.py"]
+    sources = [path.read_text() for path in package.rglob("*.py") if path not in declared]
+    own = "".join(path.read_text() for path in declared)
+    by_role = {"planner", "editor", "summarizer", "leap"}
     for key, item in known_keys().items():
         name = key.partition(".")[2]
         assert item.metadata["about"], key
-        by_role = "getattr(self, role)" in own and name in {"planner", "editor", "summarizer"}
-        assert by_role or any(f".{name}" in text for text in sources) or f"self.{name}" in own, key
+        used = any(f".{name}" in text for text in sources) or f"self.{name}" in own
+        assert used or name in by_role, key
 
 
 def test_a_file_with_a_bare_value_is_refused(tmp_path):
@@ -100,3 +105,9 @@ def test_a_file_with_a_bare_value_is_refused(tmp_path):
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError, match="loop"):
         Settings().loop = None
+
+
+def test_one_model_is_the_short_form_of_a_list_and_an_empty_text_is_none():
+    settings = change_settings(Settings(), {"models.model": "a", "models.editor": ""}, where="t")
+    assert settings.models.names_for("editor") == ("a",)
+    assert settings.models.names_for("leap") == ("a",)

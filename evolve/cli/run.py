@@ -26,6 +26,10 @@ _KEYS = {
     "strategy": "search.strategy",
     "workers": "loop.workers",
     "model": "models.model",
+    "planner": "models.planner",
+    "editor": "models.editor",
+    "summarizer": "models.summarizer",
+    "leap": "models.leap",
     "api_base": "models.api_base",
     "sandbox": "sandbox.backend",
     "allow_weak_sandbox": "sandbox.allow_weak",
@@ -46,8 +50,21 @@ StrategyName = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(help="Model calls at a time.", metavar="N")]
 Model = Annotated[
-    str | None,
-    typer.Option(help="Model for all steps, as LiteLLM names it: provider/model.", metavar="NAME"),
+    list[str] | None,
+    typer.Option(
+        help="Model of all roles, as LiteLLM names it: provider/model; several by repeating, "
+        "2*NAME for a weight.",
+        metavar="NAME",
+    ),
+]
+Planner = Annotated[list[str] | None, typer.Option(help="Model of the planner.", metavar="NAME")]
+Editor = Annotated[list[str] | None, typer.Option(help="Model of the editor.", metavar="NAME")]
+Summarizer = Annotated[
+    list[str] | None, typer.Option(help="Model of the summarizer.", metavar="NAME")
+]
+Leap = Annotated[
+    list[str] | None,
+    typer.Option(help="Model of leaps on a stall; by default the planner's.", metavar="NAME"),
 ]
 ApiBase = Annotated[
     str | None, typer.Option(help="Address of an OpenAI-compatible server.", metavar="URL")
@@ -78,6 +95,10 @@ def run(
     strategy: StrategyName = None,
     workers: Workers = None,
     model: Model = None,
+    planner: Planner = None,
+    editor: Editor = None,
+    summarizer: Summarizer = None,
+    leap: Leap = None,
     api_base: ApiBase = None,
     sandbox: SandboxName = None,
     allow_weak_sandbox: AllowWeak = False,
@@ -118,6 +139,10 @@ def resume(
     generations: Generations = None,
     workers: Workers = None,
     model: Model = None,
+    planner: Planner = None,
+    editor: Editor = None,
+    summarizer: Summarizer = None,
+    leap: Leap = None,
     api_base: ApiBase = None,
     sandbox: SandboxName = None,
     allow_weak_sandbox: AllowWeak = False,
@@ -169,7 +194,11 @@ def read_settings(
 
 
 def _changes(options: dict[str, Any]) -> dict[str, Any]:
-    changes = {_KEYS[name]: value for name, value in options.items() if value not in {None, False}}
+    changes = {
+        _KEYS[name]: value
+        for name, value in options.items()
+        if value is not None and value is not False
+    }
     if "budget.max_seconds" in changes:
         changes["budget.max_seconds"] = _parse_time(changes["budget.max_seconds"])
     return changes
@@ -194,10 +223,9 @@ def _introduce(settings: Settings, folder: str) -> None:
             "for a model: --model provider/name and the provider's key in the environment"
         )
     else:
-        names = dict.fromkeys(
-            settings.models.name_for(role) for role in ("planner", "editor", "summarizer")
-        )
-        typer.echo(f"model: {', '.join(names)}")
+        from evolve.models.roster import describe_roster
+
+        typer.echo(f"models: {describe_roster(settings.models)}")
     typer.echo(f"run: {folder}")
 
 

@@ -14,9 +14,9 @@ from evolve.steps import prompt
 if TYPE_CHECKING:
     import numpy as np
 
+    from evolve.model_settings import ModelSettings
     from evolve.problem import Problem
     from evolve.records import Attempt, Plan, Program, Selection
-    from evolve.settings import ModelSettings
     from evolve.steps.tools import Ask
 
 

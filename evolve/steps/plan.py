@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from evolve.lessons import Digest
+    from evolve.model_settings import ModelSettings
     from evolve.operators import OperatorStats
     from evolve.problem import Problem
     from evolve.records import Ancestor, Attempt, Selection, Summary
-    from evolve.settings import ModelSettings
     from evolve.steps.tools import Ask
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evolve.chat import Message
+    from evolve.model_settings import ModelSettings
     from evolve.problem import Problem
     from evolve.records import Attempt, Direction, Plan, Selection
-    from evolve.settings import ModelSettings
     from evolve.steps.tools import Ask
 
 
