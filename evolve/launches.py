@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from evolve.settings import Settings, change_settings
+from evolve.settings import FREE_SECTIONS, Settings, change_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,10 +85,9 @@ def _flatten(settings: Settings) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for section in fields(Settings):
         part = getattr(settings, section.name)
-        names = part if section.name == "parameters" else [item.name for item in fields(part)]
-        for name in names:
-            value = part[name] if section.name == "parameters" else getattr(part, name)
-            values[f"{section.name}.{name}"] = value
+        is_free = section.name in FREE_SECTIONS
+        for name in part if is_free else [item.name for item in fields(part)]:
+            values[f"{section.name}.{name}"] = part[name] if is_free else getattr(part, name)
     return values
 
 

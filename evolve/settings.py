@@ -115,7 +115,7 @@ class Settings:
 
 # Sections in which any name may stand, and what an entry takes; None for any value. Prices are in
 # US dollars per million tokens.
-_FREE: Mapping[str, Mapping[str, type] | None] = {
+FREE_SECTIONS: Mapping[str, Mapping[str, type] | None] = {
     "parameters": None,
     "prices": dict.fromkeys(("prompt", "completion", "cached"), float),
     "endpoints": {
@@ -129,7 +129,7 @@ def known_keys() -> dict[str, dataclasses.Field[Any]]:
     """Gives every `section.name` key with its field, in the order of the classes."""
     keys: dict[str, dataclasses.Field[Any]] = {}
     for section in dataclasses.fields(Settings):
-        if section.name not in _FREE:
+        if section.name not in FREE_SECTIONS:
             kind = typing.get_type_hints(Settings)[section.name]
             keys |= {f"{section.name}.{item.name}": item for item in dataclasses.fields(kind)}
     return keys
@@ -150,10 +150,8 @@ def change_settings(settings: Settings, changes: Mapping[str, Any], *, where: st
     keys = known_keys()
     for key, value in changes.items():
         section, _, name = key.partition(".")
-        if section in _FREE and name:
-            kinds = _FREE[section]
-            entry = value if kinds is None else check_entry(value, kinds, f"{where}: `{key}`")
-            entries: Any = {**getattr(settings, section), name: entry}
+        if section in FREE_SECTIONS and name:
+            entries: Any = _change_entries(settings, section, name, value, f"{where}: `{key}`")
             settings = dataclasses.replace(settings, **{section: entries})
             continue
         if key not in keys:
@@ -163,6 +161,17 @@ def change_settings(settings: Settings, changes: Mapping[str, Any], *, where: st
         part = dataclasses.replace(part, **{name: checked})
         settings = dataclasses.replace(settings, **{section: part})
     return settings
+
+
+def _change_entries(
+    settings: Settings, section: str, name: str, value: Any, where: str
+) -> dict[str, Any]:
+    """Gives a free section with one entry changed, or without it when the value is None."""
+    entries = {key: entry for key, entry in getattr(settings, section).items() if key != name}
+    if value is not None:
+        kinds = FREE_SECTIONS[section]
+        entries[name] = value if kinds is None else check_entry(value, kinds, where)
+    return entries
 
 
 def parse_assignment(text: str, *, where: str = "--set") -> tuple[str, Any]:

@@ -111,3 +111,8 @@ def test_one_model_is_the_short_form_of_a_list_and_an_empty_text_is_none():
     settings = change_settings(Settings(), {"models.model": "a", "models.editor": ""}, where="t")
     assert settings.models.names_for("editor") == ("a",)
     assert settings.models.names_for("leap") == ("a",)
+
+
+def test_an_entry_of_a_free_section_is_removed_by_none():
+    settings = change_settings(Settings(), {"prices.m": {"prompt": 1}}, where="t")
+    assert change_settings(settings, {"prices.m": None}, where="t") == Settings()
