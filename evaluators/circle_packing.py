@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import drawing
 import numpy as np
 from circles import describe_circles, shrink_circles
 from exact import format_exactly, round_down, round_up
@@ -54,6 +55,16 @@ def evaluate(program: ProgramHandle, *, count: int) -> Score:
             "circles": describe_circles(circles),
         },
     )
+
+
+def draw(program: ProgramHandle, *, count: int) -> Score:
+    """Scores a packing and draws it in its square."""
+    score = evaluate(program, count=count)
+    circles = as_floats(program.call("pack", count), (count, 3), where="pack", magnitude=2.0)
+    square = drawing.polygon([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
+    discs = [drawing.circle(*row) for row in circles.tolist()]
+    picture = drawing.frame([square, *discs], (0.0, 0.0), (1.0, 1.0))
+    return replace(score, artifacts={"picture.svg": picture})
 
 
 def certify(circles: NDArray[np.float64]) -> Certificate:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+from evolve.errors import EvaluatorError, UsageError
+from evolve.problem import PICTURE, Purpose
 from evolve.records import INITIAL, Evaluation, Status
 from evolve.run_folder import BEST_FOLDER, write_program
+from evolve.wiring import open_evaluators
 
 if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
     from evolve.population import Population
-    from evolve.records import AttemptKey
+    from evolve.problem import Problem
+    from evolve.records import AttemptKey, Program
     from evolve.results import SlotResult
     from evolve.search import Observer
+    from evolve.settings import Settings
     from evolve.store import Store
 
 _FACT = "holdout"
@@ -70,10 +76,37 @@ def evaluate_holdout(store: Store, evaluators: Evaluators, champion: AttemptKey)
     for name, key in (("champion", champion), ("starting program", INITIAL)):
         program = store.load_attempt(key).program_or_fail
         if program.id not in verdicts:
-            verdicts[program.id] = evaluators.evaluate(program, holdout=True)
+            verdicts[program.id] = evaluators.evaluate(program, Purpose.HOLDOUT)
         told.append(f"{name} {describe(verdicts[program.id])}")
     store.set_facts(**{_FACT: {key: verdict.as_dict() for key, verdict in verdicts.items()}})
     return f"hold-out: {', '.join(told)} (never selected on)"
+
+
+def draw_program(problem: Problem, settings: Settings, program: Program) -> str:
+    """Draws a program's answer.
+
+    Returns:
+        An SVG picture, made by the evaluator.
+
+    Raises:
+        UsageError: The problem's evaluator draws nothing.
+        EvaluatorError: The evaluator or the program failed.
+        SandboxError: The sandbox broke.
+    """
+    if Purpose.PLOT not in problem.functions:
+        raise UsageError(
+            f"{problem.name}: its evaluator draws nothing; name a function of it in "
+            '`plot = "..."` of problem.toml'
+        )
+    with closing(open_evaluators(problem, settings)) as evaluators:
+        evaluators.start()
+        evaluators.wait()
+        verdict = evaluators.evaluate(program, Purpose.PLOT)
+    if PICTURE not in verdict.artifacts:
+        raise EvaluatorError(
+            f"evaluator: expected an artifact `{PICTURE}`, got {verdict.status} {verdict.reason}"
+        )
+    return verdict.artifacts[PICTURE]
 
 
 def read_holdout(store: Store) -> dict[str, Evaluation]:

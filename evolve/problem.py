@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,31 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_FILE_BYTES = 1_000_000
+PICTURE = "picture.svg"
 
-_VALUES = ("name", "summary", "direction", "evaluator", "function", "holdout", "evaluator_seconds")
+_VALUES = (
+    "name",
+    "summary",
+    "direction",
+    "evaluator",
+    "function",
+    "holdout",
+    "plot",
+    "evaluator_seconds",
+)
 _LISTS = ("packages", "entry", "measures")
 _TABLES = ("program", "parameters", "limits", "best_known", "baseline")
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
 _PARAMETER = re.compile(r"\{\{(\w+)\}\}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class Purpose(StrEnum):
+    """What a function of the evaluator is for, by the key that names it in `problem.toml`."""
+
+    SEARCH = "function"
+    HOLDOUT = "holdout"  # scores champions on data that the search never sees
+    PLOT = "plot"  # scores a program and draws its answer, as the artifact `PICTURE`
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +67,7 @@ class Problem:
         initial: The starting program.
         recipe: How programs are built and started.
         evaluator: File with the trusted scoring code.
-        function: Name of the function in it that scores a program.
-        holdout: Name of the function in it that scores a champion on data that the search never
-            sees; empty without one.
+        functions: Names of the functions in it that score a program, by what they are for.
         evaluator_seconds: Deadline for scoring one program, sandbox time included.
         parameters: Keyword arguments of that function.
         measures: Axes of measure space; none at all gives an archive of one cell.
@@ -71,8 +88,7 @@ class Problem:
     initial: Program
     recipe: Recipe
     evaluator: Path
-    function: str
-    holdout: str
+    functions: Mapping[Purpose, str]
     evaluator_seconds: float
     parameters: Mapping[str, Any]
     measures: tuple[Measure, ...]
@@ -124,8 +140,7 @@ def load_problem(
         initial=initial,
         recipe=recipe,
         evaluator=evaluator,
-        function=_check_identifier(top.text("function", "evaluate"), f"{top.where}: `function`"),
-        holdout=_read_holdout(top),
+        functions=_read_functions(top),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),
         parameters=parameters,
         measures=read_measures(top, initial),
@@ -240,9 +255,12 @@ def _find_evaluator(folder: Path, top: Table, evaluators: Path | None) -> Path:
     return path
 
 
-def _read_holdout(top: Table) -> str:
-    name = top.text("holdout", "")
-    return _check_identifier(name, f"{top.where}: `holdout`") if name else ""
+def _read_functions(top: Table) -> Mapping[Purpose, str]:
+    names = {purpose: top.text(purpose) for purpose in Purpose if purpose in top.values}
+    return {
+        purpose: _check_identifier(name, f"{top.where}: `{purpose}`")
+        for purpose, name in {Purpose.SEARCH: "evaluate", **names}.items()
+    }
 
 
 def _read_parameters(top: Table, overrides: Mapping[str, object]) -> Mapping[str, Any]:

@@ -117,6 +117,18 @@ def list_runs(parent: Path) -> list[Path]:
     return sorted(found, key=lambda run: ((run / SETTINGS_FILE).stat().st_mtime_ns, run.name))
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that a user asked for.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def write_program(folder: Path, attempt: Attempt) -> list[Path]:
     """Writes a program's files and its `verdict.json` into a folder, each at once.
 

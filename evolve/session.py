@@ -19,6 +19,7 @@ from evolve.interrupts import interrupts
 from evolve.journal import Journal
 from evolve.launches import Launch, SettingsHistory, find_changes
 from evolve.population import Population
+from evolve.problem import Purpose
 from evolve.records import INITIAL, Attempt, Status
 from evolve.results import Evaluated, Generation, SlotResult, Told
 from evolve.run_folder import load_run, save_settings
@@ -173,7 +174,7 @@ def _run(
         store.set_facts(stopped_because=None, sandbox=isolation.backend)
         try:
             outcome = _search(store, problem, settings, _Parts(evaluators, models), view)
-            if problem.holdout and outcome.stopped_because != "interrupted":
+            if Purpose.HOLDOUT in problem.functions and outcome.stopped_because != "interrupted":
                 view.tell(evaluate_holdout(store, evaluators, outcome.champion))
         except EvolveError as error:
             with suppress(StoreError):

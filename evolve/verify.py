@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve import __version__
 from evolve.errors import StoreError
-from evolve.run_folder import EVALUATOR_FOLDER, PROBLEM_FOLDER, SETTINGS_FILE
+from evolve.run_folder import EVALUATOR_FOLDER, PROBLEM_FOLDER, SETTINGS_FILE, write_text
 from evolve.wiring import open_evaluators
 
 if TYPE_CHECKING:
@@ -153,10 +153,7 @@ def write_certificate(path: Path, certificate: dict[str, Any]) -> None:
     Raises:
         StoreError: It cannot be written.
     """
-    try:
-        path.write_text(json.dumps(certificate, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_text(path, json.dumps(certificate, indent=2) + "\n")
 
 
 def _hash_folder(folder: Path) -> str:

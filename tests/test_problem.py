@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.errors import ExitCode, ProblemError
-from evolve.problem import MAX_FILE_BYTES, Measure, Problem, Reference, load_problem
+from evolve.problem import MAX_FILE_BYTES, Measure, Problem, Purpose, Reference, load_problem
 from evolve.records import Direction
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def test_a_plain_folder_has_defaults_for_everything_else(tmp_path: Path) -> None
     assert problem.statement == "Give a number."
     assert problem.initial.entry.path == "initial.py"
     assert problem.evaluator == folder / "evaluator.py"
-    assert (problem.function, problem.evaluator_seconds) == ("evaluate", 60.0)
+    assert (problem.functions, problem.evaluator_seconds) == ({Purpose.SEARCH: "evaluate"}, 60.0)
     assert problem.packages == ("numpy",)
     assert (problem.best_known, problem.baseline, problem.data) == (None, None, None)
     assert [measure.name for measure in problem.measures] == ["length", "similarity"]
@@ -84,7 +84,8 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "tables.txt").write_text("1 2 3\n")
     problem = load_problem(write_folder(tmp_path, toml, scorer_py="") / "problem.toml")
-    assert (problem.name, problem.summary, problem.function) == ("fit-2", "a fit", "judge")
+    assert (problem.name, problem.summary) == ("fit-2", "a fit")
+    assert problem.functions == {Purpose.SEARCH: "judge"}
     assert (problem.packages, problem.entry) == ((), ("solve",))
     assert [file.path for file in problem.initial.files] == ["initial.py", "tables.txt"]
     assert problem.parameters == {"count": 3, "sizes": [1, 2.5]}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evolve.errors import UsageError
-from evolve.problem import load_problem
+from evolve.problem import Purpose, load_problem
 from evolve.scaffold import scaffold_problem
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def test_a_new_folder_loads_and_its_program_scores(tmp_path: Path) -> None:
     assert sorted(path.name for path in paths) == sorted(p.name for p in folder.iterdir())
     problem = load_problem(folder)
     assert problem.name == "my_first_problem"
-    evaluate = runpy.run_path(str(problem.evaluator))[problem.function]
+    evaluate = runpy.run_path(str(problem.evaluator))[problem.functions[Purpose.SEARCH]]
     score = evaluate(DirectProgram(folder / "initial.py"), **problem.parameters)
     assert problem.baseline is not None
     assert score.objective > problem.baseline.value

@@ -24,7 +24,7 @@ COMMANDS = {
     "ls": ("inspect", "List the runs in ./runs."),
     "show": ("inspect", "Show the state of a run."),
     "archive": ("inspect", "List the elites of a run."),
-    "best": ("inspect", "Print the champion, or write its files."),
+    "best": ("inspect", "Print the champion, write its files, or draw its answer."),
     "lineage": ("inspect", "Show how a program came about, from the starting program on."),
     "diff": ("inspect", "Show what a program changed."),
     "report": ("report", "Write a report of a run as one page, also while the run goes on."),

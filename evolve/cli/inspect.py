@@ -126,16 +126,29 @@ def best(
     output: Annotated[
         Path | None, typer.Option(help="Write the champion's files here.", metavar="DIR")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw the champion's answer into this SVG file.", metavar="FILE"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the champion, or write its files."""
-    from evolve.run_folder import describe_verdict, write_program
+    """Print the champion, write its files, or draw its answer."""
+    from evolve.run_folder import describe_verdict, find_run, load_run, write_program, write_text
 
     with _opened(run) as (store, population):
         attempt = _find_attempt(store, population, None)
+    if plot is not None:
+        from evolve.champion import draw_program
+
+        problem, settings = load_run(find_run(run, RUNS))
+        picture = draw_program(problem, settings, attempt.program_or_fail)
+        write_text(plot, picture)
+        typer.echo(str(plot))
     if output is not None:
         for written in write_program(output, attempt):
             typer.echo(str(written))
+    elif plot is not None:
+        return
     elif as_json:
         files = dict(attempt.program_or_fail.files)
         print_json({**describe_verdict(attempt), "files": files})

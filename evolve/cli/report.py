@@ -37,11 +37,11 @@ def write_report(folder: Path, path: Path) -> Path:
         UsageError: The name asks for no known form.
         StoreError: The run cannot be read, or the file not be written.
     """
-    from evolve.errors import StoreError, UsageError
+    from evolve.errors import UsageError
     from evolve.report.contents import write_contents
     from evolve.report.html import render_html
     from evolve.report.markdown import render_markdown
-    from evolve.run_folder import load_run
+    from evolve.run_folder import load_run, write_text
     from evolve.snapshot import load_standing
     from evolve.store import Store
 
@@ -52,8 +52,5 @@ def write_report(folder: Path, path: Path) -> Path:
     with closing(Store.open_to_read(folder)) as store:
         standing = load_standing(store, problem, settings.search)
         document = write_contents(store, standing, problem, settings)
-    try:
-        path.write_text(forms[path.suffix](document), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_text(path, forms[path.suffix](document))
     return path

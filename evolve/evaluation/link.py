@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import EvaluatorError, ProblemError, SandboxError
+from evolve.problem import Purpose
 from evolve.records import Evaluation
 from evolve.sandbox.guest import memory
 from evolve.sandbox.protocol import Isolation
@@ -136,18 +137,18 @@ class EvaluatorProcess:
         )
         self._ready = True
 
-    def evaluate(self, program: Program, *, holdout: bool = False) -> Evaluation:
+    def evaluate(self, program: Program, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
         """Sends a program and waits for its evaluation.
 
         Args:
             program: What to score.
-            holdout: Whether on the data that the search never sees.
+            purpose: Which of the evaluator's functions is asked.
 
         Raises:
             ProcessLostError: The process died, or overran the evaluator's deadline.
             SandboxError: The sandbox broke.
         """
-        self._send({"files": [list(file) for file in program.files], "holdout": holdout})
+        self._send({"files": [list(file) for file in program.files], "purpose": purpose})
         self._evaluations += 1
         answer = self._receive(self._config.seconds)
         self._raise_error(answer)

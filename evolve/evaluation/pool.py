@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from evolve.errors import EvaluatorError, SandboxError
 from evolve.evaluation.link import EvaluatorProcess, ProcessLostError
+from evolve.problem import Purpose
 from evolve.records import Evaluation, Status
 
 if TYPE_CHECKING:
@@ -68,19 +69,19 @@ class Evaluators:
             raise EvaluatorError("evaluator: the process became ready without naming its sandbox")
         return self.isolation
 
-    def evaluate(self, program: Program, *, holdout: bool = False) -> Evaluation:
+    def evaluate(self, program: Program, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
         """Evaluates a program and waits for the verdict.
 
         Args:
             program: What to score.
-            holdout: Whether on the data that the search never sees.
+            purpose: Which of the evaluator's functions is asked.
 
         Raises:
             SandboxError: The sandbox broke and could not be restarted.
             EvaluatorError: The evaluator failed on many programs in a row.
         """
         with self._permits:
-            evaluation = self._evaluate(program, holdout=holdout)
+            evaluation = self._evaluate(program, purpose)
         self._watch(evaluation)
         return evaluation
 
@@ -92,7 +93,7 @@ class Evaluators:
         for process in alive:
             process.kill()
 
-    def _evaluate(self, program: Program, *, holdout: bool) -> Evaluation:
+    def _evaluate(self, program: Program, purpose: Purpose) -> Evaluation:
         """Tries until something is known about the program, not about what ran it.
 
         A process or sandbox may die of something else, so the next try has a new one; a crash
@@ -102,7 +103,7 @@ class Evaluators:
         failure: MachineError | None = None
         for _ in range(_TRIES):
             try:
-                evaluation = self._try(program, holdout=holdout)
+                evaluation = self._try(program, purpose)
             except ProcessLostError as error:
                 verdict = Evaluation(Status.EVALUATOR_FAILED, reason=str(error))
                 if error.is_final:
@@ -118,11 +119,11 @@ class Evaluators:
             return verdict
         raise failure or EvaluatorError("evaluator: no try was made")
 
-    def _try(self, program: Program, *, holdout: bool) -> Evaluation:
+    def _try(self, program: Program, purpose: Purpose) -> Evaluation:
         process = self._take()
         try:
             process.wait_ready()
-            evaluation = process.evaluate(program, holdout=holdout)
+            evaluation = process.evaluate(program, purpose)
         except BaseException:
             self._discard(process)
             raise

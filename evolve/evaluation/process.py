@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from evolve.errors import ProblemError, ProgramError, SandboxError
 from evolve.evaluation.bench import Bench, Trial
-from evolve.problem import load_problem
+from evolve.problem import Purpose, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.sandbox.choose import open_sandbox
 from evolve.sandbox.protocol import Limits
@@ -76,7 +76,7 @@ def main() -> None:
             program = Program(tuple(SourceFile(*file) for file in request["files"]))
             try:
                 evaluation = evaluate_program(
-                    problem, functions, program, bench, holdout=request["holdout"]
+                    problem, functions, program, bench, Purpose(request["purpose"])
                 )
             except SandboxError as error:
                 _answer(answers, _error_message(error))
@@ -84,8 +84,8 @@ def main() -> None:
                 _answer(answers, evaluation.as_dict())
 
 
-def load_evaluator(problem: Problem) -> list[Callable[..., Score]]:
-    """Imports the problem's evaluator and gives its functions: first the search's own.
+def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., Score]]:
+    """Imports the problem's evaluator and gives its functions.
 
     Raises:
         ProblemError: The file cannot be imported or lacks a function.
@@ -103,22 +103,21 @@ def load_evaluator(problem: Problem) -> list[Callable[..., Score]]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ProblemError(f"{path}: cannot be imported: {_last_line(error)}") from error
-    functions = []
-    for name in filter(None, (problem.function, problem.holdout)):
+    functions = {}
+    for purpose, name in problem.functions.items():
         function = getattr(module, name, None)
         if not callable(function):
             raise ProblemError(f"{path}: expected a function `{name}(program, ...)`")
-        functions.append(function)
+        functions[purpose] = function
     return functions
 
 
 def evaluate_program(
     problem: Problem,
-    functions: list[Callable[..., Score]],
+    functions: Mapping[Purpose, Callable[..., Score]],
     program: Program,
     bench: Bench,
-    *,
-    holdout: bool = False,
+    purpose: Purpose = Purpose.SEARCH,
 ) -> Evaluation:
     """Gives the verdict on a program; every failure of the program is a status in it.
 
@@ -127,8 +126,8 @@ def evaluate_program(
     """
     handle = ProgramHandle(Trial(bench, program))
     try:
-        score = functions[holdout](handle, **problem.parameters)
-        axes = () if holdout else problem.measures
+        score = functions[purpose](handle, **problem.parameters)
+        axes = problem.measures if purpose is Purpose.SEARCH else ()
         return _verdict(problem, program, score, handle.seconds, axes)
     except Infeasible as error:
         return Evaluation(Status.INFEASIBLE, seconds=handle.seconds, reason=str(error))
@@ -159,7 +158,7 @@ def _verdict(
     problem: Problem, program: Program, score: object, seconds: float, axes: tuple[Measure, ...]
 ) -> Evaluation:
     if not isinstance(score, Score):
-        raise TypeError(f"`{problem.function}`: expected a `Score`, got {score!r:.200}")
+        raise TypeError(f"evaluator: expected a `Score`, got {score!r:.200}")
     measures = built_in_measures(program, problem.initial) | dict(score.measures)
     missing = [axis.name for axis in axes if axis.name not in measures]
     if missing:
