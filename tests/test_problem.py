@@ -146,7 +146,7 @@ def test_a_folder_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
         (PLAIN + "[limits]\nmemory_mb = true", r"`memory_mb`: expected a whole number, got True"),
         (PLAIN + "[limits]\nprocesses = 0", r"`processes`: expected at least 1, got 0"),
         (PLAIN + 'name = "a b"', r"`name`: expected letters, digits, - and _, got 'a b'"),
-        (PLAIN + 'function = ""', r"`function`: expected a Python name, got ''"),
+        (PLAIN + 'function = ""', r"`function`: expected a text, got an empty one"),
         (PLAIN + 'evaluator = "no.py"', r"`evaluator`: expected a Python file, got nothing at"),
         (PLAIN + "packages = [1]", r"`packages`: expected a list of texts, got \[1\]"),
         (PLAIN + 'packages = ["a", "a"]', r"`packages`: expected different names"),
