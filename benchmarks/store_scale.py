@@ -93,7 +93,7 @@ class Maker:
 
 def make_slot(maker: Maker, population: Population, sources, generation: int, slot: int):
     rng = maker.rng
-    island = population.islands.island_of(generation, slot, SLOTS)
+    island = (generation * SLOTS + slot) % len(population.islands.archives)
     elites = population.islands.archives[island].elites
     parent = elites[int(rng.integers(len(elites)))]
     before = sources[parent.program_id]

@@ -2,9 +2,9 @@
 
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
-    errors, records, chat, results, strategies, setting_values, model_settings, settings,
-    launches, source, tables, measures, commands, handle, scoring, problem, cells, archive,
-    selection, islands,
+    errors, records, chat, results, strategies, stalls, setting_values, model_settings,
+    settings, launches, source, sketches, tables, measures, commands, handle, scoring, problem,
+    cells, archive, selection, islands, quotas, choices,
     edits, operators, models,
     sandbox, evaluation,
     journal, lessons, steps, store, run_folder, scaffold, gallery,

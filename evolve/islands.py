@@ -1,35 +1,21 @@
-"""Islands: archives of their own, joined by migration in a ring."""
+"""Islands: archives of their own, joined by migration."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from evolve.archive import AddStatus, Archive, Elite
 from evolve.cells import GridCells, OneCell
-from evolve.selection import draw, parent_probabilities
 from evolve.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from evolve.cells import Cells
     from evolve.measures import Measure
     from evolve.records import Direction
     from evolve.settings import SearchSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The elites chosen for a slot: whose source is changed, and what is shown beside it."""
-
-    island: int
-    parent: Elite
-    inspirations: tuple[Elite, ...]
 
 
 class Islands:
@@ -47,11 +33,8 @@ class Islands:
         self.settings = settings
         self.strategy = STRATEGIES[settings.strategy]
         cells: Cells = GridCells(axes) if settings.archive == "grid" else OneCell(axes)
-        self.archives = tuple(Archive(cells, direction) for _ in range(settings.islands))
-
-    def island_of(self, generation: int, slot: int, slots: int) -> int:
-        """Gives the island that a slot works for; islands take turns."""
-        return (generation * slots + slot) % len(self.archives)
+        self.archives = [Archive(cells, direction) for _ in range(settings.islands)]
+        self.migrations = 0
 
     def seed(self, elite: Elite) -> None:
         """Puts the initial program on every island."""
@@ -63,73 +46,57 @@ class Islands:
         return self.archives[island].add(elite)
 
     def migrate(self) -> int:
-        """Copies the best elites of each island to the next one in the ring.
+        """Copies the best elites of each island to the next one in the ring, or to all others.
 
         All migrants are chosen before the first one lands, so that none travels twice.
 
         Returns:
             How many copies were taken in.
         """
-        if len(self.archives) == 1:
-            return 0
+        count = len(self.archives)
+        reach = range(1, count) if self.settings.topology == "full" else range(1, min(count, 2))
         leaving = []
         for archive in self.archives:
             best = archive.ranking()[: self.settings.migrants]
             leaving.append([archive.elites[position] for position in best])
         taken = 0
         for island, migrants in enumerate(leaving):
-            target = self.archives[(island + 1) % len(self.archives)]
-            taken += sum(bool(target.add(elite)) for elite in migrants)
+            for step in reach:
+                target = self.archives[(island + step) % count]
+                taken += sum(bool(target.add(elite)) for elite in migrants)
+        self.migrations += taken
         return taken
 
-    def choose(
-        self, slots: Sequence[tuple[int, np.random.Generator]], pool: Sequence[Elite]
-    ) -> list[Choice]:
-        """Chooses parents and inspirations for all slots of a generation.
+    def restart_weakest(self, start: Elite) -> int | None:
+        """Empties the island with the worst best elite, the one with fewest elites among equals.
+
+        It begins again with the starting program and the best elite of the island across the
+        ring (Romera-Paredes 2024, Mathematical discoveries from program search with large
+        language models, restarts islands from the best of others). Its count of elites out of
+        range goes on.
 
         Args:
-            slots: Island and random stream of each slot.
-            pool: Where a baseline takes parents from; other strategies pass it over.
+            start: The starting program.
+
+        Returns:
+            The island; None when there is only one.
         """
-        if self.strategy.is_baseline:
-            return [Choice(island, pool[int(rng.integers(len(pool)))], ()) for island, rng in slots]
-        cumulative = {
-            island: np.cumsum(
-                parent_probabilities(
-                    self.archives[island],
-                    self.strategy.rule,
-                    entropy=self.settings.entropy,
-                    visit_penalty=self.settings.visit_penalty,
-                )
-            )
-            for island in {island for island, _ in slots}
-        }
-        return [self._choose(island, cumulative[island], rng) for island, rng in slots]
+        count = len(self.archives)
+        if count == 1:
+            return None
+        weakest = min(range(count), key=lambda island: (*self._strength(island), -island))
+        old = self.archives[weakest]
+        fresh = Archive(old.space, old.direction)
+        fresh.out_of_range = old.out_of_range
+        other = self.archives[(weakest + count // 2) % count].best
+        for elite in (start, other):
+            if elite is not None:
+                fresh.add(elite)
+        self.archives[weakest] = fresh
+        return weakest
 
-    def _choose(
-        self, island: int, cumulative: NDArray[np.float64], rng: np.random.Generator
-    ) -> Choice:
+    def _strength(self, island: int) -> tuple[float, int]:
         archive = self.archives[island]
-        parent = archive.elites[draw(cumulative, rng)]
-        inspirations: dict[str, Elite] = {}
-        # The best of the island first, then alternately from another island and other cells;
-        # a bounded number of draws, for there may be fewer elites than asked for.
-        for turn in range(3 * self.settings.inspirations):
-            if len(inspirations) == self.settings.inspirations:
-                break
-            elite = self._inspiration(turn, island, cumulative, rng)
-            if elite.program_id != parent.program_id:
-                inspirations.setdefault(elite.program_id, elite)
-        return Choice(island, parent, tuple(inspirations.values()))
-
-    def _inspiration(
-        self, turn: int, island: int, cumulative: NDArray[np.float64], rng: np.random.Generator
-    ) -> Elite:
-        archive = self.archives[island]
-        if turn == 0 and archive.best is not None:
-            return archive.best
-        if turn % 2 == 1 and len(self.archives) > 1:
-            step = 1 + int(rng.integers(len(self.archives) - 1))
-            other = self.archives[(island + step) % len(self.archives)]
-            return other.elites[int(rng.integers(len(other)))]
-        return archive.elites[draw(cumulative, rng)]
+        best = archive.best
+        signed = -math.inf if best is None else archive.direction.sign * best.objective
+        return signed, len(archive)

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evolve.choices import Chooser
 from evolve.lessons import Digest, merge_lessons
+from evolve.operators import OperatorStats
 from evolve.records import Ancestor, Selection
+from evolve.sketches import sketch_program
+from evolve.stalls import StallLevel
 from evolve.steps.tools import Job
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from evolve.archive import Elite
     from evolve.launches import SettingsHistory
     from evolve.population import Population
     from evolve.records import AttemptKey
@@ -22,6 +29,8 @@ _ANCESTORS = 3
 _SIBLINGS = 6
 _LESSONS = 8
 _KEPT = 1024
+# In a long stall, one slot in so many leaps.
+_LEAPS = 4
 
 
 class JobMaker:
@@ -37,6 +46,7 @@ class JobMaker:
         self._population = population
         self._store = store
         self._history = history
+        self._sketches: dict[str, NDArray[np.uint32]] = {}
         self._load = lru_cache(maxsize=_KEPT)(self._load_ancestor)
 
     def make_jobs(self, turn: Turn) -> list[Job]:
@@ -45,13 +55,20 @@ class JobMaker:
         loop = settings.loop
         islands, horizon = population.islands, population.generation
         with_model = settings.models.is_configured
-        places = []
-        for slot in range(len(turn.allowances)):
-            # A stream apart from the slot's own, which its steps draw from.
-            rng = np.random.default_rng([loop.seed, turn.generation, slot, 1])
-            places.append((islands.island_of(turn.generation, slot, loop.slots), rng))
+        slots, level = len(turn.allowances), population.stalls.level
+        chooser = Chooser(
+            islands, entropy=population.entropy, pool=population.pool, sketch_of=self._sketch
+        )
+        # Streams apart from the slots' own, which their steps draw from.
+        drawn = np.random.default_rng([loop.seed, turn.generation, loop.slots, 2])
+        assigned = population.quotas.assign(turn.generation, slots, drawn)
+        # Without experience all operators are alike.
+        operators = OperatorStats() if level >= StallLevel.OPERATORS else population.operators
         jobs = []
-        for slot, choice in enumerate(islands.choose(places, population.pool)):
+        for slot, island in enumerate(assigned):
+            choice = chooser.choose(
+                island, np.random.default_rng([loop.seed, turn.generation, slot, 1])
+            )
             selection = Selection(
                 self._load(choice.parent.key),
                 tuple(self._load(elite.key) for elite in choice.inspirations),
@@ -64,12 +81,21 @@ class JobMaker:
                     island=choice.island,
                     selection=selection,
                     digest=digest,
-                    operators=None if with_model else population.operators,
+                    operators=None if with_model else operators,
                     evaluations=turn.allowances[slot],
+                    stall=level,
+                    leap=level >= StallLevel.LEAP and (turn.generation + slot) % _LEAPS == 0,
                     find_twin=lambda mark: population.find_twin(mark, horizon),
                 )
             )
         return jobs
+
+    def _sketch(self, elite: Elite) -> NDArray[np.uint32]:
+        known = self._sketches.get(elite.program_id)
+        if known is None:
+            known = sketch_program(self._load(elite.key).attempt.program_or_fail)
+            self._sketches[elite.program_id] = known
+        return known
 
     def _load_ancestor(self, key: AttemptKey) -> Ancestor:
         summary = self._store.load_lesson(key.generation, key.slot)

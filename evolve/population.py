@@ -6,16 +6,19 @@ generation and nothing else needs to be saved.
 
 from __future__ import annotations
 
+import math
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from evolve.archive import AddStatus, Elite
 from evolve.cells import locate
 from evolve.islands import Islands
-from evolve.operators import OperatorStats
+from evolve.operators import OPERATOR_JOIN, OperatorStats
+from evolve.quotas import SlotQuotas
 from evolve.records import Status
 from evolve.results import LightAttempt
 from evolve.source import fingerprint
+from evolve.stalls import StallDetector, StallLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from evolve.records import AttemptKey
     from evolve.results import Generation, Told
     from evolve.settings import SearchSettings
+
+# Evaluations without progress that make a stall, where settings say nothing.
+DEFAULT_STALL = 240
 
 
 class Standing:
@@ -41,7 +47,12 @@ class Standing:
         self.evaluations = 0
         self.initial: float | None = None
         self.champion: Elite | None = None
-        self._migration_every = settings.migration_every
+        self._settings = settings
+        self.start: Elite | None = None
+        # A baseline is what it is; a lone island has no other to begin again from.
+        highest = StallLevel.RESTART if settings.islands > 1 else StallLevel.LEAP
+        window = 0 if self.islands.strategy.is_baseline else settings.stall_after
+        self.stalls = StallDetector(DEFAULT_STALL if window is None else window, highest)
 
     def tell(self, generation: int, attempts: Sequence[LightAttempt]) -> None:
         """Takes in a generation, its attempts in slot order.
@@ -54,8 +65,16 @@ class Standing:
         self.generation = generation
         for attempt in attempts:
             self._tell_attempt(attempt)
-        if generation and self._migration_every and generation % self._migration_every == 0:
+        every = self._settings.migration_every
+        if generation and every and generation % every == 0:
             self.islands.migrate()
+        self._answer_stall()
+
+    @property
+    def entropy(self) -> float:
+        """Gives the target of parent selection, half way to uniform in a stall."""
+        target = self._settings.entropy
+        return (1.0 + target) / 2.0 if self.stalls.level else target
 
     def tell_all(self, attempts: Iterable[LightAttempt], last: int) -> Iterator[int]:
         """Takes in all generations that follow, up to `last`, and gives each number once told.
@@ -78,9 +97,13 @@ class Standing:
     def _tell_attempt(self, attempt: LightAttempt) -> AddStatus:
         archive = self.islands.archives[attempt.island]
         position = None if attempt.parent is None else archive.count_child(attempt.parent)
+        champion = self.champion
+        status = self._add(attempt)
         if attempt.status is not Status.REJECTED:
             self.evaluations += 1
-        status = self._add(attempt)
+            failed = attempt.objective is None
+            utility = -math.inf if failed else self.direction.sign * (attempt.objective or 0.0)
+            self.stalls.tell(utility, leads=self.champion is not champion)
         if position is not None and attempt.status is not Status.REJECTED:
             archive.credit(position, accepted=bool(status))
         return status
@@ -101,9 +124,20 @@ class Standing:
             self.champion = elite
         if attempt.parent is None:
             self.initial = objective
+            self.start = elite
             self.islands.seed(elite)
             return AddStatus.NEW
         return archive.add(elite)
+
+    def _answer_stall(self) -> int | None:
+        """Gives the island that restarted, if one did."""
+        response = self.stalls.decide(self.generation, self.evaluations)
+        if response is None or response.level is not StallLevel.RESTART or self.start is None:
+            return None
+        island = self.islands.restart_weakest(self.start)
+        if island is not None:
+            self.stalls.name_island(island)
+        return island
 
 
 class Population(Standing):
@@ -114,6 +148,7 @@ class Population(Standing):
         self.operators = OperatorStats()
         self._objectives: dict[AttemptKey, float] = {}
         self._first: dict[str, AttemptKey] = {}
+        self.quotas = SlotQuotas(settings.islands, by_progress=settings.quota == "progress")
         self._pool: list[Elite] = []
 
     @property
@@ -133,13 +168,17 @@ class Population(Standing):
         return self._objectives.get(key)
 
     def _tell_attempt(self, attempt: LightAttempt) -> AddStatus:
+        best = self.islands.archives[attempt.island].best
         status = super()._tell_attempt(attempt)
+        leads = self.islands.archives[attempt.island].best is not best
+        self.quotas.record(attempt.island, leads=leads, taken=bool(status))
         if attempt.status is not Status.REJECTED and attempt.fingerprint is not None:
             self._first.setdefault(attempt.fingerprint, attempt.key)
         if attempt.objective is not None:
             self._objectives[attempt.key] = attempt.objective
             self._keep(attempt)
-        if attempt.operator:
+        # What several operators did in a leap tells nothing about any of them.
+        if attempt.operator and OPERATOR_JOIN not in attempt.operator:
             before = None if attempt.parent is None else self._objectives.get(attempt.parent)
             improved = (
                 attempt.objective is not None
@@ -150,6 +189,12 @@ class Population(Standing):
                 attempt.operator, improved=improved, accepted=bool(status)
             )
         return status
+
+    def _answer_stall(self) -> int | None:
+        island = super()._answer_stall()
+        if island is not None:
+            self.quotas.forget(island)
+        return island
 
     def _keep(self, attempt: LightAttempt) -> None:
         """Keeps what only baselines take parents from."""

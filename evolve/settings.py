@@ -66,11 +66,21 @@ class SearchSettings:
     islands: int = setting(4, "islands, each with an archive of its own", low=1, high=256)
     migration_every: int = setting(10, "generations between migrations; 0 never", low=0)
     migrants: int = setting(2, "best elites that each island sends to the next", low=1)
+    topology: str = setting("ring", "where migrants go", choices=("ring", "full"))
+    quota: str = setting(
+        "progress", "how islands get slots beside their minimum", choices=("progress", "turns")
+    )
     entropy: float = setting(
         0.7, "normalised entropy of parent selection: 0 greedy, 1 uniform", low=0, high=1
     )
     visit_penalty: float = setting(0.5, "exponent of 1 / (1 + children)", low=0, high=4)
     inspirations: int = setting(2, "elites shown beside the parent", low=0, high=16)
+    stall_after: int | None = setting(
+        None,
+        "evaluations without progress that make a stall; by default 16 with a model, 240 "
+        "without; 0 never",
+        low=0,
+    )
     dedup: bool = setting(True, "reject programs seen before, unevaluated")  # noqa: FBT003
 
 

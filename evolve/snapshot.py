@@ -81,6 +81,9 @@ def _dump(standing: Standing) -> dict[str, Any]:
         "evaluations": standing.evaluations,
         "initial": standing.initial,
         "champion": None if champion is None else _dump_elite(champion),
+        "start": None if standing.start is None else _dump_elite(standing.start),
+        "stalls": standing.stalls.dump(),
+        "migrations": standing.islands.migrations,
         "archives": [
             {
                 "elites": [_dump_elite(elite) for elite in archive.elites],
@@ -111,6 +114,10 @@ def _restore(standing: Standing, data: dict[str, Any]) -> None:
     standing.initial = data["initial"]
     if data["champion"] is not None:
         standing.champion = _load_elite(data["champion"])
+    if data["start"] is not None:
+        standing.start = _load_elite(data["start"])
+    standing.stalls.restore(data["stalls"])
+    standing.islands.migrations = data["migrations"]
     for archive, part in zip(standing.islands.archives, data["archives"], strict=True):
         _restore_archive(archive, part)
 

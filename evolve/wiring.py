@@ -11,6 +11,7 @@ from evolve.errors import EvolveError, UsageError
 from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.models.roster import make_roster
+from evolve.population import DEFAULT_STALL
 from evolve.sandbox.choose import NAMES
 from evolve.strategies import STRATEGIES
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _GENERATIONS_WITH_MODEL = 30
 _GENERATIONS_WITHOUT = 1000
+_STALL_WITH_MODEL = 16
 _SECONDS_WITHOUT_MODEL = 150.0
 
 
@@ -47,6 +49,9 @@ def complete_settings(settings: Settings) -> Settings:
         if budget.max_seconds is None and not named:
             budget = dataclasses.replace(budget, max_seconds=_SECONDS_WITHOUT_MODEL)
     search = settings.search
+    if search.stall_after is None:
+        stall_after = _STALL_WITH_MODEL if named else DEFAULT_STALL
+        search = dataclasses.replace(search, stall_after=stall_after)
     if STRATEGIES[search.strategy].is_baseline:
         # Nothing comes from archives: several would only show the same programs apart.
         search = dataclasses.replace(search, islands=1)

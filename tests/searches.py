@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 
 from evolve.journal import Journal
+from evolve.launches import SettingsHistory
 from evolve.models.budget import Budget
 from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.replay import Replay
 from evolve.results import Evaluated, Generation, SlotResult, Told
-from evolve.schedule import Schedule
+from evolve.schedule import Schedule, size_of
 from evolve.search import Search, keep_paid
 from evolve.settings import Settings, change_settings
 from evolve.source import built_in_measures
@@ -91,12 +92,13 @@ class Searches:
             )  # fmt: skip
             journal.recall(*store.finished_after(store.last_generation()))
             population = Population(self.problem, settings.search)
+            history = SettingsHistory(settings, store.launches())
             schedule = Schedule(
-                generations=generations, slots=settings.loop.slots, lag=settings.loop.lag,
-                per_slot=1, max_evaluations=None,
+                generations=generations, lag=settings.loop.lag,
+                size_at=lambda number: size_of(history.at(number)),
             )  # fmt: skip
             Search(
-                problem=self.problem, settings=settings, store=store, population=population,
+                problem=self.problem, history=history, store=store, population=population,
                 schedule=schedule, journal=journal, events=events, observer=Watcher(on_commit),
                 threads=threads,
             ).run()  # fmt: skip

@@ -1,4 +1,3 @@
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +14,8 @@ def make_elite(number: int, objective: float, x: float, island: int = 0) -> Elit
     return Elite(AttemptKey(number, 0, 0), f"p{number}", objective, (x,), island, 0, None)
 
 
-def make_islands(count: int, *, migrants: int = 2, inspirations: int = 2) -> Islands:
-    settings = SearchSettings(islands=count, migrants=migrants, inspirations=inspirations)
+def make_islands(count: int, **changes) -> Islands:
+    settings = SearchSettings(islands=count, **changes)
     return Islands(AXES, Direction.MAXIMIZE, settings)
 
 
@@ -55,23 +54,44 @@ def test_no_migrant_travels_twice_at_a_time():
     assert held == [True, True, False]
 
 
-def test_inspirations_differ_from_the_parent_and_from_each_other():
-    islands = make_islands(2, inspirations=3)
-    for number in range(8):
-        islands.add(number % 2, make_elite(number, float(number), float(number), number % 2))
-    slots = [(number % 2, np.random.default_rng([1, number])) for number in range(40)]
-    for choice in islands.choose(slots, []):
-        shown = [choice.parent.program_id, *(e.program_id for e in choice.inspirations)]
-        assert len(set(shown)) == len(shown) == 4
+def test_in_a_full_topology_migrants_reach_all_others():
+    islands = make_islands(4, migrants=1, topology="full")
+    islands.seed(make_elite(0, 0.0, 1.0))
+    islands.add(2, make_elite(7, 9.0, 2.0, island=2))
+    assert islands.migrate() == 3
+    assert [archive.best.program_id for archive in islands.archives] == ["p7"] * 4
+    assert [archive.best.origin for archive in islands.archives] == [2] * 4
 
 
-def test_a_lone_elite_is_chosen_without_inspirations():
-    islands = make_islands(2)
-    islands.seed(make_elite(0, 1.0, 1.0))
-    (choice,) = islands.choose([(1, np.random.default_rng(0))], [])
-    assert (choice.parent.program_id, choice.inspirations) == ("p0", ())
+def test_a_lone_island_sends_nobody_away():
+    islands = make_islands(1)
+    islands.seed(make_elite(0, 0.0, 1.0))
+    assert islands.migrate() == 0
 
 
-def test_islands_take_turns():
-    islands = make_islands(3)
-    assert [islands.island_of(1, slot, 4) for slot in range(4)] == [1, 2, 0, 1]
+def test_the_weakest_island_begins_again_with_the_start_and_the_best_across_the_ring():
+    islands = make_islands(4)
+    start = make_elite(0, 0.0, 1.0)
+    islands.seed(start)
+    for island in range(4):
+        islands.add(island, make_elite(island + 1, 5.0 - island, 2.0 + island, island))
+    islands.archives[3].out_of_range = 7
+    assert islands.restart_weakest(start) == 3
+    assert {elite.program_id for elite in islands.archives[3].elites} == {"p0", "p2"}
+    assert islands.archives[3].out_of_range == 7
+    assert make_islands(1).restart_weakest(start) is None
+
+
+@given(
+    st.integers(2, 5),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 99), st.floats(0, 10)), min_size=1),
+)
+def test_a_restart_never_loses_the_best(count, offers):
+    islands = make_islands(count)
+    start = make_elite(0, -1.0, 5.0)
+    islands.seed(start)
+    for number, (island, objective, x) in enumerate(offers, 1):
+        islands.add(island % count, make_elite(number, objective, x, island % count))
+    best = max(archive.best.objective for archive in islands.archives)
+    islands.restart_weakest(start)
+    assert max(archive.best.objective for archive in islands.archives) == best

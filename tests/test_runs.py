@@ -61,7 +61,9 @@ def test_show_and_archive_print_the_documented_json(tmp_path, problem):
         "generation",
         "depth",
     }
-    assert [set(island) for island in state["islands"]] == [{"elites", "coverage", "best"}] * 4
+    assert [set(island) for island in state["islands"]] == [
+        {"elites", "coverage", "best", "outside"}
+    ] * 4
     assert state["sandbox"] in {"bubblewrap", "native"}
     elites = run_json("archive", "r", cwd=tmp_path)
     assert sum(island["elites"] for island in state["islands"]) == len(elites)

@@ -28,7 +28,7 @@ COMMANDS = {
     "lineage": ("inspect", "Show how a program came about, from the starting program on."),
     "diff": ("inspect", "Show what a program changed."),
     "report": ("report", "Write a report of a run as one page, also while the run goes on."),
-    "log": ("log", "List calls, attempts and lessons in order, also while the run goes on."),
+    "log": ("log", "List calls, attempts, lessons and stalls, also while the run goes on."),
     "fork": (
         "copies",
         "Make a new run of what another one had reached, to go on with other settings.",

@@ -37,7 +37,7 @@ def ls(*, as_json: AsJson = False) -> None:
 
     described = []
     for folder in list_runs(RUNS):
-        with _opened(str(folder)) as (store, population):
+        with opened_run(str(folder)) as (store, population):
             described.append(describe_run(folder, store, population))
     if as_json:
         print_json(described)
@@ -58,7 +58,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
     from evolve.report.state import describe_run
     from evolve.run_folder import find_run
 
-    with _opened(run) as (store, population):
+    with opened_run(run) as (store, population):
         state = describe_run(find_run(run, RUNS), store, population)
     if as_json:
         print_json(state)
@@ -92,7 +92,9 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         lines.append(
             f"island {number}     {island['elites']} elites, coverage {island['coverage']:.1%}, "
             f"best {_number(island['best'])}"
+            + (f", {island['outside']} outside the ranges" if island["outside"] else "")
         )
+    lines += _describe_stalls(state["stalls"])
     typer.echo("\n".join(lines))
 
 
@@ -102,11 +104,25 @@ def _held_out(verdict: dict[str, Any]) -> str:
     return _number(verdict["objective"])
 
 
+def _describe_stalls(stalls: dict[str, Any]) -> list[str]:
+    if not stalls["window"]:
+        return ["stalls       not watched"]
+    dull, responses = stalls["dull_evaluations"], stalls["responses"]
+    lines = [f"stalls       level {stalls['level']}, {dull} evaluations without progress"]
+    if responses:
+        last = responses[-1]
+        lines.append(
+            f"             {len(responses)} responses, the last after generation "
+            f"{last['generation']}: {last['action']}"
+        )
+    return lines
+
+
 def archive(run: Run, *, as_json: AsJson = False) -> None:
     """List the elites of a run."""
     from evolve.report.state import describe_elites
 
-    with _opened(run) as (store, population):
+    with opened_run(run) as (store, population):
         elites = describe_elites(store, population)
     if as_json:
         print_json(elites)
@@ -135,7 +151,7 @@ def best(
     """Print the champion, write its files, or draw its answer."""
     from evolve.run_folder import describe_verdict, find_run, load_run, write_program, write_text
 
-    with _opened(run) as (store, population):
+    with opened_run(run) as (store, population):
         attempt = _find_attempt(store, population, None)
     if plot is not None:
         from evolve.champion import draw_program
@@ -162,7 +178,7 @@ def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> 
     """Show how a program came about, from the starting program on."""
     from evolve.report.contents import trace_line
 
-    with _opened(run) as (store, population):
+    with opened_run(run) as (store, population):
         line = trace_line(store, _find_attempt(store, population, program))
         lessons = [store.load_lesson(item.key.generation, item.key.slot) for item in line]
     if as_json:
@@ -203,7 +219,7 @@ def diff(
     """Show what a program changed."""
     from evolve.records import INITIAL
 
-    with _opened(run) as (store, population):
+    with opened_run(run) as (store, population):
         new = _find_attempt(store, population, program)
         if other is not None:
             old = _find_attempt(store, population, other)
@@ -222,7 +238,12 @@ def diff(
 
 
 @contextmanager
-def _opened(run: str) -> Iterator[tuple[Store, Standing]]:
+def opened_run(run: str) -> Iterator[tuple[Store, Standing]]:
+    """Opens a run to read it, and gives what it has reached.
+
+    Raises:
+        UsageError: There is no such run.
+    """
     from evolve.run_folder import find_run, load_run
     from evolve.snapshot import load_standing
     from evolve.store import Store

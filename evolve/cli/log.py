@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evolve.cli.inspect import RUNS, AsJson, Run
+from evolve.cli.inspect import AsJson, Run, opened_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from evolve.launches import Launch
     from evolve.results import Call
+    from evolve.stalls import StallResponse
     from evolve.store import Store
 
 
@@ -27,16 +27,15 @@ def log(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List calls, attempts and lessons in order, also while the run goes on."""
-    from evolve.run_folder import find_run
-    from evolve.store import Store
-
-    with closing(Store.open_to_read(find_run(run, RUNS))) as store:
-        for line in _read(store, generation):
+    """List calls, attempts, lessons and stalls, also while the run goes on."""
+    with opened_run(run) as (store, standing):
+        for line in _read(store, standing.stalls.responses, generation):
             typer.echo(json.dumps(line) if as_json else _format(line))
 
 
-def _read(store: Store, generation: int | None) -> Iterator[dict[str, Any]]:
+def _read(
+    store: Store, responses: Sequence[StallResponse], generation: int | None
+) -> Iterator[dict[str, Any]]:
     numbers = [number for number, _ in store.generations()]
     launches = store.launches()
     for number in numbers if generation is None else [generation]:
@@ -67,6 +66,9 @@ def _read(store: Store, generation: int | None) -> Iterator[dict[str, Any]]:
                     "lesson": lesson.lesson,
                     "next_step": lesson.next_step,
                 }
+        for response in responses:
+            if response.generation == number:
+                yield {"kind": "stall", "key": str(number), **response.as_dict()}
     if generation is None:
         newest = max(numbers, default=-1)
         yield from (_describe_launch(one) for one in launches if one.generation > newest)
@@ -104,6 +106,8 @@ def _format(line: dict[str, Any]) -> str:
     if line["kind"] == "call":
         error = f"  unusable: {line['error']}" if line["error"] else ""
         return f"{start}  {line['role']}  {line['tokens']} tokens  {line['seconds']:.2f} s{error}"
+    if line["kind"] == "stall":
+        return f"{start}  level {line['level']}: {line['action']}"
     if line["kind"] == "lesson":
         return f"{start}  {line['verdict']}  {line['lesson']}"
     found = line["status"] if line["objective"] is None else f"{line['objective']:.10g}"

@@ -51,9 +51,17 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
                 "elites": len(archive),
                 "coverage": archive.coverage,
                 "best": None if archive.best is None else archive.best.objective,
+                "outside": archive.out_of_range,
             }
             for archive in population.islands.archives
         ],
+        "migrations": population.islands.migrations,
+        "stalls": {
+            "level": int(population.stalls.level),
+            "dull_evaluations": population.stalls.dull,
+            "window": population.stalls.window,
+            "responses": [response.as_dict() for response in population.stalls.responses],
+        },
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from evolve.chat import Message, Request
 from evolve.edits import apply_reply
 from evolve.models.protocol import ReplyError
-from evolve.operators import apply_operator
+from evolve.operators import OPERATOR_JOIN, apply_operator
 from evolve.records import Rejected
 from evolve.steps import prompt
 
@@ -99,6 +99,16 @@ class Conversation:
 def execute_operator(
     selection: Selection, plan: Plan, rng: np.random.Generator
 ) -> Program | Rejected:
-    """Applies the plan's operator to the parent; the inspirations are its mates."""
+    """Applies the plan's operators to the parent in turn; the inspirations are their mates.
+
+    Of several, those that find no place are passed over.
+    """
     mates = [elite.attempt.program_or_fail for elite in selection.inspirations]
-    return apply_operator(plan.operator, selection.parent.attempt.program_or_fail, mates, rng)
+    program = selection.parent.attempt.program_or_fail
+    made: Program | Rejected = Rejected("no operator was chosen")
+    changed = False
+    for name in plan.operator.split(OPERATOR_JOIN):
+        made = apply_operator(name, program, mates, rng)
+        if not isinstance(made, Rejected):
+            program, changed = made, True
+    return program if changed else made

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evolve.chat import Request
 from evolve.models.protocol import ReplyError
-from evolve.operators import choose_operator
+from evolve.operators import OPERATOR_JOIN, choose_operator
 from evolve.records import Plan, Rejected
 from evolve.steps import prompt
 from evolve.steps.parse import as_number, as_tags, as_text, find_object
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.records import Ancestor, Attempt, Selection, Summary
     from evolve.steps.tools import Ask
+
+_LEAP_OPERATORS = 6
 
 
 def make_plan(
@@ -74,10 +76,11 @@ def parse_plan(text: str) -> Plan | Rejected:
     )
 
 
-def make_operator_plan(stats: OperatorStats, rng: np.random.Generator) -> Plan:
-    """Chooses an operator by how well each has paid so far."""
-    operator = choose_operator(stats, rng)
-    return Plan(change=operator.replace("_", " "), operator=operator)
+def make_operator_plan(stats: OperatorStats, rng: np.random.Generator, *, leap: bool) -> Plan:
+    """Chooses an operator by how well each has paid so far; for a leap, several in a row."""
+    names = [choose_operator(stats, rng) for _ in range(_LEAP_OPERATORS if leap else 1)]
+    change = " then ".join(name.replace("_", " ") for name in names)
+    return Plan(change=change, operator=OPERATOR_JOIN.join(names), tags=("leap",) if leap else ())
 
 
 def _show_ancestors(ancestors: tuple[Ancestor, ...]) -> str:

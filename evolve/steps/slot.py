@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,7 +61,7 @@ class _Slot:
         job = self._job
         if job.operators is None:
             raise ValueError("job: expected how operators have paid, got None")
-        self._plan = make_operator_plan(job.operators, self._rng)
+        self._plan = make_operator_plan(job.operators, self._rng, leap=job.leap)
         self._attempt(execute_operator(job.selection, self._plan, self._rng))
 
     def run_models(self) -> None:
@@ -79,6 +80,8 @@ class _Slot:
         if isinstance(plan, Rejected):
             self._attempt(plan)
             return
+        if job.leap:
+            plan = dataclasses.replace(plan, tags=(*plan.tags, "leap"))
         self._plan = plan
         conversation = Conversation(
             self._problem,

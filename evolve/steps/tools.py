@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from evolve.stalls import StallLevel
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,6 +42,9 @@ class Job:
         operators: How well each operator has paid; None with a model.
         evaluations: Most evaluations that the slot may use.
         find_twin: Gives the attempt at an equal program among committed ones, by fingerprint.
+        stall: How far the search has gone in answering a stall; from `OPERATORS` on, choices that
+            learn from experience (operators, models) are to be made evenly.
+        leap: Whether to try a new formulation, far from the parent, and not a small change.
     """
 
     generation: int
@@ -50,3 +55,5 @@ class Job:
     operators: OperatorStats | None
     evaluations: int
     find_twin: Callable[[str], AttemptKey | None]
+    stall: StallLevel = StallLevel.NONE
+    leap: bool = False
