@@ -213,7 +213,7 @@ class Account:
             "processes": len(own),
             "descriptors": sum(count_descriptors(pid) for pid in own),
             "kB": sum(read_private(pid) for pid in own),
-            "files": sum(len(list(folder.iterdir())) for folder in folders),
+            "files": sum(len(list(folder.glob("*evolve*"))) for folder in folders),
         }
 
 

@@ -171,7 +171,11 @@ def _run(
             _commit_initial(store, problem, settings, evaluation, isolation)
         else:
             preflight.wait()
-        store.set_facts(stopped_because=None, sandbox=isolation.backend)
+        store.set_facts(
+            stopped_because=None,
+            sandbox=isolation.backend,
+            sandbox_missing=list(isolation.missing),
+        )
         try:
             outcome = _search(store, problem, settings, _Parts(evaluators, models), view)
             if Purpose.HOLDOUT in problem.functions and outcome.stopped_because != "interrupted":

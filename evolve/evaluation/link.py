@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from evolve.errors import EvaluatorError, ProblemError, SandboxError
 from evolve.problem import Purpose
 from evolve.records import Evaluation
+from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.guest import memory
 from evolve.sandbox.protocol import Isolation
 
@@ -180,6 +181,7 @@ class EvaluatorProcess:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        remove_groups_of(self._process.pid)
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with suppress(BrokenPipeError):

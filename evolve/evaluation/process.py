@@ -22,6 +22,7 @@ from evolve.errors import ProblemError, ProgramError, SandboxError
 from evolve.evaluation.bench import Bench, Trial
 from evolve.problem import Purpose, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
+from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.choose import open_sandbox
 from evolve.sandbox.protocol import Limits
 from evolve.scoring import Infeasible, ProgramHandle, Score
@@ -184,6 +185,7 @@ def _read_requests() -> Iterator[dict[str, Any]]:
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
                 lines.put(line)
+        remove_groups_of(os.getpid())
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()

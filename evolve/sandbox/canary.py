@@ -33,6 +33,10 @@ REMEDIES = {
     "process count": "the number of processes is not limited",
     "memory": "memory is not limited",
     "disk": "files are limited one by one only; use a kernel that allows user namespaces",
+    "cgroup": (
+        "only the guest's watchdog bounds the memory of several processes together; run as root, "
+        "or with cgroups of version 2 as `systemd-run --user --scope evolve ...`"
+    ),
 }
 
 
@@ -62,8 +66,11 @@ def judge(sandbox: WarmSandbox) -> Isolation:
         and not written
         and _guards_truncation(sandbox.told)
     )
+    alone = sandbox.why_no_cgroup
+    seen["cgroup"] = not alone
     enforced = tuple(kind for kind in REMEDIES if seen[kind])
-    missing = tuple(f"{kind}: {text}" for kind, text in REMEDIES.items() if not seen[kind])
+    remedies = {**REMEDIES, "cgroup": f"{REMEDIES['cgroup']} ({alone})"}
+    missing = tuple(f"{kind}: {text}" for kind, text in remedies.items() if not seen[kind])
     return Isolation(sandbox.name, enforced, missing)
 
 

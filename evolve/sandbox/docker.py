@@ -6,16 +6,17 @@ import contextlib
 import json
 import os
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import SandboxError
+from evolve.sandbox.cgroup import CPU_PERIOD_MICROSECONDS
 from evolve.sandbox.docker_image import INIT_FOLDER, build_image, check_architecture, check_image
 from evolve.sandbox.docker_link import DockerLink
 from evolve.sandbox.guest import landlock, seccomp
 from evolve.sandbox.guest.confine import BOX, DATA, EMPTY, GUEST_ID
 from evolve.sandbox.layout import GUEST_PATH, GUEST_SOURCE, View, guest_command, guest_environment
+from evolve.sandbox.owner import is_orphan, name_owner
 from evolve.sandbox.warm import WarmSandbox
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def sweep(client: Any) -> int:
     removed = 0
     for container in client.api.containers(all=True, filters={"label": LABEL}):
         owner = container["Labels"].get(LABEL, "")
-        if _is_orphan(owner):
+        if is_orphan(owner):
             with contextlib.suppress(docker.errors.APIError):
                 client.api.remove_container(container["Id"], force=True)
                 removed += 1
@@ -164,12 +165,15 @@ def _start(image: str, command: list[str], view: View, package_place: str) -> Do
             environment=guest_environment(),
             working_dir="/",
             hostname="sandbox",
-            labels={LABEL: _name_owner(os.getpid())},
+            labels={LABEL: name_owner(os.getpid())},
             stdin_open=True,
             host_config=_host_config(client, view),
         )
         identifier = created["Id"]
-        return DockerLink(client, identifier, NAME, package_place)
+        # Limits that an engine cannot set are a mere warning to it.
+        warnings = created.get("Warnings") or ()
+        discarded = " ".join(text for text in warnings if "discarded" in text)
+        return DockerLink(client, identifier, NAME, package_place, discarded=discarded)
     except (docker.errors.DockerException, OSError) as error:
         with contextlib.suppress(docker.errors.DockerException):
             if identifier:
@@ -199,7 +203,8 @@ def _host_config(client: Any, view: View) -> Any:
         mem_limit=_MEMORY_MB * _MB,
         memswap_limit=_MEMORY_MB * _MB,
         pids_limit=_PROCESSES,
-        nano_cpus=10**9,
+        cpu_period=CPU_PERIOD_MICROSECONDS,
+        cpu_quota=CPU_PERIOD_MICROSECONDS,
         ulimits=[
             Ulimit(name="core", soft=0, hard=0),
             Ulimit(name="nofile", soft=_OPEN_FILES, hard=_OPEN_FILES),
@@ -251,25 +256,3 @@ def _check_socket(address: str) -> None:
             f"{NAME}: nothing answers at {path}: {error.strerror or error}; start the engine: "
             "`sudo systemctl start docker`"
         ) from None
-
-
-def _name_owner(pid: int) -> str:
-    """Names a process for good: by its pid namespace, number and start."""
-    if sys.platform != "linux":
-        return f"elsewhere:{pid}:0"
-    try:
-        start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        start = ""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    space = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
-    return f"{boot}.{space}:{pid}:{start}"
-
-
-def _is_orphan(owner: str) -> bool:
-    place, _, rest = owner.partition(":")
-    pid = rest.partition(":")[0]
-    if not pid.isdigit():
-        return False
-    now = _name_owner(int(pid))
-    return now != owner and now.startswith(f"{place}:")

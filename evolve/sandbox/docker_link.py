@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import SandboxError
+from evolve.sandbox.cgroup import OWN_MEMORY_MB
 from evolve.sandbox.link import Link, LinkLostError
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ _MAX_ERRORS = 1 << 16
 _NOT_FOUND, _CONFLICT = 404, 409
 _GONE_SECONDS = 10.0
 _MB = 1 << 20
-# The warm guest with its packages, page cache of its files, and room for the watchdog to notice
-# an excess before the kernel does: a program that it kills says why.
-_OWN_MEMORY_MB = 768
 
 
 class Container:
@@ -137,10 +135,14 @@ class DockerLink(Link):
         identifier: Of the container.
         name: Of the backend, for messages.
         package_place: Where a missing package has to be installed.
+        discarded: What the engine says of limits that it cannot set; empty without any.
     """
 
-    def __init__(self, client: Any, identifier: str, name: str, package_place: str) -> None:
+    def __init__(
+        self, client: Any, identifier: str, name: str, package_place: str, *, discarded: str
+    ) -> None:
         self._client = client
+        self._discarded = discarded
         self._package_place = package_place
         self._wrapped = bytearray()
         self._memory_mb = 0
@@ -161,6 +163,11 @@ class DockerLink(Link):
             self.kill()
             raise
 
+    @property
+    def why_no_cgroup(self) -> str:
+        """Tells which limits the container does not have; empty when it has all."""
+        return self._discarded
+
     def fit(self, limits: Limits) -> None:
         """Sets the limit of the container to what a program may use, beside the guest."""
         if limits.memory_mb + limits.workspace_mb == self._memory_mb:
@@ -168,7 +175,7 @@ class DockerLink(Link):
         self._memory_mb = limits.memory_mb + limits.workspace_mb
         import docker
 
-        size = (self._memory_mb + _OWN_MEMORY_MB) * _MB
+        size = (self._memory_mb + OWN_MEMORY_MB) * _MB
         assert isinstance(self._process, Container)  # noqa: S101 - narrows the type
         try:
             self._client.api.update_container(

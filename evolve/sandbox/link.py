@@ -13,12 +13,14 @@ import time
 from typing import IO, TYPE_CHECKING, Any
 
 from evolve.errors import SandboxError
+from evolve.sandbox.cgroup import NoCgroupError, make_group
 from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY
 from evolve.sandbox.process import kill_session, starter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evolve.sandbox.cgroup import Group
     from evolve.sandbox.process import Process, Stream
     from evolve.sandbox.protocol import Limits
 
@@ -46,9 +48,19 @@ class Link:
     """
 
     _package_place = "where evolve is installed"
+    _group: Group | None = None
+    _fitted: Limits | None = None
+    _kills = 0
+    _why_alone = ""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str], name: str) -> None:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `kill`
+        # Where none can be made the guest's own watchdog remains; the canary tells.
+        try:
+            self._group = make_group()
+            command = self._group.wrap(command)
+        except NoCgroupError as error:
+            self._why_alone = str(error)
         process = (
             starter(os.getpid())
             .submit(
@@ -111,8 +123,30 @@ class Link:
             raise SandboxError(f"{self._name}: the guest greeted with {kind!r}")
         self.told = told
 
+    @property
+    def why_no_cgroup(self) -> str:
+        """Tells why the kernel does not limit all processes of the guest together; else empty."""
+        return self._why_alone
+
     def fit(self, limits: Limits) -> None:
-        """Makes room for a program where the guest as a whole is limited."""
+        """Makes room for a program where the guest as a whole is limited.
+
+        Raises:
+            SandboxError: The limits cannot be set.
+        """
+        if self._group is None or limits == self._fitted:
+            return
+        try:
+            self._group.fit(limits)
+        except OSError as error:
+            raise SandboxError(f"{self._name}: the cgroup cannot be limited: {error}") from None
+        self._fitted = limits
+
+    def ran_out_of_memory(self) -> bool:
+        """Tells whether the kernel killed something for the guest's memory since the last time."""
+        before = self._kills
+        self._kills = self._group.out_of_memory_kills if self._group is not None else 0
+        return self._kills > before
 
     def send(self, kind: bytes, body: bytes = b"") -> None:
         """Queues a frame; `receive` and `flush` write it."""
@@ -180,6 +214,8 @@ class Link:
             kill_session(self._process.pid)
             shutil.rmtree(self.told["host_folder"], ignore_errors=True)
         self._drain()
+        if self._group is not None:
+            self._group.remove()
         self._unsent.clear()
         for file in (self._input, self._output, self._errors):
             file.close()

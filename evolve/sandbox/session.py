@@ -184,6 +184,9 @@ class WarmSession:
 
     def _fail_exited(self, body: bytes) -> NoReturn:
         told, output = _read_exit(body)
+        if told["status"] == signal.SIGKILL and not told["cause"]:
+            # Nobody else kills it: the kernel was quicker than the guest's watchdog.
+            told["cause"] = "memory" if self._link.ran_out_of_memory() else ""
         self._finish(is_doubtful=told["cause"] == "memory")
         detail = printable(output, _MAX_DETAIL)
         if not self._is_confined and not told["cause"]:

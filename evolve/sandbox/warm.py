@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from evolve.errors import SandboxError
 from evolve.sandbox.canary import judge
+from evolve.sandbox.process import starter
 from evolve.sandbox.session import WarmSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from evolve.commands import OutputFile
     from evolve.records import Program
@@ -37,6 +40,7 @@ class WarmSandbox:
         self._link: Link | None = None
         self._session: WarmSession | None = None
         self._sessions = 0
+        self._ending: Future[None] | None = None
 
     def prove(self) -> Isolation:
         """Runs the canary in the first session; see `protocol.Sandbox`."""
@@ -49,9 +53,9 @@ class WarmSandbox:
         """Starts a program in a fresh child; see `protocol.Sandbox`."""
         if self._session is not None:
             raise SandboxError(f"{self.name}: a session is open already; close it first")
-        if self._link is not None and (self._sessions >= _MAX_SESSIONS or not self._link.is_alive):
+        is_worn = self._sessions >= _MAX_SESSIONS
+        if self._link is None or is_worn or not self._link.is_alive:
             self._end_guest()
-        if self._link is None:
             link = self._start()
             link.await_ready()
             self._link, self._sessions = link, 0
@@ -65,6 +69,11 @@ class WarmSandbox:
         """Gives what the guest said of itself when it started."""
         return dict(self._link.told) if self._link else {}
 
+    @property
+    def why_no_cgroup(self) -> str:
+        """Tells why the kernel does not limit all processes of the guest together; else empty."""
+        return self._link.why_no_cgroup if self._link else "no guest runs"
+
     def close(self) -> None:
         """Ends the guest and everything in it; safe to call twice."""
         if self._session is not None:
@@ -74,10 +83,15 @@ class WarmSandbox:
     def _on_close(self, is_doubtful: bool) -> None:  # noqa: FBT001 - a callback of one argument
         self._session = None
         if is_doubtful and self._link is not None:
-            self._link.kill()
+            # What was asked is answered: nobody need wait until the last process is gone, but the
+            # next program.
+            self._ending = starter(os.getpid()).submit(self._link.kill)
             self._link = None
 
     def _end_guest(self) -> None:
+        if self._ending is not None:
+            ending, self._ending = self._ending, None
+            ending.result()
         if self._link is not None:
             self._link.end()
             self._link = None

@@ -20,9 +20,12 @@ def make_sandbox(name: str, view: View, preload: tuple[str, ...] = ()) -> WarmSa
     return make_native(preload, view, with_namespaces=False)
 
 
+def has_namespaces(sandbox: WarmSandbox) -> bool:
+    return sandbox.isolation is not None and "disk" in sandbox.isolation.enforced
+
+
 def make_like(sandbox: WarmSandbox, view: View) -> WarmSandbox:
-    has_namespaces = sandbox.isolation is not None and not sandbox.isolation.missing
-    name = sandbox.name if has_namespaces else "native-without-namespaces"
+    name = sandbox.name if has_namespaces(sandbox) else "native-without-namespaces"
     return make_sandbox(name, view)
 
 
@@ -53,6 +56,6 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[WarmSandbox]:
 
 @pytest.fixture
 def namespaced(sandbox: WarmSandbox) -> WarmSandbox:
-    if sandbox.isolation is None or sandbox.isolation.missing:
+    if not has_namespaces(sandbox):
         pytest.skip("needs namespaces")
     return sandbox

@@ -1,0 +1,285 @@
+"""Cgroups around guests: what the kernel holds a whole tree of processes to.
+
+Made where this process may make them: below its own cgroup (version 1, or the root of version 2),
+or beside it (a delegated part of version 2, whose inner groups hold no processes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evolve.sandbox.owner import is_orphan, name_owner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from evolve.sandbox.protocol import Limits
+
+CONTROLLERS = ("memory", "pids", "cpu")
+# The warm guest with its packages, page cache of its files, and room for the watchdog to notice an
+# excess before the kernel does: a program that it kills says why.
+OWN_MEMORY_MB = 768
+# One CPU; the period is short, so that a guest that used it up soon hears its host again.
+CPU_PERIOD_MICROSECONDS = 20_000
+_OWN_PROCESSES = 16
+_MB = 1 << 20
+_GONE_SECONDS = 2.0
+_PREFIX = "evolve-"
+_JOIN = 'n=$1; shift; while [ $n -gt 0 ]; do echo $$ >"$1"/cgroup.procs || exit 125; shift; '
+_JOIN += 'n=$((n-1)); done; exec "$@"'
+_numbers = itertools.count()
+
+
+class NoCgroupError(Exception):
+    """No cgroup can be made here, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where groups may be made.
+
+    Attributes:
+        version: 1 or 2.
+        folders: By controller; one folder for all of them in version 2.
+    """
+
+    version: int
+    folders: tuple[tuple[str, Path], ...]
+
+
+class Group:
+    """A cgroup, or with version 1 one for each controller.
+
+    Args:
+        place: Where it is made.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._version = place.version
+        name = f"{_PREFIX}{name_owner(os.getpid())}-{next(_numbers)}"
+        self._folders = {controller: folder / name for controller, folder in place.folders}
+        try:
+            for folder in self._unique():
+                folder.mkdir()
+            self._limit_cpu()
+        except OSError:
+            self.remove()
+            raise
+
+    def wrap(self, command: Sequence[str]) -> list[str]:
+        """Gives the command that joins the group before it becomes another."""
+        folders = [str(folder) for folder in self._unique()]
+        return ["/bin/sh", "-c", _JOIN, "sh", str(len(folders)), *folders, *command]
+
+    def fit(self, limits: Limits) -> None:
+        """Sets the limits to what a program may use, beside the guest.
+
+        Raises:
+            OSError: The kernel refused.
+        """
+        size = (limits.memory_mb + limits.workspace_mb + OWN_MEMORY_MB) * _MB
+        self._write("pids", "pids.max", limits.processes + _OWN_PROCESSES)
+        if self._version == 2:
+            self._write("memory", "memory.max", size)
+            with contextlib.suppress(FileNotFoundError):
+                self._write("memory", "memory.swap.max", 0)
+            return
+        limit, with_swap = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+        # With swap it is at least the one without: which can be set first depends on both.
+        with contextlib.suppress(OSError):
+            self._write("memory", limit, size)
+        with contextlib.suppress(FileNotFoundError):
+            self._write("memory", with_swap, size)
+        self._write("memory", limit, size)
+
+    @property
+    def out_of_memory_kills(self) -> int:
+        """Gives how many processes the kernel killed for the memory of the group."""
+        name = "memory.events" if self._version == 2 else "memory.oom_control"
+        with contextlib.suppress(OSError):
+            for line in self._read("memory", name).splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+        return 0
+
+    def remove(self) -> None:
+        """Kills what is left in the group and removes it; safe to call twice."""
+        for folder in self._unique():
+            _remove(folder)
+
+    def _unique(self) -> list[Path]:
+        return list(dict.fromkeys(self._folders.values()))
+
+    def _limit_cpu(self) -> None:
+        period = CPU_PERIOD_MICROSECONDS
+        if self._version == 2:
+            self._write("cpu", "cpu.max", f"{period} {period}")
+            return
+        self._write("cpu", "cpu.cfs_period_us", period)
+        self._write("cpu", "cpu.cfs_quota_us", period)
+
+    def _write(self, controller: str, name: str, value: int | str) -> None:
+        # A missing file is not created: the folder may be none of the kernel's.
+        descriptor = os.open(self._folders[controller] / name, os.O_WRONLY)
+        try:
+            os.write(descriptor, str(value).encode())
+        finally:
+            os.close(descriptor)
+
+    def _read(self, controller: str, name: str) -> str:
+        return (self._folders[controller] / name).read_text()
+
+
+def make_group() -> Group:
+    """Makes a group for a guest.
+
+    Raises:
+        NoCgroupError: With the reason and the remedy.
+    """
+    found = _find_place(os.getpid())
+    if isinstance(found, str):
+        raise NoCgroupError(found)
+    try:
+        return Group(found)
+    except OSError as error:
+        raise NoCgroupError(str(error)) from None
+
+
+def remove_groups_of(pid: int) -> None:
+    """Kills and removes what is left in the groups of a process that is gone, or of this one."""
+    found = _find_place(os.getpid())
+    if isinstance(found, Place):
+        here = name_owner(pid).partition(":")[0]
+        for folder, owner in _list_groups(found):
+            if owner.split(":")[:2] == [here, str(pid)]:
+                _remove(folder)
+
+
+@functools.cache
+def _find_place(_process: int) -> Place | str:
+    """Gives where groups can be made, or why nowhere; removes what ended processes left."""
+    try:
+        place = read_place(
+            Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
+        )
+        for folder, owner in _list_groups(place):
+            if is_orphan(owner):
+                _remove(folder)
+        _probe(place)
+    except NoCgroupError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename or 'cgroup'}: {error.strerror or error}"
+    return place
+
+
+def read_place(mounts: str, own: str) -> Place:
+    """Finds the folders of this process's cgroups.
+
+    Args:
+        mounts: Text of `/proc/self/mountinfo`.
+        own: Text of `/proc/self/cgroup`.
+
+    Raises:
+        NoCgroupError: A controller is in none of them.
+    """
+    paths = dict(_read_own(own))
+    unified: Path | None = None
+    folders: dict[str, Path] = {}
+    for line in mounts.splitlines():
+        head, _, tail = line.partition(" - ")
+        kind, _, options = tail.split(" ", 2)
+        root, point = head.split()[3:5]
+        if kind == "cgroup2" and "" in paths:
+            unified = _below(point, root, paths[""])
+        elif kind == "cgroup":
+            for controller in set(options.split(",")) & set(CONTROLLERS) & set(paths):
+                folders[controller] = _below(point, root, paths[controller])
+    if set(folders) == set(CONTROLLERS):
+        return Place(1, tuple((name, folders[name]) for name in CONTROLLERS))
+    if unified is None:
+        raise NoCgroupError("no cgroup file system with memory, pids and cpu is mounted")
+    return _choose_unified(unified)
+
+
+def _choose_unified(own: Path) -> Place:
+    for folder in (own, own.parent):
+        enabled = _enabled(folder)
+        if not enabled >= set(CONTROLLERS):
+            # Allowed in the root, and where no process is in the folder itself.
+            with contextlib.suppress(OSError):
+                text = " ".join(f"+{name}" for name in CONTROLLERS)
+                (folder / "cgroup.subtree_control").write_text(text)
+            enabled = _enabled(folder)
+        if enabled >= set(CONTROLLERS) and os.access(folder, os.W_OK):
+            return Place(2, tuple((name, folder) for name in CONTROLLERS))
+    raise NoCgroupError(f"{own}: memory, pids and cpu are not delegated to this user there")
+
+
+def _enabled(folder: Path) -> set[str]:
+    try:
+        return set((folder / "cgroup.subtree_control").read_text().split())
+    except OSError:
+        return set()
+
+
+def _read_own(own: str) -> Iterator[tuple[str, str]]:
+    for line in own.splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            yield name, path
+
+
+def _below(point: str, root: str, path: str) -> Path:
+    inner = path.removeprefix(root) if root != "/" else path
+    return Path(point) / inner.lstrip("/")
+
+
+def _probe(place: Place) -> None:
+    # Whether a process may be moved there is known only when one has been.
+    group = Group(place)
+    try:
+        done = subprocess.run(
+            group.wrap(["/bin/sh", "-c", ":"]), capture_output=True, text=True, check=False
+        )
+    finally:
+        group.remove()
+    if done.returncode:
+        raise NoCgroupError(done.stderr.strip()[-200:])
+
+
+def _list_groups(place: Place) -> list[tuple[Path, str]]:
+    found = []
+    for folder in dict.fromkeys(folder for _, folder in place.folders):
+        for path in folder.glob(f"{_PREFIX}*:*"):
+            owner = path.name.removeprefix(_PREFIX).rpartition("-")[0]
+            found.append((path, owner))
+    return found
+
+
+def _remove(folder: Path) -> None:
+    deadline = time.monotonic() + _GONE_SECONDS
+    while folder.exists():
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            return
+        with contextlib.suppress(OSError):
+            for pid in (folder / "cgroup.procs").read_text().split():
+                # Processes of another pid namespace have the number 0 here.
+                if int(pid) > 0:
+                    os.kill(int(pid), signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.002)
