@@ -3,11 +3,12 @@
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
     errors, records, chat, results, strategies, stalls, setting_values, model_settings,
-    settings, launches, source, sketches, tables, measures, commands, handle, scoring, problem,
+    settings, launches, source, sketches, tables, measures, commands, handle, scoring, cooperative,
+    problem_files, problem,
     cells, archive, selection, islands, quotas, choices,
     edits, operators, models,
     sandbox, evaluation,
-    journal, lessons, steps, store, run_folder, scaffold, gallery,
+    journal, lessons, steps, store, run_folder, scaffold, importing, gallery,
     population, curve, snapshot, schedule, jobs, search,
     fork, export, prune, replay, wiring, verify, champion, interrupts, session, report, cli
 """

@@ -6,20 +6,26 @@ import re
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.commands import RECIPE_KEYS, Recipe, read_recipe
 from evolve.errors import ProblemError
 from evolve.measures import Measure, read_measures
-from evolve.records import Direction, Program, SourceFile
-from evolve.source import find_blocks, list_names, syntax_error
+from evolve.problem_files import (
+    check_entry,
+    find_evaluator,
+    find_folder,
+    read_source,
+    read_statement,
+    read_text,
+)
+from evolve.records import Direction, Program
 from evolve.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_FILE_BYTES = 1_000_000
 PICTURE = "picture.svg"
 
 _VALUES = (
@@ -31,11 +37,11 @@ _VALUES = (
     "holdout",
     "plot",
     "evaluator_seconds",
+    "cooperative",
 )
 _LISTS = ("packages", "entry", "measures")
 _TABLES = ("program", "parameters", "limits", "best_known", "baseline")
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
-_PARAMETER = re.compile(r"\{\{(\w+)\}\}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -78,6 +84,8 @@ class Problem:
         best_known: Best published value, if there is one.
         baseline: Value of a plain method, if there is one.
         data: Folder that programs may read, if there is one.
+        cooperative: Whether the evaluator shares an interpreter with the program, which then can
+            forge its scores.
         folder: The problem folder.
     """
 
@@ -98,6 +106,7 @@ class Problem:
     best_known: Reference | None
     baseline: Reference | None
     data: Path | None
+    cooperative: bool
     folder: Path
 
 
@@ -119,24 +128,24 @@ def load_problem(
         ProblemError: Something is missing, unknown, or of the wrong type or size; the message
             names the place.
     """
-    folder = _find_folder(Path(path))
+    folder = find_folder(Path(path))
     top = _read_table(folder / "problem.toml")
     program = top.table("program", ("files", *RECIPE_KEYS))
     recipe = read_recipe(program)
     paths = program.texts("files", ("initial.py",), required=True)
-    initial = Program(tuple(_read_source(folder, name, program.where) for name in paths))
-    evaluator = _find_evaluator(folder, top, evaluators)
+    initial = Program(tuple(read_source(folder, name, program.where) for name in paths))
+    evaluator = find_evaluator(folder, top.text("evaluator", "evaluator.py"), top.where, evaluators)
     if evaluator in {(folder / name).resolve() for name in paths}:
         raise ProblemError(f"{program.where}: expected programs, got the evaluator among `files`")
     entry = top.texts("entry", ())
-    _check_entry(folder, initial, entry, recipe)
+    check_entry(folder, initial, entry, recipe)
     data = folder / "data"
     parameters = _read_parameters(top, overrides or {})
     return Problem(
         name=_read_name(top, folder),
         summary=top.text("summary", ""),
         direction=Direction(top.choice("direction", tuple(Direction))),
-        statement=_read_statement(folder / "statement.md", parameters),
+        statement=read_statement(folder / "statement.md", parameters),
         initial=initial,
         recipe=recipe,
         evaluator=evaluator,
@@ -150,41 +159,14 @@ def load_problem(
         best_known=_read_reference(top, "best_known"),
         baseline=_read_reference(top, "baseline"),
         data=data.resolve() if data.is_dir() else None,
+        cooperative=top.flag("cooperative"),
         folder=folder,
     )
 
 
-def _find_folder(path: Path) -> Path:
-    folder = path.parent if path.name == "problem.toml" else path
-    if not folder.is_dir():
-        raise ProblemError(
-            f"{path}: expected a problem folder, got nothing of that name; `evolve gallery` lists "
-            "the problems that can be run by name"
-        )
-    if not (folder / "problem.toml").is_file():
-        raise ProblemError(
-            f"{path}: expected a problem folder, got one without `problem.toml`; "
-            "`evolve init FOLDER` makes a new one"
-        )
-    return folder.resolve()
-
-
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ProblemError(f"{path}: expected a file that can be read: {error.strerror}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise ProblemError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {len(data)}")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise ProblemError(f"{path}: expected text in UTF-8: {error}") from error
-
-
 def _read_table(path: Path) -> Table:
     try:
-        return Table(tomllib.loads(_read_text(path)), str(path), (*_VALUES, *_LISTS, *_TABLES))
+        return Table(tomllib.loads(read_text(path)), str(path), (*_VALUES, *_LISTS, *_TABLES))
     except tomllib.TOMLDecodeError as error:
         raise ProblemError(f"{path}: expected TOML: {error}") from error
 
@@ -194,65 +176,6 @@ def _read_name(top: Table, folder: Path) -> str:
     if not _NAME.fullmatch(name):
         raise ProblemError(f"{top.where}: `name`: expected letters, digits, - and _, got {name!r}")
     return name
-
-
-def _read_statement(path: Path, parameters: Mapping[str, Any]) -> str:
-    """Reads the statement and puts the parameters in where it says `{{name}}`."""
-    text = _read_text(path)
-    if not text.strip():
-        raise ProblemError(f"{path}: expected what a program has to do, in words; got nothing")
-
-    def look_up(match: re.Match[str]) -> str:
-        if match[1] not in parameters:
-            raise ProblemError(
-                f"{path}: unknown parameter `{match[0]}`; [parameters] has: {', '.join(parameters)}"
-            )
-        return str(parameters[match[1]])
-
-    return _PARAMETER.sub(look_up, text)
-
-
-def _read_source(folder: Path, name: str, where: str) -> SourceFile:
-    relative = PurePosixPath(name)
-    path = (folder / relative).resolve()
-    if relative.is_absolute() or not path.is_relative_to(folder):
-        raise ProblemError(f"{where}: `files`: expected files inside the folder, got {name!r}")
-    text = _read_text(path)
-    try:
-        find_blocks(text)
-    except ProblemError as error:
-        raise ProblemError(f"{path}: {error}") from error
-    problem = syntax_error(text) if path.suffix == ".py" else None
-    if problem is not None:
-        raise ProblemError(f"{path}: expected Python that can be parsed: {problem}")
-    return SourceFile(str(relative), text)
-
-
-def _check_entry(folder: Path, initial: Program, entry: tuple[str, ...], recipe: Recipe) -> None:
-    path, text = initial.entry
-    if recipe.run and not entry:
-        return
-    stem = PurePosixPath(path).stem
-    if not path.endswith(".py") or not stem.isidentifier():
-        raise ProblemError(
-            f"{folder / path}: expected a Python file whose name can be imported as the first "
-            "of the program's files, or in [program] `run`, the command that starts the program"
-        )
-    missing = [name for name in entry if name not in list_names(text)]
-    if missing:
-        raise ProblemError(f"{folder / path}: expected a function `{missing[0]}` at the top level")
-
-
-def _find_evaluator(folder: Path, top: Table, evaluators: Path | None) -> Path:
-    path = (folder / top.text("evaluator", "evaluator.py")).resolve()
-    if evaluators is not None:
-        path = evaluators.resolve() / path.name
-    if not path.is_file():
-        raise ProblemError(
-            f"{top.where}: `evaluator`: expected a Python file, got nothing at {path}; name it in "
-            '`evaluator = "..."`, or put an `evaluator.py` beside `problem.toml`'
-        )
-    return path
 
 
 def _read_functions(top: Table) -> Mapping[Purpose, str]:

@@ -156,19 +156,26 @@ def describe_verdict(attempt: Attempt) -> Mapping[str, Any]:
 
 
 def _fill(draft: Path, problem: Problem, settings: Settings) -> None:
-    shutil.copytree(
-        problem.folder,
-        draft / PROBLEM_FOLDER,
-        ignore=shutil.ignore_patterns("__pycache__", "runs", ".*", problem.evaluator.name),
-    )
+    place = problem.evaluator.parent
+    has_own_folder = problem.folder in place.parents
+    name = place.name if has_own_folder else problem.evaluator.name
+    ignored = shutil.ignore_patterns("__pycache__", "runs", ".*", name)
+    shutil.copytree(problem.folder, draft / PROBLEM_FOLDER, ignore=ignored)
     evaluators = draft / EVALUATOR_FOLDER
+    if has_own_folder:
+        shutil.copytree(place, evaluators, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        _copy_modules(problem, evaluators)
+    (draft / SETTINGS_FILE).write_text(format_settings(settings), encoding="utf-8")
+
+
+def _copy_modules(problem: Problem, evaluators: Path) -> None:
     evaluators.mkdir()
     # Modules beside an evaluator may be imported by it.
     programs = {(problem.folder / path).resolve() for path, _ in problem.initial.files}
     for path in problem.evaluator.parent.glob("*.py"):
         if path.resolve() not in programs:
             shutil.copy2(path, evaluators)
-    (draft / SETTINGS_FILE).write_text(format_settings(settings), encoding="utf-8")
 
 
 def _replace(path: Path, text: str) -> None:

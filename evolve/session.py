@@ -247,6 +247,7 @@ def _commit_initial(
     store.set_facts(
         problem=problem.name,
         direction=str(problem.direction),
+        cooperative=problem.cooperative,
         seed=settings.loop.seed,
         sandbox=isolation.backend,
         version=__version__,

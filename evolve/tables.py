@@ -96,6 +96,17 @@ class Table:
             raise ProblemError(f"{self.where}: `{key}`: expected at least 1, got {value}")
         return int(value)
 
+    def flag(self, key: str) -> bool:
+        """Gives true or false; false where there is nothing.
+
+        Raises:
+            ProblemError: It is something else.
+        """
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            raise ProblemError(f"{self.where}: `{key}`: expected true or false, got {value!r:.200}")
+        return value
+
     def free(self, key: str) -> dict[str, Any]:
         """Gives a table in which every key may occur; empty when it is missing.
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.errors import ExitCode, ProblemError
-from evolve.problem import MAX_FILE_BYTES, Measure, Problem, Purpose, Reference, load_problem
+from evolve.problem import Measure, Problem, Purpose, Reference, load_problem
+from evolve.problem_files import MAX_FILE_BYTES
 from evolve.records import Direction
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ COMMANDS = {
         "gallery",
         "List the problems that come with the package, or copy one to change it.",
     ),
-    "init": ("make", "Make a new problem folder that passes `evolve check`."),
+    "init": ("make", "Make a new problem folder that passes `evolve check`, or import one."),
 }
 _TELLING = {"run", "resume", "replay", "verify", "doctor"}
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evolve.store import Store
 
 RUNS = Path("runs")
+COOPERATIVE = "cooperative evaluator: it runs beside the program, which can forge its scores"
 Run = Annotated[
     str, typer.Argument(help="Run folder, its name in ./runs, or `latest`.", metavar="RUN")
 ]
@@ -67,7 +68,8 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
     champion = state["champion"]
     lines = [
         f"run          {state['run']} ({_status(state)})",
-        f"problem      {state['problem']}, {state['direction']}",
+        f"problem      {state['problem']}, {state['direction']}"
+        + (f"\n             {COOPERATIVE}" if state["cooperative"] else ""),
         f"generations  {state['generations']}",
         f"attempts     {state['attempts']} ({outcomes})",
         f"evaluations  {state['evaluations']}",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from evolve.cli.inspect import COOPERATIVE
 from evolve.cli.run import AllowWeak, Assignments, SandboxName, read_settings
 
 
@@ -32,6 +33,8 @@ def check(
         isolation = evaluators.wait()
         evaluation = evaluate_initial(found, evaluators)
     typer.echo(f"problem   {found.name}, {found.direction}")
+    if found.cooperative:
+        typer.echo(f"          {COOPERATIVE}")
     typer.echo(describe_isolation(isolation))
     typer.echo(f"objective {evaluation.objective:.10g}")
     for name, value in {**evaluation.metrics, **evaluation.measures}.items():
@@ -43,11 +46,33 @@ def check(
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder to make.", metavar="FOLDER")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to make; with --from, theirs.", metavar="FOLDER")
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Argument(help="With --from: where to; by default its name here.", metavar="TARGET"),
+    ] = None,
+    *,
+    kind: Annotated[
+        str | None,
+        typer.Option("--from", help="Import from openevolve, shinka or loongflow.", metavar="KIND"),
+    ] = None,
 ) -> None:
-    """Make a new problem folder that passes `evolve check`."""
+    """Make a new problem folder that passes `evolve check`, or import one."""
+    from evolve.errors import UsageError
+    from evolve.importing.convert import write_foreign
+    from evolve.importing.foreign import read_foreign
     from evolve.scaffold import scaffold_problem
 
-    for path in scaffold_problem(folder):
+    if kind is None and target is not None:
+        raise UsageError(f"init: expected one folder, or `--from KIND`; got {target} as well")
+    if kind is None:
+        made, written = folder, list(scaffold_problem(folder))
+    else:
+        made = target or Path(folder.resolve().name)
+        written = write_foreign(read_foreign(kind, folder), made)
+        typer.echo(COOPERATIVE)
+    for path in written:
         typer.echo(str(path))
-    typer.echo(f"next: evolve check {folder}, then evolve run {folder}")
+    typer.echo(f"next: evolve check {made}, then evolve run {made}")

@@ -60,7 +60,9 @@ def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
 
 def _tell_result(state: dict[str, Any], problem: Problem) -> Table:
     champion = state["champion"]
-    rows = [
+    forgeable = "cooperative: it runs beside the program, which can forge its scores"
+    rows = [("evaluator", forgeable)] if state["cooperative"] else []
+    rows += [
         (
             "status",
             state["status"] + (f": {state['stopped_because']}" if state["stopped_because"] else ""),

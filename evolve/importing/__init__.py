@@ -1,0 +1,1 @@
+"""Problem folders of other systems, turned into ours."""
