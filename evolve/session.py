@@ -24,7 +24,7 @@ from evolve.records import INITIAL, Attempt, Status
 from evolve.results import Evaluated, Generation, SlotResult, Told
 from evolve.run_folder import load_run, save_settings
 from evolve.schedule import Schedule, size_of
-from evolve.search import Search, keep_paid
+from evolve.search import INTERRUPTED, Search, keep_paid
 from evolve.store import Store
 from evolve.wiring import (
     Preflight,
@@ -157,35 +157,43 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
 def _run(
     store: Store, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
 ) -> Outcome:
-    with ExitStack() as stack:
-        models = open_models(settings)
-        for model in set(models.values()):
-            stack.callback(model.close)
-        preflight = Preflight(models)
-        isolation = evaluators.wait()
-        view.tell(describe_isolation(isolation))
-        if store.last_generation() is None:
-            evaluation = evaluate_initial(problem, evaluators)
-            view.tell(f"starting program: objective {evaluation.objective:.10g}")
-            preflight.wait()
-            _commit_initial(store, problem, settings, evaluation, isolation)
-        else:
-            preflight.wait()
-        store.set_facts(
-            stopped_because=None,
-            sandbox=isolation.backend,
-            sandbox_missing=list(isolation.missing),
-        )
-        try:
+    try:
+        with ExitStack() as stack:
+            models = open_models(settings)
+            for model in set(models.values()):
+                stack.callback(model.close)
+            _prepare(store, problem, settings, _Parts(evaluators, models), view)
             outcome = _search(store, problem, settings, _Parts(evaluators, models), view)
-            if Purpose.HOLDOUT in problem.functions and outcome.stopped_because != "interrupted":
+            if Purpose.HOLDOUT in problem.functions and outcome.stopped_because != INTERRUPTED:
                 view.tell(evaluate_holdout(store, evaluators, outcome.champion))
-        except EvolveError as error:
-            with suppress(StoreError):
-                store.set_facts(stopped_because=f"{type(error).__name__}: {error}")
-            raise
-        store.set_facts(stopped_because=outcome.stopped_because)
-        return outcome
+    except (EvolveError, KeyboardInterrupt) as error:
+        told = isinstance(error, EvolveError)
+        with suppress(StoreError):
+            store.set_facts(
+                stopped_because=f"{type(error).__name__}: {error}" if told else INTERRUPTED
+            )
+        raise
+    store.set_facts(stopped_because=outcome.stopped_because)
+    return outcome
+
+
+def _prepare(store: Store, problem: Problem, settings: Settings, parts: _Parts, view: View) -> None:
+    """Proves the sandbox, asks the models for a sign of life, evaluates the starting program."""
+    preflight = Preflight(parts.models)
+    isolation = parts.evaluators.wait()
+    view.tell(describe_isolation(isolation))
+    if store.last_generation() is None:
+        evaluation = evaluate_initial(problem, parts.evaluators)
+        view.tell(f"starting program: objective {evaluation.objective:.10g}")
+        preflight.wait()
+        _commit_initial(store, problem, settings, evaluation, isolation)
+    else:
+        preflight.wait()
+    store.set_facts(
+        stopped_because=None,
+        sandbox=isolation.backend,
+        sandbox_missing=list(isolation.missing),
+    )
 
 
 def _search(

@@ -21,6 +21,8 @@ EPILOG = (
 COMMANDS = {
     "run": ("run", "Improve the program of a problem folder."),
     "resume": ("run", "Go on with a run from its last checkpoint."),
+    "attach": ("detach", "Show a run that goes on elsewhere, until it ends."),
+    "stop": ("detach", "Ask a run that goes on elsewhere to stop in order, and wait until it has."),
     "ls": ("inspect", "List the runs in ./runs."),
     "show": ("inspect", "Show the state of a run."),
     "archive": ("inspect", "List the elites of a run."),
@@ -61,7 +63,7 @@ COMMANDS = {
     ),
     "init": ("make", "Make a new problem folder that passes `evolve check`, or import one."),
 }
-_TELLING = {"run", "resume", "replay", "verify", "doctor"}
+_TELLING = {"run", "resume", "attach", "stop", "replay", "verify", "doctor"}
 
 
 def make_app(wanted: str | None) -> typer.Typer:

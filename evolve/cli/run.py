@@ -6,16 +6,11 @@ import os
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evolve.errors import ExitCode, MachineError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from evolve.session import Outcome, View
     from evolve.settings import Settings
 
 RUNS = Path("runs")
@@ -81,6 +76,10 @@ MaxTime = Annotated[
     str | None, typer.Option(help="Hard cap, seconds, or such as 90s, 30m, 8h.", metavar="TIME")
 ]
 Target = Annotated[float | None, typer.Option(help="Stop at this objective.", metavar="OBJECTIVE")]
+Detach = Annotated[
+    bool,
+    typer.Option("--detach", help="Go on without this terminal; `evolve attach` shows the run."),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting, or parameters.NAME.", metavar="SECTION.NAME=VALUE"),
@@ -113,6 +112,7 @@ def run(
         Path | None, typer.Option("--settings", help="TOML file of settings.", metavar="FILE")
     ] = None,
     assignments: Assignments = None,
+    detach: Detach = False,
 ) -> None:
     """Improve the program of a problem folder."""
     from evolve.gallery import find_problem
@@ -125,12 +125,18 @@ def run(
     found = load_problem(find_problem(problem), settings.parameters)
     folder = create_run_folder(found, settings, folder=run_dir, parent=RUNS)
     found, settings = load_run(folder)
+    if detach:
+        from evolve.cli.detach import start_detached
+
+        _introduce(settings, str(folder))
+        start_detached(folder, ["resume", str(folder)])
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start()
+        from evolve.cli.ending import go
         from evolve.session import start_run
 
         _introduce(settings, str(folder))
-        _go(folder, lambda view: start_run(folder, found, settings, evaluators, view))
+        go(folder, lambda view: start_run(folder, found, settings, evaluators, view))
 
 
 def resume(
@@ -150,6 +156,7 @@ def resume(
     max_evaluations: MaxEvaluations = None,
     max_time: MaxTime = None,
     target: Target = None,
+    detach: Detach = False,
 ) -> None:
     """Go on with a run from its last checkpoint."""
     from evolve.run_folder import find_run, load_run
@@ -160,12 +167,18 @@ def resume(
     folder = find_run(name, RUNS)
     problem, settings = load_run(folder)
     settings = change_settings(settings, _changes(options), where="options")
+    if detach:
+        from evolve.cli.detach import start_detached
+
+        _introduce(settings, str(folder))
+        start_detached(folder, [word for word in sys.argv[1:] if word != "--detach"])
     with closing(open_evaluators(problem, settings)) as evaluators:
         evaluators.start()
+        from evolve.cli.ending import go
         from evolve.session import resume_run
 
         _introduce(settings, str(folder))
-        _go(folder, lambda view: resume_run(folder, problem, settings, evaluators, view))
+        go(folder, lambda view: resume_run(folder, problem, settings, evaluators, view))
 
 
 def read_settings(
@@ -227,57 +240,3 @@ def _introduce(settings: Settings, folder: str) -> None:
 
         typer.echo(f"models: {describe_roster(settings.models)}")
     typer.echo(f"run: {folder}")
-
-
-def _go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:
-    from evolve.cli.report import REPORT, write_report
-    from evolve.cli.view import TerminalView
-
-    try:
-        outcome = start(TerminalView(sys.stdout))
-    except KeyboardInterrupt:
-        typer.echo(f"interrupted at once\nto go on: evolve resume {folder}")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-    except MachineError as error:
-        if not folder.exists():
-            raise
-        typer.echo(f"error: {error}\nto go on: evolve resume {folder}", err=True)
-        raise typer.Exit(error.exit_code) from None
-    write_report(folder, folder / REPORT)
-    typer.echo(_describe(outcome, folder))
-    raise typer.Exit(_exit_code(outcome))
-
-
-def _exit_code(outcome: Outcome) -> ExitCode:
-    if outcome.stopped_because == "interrupted":
-        return ExitCode.INTERRUPTED
-    done = outcome.stopped_because in {"generations", "target"}
-    return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
-
-
-def _describe(outcome: Outcome, folder: Path) -> str:
-    why = {
-        "generations": "finished: all generations done",
-        "target": "finished: target reached",
-        "interrupted": "interrupted",
-    }.get(outcome.stopped_because, f"stopped by budget: {outcome.stopped_because}")
-    gain = outcome.best - outcome.initial
-    result = (
-        f"champion {outcome.best:.10g}, {gain:+.6g} on the start {outcome.initial:.10g}"
-        if outcome.improved
-        else f"no improvement on the start {outcome.initial:.10g}"
-    )
-    spent = outcome.spent
-    tokens = spent["prompt_tokens"] + spent["completion_tokens"]
-    unpriced = spent["unpriced_calls"]
-    lines = [
-        f"{why}; {result}",
-        f"used: {spent['evaluations']} evaluations, {spent['calls']} model calls, "
-        f"{tokens} tokens, ${spent['cost_usd']:.4f}"
-        + (f" and {unpriced} calls of unknown price" if unpriced else "")
-        + f", {outcome.seconds:.1f} s",
-        f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
-    ]
-    if outcome.stopped_because not in {"generations", "target"}:
-        lines.append(f"to go on: evolve resume {folder}")
-    return "\n".join(lines)

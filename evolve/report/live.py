@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from evolve.models.budget import Budget
-    from evolve.population import Population
+    from evolve.population import Standing
     from evolve.results import SlotResult
 
 _LINE_EVERY_SECONDS = 5.0
@@ -35,7 +35,7 @@ class Progress:
         self.budget = budget
         self.initial = initial
         self.outcomes: Counter[str] = Counter()
-        self.population: Population | None = None
+        self.population: Standing | None = None
         self._started = time.monotonic()
         self._first_generation: int | None = None
 
@@ -43,7 +43,7 @@ class Progress:
         """Counts the attempts of a slot; calls are counted by the budget."""
         self.outcomes.update(str(told.attempt.evaluation.status) for told in result.attempts)
 
-    def commit(self, population: Population) -> None:
+    def commit(self, population: Standing) -> None:
         """Takes the population of a new checkpoint."""
         self.population = population
         if self._first_generation is None:
@@ -120,7 +120,7 @@ class PlainView:
         """Counts the attempts of a slot."""
         self._progress.count(result)
 
-    def on_commit(self, population: Population) -> None:
+    def on_commit(self, population: Standing) -> None:
         """Prints a line if the last one is old enough."""
         self._progress.commit(population)
         if time.monotonic() - self._last >= _LINE_EVERY_SECONDS:
@@ -167,7 +167,7 @@ class LiveView:
         """Counts the attempts of a slot."""
         self._progress.count(result)
 
-    def on_commit(self, population: Population) -> None:
+    def on_commit(self, population: Standing) -> None:
         """Takes the new checkpoint; it is shown at the next refresh."""
         self._progress.commit(population)
 

@@ -57,14 +57,19 @@ class RunLock:
 
 def is_locked(folder: Path) -> bool:
     """Tells whether a living process writes the run."""
+    return find_holder(folder) is not None
+
+
+def find_holder(folder: Path) -> str | None:
+    """Gives the pid of the living process that writes the run, `unknown` for a moment, or None."""
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
     finally:
         os.close(descriptor)
-    return False
+    return None

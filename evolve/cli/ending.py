@@ -1,0 +1,95 @@
+"""How a run's command ends: its last lines and its exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from evolve.errors import EvolveError, ExitCode, MachineError
+from evolve.interrupts import interruptible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from evolve.session import Outcome, View
+
+
+def go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:
+    """Runs until the end, says how it came, and exits with its code.
+
+    Args:
+        folder: The run's folder.
+        start: Starts or resumes the run, and gives its outcome.
+    """
+    from evolve.cli.report import REPORT, write_report
+    from evolve.cli.view import TerminalView
+
+    try:
+        with interruptible():
+            outcome = start(TerminalView(sys.stdout))
+    except KeyboardInterrupt:
+        typer.echo("interrupted at once")
+        typer.echo(
+            f"to go on: evolve resume {folder}"
+            if folder.exists()
+            else "nothing was paid for, so there is no run to go on with"
+        )
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except MachineError as error:
+        if not folder.exists():
+            raise
+        typer.echo(f"error: {error}\nto go on: evolve resume {folder}", err=True)
+        raise typer.Exit(error.exit_code) from None
+    write_report(folder, folder / REPORT)
+    typer.echo(describe(outcome, folder))
+    raise typer.Exit(exit_code(outcome))
+
+
+def exit_code_of(because: str | None) -> ExitCode:
+    """Gives the code of a run that a failure stopped, from what it left in its facts."""
+    kinds, found = [EvolveError], {}
+    while kinds:
+        kind = kinds.pop()
+        found[kind.__name__] = kind.exit_code
+        kinds += kind.__subclasses__()
+    return found.get((because or "").partition(":")[0], ExitCode.MACHINE)
+
+
+def exit_code(outcome: Outcome) -> ExitCode:
+    """Gives the code of a run that came to its end without a failure."""
+    if outcome.stopped_because == "interrupted":
+        return ExitCode.INTERRUPTED
+    done = outcome.stopped_because in {"generations", "target"}
+    return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
+
+
+def describe(outcome: Outcome, folder: Path) -> str:
+    """Gives the last lines of a run: why it ended, what it brought, what it used."""
+    why = {
+        "generations": "finished: all generations done",
+        "target": "finished: target reached",
+        "interrupted": "interrupted",
+    }.get(outcome.stopped_because, f"stopped by budget: {outcome.stopped_because}")
+    gain = outcome.best - outcome.initial
+    result = (
+        f"champion {outcome.best:.10g}, {gain:+.6g} on the start {outcome.initial:.10g}"
+        if outcome.improved
+        else f"no improvement on the start {outcome.initial:.10g}"
+    )
+    spent = outcome.spent
+    tokens = spent["prompt_tokens"] + spent["completion_tokens"]
+    unpriced = spent["unpriced_calls"]
+    lines = [
+        f"{why}; {result}",
+        f"used: {spent['evaluations']} evaluations, {spent['calls']} model calls, "
+        f"{tokens} tokens, ${spent['cost_usd']:.4f}"
+        + (f" and {unpriced} calls of unknown price" if unpriced else "")
+        + f", {outcome.seconds:.1f} s",
+        f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
+    ]
+    if outcome.stopped_because not in {"generations", "target"}:
+        lines.append(f"to go on: evolve resume {folder}")
+    return "\n".join(lines)
