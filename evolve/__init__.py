@@ -3,7 +3,7 @@
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
     errors, records, chat, results, strategies, stalls, setting_values, model_settings,
-    settings, launches, source, sketches, tables, measures, commands, handle, scoring, cooperative,
+    settings, launches, source, sketches, tables, measures, commands, timing, handle, scoring, cooperative,
     problem_files, problem,
     cells, archive, selection, islands, quotas, choices,
     edits, operators, models,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
-from evolve.errors import ProblemError
+from evolve.errors import ProblemError, ProgramError
+from evolve.records import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from evolve.tables import Table
 
@@ -123,6 +125,42 @@ def check_path(path: str, where: str) -> str:
     return str(pure)
 
 
+def make_command(
+    words: tuple[str, ...],
+    stdin: str | bytes,
+    files: Mapping[str, str | bytes] | None,
+    outputs: Sequence[str],
+) -> Command:
+    """Makes a command of what an evaluator gives.
+
+    Raises:
+        ValueError: There are no words, or a path leads out of the workspace.
+    """
+    if not words:
+        raise ValueError('run: expected `command=...`, or `run = "..."` in [program]')
+    given = {check_path(path, "run"): _bytes(data) for path, data in (files or {}).items()}
+    wanted = tuple(check_path(path, "run") for path in outputs)
+    return Command(words, _bytes(stdin), given, wanted)
+
+
+def check_code(finished: Finished, name: str) -> None:
+    """Checks the exit code of a command.
+
+    Raises:
+        ProgramError: It stands for a failure.
+    """
+    if not finished.code:
+        return
+    if finished.code < 0:
+        reason = f"`{name}` was ended by {_signal_name(-finished.code)}"
+        raise ProgramError(Status.CRASHED, reason, finished.stderr)
+    said = next(
+        (line.strip() for line in reversed(finished.stderr.splitlines()) if line.strip()), ""
+    )
+    reason = f"`{name}` exited with code {finished.code}" + (f": {said[:200]}" if said else "")
+    raise ProgramError(Status.ERROR, reason, finished.stderr)
+
+
 def _check_paths(table: Table, paths: tuple[str, ...]) -> tuple[str, ...]:
     try:
         return tuple(check_path(path, f"{table.where}: `built`") for path in paths)
@@ -141,3 +179,14 @@ def _read_words(table: Table) -> tuple[str, ...]:
         raise ProblemError(
             f"{table.where}: `run`: expected a command's words, got {text!r:.200}: {error}"
         ) from None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _bytes(data: str | bytes) -> bytes:
+    return data.encode() if isinstance(data, str) else bytes(data)

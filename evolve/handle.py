@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import signal
+import functools
 from typing import TYPE_CHECKING, Any, Protocol
 
-from evolve.commands import Command, check_path
+from evolve.commands import Finished, check_code, make_command
 from evolve.errors import ProgramError
-from evolve.records import Status
+from evolve.timing import measure_times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
-    from evolve.commands import Finished
+    from evolve.commands import Command
+    from evolve.timing import Sample, Timing
 
 
 class Reply(Protocol):
@@ -55,6 +57,25 @@ class Session(Protocol):
 
     def other(self, files: Mapping[str, str]) -> Session:
         """Gives a session with a program of the evaluator's own."""
+
+    def quiet(self) -> AbstractContextManager[int]:
+        """Waits until nothing else is timed, and gives a core."""
+
+    def time_call(
+        self,
+        core: int,
+        function: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Sample:
+        """Calls a function once in a fresh process on a core."""
+
+    def time_run(
+        self, core: int, command: Command, *, timeout_seconds: float | None = None
+    ) -> Sample:
+        """Starts a command once in a fresh process on a core."""
 
     @property
     def start(self) -> Sequence[str]:
@@ -157,17 +178,81 @@ class ProgramHandle:
             ValueError: No command is known, or a path leads out of the workspace.
         """
         words = tuple(command if command is not None else self._session.start)
-        if not words:
-            raise ValueError('run: expected `command=...`, or `run = "..."` in [program]')
-        given = {check_path(path, "run"): _bytes(data) for path, data in (files or {}).items()}
-        wanted = tuple(check_path(path, "run") for path in outputs)
-        asked = Command((*words, *arguments), _bytes(stdin), given, wanted)
+        asked = make_command((*words, *arguments) if words else (), stdin, files, outputs)
         with self._blame():
             finished = self._session.run(asked, timeout_seconds=timeout_seconds)
             self._seconds += finished.seconds
-            if check and finished.code:
-                raise failure_of(finished, words[0])
+            if check:
+                check_code(finished, words[0])
         return finished
+
+    def time(
+        self,
+        function: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        repeats: int = 5,
+        reference: ProgramHandle | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Timing:
+        """Times a function of the program, and the same one of a reference in turn with it.
+
+        Each repeat has a fresh process and a clean workspace, so that nothing computed in one
+        helps the next; the import of the program counts. The process is held to one quiet core
+        and can start no other, and nothing else is timed on this machine meanwhile. Times are
+        taken outside of the sandbox, processor time by the kernel.
+
+        Args:
+            function: Its name.
+            args: Plain data and NumPy arrays; better so much work that it takes 50 ms or more.
+            kwargs: The same, by name.
+            repeats: Executions that count, at least 1; from 6 on intervals are of 95 percent.
+            reference: A program to compare with, from `other`.
+            timeout_seconds: Deadline of each execution; by default the problem's limit.
+
+        Returns:
+            The times; `values` of it, which the evaluator has to check, each of them.
+
+        Raises:
+            ProgramError: The program failed, or its clock was found to be changed.
+        """
+
+        def sampler(handle: ProgramHandle, core: int) -> Callable[[], Sample]:
+            timer = functools.partial(handle._session.time_call, core, function, args, kwargs or {})
+            return functools.partial(handle._sample, timer, timeout_seconds)
+
+        return self._measure(sampler, reference, repeats)
+
+    def time_run(
+        self,
+        *arguments: str,
+        stdin: str | bytes = b"",
+        files: Mapping[str, str | bytes] | None = None,
+        outputs: Sequence[str] = (),
+        repeats: int = 5,
+        reference: ProgramHandle | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Timing:
+        """Times the program as a command, and a reference with the same input in turn with it.
+
+        As for `time`, with the arguments of `run`; the command's process can start no other.
+
+        Returns:
+            The times; `values` of it, each a `Finished` that the evaluator has to check.
+
+        Raises:
+            ProgramError: The program failed; an exit code other than 0 is a failure.
+            ValueError: No command is known, or a path leads out of the workspace.
+        """
+        words = self._session.start
+        asked = make_command((*words, *arguments) if words else (), stdin, files, outputs)
+
+        def sampler(handle: ProgramHandle, core: int) -> Callable[[], Sample]:
+            timer = functools.partial(handle._session.time_run, core, asked)
+            return functools.partial(handle._sample, timer, timeout_seconds)
+
+        return self._measure(sampler, reference, repeats)
 
     def other(self, files: Mapping[str, str]) -> ProgramHandle:
         """Gives a program of the evaluator's own, such as a reference to compare with.
@@ -180,6 +265,24 @@ class ProgramHandle:
         """
         return ProgramHandle(self._session.other(files), is_own=True)
 
+    def _measure(
+        self,
+        sampler: Callable[[ProgramHandle, int], Callable[[], Sample]],
+        reference: ProgramHandle | None,
+        repeats: int,
+    ) -> Timing:
+        with self._session.quiet() as core:
+            other = None if reference is None else sampler(reference, core)
+            return measure_times(sampler(self, core), other, repeats)
+
+    def _sample(self, timer: Callable[..., Sample], timeout_seconds: float | None) -> Sample:
+        with self._blame():
+            sample = timer(timeout_seconds=timeout_seconds)
+            self._seconds += sample.seconds
+            if isinstance(sample.value, Finished):
+                check_code(sample.value, "the program")
+        return sample
+
     @contextlib.contextmanager
     def _blame(self) -> Iterator[None]:
         """Turns failures of a program of the evaluator's own into failures of the evaluator."""
@@ -189,26 +292,3 @@ class ProgramHandle:
             if not self._is_own:
                 raise
             raise RuntimeError(f"the evaluator's own program failed: {error.reason}") from error
-
-
-def failure_of(finished: Finished, name: str) -> ProgramError:
-    """Gives the failure that an exit code stands for."""
-    if finished.code < 0:
-        reason = f"`{name}` was ended by {_signal_name(-finished.code)}"
-        return ProgramError(Status.CRASHED, reason, finished.stderr)
-    said = next(
-        (line.strip() for line in reversed(finished.stderr.splitlines()) if line.strip()), ""
-    )
-    reason = f"`{name}` exited with code {finished.code}" + (f": {said[:200]}" if said else "")
-    return ProgramError(Status.ERROR, reason, finished.stderr)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _bytes(data: str | bytes) -> bytes:
-    return data.encode() if isinstance(data, str) else bytes(data)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.commands import Finished
 from evolve.handle import ProgramHandle
+from evolve.timing import Spread, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Finished", "Infeasible", "ProgramHandle", "Score", "as_floats"]
+__all__ = ["Finished", "Infeasible", "ProgramHandle", "Score", "Spread", "Timing", "as_floats"]
 
 Shape = tuple[int | None, ...]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evolve.commands import Command, Finished
 from evolve.errors import ProgramError
+from evolve.evaluation.quiet import hold_quiet
 from evolve.records import Program, SourceFile, Status
+from evolve.timing import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from evolve.commands import OutputFile, Recipe
     from evolve.sandbox.protocol import Answer, Limits, Sandbox, Session
@@ -32,9 +35,17 @@ class Bench:
         sandbox: Where they run.
         limits: What a program may use.
         recipe: How programs are built and started.
+        tell_waiting: Called at both ends of a wait for other processes.
     """
 
-    def __init__(self, sandbox: Sandbox, limits: Limits, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        limits: Limits,
+        recipe: Recipe,
+        tell_waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.tell_waiting = tell_waiting
         self.limits = limits
         self.recipe = recipe
         self._sandbox = sandbox
@@ -175,6 +186,61 @@ class Trial:
         finally:
             self._bench.clear()
         return finished
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[int]:
+        """Waits until nothing else on this machine is timed, and gives a core for the program.
+
+        Raises:
+            SandboxError: The lock cannot be opened.
+        """
+        with hold_quiet(self._bench.tell_waiting) as core:
+            yield core
+
+    def time_call(
+        self,
+        core: int,
+        function: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Sample:
+        """Calls a function once in a fresh process, alone and held to a core.
+
+        Raises:
+            ProgramError: As for `call`.
+            SandboxError: The sandbox broke.
+        """
+        session = self._bench.open(self._program, self._timed(core, is_alone=True))
+        try:
+            answer = session.call(
+                function, args, kwargs, timeout_seconds=timeout_seconds, is_timed=True
+            )
+        finally:
+            self._bench.clear()
+        return Sample(answer.value, answer.seconds, session.cpu_seconds, answer.inside_seconds)
+
+    def time_run(
+        self, core: int, command: Command, *, timeout_seconds: float | None = None
+    ) -> Sample:
+        """Runs a command once, as its only process and held to a core.
+
+        Raises:
+            ProgramError: As for `run`.
+            SandboxError: The sandbox broke.
+        """
+        # The guest itself has to start the one process.
+        session = self._bench.open(self._program, self._timed(core, is_alone=False))
+        try:
+            command = replace(command, is_alone=True)
+            finished: Finished = session.run(command, timeout_seconds=timeout_seconds).value
+        finally:
+            self._bench.clear()
+        return Sample(finished, finished.seconds, finished.cpu_seconds)
+
+    def _timed(self, core: int, *, is_alone: bool) -> Limits:
+        return replace(self._bench.limits, core=core, is_alone=is_alone)
 
     def _running(self) -> Session:
         # What another program of this evaluation ran in between has ended the state of this one.

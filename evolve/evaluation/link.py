@@ -33,6 +33,9 @@ _START_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
 _MAX_EVALUATIONS = 5000
 _MB = 1 << 20
+# What an evaluator's process says at both ends of a wait for another one, and how long that is.
+WAITING = "waiting"
+_MOST_WAITING_SECONDS = 3600.0
 _ERRORS = {"SandboxError": SandboxError, "ProblemError": ProblemError}
 # What the evaluator's process may see of our environment: no key of any provider is among it.
 _DOCKER = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
@@ -151,7 +154,7 @@ class EvaluatorProcess:
         """
         self._send({"files": [list(file) for file in program.files], "purpose": purpose})
         self._evaluations += 1
-        answer = self._receive(self._config.seconds)
+        answer = self._await_verdict()
         self._raise_error(answer)
         return Evaluation.from_dict(answer)
 
@@ -195,6 +198,17 @@ class EvaluatorProcess:
             with suppress(BrokenPipeError):
                 pipe.write(json.dumps(message).encode() + b"\n")
                 pipe.flush()
+
+    def _await_verdict(self) -> dict[str, Any]:
+        """Waits for the answer; the time that the process waits for others is not its own."""
+        left = self._config.seconds
+        while True:
+            started = time.monotonic()
+            answer = self._receive(left)
+            if WAITING not in answer:
+                return answer
+            left -= time.monotonic() - started
+            self._receive(_MOST_WAITING_SECONDS)
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + seconds

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from evolve.errors import ProblemError, ProgramError, SandboxError
 from evolve.evaluation.bench import Bench, Trial
+from evolve.evaluation.link import WAITING
 from evolve.problem import Purpose, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.sandbox.cgroup import remove_groups_of
@@ -63,7 +64,12 @@ def main() -> None:
     except (ProblemError, SandboxError) as error:
         _answer(answers, _error_message(error))
         return
-    bench = Bench(sandbox, Limits(**problem.limits), problem.recipe)
+    bench = Bench(
+        sandbox,
+        Limits(**problem.limits),
+        problem.recipe,
+        lambda: _answer(answers, {WAITING: True}),
+    )
     with closing(sandbox):
         _answer(
             answers,

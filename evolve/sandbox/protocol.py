@@ -33,6 +33,8 @@ class Limits:
         workspace_mb: Files in the workspace and the temporary folders together.
         reply_mb: Size of one returned value.
         output_kb: How much standard output and error is kept.
+        core: The only core that its processes may use; None for any.
+        is_alone: Whether its first process may start no other; for programs held to a core.
     """
 
     seconds: float = 10.0
@@ -41,6 +43,8 @@ class Limits:
     workspace_mb: int = 64
     reply_mb: int = 64
     output_kb: int = 16
+    core: int | None = None
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +55,13 @@ class Answer:
         value: Plain data and NumPy arrays, decoded strictly.
         seconds: Wall time of the call, measured outside.
         complete: False when a generator was cut at its deadline and `value` is its last one.
+        inside_seconds: Wall time by the clock inside, where it was asked for; the program's word.
     """
 
     value: Any
     seconds: float
     complete: bool = True
+    inside_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ class Session(Protocol):
         kwargs: Mapping[str, Any] | None = None,
         *,
         timeout_seconds: float | None = None,
+        is_timed: bool = False,
     ) -> Answer:
         """Calls a function of the program's entry module and waits for its value.
 
@@ -100,6 +107,7 @@ class Session(Protocol):
             args: Plain data and NumPy arrays.
             kwargs: The same, by name.
             timeout_seconds: Deadline; `Limits.seconds` when None.
+            is_timed: Whether the clock inside is asked too.
 
         Raises:
             ProgramError: The program failed: `error`, `timeout`, `memory` or `crashed`. After
@@ -141,6 +149,15 @@ class Session(Protocol):
             ProgramError: As for `call`; also when the command cannot be started, writes more
                 than `Limits.reply_mb`, or leaves a file out that is asked for.
             SandboxError: The backend failed.
+        """
+        ...
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Gives the processor time of a closed session, as the kernel counted it.
+
+        It begins where the program's code is first read, and holds all of its processes but
+        those that none waited for; 0 when the sandbox broke.
         """
         ...
 

@@ -15,6 +15,7 @@ from evolve.sandbox.finished import read_finished, request_of
 from evolve.sandbox.guest import frames
 from evolve.sandbox.guest.wire import (
     CALL,
+    CLOCK,
     DATA,
     ERROR,
     EXITED,
@@ -24,6 +25,7 @@ from evolve.sandbox.guest.wire import (
     MESSAGE,
     NO_NONCE,
     OUT_OF_MEMORY,
+    SECONDS,
     START,
     VALUE,
     YIELDED,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from evolve.sandbox.protocol import Limits
 
 _GRACE_SECONDS = 0.25
+_CONFINE_SECONDS = 20.0
 _MAX_REQUEST_BYTES = 1 << 30
 _MAX_REASON = 500
 _MAX_DETAIL = 8000
@@ -71,6 +74,7 @@ class WarmSession:
         self._stream = bytearray()
         self._is_confined = False
         self._is_open = True
+        self._spent_at_start = self._spent = 0.0
         self._max_message = limits.reply_mb << 20
         settings = {
             "memory_mb": limits.memory_mb,
@@ -78,6 +82,8 @@ class WarmSession:
             "workspace_mb": limits.workspace_mb,
             "reply_bytes": limits.reply_mb << 20,
             "output_bytes": limits.output_kb << 10,
+            "core": limits.core,
+            "is_alone": limits.is_alone,
         }
         link.send(START, json.dumps(settings).encode())
         files = [[file.path, file.text] for file in program.files]
@@ -90,10 +96,12 @@ class WarmSession:
         kwargs: Mapping[str, Any] | None = None,
         *,
         timeout_seconds: float | None = None,
+        is_timed: bool = False,
     ) -> Answer:
         """Calls a function; see `protocol.Session`."""
         request = {"args": list(args), "kwargs": dict(kwargs or {}), "many": False}
-        return self._ask({**request, "function": function}, timeout_seconds)
+        request |= {"function": function, "is_timed": is_timed}
+        return self._ask(request, timeout_seconds)
 
     def call_many(
         self,
@@ -112,6 +120,11 @@ class WarmSession:
         answer = self._ask(request, timeout_seconds)
         return replace(answer, value=read_finished(answer.value, command, answer.seconds))
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Gives the processor time of a closed session; see `protocol.Session`."""
+        return max(0.0, self._spent - self._spent_at_start)
+
     def close(self) -> None:
         """Kills what is left of the program and wipes its files; safe to call twice."""
         if self._is_open:
@@ -122,8 +135,8 @@ class WarmSession:
             raise ProgramError(Status.CRASHED, "the program has ended; its session is over")
         seconds = self._limits.seconds if timeout is None else timeout
         nonce = os.urandom(len(NO_NONCE))
-        started = time.monotonic()
         try:
+            started = self._await_confined()
             self._send(nonce, {**request, "seconds": seconds})
             return self._await_answer(nonce, started, seconds)
         except LinkLostError as error:
@@ -132,6 +145,7 @@ class WarmSession:
 
     def _await_answer(self, nonce: bytes, started: float, seconds: float) -> Answer:
         last: bytes | None = None
+        inside: float | None = None
         while True:
             frame = self._link.receive(started + seconds)
             spent = time.monotonic() - started
@@ -145,12 +159,28 @@ class WarmSession:
             for kind, body in self._take_messages(nonce):
                 if kind == YIELDED:
                     last = body
+                elif kind == CLOCK and len(body) == SECONDS.size:
+                    inside = SECONDS.unpack(body)[0]
                 elif kind == LAST_COUNTS and last is not None:
                     return Answer(self._decode(last), spent)
                 elif kind == VALUE:
-                    return Answer(self._decode(body), spent)
+                    return Answer(self._decode(body), spent, inside_seconds=inside)
                 else:
                     self._fail_reported(kind, body)
+
+    def _await_confined(self) -> float:
+        """Waits until the program's process is ready for it, and gives the time."""
+        deadline = time.monotonic() + _CONFINE_SECONDS
+        while not self._is_confined:
+            frame = self._link.receive(deadline)
+            if frame is None:
+                raise LinkLostError("no process was ready for the program")
+            if frame[0] == EXITED:
+                self._fail_exited(frame[1])
+            if frame[0] == DATA:
+                self._stream += frame[1]
+                self._take_messages(NO_NONCE)
+        return time.monotonic()
 
     def _take_messages(self, nonce: bytes) -> list[tuple[bytes, bytes]]:
         messages = []
@@ -164,7 +194,9 @@ class WarmSession:
             body = bytes(memoryview(self._stream)[MESSAGE.size : end])
             del self._stream[:end]
             # What comes before the program is read can only be the guest's own first message.
-            self._is_confined = True
+            if not self._is_confined:
+                self._is_confined = True
+                self._spent_at_start = SECONDS.unpack(body)[0]
             if owner == nonce:
                 messages.append((kind, body))
         return messages
@@ -184,6 +216,7 @@ class WarmSession:
 
     def _fail_exited(self, body: bytes) -> NoReturn:
         told, output = _read_exit(body)
+        self._spent = told["spent"]
         if told["status"] == signal.SIGKILL and not told["cause"]:
             # Nobody else kills it: the kernel was quicker than the guest's watchdog.
             told["cause"] = "memory" if self._link.ran_out_of_memory() else ""
@@ -225,7 +258,9 @@ class WarmSession:
             while (frame := self._link.receive(deadline)) is not None:
                 if frame[0] == EXITED:
                     self._finish(is_doubtful=is_doubtful)
-                    return _read_exit(frame[1])[1]
+                    told, output = _read_exit(frame[1])
+                    self._spent = told["spent"]
+                    return output
         except LinkLostError:
             pass
         self._finish(is_doubtful=True)

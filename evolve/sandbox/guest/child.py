@@ -11,13 +11,14 @@ import random
 import shutil
 import signal
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import kernel, program
+from . import kernel, program, seccomp
 from .confine import Bounds, Cage, confine
-from .wire import CONFINED, MESSAGE, NO_NONCE
+from .wire import CONFINED, MESSAGE, NO_NONCE, SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,23 +60,36 @@ def start(cage: Cage, settings: Mapping[str, Any]) -> Child:
     return Child(pid, requests, replies, output)
 
 
-def kill(cage: Cage, child: Child) -> int:
+def kill(cage: Cage, child: Child) -> tuple[int, float]:
     """Kills every process of the child and waits until all are gone.
 
     Returns:
-        The wait status of its first process.
+        The wait status of its first process, and the processor time of all that were waited for.
     """
     if cage.is_namespaced:
         # The first process of a pid namespace takes all others with it before it can be reaped.
         os.kill(child.pid, signal.SIGKILL)
-        return os.waitpid(child.pid, 0)[1]
+        return _reap(child.pid)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    status = os.waitpid(child.pid, 0)[1]
+    status, spent = _reap(child.pid)
     with contextlib.suppress(ChildProcessError):
         while True:
-            os.waitpid(-child.pid, 0)
-    return status
+            spent += _reap(-child.pid)[1]
+    return status, spent
+
+
+def _reap(pid: int) -> tuple[int, float]:
+    _, status, usage = os.wait4(pid, 0)
+    return status, usage.ru_utime + usage.ru_stime
+
+
+def _pin(core: int) -> None:
+    try:
+        os.sched_setaffinity(0, {core})
+    except OSError:
+        # The host's cores may be others, as where a container has only some of them.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def clear(cage: Cage, child: Child) -> None:
@@ -93,12 +107,18 @@ def _run(cage: Cage, settings: Mapping[str, Any], pipes: tuple[int, int, int]) -
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         bounds = Bounds(settings["memory_mb"], settings["processes"], settings["workspace_mb"])
+        core = settings["core"]
+        if core is not None:
+            _pin(core)
         confine(cage, bounds)
+        if core is not None:
+            seccomp.install_filter(seccomp.build_timing_filter(is_alone=settings["is_alone"]))
         random.seed(0)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = _printer(1)
         sys.stderr = _printer(2)
-        os.write(_REPLIES, MESSAGE.pack(NO_NONCE, CONFINED, 0))
+        spent = SECONDS.pack(time.process_time())
+        os.write(_REPLIES, MESSAGE.pack(NO_NONCE, CONFINED, len(spent)) + spent)
         program.serve(f"{cage.box}/work", cage.data, settings["reply_bytes"])
     except BaseException:  # noqa: BLE001 - nothing may go back into the zygote's own code
         os.write(2, traceback.format_exc().encode())

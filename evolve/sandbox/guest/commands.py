@@ -71,7 +71,7 @@ def write_file(work: str, path: str, data: bytes, *, mode: int = 0o600) -> None:
 
 def _start(request: dict[str, Any], work: str) -> subprocess.Popen[bytes]:
     words = request["command"]
-    code = seccomp.build_single_filter() if request["is_alone"] else b""
+    code = seccomp.build_timing_filter(is_alone=True) if request["is_alone"] else b""
     try:
         return subprocess.Popen(
             words,

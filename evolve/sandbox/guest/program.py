@@ -12,13 +12,25 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from types import FunctionType, GeneratorType, ModuleType
 from typing import Any, NoReturn
 
 from . import commands, frames, tracebacks
-from .wire import ERROR, LAST_COUNTS, MESSAGE, OUT_OF_MEMORY, VALUE, YIELDED
+from .wire import (
+    CLOCK,
+    ERROR,
+    LAST_COUNTS,
+    MESSAGE,
+    OUT_OF_MEMORY,
+    SECONDS,
+    VALUE,
+    YIELDED,
+)
 
 _REQUESTS, _REPLIES = 3, 4
+# Programs that change the module do not change this.
+_clock = time.perf_counter
 
 
 class _CallError(Exception):
@@ -35,20 +47,17 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
     """
     _, setup = _receive()
     program = frames.decode(setup)
-    sources = {path: text.encode() for path, text in program["files"]}
-    for path, text in sources.items():
-        commands.write_file(work, path, text)
-    for path, built, is_executable in program["built"]:
-        commands.write_file(work, path, built, mode=0o700 if is_executable else 0o600)
+    sources = _write_files(work, program)
     if data:
         os.symlink(data, f"{work}/data")
     sys.path.insert(0, work)
     module: ModuleType | None = None
     while True:
         nonce, message = _receive()
+        started = _clock()
         request = frames.decode(message, scale=frames.REQUEST_SCALE)
         os.environ["EVOLVE_TIME_LIMIT_SECONDS"] = str(request["seconds"])
-        outbox = _Outbox(nonce, reply_bytes)
+        outbox = _Outbox(nonce, reply_bytes, started if request.get("is_timed") else None)
         try:
             if "command" in request:
                 outbox.send(VALUE, commands.run(request, work, sources))
@@ -68,12 +77,18 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
 class _Outbox:
     """Sends the messages of one call."""
 
-    def __init__(self, nonce: bytes, max_bytes: int) -> None:
+    def __init__(self, nonce: bytes, max_bytes: int, started: float | None) -> None:
         self._nonce = nonce
+        self._started = started
         self._max_bytes = max_bytes
 
     def send(self, kind: bytes, value: Any) -> None:
         body = frames.encode(value, self._max_bytes)
+        if self._started is not None and kind == VALUE:
+            self._write(CLOCK, SECONDS.pack(_clock() - self._started))
+        self._write(kind, body)
+
+    def _write(self, kind: bytes, body: bytes) -> None:
         view = memoryview(MESSAGE.pack(self._nonce, kind, len(body)) + body)
         while view:
             view = view[os.write(_REPLIES, view) :]
@@ -130,6 +145,15 @@ def _missing_function(module: ModuleType, wanted: str) -> str:
     ]
     there = ", ".join(f"`{name}`" for name in names[:20]) or "no function"
     return f"the program has no function `{wanted}`; it defines {there}"
+
+
+def _write_files(work: str, program: dict[str, Any]) -> dict[str, bytes]:
+    sources = {path: text.encode() for path, text in program["files"]}
+    for path, text in sources.items():
+        commands.write_file(work, path, text)
+    for path, built, is_executable in program["built"]:
+        commands.write_file(work, path, built, mode=0o700 if is_executable else 0o600)
+    return sources
 
 
 def _receive() -> tuple[bytes, bytearray]:

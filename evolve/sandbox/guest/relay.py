@@ -223,7 +223,7 @@ class Relay:
         return "disk" if memory.sum_files(self._cage.box) > self._disk_limit else ""
 
     def _end_child(self, it: child.Child, cause: str) -> None:
-        status = child.kill(self._cage, it)
+        status, spent = child.kill(self._cage, it)
         while not it.is_silent and not cause:
             self._flush_all()
             self._read_child(it)
@@ -231,7 +231,7 @@ class Relay:
         self._output.read_from(it.output)
         child.clear(self._cage, it)
         self._child, self._is_blocked = None, False
-        head = json.dumps({"status": status, "cause": cause}).encode()
+        head = json.dumps({"status": status, "cause": cause, "spent": spent}).encode()
         self._send(EXITED, HEADER.pack(EXITED, len(head)) + head + self._output.text())
         self._output.clear(0)
 

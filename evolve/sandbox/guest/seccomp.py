@@ -155,6 +155,7 @@ _PRCTL: Numbers = (157, 167)
 _PRLIMIT: Numbers = (302, 261)
 _TGKILL: Numbers = (234, 131)
 _CLONE3: Numbers = (435, 435)
+_SETAFFINITY: Numbers = (203, 122)
 _FORK: Numbers = (57, None)
 _VFORK: Numbers = (58, None)
 _THREAD = 0x00010000
@@ -204,19 +205,25 @@ def build_filter(own_pid: int | None = None, *, may_signal: bool = True) -> byte
     return b"".join(code)
 
 
-def build_single_filter() -> bytes:
-    """Assembles a filter that refuses new processes but not threads, on top of another one.
+def build_timing_filter(*, is_alone: bool) -> bytes:
+    """Assembles a filter for a program that is timed, on top of another one.
+
+    Args:
+        is_alone: Whether new processes are refused too; threads never are.
+
+    Returns:
+        The instructions: the program stays on the core that it has.
 
     Raises:
         OSError: The machine is not supported.
     """
     column = kernel.machine_column()
-    code = _head(column)
-    for numbers in (_FORK, _VFORK):
-        code += _refuse(numbers[column], errno.EPERM)
-    thread = _Argument(_CLONE, 0, _JUMP_SET, _THREAD, refuse_on_match=False)
-    code += [*_refuse_argument(thread, column), _op(_RETURN, _ALLOW)]
-    return b"".join(code)
+    code = _head(column) + _refuse(_SETAFFINITY[column], errno.EPERM)
+    if is_alone:
+        code += _refuse(_FORK[column], errno.EPERM) + _refuse(_VFORK[column], errno.EPERM)
+        thread = _Argument(_CLONE, 0, _JUMP_SET, _THREAD, refuse_on_match=False)
+        code += _refuse_argument(thread, column)
+    return b"".join([*code, _op(_RETURN, _ALLOW)])
 
 
 def list_denied() -> tuple[str, ...]:

@@ -28,6 +28,9 @@ CONFINED = b"C"
 CALL = b"Q"
 VALUE = b"V"
 YIELDED = b"Y"
+# How long a call took by the guest's own clock; precedes its value where it is asked for.
+CLOCK = b"T"
+SECONDS = struct.Struct("<d")
 LAST_COUNTS = b"L"
 ERROR = b"E"
 OUT_OF_MEMORY = b"M"

@@ -1,0 +1,71 @@
+"""Quiet for timing: one timing run on the machine at a time, on the core that has least to do."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evolve.errors import SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_LOOK_SECONDS = 0.05
+_STAT = Path("/proc/stat")
+
+
+@contextlib.contextmanager
+def hold_quiet(tell: Callable[[], None]) -> Iterator[int]:
+    """Waits until no other process of this user times a program, and gives the quietest core.
+
+    Args:
+        tell: Called at the beginning and at the end of a wait, which is not the program's.
+
+    Raises:
+        SandboxError: The file of the lock cannot be opened.
+    """
+    path = Path(tempfile.gettempdir(), f"evolve-timing-{os.getuid()}.lock")
+    try:
+        # Whoever put a link there must not make us open what it points to.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        raise SandboxError(f"{path}: cannot be opened: {error.strerror}; remove it") from None
+    try:
+        _wait(descriptor, tell)
+        yield find_quiet_core()
+    finally:
+        os.close(descriptor)
+
+
+def find_quiet_core() -> int:
+    """Gives the core, of those that this process may use, that has least to do just now."""
+    allowed = os.sched_getaffinity(0)
+    before = _read_idle()
+    time.sleep(_LOOK_SECONDS)
+    after = _read_idle()
+    return max(sorted(allowed), key=lambda core: after.get(core, 0) - before.get(core, 0))
+
+
+def _wait(descriptor: int, tell: Callable[[], None]) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        tell()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        tell()
+
+
+def _read_idle() -> dict[int, int]:
+    """Reads how long each core was idle, in ticks; nothing where the system does not tell."""
+    try:
+        lines = _STAT.read_text().splitlines()
+    except OSError:
+        return {}
+    rows = [line.split() for line in lines if line.startswith("cpu") and line[3:4].isdigit()]
+    return {int(row[0][3:]): int(row[4]) + int(row[5]) for row in rows}

@@ -1,0 +1,175 @@
+"""Times of a program: medians with intervals, and ratios to a reference timed in turn."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from evolve.errors import ProgramError
+from evolve.records import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_LEVEL = 0.95
+_TICK = 1e-6
+# How far the clock inside may be behind the one outside, at the least, before it is called false:
+# a busy machine may take that long to wake a process.
+_LAG_SECONDS = 0.05
+_LAG_SHARE = 0.5
+_LEAD_SECONDS = 0.002
+
+
+class Sample(NamedTuple):
+    """One timed execution in a fresh process.
+
+    Attributes:
+        value: What came back.
+        seconds: Wall time, measured outside the sandbox.
+        cpu_seconds: Processor time, as the kernel counted it.
+        inside_seconds: Wall time by the clock inside the sandbox; None where it was not asked.
+    """
+
+    value: Any
+    seconds: float
+    cpu_seconds: float
+    inside_seconds: float | None = None
+
+
+class Spread(NamedTuple):
+    """A median and its interval.
+
+    Attributes:
+        median: Of the values.
+        low: Lower end of an interval that holds the true median with a probability of at least
+            95 percent where there are six values or more; of fewer the least value.
+        high: Upper end of it; of fewer than six the greatest value.
+    """
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Repeated executions of a program, and of a reference in turn with it.
+
+    Attributes:
+        samples: Of the program.
+        references: Of the reference, one beside each of the program's; empty without one.
+    """
+
+    samples: tuple[Sample, ...]
+    references: tuple[Sample, ...] = ()
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """Gives what each execution returned: each is to be checked, for one may differ."""
+        return tuple(sample.value for sample in self.samples)
+
+    @property
+    def seconds(self) -> Spread:
+        """Gives the wall time, measured outside the sandbox."""
+        return spread_of([sample.seconds for sample in self.samples])
+
+    @property
+    def cpu_seconds(self) -> Spread:
+        """Gives the processor time, as the kernel counted it: much steadier on a busy machine."""
+        return spread_of([sample.cpu_seconds for sample in self.samples])
+
+    @property
+    def ratio(self) -> Spread:
+        """Gives the processor time as a multiple of the reference's, pair by pair.
+
+        Raises:
+            ValueError: No reference was timed.
+        """
+        return self._compare(lambda sample: sample.cpu_seconds)
+
+    @property
+    def wall_ratio(self) -> Spread:
+        """Gives the wall time as a multiple of the reference's, pair by pair.
+
+        Raises:
+            ValueError: No reference was timed.
+        """
+        return self._compare(lambda sample: sample.seconds)
+
+    def _compare(self, time_of: Callable[[Sample], float]) -> Spread:
+        if not self.references:
+            raise ValueError("ratio: expected a timing with `reference=...`, got one without")
+        pairs = zip(self.samples, self.references, strict=True)
+        return spread_of([time_of(ours) / max(time_of(theirs), _TICK) for ours, theirs in pairs])
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """Gives the median with an interval from order statistics.
+
+    The interval takes nothing for granted about the distribution (Conover 1999, Practical
+    nonparametric statistics, section 3.2).
+
+    Args:
+        values: At least one.
+    """
+    ordered = sorted(values)
+    count = len(ordered)
+    # The true median lies outside of the values of rank r and n - 1 - r as often as n throws of a
+    # coin give at most r heads, or at most r tails.
+    misses = itertools.accumulate(2 * math.comb(count, rank) / 2**count for rank in range(count))
+    rank = max(sum(miss <= 1 - _LEVEL for miss in misses) - 1, 0)
+    return Spread(statistics.median(ordered), ordered[rank], ordered[count - 1 - rank])
+
+
+def measure_times(
+    program: Callable[[], Sample], reference: Callable[[], Sample] | None, repeats: int
+) -> Timing:
+    """Executes a program again and again, in turn with a reference.
+
+    A first round, in which files and memory are read for the first time, does not count.
+
+    Args:
+        program: Executes it once, in a fresh process.
+        reference: Executes the reference once.
+        repeats: Rounds that count, at least 1.
+
+    Raises:
+        ProgramError: The program failed, or its clock is false.
+        ValueError: There are no repeats.
+    """
+    if repeats < 1:
+        raise ValueError(f"time: expected at least 1 repeat, got {repeats}")
+    samples: list[Sample] = []
+    references: list[Sample] = []
+    for number in range(repeats + 1):
+        # Whoever comes second in a round may find warmer caches.
+        turns = [(program, samples), *([(reference, references)] if reference else [])]
+        for execute, found in turns if number % 2 else reversed(turns):
+            found.append(execute())
+    check_clock(samples)
+    return Timing(tuple(samples[1:]), tuple(references[1:]))
+
+
+def check_clock(samples: Sequence[Sample]) -> None:
+    """Compares the clocks inside and outside the sandbox.
+
+    Honest clocks agree at least once: a busy machine delays some executions, not all.
+
+    Raises:
+        ProgramError: They never agree, or the one inside runs ahead.
+    """
+    pairs = [(s.seconds, s.inside_seconds) for s in samples if s.inside_seconds is not None]
+    if not pairs:
+        return
+    lead = max(inside - outside for outside, inside in pairs)
+    lags = [inside < outside - max(_LAG_SECONDS, _LAG_SHARE * outside) for outside, inside in pairs]
+    if all(lags) or not lead <= _LEAD_SECONDS:
+        outside, inside = pairs[-1]
+        raise ProgramError(
+            Status.ERROR,
+            f"the clock inside the sandbox was changed: it counted {inside:.4g} s, the one "
+            f"outside {outside:.4g} s",
+        )

@@ -1,0 +1,71 @@
+"""Timing runs take turns, whatever process they are in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from evolve.evaluation.link import EvaluatorConfig
+from evolve.evaluation.pool import Evaluators
+from evolve.evaluation.quiet import hold_quiet
+from evolve.problem import load_problem
+from evolve.records import Status
+from tests.commands import write_problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIMED = """
+from evolve.scoring import Score
+
+def evaluate(program):
+    timing = program.time("point", repeats=1)
+    return Score(timing.seconds.median, measures={"first": timing.values[0][0]})
+"""
+
+
+def test_a_second_timing_run_waits_for_the_first_and_says_so() -> None:
+    told: list[str] = []
+    waits = threading.Event()
+
+    def tell() -> None:
+        told.append("tell")
+        waits.set()
+
+    def second() -> None:
+        with hold_quiet(tell) as core:
+            told.append(f"core {core >= 0}")
+
+    with ThreadPoolExecutor(1) as pool:
+        with hold_quiet(lambda: None):
+            done = pool.submit(second)
+            assert waits.wait(20)
+            told.append("first ends")
+        done.result()
+    assert told == ["tell", "first ends", "tell", "core True"]
+
+
+def test_the_wait_for_others_is_not_the_programs(tmp_path: Path) -> None:
+    seconds = 3.0
+    problem = load_problem(write_problem(tmp_path / "problem", evaluator=TIMED))
+    config = EvaluatorConfig(
+        problem.folder,
+        problem.folder,
+        {},
+        "auto",
+        allow_weak=True,
+        image="",
+        seconds=seconds,
+        memory_mb=1024,
+    )
+    with closing(Evaluators(config, 1)) as evaluators, ThreadPoolExecutor(1) as pool:
+        evaluators.start()
+        evaluators.wait()
+        with hold_quiet(lambda: None):
+            done = pool.submit(evaluators.evaluate, problem.initial)
+            time.sleep(seconds + 0.5)
+        evaluation = done.result()
+    assert evaluation.status is Status.OK, evaluation.reason
