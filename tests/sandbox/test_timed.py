@@ -51,7 +51,6 @@ class TestHonest:
         assert set(timing.values) == {sum(i * i for i in range(SIZE))}
         assert timing.ratio.median < 0.6
         assert len(timing.samples) == len(timing.references) == 3
-        assert 0 < timing.cpu_seconds.median < timing.seconds.high
 
     def test_a_failure_is_the_programs(self, sandbox: WarmSandbox) -> None:
         with pytest.raises(ProgramError, match="ZeroDivisionError"):
@@ -135,4 +134,3 @@ def f(n):
     def test_a_timed_program_has_one_core(self, sandbox: WarmSandbox) -> None:
         handle = make_handle(sandbox, "import os\ndef f(): return len(os.sched_getaffinity(0))")
         assert handle.time("f", repeats=1).values == (1,)
-        assert handle.call("f") >= 1
