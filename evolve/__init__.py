@@ -7,7 +7,7 @@ Modules, lowest first; each imports only from those before it (a test holds this
     cooperative, problem_files, problem, cells, archive, selection, islands, quotas, choices,
     edits, operators, models,
     sandbox, evaluation,
-    journal, lessons, steps, store, run_folder, scaffold, importing, gallery,
+    lane, journal, lessons, steps, store, run_folder, scaffold, importing, gallery,
     population, curve, snapshot, schedule, jobs, search,
     fork, export, prune, replay, wiring, verify, champion, interrupts, session, report, cli
 """

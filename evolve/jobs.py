@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evolve.choices import Chooser
+from evolve.lane import Lane
 from evolve.lessons import Digest, merge_lessons
 from evolve.operators import OperatorStats
 from evolve.records import Ancestor, Selection
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from evolve.population import Population
     from evolve.records import AttemptKey
     from evolve.schedule import Turn
+    from evolve.settings import LoopSettings
     from evolve.store import Store
 
 _ANCESTORS = 3
@@ -48,9 +50,14 @@ class JobMaker:
         self._history = history
         self._sketches: dict[str, NDArray[np.uint32]] = {}
         self._load = lru_cache(maxsize=_KEPT)(self._load_ancestor)
+        self._lane = Lane(
+            population,
+            lambda key: self._load(key).attempt.program_or_fail,
+            history.now.loop.seed,
+        )
 
     def make_jobs(self, turn: Turn) -> list[Job]:
-        """Gives the jobs of a generation, from the population's state."""
+        """Gives the jobs of a generation, from the population's state; the lane's comes last."""
         population, settings = self._population, self._history.at(turn.generation)
         loop = settings.loop
         islands, horizon = population.islands, population.generation
@@ -82,13 +89,38 @@ class JobMaker:
                     selection=selection,
                     digest=digest,
                     operators=None if with_model else operators,
+                    open_tuner=None,
                     evaluations=turn.allowances[slot],
                     stall=level,
                     leap=level >= StallLevel.LEAP and (turn.generation + slot) % _LEAPS == 0,
                     find_twin=lambda mark: population.find_twin(mark, horizon),
+                    objective_of=population.objective_of,
                 )
             )
-        return jobs
+        return jobs + (self._make_tuning_job(turn, loop) if turn.tuning else [])
+
+    def _make_tuning_job(self, turn: Turn, loop: LoopSettings) -> list[Job]:
+        """Gives the job of the tuning lane, whose slot is the one after all others."""
+        population = self._population
+        horizon = population.generation
+        rng = np.random.default_rng([loop.seed, turn.generation, loop.slots, 1])
+        session = self._lane.next_session(rng)
+        if session is None:
+            return []
+        return [
+            Job(
+                generation=turn.generation,
+                slot=loop.slots,
+                island=session.island,
+                selection=Selection(self._load(session.start)),
+                digest=None,
+                operators=None,
+                open_tuner=lambda: self._lane.open_tuner(session.start),
+                evaluations=turn.tuning,
+                find_twin=lambda mark: population.find_twin(mark, horizon),
+                objective_of=population.objective_of,
+            )
+        ]
 
     def _sketch(self, elite: Elite) -> NDArray[np.uint32]:
         known = self._sketches.get(elite.program_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from evolve.chat import Reply
@@ -12,12 +13,16 @@ from evolve.records import AttemptKey, Evaluation
 from evolve.results import Call, Evaluated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from evolve.chat import Request
     from evolve.models.budget import Budget
     from evolve.models.protocol import Model
     from evolve.records import Program
+
+
+# Evaluations of one slot that wait for an evaluator.
+_AT_A_TIME = 16
 
 
 class OtherRequestError(StoreError):
@@ -165,6 +170,25 @@ class SlotJournal:
         key = AttemptKey(*self._place, self._evaluations)
         self._evaluations += 1
         return self._journal.evaluate(key, program), key.number
+
+    def evaluate_all(self, programs: Sequence[Program]) -> Iterator[tuple[Evaluation, int]]:
+        """Gives verdicts and their numbers in order; several are worked on at a time.
+
+        Raises as `Journal.evaluate`, after those verdicts that come before the failure.
+        """
+        keys = [AttemptKey(*self._place, self._evaluations + i) for i in range(len(programs))]
+        self._evaluations += len(programs)
+        if len(programs) < 2:
+            for key, program in zip(keys, programs, strict=True):
+                yield self._journal.evaluate(key, program), key.number
+            return
+        with ThreadPoolExecutor(min(len(programs), _AT_A_TIME)) as threads:
+            waiting = [
+                threads.submit(self._journal.evaluate, key, program)
+                for key, program in zip(keys, programs, strict=True)
+            ]
+            for key, future in zip(keys, waiting, strict=True):
+                yield future.result(), key.number
 
 
 def _answer(call: Call) -> Reply:

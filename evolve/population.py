@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from evolve.archive import AddStatus, Elite
 from evolve.cells import locate
 from evolve.islands import Islands
-from evolve.operators import OPERATOR_JOIN, OperatorStats
+from evolve.lane import Sessions
+from evolve.operators import OPERATOR_JOIN, TUNE, OperatorStats
 from evolve.quotas import SlotQuotas
 from evolve.records import Status
 from evolve.results import LightAttempt
@@ -96,14 +97,21 @@ class Standing:
 
     def _tell_attempt(self, attempt: LightAttempt) -> AddStatus:
         archive = self.islands.archives[attempt.island]
-        position = None if attempt.parent is None else archive.count_child(attempt.parent)
+        is_sample = attempt.operator == TUNE
+        position = None
+        # A session makes hundreds of children, which say nothing about how the parent is used up.
+        if attempt.parent is not None and not is_sample:
+            position = archive.count_child(attempt.parent)
         champion = self.champion
         status = self._add(attempt)
         if attempt.status is not Status.REJECTED:
             self.evaluations += 1
             failed = attempt.objective is None
             utility = -math.inf if failed else self.direction.sign * (attempt.objective or 0.0)
-            self.stalls.tell(utility, leads=self.champion is not champion)
+            leads = self.champion is not champion
+            # Most samples are worse than their parent by design.
+            if leads or not is_sample:
+                self.stalls.tell(utility, leads=leads)
         if position is not None and attempt.status is not Status.REJECTED:
             archive.credit(position, accepted=bool(status))
         return status
@@ -146,6 +154,7 @@ class Population(Standing):
     def __init__(self, problem: Problem, settings: SearchSettings) -> None:
         super().__init__(problem, settings)
         self.operators = OperatorStats()
+        self.sessions = Sessions()
         self._objectives: dict[AttemptKey, float] = {}
         self._first: dict[str, AttemptKey] = {}
         self.quotas = SlotQuotas(settings.islands, by_progress=settings.quota == "progress")
@@ -171,14 +180,17 @@ class Population(Standing):
         best = self.islands.archives[attempt.island].best
         status = super()._tell_attempt(attempt)
         leads = self.islands.archives[attempt.island].best is not best
-        self.quotas.record(attempt.island, leads=leads, taken=bool(status))
+        if attempt.operator != TUNE:
+            self.quotas.record(attempt.island, leads=leads, taken=bool(status))
         if attempt.status is not Status.REJECTED and attempt.fingerprint is not None:
             self._first.setdefault(attempt.fingerprint, attempt.key)
         if attempt.objective is not None:
             self._objectives[attempt.key] = attempt.objective
             self._keep(attempt)
+        if attempt.operator == TUNE:
+            self.sessions.record(attempt, self._objective_or_twins(attempt))
         # What several operators did in a leap tells nothing about any of them.
-        if attempt.operator and OPERATOR_JOIN not in attempt.operator:
+        elif attempt.operator and OPERATOR_JOIN not in attempt.operator:
             before = None if attempt.parent is None else self._objectives.get(attempt.parent)
             improved = (
                 attempt.objective is not None
@@ -195,6 +207,13 @@ class Population(Standing):
         if island is not None:
             self.quotas.forget(island)
         return island
+
+    def _objective_or_twins(self, attempt: LightAttempt) -> float | None:
+        """Gives an attempt's objective, or that of its twin where it was rejected for one."""
+        if attempt.status is not Status.REJECTED or attempt.fingerprint is None:
+            return attempt.objective
+        twin = self._first.get(attempt.fingerprint)
+        return None if twin is None else self._objectives.get(twin)
 
     def _keep(self, attempt: LightAttempt) -> None:
         """Keeps what only baselines take parents from."""

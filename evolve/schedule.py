@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A generation that may start: most evaluations of each of its slots."""
+    """A generation that may start: most evaluations of each of its slots, and of tuning."""
 
     generation: int
     allowances: tuple[int, ...]
+    tuning: int = 0
 
 
 class Size(NamedTuple):
@@ -26,17 +27,21 @@ class Size(NamedTuple):
         slots: Slots in it.
         per_slot: Most evaluations of a slot.
         max_evaluations: Cap over the whole run, the initial one included.
+        tuning: Evaluations of the tuning lane, on average over generations.
     """
 
     slots: int
     per_slot: int
     max_evaluations: int | None = None
+    tuning: int = 0
 
 
 def size_of(settings: Settings) -> Size:
     """Gives the size of a generation under these settings."""
     repairs = settings.steps.repairs if settings.models.is_configured else 0
-    return Size(settings.loop.slots, 1 + repairs, settings.budget.max_evaluations)
+    slots, share = settings.loop.slots, settings.tuning.share or 0.0
+    tuning = round(slots * share / (1.0 - share))
+    return Size(slots, 1 + repairs, settings.budget.max_evaluations, tuning)
 
 
 class Schedule:
@@ -70,23 +75,25 @@ class Schedule:
             del self._reserved[generation]
         turns = []
         while self._next <= min(self._generations, committed + 1 + self._lag):
-            allowances = self._allowances(evaluations)
+            allowances, tuning = self._allowances(evaluations)
             if not allowances:
                 break
-            turns.append(Turn(self._next, allowances))
-            self._reserved[self._next] = sum(allowances)
+            turns.append(Turn(self._next, allowances, tuning))
+            self._reserved[self._next] = sum(allowances) + tuning
             self._next += 1
         return turns
 
-    def _allowances(self, evaluations: int) -> tuple[int, ...]:
+    def _allowances(self, evaluations: int) -> tuple[tuple[int, ...], int]:
         size = self._size_at(self._next)
         full = (size.per_slot,) * size.slots
+        # The tuning lane works where all of its earlier samples are committed.
+        tuning = size.tuning * (self._lag + 1) if self._next % (self._lag + 1) == 0 else 0
         if size.max_evaluations is None:
-            return full
+            return full, tuning
         left = size.max_evaluations - evaluations - sum(self._reserved.values())
-        if left >= sum(full):
-            return full
+        if left >= sum(full) + tuning:
+            return full, tuning
         if self._reserved or left <= 0:
-            return ()
+            return (), 0
         slots = min(size.slots, max(1, left // size.per_slot))
-        return (min(size.per_slot, left // slots),) * slots
+        return (min(size.per_slot, left // slots),) * slots, 0

@@ -164,8 +164,9 @@ class Search:
         for turn in self._schedule.ready(population.generation, population.evaluations):
             if turn.generation > beyond:
                 jobs = self._maker.make_jobs(turn)
-                self._results[turn.generation] = dict.fromkeys(range(len(jobs)))
-                for job in jobs:
+                self._results[turn.generation] = dict.fromkeys(job.slot for job in jobs)
+                # The tuning lane's job, the last one, takes longest.
+                for job in reversed(jobs):
                     self._jobs.put(job)
 
     def _work(self) -> None:

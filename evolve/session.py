@@ -215,7 +215,7 @@ def _search(
     generations = settings.loop.generations or last
     history = SettingsHistory(settings, store.launches())
     initial = _objective_of_initial(store)
-    slots_in_flight = settings.loop.slots * (settings.loop.lag + 1)
+    slots_in_flight = (settings.loop.slots + 1) * (settings.loop.lag + 1)
     with (
         view.watch(
             title=store.folder.name, generations=generations, budget=budget, initial=initial

@@ -85,6 +85,19 @@ class SearchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TuningSettings:
+    """The lane in which constants are tuned beside the slots, without a model."""
+
+    share: float | None = setting(
+        None,
+        "share of the evaluations that tunes constants, 0 for none; by default 0.5 with a model, "
+        "0.25 without, none where that is fewer than 50 evaluations",
+        low=0,
+        high=0.99,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StepSettings:
     """How plans are executed."""
 
@@ -114,6 +127,7 @@ class Settings:
     loop: LoopSettings = field(default_factory=LoopSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
+    tuning: TuningSettings = field(default_factory=TuningSettings)
     models: ModelSettings = field(default_factory=ModelSettings)
     steps: StepSettings = field(default_factory=StepSettings)
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)

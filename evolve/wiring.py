@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -29,6 +30,10 @@ _GENERATIONS_WITH_MODEL = 30
 _GENERATIONS_WITHOUT = 1000
 _STALL_WITH_MODEL = 16
 _SECONDS_WITHOUT_MODEL = 150.0
+_TUNING_SHARE_WITH_MODEL = 0.5
+_TUNING_SHARE_WITHOUT = 0.25
+# Evaluations with which a session hardly begins.
+_LEAST_TUNING = 50
 
 
 def complete_settings(settings: Settings) -> Settings:
@@ -55,7 +60,16 @@ def complete_settings(settings: Settings) -> Settings:
     if STRATEGIES[search.strategy].is_baseline:
         # Nothing comes from archives: several would only show the same programs apart.
         search = dataclasses.replace(search, islands=1)
-    return dataclasses.replace(settings, loop=loop, budget=budget, search=search)
+    tuning = settings.tuning
+    if tuning.share is None:
+        tuning = dataclasses.replace(tuning, share=_tuning_share(settings, with_model=bool(named)))
+    return dataclasses.replace(settings, loop=loop, budget=budget, search=search, tuning=tuning)
+
+
+def _tuning_share(settings: Settings, *, with_model: bool) -> float:
+    share = _TUNING_SHARE_WITH_MODEL if with_model else _TUNING_SHARE_WITHOUT
+    is_short = share * (settings.budget.max_evaluations or math.inf) < _LEAST_TUNING
+    return 0.0 if is_short or STRATEGIES[settings.search.strategy].is_baseline else share
 
 
 def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:

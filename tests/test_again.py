@@ -125,11 +125,12 @@ def test_verify_writes_a_certificate(run, tmp_path):
 
 def test_verify_names_a_verdict_that_came_out_differently(run, tmp_path):
     best = run_json("show", run, cwd=tmp_path)["champion"]
-    generation, slot, _ = best["attempt"].split(".")
+    generation, slot, number = best["attempt"].split(".")
     change(
         run,
         f"UPDATE evaluations SET objective = -1.0 WHERE generation = {generation} "
-        f"AND slot = {slot}",
+        f"AND slot = {slot} AND sequence = (SELECT evaluation FROM attempts WHERE "
+        f"generation = {generation} AND slot = {slot} AND number = {number})",
     )
     done = run_evolve("verify", run, cwd=tmp_path, code=5)
     assert f"differs: attempt {best['attempt']}: recorded -1.0" in done.stdout

@@ -38,7 +38,7 @@ def test_without_a_model_the_operators_improve_the_program(tmp_path, problem):
 
 
 def test_show_and_archive_print_the_documented_json(tmp_path, problem):
-    run_evolve("run", problem, *SHORT, "--seed", 3, cwd=tmp_path)
+    run_evolve("run", problem, *SHORT, "--seed", 3, "--set", "tuning.share=0", cwd=tmp_path)
     state = run_json("show", "r", cwd=tmp_path)
     assert {
         "run": "r",
@@ -172,7 +172,8 @@ def test_programs_that_hang_crash_or_lie_cost_their_attempt_and_nothing_else(tmp
     model = write_script(tmp_path / "model.json", editor=replies)
     run_evolve(
         "run", problem, *RUN, "--model", model, "--generations", 4,
-        "--set", "steps.repairs=0", "--set", "steps.form=rewrite", cwd=tmp_path,
+        "--set", "steps.repairs=0", "--set", "steps.form=rewrite", "--set", "tuning.share=0",
+        cwd=tmp_path,
     )  # fmt: skip
     outcomes = run_json("show", "r", cwd=tmp_path)["outcomes"]
     assert outcomes["ok"] == 1

@@ -74,6 +74,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         f"attempts     {state['attempts']} ({outcomes})",
         f"evaluations  {state['evaluations']}",
         f"models       {state['calls']} calls, {state['tokens']} tokens, ${state['cost_usd']:.4f}",
+        "tuning       {attempts} attempts in {sessions} sessions".format(**state["tuning"]),
         f"seconds      {state['seconds']:.1f}",
         f"sandbox      {state['sandbox']}",
         f"strategy     {state['strategy']}, seed {state['seed']}",

@@ -62,6 +62,11 @@ class Number:
     weight: float
     guarded: bool
 
+    @property
+    def is_named(self) -> bool:
+        """Tells whether someone gave it a name or put it into a table."""
+        return self.weight > 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

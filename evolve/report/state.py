@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from evolve.champion import read_holdout
+from evolve.operators import TUNE
 from evolve.records import INITIAL
 from evolve.store import is_locked
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 # A run that ended for one of these did all that it was asked for.
 FINISHED = ("generations", "target")
+_TUNING = (
+    "SELECT COUNT(*), COUNT(DISTINCT parent_generation || '.' || parent_slot || '.' || "
+    "parent_number) FROM attempts WHERE json_extract(plan, '$.operator') = ?"
+)
 
 
 def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, Any]:
@@ -47,6 +52,7 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
         "launches": [dataclasses.asdict(launch) for launch in store.launches()],
         "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
         "champion": _describe_champion(store, population),
+        "tuning": _describe_tuning(store),
         "islands": [
             {
                 "elites": len(archive),
@@ -131,6 +137,11 @@ def _holdout(store: Store, key: AttemptKey) -> dict[str, Any] | None:
         "metrics": dict(verdict.metrics),
         "reason": verdict.reason,
     }
+
+
+def _describe_tuning(store: Store) -> dict[str, Any]:
+    ((attempts, sessions),) = store.query(_TUNING, TUNE)
+    return {"attempts": attempts, "sessions": sessions}
 
 
 def _parent_id(store: Store, elite: Elite) -> str | None:

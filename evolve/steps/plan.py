@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evolve.chat import Request
 from evolve.models.protocol import ReplyError
-from evolve.operators import OPERATOR_JOIN, choose_operator
+from evolve.operators import OPERATOR_JOIN, TUNE, choose_operator
 from evolve.records import Plan, Rejected
 from evolve.steps import prompt
 from evolve.steps.parse import as_number, as_tags, as_text, find_object
@@ -81,6 +81,12 @@ def make_operator_plan(stats: OperatorStats, rng: np.random.Generator, *, leap: 
     names = [choose_operator(stats, rng) for _ in range(_LEAP_OPERATORS if leap else 1)]
     change = " then ".join(name.replace("_", " ") for name in names)
     return Plan(change=change, operator=OPERATOR_JOIN.join(names), tags=("leap",) if leap else ())
+
+
+def make_tuning_plan(constants: int, first: int, last: int) -> Plan:
+    """Says which samples of a session of tuning are made, counted from 1."""
+    change = f"tune {constants} constants by CMA-ES, samples {first} to {last}"
+    return Plan(change=change, operator=TUNE)
 
 
 def _show_ancestors(ancestors: tuple[Ancestor, ...]) -> str:

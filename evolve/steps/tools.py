@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from evolve.chat import Reply, Request
     from evolve.lessons import Digest
-    from evolve.operators import OperatorStats
+    from evolve.operators import OperatorStats, Tuner
     from evolve.records import AttemptKey, Selection
 
 
@@ -40,8 +40,10 @@ class Job:
         selection: The parent and its inspirations.
         digest: What the planner is told; None without a model.
         operators: How well each operator has paid; None with a model.
+        open_tuner: Gives what tunes the parent's constants; None outside of the tuning lane.
         evaluations: Most evaluations that the slot may use.
         find_twin: Gives the attempt at an equal program among committed ones, by fingerprint.
+        objective_of: Gives the objective of a committed attempt that has one.
         stall: How far the search has gone in answering a stall; from `OPERATORS` on, choices that
             learn from experience (operators, models) are to be made evenly.
         leap: Whether to try a new formulation, far from the parent, and not a small change.
@@ -53,7 +55,9 @@ class Job:
     selection: Selection
     digest: Digest | None
     operators: OperatorStats | None
+    open_tuner: Callable[[], Tuner] | None
     evaluations: int
     find_twin: Callable[[str], AttemptKey | None]
+    objective_of: Callable[[AttemptKey], float | None]
     stall: StallLevel = StallLevel.NONE
     leap: bool = False

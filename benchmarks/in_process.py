@@ -1,0 +1,151 @@
+"""Runs the search in this process, without a sandbox or a store: for benchmarks only.
+
+Everything that decides is the product's own: population, jobs, operators, tuning lane. Programs
+are run by `exec`, so nothing but the model-free operators' own programs may be run like this.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from evolve.jobs import JobMaker
+from evolve.launches import SettingsHistory
+from evolve.population import Population, light_attempts
+from evolve.problem import load_problem
+from evolve.records import INITIAL, Attempt, Evaluation, Status
+from evolve.results import Generation, SlotResult, Told
+from evolve.schedule import Schedule, size_of
+from evolve.scoring import Infeasible
+from evolve.source import built_in_measures
+from evolve.steps.slot import run_slot
+from evolve.wiring import complete_settings
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 0.5
+
+
+class Memory:
+    """What jobs ask of a store, kept in memory."""
+
+    def __init__(self):
+        self.attempts = {}
+
+    def facts(self):
+        return {}
+
+    def load_lesson(self, _generation, _slot):
+        return None
+
+    def load_attempt(self, key):
+        return self.attempts[key]
+
+    def tell(self, generation):
+        for result in generation.slots:
+            self.attempts |= {told.attempt.key: told.attempt for told in result.attempts}
+
+
+class Paid:
+    """What slots ask of a journal: evaluates at once, in this thread."""
+
+    def __init__(self, evaluate):
+        self._evaluate = evaluate
+        self._number = 0
+
+    def evaluate(self, program):
+        self._number += 1
+        return self._evaluate(program), self._number - 1
+
+    def evaluate_all(self, programs):
+        for program in programs:
+            yield self.evaluate(program)
+
+
+class Handle:
+    """A program as evaluators see it, run by `exec`."""
+
+    def __init__(self, program):
+        self._names = {"__name__": "program"}
+        exec(compile(program.entry.text, "<program>", "exec"), self._names)
+
+    def call(self, name, *arguments):
+        return self._names[name](*arguments)
+
+    def call_many(self, name, arguments):
+        function = self._names[name]
+        return [function(*one) for one in arguments]
+
+
+class OutOfTimeError(BaseException):
+    """Not an `Exception`, so that programs cannot catch it."""
+
+
+def _expire(_number, _frame):
+    raise OutOfTimeError
+
+
+def make_evaluate(problem):
+    """Gives what evaluates a program in this thread, which must be the main one."""
+    spec = importlib.util.spec_from_file_location(problem.evaluator.stem, problem.evaluator)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    score = getattr(module, problem.function)
+    signal.signal(signal.SIGALRM, _expire)
+    warnings.simplefilter("ignore")
+
+    def evaluate(program):
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        try:
+            found = score(Handle(program), **problem.parameters)
+        except Infeasible as error:
+            return Evaluation(Status.INFEASIBLE, reason=str(error))
+        except OutOfTimeError:
+            return Evaluation(Status.TIMEOUT, reason="time")
+        except Exception as error:  # noqa: BLE001 - whatever a program does is its verdict
+            return Evaluation(Status.ERROR, reason=repr(error))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        measures = built_in_measures(program, problem.initial) | dict(found.measures)
+        return Evaluation(Status.OK, found.objective, measures=measures)
+
+    return evaluate
+
+
+def search(problem, settings, evaluate, evaluations):
+    """Gives the population at the end and the champion's objective after each evaluation."""
+    settings = complete_settings(settings)
+    memory, population = Memory(), Population(problem, settings.search)
+    history = SettingsHistory(settings)
+    maker = JobMaker(population, memory, history)
+    size = size_of(settings)._replace(max_evaluations=evaluations)
+    schedule = Schedule(generations=10**9, lag=settings.loop.lag, size_at=lambda _: size)
+    curve, best = [], None
+    start = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluate(problem.initial))
+    waiting = [(None, Generation(0, (SlotResult(0, (Told(start, 0),)),), 0.0))]
+    while waiting:
+        launch, generation = waiting.pop(0)
+        memory.tell(generation)
+        attempts = light_attempts(generation)
+        population.tell(generation.number, attempts)
+        for attempt in attempts:
+            value = attempt.objective
+            if value is not None and (best is None or problem.direction.is_better(value, best)):
+                best = value
+            if attempt.status is not Status.REJECTED:
+                curve.append(best)
+        for launch in schedule.ready(population.generation, population.evaluations):
+            results = [
+                run_slot(job, problem, settings, Paid(evaluate)) for job in maker.make_jobs(launch)
+            ]
+            waiting.append((launch, Generation(launch.generation, tuple(results), 0.0)))
+    return population, memory, curve
+
+
+def load(name):
+    return load_problem(ROOT / "problems" / name)

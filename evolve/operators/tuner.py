@@ -1,0 +1,115 @@
+"""Constants tuned by CMA-ES (Hansen 2016, The CMA evolution strategy: a tutorial)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evolve.operators.knobs import find_knobs, turn_knobs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cmaes import CMA
+    from numpy.typing import NDArray
+
+    from evolve.records import Direction, Program
+
+# What plans of tuned programs name as their operator.
+TUNE = "tune_constants"
+MAX_CONSTANTS = 64
+# Relative to the size of a constant, or to the width of its range.
+_FIRST_STEP = 0.1
+# A session goes on while its later half brought at least this share of all it gained.
+_LEAST_SHARE = 0.02
+_LEAST_SAMPLES = 60
+_SAMPLES_PER_CONSTANT = 10
+
+
+class Tuner:
+    """One session: programs that differ from its first in constants, ever better ones.
+
+    What it asks for follows from its arguments and from what it is told, in order, and from
+    nothing else. Only the order of objectives matters to it.
+
+    Args:
+        program: Where to start from; at least one constant can be tuned.
+        direction: Whether larger or smaller objectives are better.
+        seed: Seed of its random stream.
+        told: Objectives of the samples made before, None for programs that have none.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        direction: Direction,
+        *,
+        seed: Sequence[int],
+        told: Sequence[float | None] = (),
+    ) -> None:
+        self._program = program
+        self._sign = direction.sign
+        self._knobs = find_knobs(program, MAX_CONSTANTS)
+        self._cma = self._start(seed)
+        self._waiting: list[NDArray[np.float64]] = []
+        self._losses: list[tuple[NDArray[np.float64], float]] = []
+        self.told: list[float | None] = []
+        for objective in told:
+            self.ask(1)
+            self.tell([objective])
+
+    @property
+    def constants(self) -> int:
+        """Gives the number of constants."""
+        return len(self._knobs)
+
+    def ask(self, most: int) -> list[Program]:
+        """Gives programs to evaluate, as many as can be without being told of any.
+
+        Args:
+            most: At least 1.
+        """
+        if not self._waiting:
+            count = self._cma.population_size - len(self._losses)
+            self._waiting = [self._cma.ask() for _ in range(count)]
+        chosen = self._waiting[:most]
+        return [turn_knobs(self._program, self._knobs, point.tolist()) for point in chosen]
+
+    def tell(self, objectives: Sequence[float | None]) -> None:
+        """Takes in the objectives of the programs asked for, in order; there may be fewer."""
+        for objective in objectives:
+            loss = np.inf if objective is None else -self._sign * objective
+            self._losses.append((self._waiting.pop(0), loss))
+            self.told.append(objective)
+        if len(self._losses) == self._cma.population_size:
+            ranks = np.unique([loss for _, loss in self._losses], return_inverse=True)[1]
+            points = [point for point, _ in self._losses]
+            self._cma.tell([(p, float(rank)) for p, rank in zip(points, ranks, strict=True)])
+            self._losses = []
+
+    def _start(self, seed: Sequence[int]) -> CMA:
+        from cmaes import CMA
+
+        mean = np.array([knob.position for knob in self._knobs])
+        ends = [(-np.inf, np.inf) if knob.range is None else (0.0, 1.0) for knob in self._knobs]
+        number = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+        return CMA(mean, _FIRST_STEP, bounds=np.array(ends), n_max_resampling=8, seed=number)
+
+
+def is_spent(told: Sequence[float | None], constants: int, direction: Direction) -> bool:
+    """Tells whether a session has brought what it could.
+
+    It goes on while the later half of its samples brought more than a small share of the gain of
+    all; the scale of objectives does not matter.
+
+    Args:
+        told: Objectives of its samples in order, the program's own first.
+        constants: Number of constants.
+        direction: Whether larger or smaller objectives are better.
+    """
+    if len(told) <= _LEAST_SAMPLES + _SAMPLES_PER_CONSTANT * constants:
+        return False
+    values = [-np.inf if one is None else direction.sign * one for one in told]
+    start, half, best = values[0], max(values[: len(values) // 2]), max(values)
+    return bool(best - half <= _LEAST_SHARE * (best - start))

@@ -1,0 +1,108 @@
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from evolve.lane import Lane, Session, Sessions
+from evolve.operators import TUNE
+from evolve.population import Population
+from evolve.problem import load_problem
+from evolve.records import INITIAL, AttemptKey, Program, SourceFile, Status
+from evolve.results import LightAttempt
+from evolve.settings import SearchSettings
+from tests.commands import run_evolve, run_json, write_problem
+
+TUNED = ("--set", "tuning.share=0.6", "--set", "loop.slots=4", "--generations", 12)
+
+
+@pytest.fixture
+def problem(tmp_path):
+    return write_problem(tmp_path / "valley")
+
+
+def rows(run, columns: str) -> list[tuple]:
+    with closing(sqlite3.connect(run / "run.db")) as connection:
+        return connection.execute(
+            f"SELECT {columns} FROM attempts a LEFT JOIN evaluations e ON e.generation = "
+            "a.generation AND e.slot = a.slot AND e.sequence = a.evaluation "
+            "ORDER BY a.generation, a.slot, a.number"
+        ).fetchall()
+
+
+def test_constants_are_tuned_beside_the_slots_and_any_number_of_workers_tunes_alike(
+    tmp_path, problem
+):
+    for name, workers in (("one", 1), ("many", 8)):
+        run_evolve(
+            "run", problem, *TUNED, "--run-dir", name, "--workers", workers,
+            "--set", f"sandbox.processes={1 + workers // 4}", cwd=tmp_path,
+        )  # fmt: skip
+    columns = "a.generation, a.slot, a.number, a.island, a.program, a.plan, e.objective"
+    assert rows(tmp_path / "one", columns) == rows(tmp_path / "many", columns)
+    state = run_json("show", "one", cwd=tmp_path)
+    assert state["tuning"] == {"attempts": 6 * 12, "sessions": 1}
+    assert "72 attempts in 1 sessions" in run_evolve("show", "one", cwd=tmp_path).stdout
+    log = run_evolve("log", "one", "--generation", 12, cwd=tmp_path).stdout
+    assert "tune 2 constants by CMA-ES, samples 61 to 72" in log
+    assert run_evolve("replay", "one", cwd=tmp_path).stdout.startswith("equal: ")
+
+
+def test_a_share_of_zero_tunes_nothing_and_a_cap_on_evaluations_holds(tmp_path, problem):
+    run_evolve("run", problem, *TUNED, "--set", "tuning.share=0", "--run-dir", "r", cwd=tmp_path)
+    assert run_json("show", "r", cwd=tmp_path)["tuning"]["attempts"] == 0
+    capped = ("--max-evaluations", 60, "--run-dir", "c")
+    run_evolve("run", problem, *TUNED, *capped, cwd=tmp_path, code=0)
+    state = run_json("show", "c", cwd=tmp_path)
+    assert state["evaluations"] == 60
+    assert 0 < state["tuning"]["attempts"] < 60
+
+
+def told(key, parent=None, *, objective=0.0, operator="", program="p", status=Status.OK):
+    return LightAttempt(
+        AttemptKey(*key), 0, parent, 1, operator, program, program, status, objective,
+        {"first": 0.0},
+    )  # fmt: skip
+
+
+def test_a_duplicate_counts_in_its_session_with_the_objective_of_its_twin(problem):
+    population = Population(load_problem(problem), SearchSettings(islands=1))
+    population.tell(0, [told(INITIAL, objective=-13.0)])
+    twin = told((1, 8, 1), INITIAL, operator=TUNE, objective=None, status=Status.REJECTED)
+    lost = told((1, 8, 2), INITIAL, operator=TUNE, objective=None, status=Status.ERROR, program="q")
+    better = told((1, 8, 0), INITIAL, operator=TUNE, objective=-9.0, program="r")
+    population.tell(1, [better, twin, lost])
+    assert population.sessions.told == {INITIAL: [-9.0, -13.0, None]}
+    assert population.sessions.last == Session(0, INITIAL)
+    assert population.islands.archives[0].children.tolist() == [0.0]
+
+
+def test_a_spent_session_is_followed_by_one_on_another_structure(problem):
+    texts = {
+        INITIAL: "x, y = 1.5, 2.5\n",
+        AttemptKey(1, 0, 0): "x, y = 1.5, 7.5\n",
+        AttemptKey(1, 1, 0): "x, y = 1.5, 2.5 + 0.25\n",
+        AttemptKey(1, 2, 0): "x, y = 1, 2\n",
+    }
+    population = Population(load_problem(problem), SearchSettings(islands=1))
+    population.tell(0, [told(INITIAL, objective=-13.0)])
+    lane = Lane(population, lambda key: Program((SourceFile("a.py", texts[key]),)), seed=0)
+    rng = np.random.default_rng(0)
+    assert lane.next_session(rng) == Session(0, INITIAL)
+    samples = [told((1, 8, i), INITIAL, operator=TUNE, objective=-14.0) for i in range(99)]
+    objectives = (-12.0, -12.5, -11.0)
+    others = [
+        told((1, slot, 0), INITIAL, objective=value, program=str(slot))._replace(
+            measures={"first": 9.0 * slot - 9.0}
+        )
+        for slot, value in enumerate(objectives)
+    ]
+    population.tell(1, [*others, *samples])
+    assert lane.next_session(rng) == Session(0, AttemptKey(1, 1, 0))
+
+
+def test_attempts_outside_the_lane_are_no_samples():
+    sessions = Sessions()
+    sessions.record(told((1, 0, 0), INITIAL, operator="nudge_all"), 1.0)
+    assert sessions.told == {}
+    assert sessions.last is None
