@@ -3,8 +3,9 @@
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
     errors, records, chat, results, strategies, stalls, setting_values, model_settings,
-    settings, launches, source, sketches, tables, measures, commands, timing, handle, scoring,
-    cooperative, problem_files, problem, cells, archive, selection, islands, quotas, choices,
+    settings, launches, source, sketches, tables, measures, objectives, commands, timing,
+    handle, scoring, cooperative, problem_files, problem, cells, archive, fronts, selection,
+    islands, quotas, choices,
     edits, operators, models,
     sandbox, evaluation,
     lane, journal, lessons, steps, store, run_folder, scaffold, importing, gallery,

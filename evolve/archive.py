@@ -35,6 +35,7 @@ class Elite:
         origin: Island on which it was found; differs from its own after a migration.
         depth: Length of its chain of parents.
         parent: The attempt it was made from.
+        others: Further objectives, in the order in which the problem declares them.
     """
 
     key: AttemptKey
@@ -44,6 +45,7 @@ class Elite:
     origin: int
     depth: int
     parent: AttemptKey | None
+    others: tuple[float, ...] = ()
 
 
 class AddStatus(IntEnum):
@@ -75,7 +77,7 @@ class Archive:
         self._by_key: dict[AttemptKey, int] = {}
         self._objectives = np.empty(16)
         self._children = np.zeros(16)
-        self._curiosity = np.zeros(16)
+        self.curiosity_by_cell: dict[int, float] = {}
         self._best: int | None = None
         self._sign = direction.sign
 
@@ -109,16 +111,22 @@ class Archive:
 
     @property
     def curiosity(self) -> NDArray[np.float64]:
-        """Gives how the offspring of each cell fared, shape `(len(archive),)`, as a view."""
-        return self._curiosity[: len(self)]
+        """Gives how the offspring of each elite's cell fared, shape `(len(archive),)`."""
+        known = self.curiosity_by_cell
+        return np.array([known.get(cell, 0.0) for cell in self._cells])
+
+    @property
+    def utilities(self) -> NDArray[np.float64]:
+        """Gives how good each elite is among all, from 0 to 1, by ranks alone."""
+        return rank_utilities(self.objectives, self._sign)
 
     @property
     def best(self) -> Elite | None:
         """Gives the elite with the best objective, the earliest on ties."""
         return None if self._best is None else self._elites[self._best]
 
-    def takes(self, cell: int, objective: float) -> bool:
-        """Tells whether an elite with this objective would be taken into a cell."""
+    def takes(self, cell: int, objective: float, others: tuple[float, ...]) -> bool:  # noqa: ARG002
+        """Tells whether an elite with these objectives might be taken into a cell."""
         position = self._position.get(cell)
         return position is None or bool(
             self._sign * objective > self._sign * self._elites[position].objective
@@ -129,22 +137,13 @@ class Archive:
         cell = self.space.cell_of(elite.measures)
         position = self._position.get(cell)
         if position is None:
-            position = len(self._elites)
-            self._grow(position)
-            self._elites.append(elite)
-            self._cells.append(cell)
-            self._position[cell] = position
             status = AddStatus.NEW
+            position = self._position[cell] = self._append(elite, cell)
         elif self.direction.is_better(elite.objective, self._elites[position].objective):
-            self._by_key.pop(self._elites[position].key, None)
-            self._elites[position] = elite
             status = AddStatus.IMPROVED
+            self._put(position, elite)
         else:
             return AddStatus.NOT_ADDED
-        self.out_of_range += is_outside(self.space.axes, elite.measures)
-        self._objectives[position] = elite.objective
-        self._children[position] = 0.0
-        self._by_key[elite.key] = position
         if self._best is None or self.direction.is_better(
             elite.objective, self._elites[self._best].objective
         ):
@@ -155,23 +154,59 @@ class Archive:
         """Counts one more child of an elite.
 
         Returns:
-            Its position, for `credit`; None for a parent that has been replaced.
+            Its cell, for `credit`; None for a parent that has been replaced.
         """
         position = self._by_key.get(parent)
-        if position is not None:
-            self._children[position] += 1.0
-        return position
+        if position is None:
+            return None
+        self._children[position] += 1.0
+        return self._cells[position]
 
-    def credit(self, position: int, *, accepted: bool) -> None:
-        """Takes note of how a child of the elite at a position fared: its cell's curiosity."""
-        self._curiosity[position] += _CURIOSITY_GAIN if accepted else -_CURIOSITY_LOSS
+    def set_children(self, key: AttemptKey, children: float) -> None:
+        """Sets how often an elite was a parent; one that is not here is passed over."""
+        position = self._by_key.get(key)
+        if position is not None:
+            self._children[position] = children
+
+    def credit(self, cell: int, *, accepted: bool) -> None:
+        """Takes note of how a child of an elite in a cell fared: the cell's curiosity."""
+        change = _CURIOSITY_GAIN if accepted else -_CURIOSITY_LOSS
+        self.curiosity_by_cell[cell] = self.curiosity_by_cell.get(cell, 0.0) + change
 
     def ranking(self) -> NDArray[np.int64]:
         """Gives positions from best to worst, the earlier first on ties."""
-        return np.argsort(-self.direction.sign * self.objectives, kind="stable")
+        return np.argsort(-self._sign * self.objectives, kind="stable")
 
-    def _grow(self, position: int) -> None:
+    def _append(self, elite: Elite, cell: int) -> int:
+        position = len(self._elites)
         if position == len(self._objectives):
             self._objectives = np.concatenate([self._objectives, np.empty(position)])
             self._children = np.concatenate([self._children, np.zeros(position)])
-            self._curiosity = np.concatenate([self._curiosity, np.zeros(position)])
+        self._elites.append(elite)
+        self._cells.append(cell)
+        self._put(position, elite)
+        return position
+
+    def _put(self, position: int, elite: Elite) -> None:
+        """Sets the elite at a position, in place of another one or at the end."""
+        self._by_key.pop(self._elites[position].key, None)
+        self._elites[position] = elite
+        self._by_key[elite.key] = position
+        self._objectives[position] = elite.objective
+        self._children[position] = 0.0
+        self.out_of_range += is_outside(self.space.axes, elite.measures)
+
+
+def rank_utilities(objectives: NDArray[np.float64], sign: float) -> NDArray[np.float64]:
+    """Gives utilities from 0 (worst) to 1 (best) that depend on the order of objectives alone.
+
+    Equal objectives get equal utilities, so any increasing transformation of the objective
+    leaves the result unchanged.
+
+    Args:
+        objectives: Shape `(n,)`.
+        sign: +1 when larger is better, -1 when smaller is.
+    """
+    _, inverse = np.unique(sign * objectives, return_inverse=True)
+    top = inverse.max(initial=0)
+    return inverse / top if top else np.ones(len(objectives))

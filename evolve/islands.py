@@ -6,13 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from evolve.archive import AddStatus, Archive, Elite
-from evolve.cells import GridCells, OneCell
+from evolve.cells import make_cells
+from evolve.fronts import FrontArchive, find_front
 from evolve.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evolve.cells import Cells
     from evolve.measures import Measure
     from evolve.records import Direction
     from evolve.settings import SearchSettings
@@ -25,15 +25,23 @@ class Islands:
         axes: Measures of every archive.
         direction: Whether larger or smaller objectives win.
         settings: Number of islands, migration, selection.
+        others: Directions of further objectives; cells hold fronts then.
     """
 
     def __init__(
-        self, axes: Sequence[Measure], direction: Direction, settings: SearchSettings
+        self,
+        axes: Sequence[Measure],
+        direction: Direction,
+        settings: SearchSettings,
+        others: Sequence[Direction] = (),
     ) -> None:
         self.settings = settings
         self.strategy = STRATEGIES[settings.strategy]
-        cells: Cells = GridCells(axes) if settings.archive == "grid" else OneCell(axes)
-        self.archives = [Archive(cells, direction) for _ in range(settings.islands)]
+        self._axes = tuple(axes)
+        self._direction = direction
+        self._others = tuple(others)
+        self._cells = make_cells(axes, settings)
+        self.archives = [self._make_archive() for _ in range(settings.islands)]
         self.migrations = 0
 
     def seed(self, elite: Elite) -> None:
@@ -85,15 +93,42 @@ class Islands:
         if count == 1:
             return None
         weakest = min(range(count), key=lambda island: (*self._strength(island), -island))
-        old = self.archives[weakest]
-        fresh = Archive(old.space, old.direction)
-        fresh.out_of_range = old.out_of_range
+        fresh = self._make_archive()
+        fresh.out_of_range = self.archives[weakest].out_of_range
         other = self.archives[(weakest + count // 2) % count].best
         for elite in (start, other):
             if elite is not None:
                 fresh.add(elite)
         self.archives[weakest] = fresh
         return weakest
+
+    def cut_around(self, start: Sequence[tuple[float, ...]]) -> None:
+        """Cuts measure space anew, closer around these points; elites move to their new cells.
+
+        Of elites that come to share a cell the best stays. Counts of children stay with elites,
+        the curiosity of cells begins anew.
+        """
+        self._cells = make_cells(self._axes, self.settings, start)
+        for island, old in enumerate(self.archives):
+            fresh = self._make_archive()
+            for elite, children in zip(old.elites, old.children, strict=True):
+                fresh.add(elite)
+                fresh.set_children(elite.key, float(children))
+            fresh.out_of_range = old.out_of_range
+            self.archives[island] = fresh
+
+    def front(self) -> list[Elite]:
+        """Gives the elites of all islands that nothing dominates, the best first.
+
+        Empty where there is one objective, whose best elite would be all of it.
+        """
+        elites = {elite.program_id: elite for archive in self.archives for elite in archive.elites}
+        return find_front(list(elites.values()), self._direction, self._others)
+
+    def _make_archive(self) -> Archive:
+        if self._others:
+            return FrontArchive(self._cells, self._direction, self._others)
+        return Archive(self._cells, self._direction)
 
     def _strength(self, island: int) -> tuple[float, int]:
         archive = self.archives[island]

@@ -26,7 +26,8 @@ class Measure:
         high: Upper end of the range, above `low`; what lies beyond counts as in the last cell.
         cells: How many cells the range is cut into.
         scale: `linear` or `log`.
-        source: `built-in` when it comes from the source text alone, else `evaluator`.
+        source: `built-in` when it is measured here, from the source or the time a program
+            takes, else `evaluator`.
     """
 
     name: str
@@ -57,7 +58,10 @@ def read_measures(top: Table, initial: Program) -> tuple[Measure, ...]:
     if len(set(names)) < len(names):
         raise ProblemError(f"{top.where}: [[measures]]: expected different names, got {names}")
     if math.prod(measure.cells for measure in measures) > MAX_CELLS:
-        raise ProblemError(f"{top.where}: [[measures]]: expected at most {MAX_CELLS} cells in all")
+        raise ProblemError(
+            f"{top.where}: [[measures]]: expected at most {MAX_CELLS} cells in "
+            "all; give each fewer `cells`, which `search.archive=cvt` passes over"
+        )
     return measures
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Evaluations without progress that make a stall, where settings say nothing.
 DEFAULT_STALL = 240
+# Programs around which cells are cut where `search.centroids` says so.
+START_PROGRAMS = 64
 
 
 class Standing:
@@ -43,7 +45,13 @@ class Standing:
 
     def __init__(self, problem: Problem, settings: SearchSettings) -> None:
         self.direction = problem.direction
-        self.islands = Islands(problem.measures, problem.direction, settings)
+        # Names of the further objectives.
+        self.others = tuple(objective.name for objective in problem.objectives)
+        directions = [objective.direction for objective in problem.objectives]
+        self.islands = Islands(problem.measures, problem.direction, settings, directions)
+        # Coordinates of the first programs, while cells are yet to be cut around them.
+        self.first_places: list[tuple[float, ...]] = []
+        self.is_cut = False
         self.generation = -1
         self.evaluations = 0
         self.initial: float | None = None
@@ -69,6 +77,7 @@ class Standing:
         every = self._settings.migration_every
         if generation and every and generation % every == 0:
             self.islands.migrate()
+        self._cut_cells()
         self._answer_stall()
 
     @property
@@ -98,22 +107,23 @@ class Standing:
     def _tell_attempt(self, attempt: LightAttempt) -> AddStatus:
         archive = self.islands.archives[attempt.island]
         is_sample = attempt.operator == TUNE
-        position = None
+        cell = None
         # A session makes hundreds of children, which say nothing about how the parent is used up.
         if attempt.parent is not None and not is_sample:
-            position = archive.count_child(attempt.parent)
+            cell = archive.count_child(attempt.parent)
         champion = self.champion
         status = self._add(attempt)
         if attempt.status is not Status.REJECTED:
             self.evaluations += 1
             failed = attempt.objective is None
             utility = -math.inf if failed else self.direction.sign * (attempt.objective or 0.0)
-            leads = self.champion is not champion
+            # With several objectives there is progress beside the champion's.
+            leads = self.champion is not champion or bool(self.others and status)
             # Most samples are worse than their parent by design.
             if leads or not is_sample:
                 self.stalls.tell(utility, leads=leads)
-        if position is not None and attempt.status is not Status.REJECTED:
-            archive.credit(position, accepted=bool(status))
+        if cell is not None and attempt.status is not Status.REJECTED:
+            archive.credit(cell, accepted=bool(status))
         return status
 
     def _add(self, attempt: LightAttempt) -> AddStatus:
@@ -125,9 +135,11 @@ class Standing:
         best = None if self.champion is None else self.champion.objective
         leads = best is None or self.direction.is_better(objective, best)
         # Most attempts of a long run end here, and all of them are told again on a resume.
-        if not leads and not archive.takes(archive.space.cell_of(coordinates), objective):
+        others = self._further(attempt)
+        self._note_place(coordinates)
+        if not leads and not archive.takes(archive.space.cell_of(coordinates), objective, others):
             return AddStatus.NOT_ADDED
-        elite = _elite(attempt, coordinates)
+        elite = _elite(attempt, coordinates, others)
         if leads:
             self.champion = elite
         if attempt.parent is None:
@@ -136,6 +148,19 @@ class Standing:
             self.islands.seed(elite)
             return AddStatus.NEW
         return archive.add(elite)
+
+    def _further(self, attempt: LightAttempt) -> tuple[float, ...]:
+        return tuple(attempt.metrics[name] for name in self.others)
+
+    def _note_place(self, coordinates: tuple[float, ...]) -> None:
+        if self._settings.centroids == "start" and len(self.first_places) < START_PROGRAMS:
+            self.first_places.append(coordinates)
+
+    def _cut_cells(self) -> None:
+        """Cuts cells around the first programs, once there are enough of them."""
+        if len(self.first_places) == START_PROGRAMS and not self.is_cut:
+            self.islands.cut_around(self.first_places)
+            self.is_cut = True
 
     def _answer_stall(self) -> int | None:
         """Gives the island that restarted, if one did."""
@@ -220,7 +245,9 @@ class Population(Standing):
         kind = self.islands.strategy.pool
         if kind == "evaluated" or (kind == "initial" and attempt.parent is None):
             axes = self.islands.archives[0].space.axes
-            self._pool.append(_elite(attempt, locate(axes, attempt.measures)))
+            self._pool.append(
+                _elite(attempt, locate(axes, attempt.measures), self._further(attempt))
+            )
 
 
 def light_attempts(generation: Generation) -> list[LightAttempt]:
@@ -228,7 +255,9 @@ def light_attempts(generation: Generation) -> list[LightAttempt]:
     return [_light(told) for result in generation.slots for told in result.attempts]
 
 
-def _elite(attempt: LightAttempt, coordinates: tuple[float, ...]) -> Elite:
+def _elite(
+    attempt: LightAttempt, coordinates: tuple[float, ...], others: tuple[float, ...]
+) -> Elite:
     if attempt.program_id is None or attempt.objective is None:
         raise ValueError(f"attempt {attempt.key}: expected an evaluated program, got none")
     return Elite(
@@ -239,6 +268,7 @@ def _elite(attempt: LightAttempt, coordinates: tuple[float, ...]) -> Elite:
         origin=attempt.island,
         depth=attempt.depth,
         parent=attempt.parent,
+        others=others,
     )
 
 
@@ -256,4 +286,5 @@ def _light(told: Told) -> LightAttempt:
         status=attempt.evaluation.status,
         objective=attempt.objective,
         measures=attempt.evaluation.measures,
+        metrics=attempt.evaluation.metrics,
     )

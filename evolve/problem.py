@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evolve.commands import RECIPE_KEYS, Recipe, read_recipe
 from evolve.errors import ProblemError
 from evolve.measures import Measure, read_measures
+from evolve.objectives import Objective, Reference, read_objectives, read_reference
 from evolve.problem_files import (
     check_entry,
     find_evaluator,
@@ -39,7 +40,7 @@ _VALUES = (
     "evaluator_seconds",
     "cooperative",
 )
-_LISTS = ("packages", "entry", "measures")
+_LISTS = ("packages", "entry", "measures", "objectives")
 _TABLES = ("program", "parameters", "limits", "best_known", "baseline")
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -51,14 +52,6 @@ class Purpose(StrEnum):
     SEARCH = "function"
     HOLDOUT = "holdout"  # scores champions on data that the search never sees
     PLOT = "plot"  # scores a program and draws its answer, as the artifact `PICTURE`
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A value of the objective to compare with, and where it comes from."""
-
-    value: float
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +69,7 @@ class Problem:
         functions: Names of the functions in it that score a program, by what they are for.
         evaluator_seconds: Deadline for scoring one program, sandbox time included.
         parameters: Keyword arguments of that function.
+        objectives: What is optimised beside the objective; cells hold Pareto fronts then.
         measures: Axes of measure space; none at all gives an archive of one cell.
         limits: What a program may use, by the names of `evolve.sandbox.protocol.Limits`; what
             is not named has its default.
@@ -99,6 +93,7 @@ class Problem:
     functions: Mapping[Purpose, str]
     evaluator_seconds: float
     parameters: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
     measures: tuple[Measure, ...]
     limits: Mapping[str, Any]
     packages: tuple[str, ...]
@@ -152,12 +147,13 @@ def load_problem(
         functions=_read_functions(top),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),
         parameters=parameters,
+        objectives=read_objectives(top),
         measures=read_measures(top, initial),
         limits=_read_limits(top.table("limits", _LIMITS)),
         packages=top.texts("packages", ("numpy",)),
         entry=entry,
-        best_known=_read_reference(top, "best_known"),
-        baseline=_read_reference(top, "baseline"),
+        best_known=read_reference(top, "best_known"),
+        baseline=read_reference(top, "baseline"),
         data=data.resolve() if data.is_dir() else None,
         cooperative=top.flag("cooperative"),
         folder=folder,
@@ -212,10 +208,3 @@ def _read_limits(table: Table) -> Mapping[str, Any]:
     for key in table.values:
         limits[key] = table.number(key, above=0.0) if key == "seconds" else table.integer(key)
     return limits
-
-
-def _read_reference(top: Table, key: str) -> Reference | None:
-    if key not in top.values:
-        return None
-    table = top.table(key, ("value", "source"))
-    return Reference(table.number("value"), table.text("source"))

@@ -97,3 +97,4 @@ class LightAttempt(NamedTuple):
     status: Status
     objective: float | None
     measures: Mapping[str, float]
+    metrics: Mapping[str, float]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evolve.archive import rank_utilities
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -20,21 +22,6 @@ _INVERSE_TEMPERATURES = np.concatenate([[0.0], np.geomspace(1e-2, 1e8, 24)])
 _EXACT_RANKS = 256
 _GROUPS_PER_OCTAVE = 16
 TOURNAMENT_SIZE = 4
-
-
-def rank_utilities(objectives: NDArray[np.float64], sign: float) -> NDArray[np.float64]:
-    """Gives utilities from 0 (worst) to 1 (best) that depend on the order of objectives alone.
-
-    Equal objectives get equal utilities, so any increasing transformation of the objective
-    leaves the result unchanged.
-
-    Args:
-        objectives: Shape `(n,)`.
-        sign: +1 when larger is better, -1 when smaller is.
-    """
-    _, inverse = np.unique(sign * objectives, return_inverse=True)
-    top = inverse.max(initial=0)
-    return inverse / top if top else np.ones(len(objectives))
 
 
 def parent_probabilities(
@@ -60,7 +47,7 @@ def parent_probabilities(
         probabilities = np.zeros(len(archive))
         probabilities[archive.ranking()[0]] = 1.0
     elif rule == "tournament":
-        probabilities = _tournament(archive.objectives, archive.direction.sign)
+        probabilities = _tournament(archive.utilities)
     return probabilities
 
 
@@ -78,7 +65,7 @@ def selection_probabilities(
         entropy: The target, from 0 (greedy) to 1 (uniform).
         visit_penalty: The exponent `k`, at least 0.
     """
-    utilities = rank_utilities(archive.objectives, archive.direction.sign)
+    utilities = archive.utilities
     log_weights = -visit_penalty * np.log1p(archive.children)
     return _probabilities(utilities, log_weights, entropy)
 
@@ -151,10 +138,10 @@ def _boltzmann(
     return probabilities
 
 
-def _tournament(objectives: NDArray[np.float64], sign: float) -> NDArray[np.float64]:
+def _tournament(utilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gives the chance of each to win a tournament; equals share theirs."""
-    _, inverse, counts = np.unique(sign * objectives, return_inverse=True, return_counts=True)
-    beaten = np.concatenate([[0.0], np.cumsum(counts) / len(objectives)]) ** TOURNAMENT_SIZE
+    _, inverse, counts = np.unique(utilities, return_inverse=True, return_counts=True)
+    beaten = np.concatenate([[0.0], np.cumsum(counts) / len(utilities)]) ** TOURNAMENT_SIZE
     chances: NDArray[np.float64] = (np.diff(beaten) / counts)[inverse]
     return chances
 

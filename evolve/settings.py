@@ -62,7 +62,13 @@ class SearchSettings:
     """Population, selection and migration."""
 
     strategy: str = setting(DEFAULT_STRATEGY, "where parents come from", choices=tuple(STRATEGIES))
-    archive: str = setting("grid", "how measure space is cut", choices=("grid", "single"))
+    archive: str = setting("grid", "how measure space is cut", choices=("grid", "cvt", "single"))
+    cells: int = setting(200, "cells of an archive that is `cvt`", low=1, high=2000)
+    centroids: str = setting(
+        "ranges",
+        "where the cells of `cvt` lie: evenly, or closer around the first programs",
+        choices=("ranges", "start"),
+    )
     islands: int = setting(4, "islands, each with an archive of its own", low=1, high=256)
     migration_every: int = setting(10, "generations between migrations; 0 never", low=0)
     migrants: int = setting(2, "best elites that each island sends to the next", low=1)

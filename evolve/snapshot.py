@@ -70,7 +70,7 @@ def load_standing(store: Store, problem: Problem, settings: SearchSettings) -> S
 
 
 def _version(problem: Problem, settings: SearchSettings) -> str:
-    text = repr((__version__, problem.direction, problem.measures, settings))
+    text = repr((__version__, problem.direction, problem.measures, problem.objectives, settings))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -83,12 +83,14 @@ def _dump(standing: Standing) -> dict[str, Any]:
         "champion": None if champion is None else _dump_elite(champion),
         "start": None if standing.start is None else _dump_elite(standing.start),
         "stalls": standing.stalls.dump(),
+        "first_places": standing.first_places,
+        "is_cut": standing.is_cut,
         "migrations": standing.islands.migrations,
         "archives": [
             {
                 "elites": [_dump_elite(elite) for elite in archive.elites],
                 "children": archive.children.tolist(),
-                "curiosity": archive.curiosity.tolist(),
+                "curiosity": list(archive.curiosity_by_cell.items()),
                 "out_of_range": archive.out_of_range,
             }
             for archive in standing.islands.archives
@@ -105,6 +107,7 @@ def _dump_elite(elite: Elite) -> list[Any]:
         elite.origin,
         elite.depth,
         elite.parent,
+        elite.others,
     ]
 
 
@@ -118,6 +121,10 @@ def _restore(standing: Standing, data: dict[str, Any]) -> None:
         standing.start = _load_elite(data["start"])
     standing.stalls.restore(data["stalls"])
     standing.islands.migrations = data["migrations"]
+    standing.first_places = [tuple(place) for place in data["first_places"]]
+    standing.is_cut = data["is_cut"]
+    if standing.is_cut:
+        standing.islands.cut_around(standing.first_places)
     for archive, part in zip(standing.islands.archives, data["archives"], strict=True):
         _restore_archive(archive, part)
 
@@ -126,12 +133,12 @@ def _restore_archive(archive: Archive, data: dict[str, Any]) -> None:
     for elite in data["elites"]:
         archive.add(_load_elite(elite))
     archive.children[:] = data["children"]
-    archive.curiosity[:] = data["curiosity"]
+    archive.curiosity_by_cell = dict(map(tuple, data["curiosity"]))
     archive.out_of_range = data["out_of_range"]
 
 
 def _load_elite(data: list[Any]) -> Elite:
-    key, program_id, objective, measures, origin, depth, parent = data
+    key, program_id, objective, measures, origin, depth, parent, others = data
     return Elite(
         key=AttemptKey(*key),
         program_id=program_id,
@@ -140,4 +147,5 @@ def _load_elite(data: list[Any]) -> Elite:
         origin=origin,
         depth=depth,
         parent=None if parent is None else AttemptKey(*parent),
+        others=tuple(others),
     )

@@ -16,7 +16,10 @@ from evolve.errors import ProblemError
 if TYPE_CHECKING:
     from evolve.records import Program
 
-BUILT_IN_MEASURES = ("length", "nodes", "depth", "branches", "calls", "similarity")
+# `seconds` is taken while a program runs; all others follow from its source.
+BUILT_IN_MEASURES = (
+    "length", "nodes", "depth", "branches", "calls", "similarity", "seconds",
+)  # fmt: skip
 
 _FILE_NAME = "<program>"
 _MARKER = re.compile(r"^.*EVOLVE-BLOCK-(START|END)\b.*$\n?", re.MULTILINE)

@@ -97,6 +97,11 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
             f"best {_number(island['best'])}"
             + (f", {island['outside']} outside the ranges" if island["outside"] else "")
         )
+    if state["objectives"]:
+        lines.append(f"front        {len(state['front'])} elites that nothing dominates")
+    for elite in state["front"][:10]:
+        others = "  ".join(f"{name} {_number(value)}" for name, value in elite["others"].items())
+        lines.append(f"             {elite['id']}  {_number(elite['objective'])}  {others}")
     lines += _describe_stalls(state["stalls"])
     typer.echo("\n".join(lines))
 

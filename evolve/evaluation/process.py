@@ -134,8 +134,10 @@ def evaluate_program(
     handle = ProgramHandle(Trial(bench, program))
     try:
         score = functions[purpose](handle, **problem.parameters)
-        axes = problem.measures if purpose is Purpose.SEARCH else ()
-        return _verdict(problem, program, score, handle.seconds, axes)
+        searches = purpose is Purpose.SEARCH
+        axes = problem.measures if searches else ()
+        further = tuple(item.name for item in problem.objectives) if searches else ()
+        return _verdict(problem, program, score, handle.seconds, axes=axes, further=further)
     except Infeasible as error:
         return Evaluation(Status.INFEASIBLE, seconds=handle.seconds, reason=str(error))
     except ProgramError as error:
@@ -162,14 +164,23 @@ def evaluate_program(
 
 
 def _verdict(
-    problem: Problem, program: Program, score: object, seconds: float, axes: tuple[Measure, ...]
+    problem: Problem,
+    program: Program,
+    score: object,
+    seconds: float,
+    *,
+    axes: tuple[Measure, ...],
+    further: tuple[str, ...],
 ) -> Evaluation:
     if not isinstance(score, Score):
         raise TypeError(f"evaluator: expected a `Score`, got {score!r:.200}")
-    measures = built_in_measures(program, problem.initial) | dict(score.measures)
+    measures = built_in_measures(program, problem.initial)
+    measures |= {"seconds": seconds, **score.measures}
     missing = [axis.name for axis in axes if axis.name not in measures]
     if missing:
         raise ValueError(f"expected the measures declared in problem.toml, missing: {missing}")
+    if lacking := [name for name in further if name not in score.metrics]:
+        raise ValueError(f"expected the objectives of problem.toml in metrics, missing: {lacking}")
     return Evaluation(
         Status.OK,
         objective=score.objective,

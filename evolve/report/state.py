@@ -62,6 +62,8 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
             }
             for archive in population.islands.archives
         ],
+        "objectives": list(population.others),
+        "front": _describe_front(population),
         "migrations": population.islands.migrations,
         "stalls": {
             "level": int(population.stalls.level),
@@ -89,6 +91,7 @@ def describe_elites(store: Store, population: Standing) -> list[dict[str, Any]]:
                     "island": island,
                     "cell": cell,
                     "objective": elite.objective,
+                    "others": dict(zip(population.others, elite.others, strict=True)),
                     "measures": dict(zip(names, elite.measures, strict=True)),
                     "parent": _parent_id(store, elite),
                     "generation": elite.key.generation,
@@ -142,6 +145,18 @@ def _holdout(store: Store, key: AttemptKey) -> dict[str, Any] | None:
 def _describe_tuning(store: Store) -> dict[str, Any]:
     ((attempts, sessions),) = store.query(_TUNING, TUNE)
     return {"attempts": attempts, "sessions": sessions}
+
+
+def _describe_front(population: Standing) -> list[dict[str, Any]]:
+    """Gives the elites of all islands that nothing dominates; empty with one objective."""
+    return [
+        {
+            "id": elite.program_id,
+            "objective": elite.objective,
+            "others": dict(zip(population.others, elite.others, strict=True)),
+        }
+        for elite in population.islands.front()
+    ]
 
 
 def _parent_id(store: Store, elite: Elite) -> str | None:

@@ -156,7 +156,7 @@ def light_attempt(row: Row) -> LightAttempt:
     """Gives the attempt of a row of `SELECT_TOLD`."""
     (
         generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
-        operator, program_id, mark, status, objective, measures,
+        operator, program_id, mark, status, objective, measures, metrics,
     ) = row  # fmt: skip
     return LightAttempt(
         AttemptKey(generation, slot, number),
@@ -172,6 +172,7 @@ def light_attempt(row: Row) -> LightAttempt:
         objective,
         # A resume reads every attempt: what `json.loads` does around this takes longer than this.
         _scan(measures, 0)[0] if measures else {},
+        _scan(metrics, 0)[0] if metrics else {},
     )
 
 

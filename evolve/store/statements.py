@@ -30,7 +30,7 @@ _SOURCE = "LEFT JOIN sources s ON s.number = p.source"
 SELECT_TOLD = (
     "SELECT a.generation, a.slot, a.number, a.island, a.parent_generation, a.parent_slot, "
     "a.parent_number, a.depth, json_extract(a.plan, '$.operator'), a.program, p.fingerprint, "
-    f"e.status, e.objective, e.measures FROM attempts a {_JOIN} WHERE a.generation >= ? "
+    f"e.status, e.objective, e.measures, e.metrics FROM attempts a {_JOIN} WHERE a.generation >= ? "
     "ORDER BY a.generation, a.slot, a.number"
 )
 SELECT_ATTEMPT = (
