@@ -181,7 +181,7 @@ def _prepare(store: Store, problem: Problem, settings: Settings, parts: _Parts, 
     """Proves the sandbox, asks the models for a sign of life, evaluates the starting program."""
     preflight = Preflight(parts.models)
     isolation = parts.evaluators.wait()
-    view.tell(describe_isolation(isolation))
+    view.tell(describe_isolation(isolation, fresh=settings.sandbox.fresh))
     if store.last_generation() is None:
         evaluation = evaluate_initial(problem, parts.evaluators)
         view.tell(f"starting program: objective {evaluation.objective:.10g}")

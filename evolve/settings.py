@@ -117,6 +117,7 @@ class SandboxSettings:
 
     backend: str = setting("auto", "`auto` takes the strongest that proves itself")
     allow_weak: bool = setting(False, "run although nothing isolates")  # noqa: FBT003
+    fresh: bool = setting(False, "a new sandbox for each program")  # noqa: FBT003
     image: str = setting("", "container image for `docker`; made from this Python by default")
     processes: int | None = setting(
         None, "evaluator processes; by default one per core", low=1, high=256

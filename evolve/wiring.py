@@ -80,6 +80,7 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
         parameters=settings.parameters,
         backend=settings.sandbox.backend,
         allow_weak=settings.sandbox.allow_weak,
+        fresh=settings.sandbox.fresh,
         image=settings.sandbox.image,
         seconds=problem.evaluator_seconds,
         memory_mb=settings.sandbox.evaluator_memory_mb,
@@ -118,9 +119,15 @@ def restore_budget(store: Store, settings: Settings) -> Budget:
     return budget
 
 
-def describe_isolation(isolation: Isolation) -> str:
-    """Gives one line on what the sandbox enforces and what it does not."""
-    line = f"sandbox: {isolation.backend} (enforced: {', '.join(isolation.enforced) or 'nothing'})"
+def describe_isolation(isolation: Isolation, *, fresh: bool) -> str:
+    """Gives one line on what the sandbox enforces and what it does not.
+
+    Args:
+        isolation: What the canary saw.
+        fresh: Whether each program has a new sandbox.
+    """
+    name = f"{isolation.backend}, new for each program" if fresh else isolation.backend
+    line = f"sandbox: {name} (enforced: {', '.join(isolation.enforced) or 'nothing'})"
     return line + (f"; missing: {'; '.join(isolation.missing)}" if isolation.missing else "")
 
 

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from evolve.cli.inspect import COOPERATIVE
-from evolve.cli.run import AllowWeak, Assignments, SandboxName, read_settings
+from evolve.cli.run import AllowWeak, Assignments, SandboxFresh, SandboxName, read_settings
 
 
 def check(
     problem: Annotated[Path, typer.Argument(help="Problem folder.", metavar="PROBLEM")],
     *,
     sandbox: SandboxName = None,
+    sandbox_fresh: SandboxFresh = False,
     allow_weak_sandbox: AllowWeak = False,
     assignments: Assignments = None,
 ) -> None:
@@ -25,7 +26,11 @@ def check(
     from evolve.session import evaluate_initial
     from evolve.wiring import complete_settings, describe_isolation, open_evaluators
 
-    options = {"sandbox": sandbox, "allow_weak_sandbox": allow_weak_sandbox}
+    options = {
+        "sandbox": sandbox,
+        "sandbox_fresh": sandbox_fresh,
+        "allow_weak_sandbox": allow_weak_sandbox,
+    }
     settings = complete_settings(read_settings(options, assignments, None))
     found = load_problem(find_problem(problem), settings.parameters)
     with closing(open_evaluators(found, settings)) as evaluators:
@@ -35,7 +40,7 @@ def check(
     typer.echo(f"problem   {found.name}, {found.direction}")
     if found.cooperative:
         typer.echo(f"          {COOPERATIVE}")
-    typer.echo(describe_isolation(isolation))
+    typer.echo(describe_isolation(isolation, fresh=settings.sandbox.fresh))
     typer.echo(f"objective {evaluation.objective:.10g}")
     for name, value in {**evaluation.metrics, **evaluation.measures}.items():
         typer.echo(f"  {name} {value:.10g}")

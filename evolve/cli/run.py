@@ -27,6 +27,7 @@ _KEYS = {
     "leap": "models.leap",
     "api_base": "models.api_base",
     "sandbox": "sandbox.backend",
+    "sandbox_fresh": "sandbox.fresh",
     "allow_weak_sandbox": "sandbox.allow_weak",
     "max_cost": "budget.max_cost_usd",
     "max_evaluations": "budget.max_evaluations",
@@ -67,6 +68,9 @@ ApiBase = Annotated[
 SandboxName = Annotated[
     str | None, typer.Option(help="auto, docker, bubblewrap or native.", metavar="BACKEND")
 ]
+SandboxFresh = Annotated[
+    bool, typer.Option("--sandbox-fresh", help="A new sandbox for each program: slower, colder.")
+]
 AllowWeak = Annotated[
     bool, typer.Option("--allow-weak-sandbox", help="Run although nothing isolates programs.")
 ]
@@ -100,6 +104,7 @@ def run(
     leap: Leap = None,
     api_base: ApiBase = None,
     sandbox: SandboxName = None,
+    sandbox_fresh: SandboxFresh = False,
     allow_weak_sandbox: AllowWeak = False,
     max_cost: MaxCost = None,
     max_evaluations: MaxEvaluations = None,
@@ -151,6 +156,7 @@ def resume(
     leap: Leap = None,
     api_base: ApiBase = None,
     sandbox: SandboxName = None,
+    sandbox_fresh: SandboxFresh = False,
     allow_weak_sandbox: AllowWeak = False,
     max_cost: MaxCost = None,
     max_evaluations: MaxEvaluations = None,

@@ -36,6 +36,7 @@ class Bench:
         limits: What a program may use.
         recipe: How programs are built and started.
         tell_waiting: Called at both ends of a wait for other processes.
+        is_fresh: Whether each evaluation has a new sandbox.
     """
 
     def __init__(
@@ -44,11 +45,14 @@ class Bench:
         limits: Limits,
         recipe: Recipe,
         tell_waiting: Callable[[], None] = lambda: None,
+        *,
+        is_fresh: bool = False,
     ) -> None:
         self.tell_waiting = tell_waiting
         self.limits = limits
         self.recipe = recipe
         self._sandbox = sandbox
+        self._is_fresh = is_fresh
         self._session: Session | None = None
         self._builds = _Builds(_CACHE_BYTES)
 
@@ -63,6 +67,12 @@ class Bench:
         built = self._build(program)
         self._session = self._sandbox.open(program, limits or self.limits, built)
         return self._session
+
+    def end(self) -> None:
+        """Ends an evaluation, and with a fresh sandbox for each program also the sandbox."""
+        self.clear()
+        if self._is_fresh:
+            self._sandbox.close()
 
     def is_open(self, session: Session | None) -> bool:
         """Tells whether a session is the one that was opened last."""

@@ -56,6 +56,7 @@ class EvaluatorConfig:
         image: Container image for the backend `docker`; empty for one made here.
         seconds: Deadline of one evaluation, the evaluator's own work included.
         memory_mb: Memory of the process, without its sandbox.
+        fresh: Whether each program has a new sandbox.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class EvaluatorConfig:
     image: str
     seconds: float
     memory_mb: int
+    fresh: bool = False
 
 
 class ProcessLostError(Exception):
@@ -112,6 +114,7 @@ class EvaluatorProcess:
                 "parameters": dict(config.parameters),
                 "backend": config.backend,
                 "allow_weak": config.allow_weak,
+                "fresh": config.fresh,
                 "image": config.image,
             }
         )

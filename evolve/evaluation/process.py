@@ -69,7 +69,10 @@ def main() -> None:
         Limits(**problem.limits),
         problem.recipe,
         lambda: _answer(answers, {WAITING: True}),
+        is_fresh=config["fresh"],
     )
+    # The canary ran in this sandbox: of fresh ones the first program gets another.
+    bench.end()
     with closing(sandbox):
         _answer(
             answers,
@@ -160,7 +163,7 @@ def evaluate_program(
             reason=reason,
         )
     finally:
-        bench.clear()
+        bench.end()
 
 
 def _verdict(

@@ -13,6 +13,7 @@ from evolve.problem import Problem, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.sandbox.choose import open_sandbox
 from evolve.sandbox.protocol import Limits
+from tests.commands import run_evolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,3 +165,24 @@ def bump():
     evaluation = judge(texts, toml=toml, evaluator=evaluator)
     assert evaluation.objective == 44.0
     assert evaluation.metrics == {"second": 2.0, "after a run": 1.0}
+
+
+def test_a_fresh_sandbox_ends_with_its_program(
+    tmp_path: Path, sandbox: WarmSandbox, judge: Judge
+) -> None:
+    assert judge().status is Status.OK
+    assert sandbox.told
+    problem = load_problem(tmp_path)
+    bench = Bench(sandbox, Limits(**problem.limits), problem.recipe, is_fresh=True)
+    for _ in range(2):
+        found = evaluate_program(problem, load_evaluator(problem), problem.initial, bench)
+        assert found.status is Status.OK
+        assert not sandbox.told
+
+
+def test_a_run_says_and_records_that_its_sandboxes_are_fresh(problem: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ("--sandbox-fresh", "--generations", 1, "--set", "loop.slots=2", "--run-dir", run)
+    done = run_evolve("run", problem, *options, cwd=tmp_path)
+    assert "new for each program" in done.stdout + done.stderr
+    assert "fresh = true" in (run / "settings.toml").read_text()
