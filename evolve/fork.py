@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from evolve.problem import Problem
     from evolve.settings import Settings
+    from evolve.store.copying import Salvaged
 
 FORKED, REPAIRED = "forked", "repaired"
 
@@ -63,11 +64,11 @@ def fork_run(
     return made, last
 
 
-def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path) -> int:
+def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path) -> Salvaged:
     """Makes a run of what can be read of a damaged one.
 
     Returns:
-        The last good generation; `evolve resume` goes on from it.
+        What was saved; `evolve resume` goes on from its last generation.
 
     Raises:
         UsageError: The folder is not empty.
@@ -75,12 +76,12 @@ def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path)
     """
     made = create_run_folder(problem, settings, folder=folder, parent=folder.parent)
     try:
-        last = salvage_database(source, made)
-        _tell_origin(made, source, last, REPAIRED)
+        saved = salvage_database(source, made)
+        _tell_origin(made, source, saved.generation, REPAIRED)
     except EvolveError:
         shutil.rmtree(made)
         raise
-    return last
+    return saved
 
 
 def _tell_origin(folder: Path, source: Path, generation: int, how: str) -> None:

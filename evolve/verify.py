@@ -120,11 +120,16 @@ def check(attempt: Attempt, again: Sequence[Evaluation], tolerance: float) -> Ch
 
 
 def certify(
-    folder: Path, checks: Sequence[Check], isolation: Isolation, *, tolerance: float
+    folder: Path,
+    checks: Sequence[Check],
+    isolation: Isolation,
+    missing: Sequence[str],
+    *,
+    tolerance: float,
 ) -> dict[str, Any]:
     """Gives the certificate: hashes of all that the verdict rests on, and the verdict.
 
-    The first check is the champion's.
+    The first check is the champion's; `missing` names artifacts whose files are gone.
     """
     return {
         "verdict": "agrees" if all(item.agrees for item in checks) else "differs",
@@ -135,6 +140,7 @@ def certify(
             "largest_noise": max(item.noise for item in checks),
             "differ": [item.as_dict() for item in checks if not item.agrees],
         },
+        "missing_artifacts": list(missing),
         "tolerance": tolerance,
         "sha256": {
             "problem": _hash_folder(folder / PROBLEM_FOLDER),

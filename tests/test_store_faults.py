@@ -157,7 +157,7 @@ def test_a_damaged_text_is_named_and_the_generations_before_it_are_saved(tmp_pat
     with pytest.raises(StoreError, match=r"damaged: .*`evolve repair .* saves the last good"):
         store.load_attempt(AttemptKey(4, 0, 0))
     store.close()
-    assert salvage_database(run, saved) == 3
+    assert salvage_database(run, saved) == (3, 2, 2, [])
     store = Store.open_to_write(saved)
     assert store.last_generation() == 3
     for number in range(4):

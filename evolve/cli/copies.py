@@ -97,6 +97,13 @@ def repair(run: Run, *, output: Output) -> None:
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
-    last = repair_run(folder, problem, settings, output)
-    typer.echo(f"run: {output}: generations 0 to {last} of {folder}")
+    saved = repair_run(folder, problem, settings, output)
+    typer.echo(f"run: {output}: generations 0 to {saved.generation} of {folder}")
+    if saved.calls or saved.evaluations:
+        typer.echo(
+            f"left out: {saved.calls} calls and {saved.evaluations} evaluations of later "
+            "generations; to go on pays for those again"
+        )
+    for missing in saved.missing:
+        typer.echo(str(missing))
     typer.echo(f"to go on: evolve resume {output}")

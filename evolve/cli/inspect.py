@@ -103,7 +103,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         others = "  ".join(f"{name} {_number(value)}" for name, value in elite["others"].items())
         lines.append(f"             {elite['id']}  {_number(elite['objective'])}  {others}")
     lines += _describe_stalls(state["stalls"])
-    typer.echo("\n".join(lines))
+    typer.echo("\n".join([*lines, *state["missing_artifacts"]]))
 
 
 def _held_out(verdict: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ def verify(
 ) -> None:
     """Evaluate the champion and all elites again, and write a certificate.
 
-    Exit code 5 tells that a verdict came out differently.
+    Exit code 5 tells that a verdict came out differently, or that an artifact's file is gone.
     """
     from evolve.run_folder import find_run, load_run
     from evolve.snapshot import load_standing
@@ -83,10 +83,13 @@ def verify(
         checks, isolation = verify_run(
             store, standing, problem, settings, repeats=repeats, tolerance=tolerance, tell=tell
         )
-    certificate = certify(folder, checks, isolation, tolerance=tolerance)
+        missing = [str(one) for one in store.missing_artifacts(contents=True)]
+    certificate = certify(folder, checks, isolation, missing, tolerance=tolerance)
     path = output or folder / CERTIFICATE
     write_certificate(path, certificate)
     elites = certificate["elites"]
+    for line in missing:
+        typer.echo(line)
     typer.echo(
         f"champion: {checks[0].attempt.program_or_fail.id}, {checks[0].again[0].objective!r}"
     )
@@ -95,5 +98,5 @@ def verify(
         f"largest noise {elites['largest_noise']:g}"
     )
     typer.echo(f"certificate: {path}")
-    if certificate["verdict"] != "agrees":
+    if certificate["verdict"] != "agrees" or missing:
         raise typer.Exit(ExitCode.DIFFERENT)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evolve.errors import StoreError, UsageError
+from evolve.store.artifacts import ArtifactFiles
 from evolve.store.opening import DATABASE, connect_to_read, telling
 from evolve.store.schema import MIGRATIONS, VERSION
 from evolve.store.tally import NEWEST
@@ -15,6 +16,8 @@ from evolve.store.texts import Texts
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from evolve.store.artifacts import Missing
 
 _BY_GENERATION = (
     "generations",
@@ -51,6 +54,10 @@ _PACKED = (
     ("artifacts", "generation", "NULL, data"),
     ("calls", "generation", "dictionary, request, reply"),
 )
+_COUNT_LATER = (
+    "SELECT (SELECT COUNT(*) FROM calls WHERE generation > ?), "
+    "(SELECT COUNT(*) FROM evaluations WHERE generation > ?)"
+)
 # What is dropped when nothing that is left refers to it.
 _DROP_UNUSED = """
     DELETE FROM programs WHERE id NOT IN (SELECT program FROM evaluations)
@@ -59,6 +66,22 @@ _DROP_UNUSED = """
         WHERE number NOT IN (SELECT source FROM programs WHERE source IS NOT NULL);
     DELETE FROM snapshots;
 """
+
+
+class Salvaged(NamedTuple):
+    """What was saved of a damaged run.
+
+    Attributes:
+        generation: The last one all of whose rows, and those before, could be read.
+        calls: Calls of later generations that were left out, as far as they could be read.
+        evaluations: Evaluations, likewise.
+        missing: Artifacts whose file is gone or damaged.
+    """
+
+    generation: int
+    calls: int
+    evaluations: int
+    missing: list[Missing]
 
 
 def copy_database(source: Path, target: Path, generation: int | None) -> int:
@@ -84,18 +107,18 @@ def copy_database(source: Path, target: Path, generation: int | None) -> int:
         # Another run, with launches and settings of its own.
         copy.execute("DELETE FROM launches")
         copy.execute("VACUUM")
+        ArtifactFiles(source).copy_to(target, copy)
     return last
 
 
-def salvage_database(source: Path, target: Path) -> int:
+def salvage_database(source: Path, target: Path) -> Salvaged:
     """Copies what can be read of a damaged database, up to its last good generation.
 
     Args:
         source: Folder of the damaged run.
         target: Folder without a database.
 
-    Returns:
-        The last generation all of whose rows, and those before, could be read.
+    Nothing of a later generation is kept: what was paid for there may rest on what is lost.
 
     Raises:
         StoreError: Not even the starting program can be read.
@@ -109,9 +132,12 @@ def salvage_database(source: Path, target: Path) -> int:
         if last < 0:
             raise StoreError(f"{source / DATABASE}: damaged: not even the start can be read")
         copy.execute("COMMIT")
+        ((calls, evaluations),) = copy.execute(_COUNT_LATER, (last, last))
         _cut(copy, last)
         copy.execute("VACUUM")
-    return last
+        files = ArtifactFiles(source)
+        files.copy_to(target, copy)
+        return Salvaged(last, calls, evaluations, files.find_missing(copy, contents=True))
 
 
 def _connect(folder: Path) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
+from evolve.store.artifacts import ArtifactFiles
 from evolve.store.lock import RunLock
 from evolve.store.opening import DATABASE, connect_to_write, expect_run, telling
 
@@ -25,7 +26,7 @@ class Pruned(NamedTuple):
     Attributes:
         artifacts: Evaluations whose artifacts were dropped.
         sources: Programs whose source was dropped.
-        bytes: What the database is smaller by.
+        bytes: What the database and the artifacts in files are smaller by.
     """
 
     artifacts: int
@@ -42,7 +43,7 @@ def prune_database(
         folder: The run's folder.
         keep: Attempts whose artifacts stay.
         upto: The last generation of which anything is dropped.
-        fewest_bytes: Artifacts that take less, compressed, stay.
+        fewest_bytes: Artifacts that take less stay: compressed, or as files.
 
     Raises:
         UsageError: The folder is no run, or is in use.
@@ -54,9 +55,10 @@ def prune_database(
         before = (folder / DATABASE).stat().st_size
         with telling(folder), closing(connect_to_write(folder)) as connection:
             artifacts, sources = _drop(connection, keep, (upto, fewest_bytes))
+            freed = ArtifactFiles(folder).drop_unused(connection)
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return Pruned(artifacts, sources, before - (folder / DATABASE).stat().st_size)
+        return Pruned(artifacts, sources, freed + before - (folder / DATABASE).stat().st_size)
     finally:
         lock.release()
 
@@ -68,11 +70,17 @@ def _drop(
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany("INSERT INTO keep VALUES (?, ?, ?)", keep)
     artifacts = connection.execute(
-        "DELETE FROM artifacts WHERE generation <= ? AND LENGTH(data) >= ? AND "
+        "DELETE FROM artifacts AS a WHERE generation <= ? AND LENGTH(data) + COALESCE((SELECT "
+        "SUM(bytes) FROM artifact_files f WHERE f.generation = a.generation "
+        "AND f.slot = a.slot AND f.sequence = a.sequence), 0) >= ? AND "
         "(generation, slot, sequence) NOT IN (SELECT generation, slot, evaluation FROM attempts "
         "JOIN keep USING (generation, slot, number) WHERE evaluation IS NOT NULL)",
         limits,
     ).rowcount
+    connection.execute(
+        "DELETE FROM artifact_files WHERE (generation, slot, sequence) NOT IN "
+        "(SELECT generation, slot, sequence FROM artifacts)"
+    )
     sources = connection.execute(
         "UPDATE programs SET source = NULL WHERE source IS NOT NULL "
         "AND id IN (SELECT program FROM attempts WHERE generation <= ?) "

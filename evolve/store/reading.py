@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evolve.errors import StoreError
 from evolve.records import Attempt, AttemptKey
 from evolve.store import rows, statements
+from evolve.store.artifacts import ArtifactFiles
 from evolve.store.opening import telling
 from evolve.store.tally import NEWEST, count
 from evolve.store.texts import Texts
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from evolve.models.budget import Totals
     from evolve.records import Summary
     from evolve.results import Call, Evaluated, LightAttempt
+    from evolve.store.artifacts import Missing
     from evolve.store.tally import Tally
 
 
@@ -39,6 +41,7 @@ class Reader:
         self.folder = folder
         self._connection = connection
         self._texts = Texts(connection)
+        self._files = ArtifactFiles(folder)
 
     def facts(self) -> dict[str, Any]:
         """Gives all facts about the run."""
@@ -93,7 +96,7 @@ class Reader:
         if not found:
             raise StoreError(f"{self.folder}: no attempt {key}")
         with telling(self.folder):
-            return rows.attempt(found[0], self._texts)
+            return rows.attempt(found[0], self._texts, self._files)
 
     def attempts_of(self, program: str) -> list[AttemptKey]:
         """Gives the attempts whose program's id begins so, the earliest first."""
@@ -131,8 +134,17 @@ class Reader:
         with telling(self.folder):
             return (
                 [rows.call(row, self._texts) for row in calls],
-                [rows.evaluated(row, self._texts) for row in evaluations],
+                [rows.evaluated(row, self._texts, self._files) for row in evaluations],
             )
+
+    def missing_artifacts(self, *, contents: bool = False) -> list[Missing]:
+        """Gives the artifacts whose file is gone or damaged.
+
+        Args:
+            contents: Whether files are read, too; else their lengths are compared.
+        """
+        with telling(self.folder):
+            return self._files.find_missing(self._connection, contents=contents)
 
     def load_snapshot(self, version: str) -> Any:
         """Gives the population that `save_snapshot` kept under this version, or None."""

@@ -19,11 +19,13 @@ from evolve.records import (
     Summary,
 )
 from evolve.results import Call, Evaluated, LightAttempt
+from evolve.store.artifacts import is_large
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evolve.results import Told
+    from evolve.store.artifacts import ArtifactFiles
     from evolve.store.texts import Texts
 
 Row = tuple[Any, ...]
@@ -109,13 +111,16 @@ def evaluation_row(evaluated: Evaluated) -> Row:
 
 
 def artifacts_row(evaluated: Evaluated) -> Row:
-    """Gives the row of an evaluation's artifacts."""
-    return (*evaluated.key, _pack(dict(evaluated.evaluation.artifacts)))
+    """Gives the row of an evaluation's artifacts, with a null for each that is in a file."""
+    artifacts = evaluated.evaluation.artifacts.items()
+    return (*evaluated.key, _pack({k: None if is_large(text) else text for k, text in artifacts}))
 
 
-def evaluated(row: Row, texts: Texts) -> Evaluated:
+def evaluated(row: Row, texts: Texts, files: ArtifactFiles) -> Evaluated:
     """Gives the finished evaluation of a row of `SELECT_EVALUATIONS`."""
-    return Evaluated(AttemptKey(*row[:3]), program(row[3], row[4], texts), _evaluation(row[5:]))
+    return Evaluated(
+        AttemptKey(*row[:3]), program(row[3], row[4], texts), _evaluation(row[5:], files)
+    )
 
 
 def attempt_row(told: Told) -> Row:
@@ -134,13 +139,13 @@ def attempt_row(told: Told) -> Row:
     )
 
 
-def attempt(row: Row, texts: Texts) -> Attempt:
+def attempt(row: Row, texts: Texts, files: ArtifactFiles) -> Attempt:
     """Gives the attempt of a row of `SELECT_ATTEMPT`."""
     if row[13] is None:
         artifacts = {"detail": row[12]} if row[12] else {}
         evaluation = Evaluation(Status.REJECTED, artifacts=artifacts, reason=row[11])
     else:
-        evaluation = _evaluation(row[13:])
+        evaluation = _evaluation(row[13:], files)
     return Attempt(
         key=AttemptKey(*row[:3]),
         island=row[3],
@@ -229,14 +234,15 @@ def _parent(row: Sequence[int | None]) -> AttemptKey | None:
     return AttemptKey(generation, slot, number)
 
 
-def _evaluation(row: Sequence[Any]) -> Evaluation:
-    status, objective, metrics, measures, seconds, reason, artifacts = row
+def _evaluation(row: Sequence[Any], files: ArtifactFiles) -> Evaluation:
+    status, objective, metrics, measures, seconds, reason, artifacts, in_files = row
+    texts = {} if artifacts is None else json.loads(zlib.decompress(artifacts))
     return Evaluation(
         Status(status),
         objective=objective,
         metrics=json.loads(metrics),
         measures=json.loads(measures),
-        artifacts={} if artifacts is None else json.loads(zlib.decompress(artifacts)),
+        artifacts=files.fill(texts, in_files),
         seconds=seconds,
         reason=reason,
     )

@@ -190,7 +190,7 @@ MIGRATIONS: tuple[str, ...] = (
         name TEXT NOT NULL,
         sha256 TEXT NOT NULL,         -- of the text, and the name of the file in `artifacts/`
         bytes INTEGER NOT NULL,
-        start TEXT NOT NULL,          -- what is shown of it when the file is missing
+        start TEXT NOT NULL,          -- JSON: what is shown of it when the file is missing
         end TEXT NOT NULL,
         PRIMARY KEY (generation, slot, sequence, name)
     ) WITHOUT ROWID;

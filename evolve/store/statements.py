@@ -5,6 +5,7 @@ from __future__ import annotations
 INSERT_CALL = f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * 15)})"
 INSERT_EVALUATION = f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * 10)})"
 INSERT_ARTIFACTS = "INSERT OR IGNORE INTO artifacts VALUES (?, ?, ?, ?)"
+INSERT_ARTIFACT_FILE = f"INSERT OR IGNORE INTO artifact_files VALUES ({', '.join('?' * 8)})"
 INSERT_SOURCE = "INSERT INTO sources (dictionary, data) VALUES (?, ?)"
 INSERT_PROGRAM = "INSERT OR REPLACE INTO programs VALUES (?, ?, ?)"
 INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join('?' * 13)})"
@@ -17,7 +18,12 @@ SELECT_LESSONS = (
     "ORDER BY generation DESC, slot DESC LIMIT ?"
 )
 
-_EVALUATION = "e.status, e.objective, e.metrics, e.measures, e.seconds, e.reason, r.data"
+_FILES = (
+    "(SELECT json_group_object(f.name, json_array(f.sha256, f.start, f.end)) "
+    "FROM artifact_files f WHERE f.generation = e.generation AND f.slot = e.slot "
+    "AND f.sequence = e.sequence)"
+)
+_EVALUATION = f"e.status, e.objective, e.metrics, e.measures, e.seconds, e.reason, r.data, {_FILES}"
 _JOIN = (
     "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
     "AND e.sequence = a.evaluation LEFT JOIN programs p ON p.id = a.program"

@@ -97,7 +97,15 @@ class Store(Reader):
 
     def keep(self, finished: Sequence[Call | Evaluated]) -> None:
         """Writes finished calls and evaluations; they are durable when this returns."""
+        # Before the rows that name them: a file without a row is only waste.
+        in_files = [
+            row
+            for item in finished
+            if isinstance(item, Evaluated) and item.evaluation.artifacts
+            for row in self._files.write(item)
+        ]
         with self._transaction() as connection:
+            connection.executemany(statements.INSERT_ARTIFACT_FILE, in_files)
             for item in finished:
                 if isinstance(item, Call):
                     connection.execute(statements.INSERT_CALL, rows.call_row(item, self._texts))
