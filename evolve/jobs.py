@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evolve.choices import Chooser
+from evolve.digests import DigestMaker
 from evolve.lane import Lane
-from evolve.lessons import Digest, merge_lessons
+from evolve.library import RunLibrary
 from evolve.operators import OperatorStats
 from evolve.records import Ancestor, Selection
 from evolve.sketches import sketch_program
 from evolve.stalls import StallLevel
+from evolve.steps.start import PlanBoard
 from evolve.steps.tools import Job
 
 if TYPE_CHECKING:
@@ -24,12 +26,9 @@ if TYPE_CHECKING:
     from evolve.population import Population
     from evolve.records import AttemptKey
     from evolve.schedule import Turn
-    from evolve.settings import LoopSettings
+    from evolve.settings import LoopSettings, Settings
     from evolve.store import Store
 
-_ANCESTORS = 3
-_SIBLINGS = 6
-_LESSONS = 8
 _KEPT = 1024
 # In a long stall, one slot in so many leaps.
 _LEAPS = 4
@@ -55,6 +54,7 @@ class JobMaker:
             lambda key: self._load(key).attempt.program_or_fail,
             history.now.loop.seed,
         )
+        self._digests = DigestMaker(store, history, population.direction, self._load)
 
     def make_jobs(self, turn: Turn) -> list[Job]:
         """Gives the jobs of a generation, from the population's state; the lane's comes last."""
@@ -62,6 +62,8 @@ class JobMaker:
         loop = settings.loop
         islands, horizon = population.islands, population.generation
         with_model = settings.models.is_configured
+        if with_model:
+            self._digests.advance(horizon)
         slots, level = len(turn.allowances), population.stalls.level
         chooser = Chooser(
             islands, entropy=population.entropy, pool=population.pool, sketch_of=self._sketch
@@ -71,6 +73,8 @@ class JobMaker:
         assigned = population.quotas.assign(turn.generation, slots, drawn)
         # Without experience all operators are alike.
         operators = OperatorStats() if level >= StallLevel.OPERATORS else population.operators
+        steps = settings.steps
+        board = PlanBoard(slots) if turn.generation == 1 and steps.diverse_start else None
         jobs = []
         for slot, island in enumerate(assigned):
             choice = chooser.choose(
@@ -80,7 +84,11 @@ class JobMaker:
                 self._load(choice.parent.key),
                 tuple(self._load(elite.key) for elite in choice.inspirations),
             )
-            digest = self._make_digest(selection, turn.generation) if with_model else None
+            digest = (
+                self._digests.make(selection, turn.generation, population.evaluations)
+                if with_model
+                else None
+            )
             jobs.append(
                 Job(
                     generation=turn.generation,
@@ -95,6 +103,8 @@ class JobMaker:
                     leap=level >= StallLevel.LEAP and (turn.generation + slot) % _LEAPS == 0,
                     find_twin=lambda mark: population.find_twin(mark, horizon),
                     objective_of=population.objective_of,
+                    library=self._open_library(choice.island, settings) if with_model else None,
+                    board=board if with_model else None,
                 )
             )
         return jobs + (self._make_tuning_job(turn, loop) if turn.tuning else [])
@@ -122,6 +132,15 @@ class JobMaker:
             )
         ]
 
+    def _open_library(self, island: int, settings: Settings) -> RunLibrary | None:
+        """Gives what an agent may read; None where there is no agent."""
+        if settings.steps.executor == "chat":
+            return None
+        population = self._population
+        elites = list(population.islands.archives[island].elites)
+        sign = population.direction.sign
+        return RunLibrary(self._store.folder, population.generation, elites, sign)
+
     def _sketch(self, elite: Elite) -> NDArray[np.uint32]:
         known = self._sketches.get(elite.program_id)
         if known is None:
@@ -132,19 +151,3 @@ class JobMaker:
     def _load_ancestor(self, key: AttemptKey) -> Ancestor:
         summary = self._store.load_lesson(key.generation, key.slot)
         return Ancestor(self._store.load_attempt(key), summary.lesson if summary else "")
-
-    def _make_digest(self, selection: Selection, generation: int) -> Digest:
-        ancestors: list[Ancestor] = []
-        key = selection.parent.attempt.parent
-        while key is not None and len(ancestors) < _ANCESTORS:
-            ancestors.append(self._load(key))
-            key = ancestors[-1].attempt.parent
-        horizon = self._population.generation
-        siblings = self._store.children(selection.parent.attempt.key, horizon, _SIBLINGS)
-        return Digest(
-            ancestors=(selection.parent, *ancestors),
-            siblings=tuple(self._load(child).attempt for child in siblings),
-            lessons=merge_lessons(self._store.lessons(horizon, 4 * _LESSONS), _LESSONS),
-            generation=generation,
-            generations=self._history.at(generation).loop.generations or generation,
-        )

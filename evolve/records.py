@@ -144,6 +144,7 @@ class Plan:
         risk: What may go wrong.
         tags: Short words that group ideas.
         operator: Name of the model-free operator, empty for a model's plan.
+        lessons: Ids of the lessons that it follows.
     """
 
     change: str
@@ -152,15 +153,18 @@ class Plan:
     risk: str = ""
     tags: tuple[str, ...] = ()
     operator: str = ""
+    lessons: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Gives plain data that `from_dict` turns back into an equal plan."""
-        return {**{name: getattr(self, name) for name in _PLAN_NAMES}, "tags": list(self.tags)}
+        values = {name: getattr(self, name) for name in _PLAN_NAMES}
+        return {**values, "tags": list(self.tags), "lessons": list(self.lessons)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """Gives the plan that `as_dict` wrote."""
-        return cls(**{**data, "tags": tuple(data["tags"])})
+        lists = {name: tuple(data.get(name, ())) for name in ("tags", "lessons")}
+        return cls(**{**data, **lists})
 
 
 _PLAN_NAMES = tuple(item.name for item in fields(Plan))

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from evolve.chat import Reply, Request
-    from evolve.records import Attempt, AttemptKey, Evaluation, Program, Status, Summary
+    from evolve.records import Attempt, AttemptKey, Evaluation, Plan, Program, Status, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +98,35 @@ class LightAttempt(NamedTuple):
     objective: float | None
     measures: Mapping[str, float]
     metrics: Mapping[str, float]
+
+
+class SlotNote(NamedTuple):
+    """What a committed slot set out to do, and what came of it.
+
+    Attributes:
+        generation: Its generation.
+        slot: Its place in it.
+        parent: The attempt whose program it changed.
+        plan: What it set out to do.
+        before: Objective of the parent.
+        objectives: Those of its attempts that have one.
+        attempts: How many it made.
+        unapplied: How many of them gave no program.
+        status: Of its last attempt.
+        reason: Why that has no objective.
+        editors: The models that were asked for edits, in order.
+        summary: What it taught.
+    """
+
+    generation: int
+    slot: int
+    parent: AttemptKey
+    plan: Plan
+    before: float | None
+    objectives: tuple[float, ...]
+    attempts: int
+    unapplied: int
+    status: Status
+    reason: str
+    editors: tuple[str, ...] = ()
+    summary: Summary | None = None

@@ -38,10 +38,10 @@ class Size(NamedTuple):
 
 def size_of(settings: Settings) -> Size:
     """Gives the size of a generation under these settings."""
-    repairs = settings.steps.repairs if settings.models.is_configured else 0
+    per_slot = settings.steps.most_evaluations if settings.models.is_configured else 1
     slots, share = settings.loop.slots, settings.tuning.share or 0.0
     tuning = round(slots * share / (1.0 - share))
-    return Size(slots, 1 + repairs, settings.budget.max_evaluations, tuning)
+    return Size(slots, per_slot, settings.budget.max_evaluations, tuning)
 
 
 class Schedule:

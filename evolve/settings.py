@@ -108,7 +108,44 @@ class StepSettings:
     """How plans are executed."""
 
     repairs: int = setting(1, "repair turns after a failed edit or program", low=0, high=8)
-    form: str = setting("edit", "what the editor is asked for", choices=("edit", "rewrite"))
+    rounds: int = setting(
+        1, "rounds of attempts at a plan, of 1, 2, 3... each, up to the first gain", low=1, high=6
+    )
+    batch: bool = setting(
+        False,  # noqa: FBT003
+        "ask for the attempts of a round in one request, where that is cheaper",
+    )
+    form: str = setting(
+        "auto",
+        "what the editor is asked for; `auto` is `edit` until a model's edits keep failing",
+        choices=("auto", "edit", "rewrite", "lines"),
+    )
+    executor: str = setting(
+        "chat",
+        "`agent` lets the editor call tools; `fuse` does so when the search has stalled",
+        choices=("chat", "agent", "fuse"),
+    )
+    agent_turns: int = setting(12, "most answers of an agent in a slot", low=1, high=200)
+    agent_evaluations: int = setting(3, "most evaluations of an agent", low=1, high=100)
+    agent_tokens: int = setting(60_000, "most tokens an agent reads and writes", low=1000)
+    plans: int = setting(1, "plans to ask for in a slot, the best of which is taken", low=1, high=8)
+    diverse_start: bool = setting(
+        True,  # noqa: FBT003
+        "show each plan of the first generation the earlier ones",
+    )
+    plan: bool = setting(True, "plan before each edit")  # noqa: FBT003
+    summarize: bool = setting(True, "draw a lesson from each slot")  # noqa: FBT003
+    lessons: bool = setting(True, "tell the lessons of the run")  # noqa: FBT003
+
+    @property
+    def most_evaluations(self) -> int:
+        """Gives the most evaluations that a slot with a model may use."""
+        chat = self.rounds * (self.rounds + 1) // 2 * (1 + self.repairs)
+        return {
+            "chat": chat,
+            "agent": self.agent_evaluations,
+            "fuse": max(chat, self.agent_evaluations),
+        }[self.executor]
 
 
 @dataclass(frozen=True, slots=True)

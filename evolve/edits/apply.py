@@ -113,12 +113,12 @@ def _apply_edits(parent: Program, edits: Sequence[Edit], target: str) -> Program
     try:
         for edit in real:
             by_path[_resolve(parent, edit.path, target, is_diff=edit.is_diff)].append(edit)
-        outcome = _finish(
+        outcome = finish_program(
             parent, {name: edit_text(texts[name], name, own) for name, own in by_path.items()}
         )
         if isinstance(outcome, Program) or outcome.reason == _NO_CHANGE:
             return outcome
-        realigned = _finish(
+        realigned = finish_program(
             parent,
             {
                 name: edit_text(texts[name], name, own, realign=True)
@@ -166,7 +166,7 @@ def _apply_rewrites(
             changed[name] = outcome
         else:
             refusal = outcome
-    return _finish(parent, changed) if changed else refusal
+    return finish_program(parent, changed) if changed else refusal
 
 
 def _rewrite_file(text: str, name: str, pieces: list[Piece], lines: list[str]) -> str | Rejected:
@@ -218,7 +218,7 @@ def _explain(text: str, pieces: list[Piece], *, is_python: bool) -> Rejected:
     return Rejected(f"the reply's code defines none of {listed or 'the program'}{rest}")
 
 
-def _finish(parent: Program, changed: Mapping[str, str]) -> Program | Rejected:
+def finish_program(parent: Program, changed: Mapping[str, str]) -> Program | Rejected:
     """Makes the new program, or says what is wrong with the changed files."""
     if all(_is_same(file.text, changed.get(file.path, file.text)) for file in parent.files):
         return Rejected(_NO_CHANGE)

@@ -67,7 +67,7 @@ def edit_text(text: str, name: str, edits: Sequence[Edit], *, realign: bool = Fa
         for spot, edit in reversed(spots):
             lines = _splice(lines, spot, edit, realign=realign)
     new_text = join_lines(lines)
-    _check_frozen(text, new_text, name)
+    check_frozen(text, new_text, name)
     return new_text
 
 
@@ -97,7 +97,12 @@ def frozen_parts(text: str) -> list[str]:
     return [text[end:start] for end, start in zip(ends, starts, strict=True)]
 
 
-def _check_frozen(old: str, new: str, name: str) -> None:
+def check_frozen(old: str, new: str, name: str) -> None:
+    """Checks that nothing outside the evolvable blocks of a file has changed.
+
+    Raises:
+        UnappliedEditError: Something has.
+    """
     try:
         is_same = frozen_parts(old) == frozen_parts(new)
     except ProblemError:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MOST_OBJECTS = 16
 
 
 def find_object(text: str) -> dict[str, Any] | None:
@@ -13,17 +19,26 @@ def find_object(text: str) -> dict[str, Any] | None:
     Returns:
         The object, or None when there is none that parses.
     """
+    return next(_objects_in(text), None)
+
+
+def find_objects(text: str) -> list[dict[str, Any]]:
+    """Finds the JSON objects in a reply, those inside another one left out."""
+    return list(islice(_objects_in(text), _MOST_OBJECTS))
+
+
+def _objects_in(text: str) -> Iterator[dict[str, Any]]:
     decoder = json.JSONDecoder(strict=False)
     start = text.find("{")
     while start >= 0:
+        end = start + 1
         try:
-            value, _ = decoder.raw_decode(text, start)
+            value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict) and value:
-            return value
-        start = text.find("{", start + 1)
-    return None
+            yield value
+        start = text.find("{", end)
 
 
 def as_text(value: object, limit: int = 2000) -> str:
@@ -49,3 +64,10 @@ def as_tags(value: object) -> tuple[str, ...]:
         return ()
     tags = (as_text(item, 40).lower() for item in items)
     return tuple(dict.fromkeys(tag for tag in tags if tag))[:6]
+
+
+def as_names(value: object) -> tuple[str, ...]:
+    """Gives at most six short names as they stand."""
+    items = value if isinstance(value, list) else [value]
+    names = (as_text(item, 40).strip("[]") for item in items)
+    return tuple(dict.fromkeys(name for name in names if name))[:6]

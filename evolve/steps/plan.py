@@ -6,22 +6,29 @@ from typing import TYPE_CHECKING
 
 from evolve.chat import Request
 from evolve.models.protocol import ReplyError
+from evolve.models.tokens import count_for
 from evolve.operators import OPERATOR_JOIN, TUNE, choose_operator
 from evolve.records import Plan, Rejected
-from evolve.steps import prompt
-from evolve.steps.parse import as_number, as_tags, as_text, find_object
+from evolve.steps import prompt, shapes, told
+from evolve.steps.blocks import Block
+from evolve.steps.parse import as_names, as_number, as_tags, as_text, find_object, find_objects
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
-    from evolve.lessons import Digest
-    from evolve.model_settings import ModelSettings
+    from evolve.chat import Message
+    from evolve.memory import Calibration, Digest
     from evolve.operators import OperatorStats
     from evolve.problem import Problem
-    from evolve.records import Ancestor, Attempt, Selection, Summary
+    from evolve.records import Selection
+    from evolve.settings import Settings
     from evolve.steps.tools import Ask
 
 _LEAP_OPERATORS = 6
+UNPLANNED = Plan("Find a change of your own that improves the objective.")
+"""What an editor is told where nothing is planned."""
 
 
 def make_plan(
@@ -30,50 +37,122 @@ def make_plan(
     digest: Digest,
     *,
     ask: Ask,
-    settings: ModelSettings,
+    settings: Settings,
     seed: int,
+    leaps: bool = False,
+    earlier: Sequence[Plan] = (),
 ) -> Plan | Rejected:
-    """Asks the planner for one change to the parent.
+    """Asks the planner for a change to the parent; of several, takes the most promising one.
 
     A reply without the JSON object that was asked for is taken as the change in words.
+
+    Args:
+        problem: What is solved.
+        selection: The parent and its inspirations.
+        digest: What the run has learnt.
+        ask: Asks the model.
+        settings: Limits and temperature, and how many plans to ask for.
+        seed: Of the request.
+        leaps: Whether a new formulation is wanted, since the search has stalled.
+        earlier: Plans that others follow from the same start, and that this one shall differ from.
 
     Raises:
         BudgetExhaustedError: The call might pass a cap.
         ModelError: The model cannot be used, or does not answer.
     """
-    values = prompt.common_values(problem) | {
-        "parent_source": prompt.show_program(selection.parent.attempt.program_or_fail),
-        "parent_evaluation": prompt.show_evaluation(selection.parent.attempt),
-        "ancestors": _show_ancestors(digest.ancestors),
-        "siblings": _show_siblings(digest.siblings),
-        "inspirations": prompt.cut(
-            prompt.show_inspirations(selection.inspirations), settings.digest_tokens // 2
-        ),
-        "lessons": _show_lessons(digest.lessons),
-        "generation": str(digest.generation),
-        "generations": str(digest.generations),
-    }
-    messages = prompt.fill_template("plan", problem.folder, values)
-    request = Request("planner", messages, settings.plan_tokens, settings.temperature, seed)
+    messages = plan_messages(
+        problem, selection, digest, settings=settings, leaps=leaps, earlier=earlier
+    )
+    count = settings.steps.plans
+    request = Request(
+        "leap" if leaps else "planner",
+        messages,
+        settings.models.plan_tokens * count,
+        settings.models.temperature,
+        seed,
+        schema=shapes.PLAN if count == 1 else shapes.plans(count),
+    )
     try:
-        return parse_plan(ask(request).text)
+        plans = parse_plans(ask(request).text)
     except ReplyError as error:
         return Rejected(f"the planner's reply cannot be used: {error.reason}")
+    if isinstance(plans, Rejected):
+        return plans
+    return choose_plan(plans, digest.calibration)
 
 
-def parse_plan(text: str) -> Plan | Rejected:
-    """Gives the plan in a reply; rejected when there are no words in it."""
+def plan_messages(
+    problem: Problem,
+    selection: Selection,
+    digest: Digest,
+    *,
+    settings: Settings,
+    leaps: bool = False,
+    earlier: Sequence[Plan] = (),
+) -> tuple[Message, ...]:
+    """Gives what the planner is told."""
+    blocks = [
+        *prompt.parent_blocks(selection.parent.attempt),
+        prompt.inspirations_block(selection.inspirations),
+        *told.digest_blocks(digest, problem.direction),
+        told.earlier_block(earlier),
+        _answer_block(settings.steps.plans),
+    ]
+    return prompt.compose(
+        "leap" if leaps else "plan",
+        problem,
+        blocks,
+        most=settings.models.digest_tokens,
+        counter=count_for(settings.models, "planner"),
+    )
+
+
+def parse_plans(text: str) -> list[Plan] | Rejected:
+    """Gives the plans in a reply, at least one; rejected when there are no words in it."""
     found = find_object(text) or {}
-    change = as_text(found.get("change")) or as_text(text)
+    listed = found.get("plans")
+    objects = listed if isinstance(listed, list) else find_objects(text)
+    plans = [_read_plan(item) for item in objects if isinstance(item, dict)]
+    known = [plan for plan in plans if plan is not None]
+    if known:
+        return known
+    words = as_text(text)
+    return [Plan(words)] if words else Rejected("the planner's reply is empty")
+
+
+def choose_plan(plans: Sequence[Plan], calibration: Calibration) -> Plan:
+    """Gives the plan with the highest gain to expect, the first one among equals."""
+    return max(plans, key=calibration.expect)
+
+
+def _read_plan(found: dict[str, object]) -> Plan | None:
+    change = as_text(found.get("change"))
     if not change:
-        return Rejected("the planner's reply is empty")
+        return None
     return Plan(
         change=change,
         hypothesis=as_text(found.get("hypothesis")),
         predicted_gain=as_number(found.get("predicted_gain")),
         risk=as_text(found.get("risk")),
         tags=as_tags(found.get("tags")),
+        lessons=as_names(found.get("lessons")),
     )
+
+
+def _answer_block(count: int) -> Block:
+    one = (
+        '{"hypothesis": "why it should help", "change": "what to change, precisely enough to be '
+        'carried out", "predicted_gain": 0.01, "risk": "what may go wrong", "tags": ["one", '
+        '"two"], "lessons": []}'
+    )
+    if count == 1:
+        text = f"Propose one change. Answer with one JSON object and nothing else:\n\n{one}"
+    else:
+        text = (
+            f"Propose {count} changes that differ in kind. Answer with one JSON object and "
+            f'nothing else:\n\n{{"plans": [{one}, ...]}}'
+        )
+    return Block("answer", (text,), rank=0)
 
 
 def make_operator_plan(stats: OperatorStats, rng: np.random.Generator, *, leap: bool) -> Plan:
@@ -87,27 +166,3 @@ def make_tuning_plan(constants: int, first: int, last: int) -> Plan:
     """Says which samples of a session of tuning are made, counted from 1."""
     change = f"tune {constants} constants by CMA-ES, samples {first} to {last}"
     return Plan(change=change, operator=TUNE)
-
-
-def _show_ancestors(ancestors: tuple[Ancestor, ...]) -> str:
-    if not ancestors:
-        return ""
-    lines = ["# How the parent came about, nearest first", ""]
-    for ancestor in ancestors:
-        lines.append(prompt.show_outcome(ancestor.attempt))
-        if ancestor.lesson:
-            lines.append(f"  lesson: {ancestor.lesson[:300]}")
-    return "\n".join(lines)
-
-
-def _show_siblings(siblings: tuple[Attempt, ...]) -> str:
-    if not siblings:
-        return ""
-    lines = [prompt.show_outcome(attempt) for attempt in siblings]
-    return "\n".join(["# Tried on this parent already", "", *lines])
-
-
-def _show_lessons(lessons: tuple[Summary, ...]) -> str:
-    if not lessons:
-        return ""
-    return "\n".join(["# Lessons so far", "", *(f"- {item.lesson[:300]}" for item in lessons)])

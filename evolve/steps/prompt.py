@@ -11,17 +11,41 @@ from evolve.chat import Message
 from evolve.errors import ProblemError
 from evolve.records import Status
 from evolve.source import find_blocks
+from evolve.steps.blocks import Block, fence, fit_blocks, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from evolve.memory import Digest
+    from evolve.models.tokens import TokenCounter
     from evolve.problem import Problem
     from evolve.records import Ancestor, Attempt, Plan, Program
 
-TEMPLATES = ("plan", "edit", "rewrite", "repair", "summarize")
+TEMPLATES = ("plan", "leap", "edit", "rewrite", "lines", "repair", "agent", "summarize")
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def compose(
+    name: str, problem: Problem, blocks: Sequence[Block], *, most: int, counter: TokenCounter
+) -> tuple[Message, ...]:
+    """Gives the messages of a template, all of them together within a cap of tokens.
+
+    Args:
+        name: One of `TEMPLATES`.
+        problem: What is solved; its statement is cut at the very last.
+        blocks: Values of the template that give way where there is no room.
+        most: Cap on the tokens of all messages together.
+        counter: Counts for the model that is asked.
+
+    Raises:
+        ProblemError: The problem's own template names a value that does not exist.
+    """
+    values = common_values(problem)
+    statement = Block("statement", (problem.statement.strip(),), rank=0)
+    fixed = _load_template(name, problem.folder)[0] + " ".join(values.values())
+    texts = fit_blocks([*blocks, statement], fixed, most, counter)
+    return fill_template(name, problem.folder, values | texts)
 
 
 def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[Message, ...]:
@@ -67,14 +91,6 @@ def _load_template(name: str, folder: Path) -> tuple[str, str]:
     return text, f"prompts/{name}.md"
 
 
-def fence(text: str, language: str = "") -> str:
-    """Fences text as data: no line in it can close the fence, no control character is left."""
-    clean = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text).rstrip()
-    longest = max((len(run) for run in re.findall(r"`{3,}", clean)), default=2)
-    marks = "`" * (longest + 1)
-    return f"{marks}{language}\n{clean}\n{marks}"
-
-
 def show_program(program: Program) -> str:
     """Gives the files of a program, fenced; the first is the entry file."""
     parts = []
@@ -85,55 +101,79 @@ def show_program(program: Program) -> str:
     return "\n\n".join(parts)
 
 
+def show_numbered(program: Program) -> str:
+    """Gives a program's first file, fenced, with the number of each line before it."""
+    lines = program.entry.text.splitlines()
+    return fence("\n".join(f"{number:4}| {line}" for number, line in enumerate(lines, 1)))
+
+
 def show_evaluation(attempt: Attempt, *, detail_characters: int = 2000) -> str:
     """Gives what the evaluator said about an attempt."""
+    return "\n\n".join(list_evaluation(attempt, detail_characters=detail_characters))
+
+
+def list_evaluation(attempt: Attempt, *, detail_characters: int = 2000) -> tuple[str, ...]:
+    """Gives what the evaluator said about an attempt, the verdict first, then each artifact."""
     evaluation = attempt.evaluation
     if evaluation.status is Status.OK:
         numbers = {"objective": evaluation.objective, **evaluation.metrics, **evaluation.measures}
-        lines = ["Evaluation: " + ", ".join(f"{k} {v:.10g}" for k, v in numbers.items())]
+        verdict = "Evaluation: " + ", ".join(f"{plain(k)} {v:.10g}" for k, v in numbers.items())
     else:
-        lines = [f"Evaluation: {evaluation.status}", fence(evaluation.reason[:500])]
-    for name, text in evaluation.artifacts.items():
-        lines += [f"{_plain(name)}:", fence(text[-detail_characters:])]
-    return "\n\n".join(lines)
+        verdict = f"Evaluation: {evaluation.status}\n\n{fence(evaluation.reason[:500])}"
+    artifacts = (
+        f"{plain(name)}:\n\n{fence(text[-detail_characters:])}"
+        for name, text in evaluation.artifacts.items()
+    )
+    return (verdict, *artifacts)
 
 
 def show_plan(plan: Plan | None) -> str:
     """Gives a plan as a short list."""
     if plan is None:
         return "None: this is the starting program."
-    lines = [f"- change: {_plain(plan.change)}"]
+    lines = [f"- change: {plain(plan.change)}"]
     if plan.hypothesis:
-        lines.append(f"- hypothesis: {_plain(plan.hypothesis)}")
+        lines.append(f"- hypothesis: {plain(plan.hypothesis)}")
     if plan.predicted_gain is not None:
         lines.append(f"- predicted gain: {plan.predicted_gain:.6g}")
     if plan.risk:
-        lines.append(f"- risk: {_plain(plan.risk)}")
+        lines.append(f"- risk: {plain(plan.risk)}")
     return "\n".join(lines)
 
 
-def show_outcome(attempt: Attempt) -> str:
-    """Gives one line on an attempt: what was changed and what came of it."""
-    change = _plain(attempt.plan.change if attempt.plan else "the starting program")[:200]
-    if attempt.objective is not None:
-        return f"- {change}: objective {attempt.objective:.10g}"
-    return f"- {change}: {attempt.evaluation.status}, {_plain(attempt.evaluation.reason)[:200]}"
+def inspirations_block(inspirations: Sequence[Ancestor]) -> Block:
+    """Gives other elites with their source."""
+    items = [
+        show_evaluation(elite.attempt, detail_characters=300)
+        + "\n\n"
+        + show_program(elite.attempt.program_or_fail)
+        for elite in inspirations
+    ]
+    return Block("inspirations", tuple(items), "# Other good programs", share=0.4, rank=6)
 
 
-def show_inspirations(inspirations: Sequence[Ancestor]) -> str:
-    """Gives other elites with their source, empty when there are none."""
-    if not inspirations:
-        return ""
-    parts = ["# Other good programs"]
-    for elite in inspirations:
-        parts += [show_evaluation(elite.attempt), show_program(elite.attempt.program_or_fail)]
-    return "\n\n".join(parts)
+def parent_blocks(attempt: Attempt) -> list[Block]:
+    """Gives a parent's source and what the evaluator said about it."""
+    source = show_program(attempt.program_or_fail)
+    return [
+        Block("parent_evaluation", list_evaluation(attempt), share=0.25, rank=2),
+        Block("parent_source", (source,), rank=0),
+    ]
+
+
+def machine_block(digest: Digest) -> Block:
+    """Gives what programs find in the sandbox, to follow on their limits."""
+    return Block("machine", (f" {digest.machine}",) if digest.machine else (), rank=1)
+
+
+def show_messages(messages: Sequence[Message]) -> str:
+    """Gives messages as text for people."""
+    return "\n".join(f"[{message.role}]\n{message.text}\n" for message in messages)
 
 
 def common_values(problem: Problem) -> dict[str, str]:
     """Gives the values that every template may use."""
     return {
-        "statement": problem.statement.strip(),
         "direction": str(problem.direction),
         "objective_name": "objective",
         "limits": f"The program may run for {problem.limits.get('seconds', 10.0):g} seconds.",
@@ -147,14 +187,3 @@ def show_editable(program: Program) -> str:
     if whole:
         return "All of the program may change."
     return "Only the lines between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END may change."
-
-
-def cut(text: str, tokens: int) -> str:
-    """Cuts text to about a number of tokens, saying so."""
-    limit = 3 * tokens
-    return text if len(text) <= limit else text[:limit] + "\n[cut]"
-
-
-def _plain(text: str) -> str:
-    """Gives text on one line without control characters, for a place outside a fence."""
-    return " ".join(_CONTROL.sub(" ", text).split())

@@ -11,14 +11,19 @@ from evolve.errors import BudgetExhaustedError
 from evolve.records import Attempt, AttemptKey, Evaluation, Plan, Program, Rejected, Status
 from evolve.results import SlotResult, Told
 from evolve.source import fingerprint
-from evolve.steps.execute import Conversation, execute_operator
-from evolve.steps.plan import make_operator_plan, make_plan, make_tuning_plan
+from evolve.stalls import StallLevel
+from evolve.steps.agent import Agent
+from evolve.steps.checks import check_program
+from evolve.steps.execute import Draft, Editor, execute_operator
+from evolve.steps.plan import UNPLANNED, make_operator_plan, make_plan, make_tuning_plan
 from evolve.steps.summarize import summarize_attempts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from evolve.chat import Message
     from evolve.journal import SlotJournal
+    from evolve.memory import Digest
     from evolve.operators import Tuner
     from evolve.problem import Problem
     from evolve.records import Summary
@@ -44,6 +49,10 @@ def run_slot(job: Job, problem: Problem, settings: Settings, journal: SlotJourna
             summary = slot.summarize()
     except BudgetExhaustedError as error:
         cut_by = error.cap
+    finally:
+        if job.board is not None:
+            # Without a plan by now there will be none: nobody shall wait for it.
+            job.board.leave(job.slot, None, cut_by=cut_by or "a failure of the machine")
     return SlotResult(job.slot, tuple(slot.told), summary, cut_by)
 
 
@@ -81,42 +90,23 @@ class _Slot:
             left -= len(programs)
 
     def run_models(self) -> None:
-        """Makes a plan and executes it, with repair turns after failures."""
-        job, settings = self._job, self._settings
-        if job.digest is None:
-            raise ValueError("job: expected a digest for the planner, got None")
-        plan = make_plan(
-            self._problem,
-            job.selection,
-            job.digest,
-            ask=self._journal.ask,
-            settings=settings.models,
-            seed=self._draw_seed(),
-        )
+        """Makes a plan and executes it."""
+        plan = self._make_plan()
         if isinstance(plan, Rejected):
             self._attempt(plan)
             return
-        if job.leap:
+        if self._job.leap:
             plan = dataclasses.replace(plan, tags=(*plan.tags, "leap"))
         self._plan = plan
-        conversation = Conversation(
-            self._problem,
-            job.selection,
-            plan,
-            ask=self._journal.ask,
-            settings=settings.models,
-            form=settings.steps.form,
-            seed=self._draw_seed(),
-        )
-        failed: Attempt | None = None
-        for _ in range(1 + settings.steps.repairs):
-            failed = self._attempt(conversation.execute(failed))
-            if failed.evaluation.status is Status.OK or self._evaluations >= job.evaluations:
-                return
+        executor = self._settings.steps.executor
+        if executor == "agent" or (executor == "fuse" and self._job.stall > StallLevel.NONE):
+            self._let_agent_work(plan)
+        else:
+            self._converse(plan)
 
     def summarize(self) -> Summary | None:
         """Asks what the attempts taught; None when there was no plan."""
-        if self._plan is None:
+        if self._plan is None or not self._settings.steps.summarize:
             return None
         return summarize_attempts(
             self._problem,
@@ -124,19 +114,101 @@ class _Slot:
             self._plan,
             [told.attempt for told in self.told],
             ask=self._journal.ask,
-            settings=self._settings.models,
+            settings=self._settings,
             seed=self._draw_seed(),
         )
 
+    def _make_plan(self) -> Plan | Rejected:
+        job, settings = self._job, self._settings
+        if not settings.steps.plan:
+            return UNPLANNED
+        earlier = job.board.earlier(job.slot) if job.board else ()
+        plan = make_plan(
+            self._problem,
+            job.selection,
+            self._digest,
+            ask=self._journal.ask,
+            settings=settings,
+            seed=self._draw_seed(),
+            leaps=job.leap,
+            earlier=earlier,
+        )
+        if job.board:
+            job.board.leave(job.slot, plan if isinstance(plan, Plan) else None)
+        return plan
+
+    def _converse(self, plan: Plan) -> None:
+        """Makes rounds of 1, 2, 3... attempts, up to the first gain."""
+        steps = self._settings.steps
+        editor = Editor(
+            self._problem,
+            self._job.selection,
+            plan,
+            self._digest,
+            ask=self._journal.ask,
+            settings=self._settings,
+        )
+        for size in range(1, steps.rounds + 1):
+            messages = editor.open([told.attempt for told in self.told])
+            for draft in self._draft(editor, messages, size):
+                if self._pursue(editor, draft):
+                    return
+
+    def _draft(self, editor: Editor, messages: tuple[Message, ...], size: int) -> Iterator[Draft]:
+        if size > 1 and self._settings.steps.batch:
+            yield from editor.draft(messages, self._draw_seed(), samples=size)
+            return
+        for _ in range(size):
+            yield from editor.draft(messages, self._draw_seed())
+
+    def _pursue(self, editor: Editor, draft: Draft) -> bool:
+        """Attempts a draft, with repairs of what fails; tells whether the slot is done."""
+        attempt = self._attempt(draft.made)
+        for _ in range(self._settings.steps.repairs):
+            if attempt.evaluation.status is Status.OK or self._is_spent():
+                break
+            draft = editor.repair(draft, attempt, self._draw_seed())
+            attempt = self._attempt(draft.made)
+        before = self._job.selection.parent.attempt.objective
+        new = attempt.objective
+        gained = new is not None and (
+            before is None or self._problem.direction.is_better(new, before)
+        )
+        return gained or self._is_spent()
+
+    def _let_agent_work(self, plan: Plan) -> None:
+        if self._job.library is None:
+            raise ValueError("job: expected a library for the agent, got None")
+        agent = Agent(
+            self._problem,
+            self._job.selection,
+            plan,
+            self._digest,
+            ask=self._journal.ask,
+            attempt=self._attempt,
+            library=self._job.library,
+            settings=self._settings,
+        )
+        agent.work(self._draw_seed, self._job.evaluations)
+        if not self.told:
+            self._attempt(Rejected("the agent ended without a draft"))
+
+    @property
+    def _digest(self) -> Digest:
+        if self._job.digest is None:
+            raise ValueError("job: expected a digest for the planner, got None")
+        return self._job.digest
+
+    def _is_spent(self) -> bool:
+        return self._evaluations >= self._job.evaluations
+
     def _attempt(self, made: Program | Rejected) -> Attempt:
         """Records an attempt, evaluated if its program is worth it."""
-        twin = None
-        if isinstance(made, Program) and self._settings.search.dedup:
-            twin = self._find_twin(made)
         if isinstance(made, Rejected):
             return self._record(None, _reject(made))
-        if twin is not None:
-            return self._record(made, _reject(twin))
+        refusal = self._refuse(made)
+        if refusal is not None:
+            return self._record(made, _reject(refusal))
         self._evaluations += 1
         return self._record(made, *self._journal.evaluate(made))
 
@@ -188,6 +260,14 @@ class _Slot:
         )
         self.told.append(Told(attempt, sequence))
         return attempt
+
+    def _refuse(self, program: Program) -> Rejected | None:
+        """Says why a program is not worth an evaluation, or gives None."""
+        if self._job.digest is not None:
+            refusal = check_program(program, self._problem, self._digest.modules)
+            if refusal is not None:
+                return refusal
+        return self._find_twin(program) if self._settings.search.dedup else None
 
     def _find_twin(self, program: Program) -> Rejected | None:
         mark = fingerprint(program)

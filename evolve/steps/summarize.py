@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from evolve.chat import Request
 from evolve.models.protocol import ReplyError
+from evolve.models.tokens import count_for
 from evolve.records import Status, Summary
 from evolve.steps import prompt
+from evolve.steps.blocks import Block
 from evolve.steps.parse import as_tags, as_text, find_object
 from evolve.steps.shapes import CAUSES, SUMMARY
 
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evolve.chat import Message
-    from evolve.model_settings import ModelSettings
     from evolve.problem import Problem
     from evolve.records import Attempt, Direction, Plan, Selection
+    from evolve.settings import Settings
     from evolve.steps.tools import Ask
 
 
@@ -28,7 +30,7 @@ def summarize_attempts(
     attempts: Sequence[Attempt],
     *,
     ask: Ask,
-    settings: ModelSettings,
+    settings: Settings,
     seed: int,
 ) -> Summary:
     """Asks the summarizer what was learnt; where its reply cannot be used, says what is known.
@@ -40,9 +42,9 @@ def summarize_attempts(
     known = judge_attempts(problem.direction, selection, attempts)
     request = Request(
         "summarizer",
-        summary_messages(problem, selection, plan, attempts),
-        settings.summary_tokens,
-        settings.temperature,
+        summary_messages(problem, selection, plan, attempts, settings=settings),
+        settings.models.summary_tokens,
+        settings.models.temperature,
         seed,
         schema=SUMMARY,
     )
@@ -53,20 +55,32 @@ def summarize_attempts(
 
 
 def summary_messages(
-    problem: Problem, selection: Selection, plan: Plan, attempts: Sequence[Attempt]
+    problem: Problem,
+    selection: Selection,
+    plan: Plan,
+    attempts: Sequence[Attempt],
+    *,
+    settings: Settings,
 ) -> tuple[Message, ...]:
     """Gives what the summarizer is told."""
     shown = [
-        f"Attempt {number} of {len(attempts)}.\n\n"
+        f"Attempt {number} of {len(attempts)}:\n\n"
         + prompt.show_evaluation(attempt, detail_characters=800)
         for number, attempt in enumerate(attempts, 1)
     ]
-    values = prompt.common_values(problem) | {
-        "plan": prompt.show_plan(plan),
-        "comparison": _compare(problem.direction, selection, plan, attempts),
-        "attempts": "\n\n".join(shown),
-    }
-    return prompt.fill_template("summarize", problem.folder, values)
+    comparison = _compare(problem.direction, selection, plan, attempts)
+    blocks = [
+        Block("attempts", tuple(shown), rank=3),
+        Block("comparison", (comparison,) if comparison else (), rank=2),
+        Block("plan", (prompt.show_plan(plan),), rank=1),
+    ]
+    return prompt.compose(
+        "summarize",
+        problem,
+        blocks,
+        most=settings.models.digest_tokens,
+        counter=count_for(settings.models, "summarizer"),
+    )
 
 
 def parse_summary(text: str, known: Summary) -> Summary:

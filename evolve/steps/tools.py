@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evolve.chat import Reply, Request
-    from evolve.lessons import Digest
+    from evolve.memory import Digest
     from evolve.operators import OperatorStats, Tuner
     from evolve.records import AttemptKey, Selection
+    from evolve.steps.start import PlanBoard
 
 
 class Ask(Protocol):
@@ -27,6 +28,19 @@ class Ask(Protocol):
             BudgetExhaustedError: The call might pass a cap.
             ModelError: The model cannot be used, or does not answer.
         """
+
+
+class Library(Protocol):
+    """What an agent may read of the run, as of the state that its job follows from."""
+
+    def elites(self) -> str:
+        """Gives the best programs, one a line, with their ids and objectives."""
+
+    def program(self, name: str) -> str:
+        """Gives the files of a program and its verdict; empty when there is none of that id."""
+
+    def search(self, words: str) -> str:
+        """Gives plans, outcomes and lessons with these words, one a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,8 @@ class Job:
         stall: How far the search has gone in answering a stall; from `OPERATORS` on, choices that
             learn from experience (operators, models) are to be made evenly.
         leap: Whether to try a new formulation, far from the parent, and not a small change.
+        library: What an agent may read; None where there is none.
+        board: Where first plans are left for one another; None after the start.
     """
 
     generation: int
@@ -61,3 +77,5 @@ class Job:
     objective_of: Callable[[AttemptKey], float | None]
     stall: StallLevel = StallLevel.NONE
     leap: bool = False
+    library: Library | None = None
+    board: PlanBoard | None = None

@@ -13,6 +13,9 @@ INSERT_LAUNCH = f"INSERT INTO launches VALUES ({', '.join('?' * 7)})"
 INSERT_LESSON = f"INSERT INTO lessons VALUES ({', '.join('?' * 8)})"
 _SUMMARY = "verdict, cause, lesson, tags, evidence, next_step"
 SELECT_LESSON = f"SELECT {_SUMMARY} FROM lessons WHERE generation = ? AND slot = ?"
+SELECT_SUMMARIES = (
+    f"SELECT generation, slot, {_SUMMARY} FROM lessons WHERE generation > ? AND generation <= ?"
+)
 SELECT_LESSONS = (
     f"SELECT {_SUMMARY} FROM lessons WHERE generation <= ? AND lesson != '' "
     "ORDER BY generation DESC, slot DESC LIMIT ?"

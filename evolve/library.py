@@ -1,0 +1,91 @@
+"""What an agent may read of a run, as of the generation that its job follows from."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from evolve.records import AttemptKey
+from evolve.steps.blocks import plain
+from evolve.steps.prompt import show_evaluation
+from evolve.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from evolve.archive import Elite
+    from evolve.records import Attempt
+
+_MOST_ELITES = 20
+_MOST_FOUND = 12
+_SEARCH = """
+    SELECT a.generation, a.slot, a.number FROM attempts a
+    LEFT JOIN lessons l ON l.generation = a.generation AND l.slot = a.slot
+    WHERE a.generation <= ? AND (a.plan LIKE ? ESCAPE '!' OR l.lesson LIKE ? ESCAPE '!')
+    ORDER BY a.generation DESC, a.slot DESC, a.number DESC LIMIT ?
+"""
+
+
+class RunLibrary:
+    """Reads from a run's committed generations; each call opens the database for itself.
+
+    Args:
+        folder: The run folder.
+        horizon: The last generation that may be read.
+        elites: Those of the agent's island, in any order.
+        sign: +1 when larger objectives are better, -1 when smaller ones are.
+    """
+
+    def __init__(self, folder: Path, horizon: int, elites: Sequence[Elite], sign: float) -> None:
+        self._folder = folder
+        self._horizon = horizon
+        self._best = sorted(elites, key=lambda elite: (-sign * elite.objective, elite.key))
+
+    def elites(self) -> str:
+        """Gives the best programs of the island, one a line, with ids, objectives and lessons."""
+        with closing(Store.open_to_read(self._folder)) as store:
+            return "\n".join(
+                self._show(store, store.load_attempt(elite.key))
+                for elite in self._best[:_MOST_ELITES]
+            )
+
+    def program(self, name: str) -> str:
+        """Gives the files of a program and its verdict; empty when there is none of that id."""
+        if not name:
+            return ""
+        with closing(Store.open_to_read(self._folder)) as store:
+            keys = [key for key in store.attempts_of(name) if key.generation <= self._horizon]
+            if not keys:
+                return ""
+            attempt = store.load_attempt(keys[0])
+        files = "\n\n".join(f"{path}:\n{text}" for path, text in attempt.program_or_fail.files)
+        return f"{files}\n\n{show_evaluation(attempt, detail_characters=1000)}"
+
+    def search(self, words: str) -> str:
+        """Gives attempts whose plan or lesson has all the words in this order, newest first."""
+        pattern = "%".join(_escape(word) for word in words.split())
+        if not pattern:
+            return ""
+        like = f"%{pattern}%"
+        with closing(Store.open_to_read(self._folder)) as store:
+            found = store.query(_SEARCH, self._horizon, like, like, _MOST_FOUND)
+            return "\n".join(
+                self._show(store, store.load_attempt(AttemptKey(*row))) for row in found
+            )
+
+    def _show(self, store: Store, attempt: Attempt) -> str:
+        name = attempt.program.id if attempt.program is not None else "-"
+        outcome = (
+            str(attempt.evaluation.status)
+            if attempt.objective is None
+            else f"objective {attempt.objective:.10g}"
+        )
+        change = plain(attempt.plan.change)[:200] if attempt.plan else "the starting program"
+        summary = store.load_lesson(attempt.key.generation, attempt.key.slot)
+        lesson = f"; lesson: {plain(summary.lesson)[:200]}" if summary and summary.lesson else ""
+        return f"{name}  {outcome}  {change}{lesson}"
+
+
+def _escape(word: str) -> str:
+    return word.replace("!", "!!").replace("%", "!%").replace("_", "!_")

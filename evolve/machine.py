@@ -1,0 +1,67 @@
+"""What programs find in the sandbox: versions and modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROBE = """import importlib.metadata, pkgutil, platform
+
+
+def probe(names):
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    modules = sorted({found.name for found in pkgutil.iter_modules()})
+    return {"python": platform.python_version(), "versions": versions, "modules": modules}
+"""
+"""A program that tells what it finds."""
+
+PACKAGES = ("numpy", "scipy", "numba", "scikit-learn", "pandas", "networkx", "sympy", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What programs find in the sandbox.
+
+    Attributes:
+        python: Version of Python.
+        versions: Versions of well-known packages, by name.
+        modules: All modules at the top level beside the standard library's.
+    """
+
+    python: str
+    versions: Mapping[str, str]
+    modules: frozenset[str]
+
+    def describe(self) -> str:
+        """Gives one sentence for a prompt."""
+        found = "".join(f", {name} {version}" for name, version in self.versions.items())
+        return f"It runs with Python {self.python}{found}."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives plain data that `from_dict` turns back into an equal machine."""
+        return {
+            "python": self.python,
+            "versions": dict(self.versions),
+            "modules": sorted(self.modules),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Machine:
+        """Gives the machine that `as_dict`, or the probe, wrote.
+
+        Raises:
+            TypeError: A field has another type; the sandbox returned something else.
+        """
+        versions, modules = data["versions"], data["modules"]
+        if not isinstance(versions, dict) or not isinstance(modules, list):
+            raise TypeError("machine: expected versions by name and a list of modules")
+        known = {str(name): str(version)[:40] for name, version in versions.items()}
+        return cls(str(data["python"])[:40], known, frozenset(map(str, modules)))

@@ -1,0 +1,85 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evolve.models.tokens import TokenCounter, bound_tokens
+from evolve.problem import load_problem
+from evolve.settings import Settings, change_settings
+from evolve.steps.blocks import CUT, Block, fence, fit_blocks
+from evolve.steps.plan import plan_messages
+from tests.steps.examples import make_digest, make_selection
+
+COUNTER = TokenCounter(["scripted"])
+texts = st.text(st.characters(codec="utf-8"), max_size=400)
+
+
+@st.composite
+def blocks(draw):
+    items = tuple(draw(st.lists(texts.filter(str.strip), max_size=5)))
+    if draw(st.booleans()):
+        items = tuple(fence(item) for item in items)
+    return Block(
+        draw(st.sampled_from("abcdef")),
+        items,
+        draw(st.sampled_from(["", "# Heading"])),
+        share=draw(st.floats(0.05, 1.0)),
+        rank=draw(st.integers(0, 3)),
+        is_data=draw(st.booleans()),
+    )
+
+
+@given(st.lists(blocks(), max_size=5, unique_by=lambda block: block.name), st.integers(40, 900))
+def test_blocks_never_take_more_than_the_cap(found, most):
+    fitted = fit_blocks(found, "", most, COUNTER)
+    assert set(fitted) == {block.name for block in found}
+    assert sum(bound_tokens(text) for text in fitted.values()) <= most
+
+
+@given(st.lists(blocks(), max_size=4, unique_by=lambda block: block.name))
+def test_where_there_is_room_nothing_is_left_out(found):
+    roomy = [dataclasses.replace(block, share=1.0) for block in found]
+    assert fit_blocks(roomy, "", 100_000, COUNTER) == {block.name: block.text for block in roomy}
+
+
+def test_less_important_blocks_give_way_first_and_item_by_item():
+    lessons = Block("lessons", ("word " * 20, "word " * 20), "# L", rank=7)
+    source = Block("source", ("code " * 100,), rank=0)
+    room = bound_tokens(source.text) + bound_tokens(lessons.text) + 20
+    fitted = fit_blocks([lessons, source], "", room, COUNTER)
+    assert fitted["source"] == source.text
+    assert fitted["lessons"] == "# L\n\n" + "word " * 20
+
+
+def test_a_cut_says_so_and_ends_its_fence():
+    block = Block("source", (fence("code " * 500),), rank=0)
+    fitted = fit_blocks([block], "", 200, COUNTER)["source"]
+    assert fitted.endswith(f"{CUT}\n```")
+
+
+@pytest.mark.parametrize("most", [600, 800, 1200, 3000])
+def test_a_planners_prompt_keeps_its_cap_with_the_models_own_tokenizer(problem, most):
+    settings = change_settings(
+        Settings(),
+        {"models.model": ["openai/gpt-4o-mini"], "models.digest_tokens": most},
+        where="test",
+    )
+    found = load_problem(problem)
+    digest = make_digest(found)
+    long = dataclasses.replace(
+        digest,
+        lessons=tuple(dataclasses.replace(digest.lessons[0], id=f"1.{n}") for n in range(60)),
+        siblings=digest.siblings * 40,
+        ideas=digest.ideas * 40,
+    )
+    messages = plan_messages(found, make_selection(found), long, settings=settings)
+    counter = TokenCounter(["openai/gpt-4o-mini"])
+    assert sum(counter.count(message.text) for message in messages) <= most
+    assert "def point()" in messages[-1].text
+
+
+def test_tokens_are_counted_without_a_network():
+    counter = TokenCounter(["openai/gpt-4o-mini", "together_ai/meta-llama/Llama-3-8b"])
+    text = "def pack(count):\n    return [0.123456789] * count\n"
+    assert 10 <= counter.count(text) <= counter.bound(text) <= len(text)
