@@ -73,7 +73,7 @@ class SettingsHistory:
 
 def find_changes(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
     """Gives what differs between two settings: old and new value by `section.name`."""
-    before, after = _flatten(old), _flatten(new)
+    before, after = flatten_settings(old), flatten_settings(new)
     return {
         name: (before.get(name), after.get(name))
         for name in dict.fromkeys([*before, *after])
@@ -81,7 +81,8 @@ def find_changes(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def _flatten(settings: Settings) -> dict[str, Any]:
+def flatten_settings(settings: Settings) -> dict[str, Any]:
+    """Gives all settings by `section.name`."""
     values: dict[str, Any] = {}
     for section in fields(Settings):
         part = getattr(settings, section.name)

@@ -31,6 +31,7 @@ COMMANDS = {
     "diff": ("inspect", "Show what a program changed."),
     "report": ("report", "Write a report of a run as one page, also while the run goes on."),
     "log": ("log", "List calls, attempts, lessons and stalls, also while the run goes on."),
+    "compare": ("compare", "Compare runs of a problem: medians over seeds against what was spent."),
     "fork": (
         "copies",
         "Make a new run of what another one had reached, to go on with other settings.",
