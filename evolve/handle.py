@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from evolve.commands import Finished, check_code, make_command
 from evolve.errors import ProgramError
@@ -12,74 +12,9 @@ from evolve.timing import measure_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
-    from evolve.commands import Command
     from evolve.timing import Sample, Timing
-
-
-class Reply(Protocol):
-    """What a session gives back: a value and the seconds it took, measured outside."""
-
-    @property
-    def value(self) -> Any:
-        """Plain data and NumPy arrays."""
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the call."""
-
-
-class Session(Protocol):
-    """One program inside the sandbox; `evolve.sandbox` says what it promises."""
-
-    def call(
-        self,
-        function: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        timeout_seconds: float | None = None,
-    ) -> Reply:
-        """Calls one of the program's functions."""
-
-    def call_many(
-        self,
-        function: str,
-        argument_lists: Sequence[Sequence[Any]],
-        *,
-        timeout_seconds: float | None = None,
-    ) -> Reply:
-        """Calls one of the program's functions once for each list of arguments."""
-
-    def run(self, command: Command, *, timeout_seconds: float | None = None) -> Finished:
-        """Starts a command beside the program's files."""
-
-    def other(self, files: Mapping[str, str]) -> Session:
-        """Gives a session with a program of the evaluator's own."""
-
-    def quiet(self) -> AbstractContextManager[int]:
-        """Waits until nothing else is timed, and gives a core."""
-
-    def time_call(
-        self,
-        core: int,
-        function: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        *,
-        timeout_seconds: float | None = None,
-    ) -> Sample:
-        """Calls a function once in a fresh process on a core."""
-
-    def time_run(
-        self, core: int, command: Command, *, timeout_seconds: float | None = None
-    ) -> Sample:
-        """Starts a command once in a fresh process on a core."""
-
-    @property
-    def start(self) -> Sequence[str]:
-        """Gives the words of the command that starts the program; none where it has none."""
+    from evolve.trials import Session
 
 
 class ProgramHandle:
@@ -101,6 +36,11 @@ class ProgramHandle:
     def seconds(self) -> float:
         """Wall time of all calls so far, measured outside the sandbox."""
         return self._seconds
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Source texts by path, for evaluators that tell programs apart by them."""
+        return self._session.files
 
     def call(
         self, function: str, *args: Any, timeout_seconds: float | None = None, **kwargs: Any

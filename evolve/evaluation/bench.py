@@ -154,6 +154,11 @@ class Trial:
         self._session: Session | None = None
 
     @property
+    def files(self) -> Mapping[str, str]:
+        """Gives the program's texts by path."""
+        return dict(self._program.files)
+
+    @property
     def start(self) -> tuple[str, ...]:
         """Gives the words of the command that starts the program; none where it is only called."""
         return self._bench.recipe.run

@@ -1,0 +1,6 @@
+"""Third stage: what models see of a row."""
+
+
+def features(known, targets, unknown):
+    """Gives both tables as numbers; nothing is known of the targets of `unknown`."""
+    return known / 16.0, unknown / 16.0
