@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import NoCgroupError, make_group
+from evolve.sandbox.guest import files
 from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY
 from evolve.sandbox.process import kill_session, starter
 
@@ -212,7 +212,7 @@ class Link:
         self._process.wait()
         if self.told.get("host_folder"):
             kill_session(self._process.pid)
-            shutil.rmtree(self.told["host_folder"], ignore_errors=True)
+            files.remove(self.told["host_folder"])
         self._drain()
         if self._group is not None:
             self._group.remove()

@@ -228,7 +228,9 @@ class WarmSession:
             reason = f"more than {self._limits.memory_mb} MB of memory in use"
             raise ProgramError(Status.MEMORY, reason, detail)
         if told["cause"] == "disk":
-            reason = f"more than {self._limits.workspace_mb} MB of files in the workspace"
+            reason = (
+                f"more than {self._limits.workspace_mb} MB of files in the workspace, or too many"
+            )
             raise ProgramError(Status.CRASHED, reason, detail)
         raise ProgramError(Status.CRASHED, _describe_exit(told["status"]), detail)
 
@@ -293,4 +295,5 @@ def _describe_exit(status: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"the process was ended by {name} before it answered"
+    cause = " (files, and shared memory with them, beyond `workspace_mb`?)"
+    return f"the process was ended by {name}{cause * (name == 'SIGBUS')} before it answered"

@@ -1,14 +1,10 @@
 """A program's process: its start, its pipes, its end."""
 
-# System calls stand here by their own names.
-# ruff: noqa: PTH208
-
 from __future__ import annotations
 
 import contextlib
 import os
 import random
-import shutil
 import signal
 import sys
 import time
@@ -16,7 +12,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import kernel, program, seccomp
+from . import files, kernel, program, seccomp
 from .confine import Bounds, Cage, confine
 from .wire import CONFINED, MESSAGE, NO_NONCE, SECONDS
 
@@ -97,8 +93,7 @@ def clear(cage: Cage, child: Child) -> None:
     for descriptor in (child.requests, child.replies, child.output):
         os.close(descriptor)
     if not cage.is_namespaced:
-        for name in os.listdir(cage.box):
-            shutil.rmtree(f"{cage.box}/{name}", ignore_errors=True)
+        files.wipe(cage.box)
 
 
 def _run(cage: Cage, settings: Mapping[str, Any], pipes: tuple[int, int, int]) -> NoReturn:

@@ -27,7 +27,7 @@ _DEVICE_RIGHTS = landlock.READ_FILE | landlock.WRITE_FILE
 _NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS
 _OPEN_FILES = 128
 _CPU_SECONDS = 4 * 3600
-_INODES_PER_MB = 256
+_INODES, _INODES_PER_MB = 1024, 256
 _MB = 1 << 20
 
 
@@ -37,6 +37,11 @@ class Bounds(NamedTuple):
     memory_mb: int
     processes: int
     workspace_mb: int
+
+    @property
+    def inodes(self) -> int:
+        """Gives how many files and folders there may be."""
+        return _INODES + _INODES_PER_MB * self.workspace_mb
 
 
 class Cage(NamedTuple):
@@ -123,8 +128,8 @@ def make_folders(box: str) -> None:
 
 def _enter_namespaces(cage: Cage, bounds: Bounds) -> None:
     kernel.map_ids(GUEST_ID, *cage.ids)
-    size, inodes = bounds.workspace_mb, 1024 + _INODES_PER_MB * bounds.workspace_mb
-    options = f"size={size}m,nr_inodes={inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
+    size = bounds.workspace_mb
+    options = f"size={size}m,nr_inodes={bounds.inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
     kernel.mount("tmpfs", cage.box, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     kernel.mount(EMPTY, "/proc", "", kernel.MS_BIND)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 _SHARES = (b"\nPss_Anon:", b"\nPss_Shmem:", b"\nSwapPss:")
-_BLOCK = 512
 _FIELDS = (b"\nRssAnon:", b"\nRssShmem:", b"\nVmSwap:")
 
 
@@ -63,21 +62,6 @@ def _is_in(proc: int, name: str, group: int) -> bool:
     except OSError:
         return False
     return int(stat.rpartition(b")")[2].split()[2]) == group
-
-
-def sum_files(folder: str) -> int:
-    """Gives the size of all files below a folder on disk, in bytes."""
-    total = 0
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    total += sum_files(entry.path)
-                else:
-                    total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
-    except OSError:
-        pass
-    return total
 
 
 def read_bytes(proc: int, name: str) -> int:

@@ -10,12 +10,13 @@ import json
 import mmap
 import os
 import select
-import shutil
 import signal
 import time
 from typing import TYPE_CHECKING, NoReturn
 
 from . import child, memory
+from .confine import Bounds
+from .files import Usage, measure, measure_unlinked, remove
 from .output import Output
 from .wire import CHUNK, DATA, EXITED, HEADER, KILL, OUTPUT, START
 
@@ -58,7 +59,8 @@ class Relay:
         self._unsent = self._outbound[:0]
         self._output = Output(unforked_memory(_MAX_OUTPUT), unforked_memory(CHUNK))
         self._child: child.Child | None = None
-        self._limit = self._disk_limit = 0
+        self._limit = 0
+        self._most_files = Usage(0, 0)
         self._next_tick = 0.0
         # Without a pid namespace every process of the machine is looked at.
         self._tick = _TICK_SECONDS if cage.is_namespaced else _SLOW_TICK_SECONDS
@@ -157,7 +159,8 @@ class Relay:
             settings = json.loads(body)
             self._output.clear(settings["output_bytes"])
             self._limit = settings["memory_mb"] << 20
-            self._disk_limit = settings["workspace_mb"] << 20
+            bounds = Bounds(settings["memory_mb"], settings["processes"], settings["workspace_mb"])
+            self._most_files = Usage(bounds.workspace_mb << 20, bounds.inodes)
             self._child = child.start(self._cage, settings)
             self._next_tick = time.monotonic() + self._tick
         elif kind == KILL and self._child is not None:
@@ -220,7 +223,10 @@ class Relay:
             return "memory"
         if self._cage.is_namespaced:
             return ""
-        return "disk" if memory.sum_files(self._cage.box) > self._disk_limit else ""
+        most = self._most_files
+        used = measure(self._cage.box, most)
+        size = used.size + measure_unlinked(self._proc, names)
+        return "disk" if size > most.size or used.number > most.number else ""
 
     def _end_child(self, it: child.Child, cause: str) -> None:
         status, spent = child.kill(self._cage, it)
@@ -240,5 +246,5 @@ class Relay:
             child.kill(self._cage, self._child)
             child.clear(self._cage, self._child)
         if not self._cage.is_namespaced:
-            shutil.rmtree(self._cage.box, ignore_errors=True)
+            remove(self._cage.box)
         os._exit(0)
