@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evolve.jobs import JobMaker
 from evolve.launches import SettingsHistory
-from evolve.population import Population, light_attempts
+from evolve.light import light_attempts
+from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Status
 from evolve.results import Generation, SlotResult, Told

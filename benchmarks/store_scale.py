@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from evolve.chat import Message, Reply, Request
-from evolve.population import Population, light_attempts
+from evolve.light import light_attempts
+from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.records import (
     INITIAL,

@@ -27,6 +27,7 @@ class Request:
         schema: JSON schema of the reply, as JSON; sent only where the provider takes one, so that
             the messages must say the same in words.
         samples: How many replies are wanted; `max_tokens` bounds each of them.
+        effort: How hard a model is to think, in its provider's words; sent only when set.
     """
 
     role: str
@@ -36,6 +37,7 @@ class Request:
     seed: int | None = None
     schema: str = ""
     samples: int = 1
+    effort: str = ""
 
     @property
     def hash(self) -> str:
@@ -56,6 +58,7 @@ class Reply:
         seconds: Wall time of the call, retries included.
         finish_reason: `stop`, `length` or the provider's own word.
         others: The further replies to a request for several samples.
+        cached_tokens: Of the tokens read, those that came from the provider's cache.
     """
 
     text: str
@@ -66,3 +69,4 @@ class Reply:
     seconds: float = 0.0
     finish_reason: str = "stop"
     others: tuple[str, ...] = ()
+    cached_tokens: int = 0

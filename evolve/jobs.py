@@ -11,6 +11,8 @@ from evolve.choices import Chooser
 from evolve.digests import DigestMaker
 from evolve.lane import Lane
 from evolve.library import RunLibrary
+from evolve.models.bandit import draw_by_weight
+from evolve.models.roster import Part, make_roster
 from evolve.operators import OperatorStats
 from evolve.records import Ancestor, Selection
 from evolve.sketches import sketch_program
@@ -105,6 +107,7 @@ class JobMaker:
                     objective_of=population.objective_of,
                     library=self._open_library(choice.island, settings) if with_model else None,
                     board=board if with_model else None,
+                    parts=self._cast(settings, turn.generation, slot, level),
                 )
             )
         return jobs + (self._make_tuning_job(turn, loop) if turn.tuning else [])
@@ -140,6 +143,23 @@ class JobMaker:
         elites = list(population.islands.archives[island].elites)
         sign = population.direction.sign
         return RunLibrary(self._store.folder, population.generation, elites, sign)
+
+    def _cast(
+        self, settings: Settings, generation: int, slot: int, level: StallLevel
+    ) -> dict[str, Part]:
+        """Gives who plays each role in a slot, and how."""
+        rng = np.random.default_rng([settings.loop.seed, generation, slot, 3])
+        learns = settings.models.choice == "bandit" and level < StallLevel.OPERATORS
+        parts = {}
+        for role, candidates in make_roster(settings.models).items():
+            if learns:
+                stats, thrift = self._population.models, settings.models.thrift
+                model = stats.choose(role, candidates, rng, thrift=thrift)
+            else:
+                model = draw_by_weight(candidates, rng)
+            effort = getattr(settings.effort, role) or settings.models.effort
+            parts[role] = Part(model, getattr(settings.temperature, role), effort)
+        return parts
 
     def _sketch(self, elite: Elite) -> NDArray[np.uint32]:
         known = self._sketches.get(elite.program_id)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from evolve.chat import Reply
-from evolve.errors import BudgetExhaustedError, StoreError
+from evolve.errors import BudgetExhaustedError, ModelError, StoreError
 from evolve.models.protocol import ReplyError
+from evolve.models.roster import Part
 from evolve.records import AttemptKey, Evaluation
-from evolve.results import Call, Evaluated
+from evolve.results import Call, Evaluated, Expense, ModelUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from evolve.chat import Request
     from evolve.models.budget import Budget
-    from evolve.models.protocol import Model
+    from evolve.models.endpoint import Endpoint, Lost
     from evolve.records import Program
 
 
@@ -43,27 +45,34 @@ class Journal:
     paid for before is answered from the record.
 
     Args:
-        models: The model of each role.
+        endpoints: The models of the run, by name.
+        fallbacks: Names of those that are asked, in order, when another one cannot be.
         evaluate: Gives the verdict on a program.
         budget: Hard caps and totals.
         keep: Called from any thread with each finished call or evaluation; returns when that is
             durable.
         workers: Model calls at a time.
         deadline_seconds: For one call, retries included.
+        tell: Is told when a fallback is asked, from any thread.
     """
 
     def __init__(
         self,
         *,
-        models: Mapping[str, Model],
+        endpoints: Mapping[str, Endpoint],
         evaluate: Evaluate,
         budget: Budget,
-        keep: Callable[[Call | Evaluated], None],
+        keep: Callable[[Call | Evaluated | Expense], None],
         workers: int,
         deadline_seconds: float,
+        fallbacks: Sequence[str] = (),
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.budget = budget
-        self._models = models
+        self._endpoints = endpoints
+        self._fallbacks = fallbacks
+        self._tell = tell
+        self._replaced: set[str] = set()
         self._evaluate = evaluate
         self._keep = keep
         self._deadline_seconds = deadline_seconds
@@ -81,16 +90,17 @@ class Journal:
         """Lets no further call or evaluation begin; those that run are still kept."""
         self._stopped_because = reason
 
-    def open_slot(self, generation: int, slot: int) -> SlotJournal:
-        """Gives the view of one slot."""
-        return SlotJournal(self, generation, slot)
+    def open_slot(
+        self, generation: int, slot: int, parts: Mapping[str, Part] | None = None
+    ) -> SlotJournal:
+        """Gives the view of one slot, in which models play their parts by role."""
+        return SlotJournal(self, generation, slot, parts or {})
 
-    def ask(self, key: AttemptKey, request: Request) -> Reply:
-        """Answers a request from the record, else from the model.
+    def ask(self, key: AttemptKey, request: Request, model: str) -> Call:
+        """Answers a request from the record, else from a model or those that stand in for it.
 
         Raises:
             BudgetExhaustedError: A cap might be passed, or the run is stopping.
-            ReplyError: The model's reply cannot be used.
             ModelError: The model cannot be used, or does not answer.
             OtherRequestError: The record holds another request under this key.
         """
@@ -101,12 +111,12 @@ class Journal:
                     f"call {key}: expected the request that was recorded, got another; prompts or "
                     "settings were changed since: fork the run instead of resuming it"
                 )
-            return _answer(known)
+            return known
         with self._permits:
             self._check_stopped()
-            call = self._complete(key, request)
+            call = self._complete(key, request, model)
         self._keep(call)
-        return _answer(call)
+        return call
 
     def evaluate(self, key: AttemptKey, program: Program) -> Evaluation:
         """Gives the verdict from the record, else from the evaluator.
@@ -131,13 +141,38 @@ class Journal:
         self._keep(Evaluated(key, program, evaluation))
         return evaluation
 
-    def _complete(self, key: AttemptKey, request: Request) -> Call:
-        model = self._models[request.role]
+    def _complete(self, key: AttemptKey, request: Request, model: str) -> Call:
+        names = [model, *(name for name in self._fallbacks if name != model)]
+        for name, stand_in in pairwise([*names, ""]):
+            try:
+                return self._ask_endpoint(key, request, name, is_last=not stand_in)
+            except ModelError as error:
+                if not stand_in:
+                    raise
+                self._tell_stand_in(name, stand_in, error)
+        raise ModelError(f"model {model!r}: expected it among those of the run")
+
+    def _ask_endpoint(self, key: AttemptKey, request: Request, name: str, *, is_last: bool) -> Call:
+        def keep_lost(lost: Lost) -> None:
+            self._keep(
+                Expense(
+                    key.generation, key.slot, lost.role, lost.model, lost.prompt_tokens, 0,
+                    lost.completion_tokens, lost.cost_usd, lost.reason,
+                )
+            )  # fmt: skip
+
         try:
-            reply = self.budget.complete(model, request, self._deadline_seconds)
+            reply = self._endpoints[name].complete(
+                request, self._deadline_seconds, self.budget, may_wait=is_last, on_lost=keep_lost
+            )
         except ReplyError as error:
-            return Call(key, request, error.reply or Reply("", model.name), error.reason)
+            return Call(key, request, error.reply or Reply("", name), error.reason)
         return Call(key, request, reply)
+
+    def _tell_stand_in(self, name: str, stand_in: str, error: ModelError) -> None:
+        if name not in self._replaced:
+            self._replaced.add(name)
+            self._tell(f"{error}; {stand_in} is asked instead, as long as that is so")
 
     def _check_stopped(self) -> None:
         if self._stopped_because:
@@ -151,19 +186,32 @@ class SlotJournal:
         journal: The run's journal.
         generation: Number of the generation.
         slot: Place in the generation.
+        parts: Who plays each role, and how.
     """
 
-    def __init__(self, journal: Journal, generation: int, slot: int) -> None:
+    def __init__(
+        self, journal: Journal, generation: int, slot: int, parts: Mapping[str, Part]
+    ) -> None:
         self._journal = journal
+        self._parts = parts
+        self._uses: dict[AttemptKey, ModelUse] = {}
         self._place = (generation, slot)
         self._calls = 0
         self._evaluations = 0
 
     def ask(self, request: Request) -> Reply:
-        """Answers a request; raises as `Journal.ask`."""
+        """Answers a request; raises as `Journal.ask`, or `ReplyError` for an unusable reply."""
         key = AttemptKey(*self._place, self._calls)
         self._calls += 1
-        return self._journal.ask(key, request)
+        part = self._parts.get(request.role, Part(""))
+        call = self._journal.ask(key, part.tune(request), part.model)
+        self._uses[key] = use_of(call)
+        return _answer(call)
+
+    @property
+    def uses(self) -> tuple[ModelUse, ...]:
+        """Gives what the finished calls say about models, in order."""
+        return tuple(self._uses[key] for key in sorted(self._uses))
 
     def evaluate(self, program: Program) -> tuple[Evaluation, int]:
         """Gives the verdict and its number in the slot; raises as `Journal.evaluate`."""
@@ -189,6 +237,13 @@ class SlotJournal:
             ]
             for key, future in zip(keys, waiting, strict=True):
                 yield future.result(), key.number
+
+
+def use_of(call: Call) -> ModelUse:
+    """Gives what a call says about the model that answered."""
+    reply = call.reply
+    tokens = reply.prompt_tokens + reply.completion_tokens
+    return ModelUse(call.request.role, reply.model, reply.cost_usd, tokens)
 
 
 def _answer(call: Call) -> Reply:

@@ -14,11 +14,10 @@ from evolve.archive import AddStatus, Elite
 from evolve.cells import locate
 from evolve.islands import Islands
 from evolve.lane import Sessions
+from evolve.models.bandit import ModelStats
 from evolve.operators import OPERATOR_JOIN, TUNE, OperatorStats
 from evolve.quotas import SlotQuotas
 from evolve.records import Status
-from evolve.results import LightAttempt
-from evolve.source import fingerprint
 from evolve.stalls import StallDetector, StallLevel
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from evolve.problem import Problem
     from evolve.records import AttemptKey
-    from evolve.results import Generation, Told
+    from evolve.results import LightAttempt
     from evolve.settings import SearchSettings
 
 # Evaluations without progress that make a stall, where settings say nothing.
@@ -180,10 +179,23 @@ class Population(Standing):
         super().__init__(problem, settings)
         self.operators = OperatorStats()
         self.sessions = Sessions()
+        self.models = ModelStats()
         self._objectives: dict[AttemptKey, float] = {}
         self._first: dict[str, AttemptKey] = {}
         self.quotas = SlotQuotas(settings.islands, by_progress=settings.quota == "progress")
         self._pool: list[Elite] = []
+
+    def tell(self, generation: int, attempts: Sequence[LightAttempt]) -> None:
+        """Takes in a generation, its attempts in slot order.
+
+        Raises:
+            ValueError: It is not the next one.
+        """
+        super().tell(generation, attempts)
+        for _, group in groupby(attempts, key=lambda attempt: attempt.key.slot):
+            told = list(group)
+            if told[0].uses:
+                self.models.record(told[0].uses, max(map(self._find_gain, told)))
 
     @property
     def pool(self) -> Sequence[Elite]:
@@ -227,6 +239,13 @@ class Population(Standing):
             )
         return status
 
+    def _find_gain(self, attempt: LightAttempt) -> float:
+        """Gives what a program gained on its parent, 0 where it has no objective."""
+        before = None if attempt.parent is None else self._objectives.get(attempt.parent)
+        if attempt.objective is None or before is None:
+            return 0.0
+        return self.direction.sign * (attempt.objective - before)
+
     def _answer_stall(self) -> int | None:
         island = super()._answer_stall()
         if island is not None:
@@ -250,11 +269,6 @@ class Population(Standing):
             )
 
 
-def light_attempts(generation: Generation) -> list[LightAttempt]:
-    """Gives the attempts of a generation as the store will give them back."""
-    return [_light(told) for result in generation.slots for told in result.attempts]
-
-
 def _elite(
     attempt: LightAttempt, coordinates: tuple[float, ...], others: tuple[float, ...]
 ) -> Elite:
@@ -269,22 +283,4 @@ def _elite(
         depth=attempt.depth,
         parent=attempt.parent,
         others=others,
-    )
-
-
-def _light(told: Told) -> LightAttempt:
-    attempt = told.attempt
-    program = attempt.program
-    return LightAttempt(
-        key=attempt.key,
-        island=attempt.island,
-        parent=attempt.parent,
-        depth=attempt.depth,
-        operator=attempt.plan.operator if attempt.plan else "",
-        program_id=None if program is None else program.id,
-        fingerprint=None if program is None else fingerprint(program),
-        status=attempt.evaluation.status,
-        objective=attempt.objective,
-        measures=attempt.evaluation.measures,
-        metrics=attempt.evaluation.metrics,
     )

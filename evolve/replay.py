@@ -10,8 +10,9 @@ from evolve.fork import FORKED
 from evolve.jobs import JobMaker
 from evolve.journal import Journal, OtherRequestError
 from evolve.launches import SettingsHistory
+from evolve.light import light_attempts
 from evolve.models.budget import Budget
-from evolve.population import Population, light_attempts
+from evolve.population import Population
 from evolve.records import INITIAL
 from evolve.results import Generation, SlotResult, Told
 from evolve.schedule import Schedule, size_of
@@ -80,7 +81,8 @@ class Replay:
             lag=self._history.now.loop.lag,
             size_at=lambda number: size_of(self._history.at(number)),
         )
-        told = groupby(self._store.told_attempts(), key=lambda attempt: attempt.key.generation)
+        attempts_told = self._store.told_attempts(with_uses=True)
+        told = groupby(attempts_told, key=lambda attempt: attempt.key.generation)
         recorded = {number: list(group) for number, group in told}
         first = self.first
         for number in range(last + 1):
@@ -112,7 +114,7 @@ class Replay:
         number = turn.generation
         settings = self._history.at(number)
         journal = Journal(
-            models={},
+            endpoints={},
             evaluate=_evaluate_nothing,
             budget=Budget(),
             keep=lambda _: None,
@@ -123,7 +125,7 @@ class Replay:
         journal.stop(_NOT_RECORDED)
         results = []
         for job in self._maker.make_jobs(turn):
-            slot = journal.open_slot(number, job.slot)
+            slot = journal.open_slot(number, job.slot, job.parts)
             results.append(run_slot(job, self._problem, settings, slot))
         return Generation(number, tuple(results), 0.0)
 

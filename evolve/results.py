@@ -45,6 +45,42 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
+class Expense:
+    """What was paid, or may have been, beside the finished calls.
+
+    Attributes:
+        generation: The one that asked for it; the first that is not committed where none did.
+        slot: Its place in there; 0 where none asked for it.
+        role: That of the call, or `preflight`.
+        model: Who was asked.
+        prompt_tokens: Tokens read.
+        cached_tokens: Of these, those that came from the provider's cache.
+        completion_tokens: Tokens written.
+        cost_usd: Price in US dollars; `None` when it is unknown.
+        lost: Why no answer came, so that all numbers are upper estimates; empty when one did.
+    """
+
+    generation: int
+    slot: int
+    role: str
+    model: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    lost: str = ""
+
+
+class ModelUse(NamedTuple):
+    """What one finished call says about the model that answered."""
+
+    role: str
+    model: str
+    cost_usd: float | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """An attempt with the evaluation that was paid for it, if any."""
 
@@ -61,12 +97,14 @@ class SlotResult:
         attempts: Its attempts in order.
         summary: What they taught.
         cut_by: The budget or interrupt that ended it early; empty when it ran to its end.
+        uses: Its model calls in order.
     """
 
     slot: int
     attempts: tuple[Told, ...]
     summary: Summary | None = None
     cut_by: str = ""
+    uses: tuple[ModelUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +136,7 @@ class LightAttempt(NamedTuple):
     objective: float | None
     measures: Mapping[str, float]
     metrics: Mapping[str, float]
+    uses: tuple[ModelUse, ...] = ()
 
 
 class SlotNote(NamedTuple):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from evolve.jobs import JobMaker
-from evolve.population import light_attempts
-from evolve.results import Call, Evaluated, Generation, SlotResult
+from evolve.light import light_attempts
+from evolve.results import Call, Evaluated, Expense, Generation, SlotResult
 from evolve.snapshot import SnapshotKeeper
 from evolve.steps.slot import run_slot
 
@@ -60,14 +60,14 @@ class Finished(tuple[int, SlotResult]):
 class Paid:
     """A finished call or evaluation, whose slot waits until it is durable."""
 
-    item: Call | Evaluated
+    item: Call | Evaluated | Expense
     durable: threading.Event
 
 
 Event = Paid | Finished | Interrupt | BaseException
 
 
-def keep_paid(events: queue.SimpleQueue[Event], item: Call | Evaluated) -> None:
+def keep_paid(events: queue.SimpleQueue[Event], item: Call | Evaluated | Expense) -> None:
     """Hands what was paid for to the loop, and returns when it is durable.
 
     Nothing that follows from it is asked for before, so a kill loses only what is under way.
@@ -151,7 +151,7 @@ class Search:
     def _rebuild(self) -> None:
         """Folds what is committed; launches the rest from the same states as before."""
         last = self._store.last_generation()
-        told = self._store.told_attempts()
+        told = self._store.told_attempts(with_uses=True)
         for _ in self._population.tell_all(told, -1 if last is None else last):
             self._check_target()
             self._launch(beyond=last or 0)
@@ -172,7 +172,7 @@ class Search:
     def _work(self) -> None:
         while True:
             job = self._jobs.get()
-            journal = self._journal.open_slot(job.generation, job.slot)
+            journal = self._journal.open_slot(job.generation, job.slot, job.parts)
             try:
                 result = run_slot(job, self._problem, self._history.at(job.generation), journal)
             except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread

@@ -29,7 +29,7 @@ from evolve.store import Store
 from evolve.wiring import (
     Preflight,
     describe_isolation,
-    open_models,
+    open_endpoints,
     restore_budget,
 )
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from evolve.evaluation.pool import Evaluators
     from evolve.models.budget import Budget
-    from evolve.models.protocol import Model
+    from evolve.models.endpoint import Endpoint
     from evolve.problem import Problem
     from evolve.records import AttemptKey, Evaluation
     from evolve.sandbox.protocol import Isolation
@@ -88,7 +88,7 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class _Parts:
     evaluators: Evaluators
-    models: Mapping[str, Model]
+    endpoints: Mapping[str, Endpoint]
 
 
 def start_run(
@@ -159,11 +159,11 @@ def _run(
 ) -> Outcome:
     try:
         with ExitStack() as stack:
-            models = open_models(settings)
-            for model in set(models.values()):
-                stack.callback(model.close)
-            _prepare(store, problem, settings, _Parts(evaluators, models), view)
-            outcome = _search(store, problem, settings, _Parts(evaluators, models), view)
+            endpoints = open_endpoints(settings, view.tell)
+            for endpoint in endpoints.values():
+                stack.callback(endpoint.close)
+            _prepare(store, problem, settings, _Parts(evaluators, endpoints), view)
+            outcome = _search(store, problem, settings, _Parts(evaluators, endpoints), view)
             if Purpose.HOLDOUT in problem.functions and outcome.stopped_because != INTERRUPTED:
                 view.tell(evaluate_holdout(store, evaluators, outcome.champion))
     except (EvolveError, KeyboardInterrupt) as error:
@@ -179,16 +179,19 @@ def _run(
 
 def _prepare(store: Store, problem: Problem, settings: Settings, parts: _Parts, view: View) -> None:
     """Proves the sandbox, asks the models for a sign of life, evaluates the starting program."""
-    preflight = Preflight(parts.models)
+    is_capped = settings.budget.max_cost_usd is not None
+    preflight = Preflight(parts.endpoints, is_capped=is_capped)
     isolation = parts.evaluators.wait()
     view.tell(describe_isolation(isolation, fresh=settings.sandbox.fresh))
-    if store.last_generation() is None:
+    last = store.last_generation()
+    if last is None:
         evaluation = evaluate_initial(problem, parts.evaluators)
         view.tell(f"starting program: objective {evaluation.objective:.10g}")
-        preflight.wait()
+        preflight.wait(view.tell)
         _commit_initial(store, problem, settings, evaluation, isolation)
     else:
-        preflight.wait()
+        preflight.wait(view.tell)
+    store.keep(preflight.list_expenses((last or 0) + 1))
     store.set_facts(
         stopped_because=None,
         sandbox=isolation.backend,
@@ -202,12 +205,14 @@ def _search(
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     budget = restore_budget(store, settings)
     journal = Journal(
-        models=parts.models,
+        endpoints=parts.endpoints,
         evaluate=parts.evaluators.evaluate,
         budget=budget,
         keep=partial(keep_paid, events),
         workers=settings.loop.workers or _WORKERS,
         deadline_seconds=settings.models.deadline_seconds,
+        fallbacks=settings.models.fallbacks,
+        tell=view.tell,
     )
     last = store.last_generation() or 0
     journal.recall(*store.finished_after(last))

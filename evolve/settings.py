@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import UsageError
-from evolve.model_settings import ModelSettings, TemperatureSettings
+from evolve.model_settings import EffortSettings, ModelSettings, TemperatureSettings
 from evolve.setting_values import (
     check_entry,
     check_value,
@@ -176,6 +176,7 @@ class Settings:
     steps: StepSettings = field(default_factory=StepSettings)
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     temperature: TemperatureSettings = field(default_factory=TemperatureSettings)
+    effort: EffortSettings = field(default_factory=EffortSettings)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)

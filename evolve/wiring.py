@@ -13,19 +13,23 @@ from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.models.roster import make_roster
 from evolve.population import DEFAULT_STALL
+from evolve.results import Expense
 from evolve.sandbox.choose import NAMES
 from evolve.strategies import STRATEGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from evolve.chat import Reply
     from evolve.models.budget import Budget
-    from evolve.models.protocol import Model
+    from evolve.models.endpoint import Endpoint
+    from evolve.models.protocol import Price
     from evolve.problem import Problem
     from evolve.sandbox.protocol import Isolation
     from evolve.settings import Settings
     from evolve.store import Store
 
+_SET_PRICE = "--set 'prices.NAME={prompt = 0.15, completion = 0.6}' (US dollars per 1e6 tokens)"
 _GENERATIONS_WITH_MODEL = 30
 _GENERATIONS_WITHOUT = 1000
 _STALL_WITH_MODEL = 16
@@ -88,18 +92,55 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
     return Evaluators(config, settings.sandbox.processes or len(os.sched_getaffinity(0)))
 
 
-def open_models(settings: Settings) -> dict[str, Model]:
-    """Gives the model of each role, one object a name; none without a model."""
-    from evolve.models.choose import open_model
+def open_endpoints(settings: Settings, tell: Callable[[str], None]) -> dict[str, Endpoint]:
+    """Gives the models of a run by name; none without a model, and none is asked yet.
 
-    opened: dict[str, Model] = {}
-    models: dict[str, Model] = {}
-    for role, candidates in make_roster(settings.models).items():
-        name = candidates[0].name
-        if name not in opened:
-            opened[name] = open_model(name, api_base=settings.models.api_base or None)
-        models[role] = opened[name]
-    return models
+    Args:
+        settings: Names, addresses, limits and prices.
+        tell: Is told of pauses and their ends, from any thread.
+    """
+    from evolve.models.choose import open_model
+    from evolve.models.endpoint import Endpoint
+    from evolve.models.gate import Gate, Limits
+
+    roster, models = make_roster(settings.models), settings.models
+    names = [candidate.name for candidates in roster.values() for candidate in candidates]
+    endpoints: dict[str, Endpoint] = {}
+    for name in dict.fromkeys([*names, *(models.fallbacks if roster else ())]):
+        entry = {**settings.endpoints.get("*", {}), **settings.endpoints.get(name, {})}
+        model = open_model(name, api_base=entry.pop("api_base", "") or models.api_base or None)
+        gate = Gate(
+            f"model {name!r}",
+            limits=Limits(**entry),
+            outage_seconds=models.outage_seconds,
+            tell=tell,
+        )
+        endpoints[name] = Endpoint(
+            model,
+            name=name,
+            gate=gate,
+            price=_read_price(settings, name),
+            request_seconds=models.request_seconds,
+        )
+    return endpoints
+
+
+def _read_price(settings: Settings, name: str) -> Price | None:
+    """Gives the price that the settings tell; None when they tell none."""
+    from evolve.models.protocol import Price
+
+    entry = settings.prices.get(name)
+    if entry is None:
+        return None
+    if not {"prompt", "completion"} <= set(entry):
+        raise UsageError(
+            f"prices: `{name}`: expected `prompt` and `completion`, US dollars per million "
+            f"tokens, got {', '.join(entry) or 'nothing'}"
+        )
+    cached = entry.get("cached")
+    return Price(
+        entry["prompt"] / 1e6, entry["completion"] / 1e6, None if cached is None else cached / 1e6
+    )
 
 
 def restore_budget(store: Store, settings: Settings) -> Budget:
@@ -132,30 +173,65 @@ def describe_isolation(isolation: Isolation, *, fresh: bool) -> str:
 
 
 class Preflight:
-    """Asks each model for a token beside the first evaluation."""
+    """Asks each model for a token beside the first evaluation.
 
-    def __init__(self, models: Mapping[str, Model]) -> None:
-        self._errors: list[EvolveError] = []
+    Args:
+        endpoints: The models of the run, by name.
+        is_capped: Whether there is a cap on money, which needs known prices.
+    """
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], *, is_capped: bool) -> None:
+        self._is_capped = is_capped
+        self._errors: dict[str, EvolveError] = {}
+        self._unpriced: set[str] = set()
+        self._replies: dict[str, Reply] = {}
         self._threads = [
-            threading.Thread(target=self._check, args=(model,), daemon=True)
-            for model in set(models.values())
+            threading.Thread(target=self._check, args=(endpoint,), daemon=True)
+            for endpoint in endpoints.values()
         ]
         for thread in self._threads:
             thread.start()
 
-    def wait(self) -> None:
-        """Waits for the answers.
+    def wait(self, tell: Callable[[str], None]) -> None:
+        """Waits for the answers, and tells which prices are unknown.
 
         Raises:
+            UsageError: There is a cap on money, and a model whose price is unknown.
             ModelError: A model cannot be used.
         """
         for thread in self._threads:
             thread.join()
-        if self._errors:
-            raise self._errors[0]
+        for name in sorted(self._errors):
+            raise self._errors[name]
+        if self._unpriced:
+            names = ", ".join(sorted(self._unpriced))
+            tell(f"price unknown, so its calls are counted apart: {names}; to set it: {_SET_PRICE}")
 
-    def _check(self, model: Model) -> None:
+    def list_expenses(self, generation: int) -> list[Expense]:
+        """Gives what was paid for.
+
+        Args:
+            generation: The first one that is not committed.
+        """
+        return [
+            Expense(
+                generation, 0, "preflight", name, reply.prompt_tokens, reply.cached_tokens,
+                reply.completion_tokens, reply.cost_usd,
+            )
+            for name, reply in sorted(self._replies.items())
+        ]  # fmt: skip
+
+    def _check(self, endpoint: Endpoint) -> None:
         try:
-            model.preflight()
+            reply = endpoint.preflight()
+            if reply is not None:
+                self._replies[endpoint.name] = reply
+            if endpoint.find_price() is None:
+                self._unpriced.add(endpoint.name)
+                if self._is_capped:
+                    raise UsageError(
+                        f"budget.max_cost_usd: the cap cannot be held, since the price of "
+                        f"{endpoint.name!r} is unknown; set it (0 for a free one): {_SET_PRICE}"
+                    )
         except EvolveError as error:
-            self._errors.append(error)
+            self._errors[endpoint.name] = error

@@ -6,7 +6,7 @@ import pytest
 from evolve.chat import Message, Reply, Request
 from evolve.errors import StoreError, UsageError
 from evolve.launches import SettingsHistory
-from evolve.population import light_attempts
+from evolve.light import light_attempts
 from evolve.records import (
     Attempt,
     AttemptKey,

@@ -2,11 +2,17 @@
 
 from evolve.models.budget import Budget, Reservation, Totals
 from evolve.models.choose import open_model
+from evolve.models.endpoint import Endpoint, Lost
+from evolve.models.gate import Gate, Limits
 from evolve.models.protocol import Model, Price, ReplyError, estimate_prompt_tokens
 from evolve.models.scripted import ScriptedModel
 
 __all__ = [
     "Budget",
+    "Endpoint",
+    "Gate",
+    "Limits",
+    "Lost",
     "Model",
     "Price",
     "ReplyError",

@@ -1,23 +1,30 @@
 """What a run may spend, and what it has spent.
 
-A call reserves its worst case before it is made and is settled with what it really used, so that
-a cap is never passed, however many calls are in flight. Where a model's price is unknown its money
-cannot be reserved; such calls are counted apart and never taken for free.
+Every single request reserves its worst case before it is made and is settled with what it really
+used, so that a cap is never passed, however many are in flight and however often a call is tried
+again. A request that may have been charged for without an answer counts with its worst case. Where
+a model's price is unknown its money cannot be reserved; such calls are counted apart and never
+taken for free.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 import threading
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 from evolve.errors import BudgetExhaustedError
-from evolve.models.protocol import ReplyError, estimate_prompt_tokens
+from evolve.models.protocol import estimate_prompt_tokens
 
 if TYPE_CHECKING:
     from evolve.chat import Reply, Request
-    from evolve.models.protocol import Model, Price
+    from evolve.models.protocol import Price
+
+# A model that reads more tokens than estimated is given this much room beyond what was seen.
+_MARGIN = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +33,25 @@ class Totals:
 
     Attributes:
         calls: Calls that were answered, usably or not.
-        failed_calls: Calls without any answer; what the provider charged for them is unknown.
         prompt_tokens: Tokens read.
+        cached_tokens: Of these, those that came from a provider's cache.
         completion_tokens: Tokens written.
         cost_usd: US dollars of the calls whose price is known.
         unpriced_calls: Answered calls whose price is unknown.
+        lost_requests: Requests that may have been charged for and brought nothing.
+        lost_tokens: Upper estimate of what these used.
+        lost_usd: Upper estimate of their price, as far as it is known.
     """
 
     calls: int = 0
-    failed_calls: int = 0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
     unpriced_calls: int = 0
+    lost_requests: int = 0
+    lost_tokens: int = 0
+    lost_usd: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -46,14 +59,7 @@ class Totals:
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(
-            self.calls + other.calls,
-            self.failed_calls + other.failed_calls,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cost_usd + other.cost_usd,
-            self.unpriced_calls + other.unpriced_calls,
-        )
+        return Totals(*map(operator.add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,12 +69,14 @@ class Reservation:
     Attributes:
         role: What the call is for.
         model: Name of the model that is asked.
+        prompt_tokens: Upper estimate of the tokens read.
         tokens: Upper estimate of the tokens read and written.
         cost_usd: Upper estimate of its price; 0 when the price is unknown.
     """
 
     role: str
     model: str
+    prompt_tokens: int
     tokens: int
     cost_usd: float
 
@@ -79,7 +87,7 @@ class Budget:
     Args:
         max_cost_usd: US dollars for all calls together; `None` for no cap, here and below.
         max_evaluations: Evaluations.
-        max_calls: Calls of models, failed ones included.
+        max_calls: Calls of models, lost requests included.
         max_tokens: Tokens read and written.
     """
 
@@ -102,53 +110,46 @@ class Budget:
         self._pending: set[Reservation] = set()
         self._pending_cost_usd = 0.0
         self._pending_tokens = 0
+        self._excess: dict[str, float] = {}
 
-    def complete(self, model: Model, request: Request, deadline_seconds: float) -> Reply:
-        """Answers a request within the caps.
+    def estimate_tokens(self, request: Request, model: str) -> tuple[int, int]:
+        """Gives upper estimates of the tokens that a request reads and writes.
 
-        Raises:
-            BudgetExhaustedError: The call might pass a cap; it was not made.
-            ModelError: As for `Model.complete`.
-            ReplyError: As for `Model.complete`; what it used is counted.
+        A model that was seen to read more than estimated is estimated higher from then on.
         """
-        reservation = self.reserve(request, model.name, model.find_price())
-        reply: Reply | None = None
-        try:
-            reply = model.complete(request, deadline_seconds)
-        except ReplyError as error:
-            reply = error.reply
-            raise
-        finally:
-            self.settle(reservation, reply)
-        return reply
+        prompt = estimate_prompt_tokens(request) * self._excess.get(model, 1.0)
+        return math.ceil(prompt), request.max_tokens * request.samples
 
     def reserve(self, request: Request, model: str, price: Price | None) -> Reservation:
-        """Sets the worst case of a call aside.
+        """Sets the worst case of a request aside.
 
         Raises:
             BudgetExhaustedError: It might pass a cap.
         """
-        prompt_tokens = estimate_prompt_tokens(request)
+        prompt, completion = self.estimate_tokens(request, model)
         cost_usd = 0.0
         if price is not None:
-            cost_usd = prompt_tokens * price.prompt_usd + request.max_tokens * price.completion_usd
-        tokens = prompt_tokens + request.max_tokens
-        reservation = Reservation(request.role, model, tokens, cost_usd)
+            cost_usd = prompt * price.prompt_usd + completion * price.completion_usd
+        reservation = Reservation(request.role, model, prompt, prompt + completion, cost_usd)
         with self._lock:
             self._check(reservation)
             self._pending.add(reservation)
             self._pending_cost_usd += cost_usd
-            self._pending_tokens += tokens
+            self._pending_tokens += reservation.tokens
         return reservation
 
-    def settle(self, reservation: Reservation, reply: Reply | None) -> None:
-        """Counts what a reserved call used; `None` when it was not answered."""
+    def settle(self, reservation: Reservation, used: Totals) -> None:
+        """Counts what a reserved request used."""
         with self._lock:
             self._pending.remove(reservation)
             self._pending_tokens -= reservation.tokens
             # Adding and subtracting floats leaves dust, which must not sum up over a run.
             self._pending_cost_usd = sum(pending.cost_usd for pending in self._pending)
-            self._add(reservation.role, reservation.model, usage_of(reply))
+            self._add(reservation.role, reservation.model, used)
+            if used.prompt_tokens > reservation.prompt_tokens:
+                before = self._excess.get(reservation.model, 1.0)
+                excess = before * used.prompt_tokens / reservation.prompt_tokens
+                self._excess[reservation.model] = _MARGIN * excess
 
     def restore(self, role: str, model: str, used: Totals) -> None:
         """Counts what an earlier part of the run has used."""
@@ -187,14 +188,16 @@ class Budget:
             return dict(self._used)
 
     def _check(self, reservation: Reservation) -> None:
+        total = self._total
         if self.max_calls is not None:
-            calls = self._total.calls + self._total.failed_calls + len(self._pending) + 1
+            calls = total.calls + total.lost_requests + len(self._pending) + 1
             _check_cap("max_calls", calls, self.max_calls)
         if self.max_tokens is not None:
-            tokens = self._total.tokens + self._pending_tokens + reservation.tokens
+            tokens = total.tokens + total.lost_tokens + self._pending_tokens + reservation.tokens
             _check_cap("max_tokens", tokens, self.max_tokens)
         if self.max_cost_usd is not None:
-            cost_usd = self._total.cost_usd + self._pending_cost_usd + reservation.cost_usd
+            spent_usd = total.cost_usd + total.lost_usd
+            cost_usd = spent_usd + self._pending_cost_usd + reservation.cost_usd
             _check_cap("max_cost_usd", cost_usd, self.max_cost_usd)
 
     def _add(self, role: str, model: str, used: Totals) -> None:
@@ -202,13 +205,12 @@ class Budget:
         self._total += used
 
 
-def usage_of(reply: Reply | None) -> Totals:
-    """Gives what one call used; a call without an answer counts as failed."""
-    if reply is None:
-        return Totals(failed_calls=1)
+def usage_of(reply: Reply) -> Totals:
+    """Gives what one answered call used."""
     return Totals(
         calls=1,
         prompt_tokens=reply.prompt_tokens,
+        cached_tokens=reply.cached_tokens,
         completion_tokens=reply.completion_tokens,
         cost_usd=reply.cost_usd or 0.0,
         unpriced_calls=int(reply.cost_usd is None),

@@ -13,13 +13,12 @@ if TYPE_CHECKING:
     from evolve.models.protocol import Model
 
 
-def open_model(name: str, *, api_base: str | None = None, timeout_seconds: float = 120.0) -> Model:
+def open_model(name: str, *, api_base: str | None = None) -> Model:
     """Finds the model behind a name; nothing is imported or asked yet.
 
     Args:
         name: `scripted`, `scripted:SCRIPT.json`, or a name LiteLLM knows: `provider/model`.
         api_base: Address of the provider, when it is not its usual one.
-        timeout_seconds: Longest wait for one request, before it is made again.
 
     Raises:
         ModelError: The name is empty, or a script cannot be read.
@@ -29,4 +28,4 @@ def open_model(name: str, *, api_base: str | None = None, timeout_seconds: float
         return load_script(Path(argument)) if argument else ScriptedModel()
     if not name.strip():
         raise ModelError("model: expected a name like `openai/gpt-4o-mini`, got an empty one")
-    return LiteLLMModel(name, api_base=api_base, timeout_seconds=timeout_seconds)
+    return LiteLLMModel(name, api_base=api_base)

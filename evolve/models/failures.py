@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from evolve.errors import ModelError
@@ -27,6 +29,15 @@ _FILTERED = re.compile(
     r"content[ _](filter|management|policy)|filtered due to|safety system", re.IGNORECASE
 )
 _LONGEST_MESSAGE = 300
+# What httpx and json raise when an answer breaks off, is late, or is not what it should be.
+_LOST_ANSWERS = {
+    "ReadTimeout",
+    "ReadError",
+    "RemoteProtocolError",
+    "JSONDecodeError",
+    "APITimeoutError",
+    "APIResponseValidationError",
+}
 
 
 class RefusedRequestError(Exception):
@@ -55,10 +66,22 @@ def sort_failure(error: Exception, remedy: str) -> Exception:
     if status == 429:
         if _NO_QUOTA.search(str(error)):
             return ModelError(f"{message}; the account has no quota left")
-        return RetryableError(message, retry_after_seconds=read_retry_after(error))
+        wish = read_retry_after(error)
+        return RetryableError(message, retry_after_seconds=wish, is_outage=False)
     if status in {400, 422}:
         return _sort_refusal(error, message, remedy)
-    return RetryableError(message, retry_after_seconds=read_retry_after(error))
+    return RetryableError(
+        message,
+        retry_after_seconds=read_retry_after(error),
+        may_be_charged=status == 408 or _was_under_way(error),
+    )
+
+
+def _was_under_way(error: Exception) -> bool:
+    """Tells whether a request had reached the provider when its answer was lost."""
+    if type(error).__name__ == "Timeout":
+        return True
+    return any(cause.__class__.__name__ in _LOST_ANSWERS for cause in _walk_causes(error))
 
 
 def _sort_refusal(error: Exception, message: str, remedy: str) -> Exception:
@@ -94,12 +117,17 @@ def describe_failure(error: Exception) -> str:
 
 
 def read_retry_after(error: Exception) -> float | None:
-    """Gives the seconds of a `Retry-After` header; a date or nonsense counts as none."""
+    """Gives the seconds of a `Retry-After` header, which may be a date; nonsense is none."""
     headers = getattr(error, "litellm_response_headers", None) or {}
+    text = str(headers.get("retry-after", ""))
     try:
-        seconds = float(headers.get("retry-after", ""))
-    except (TypeError, ValueError):
-        return None
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError):
+            return None
+        seconds = max(seconds, 0.0)
     return seconds if 0 <= seconds < 86_400 else None
 
 

@@ -1,16 +1,15 @@
 """Any provider through LiteLLM.
 
 LiteLLM hides two layers of retries; both are switched off, and `retry` does what is left. It asks
-once per request, always says `max_tokens`, and sends only settings that were set.
+once, always says `max_tokens`, and sends only settings that were set.
 """
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evolve.chat import Message, Reply, Request
 from evolve.errors import ModelError, ModelUnavailableError
@@ -19,10 +18,8 @@ from evolve.models.loading import import_litellm
 from evolve.models.protocol import Price, ReplyError
 from evolve.models.retry import EmptyReplyError, RetryPolicy, call_with_retries
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_PREFLIGHT_POLICY = RetryPolicy(first_seconds=0.3, max_requests=4)
+_PREFLIGHT_POLICY = RetryPolicy(first_seconds=0.3, max_requests=4, max_empty_replies=1)
+_PREFLIGHT_SECONDS = 20.0
 # One refused request may be the fault of its prompt; several in a row are that of the settings.
 _MAX_REFUSALS = 3
 
@@ -33,41 +30,31 @@ class LiteLLMModel:
     Args:
         name: Name as LiteLLM knows it: `provider/model`.
         api_base: Address of the provider, when it is not its usual one.
-        timeout_seconds: Longest wait for one request, before it is made again.
-        policy: How often and how long to retry.
-        jitter: Gives numbers in [0, 1) for the waits between retries.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        api_base: str | None = None,
-        timeout_seconds: float = 120.0,
-        policy: RetryPolicy | None = None,
-        jitter: Callable[[], float] | None = None,
-    ) -> None:
+    is_patient = False
+
+    def __init__(self, name: str, *, api_base: str | None = None) -> None:
         self.name = name
         self.api_base = api_base
-        self.timeout_seconds = timeout_seconds
-        self._policy = policy or RetryPolicy()
-        # Decides only how long to wait, never what a run finds.
-        self._jitter = jitter or random.Random(name).random  # noqa: S311
         self._closed = threading.Event()
         self._refusals = 0
 
-    def complete(self, request: Request, deadline_seconds: float) -> Reply:
-        """Answers a request.
+    def complete(self, request: Request, timeout_seconds: float) -> Reply:
+        """Makes one request.
 
         Raises:
+            RetryableError: No answer, or an empty one; another request may get one.
             ModelError: The model cannot be used.
-            ModelUnavailableError: No answer came within the deadline.
             ReplyError: The answer cannot be used.
         """
-        return self._complete(request, deadline_seconds, self._policy)
+        settings = self._settings  # the import of LiteLLM must not count as the model's time
+        start = time.monotonic()
+        answer = self._send(request, timeout_seconds, settings)
+        return _check(self._read(answer, time.monotonic() - start))
 
-    def preflight(self, deadline_seconds: float = 20.0) -> None:
-        """Asks for one token.
+    def preflight(self) -> tuple[Request, Reply] | None:
+        """Asks for one token, and gives what was asked and what was paid for.
 
         Raises:
             ModelError: The model cannot be used; the message has the remedy.
@@ -75,11 +62,20 @@ class LiteLLMModel:
         """
         request = Request("preflight", (Message("user", "Reply with: ok"),), max_tokens=1)
         try:
-            self._complete(request, deadline_seconds, _PREFLIGHT_POLICY)
+            reply = call_with_retries(
+                lambda _: self.complete(request, _PREFLIGHT_SECONDS),
+                where=f"model {self.name!r}{self._address}",
+                deadline_seconds=_PREFLIGHT_SECONDS,
+                policy=_PREFLIGHT_POLICY,
+                jitter=lambda: 0.5,
+                wait=self._closed.wait,
+            )
         except ModelUnavailableError as error:
             raise ModelUnavailableError(f"{error}; {self._remedy}") from error
-        except ReplyError:
-            return  # one token is often no whole reply; that something answered is enough
+        except ReplyError as error:
+            # One token is often no whole reply; that something answered is enough.
+            return None if error.reply is None else (request, error.reply)
+        return request, reply
 
     def find_price(self) -> Price | None:
         """Gives the price in LiteLLM's table, or `None` when the model is not in it."""
@@ -89,29 +85,16 @@ class LiteLLMModel:
         """Wakes calls that wait for a retry, which then raise `ModelUnavailableError`."""
         self._closed.set()
 
-    def _complete(self, request: Request, deadline_seconds: float, policy: RetryPolicy) -> Reply:
-        settings = self._settings  # the import of LiteLLM must not eat the call's deadline
-        start = time.monotonic()
-
-        def send(seconds: float) -> Reply:
-            answer = self._send(request, min(seconds, self.timeout_seconds), settings)
-            return _check(self._read(answer, time.monotonic() - start))
-
-        return call_with_retries(
-            send,
-            where=f"model {self.name!r}{self._address}",
-            deadline_seconds=deadline_seconds,
-            policy=policy,
-            jitter=self._jitter,
-            wait=self._closed.wait,
-        )
-
     def _send(self, request: Request, seconds: float, settings: dict[str, Any]) -> Any:
         settings = {**settings, "max_tokens": request.max_tokens}
         if request.temperature is not None:
             settings["temperature"] = request.temperature
         if request.seed is not None and self._takes_seed:
             settings["seed"] = request.seed
+        if request.effort:
+            settings["reasoning_effort"] = request.effort
+            # LiteLLM keeps a table of who takes it; who sets it knows better.
+            settings["allowed_openai_params"] = ["reasoning_effort"]
         messages = [{"role": message.role, "content": message.text} for message in request.messages]
         try:
             answer = self._litellm.completion(
@@ -141,26 +124,23 @@ class LiteLLMModel:
         usage = getattr(answer, "usage", None)
         prompt_tokens = int(getattr(usage, "prompt_tokens", 0) or 0)
         completion_tokens = int(getattr(usage, "completion_tokens", 0) or 0)
+        details = getattr(usage, "prompt_tokens_details", None)
         content = choice.message.content if choice is not None else None
         return Reply(
             text=_clean(content) if isinstance(content, str) else "",
             model=self.name,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            cost_usd=self._find_cost(answer, prompt_tokens, completion_tokens),
+            cost_usd=self._find_cost(answer),
+            cached_tokens=min(int(getattr(details, "cached_tokens", 0) or 0), prompt_tokens),
             seconds=seconds,
             finish_reason=str((choice.finish_reason if choice is not None else None) or "stop"),
         )
 
-    def _find_cost(self, answer: Any, prompt_tokens: int, completion_tokens: int) -> float | None:
+    def _find_cost(self, answer: Any) -> float | None:
+        """Gives the cost as LiteLLM knows it, which for some models is more than a table."""
         cost = answer._hidden_params.get("response_cost")  # noqa: SLF001 (it is nowhere else)
-        if cost is not None and self._price is not None:
-            return float(cost)
-        if self._price is None or not prompt_tokens + completion_tokens:
-            return None
-        return (
-            prompt_tokens * self._price.prompt_usd + completion_tokens * self._price.completion_usd
-        )
+        return float(cost) if cost and self._price is not None else None
 
     @cached_property
     def _litellm(self) -> Any:
@@ -191,7 +171,12 @@ class LiteLLMModel:
         prompt_usd, completion_usd = info["input_cost_per_token"], info["output_cost_per_token"]
         if not prompt_usd and not completion_usd:
             return None
-        return Price(float(prompt_usd or 0.0), float(completion_usd or 0.0))
+        cached_usd = info.get("cache_read_input_token_cost")
+        return Price(
+            float(prompt_usd or 0.0),
+            float(completion_usd or 0.0),
+            None if cached_usd is None else float(cached_usd),
+        )
 
     @cached_property
     def _missing_keys(self) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """What every language model offers.
 
-A `Model` answers one `Request` with one `Reply` within a deadline, retries included; it can be
-called from many threads at a time. What goes wrong comes in three kinds:
+A `Model` answers one `Request` with one `Reply`, by one request; an `Endpoint` makes retries of
+it. Both can be called from many threads at a time. What goes wrong comes in four kinds:
 
 - `ModelError`: the model cannot be used at all (key, name, quota); the run stops.
-- `ModelUnavailableError`: it did not answer within the deadline, however often it was asked.
+- `ModelUnavailableError`: it is down, however long it was waited for.
+- `RetryableError`: one request failed in a way that another one may not.
 - `ReplyError`: it answered with nothing that can be used; a step turns this into `Rejected`.
 """
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from evolve.chat import Reply, Request
 
 BYTES_PER_TOKEN = 3
-"""English has about 4, code about 3.3, Chinese 3: counting with 3 errs on the safe side."""
+"""English has about 4, code about 3.3: counting with 3 errs on the safe side."""
+_SINGLE = b"0123456789.,-" + bytes(range(128, 256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,21 @@ class Price:
     Attributes:
         prompt_usd: US dollars per token read.
         completion_usd: US dollars per token written.
+        cached_usd: US dollars per token read from the provider's cache; None for the full price.
     """
 
     prompt_usd: float
     completion_usd: float
+    cached_usd: float | None = None
+
+    def cost_of(self, reply: Reply) -> float:
+        """Gives the price of a reply in US dollars."""
+        cached_usd = self.prompt_usd if self.cached_usd is None else self.cached_usd
+        return (
+            (reply.prompt_tokens - reply.cached_tokens) * self.prompt_usd
+            + reply.cached_tokens * cached_usd
+            + reply.completion_tokens * self.completion_usd
+        )
 
 
 class ReplyError(Exception):
@@ -48,26 +61,35 @@ class ReplyError(Exception):
 
 
 class Model(Protocol):
-    """A language model."""
+    """A language model.
+
+    Attributes:
+        name: In ledgers and reports.
+        is_patient: Whether it answers in its own time, as people do: no deadline holds.
+    """
 
     name: str
+    is_patient: bool
 
-    def complete(self, request: Request, deadline_seconds: float) -> Reply:
-        """Answers a request.
+    def complete(self, request: Request, timeout_seconds: float) -> Reply:
+        """Makes one request.
 
         Args:
             request: What is asked.
-            deadline_seconds: Wall time for the answer, all retries and waits included.
+            timeout_seconds: Wall time for the answer.
 
         Raises:
+            RetryableError: No answer, or an empty one; another request may get one.
             ModelError: The model cannot be used.
-            ModelUnavailableError: No answer came within the deadline.
             ReplyError: The answer cannot be used.
         """
         ...
 
-    def preflight(self, deadline_seconds: float = 20.0) -> None:
+    def preflight(self) -> tuple[Request, Reply] | None:
         """Asks for one token, to find a wrong key, name or address before the run begins.
+
+        Returns:
+            What was asked, and what was paid for; None when nothing was.
 
         Raises:
             ModelError: The model cannot be used; the message has the remedy.
@@ -80,11 +102,22 @@ class Model(Protocol):
         ...
 
     def close(self) -> None:
-        """Wakes calls that wait for a retry, which then raise; safe to call twice."""
+        """Wakes requests that wait; safe to call twice."""
         ...
 
 
 def estimate_prompt_tokens(request: Request) -> int:
     """Gives an upper estimate of the tokens of a request's messages."""
-    size = sum(len(message.text.encode("utf-8", "replace")) for message in request.messages)
-    return size // BYTES_PER_TOKEN + 8 * len(request.messages) + 8
+    tokens = sum(estimate_tokens(message.text) for message in request.messages)
+    return tokens + 8 * len(request.messages) + 8
+
+
+def estimate_tokens(text: str) -> int:
+    """Gives an upper estimate of the tokens of a text.
+
+    Some tokenizers cut numbers into single digits, and none makes more than a token of a byte
+    of other alphabets, so these count one each.
+    """
+    data = text.encode("utf-8", "replace")
+    others = len(data.translate(None, _SINGLE))
+    return len(data) - others - (-others // BYTES_PER_TOKEN)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
-from evolve.errors import ModelUnavailableError
+from evolve.errors import BudgetExhaustedError, ModelError, ModelUnavailableError
 from evolve.models.protocol import ReplyError
 
 if TYPE_CHECKING:
@@ -21,12 +21,23 @@ class RetryableError(Exception):
     Args:
         reason: One line that says what happened.
         retry_after_seconds: The provider's wish; `None` when it told none.
+        is_outage: Whether it speaks for the model being down.
+        may_be_charged: Whether the provider may charge for it all the same.
     """
 
-    def __init__(self, reason: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        retry_after_seconds: float | None = None,
+        is_outage: bool = True,
+        may_be_charged: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
+        self.is_outage = is_outage
+        self.may_be_charged = may_be_charged
 
 
 class EmptyReplyError(RetryableError):
@@ -37,7 +48,7 @@ class EmptyReplyError(RetryableError):
     """
 
     def __init__(self, reply: Reply) -> None:
-        super().__init__(f"an empty reply, finish reason {reply.finish_reason!r}")
+        super().__init__(f"an empty reply, finish reason {reply.finish_reason!r}", is_outage=False)
         self.reply = reply
 
 
@@ -102,12 +113,14 @@ def call_with_retries(
     policy: RetryPolicy,
     jitter: Callable[[], float],
     wait: Callable[[float], bool],
+    find_paused: Callable[[], float] = lambda: 0.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Reply:
     """Calls `send` until it answers or the deadline passes.
 
     Waits grow exponentially and are drawn uniformly from their upper half; a provider's
     `Retry-After` is a lower bound. A wait that would not end before the deadline is not begun.
+    Whatever ends the call, empty replies that were paid for are not lost.
 
     Args:
         send: Makes one request within the given seconds.
@@ -116,6 +129,7 @@ def call_with_retries(
         policy: How often and how long.
         jitter: Gives numbers in [0, 1).
         wait: Waits so many seconds; true means that it was woken because the model is closed.
+        find_paused: Gives the seconds of pauses so far, which move the deadline.
         clock: Gives seconds that never go back.
 
     Returns:
@@ -125,16 +139,30 @@ def call_with_retries(
         ModelUnavailableError: No answer within the deadline or the allowed requests.
         ReplyError: The replies stayed empty.
     """
-    end = clock() + deadline_seconds
+    start = clock()
     series = _Series(where, deadline_seconds, policy)
+
+    def find_left() -> float:
+        return start + deadline_seconds + find_paused() - clock()
+
     while True:
         try:
-            return add_usage(send(max(end - clock(), 0.001)), series.empty)
+            return add_usage(send(max(find_left(), 0.001)), series.empty)
         except RetryableError as error:
             series.note(error)
             pause = find_pause(policy, series.requests, jitter(), error.retry_after_seconds)
-            if clock() + pause >= end or wait(pause):
+            if pause >= find_left() or wait(pause):
                 series.give_up(error)
+        except ReplyError as error:
+            if error.reply is not None:
+                error.reply = add_usage(error.reply, series.empty)
+            elif series.empty:
+                raise series.give_empty_up(error.reason) from error
+            raise
+        except (BudgetExhaustedError, ModelError) as error:
+            if series.empty:
+                raise series.give_empty_up(str(error)) from error
+            raise
 
 
 def find_pause(
@@ -157,5 +185,6 @@ def add_usage(reply: Reply, others: list[Reply]) -> Reply:
         prompt_tokens=reply.prompt_tokens + sum(other.prompt_tokens for other in others),
         completion_tokens=reply.completion_tokens
         + sum(other.completion_tokens for other in others),
+        cached_tokens=reply.cached_tokens + sum(other.cached_tokens for other in others),
         cost_usd=sum(known) if len(known) == len(costs) else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evolve.errors import UsageError
@@ -11,6 +11,7 @@ from evolve.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evolve.chat import Request
     from evolve.model_settings import ModelSettings
 
 ROLES = ("planner", "editor", "summarizer", "leap")
@@ -28,6 +29,26 @@ class Candidate:
 
     name: str
     weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Who plays a role in a slot, and how.
+
+    Attributes:
+        model: Name of the model.
+        temperature: Sent instead of what a step asks for, when it is set.
+        effort: Reasoning effort, sent when it is set.
+    """
+
+    model: str
+    temperature: float | None = None
+    effort: str = ""
+
+    def tune(self, request: Request) -> Request:
+        """Gives the request as this part asks it."""
+        temperature = request.temperature if self.temperature is None else self.temperature
+        return replace(request, temperature=temperature, effort=self.effort)
 
 
 def parse_candidate(text: str) -> Candidate:

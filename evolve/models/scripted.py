@@ -42,6 +42,8 @@ class ScriptedModel:
         latency_seconds: How long every call takes.
     """
 
+    is_patient = False
+
     def __init__(
         self, script: Script | None = None, *, name: str = "scripted", latency_seconds: float = 0.0
     ) -> None:
@@ -49,14 +51,14 @@ class ScriptedModel:
         self.latency_seconds = latency_seconds
         self._script = dict(script or {})
 
-    def complete(self, request: Request, deadline_seconds: float) -> Reply:
+    def complete(self, request: Request, timeout_seconds: float) -> Reply:
         """Answers from the script.
 
         Raises:
             ReplyError: The built-in editor found no number to change.
         """
         if self.latency_seconds:
-            time.sleep(min(self.latency_seconds, deadline_seconds))
+            time.sleep(min(self.latency_seconds, timeout_seconds))
         text = self._choose_text(request)
         return Reply(
             text=text,
@@ -67,7 +69,7 @@ class ScriptedModel:
             seconds=self.latency_seconds,
         )
 
-    def preflight(self, deadline_seconds: float = 20.0) -> None:
+    def preflight(self) -> None:
         """Has nothing to check."""
 
     def find_price(self) -> Price | None:

@@ -53,7 +53,7 @@ def run_slot(job: Job, problem: Problem, settings: Settings, journal: SlotJourna
         if job.board is not None:
             # Without a plan by now there will be none: nobody shall wait for it.
             job.board.leave(job.slot, None, cut_by=cut_by or "a failure of the machine")
-    return SlotResult(job.slot, tuple(slot.told), summary, cut_by)
+    return SlotResult(job.slot, tuple(slot.told), summary, cut_by, journal.uses)
 
 
 class _Slot:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from evolve.stalls import StallLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from evolve.chat import Reply, Request
     from evolve.memory import Digest
+    from evolve.models.roster import Part
     from evolve.operators import OperatorStats, Tuner
     from evolve.records import AttemptKey, Selection
     from evolve.steps.start import PlanBoard
@@ -60,6 +61,7 @@ class Job:
         objective_of: Gives the objective of a committed attempt that has one.
         stall: How far the search has gone in answering a stall; from `OPERATORS` on, choices that
             learn from experience (operators, models) are to be made evenly.
+        parts: Which model plays each role, and how; empty without a model.
         leap: Whether to try a new formulation, far from the parent, and not a small change.
         library: What an agent may read; None where there is none.
         board: Where first plans are left for one another; None after the start.
@@ -79,3 +81,4 @@ class Job:
     leap: bool = False
     library: Library | None = None
     board: PlanBoard | None = None
+    parts: Mapping[str, Part] = field(default_factory=dict)

@@ -26,6 +26,7 @@ _BY_GENERATION = (
     "evaluations",
     "artifacts",
     "artifact_files",
+    "expenses",
     "calls",
 )
 _BACKWARDS = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.errors import StoreError
 from evolve.records import Attempt, AttemptKey
+from evolve.results import ModelUse
 from evolve.store import rows, statements
 from evolve.store.artifacts import ArtifactFiles
 from evolve.store.opening import telling
@@ -79,12 +80,25 @@ class Reader:
         ((seconds,),) = self._all("SELECT MAX(seconds) FROM generations")
         return float(seconds or 0.0)
 
-    def told_attempts(self, since: int = 0) -> Iterator[LightAttempt]:
-        """Gives the committed attempts in order, without sources and texts."""
+    def told_attempts(self, since: int = 0, *, with_uses: bool = False) -> Iterator[LightAttempt]:
+        """Gives the committed attempts in order, without sources and texts.
+
+        Args:
+            since: The first generation.
+            with_uses: Whether to tell what each slot used of which model.
+        """
         with telling(self.folder):
-            yield from map(
-                rows.light_attempt, self._connection.execute(statements.SELECT_TOLD, (since,))
-            )
+            uses = self._load_uses(since) if with_uses else {}
+            told = self._connection.execute(statements.SELECT_TOLD, (since,))
+            for attempt in map(rows.light_attempt, told):
+                found = uses.get(attempt.key[:2])
+                yield attempt._replace(uses=tuple(found)) if found else attempt
+
+    def _load_uses(self, since: int) -> dict[tuple[int, int], list[ModelUse]]:
+        uses: dict[tuple[int, int], list[ModelUse]] = {}
+        for generation, slot, *use in self._connection.execute(statements.SELECT_USES, (since,)):
+            uses.setdefault((generation, slot), []).append(ModelUse(*use))
+        return uses
 
     def load_attempt(self, key: AttemptKey) -> Attempt:
         """Gives one attempt, whole.
@@ -153,7 +167,7 @@ class Reader:
             return json.loads(zlib.decompress(found[0][0])) if found else None
 
     def usage(self) -> list[tuple[str, str, Totals]]:
-        """Gives what recorded calls used, by role and model."""
+        """Gives what was used, by role and model."""
         return [(*key, used) for key, used in self._tally().usage.items()]
 
     def spent(self) -> dict[str, Any]:
@@ -163,9 +177,12 @@ class Reader:
         return {
             "calls": spent.calls,
             "prompt_tokens": spent.prompt_tokens,
+            "cached_tokens": spent.cached_tokens,
             "completion_tokens": spent.completion_tokens,
             "cost_usd": spent.cost_usd,
             "unpriced_calls": spent.unpriced_calls,
+            "lost_requests": spent.lost_requests,
+            "lost_usd": spent.lost_usd,
             "evaluations": tally.evaluations,
         }
 

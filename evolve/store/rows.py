@@ -18,7 +18,7 @@ from evolve.records import (
     Status,
     Summary,
 )
-from evolve.results import Call, Evaluated, LightAttempt
+from evolve.results import Call, Evaluated, Expense, LightAttempt
 from evolve.store.artifacts import is_large
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def call_row(call: Call, texts: Texts) -> Row:
         "seed": call.request.seed,
         "schema": call.request.schema,
         "samples": call.request.samples,
+        "effort": call.request.effort,
     }
     reply = call.reply
     dictionary, packed = texts.pack(call.request.role, json.dumps(request).encode())
@@ -61,6 +62,22 @@ def call_row(call: Call, texts: Texts) -> Row:
         dictionary,
         packed,
         zlib.compress(_join_samples(call).encode()),
+        reply.cached_tokens,
+    )
+
+
+def expense_row(expense: Expense) -> Row:
+    """Gives the row of an expense beside the calls."""
+    return (
+        expense.generation,
+        expense.slot,
+        expense.role,
+        expense.model,
+        expense.prompt_tokens,
+        expense.cached_tokens,
+        expense.completion_tokens,
+        expense.cost_usd,
+        expense.lost,
     )
 
 
@@ -79,6 +96,7 @@ def call(row: Row, texts: Texts) -> Call:
         seconds=row[11],
         finish_reason=row[7],
         others=tuple(samples[1:]),
+        cached_tokens=row[15],
     )
     return Call(AttemptKey(*row[:3]), Request(**request), reply, row[6])
 

@@ -196,6 +196,23 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE INDEX artifact_files_by_hash ON artifact_files (sha256);
     """,
+    """
+    ALTER TABLE calls ADD COLUMN cached_tokens INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE expenses (           -- what was paid, or may have been, beside the calls
+        number INTEGER PRIMARY KEY,
+        generation INTEGER NOT NULL,  -- the first that was not committed, where none asked for it
+        slot INTEGER NOT NULL,
+        role TEXT NOT NULL,           -- that of the call, or `preflight`
+        model TEXT NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        cached_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        cost_usd REAL,                -- null when the price is unknown
+        lost TEXT NOT NULL            -- why no answer came, so that all are upper estimates
+    );
+    CREATE INDEX expenses_by_generation ON expenses (generation);
+    DELETE FROM snapshots;            -- their tallies have other columns
+    """,
 )
 
 VERSION = len(MIGRATIONS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-INSERT_CALL = f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * 15)})"
+INSERT_CALL = f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * 16)})"
+INSERT_EXPENSE = f"INSERT INTO expenses VALUES (NULL, {', '.join('?' * 9)})"
 INSERT_EVALUATION = f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * 10)})"
 INSERT_ARTIFACTS = "INSERT OR IGNORE INTO artifacts VALUES (?, ?, ?, ?)"
 INSERT_ARTIFACT_FILE = f"INSERT OR IGNORE INTO artifact_files VALUES ({', '.join('?' * 8)})"
@@ -62,10 +63,23 @@ SELECT_EVALUATIONS = (
     f"FROM evaluations e JOIN programs p ON p.id = e.program {_SOURCE} {_ARTIFACTS} "
     "WHERE e.generation > ? AND e.generation <= ? ORDER BY e.generation, e.slot, e.sequence"
 )
+_RANGE = "generation > ? AND generation <= ? GROUP BY role, model ORDER BY role, model"
 SELECT_USAGE = (
-    "SELECT role, model, COUNT(*), 0, SUM(prompt_tokens), SUM(completion_tokens), "
-    "COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd) FROM calls "
-    "WHERE generation > ? AND generation <= ? GROUP BY role, model ORDER BY role, model"
+    "SELECT role, model, COUNT(*), SUM(prompt_tokens), SUM(cached_tokens), "
+    "SUM(completion_tokens), COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd) "
+    f"FROM calls WHERE {_RANGE}"
+)
+SELECT_EXPENSES = (
+    "SELECT role, model, 0, SUM(prompt_tokens), SUM(cached_tokens), SUM(completion_tokens), "
+    f"COALESCE(SUM(cost_usd), 0.0), 0 FROM expenses WHERE lost = '' AND {_RANGE}"
+)
+SELECT_LOST = (
+    "SELECT role, model, COUNT(*), SUM(prompt_tokens + completion_tokens), "
+    f"COALESCE(SUM(cost_usd), 0.0) FROM expenses WHERE lost != '' AND {_RANGE}"
+)
+SELECT_USES = (
+    "SELECT generation, slot, role, model, cost_usd, prompt_tokens + completion_tokens "
+    "FROM calls WHERE generation >= ? ORDER BY generation, slot, sequence"
 )
 SELECT_NEWEST = (
     "SELECT MAX(newest) FROM (SELECT MAX(generation) AS newest FROM generations "

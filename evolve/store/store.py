@@ -13,7 +13,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from evolve.results import Call, Evaluated
+from evolve.results import Call, Evaluated, Expense
 from evolve.source import fingerprint
 from evolve.store import rows, statements
 from evolve.store.lock import RunLock
@@ -95,8 +95,8 @@ class Store(Reader):
         with self._transaction() as connection:
             connection.execute(statements.INSERT_LAUNCH, rows.launch_row(launch))
 
-    def keep(self, finished: Sequence[Call | Evaluated]) -> None:
-        """Writes finished calls and evaluations; they are durable when this returns."""
+    def keep(self, finished: Sequence[Call | Evaluated | Expense]) -> None:
+        """Writes what was paid for; it is durable when this returns."""
         # Before the rows that name them: a file without a row is only waste.
         in_files = [
             row
@@ -109,6 +109,8 @@ class Store(Reader):
             for item in finished:
                 if isinstance(item, Call):
                     connection.execute(statements.INSERT_CALL, rows.call_row(item, self._texts))
+                elif isinstance(item, Expense):
+                    connection.execute(statements.INSERT_EXPENSE, rows.expense_row(item))
                 else:
                     self._put_program(item.program)
                     connection.execute(statements.INSERT_EVALUATION, rows.evaluation_row(item))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from evolve.models.budget import Totals
@@ -53,10 +53,10 @@ def count(connection: sqlite3.Connection, upto: int = NEWEST) -> Tally:
     found = connection.execute("SELECT generation, tally FROM snapshots").fetchone()
     since, known = (-1, Tally()) if found is None else (found[0], _load(json.loads(found[1])))
     limits = (since, upto)
-    used = connection.execute(statements.SELECT_USAGE, limits).fetchall()
+    used = _read_usage(connection, limits)
     (evaluations,) = connection.execute(statements.COUNT_EVALUATIONS, limits).fetchone()
     return known + Tally(
-        {(role, model): Totals(*sums) for role, model, *sums in used},
+        used,
         dict(connection.execute(statements.SELECT_OUTCOMES, limits).fetchall()),
         evaluations,
     )
@@ -64,12 +64,23 @@ def count(connection: sqlite3.Connection, upto: int = NEWEST) -> Tally:
 
 def dump(tally: Tally) -> str:
     """Gives the JSON that a snapshot keeps."""
-    usage = [
-        [*key, used.calls, 0, used.prompt_tokens, used.completion_tokens, used.cost_usd,
-         used.unpriced_calls]
-        for key, used in tally.usage.items()
-    ]  # fmt: skip
+    usage = [[*key, *astuple(used)] for key, used in tally.usage.items()]
     return json.dumps([usage, tally.outcomes, tally.evaluations])
+
+
+def _read_usage(
+    connection: sqlite3.Connection, limits: tuple[int, int]
+) -> dict[tuple[str, str], Totals]:
+    usage: dict[tuple[str, str], Totals] = {}
+    for sql in (statements.SELECT_USAGE, statements.SELECT_EXPENSES):
+        for role, model, *sums in connection.execute(sql, limits):
+            usage[role, model] = usage.get((role, model), Totals()) + Totals(*sums)
+    for role, model, requests, tokens, cost_usd in connection.execute(
+        statements.SELECT_LOST, limits
+    ):
+        lost = Totals(lost_requests=requests, lost_tokens=tokens, lost_usd=cost_usd)
+        usage[role, model] = usage.get((role, model), Totals()) + lost
+    return usage
 
 
 def _load(data: list[Any]) -> Tally:

@@ -4,8 +4,18 @@ from dataclasses import dataclass
 import pytest
 
 from evolve.chat import Message, Reply, Request
-from evolve.errors import BudgetExhaustedError, ModelUnavailableError
-from evolve.models import Budget, Price, ReplyError, ScriptedModel, Totals, estimate_prompt_tokens
+from evolve.errors import BudgetExhaustedError, ModelError
+from evolve.models import (
+    Budget,
+    Endpoint,
+    Price,
+    ReplyError,
+    ScriptedModel,
+    Totals,
+    estimate_prompt_tokens,
+)
+from evolve.models.budget import usage_of
+from evolve.models.retry import EmptyReplyError, RetryableError, RetryPolicy
 
 REQUEST = Request("editor", (Message("user", "x" * 300),), max_tokens=100)
 PRICE = Price(prompt_usd=0.001, completion_usd=0.01)
@@ -21,7 +31,7 @@ class PricedModel(ScriptedModel):
     error: Exception | None = None
     name: str = "priced"
 
-    def complete(self, request: Request, deadline_seconds: float) -> Reply:
+    def complete(self, request: Request, timeout_seconds: float) -> Reply:
         if self.error is not None:
             raise self.error
         return Reply("hi", self.name, self.prompt_tokens, self.completion_tokens, self.cost_usd)
@@ -30,20 +40,29 @@ class PricedModel(ScriptedModel):
         return PRICE if self.cost_usd is not None else None
 
 
+def complete(budget: Budget, model: PricedModel) -> Reply:
+    policy = RetryPolicy(first_seconds=0.001, longest_seconds=0.002)
+    return Endpoint(model, policy=policy).complete(REQUEST, 1.0, budget)
+
+
 def test_totals_are_kept_by_role_and_model():
     budget = Budget()
-    budget.complete(PricedModel(), REQUEST, 1.0)
-    budget.complete(PricedModel(name="other", cost_usd=None), REQUEST, 1.0)
+    complete(budget, PricedModel())
+    complete(budget, PricedModel(name="other", cost_usd=None))
     assert budget.totals_by_call() == {
-        ("editor", "priced"): Totals(1, 0, 100, 50, 0.6, 0),
-        ("editor", "other"): Totals(1, 0, 100, 50, 0.0, 1),
+        ("editor", "priced"): Totals(1, 100, 0, 50, 0.6, 0),
+        ("editor", "other"): Totals(1, 100, 0, 50, 0.0, 1),
     }
-    assert budget.total == Totals(2, 0, 200, 100, 0.6, 1)
+    assert budget.total == Totals(2, 200, 0, 100, 0.6, 1)
     assert budget.total.tokens == 300
 
 
-def test_an_estimate_of_prompt_tokens_is_on_the_safe_side():
-    assert estimate_prompt_tokens(REQUEST) >= 100
+@pytest.mark.parametrize(
+    ("text", "tokens"), [("word " * 60, 75), ("0.1234567, " * 30, 300), ("漢字" * 40, 80)]
+)
+def test_an_estimate_of_prompt_tokens_is_on_the_safe_side(text, tokens):
+    request = Request("editor", (Message("user", text),), max_tokens=1)
+    assert estimate_prompt_tokens(request) >= tokens
 
 
 @pytest.mark.parametrize(
@@ -57,7 +76,7 @@ def test_an_estimate_of_prompt_tokens_is_on_the_safe_side():
 def test_a_call_that_might_pass_a_cap_is_not_made(caps, message):
     budget = Budget(**caps)
     with pytest.raises(BudgetExhaustedError, match=message):
-        budget.complete(PricedModel(), REQUEST, 1.0)
+        complete(budget, PricedModel())
     assert budget.total == Totals()
 
 
@@ -65,27 +84,59 @@ def test_what_a_call_did_not_use_is_given_back():
     budget = Budget(max_cost_usd=2.0)
     worst = budget.reserve(REQUEST, "m", PRICE)
     assert worst.cost_usd == pytest.approx(0.116 + 1.0)
-    with pytest.raises(BudgetExhaustedError):
+    with pytest.raises(BudgetExhaustedError, match="might be reached"):
         budget.reserve(REQUEST, "m", PRICE)
-    budget.settle(worst, Reply("", "m", 10, 1, 0.02))
-    budget.settle(budget.reserve(REQUEST, "m", PRICE), None)
-    assert budget.total == Totals(1, 1, 10, 1, 0.02, 0)
+    budget.settle(worst, usage_of(Reply("", "m", 10, 1, 0.02)))
+    budget.settle(budget.reserve(REQUEST, "m", PRICE), Totals())
+    assert budget.total == Totals(1, 10, 0, 1, 0.02, 0)
 
 
-def test_failed_calls_count_as_calls():
+def test_what_may_have_been_charged_counts_with_its_worst_case():
+    budget = Budget(max_cost_usd=4.0)
+    lost = []
+    error = RetryableError("broke off", may_be_charged=True)
+    endpoint = Endpoint(PricedModel(error=error), policy=RetryPolicy(first_seconds=0.001))
+    with pytest.raises(BudgetExhaustedError, match=r"`max_cost_usd`: 4\.464 might be reached"):
+        endpoint.complete(REQUEST, 60.0, budget, on_lost=lost.append)
+    assert budget.total == Totals(lost_requests=3, lost_tokens=648, lost_usd=pytest.approx(3.348))
+    assert [(item.model, item.reason) for item in lost] == [("priced", "broke off")] * 3
+    assert sum(item.cost_usd for item in lost) == pytest.approx(3.348)
+
+
+def test_what_cannot_have_been_charged_counts_for_nothing():
     budget = Budget(max_calls=1)
-    with pytest.raises(ModelUnavailableError):
-        budget.complete(PricedModel(error=ModelUnavailableError("down")), REQUEST, 1.0)
-    with pytest.raises(BudgetExhaustedError):
-        budget.complete(PricedModel(), REQUEST, 1.0)
+    with pytest.raises(ModelError, match="wrong key"):
+        complete(budget, PricedModel(error=ModelError("wrong key")))
+    complete(budget, PricedModel())
+    with pytest.raises(BudgetExhaustedError, match="might be reached"):
+        complete(budget, PricedModel())
+
+
+def test_empty_replies_are_reserved_one_by_one():
+    """Each of them is paid for, so that three of one call could pass a cap together."""
+    empty = EmptyReplyError(Reply("", "priced", 100, 100, 1.1))
+    budget = Budget(max_cost_usd=2.5)
+    with pytest.raises(ReplyError, match=r"`max_cost_usd`: 3\.316 might") as caught:
+        complete(budget, PricedModel(error=empty))
+    assert caught.value.reply.cost_usd == pytest.approx(2.2)
+    assert budget.total == Totals(1, 200, 0, 200, pytest.approx(2.2), 0)
+
+
+def test_a_model_that_reads_more_than_estimated_is_estimated_higher():
+    budget = Budget()
+    before, _ = budget.estimate_tokens(REQUEST, "priced")
+    complete(budget, PricedModel(prompt_tokens=3 * before))
+    after, _ = budget.estimate_tokens(REQUEST, "priced")
+    assert 3 * before < after < 4 * before
+    assert budget.estimate_tokens(REQUEST, "other")[0] == before
 
 
 def test_an_unusable_reply_is_paid_for():
     budget = Budget()
     error = ReplyError("empty", Reply("", "priced", 30, 3, 0.1))
-    with pytest.raises(ReplyError):
-        budget.complete(PricedModel(error=error), REQUEST, 1.0)
-    assert budget.total == Totals(1, 0, 30, 3, 0.1, 0)
+    with pytest.raises(ReplyError, match="empty"):
+        complete(budget, PricedModel(error=error))
+    assert budget.total == Totals(1, 30, 0, 3, 0.1, 0)
 
 
 def test_no_cap_is_passed_by_many_calls_at_a_time():
@@ -93,7 +144,7 @@ def test_no_cap_is_passed_by_many_calls_at_a_time():
 
     def spend(_: int) -> bool:
         try:
-            budget.complete(PricedModel(), REQUEST, 1.0)
+            complete(budget, PricedModel())
         except BudgetExhaustedError:
             return False
         return True
@@ -117,7 +168,7 @@ def test_evaluations_are_capped_before_they_are_made():
 
 def test_what_an_earlier_part_of_the_run_used_counts():
     budget = Budget(max_calls=5)
-    budget.restore("planner", "m", Totals(calls=4, failed_calls=1, cost_usd=1.5))
-    with pytest.raises(BudgetExhaustedError):
+    budget.restore("planner", "m", Totals(calls=4, lost_requests=1, cost_usd=1.5))
+    with pytest.raises(BudgetExhaustedError, match="might be reached"):
         budget.reserve(REQUEST, "m", None)
     assert budget.total.cost_usd == 1.5

@@ -1,8 +1,11 @@
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from itertools import count
 from typing import Any
 
@@ -11,7 +14,9 @@ from model_server import Answer, ModelServer, answer_like_scripted
 
 from evolve.chat import Message, Reply, Request
 from evolve.errors import ModelError, ModelUnavailableError
-from evolve.models import Budget, Price, ReplyError, open_model
+from evolve.models import Budget, Endpoint, Gate, Price, ReplyError, open_model
+from evolve.models.endpoint import round_timeout
+from evolve.models.gate import OutageError
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.loading import start_import
 from evolve.models.retry import RetryPolicy
@@ -21,15 +26,25 @@ FAST = RetryPolicy(first_seconds=0.01, longest_seconds=0.02)
 OVERFLOW = b'{"error":{"code":400,"message":"the request exceeds the available context size"}}'
 
 
-def model_at(server: ModelServer, **options: Any) -> LiteLLMModel:
-    options = {"policy": FAST, "timeout_seconds": 5.0, **options}
-    return LiteLLMModel("openai/tiny", api_base=server.url, **options)
+def model_at(server: ModelServer) -> LiteLLMModel:
+    return LiteLLMModel("openai/tiny", api_base=server.url)
 
 
-def complete(*script: Answer, deadline: float = 20.0, **options: Any) -> tuple[Reply, int]:
+def endpoint_at(
+    server: ModelServer, *, request_seconds: float = 5.0, outage_seconds: float = 0.5
+) -> Endpoint:
+    model = model_at(server)
+    gate = Gate(f"model 'openai/tiny' at {server.url}", outage_seconds=outage_seconds)
+    return Endpoint(model, policy=FAST, request_seconds=request_seconds, gate=gate)
+
+
+def ask(server: ModelServer, deadline: float = 20.0, **options: Any) -> Reply:
+    return endpoint_at(server, **options).complete(REQUEST, deadline, Budget())
+
+
+def complete(*script: Answer, **options: Any) -> tuple[Reply, int]:
     with ModelServer(script) as server:
-        reply = model_at(server, **options).complete(REQUEST, deadline)
-        return reply, server.count
+        return ask(server, **options), server.count
 
 
 def test_a_reply_comes_with_its_usage():
@@ -83,27 +98,44 @@ def test_what_may_pass_is_tried_again(answer):
 
 
 def test_a_silent_server_is_asked_again_after_the_time_out():
-    reply, requests = complete(Answer(delay=1.5), Answer("fine"), timeout_seconds=0.3)
+    reply, requests = complete(Answer(delay=1.5), Answer("fine"), request_seconds=0.3)
     assert (reply.text, requests) == ("fine", 2)
 
 
 def test_retry_after_is_honoured():
     with ModelServer([Answer(status=429, headers={"Retry-After": "0.4"}), Answer()]) as server:
-        model_at(server).complete(REQUEST, 20.0)
+        ask(server)
         assert server.times[1] - server.times[0] >= 0.4
 
 
-def test_a_retry_after_beyond_the_deadline_is_not_waited_for():
+def test_a_retry_after_may_be_a_date():
+    soon = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    script = [Answer("slow down", status=429, headers={"Retry-After": soon})]
+    with ModelServer(script) as server, pytest.raises(OutageError, match=r"left alone for 3[56]"):
+        ask(server)
+
+
+def test_few_different_time_outs_keep_few_http_clients():
+    longest = 120.0
+    timeouts = {round_timeout(left / 7, longest) for left in range(1, 2000)}
+    assert len(timeouts) <= 13
+    for left in (119.99, 120.0, 300.0):
+        assert round_timeout(left, longest) == longest
+    for left in range(1, 120):
+        assert round_timeout(left, longest) <= 1.01 * left
+
+
+def test_a_retry_after_beyond_the_longest_outage_is_not_waited_for():
     script = [Answer("slow down", status=429, headers={"Retry-After": "3600"})]
     with ModelServer(script) as server, pytest.raises(ModelUnavailableError, match="slow down"):
-        model_at(server).complete(REQUEST, 20.0)
+        ask(server)
     assert server.count == 1
 
 
-def test_a_server_that_stays_down_ends_at_the_deadline():
+def test_a_server_that_stays_down_is_given_up_after_an_outage_of_some_length():
     with ModelServer([Answer("overloaded", status=503)]) as server:
-        with pytest.raises(ModelUnavailableError, match=r"'openai/tiny' at http.* within "):
-            model_at(server).complete(REQUEST, 4.0)
+        with pytest.raises(OutageError, match=r"'openai/tiny' at http.*overloaded"):
+            ask(server, 4.0)
         assert server.count > 1
 
 
@@ -123,7 +155,7 @@ def test_a_server_that_stays_down_ends_at_the_deadline():
 def test_what_will_not_pass_stops_at_once(answer, message):
     with ModelServer([answer]) as server:
         with pytest.raises(ModelError, match=message) as caught:
-            model_at(server).complete(REQUEST, 20.0)
+            ask(server)
         assert type(caught.value) is ModelError
         assert server.count == 1
 
@@ -141,7 +173,7 @@ def test_what_will_not_pass_stops_at_once(answer, message):
 def test_a_reply_that_cannot_be_used_is_not_asked_for_again(answer, message):
     with ModelServer([answer]) as server:
         with pytest.raises(ReplyError, match=message):
-            model_at(server).complete(REQUEST, 20.0)
+            ask(server)
         assert server.count == 1
 
 
@@ -149,7 +181,7 @@ def test_replies_that_stay_empty_are_given_up_and_counted():
     with ModelServer([Answer(text="", finish_reason="length")]) as server:
         budget = Budget()
         with pytest.raises(ReplyError, match="empty reply, finish reason 'length'"):
-            budget.complete(model_at(server), REQUEST, 20.0)
+            endpoint_at(server).complete(REQUEST, 20.0, budget)
         assert server.count == 3
     assert budget.total.prompt_tokens == 33
 
@@ -158,15 +190,38 @@ def test_several_refused_requests_in_a_row_stop_the_run():
     with ModelServer([Answer("odd parameter", status=400)]) as server:
         model = model_at(server)
         for _ in range(2):
-            with pytest.raises(ReplyError):
+            with pytest.raises(ReplyError, match="refused the request"):
                 model.complete(REQUEST, 20.0)
         with pytest.raises(ModelError, match="refused 3 requests in a row"):
             model.complete(REQUEST, 20.0)
 
 
-def test_a_reply_without_usage_has_unknown_cost():
-    reply, _ = complete(Answer(has_usage=False))
-    assert (reply.prompt_tokens, reply.completion_tokens, reply.cost_usd) == (0, 0, None)
+def test_usage_that_is_not_told_is_estimated_and_its_cost_not_taken_for_nothing():
+    reply, _ = complete(Answer("word " * 9, has_usage=False))
+    assert reply.prompt_tokens >= 2
+    assert reply.completion_tokens == 15
+    assert reply.cost_usd is None
+    with ModelServer([Answer(has_usage=False)]) as server:
+        endpoint = Endpoint(model_at(server), price=Price(0.5, 2.0))
+        reply = endpoint.complete(REQUEST, 20.0, Budget())
+    assert reply.cost_usd == 0.5 * reply.prompt_tokens + 2.0 * reply.completion_tokens > 0
+
+
+def test_tokens_from_the_cache_are_told_and_priced():
+    body = json.loads(Answer(prompt_tokens=100, completion_tokens=10).encode("tiny"))
+    body["usage"]["prompt_tokens_details"] = {"cached_tokens": 80}
+    with ModelServer([Answer(body=json.dumps(body).encode())]) as server:
+        endpoint = Endpoint(model_at(server), price=Price(1.0, 10.0, cached_usd=0.1))
+        reply = endpoint.complete(REQUEST, 20.0, Budget())
+    assert (reply.prompt_tokens, reply.cached_tokens) == (100, 80)
+    assert reply.cost_usd == pytest.approx(20 + 8 + 100)
+
+
+def test_reasoning_effort_is_sent_when_it_is_set():
+    request = Request("editor", REQUEST.messages, max_tokens=20, effort="low")
+    with ModelServer() as server:
+        model_at(server).complete(request, 20.0)
+        assert server.bodies[0]["reasoning_effort"] == "low"
 
 
 def test_a_huge_reply_arrives_whole():
@@ -185,11 +240,11 @@ def test_a_refusal_is_a_reply_like_any_other():
 def test_closing_wakes_a_call_that_waits():
     script = [Answer("busy", status=503, headers={"Retry-After": "60"})]
     with ModelServer(script) as server:
-        model = model_at(server)
-        timer = threading.Timer(0.3, model.close)
+        endpoint = endpoint_at(server, outage_seconds=600.0)
+        timer = threading.Timer(0.3, endpoint.close)
         timer.start()
-        with pytest.raises(ModelUnavailableError, match="busy"):
-            model.complete(REQUEST, 600.0)
+        with pytest.raises(ModelUnavailableError, match="closed"):
+            endpoint.complete(REQUEST, 600.0, Budget())
         timer.join()
 
 
@@ -203,12 +258,14 @@ def test_many_failures_leave_an_exact_ledger():
 
     budget = Budget()
     with ModelServer(answer) as server:
-        model = model_at(server)
+        endpoint = endpoint_at(server)
         for _ in range(40):
-            assert budget.complete(model, REQUEST, 30.0).text == "hello"
+            assert endpoint.complete(REQUEST, 30.0, budget).text == "hello"
         empty = sum(number % 3 == 2 and number // 3 % 4 == 2 for number in range(server.count))
     assert budget.total.calls == budget.total.unpriced_calls == 40
     assert budget.total.prompt_tokens == 11 * (40 + empty)
+    broken = sum(number % 3 == 2 and number // 3 % 4 in {1, 3} for number in range(server.count))
+    assert budget.total.lost_requests == broken
 
 
 class TestPreflight:

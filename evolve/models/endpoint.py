@@ -1,0 +1,255 @@
+"""A model as a run uses it: with retries, limits, pauses, and every request paid for."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from evolve.errors import ModelUnavailableError
+from evolve.models.budget import Totals, usage_of
+from evolve.models.gate import Gate, OutageError
+from evolve.models.protocol import ReplyError, estimate_prompt_tokens, estimate_tokens
+from evolve.models.retry import (
+    EmptyReplyError,
+    RetryableError,
+    RetryPolicy,
+    call_with_retries,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evolve.chat import Reply, Request
+    from evolve.models.budget import Budget, Reservation
+    from evolve.models.protocol import Model, Price
+
+# LiteLLM makes a new HTTP client for every other time-out, so only so many different ones are used.
+_TIMEOUT_STEPS = 8
+_SHORTEST_TIMEOUT = 1 / 256
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A request that may have been charged for and brought nothing.
+
+    Attributes:
+        role: What it was for.
+        model: Who was asked.
+        prompt_tokens: Upper estimate of the tokens read.
+        completion_tokens: Upper estimate of the tokens written.
+        cost_usd: Upper estimate of its price; `None` when the price is unknown.
+        reason: What happened to it.
+    """
+
+    role: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    reason: str
+
+
+@dataclass(slots=True)
+class _Call:
+    request: Request
+    deadline_seconds: float
+    budget: Budget
+    may_wait: bool
+    on_lost: Callable[[Lost], None]
+    started: float = field(default_factory=time.monotonic)
+    paused_seconds: float = 0.0
+    is_counted: bool = False
+
+
+class Endpoint:
+    """One model of a run; safe to use from many threads.
+
+    Args:
+        model: Answers single requests.
+        name: In ledgers and reports; that of the model by default.
+        gate: Says when a request may be made; one of its own by default.
+        price: What the model costs; None asks the model.
+        request_seconds: Longest wait for one request, before it is made again.
+        policy: How often and how long to retry.
+        jitter: Gives numbers in [0, 1) for the waits between retries.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        name: str = "",
+        gate: Gate | None = None,
+        price: Price | None = None,
+        request_seconds: float = 120.0,
+        policy: RetryPolicy | None = None,
+        jitter: Callable[[], float] | None = None,
+    ) -> None:
+        self.name = name or model.name
+        self._model = model
+        self._gate = gate or Gate(f"model {self.name!r}")
+        self._price = price
+        self._request_seconds = request_seconds
+        self._policy = policy or RetryPolicy()
+        # Decides only how long to wait, never what a run finds.
+        self._jitter = jitter or random.Random(model.name).random  # noqa: S311
+        self._closed = threading.Event()
+
+    def complete(
+        self,
+        request: Request,
+        deadline_seconds: float,
+        budget: Budget,
+        *,
+        may_wait: bool = True,
+        on_lost: Callable[[Lost], None] = lambda _: None,
+    ) -> Reply:
+        """Answers a request within the caps.
+
+        Pauses, at the provider's wish or while it is down, do not count against the deadline.
+
+        Args:
+            request: What is asked.
+            deadline_seconds: Wall time for the answer, all retries included.
+            budget: Pays for every single request.
+            may_wait: Whether a model that is down is waited for.
+            on_lost: Is told of requests that may have been charged for without an answer.
+
+        Raises:
+            BudgetExhaustedError: The call might pass a cap; it was not made.
+            ModelError: The model cannot be used.
+            ModelUnavailableError: It is down, for longer than it is waited for.
+            ReplyError: The answer cannot be used, or none came while others got one.
+        """
+        if self._model.is_patient:
+            deadline_seconds = float("inf")
+        while True:
+            call = _Call(request, deadline_seconds, budget, may_wait, on_lost)
+            try:
+                reply = call_with_retries(
+                    partial(self._send, call),
+                    where=f"model {self.name!r}",
+                    deadline_seconds=deadline_seconds,
+                    policy=self._policy,
+                    jitter=self._jitter,
+                    wait=self._closed.wait,
+                    find_paused=partial(getattr, call, "paused_seconds"),
+                )
+            except OutageError:
+                raise
+            except ModelUnavailableError as error:
+                if self._closed.is_set():
+                    raise
+                if self._gate.has_answered_since(call.started):
+                    raise ReplyError(str(error)) from error
+                self._gate.trip(str(error))
+            else:
+                seconds = time.monotonic() - call.started - call.paused_seconds
+                return replace(reply, seconds=seconds, model=self.name)
+
+    def preflight(self) -> Reply | None:
+        """Asks for one token, and gives what was paid for.
+
+        Raises:
+            ModelError: The model cannot be used; the message has the remedy.
+            ModelUnavailableError: Nothing answers at its address.
+        """
+        asked = self._model.preflight()
+        if asked is None:
+            return None
+        return replace(self._price_reply(asked[1], asked[0]), model=self.name)
+
+    def find_price(self) -> Price | None:
+        """Gives what the model costs, or `None` when that is unknown."""
+        return self._price or self._model.find_price()
+
+    def close(self) -> None:
+        """Wakes calls that wait, which then raise `ModelUnavailableError`; safe to call twice."""
+        self._closed.set()
+        self._gate.close()
+        self._model.close()
+
+    def _send(self, call: _Call, seconds: float) -> Reply:
+        """Makes one request: with its worst case set aside, and through the gate."""
+        reservation = call.budget.reserve(call.request, self.name, self.find_price())
+        timeout_seconds = round_timeout(seconds, min(self._request_seconds, call.deadline_seconds))
+        used = Totals()
+        try:
+            with self._gate.passage(reservation.tokens, may_wait=call.may_wait) as waited:
+                call.paused_seconds += waited
+                reply = self._model.complete(call.request, timeout_seconds)
+            reply = self._price_reply(reply, call.request)
+            used = _count(call, reply)
+        except (EmptyReplyError, ReplyError) as error:
+            if error.reply is not None:
+                error.reply = self._price_reply(error.reply, call.request)
+                used = _count(call, error.reply)
+            raise
+        except RetryableError as error:
+            # The gate holds everybody back for as long as the provider asks.
+            error.retry_after_seconds = None
+            if error.may_be_charged:
+                used = self._lose(call, reservation, error.reason)
+            raise
+        finally:
+            call.budget.settle(reservation, used)
+        return reply
+
+    def _lose(self, call: _Call, reservation: Reservation, reason: str) -> Totals:
+        is_priced = self.find_price() is not None
+        cost_usd = reservation.cost_usd if is_priced else None
+        read, written = reservation.prompt_tokens, reservation.tokens - reservation.prompt_tokens
+        call.on_lost(Lost(call.request.role, self.name, read, written, cost_usd, reason))
+        return Totals(
+            lost_requests=1, lost_tokens=reservation.tokens, lost_usd=reservation.cost_usd
+        )
+
+    def _price_reply(self, reply: Reply, request: Request) -> Reply:
+        """Gives the reply with usage and cost, as far as they can be known.
+
+        Where a provider tells no usage it is estimated from the texts, on the high side.
+        """
+        if not reply.prompt_tokens + reply.completion_tokens:
+            written = sum(estimate_tokens(text) for text in (reply.text, *reply.others))
+            reply = replace(
+                reply,
+                prompt_tokens=estimate_prompt_tokens(request),
+                completion_tokens=min(written, request.max_tokens * request.samples),
+            )
+        price = self.find_price()
+        if price is not None and (self._price is not None or reply.cost_usd is None):
+            reply = replace(reply, cost_usd=price.cost_of(reply))
+        return reply
+
+
+def round_timeout(seconds: float, longest: float) -> float:
+    """Gives a time-out of at most about the given seconds, one of few different ones.
+
+    Args:
+        seconds: What is left.
+        longest: The usual time-out; the result is a part of it.
+    """
+    if longest == float("inf"):
+        return longest
+    part = min(seconds / longest, 1.0)
+    # A first request has all but microseconds left, and should have the usual time-out.
+    steps = int(part * _TIMEOUT_STEPS + 0.02)
+    if steps:
+        return longest * steps / _TIMEOUT_STEPS
+    rounded = 1 / _TIMEOUT_STEPS
+    while rounded > max(part, _SHORTEST_TIMEOUT):
+        rounded /= 2
+    return longest * rounded
+
+
+def _count(call: _Call, reply: Reply) -> Totals:
+    """Gives the usage of a reply; a call counts once, however many replies were paid for."""
+    used = usage_of(reply)
+    if call.is_counted:
+        used = replace(used, calls=0, unpriced_calls=0)
+    call.is_counted = True
+    return used

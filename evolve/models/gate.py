@@ -1,0 +1,220 @@
+"""Who may ask a model when: limits on requests and tokens, pauses, a circuit breaker."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evolve.errors import ModelUnavailableError
+from evolve.models.retry import RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_WINDOW_SECONDS = 60.0
+_FAILURES_TO_OPEN = 5
+_FIRST_PAUSE_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+class OutageError(ModelUnavailableError):
+    """A model was down for longer than it is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a provider takes from us; `None` for no limit.
+
+    Attributes:
+        concurrency: Requests at a time.
+        requests_per_minute: Requests begun in any 60 seconds.
+        tokens_per_minute: Tokens, by upper estimate, of requests begun in any 60 seconds.
+    """
+
+    concurrency: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+
+class Gate:
+    """Lets requests to one model pass when they may; safe to use from many threads.
+
+    Five failures in a row of any requests, or a call that got no answer while nobody else got one
+    either, open the circuit: then one request at a time asks whether the model is back, after
+    pauses that double from 5 to 60 seconds, and all others wait.
+
+    Args:
+        where: Start of messages: the model's name and address.
+        limits: What the provider takes.
+        outage_seconds: Longest wait for a model that is down, or that asks to be left alone.
+        tell: Is told of pauses and their ends, from any thread.
+        clock: Gives seconds that never go back.
+        longest_nap_seconds: Who waits looks again at least so often.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        *,
+        limits: Limits | None = None,
+        outage_seconds: float = 900.0,
+        tell: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        longest_nap_seconds: float = 0.5,
+    ) -> None:
+        self._where = where
+        self._limits = limits or Limits()
+        self._outage_seconds = outage_seconds
+        self._tell = tell
+        self._clock = clock
+        self._longest_nap_seconds = longest_nap_seconds
+        self._changed = threading.Condition()
+        self._in_flight = 0
+        self._begun: deque[tuple[float, int]] = deque()
+        self._failures = 0
+        self._last_reason = ""
+        self._last_answer = float("-inf")
+        self._down_since: float | None = None
+        self._pause = 0.0
+        self._not_before = float("-inf")
+        self._is_closed = False
+
+    @contextmanager
+    def passage(self, tokens: int, *, may_wait: bool = True) -> Iterator[float]:
+        """Waits until a request may be made, and gives the seconds that took.
+
+        Inside, the request is made; how it ends is taken note of.
+
+        Args:
+            tokens: Upper estimate of what the request uses.
+            may_wait: Whether a pause is waited for.
+
+        Raises:
+            OutageError: The model is down, or asks for a longer pause than is waited for.
+            ModelUnavailableError: The model was closed.
+        """
+        waited = self._enter(tokens, may_wait=may_wait)
+        failure: RetryableError | None = None
+        try:
+            yield waited
+        except RetryableError as error:
+            failure = error
+            raise
+        finally:
+            self._leave(failure)
+
+    def trip(self, reason: str) -> None:
+        """Opens the circuit, for a call got no answer within its deadline."""
+        with self._changed:
+            self._last_reason = reason
+            if self._down_since is None:
+                self._prolong()
+
+    def has_answered_since(self, moment: float) -> bool:
+        """Tells whether any request was answered after a moment of the clock."""
+        return self._last_answer >= moment
+
+    def close(self) -> None:
+        """Wakes who waits; nobody passes any more."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def _enter(self, tokens: int, *, may_wait: bool) -> float:
+        start = self._clock()
+        with self._changed:
+            while True:
+                self._check_open(may_wait=may_wait)
+                nap = self._find_nap(tokens)
+                if nap <= 0.0:
+                    break
+                self._changed.wait(min(nap, self._longest_nap_seconds))
+            now = self._clock()
+            self._in_flight += 1
+            self._begun.append((now, tokens))
+            return now - start
+
+    def _leave(self, failure: RetryableError | None) -> None:
+        with self._changed:
+            self._in_flight -= 1
+            if failure is not None:
+                self._last_reason = failure.reason
+            if failure is None or not failure.is_outage:
+                self._note_answer()
+            else:
+                self._failures += 1
+                if self._down_since is not None or self._failures >= _FAILURES_TO_OPEN:
+                    self._prolong()
+            if failure is not None and failure.retry_after_seconds:
+                self._hold(failure.retry_after_seconds)
+            self._changed.notify_all()
+
+    def _check_open(self, *, may_wait: bool) -> None:
+        if self._is_closed:
+            raise ModelUnavailableError(f"{self._where}: closed")
+        now = self._clock()
+        if self._down_since is not None:
+            down = now - self._down_since
+            if not may_wait or down >= self._outage_seconds:
+                raise OutageError(
+                    f"{self._where}: down for {down:.0f} s, the last request failed with: "
+                    f"{self._last_reason}"
+                )
+        wish = self._not_before - now
+        if wish > self._outage_seconds or (wish > 0.0 and not may_wait):
+            raise OutageError(
+                f"{self._where}: asks to be left alone for {wish:.0f} s: {self._last_reason}"
+            )
+
+    def _find_nap(self, tokens: int) -> float:
+        """Gives the seconds until the request may pass as far as is known now; 0 to pass."""
+        now, limits = self._clock(), self._limits
+        if self._in_flight and self._down_since is not None:
+            return math.inf
+        if limits.concurrency is not None and self._in_flight >= limits.concurrency:
+            return math.inf
+        if self._not_before > now:
+            return self._not_before - now
+        while self._begun and self._begun[0][0] <= now - _WINDOW_SECONDS:
+            self._begun.popleft()
+        until_next = self._begun[0][0] + _WINDOW_SECONDS - now if self._begun else 0.0
+        if len(self._begun) >= max(limits.requests_per_minute or math.inf, 1.0):
+            return until_next
+        if limits.tokens_per_minute is not None and self._begun:
+            used = sum(part for _, part in self._begun)
+            if used + tokens > limits.tokens_per_minute:
+                return until_next
+        return 0.0
+
+    def _note_answer(self) -> None:
+        self._failures = 0
+        self._last_answer = self._clock()
+        if self._down_since is not None:
+            down = self._last_answer - self._down_since
+            self._down_since, self._pause = None, 0.0
+            self._tell(f"{self._where}: answers again after {down:.0f} s")
+
+    def _prolong(self) -> None:
+        """Opens the circuit, or keeps it open for a longer pause."""
+        now = self._clock()
+        if self._down_since is None:
+            self._down_since = now
+        self._pause = min(max(2.0 * self._pause, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        left = max(self._down_since + self._outage_seconds - now, 0.0)
+        self._pause = min(self._pause, max(left, 0.01))
+        self._not_before = max(self._not_before, now + self._pause)
+        if left:
+            self._tell(
+                f"{self._where}: down ({self._last_reason}); paused, asked again in "
+                f"{self._pause:.0f} s, given up in {left:.0f} s"
+            )
+
+    def _hold(self, seconds: float) -> None:
+        self._not_before = max(self._not_before, self._clock() + seconds)
+        if seconds >= _FIRST_PAUSE_SECONDS:
+            self._tell(f"{self._where}: asks to be left alone for {seconds:.0f} s; paused")
