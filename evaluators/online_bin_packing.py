@@ -1,20 +1,25 @@
-"""Scores rules for online bin packing by their mean excess over the lower bound."""
+"""Scores rules for online bin packing by their excess over the lower bound."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together
 
-from evolve.scoring import Infeasible, ProgramHandle, Score, as_floats
+from evolve.scoring import ProgramHandle, Score, as_floats
 
-CAPACITY = 100
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
-# Sizes follow a Weibull distribution, as in Romera-Paredes 2024 (FunSearch), table 1.
+# Sizes follow a Weibull distribution, as in Romera-Paredes 2024 (FunSearch), table 1, or are
+# whole numbers from 20 to 100, as in the files `binpack1` to `binpack4` of Beasley's OR-Library.
+CAPACITIES = {"weibull": 100, "uniform": 150}
 _SHAPE, _SCALE = 3.0, 45.0
-# Stands here and not in the problem folder, so that no instance can be drawn beforehand.
-_STREAM = 20_241_122
+_LOW, _HIGH = 20, 100
+_VALIDATION, _HOLDOUT = 2, 10
 _MAX_PRIORITY = 1e300
 
 
@@ -24,10 +29,12 @@ class Packing:
 
     Attributes:
         items: Sizes of all items in the order of their arrival.
+        capacity: Of each bin.
         room: What is left in each open bin, in the order of opening.
     """
 
     items: tuple[int, ...]
+    capacity: int
     room: list[int] = field(default_factory=list)
 
     def choices(self, item: int) -> list[int]:
@@ -38,28 +45,83 @@ class Packing:
     def put(self, item: int, index: int) -> None:
         """Puts an item into a bin, which is opened if it is the new one."""
         if index == len(self.room):
-            self.room.append(CAPACITY)
+            self.room.append(self.capacity)
         self.room[index] -= item
+
+    @property
+    def least(self) -> int:
+        """The number of bins that may suffice, were items divisible."""
+        return math.ceil(sum(self.items) / self.capacity)
 
     def excess(self) -> float:
         """Gives how many bins too many there are, in percent of the least that may suffice."""
-        least = math.ceil(sum(self.items) / CAPACITY)
-        return 100.0 * (len(self.room) / least - 1.0)
+        return find_excess([self])
+
+    def play(self) -> Generator[tuple[Any, ...], Any, Packing]:
+        """Asks for priorities, item by item."""
+        for step, item in enumerate(self.items):
+            indices = self.choices(item)
+            room = [*self.room, self.capacity]
+            reply = yield float(item), np.array([float(room[index]) for index in indices])
+            where = f"priority at item {step}"
+            priorities = as_floats(reply, (len(indices),), where=where, magnitude=_MAX_PRIORITY)
+            self.put(item, indices[int(np.argmax(priorities))])
+        return self
 
 
-def evaluate(program: ProgramHandle, *, seed: int, instances: int, items: int) -> Score:
+def evaluate(
+    program: ProgramHandle, *, distribution: str, seed: int, instances: int, items: int
+) -> Score:
     """Scores `priority(item, bins)`: of the bins into which an item fits, the highest takes it."""
-    packings = [Packing(draw_items(seed, number, items)) for number in range(instances)]
-    for step in range(items):
-        place_items(program, packings, step)
+    packings = [draw_packing(distribution, TRAINING, seed, n, items) for n in range(instances)]
+    checks = [draw_packing(distribution, VALIDATION, seed, n, items) for n in range(_VALIDATION)]
+    pack(program, [*packings, *checks])
+    return _score(packings, {"validation": find_excess(checks)})
+
+
+def evaluate_holdout(
+    program: ProgramHandle, *, distribution: str, seed: int, instances: int, items: int
+) -> Score:
+    """Scores the rule on instances that the search never sees."""
+    count = max(_HOLDOUT, instances)
+    packings = [draw_packing(distribution, HOLDOUT, seed, n, items) for n in range(count)]
+    pack(program, packings)
+    return _score(packings, {})
+
+
+def pack(program: ProgramHandle, packings: list[Packing]) -> None:
+    """Packs all instances in turns, item by item."""
+    play_together(program, "priority", [packing.play() for packing in packings])
+
+
+def find_excess(packings: list[Packing]) -> float:
+    """Gives how many bins too many there are in all, in percent of the least that may suffice."""
+    used = sum(len(packing.room) for packing in packings)
+    return 100.0 * (used / sum(packing.least for packing in packings) - 1.0)
+
+
+def draw_packing(distribution: str, split: str, seed: int, number: int, count: int) -> Packing:
+    """Draws an instance: sizes are whole numbers from 1 to the capacity."""
+    stream = open_stream(f"online_bin_packing {distribution}", split, seed, number)
+    uniform, capacity = stream.random(count), CAPACITIES[distribution]
+    # By inverse distributions, which no release of NumPy can change.
+    if distribution == "weibull":
+        sizes = np.rint(_SCALE * (-np.log1p(-uniform)) ** (1.0 / _SHAPE))
+    else:
+        sizes = _LOW + np.floor(uniform * (_HIGH - _LOW + 1))
+    return Packing(tuple(np.clip(sizes, 1, capacity).astype(int).tolist()), capacity)
+
+
+def _score(packings: list[Packing], metrics: dict[str, float]) -> Score:
     excesses = [packing.excess() for packing in packings]
     room = np.array([left for packing in packings for left in packing.room])
     return Score(
-        float(np.mean(excesses)),
+        find_excess(packings),
         metrics={
             "bins": float(len(room)),
             "worst_excess": float(max(excesses)),
             "best_excess": float(min(excesses)),
+            **metrics,
         },
         measures={
             "full_share": float(np.mean(room == 0)),
@@ -69,32 +131,8 @@ def evaluate(program: ProgramHandle, *, seed: int, instances: int, items: int) -
     )
 
 
-def draw_items(seed: int, instance: int, count: int) -> tuple[int, ...]:
-    """Draws the sizes of an instance: whole numbers from 1 to the capacity."""
-    uniform = np.random.default_rng([_STREAM, seed, instance]).random(count)
-    # By the inverse of the distribution, which no release of NumPy can change.
-    sizes = _SCALE * (-np.log1p(-uniform)) ** (1.0 / _SHAPE)
-    return tuple(np.clip(np.rint(sizes), 1, CAPACITY).astype(int).tolist())
-
-
-def place_items(program: ProgramHandle, packings: list[Packing], step: int) -> None:
-    """Places the next item of every instance, with one round trip to the sandbox."""
-    choices = [packing.choices(packing.items[step]) for packing in packings]
-    arguments = []
-    for packing, indices in zip(packings, choices, strict=True):
-        room = [*packing.room, CAPACITY]
-        arguments.append((float(packing.items[step]), np.array([float(room[i]) for i in indices])))
-    replies = program.call_many("priority", arguments)
-    if len(replies) != len(packings):
-        raise Infeasible(f"priority: expected {len(packings)} replies, got {len(replies)}")
-    for packing, indices, reply in zip(packings, choices, replies, strict=True):
-        where = f"priority at item {step}"
-        priorities = as_floats(reply, (len(indices),), where=where, magnitude=_MAX_PRIORITY)
-        packing.put(packing.items[step], indices[int(np.argmax(priorities))])
-
-
 def _describe(room: np.ndarray) -> str:
-    edges = (0, 1, 5, 10, 20, 40, CAPACITY + 1)
+    edges = (0, 1, 5, 10, 20, 40, max(CAPACITIES.values()) + 1)
     counts, _ = np.histogram(room, edges)
     lines = [
         f"bins with {low} to {high - 1} left: {count}"
