@@ -27,7 +27,8 @@ FOLDERS = [
 CONSTRUCTIONS = [
     folder
     for folder in FOLDERS
-    if load_problem(folder).entry[:1]
+    if not load_problem(folder).holdout
+    and load_problem(folder).entry[:1]
     in {(name,) for name in ("pack", "place", "heights", "coefficients", "build", "decompose")}
 ]
 
