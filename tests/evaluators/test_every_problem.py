@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evolve.problem import Problem, load_problem
+from evolve.problem import Problem, Purpose, load_problem
 from evolve.records import Direction
 from evolve.scoring import Infeasible, Score
 from evolve.source import BUILT_IN_MEASURES
@@ -27,7 +27,7 @@ FOLDERS = [
 CONSTRUCTIONS = [
     folder
     for folder in FOLDERS
-    if not load_problem(folder).holdout
+    if Purpose.HOLDOUT not in load_problem(folder).functions
     and load_problem(folder).entry[:1]
     in {(name,) for name in ("pack", "place", "heights", "coefficients", "build", "decompose")}
 ]
