@@ -9,7 +9,8 @@ Modules, lowest first; each imports only from those before it (a test holds this
     edits, operators, models,
     sandbox, evaluation,
     lane, journal, lessons, machine, memory, steps, store, run_folder, scaffold, importing,
-    gallery, light, population, curve, comparison, snapshot, schedule, library, digests, jobs, search,
+    gallery, light, population, curve, comparison, snapshot, schedule, library, digests,
+    jobs, search,
     fork, export, prune, replay, wiring, verify, champion, interrupts, session, report, cli
 """
 

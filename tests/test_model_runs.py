@@ -20,8 +20,9 @@ def test_a_run_over_http_counts_every_call_and_token(tmp_path, problem):
         assert state["calls"] == server.count - 1
         assert state["champion"]["objective"] > state["initial"]["objective"]
     answers = [answer_like_scripted(body) for body in server.bodies]
-    used = sum(answer.prompt_tokens + answer.completion_tokens for answer in answers[1:])
-    assert state["tokens"] == used
+    used = sum(answer.prompt_tokens + answer.completion_tokens for answer in answers)
+    assert state["tokens"] == used == sum(part["tokens"] for part in state["models"])
+    assert {part["role"]: part["calls"] for part in state["models"]}["preflight"] == 0
     assert state["unpriced_calls"] == state["calls"]
 
 

@@ -68,6 +68,9 @@ def exit_code(outcome: Outcome) -> ExitCode:
 
 def describe(outcome: Outcome, folder: Path) -> str:
     """Gives the last lines of a run: why it ended, what it brought, what it used."""
+    from evolve.models.budget import Totals
+    from evolve.report.spending import describe_money, describe_spending
+
     why = {
         "generations": "finished: all generations done",
         "target": "finished: target reached",
@@ -81,13 +84,12 @@ def describe(outcome: Outcome, folder: Path) -> str:
     )
     spent = outcome.spent
     tokens = spent["prompt_tokens"] + spent["completion_tokens"]
-    unpriced = spent["unpriced_calls"]
+    money = describe_money(sum((used for *_, used in spent["usage"]), Totals()))
     lines = [
         f"{why}; {result}",
         f"used: {spent['evaluations']} evaluations, {spent['calls']} model calls, "
-        f"{tokens} tokens, ${spent['cost_usd']:.4f}"
-        + (f" and {unpriced} calls of unknown price" if unpriced else "")
-        + f", {outcome.seconds:.1f} s",
+        f"{tokens} tokens, {money}, {outcome.seconds:.1f} s",
+        *(f"  {line}" for line in describe_spending(spent["usage"])),
         f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
     ]
     if outcome.stopped_because not in {"generations", "target"}:

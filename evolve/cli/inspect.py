@@ -56,11 +56,13 @@ def ls(*, as_json: AsJson = False) -> None:
 
 def show(run: Run, *, as_json: AsJson = False) -> None:
     """Show the state of a run."""
+    from evolve.report.spending import describe_spending
     from evolve.report.state import describe_run
     from evolve.run_folder import find_run
 
     with opened_run(run) as (store, population):
         state = describe_run(find_run(run, RUNS), store, population)
+        spending = describe_spending(store.usage())
     if as_json:
         print_json(state)
         return
@@ -74,6 +76,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         f"attempts     {state['attempts']} ({outcomes})",
         f"evaluations  {state['evaluations']}",
         f"models       {state['calls']} calls, {state['tokens']} tokens, ${state['cost_usd']:.4f}",
+        *(f"             {line}" for line in spending),
         "tuning       {attempts} attempts in {sessions} sessions".format(**state["tuning"]),
         f"seconds      {state['seconds']:.1f}",
         f"sandbox      {state['sandbox']}",

@@ -19,9 +19,13 @@ class TerminalView:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._live: LiveView | None = None
 
     def tell(self, line: str) -> None:
-        """Prints one line."""
+        """Prints one line; may be called from any thread."""
+        if self._live is not None and self._live.is_open:
+            self._live.tell(line)
+            return
         self._stream.write(line + "\n")
         self._stream.flush()
 
@@ -31,5 +35,6 @@ class TerminalView:
         """Gives the view to open while the run goes on."""
         progress = Progress(title, generations, budget, initial)
         if self._stream.isatty():
-            return LiveView(progress)
+            self._live = LiveView(progress)
+            return self._live
         return PlainView(progress, self._stream)

@@ -9,6 +9,7 @@ from evolve.curve import trace_curve
 from evolve.records import INITIAL
 from evolve.report.document import Document, Listing, Paragraph, Picture, Section, Table
 from evolve.report.plot import draw_steps
+from evolve.report.spending import describe_money
 from evolve.report.state import describe_run
 
 if TYPE_CHECKING:
@@ -98,9 +99,7 @@ def _draw_curve(store: Store, problem: Problem, settings: Settings) -> Iterator[
 def _tabulate_spent(state: dict[str, Any], store: Store) -> Table:
     rows = []
     for role, model, used in store.usage():
-        money = f"${used.cost_usd:.4f}"
-        if used.unpriced_calls:
-            money += f" and {used.unpriced_calls} of unknown price"
+        money = describe_money(used)
         tokens = (str(used.prompt_tokens), str(used.completion_tokens))
         rows.append((role, model, str(used.calls), *tokens, money))
     total = f"{state['evaluations']} evaluations, {state['seconds']:.1f} s"

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Self, TextIO
 
 from evolve.records import Status
+from evolve.report.spending import describe_money, describe_spending
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -88,11 +89,12 @@ class Progress:
     def describe_spending(self) -> str:
         """Gives calls, tokens and money; money says when a price is unknown."""
         total = self.budget.total
-        unpriced = f" + {total.unpriced_calls} calls of unknown price"
-        return (
-            f"{total.calls} calls  {total.tokens} tokens  ${total.cost_usd:.4f}"
-            f"{unpriced if total.unpriced_calls else ''}"
-        )
+        return f"{total.calls} calls  {total.tokens} tokens  {describe_money(total)}"
+
+    def list_spending(self) -> list[str]:
+        """Gives one line for each role and model."""
+        used = sorted(self.budget.totals_by_call().items())
+        return describe_spending([(role, model, totals) for (role, model), totals in used])
 
 
 class PlainView:
@@ -162,6 +164,12 @@ class LiveView:
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
+            self._live = None
+
+    @property
+    def is_open(self) -> bool:
+        """Tells whether the panel is on the terminal."""
+        return self._live is not None
 
     def on_slot(self, result: SlotResult) -> None:
         """Counts the attempts of a slot."""
@@ -174,7 +182,13 @@ class LiveView:
     def on_tick(self) -> None:
         """Does nothing: the panel refreshes itself."""
 
+    def tell(self, line: str) -> None:
+        """Prints a line above the panel; may be called from any thread."""
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False)
+
     def _draw(self) -> RenderableType:
+        from rich.markup import escape
         from rich.panel import Panel
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -182,7 +196,7 @@ class LiveView:
         progress = self._progress
         table = Table.grid(padding=(0, 2))
         for label, value in self._rows():
-            table.add_row(f"[dim]{label}[/dim]", value)
+            table.add_row(f"[dim]{label}[/dim]", escape(value))
         bar = ProgressBar(total=progress.generations, completed=progress.generation)
         # A bar does not end its line; a row of a table does.
         whole = Table.grid(expand=True)
@@ -205,4 +219,5 @@ class LiveView:
         ]
         if progress.budget.total.calls:
             rows.insert(4, ("models", progress.describe_spending()))
+            rows[5:5] = [("", line) for line in progress.list_spending()]
         return rows

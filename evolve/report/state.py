@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from evolve.champion import read_holdout
 from evolve.operators import TUNE
 from evolve.records import INITIAL
+from evolve.report.spending import list_spending
 from evolve.store import is_locked
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
         "tokens": spent["prompt_tokens"] + spent["completion_tokens"],
         "cost_usd": spent["cost_usd"],
         "unpriced_calls": spent["unpriced_calls"],
+        "lost_requests": spent["lost_requests"],
+        "lost_usd": spent["lost_usd"],
+        "models": list_spending(spent["usage"]),
         "seconds": store.seconds(),
         "sandbox": facts.get("sandbox", ""),
         "seed": facts.get("seed"),

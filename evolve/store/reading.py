@@ -171,7 +171,7 @@ class Reader:
         return [(*key, used) for key, used in self._tally().usage.items()]
 
     def spent(self) -> dict[str, Any]:
-        """Gives what the run has used: calls, tokens, money, evaluations."""
+        """Gives what the run has used: calls, tokens, money, evaluations; `usage` by role."""
         tally = self._tally()
         spent = tally.spent
         return {
@@ -184,6 +184,7 @@ class Reader:
             "lost_requests": spent.lost_requests,
             "lost_usd": spent.lost_usd,
             "evaluations": tally.evaluations,
+            "usage": self.usage(),
         }
 
     def outcomes(self) -> dict[str, int]:

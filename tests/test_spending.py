@@ -1,0 +1,26 @@
+from evolve.models.budget import Totals
+from evolve.report.spending import describe_money, describe_spending, list_spending
+
+USAGE = [
+    ("editor", "openai/a", Totals(12, 3400, 1000, 560, 0.0123, 0, 2, 900, 0.004)),
+    ("planner", "b", Totals(3, 70, 0, 5, 0.0, 3)),
+]
+
+
+def test_spending_is_told_by_role_and_model_in_columns():
+    money = ["$0.0123 + at most $0.0040 for 2 lost requests", "$0.0000 + 3 calls of unknown price"]
+    assert describe_spending(USAGE) == [
+        f"editor   openai/a  12 calls  3400 read (1000 cached)  560 written  {money[0]}",
+        f"planner  b          3 calls                  70 read    5 written  {money[1]}",
+    ]
+    assert describe_spending([]) == []
+
+
+def test_spending_as_data_adds_up():
+    parts = list_spending(USAGE)
+    assert sum(part["tokens"] for part in parts) == 3400 + 560 + 75
+    assert [part["lost_requests"] for part in parts] == [2, 0]
+
+
+def test_money_says_what_it_leaves_out():
+    assert describe_money(Totals(cost_usd=1.5)) == "$1.5000"
