@@ -4,8 +4,8 @@ Modules, lowest first; each imports only from those before it (a test holds this
 
     errors, records, chat, results, strategies, stalls, setting_values, model_settings,
     settings, launches, source, sketches, tables, measures, objectives, commands, timing,
-    trials, handle, scoring, cooperative, problem_files, problem, cells, archive, fronts,
-    selection, islands, quotas, choices,
+    trials, handle, scoring, cooperative, competition, problem_files, problem, cells, archive,
+    fronts, selection, islands, quotas, choices,
     edits, operators, models,
     sandbox, evaluation,
     lane, journal, lessons, machine, memory, steps, store, run_folder, scaffold, importing,

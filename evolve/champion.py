@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from evolve.errors import EvaluatorError, UsageError
-from evolve.problem import PICTURE, Purpose
+from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, Evaluation, Status
 from evolve.run_folder import BEST_FOLDER, write_program
 from evolve.wiring import open_evaluators
@@ -82,31 +82,40 @@ def evaluate_holdout(store: Store, evaluators: Evaluators, champion: AttemptKey)
     return f"hold-out: {', '.join(told)} (never selected on)"
 
 
-def draw_program(problem: Problem, settings: Settings, program: Program) -> str:
-    """Draws a program's answer.
+def ask_for_product(
+    problem: Problem, settings: Settings, program: Program, purpose: Purpose
+) -> str:
+    """Lets the evaluator make something of a program's answer.
+
+    Args:
+        problem: Of the run.
+        settings: Of the run.
+        program: Mostly the champion.
+        purpose: One that `PRODUCTS` has.
 
     Returns:
-        An SVG picture, made by the evaluator.
+        The text of the product: an SVG picture, or a file to submit.
 
     Raises:
-        UsageError: The problem's evaluator draws nothing.
+        UsageError: The problem's evaluator has no function for it.
         EvaluatorError: The evaluator or the program failed.
         SandboxError: The sandbox broke.
     """
-    if Purpose.PLOT not in problem.functions:
+    if purpose not in problem.functions:
         raise UsageError(
-            f"{problem.name}: its evaluator draws nothing; name a function of it in "
-            '`plot = "..."` of problem.toml'
+            f"{problem.name}: its evaluator makes no {PRODUCTS[purpose]}; name a function of it "
+            f'in `{purpose} = "..."` of problem.toml'
         )
     with closing(open_evaluators(problem, settings)) as evaluators:
         evaluators.start()
         evaluators.wait()
-        verdict = evaluators.evaluate(program, Purpose.PLOT)
-    if PICTURE not in verdict.artifacts:
+        verdict = evaluators.evaluate(program, purpose)
+    name = PRODUCTS[purpose]
+    if name not in verdict.artifacts:
         raise EvaluatorError(
-            f"evaluator: expected an artifact `{PICTURE}`, got {verdict.status} {verdict.reason}"
+            f"evaluator: expected an artifact `{name}`, got {verdict.status} {verdict.reason}"
         )
-    return verdict.artifacts[PICTURE]
+    return verdict.artifacts[name]
 
 
 def read_holdout(store: Store) -> dict[str, Evaluation]:

@@ -27,7 +27,6 @@ from evolve.tables import Table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PICTURE = "picture.svg"
 
 _VALUES = (
     "name",
@@ -37,6 +36,7 @@ _VALUES = (
     "function",
     "holdout",
     "plot",
+    "submit",
     "evaluator_seconds",
     "cooperative",
 )
@@ -51,7 +51,12 @@ class Purpose(StrEnum):
 
     SEARCH = "function"
     HOLDOUT = "holdout"  # scores champions on data that the search never sees
-    PLOT = "plot"  # scores a program and draws its answer, as the artifact `PICTURE`
+    PLOT = "plot"  # scores a program and draws its answer
+    SUBMIT = "submit"  # scores a program and writes its answer for somebody else's judgement
+
+
+# What a function gives besides its score, and under which name.
+PRODUCTS = {Purpose.PLOT: "picture.svg", Purpose.SUBMIT: "submission.csv"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,5 +17,5 @@ def test_a_problem_without_a_drawing_is_told_how_to_get_one(tmp_path):
     write_problem(tmp_path / "valley")
     run_evolve("run", "valley", *RUN, cwd=tmp_path)
     done = run_evolve("best", "r", "--plot", "picture.svg", cwd=tmp_path, code=2)
-    assert "name a function of it in `plot" in done.stderr
+    assert "makes no picture.svg; name a function of it in `plot" in done.stderr
     assert not (tmp_path / "picture.svg").exists()

@@ -1,8 +1,7 @@
-"""Commands that look at runs: `ls`, `show`, `archive`, `best`, `lineage`, `diff`."""
+"""Commands that look at whole runs: `ls`, `show`, `archive`."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,13 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evolve.errors import UsageError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from evolve.population import Standing
-    from evolve.records import Attempt
     from evolve.store import Store
 
 RUNS = Path("runs")
@@ -25,10 +21,6 @@ Run = Annotated[
     str, typer.Argument(help="Run folder, its name in ./runs, or `latest`.", metavar="RUN")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-ProgramId = Annotated[
-    str | None,
-    typer.Argument(help="Program id or the start of one; by default the champion.", metavar="ID"),
-]
 
 
 def ls(*, as_json: AsJson = False) -> None:
@@ -82,29 +74,31 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         f"sandbox      {state['sandbox']}",
         f"strategy     {state['strategy']}, seed {state['seed']}",
         f"launches     {_describe_launches(state['launches'])}",
-        f"start        {_number(state['initial']['objective'])}",
+        f"start        {show_number(state['initial']['objective'])}",
     ]
     if champion is not None:
         numbers = {**champion["metrics"], **champion["measures"]}
         lines.append(
-            f"champion     {_number(champion['objective'])}  program {champion['id']}, "
+            f"champion     {show_number(champion['objective'])}  program {champion['id']}, "
             f"generation {champion['generation']}, depth {champion['depth']}"
         )
-        lines += [f"             {name} {_number(value)}" for name, value in numbers.items()]
+        lines += [f"             {name} {show_number(value)}" for name, value in numbers.items()]
         if champion["holdout"] is not None:
             start, end = state["initial"]["holdout"], champion["holdout"]
             lines.append(f"hold-out     {_held_out(end)}, starting program {_held_out(start)}")
     for number, island in enumerate(state["islands"]):
         lines.append(
             f"island {number}     {island['elites']} elites, coverage {island['coverage']:.1%}, "
-            f"best {_number(island['best'])}"
+            f"best {show_number(island['best'])}"
             + (f", {island['outside']} outside the ranges" if island["outside"] else "")
         )
     if state["objectives"]:
         lines.append(f"front        {len(state['front'])} elites that nothing dominates")
     for elite in state["front"][:10]:
-        others = "  ".join(f"{name} {_number(value)}" for name, value in elite["others"].items())
-        lines.append(f"             {elite['id']}  {_number(elite['objective'])}  {others}")
+        others = "  ".join(
+            f"{name} {show_number(value)}" for name, value in elite["others"].items()
+        )
+        lines.append(f"             {elite['id']}  {show_number(elite['objective'])}  {others}")
     lines += _describe_stalls(state["stalls"])
     typer.echo("\n".join([*lines, *state["missing_artifacts"]]))
 
@@ -112,7 +106,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
 def _held_out(verdict: dict[str, Any]) -> str:
     if verdict["objective"] is None:
         return f"{verdict['status']}: {verdict['reason']}"
-    return _number(verdict["objective"])
+    return show_number(verdict["objective"])
 
 
 def _describe_stalls(stalls: dict[str, Any]) -> list[str]:
@@ -139,113 +133,12 @@ def archive(run: Run, *, as_json: AsJson = False) -> None:
         print_json(elites)
         return
     for elite in elites:
-        measures = "  ".join(f"{k} {_number(v)}" for k, v in elite["measures"].items())
+        measures = "  ".join(f"{k} {show_number(v)}" for k, v in elite["measures"].items())
         plan = (elite["plan"] or "the starting program")[:60]
         typer.echo(
             f"{elite['id']}  island {elite['island']}  cell {elite['cell']}  "
-            f"objective {_number(elite['objective'])}  {measures}  {plan}"
+            f"objective {show_number(elite['objective'])}  {measures}  {plan}"
         )
-
-
-def best(
-    run: Run,
-    *,
-    output: Annotated[
-        Path | None, typer.Option(help="Write the champion's files here.", metavar="DIR")
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Draw the champion's answer into this SVG file.", metavar="FILE"),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print the champion, write its files, or draw its answer."""
-    from evolve.run_folder import describe_verdict, find_run, load_run, write_program, write_text
-
-    with opened_run(run) as (store, population):
-        attempt = _find_attempt(store, population, None)
-    if plot is not None:
-        from evolve.champion import draw_program
-
-        problem, settings = load_run(find_run(run, RUNS))
-        picture = draw_program(problem, settings, attempt.program_or_fail)
-        write_text(plot, picture)
-        typer.echo(str(plot))
-    if output is not None:
-        for written in write_program(output, attempt):
-            typer.echo(str(written))
-    elif plot is not None:
-        return
-    elif as_json:
-        files = dict(attempt.program_or_fail.files)
-        print_json({**describe_verdict(attempt), "files": files})
-    else:
-        for path, text in attempt.program_or_fail.files:
-            typer.echo(f"# {path}: objective {_number(attempt.objective)}")
-            typer.echo(text)
-
-
-def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> None:
-    """Show how a program came about, from the starting program on."""
-    from evolve.report.contents import trace_line
-
-    with opened_run(run) as (store, population):
-        line = trace_line(store, _find_attempt(store, population, program))
-        lessons = [store.load_lesson(item.key.generation, item.key.slot) for item in line]
-    if as_json:
-        print_json(
-            [
-                {
-                    "id": item.program_or_fail.id,
-                    "attempt": str(item.key),
-                    "generation": item.key.generation,
-                    "objective": item.objective,
-                    "plan": item.plan.change if item.plan else None,
-                    "lesson": lesson.lesson if lesson else None,
-                }
-                for item, lesson in zip(line, lessons, strict=True)
-            ]
-        )
-        return
-    for item in line:
-        plan = item.plan.change[:100] if item.plan else "the starting program"
-        typer.echo(
-            f"{item.program_or_fail.id}  generation {item.key.generation}  "
-            f"objective {_number(item.objective)}  {plan}"
-        )
-
-
-def diff(
-    run: Run,
-    program: ProgramId = None,
-    other: Annotated[
-        str | None,
-        typer.Argument(help="What to compare with; by default its parent.", metavar="OTHER"),
-    ] = None,
-    *,
-    initial: Annotated[
-        bool, typer.Option("--initial", help="Compare with the starting program.")
-    ] = False,
-) -> None:
-    """Show what a program changed."""
-    from evolve.records import INITIAL
-
-    with opened_run(run) as (store, population):
-        new = _find_attempt(store, population, program)
-        if other is not None:
-            old = _find_attempt(store, population, other)
-        else:
-            key = INITIAL if initial or new.parent is None else new.parent
-            old = store.load_attempt(key)
-    before = dict(old.program_or_fail.files)
-    for path, text in new.program_or_fail.files:
-        lines = difflib.unified_diff(
-            before.get(path, "").splitlines(keepends=True),
-            text.splitlines(keepends=True),
-            f"{old.program_or_fail.id}/{path}",
-            f"{new.program_or_fail.id}/{path}",
-        )
-        typer.echo("".join(lines), nl=False)
 
 
 @contextmanager
@@ -265,17 +158,6 @@ def opened_run(run: str) -> Iterator[tuple[Store, Standing]]:
         yield store, load_standing(store, problem, settings.search)
 
 
-def _find_attempt(store: Store, population: Standing, program: str | None) -> Attempt:
-    if program is not None:
-        keys = store.attempts_of(program)
-        if not keys:
-            raise UsageError(f"program {program!r}: none of that id; `evolve archive RUN` has them")
-        return store.load_attempt(keys[0])
-    if population.champion is None:
-        raise UsageError("the run has no evaluated program yet")
-    return store.load_attempt(population.champion.key)
-
-
 def _status(run: dict[str, Any]) -> str:
     because = run["stopped_because"]
     return run["status"] if because is None else f"{run['status']}: {because}"
@@ -290,7 +172,8 @@ def _describe_launches(launches: list[dict[str, Any]]) -> str:
     return "; ".join([str(len(launches)), *changed])
 
 
-def _number(value: float | None) -> str:
+def show_number(value: float | None) -> str:
+    """Gives a number for people."""
     return "-" if value is None else f"{value:.10g}"
 
 

@@ -52,27 +52,37 @@ def check(
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(help="Folder to make; with --from, theirs.", metavar="FOLDER")
+        Path,
+        typer.Argument(help="Folder to make, or to import.", metavar="FOLDER"),
     ],
     target: Annotated[
         Path | None,
-        typer.Argument(help="With --from: where to; by default its name here.", metavar="TARGET"),
+        typer.Argument(
+            help="Where an import goes; by default a folder of its name.", metavar="TARGET"
+        ),
     ] = None,
     *,
     kind: Annotated[
         str | None,
         typer.Option("--from", help="Import from openevolve, shinka or loongflow.", metavar="KIND"),
     ] = None,
+    kaggle: Annotated[
+        bool, typer.Option("--kaggle", help="Import a competition's folder of Kaggle's form.")
+    ] = False,
 ) -> None:
     """Make a new problem folder that passes `evolve check`, or import one."""
     from evolve.errors import UsageError
     from evolve.importing.convert import write_foreign
     from evolve.importing.foreign import read_foreign
+    from evolve.importing.kaggle import write_competition
     from evolve.scaffold import scaffold_problem
 
-    if kind is None and target is not None:
+    if kind is None and not kaggle and target is not None:
         raise UsageError(f"init: expected one folder, or `--from KIND`; got {target} as well")
-    if kind is None:
+    if kaggle:
+        made = target or Path(folder.resolve().name)
+        written = write_competition(folder, made)
+    elif kind is None:
         made, written = folder, list(scaffold_problem(folder))
     else:
         made = target or Path(folder.resolve().name)

@@ -1,0 +1,141 @@
+"""Commands that look at one program: `best`, `lineage`, `diff`."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evolve.cli.inspect import RUNS, AsJson, Run, opened_run, print_json, show_number
+from evolve.errors import UsageError
+
+if TYPE_CHECKING:
+    from evolve.population import Standing
+    from evolve.records import Attempt
+    from evolve.store import Store
+
+ProgramId = Annotated[
+    str | None,
+    typer.Argument(help="Program id or the start of one; by default the champion.", metavar="ID"),
+]
+
+
+def best(
+    run: Run,
+    *,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the champion's files here.", metavar="DIR")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw the champion's answer into this SVG file.", metavar="FILE"),
+    ] = None,
+    submit: Annotated[
+        Path | None,
+        typer.Option(help="Write the champion's answer for a competition.", metavar="FILE"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the champion, write its files, or draw its answer."""
+    from evolve.run_folder import describe_verdict, find_run, load_run, write_program, write_text
+
+    with opened_run(run) as (store, population):
+        attempt = _find_attempt(store, population, None)
+    asked = {"plot": plot, "submit": submit}
+    for purpose, file in asked.items():
+        if file is not None:
+            from evolve.champion import ask_for_product
+            from evolve.problem import Purpose
+
+            problem, settings = load_run(find_run(run, RUNS))
+            program = attempt.program_or_fail
+            write_text(file, ask_for_product(problem, settings, program, Purpose(purpose)))
+            typer.echo(str(file))
+    if output is not None:
+        for written in write_program(output, attempt):
+            typer.echo(str(written))
+    elif any(asked.values()):
+        return
+    elif as_json:
+        files = dict(attempt.program_or_fail.files)
+        print_json({**describe_verdict(attempt), "files": files})
+    else:
+        for path, text in attempt.program_or_fail.files:
+            typer.echo(f"# {path}: objective {show_number(attempt.objective)}")
+            typer.echo(text)
+
+
+def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> None:
+    """Show how a program came about, from the starting program on."""
+    from evolve.report.contents import trace_line
+
+    with opened_run(run) as (store, population):
+        line = trace_line(store, _find_attempt(store, population, program))
+        lessons = [store.load_lesson(item.key.generation, item.key.slot) for item in line]
+    if as_json:
+        print_json(
+            [
+                {
+                    "id": item.program_or_fail.id,
+                    "attempt": str(item.key),
+                    "generation": item.key.generation,
+                    "objective": item.objective,
+                    "plan": item.plan.change if item.plan else None,
+                    "lesson": lesson.lesson if lesson else None,
+                }
+                for item, lesson in zip(line, lessons, strict=True)
+            ]
+        )
+        return
+    for item in line:
+        plan = item.plan.change[:100] if item.plan else "the starting program"
+        typer.echo(
+            f"{item.program_or_fail.id}  generation {item.key.generation}  "
+            f"objective {show_number(item.objective)}  {plan}"
+        )
+
+
+def diff(
+    run: Run,
+    program: ProgramId = None,
+    other: Annotated[
+        str | None,
+        typer.Argument(help="What to compare with; by default its parent.", metavar="OTHER"),
+    ] = None,
+    *,
+    initial: Annotated[
+        bool, typer.Option("--initial", help="Compare with the starting program.")
+    ] = False,
+) -> None:
+    """Show what a program changed."""
+    from evolve.records import INITIAL
+
+    with opened_run(run) as (store, population):
+        new = _find_attempt(store, population, program)
+        if other is not None:
+            old = _find_attempt(store, population, other)
+        else:
+            key = INITIAL if initial or new.parent is None else new.parent
+            old = store.load_attempt(key)
+    before = dict(old.program_or_fail.files)
+    for path, text in new.program_or_fail.files:
+        lines = difflib.unified_diff(
+            before.get(path, "").splitlines(keepends=True),
+            text.splitlines(keepends=True),
+            f"{old.program_or_fail.id}/{path}",
+            f"{new.program_or_fail.id}/{path}",
+        )
+        typer.echo("".join(lines), nl=False)
+
+
+def _find_attempt(store: Store, population: Standing, program: str | None) -> Attempt:
+    if program is not None:
+        keys = store.attempts_of(program)
+        if not keys:
+            raise UsageError(f"program {program!r}: none of that id; `evolve archive RUN` has them")
+        return store.load_attempt(keys[0])
+    if population.champion is None:
+        raise UsageError("the run has no evaluated program yet")
+    return store.load_attempt(population.champion.key)
