@@ -87,8 +87,10 @@ def describe(outcome: Outcome, folder: Path) -> str:
     money = describe_money(sum((used for *_, used in spent["usage"]), Totals()))
     lines = [
         f"{why}; {result}",
-        f"used: {spent['evaluations']} evaluations, {spent['calls']} model calls, "
-        f"{tokens} tokens, {money}, {outcome.seconds:.1f} s",
+        (
+            f"used: {spent['evaluations']} evaluations, {spent['calls']} model calls, "
+            f"{tokens} tokens, {money}, {outcome.seconds:.1f} s"
+        ),
         *(f"  {line}" for line in describe_spending(spent["usage"])),
         f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
     ]
