@@ -18,7 +18,7 @@ from evolve.jobs import JobMaker
 from evolve.launches import SettingsHistory
 from evolve.light import light_attempts
 from evolve.population import Population
-from evolve.problem import load_problem
+from evolve.problem import Purpose, load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Status
 from evolve.results import Generation, SlotResult, Told
 from evolve.schedule import Schedule, size_of
@@ -95,8 +95,9 @@ def make_evaluate(problem):
     spec = importlib.util.spec_from_file_location(problem.evaluator.stem, problem.evaluator)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    sys.path.insert(0, str(problem.evaluator.parent))
     spec.loader.exec_module(module)
-    score = getattr(module, problem.function)
+    score = getattr(module, problem.functions[Purpose.SEARCH])
     signal.signal(signal.SIGALRM, _expire)
     warnings.simplefilter("ignore")
 
