@@ -3,14 +3,14 @@
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
     errors, records, chat, results, strategies, stalls, setting_values, model_settings,
-    settings, launches, source, sketches, tables, measures, objectives, commands, timing,
-    trials, handle, scoring, cooperative, competition, problem_files, problem, cells, archive,
-    fronts, selection, islands, quotas, choices,
+    settings, launches, naming, source, sketches, tables, measures, objectives, commands,
+    timing, trials, handle, scoring, cooperative, competition, problem_files, problem, cells,
+    archive, fronts, selection, islands, quotas, choices,
     edits, operators, models,
     sandbox, evaluation,
-    lane, journal, lessons, machine, memory, steps, store, run_folder, scaffold, importing,
-    gallery, light, population, curve, comparison, snapshot, schedule, library, digests,
-    jobs, search,
+    lane, journal, ledger, lessons, machine, memory, steps, store, run_folder, scaffold,
+    importing, gallery, light, population, curve, comparison, snapshot, schedule, library,
+    digests, jobs, search,
     fork, export, prune, replay, wiring, verify, champion, interrupts, session, report, cli
 """
 

@@ -18,6 +18,7 @@ from evolve.models.bandit import ModelStats
 from evolve.operators import OPERATOR_JOIN, TUNE, OperatorStats
 from evolve.quotas import SlotQuotas
 from evolve.records import Status
+from evolve.source import NORMAL_FORM
 from evolve.stalls import StallDetector, StallLevel
 
 if TYPE_CHECKING:
@@ -175,8 +176,11 @@ class Standing:
 class Population(Standing):
     """The state of the search after a number of committed generations."""
 
-    def __init__(self, problem: Problem, settings: SearchSettings) -> None:
+    def __init__(
+        self, problem: Problem, settings: SearchSettings, normal_form: int = NORMAL_FORM
+    ) -> None:
         super().__init__(problem, settings)
+        self.normal_form = normal_form
         self.operators = OperatorStats()
         self.sessions = Sessions()
         self.models = ModelStats()

@@ -25,6 +25,7 @@ from evolve.results import Evaluated, Generation, SlotResult, Told
 from evolve.run_folder import load_run, save_settings
 from evolve.schedule import Schedule, size_of
 from evolve.search import INTERRUPTED, Search, keep_paid
+from evolve.source import NORMAL_FORM
 from evolve.store import Store
 from evolve.wiring import (
     Preflight,
@@ -216,7 +217,7 @@ def _search(
     )
     last = store.last_generation() or 0
     journal.recall(*store.finished_after(last))
-    population = Population(problem, settings.search)
+    population = Population(problem, settings.search, store.normal_form)
     generations = settings.loop.generations or last
     history = SettingsHistory(settings, store.launches())
     initial = _objective_of_initial(store)
@@ -258,6 +259,7 @@ def _commit_initial(
 ) -> None:
     attempt = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
     store.set_facts(
+        normal_form=NORMAL_FORM,
         problem=problem.name,
         direction=str(problem.direction),
         cooperative=problem.cooperative,

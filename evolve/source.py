@@ -12,14 +12,20 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from evolve.errors import ProblemError
+from evolve.naming import number_locals
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evolve.records import Program
 
 # `seconds` is taken while a program runs; all others follow from its source.
 BUILT_IN_MEASURES = (
     "length", "nodes", "depth", "branches", "calls", "similarity", "seconds",
 )  # fmt: skip
+
+# Version of the normal form that new runs compare programs by.
+NORMAL_FORM = 2
 
 _FILE_NAME = "<program>"
 _MARKER = re.compile(r"^.*EVOLVE-BLOCK-(START|END)\b.*$\n?", re.MULTILINE)
@@ -95,7 +101,7 @@ def find_blocks(text: str) -> tuple[Block, ...]:
             f"line {_line_number(text, opened)}: expected `EVOLVE-BLOCK-END` after this "
             "`EVOLVE-BLOCK-START`, got the end of the file; add it"
         )
-    return tuple(blocks) if blocks else _whole(text)
+    return tuple(blocks) or (Block(0, len(text)),)
 
 
 def evolvable_text(text: str) -> str:
@@ -120,8 +126,8 @@ def parse_python(text: str) -> ast.Module | None:
 
 
 def is_python(text: str) -> bool:
-    """Tells whether text parses; a later `fingerprint` of it does not parse it again."""
-    return _shape(text) is not None
+    """Tells whether text parses; its `fingerprint` does not parse it again."""
+    return _shape(text, NORMAL_FORM) is not None
 
 
 def syntax_error(text: str) -> str | None:
@@ -153,19 +159,23 @@ def list_names(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def fingerprint(program: Program) -> str:
+def fingerprint(program: Program, normal_form: int = NORMAL_FORM) -> str:
     """Hashes the normal form: equal for programs that differ in nothing that runs.
 
-    Of Python files the normal form is the syntax tree without docstrings, `pass` and bare
-    constants; so formatting and comments do not count. Of all other text, and of Python that
-    does not parse, it is the text without white space at the ends of lines and blank lines.
+    Of Python files the normal form is the syntax tree without docstrings, `pass`, bare constants
+    and, where that is safe, names of local variables; so formatting and comments do not count. Of
+    other text, also Python that does not parse, it is the text without white space at line ends.
+
+    Args:
+        program: The program.
+        normal_form: Version of the normal form; 1 keeps all names.
 
     Returns:
         The first 16 hexadecimal digits of a SHA-256.
     """
     parts: list[str] = []
     for path, text in program.files:
-        shape = _shape(text) if path.endswith(".py") else None
+        shape = _shape(text, normal_form) if path.endswith(".py") else None
         parts += [path, _trim(text) if shape is None else shape.digest]
     return _hash(parts)[:16]
 
@@ -191,7 +201,7 @@ def built_in_measures(program: Program, initial: Program) -> dict[str, float]:
         "length": float(sum(map(len, texts))),
         "similarity": _similarity(texts, tuple(evolvable_text(f.text) for f in initial.files)),
     }
-    shapes = [_shape(text) for path, text in program.files if path.endswith(".py")]
+    shapes = [_shape(text, NORMAL_FORM) for path, text in program.files if path.endswith(".py")]
     known = [shape for shape in shapes if shape is not None]
     if known and len(known) == len(shapes):
         measures["nodes"] = float(sum(shape.nodes for shape in known))
@@ -206,10 +216,6 @@ def _parse(text: str) -> ast.Module:
     # the name under which programs are parsed, added where it is not there yet.
     warnings.filterwarnings("ignore", module=re.escape(_FILE_NAME))
     return ast.parse(text, _FILE_NAME)
-
-
-def _whole(text: str) -> tuple[Block, ...]:
-    return (Block(0, len(text)),)
 
 
 def _line_number(text: str, marker: re.Match[str]) -> int:
@@ -227,10 +233,11 @@ def _hash(parts: list[str]) -> str:
 
 
 @lru_cache(maxsize=512)
-def _shape(text: str) -> _Shape | None:
+def _shape(text: str, normal_form: int) -> _Shape | None:
     tree = parse_python(text)
     if tree is None:
         return None
+    names = number_locals(tree) if normal_form > 1 else {}
     parts: list[str] = []
     kinds: Counter[type[ast.AST]] = Counter()
     depth = 0
@@ -240,17 +247,19 @@ def _shape(text: str) -> _Shape | None:
         node, level = stack.pop()
         kinds[type(node)] += 1
         depth = max(depth, level)
-        stack += [(child, level + 1) for child in _describe(node, parts)]
+        stack += [(child, level + 1) for child in _describe(node, parts, names)]
     branches = sum(kinds[kind] for kind in _BRANCHES)
     return _Shape(_hash(parts), kinds.total(), depth, branches, kinds[ast.Call])
 
 
-def _describe(node: ast.AST, parts: list[str]) -> list[ast.AST]:
+def _describe(node: ast.AST, parts: list[str], names: Mapping[int, str]) -> list[ast.AST]:
     """Appends a node's own content to the parts and gives its children, last one first.
 
-    Each field adds one part, a list one more for each item: so the parts of two trees are
-    equal only when the trees are.
+    Each field adds one part, a list one more for each item: only equal trees have equal parts.
     """
+    if id(node) in names:
+        parts += ["Name", names[id(node)]]
+        return []
     parts.append(type(node).__name__)
     children: list[ast.AST] = []
     for name in node._fields:

@@ -61,7 +61,7 @@ def test_a_share_of_zero_tunes_nothing_and_a_cap_on_evaluations_holds(tmp_path, 
 def told(key, parent=None, *, objective=0.0, operator="", program="p", status=Status.OK):
     return LightAttempt(
         AttemptKey(*key), 0, parent, 1, operator, program, program, status, objective,
-        {"first": 0.0},
+        {"first": 0.0}, {},
     )  # fmt: skip
 
 

@@ -216,10 +216,10 @@ class _Slot:
         """Records attempts at several programs that do not depend on each other."""
         twins = []
         for index, program in enumerate(programs):
-            earlier = [fingerprint(one) for one in programs[:index]]
+            earlier = [self._mark(one) for one in programs[:index]]
             twin = self._find_twin(program)
-            if twin is None and fingerprint(program) in earlier:
-                number = len(self.told) + earlier.index(fingerprint(program))
+            if twin is None and self._mark(program) in earlier:
+                number = len(self.told) + earlier.index(self._mark(program))
                 twin = _same_as(AttemptKey(self._job.generation, self._job.slot, number))
             twins.append(twin if self._settings.search.dedup else None)
         fresh = [made for made, twin in zip(programs, twins, strict=True) if twin is None]
@@ -236,14 +236,14 @@ class _Slot:
         if attempt.evaluation.status is not Status.REJECTED or attempt.program is None:
             return attempt.objective
         parent = self._job.selection.parent.attempt
-        mark = fingerprint(attempt.program)
-        if mark == fingerprint(parent.program_or_fail):
+        mark = self._mark(attempt.program)
+        if mark == self._mark(parent.program_or_fail):
             return parent.objective
         earlier = self._job.find_twin(mark)
         if earlier is not None:
             return self._job.objective_of(earlier)
         same = (one.attempt for one in self.told if one.attempt.program is not None)
-        return next(one.objective for one in same if fingerprint(one.program_or_fail) == mark)
+        return next(one.objective for one in same if self._mark(one.program_or_fail) == mark)
 
     def _record(
         self, program: Program | None, evaluation: Evaluation, sequence: int | None = None
@@ -269,15 +269,18 @@ class _Slot:
                 return refusal
         return self._find_twin(program) if self._settings.search.dedup else None
 
+    def _mark(self, program: Program) -> str:
+        return fingerprint(program, self._job.normal_form)
+
     def _find_twin(self, program: Program) -> Rejected | None:
-        mark = fingerprint(program)
-        if mark == fingerprint(self._job.selection.parent.attempt.program_or_fail):
+        mark = self._mark(program)
+        if mark == self._mark(self._job.selection.parent.attempt.program_or_fail):
             return Rejected("the change alters nothing that matters: same program as the parent")
         earlier = self._job.find_twin(mark)
         if earlier is not None:
             return Rejected(f"the same program was evaluated before, by attempt {earlier}")
         for told in self.told:
-            if told.attempt.program is not None and fingerprint(told.attempt.program) == mark:
+            if told.attempt.program is not None and self._mark(told.attempt.program) == mark:
                 return _same_as(told.attempt.key)
         return None
 
