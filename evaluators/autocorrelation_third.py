@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import drawing
 from exact import format_exactly, round_up, scale_to_integers
 from step_functions import call_heights, convolve_with_itself, describe_heights, measure_heights
 
@@ -36,3 +37,11 @@ def evaluate(program: ProgramHandle, *, steps: int) -> Score:
             "heights": describe_heights(heights),
         },
     )
+
+
+def draw(program: ProgramHandle, *, steps: int) -> Score:
+    """Scores a step function and draws it."""
+    score = evaluate(program, steps=steps)
+    heights = call_heights(program, steps).tolist()
+    low = -1.0 if min(heights) < 0.0 else 0.0
+    return drawing.add_picture(score, drawing.steps(heights), (0.0, low), (1.0, 1.0))

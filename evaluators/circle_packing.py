@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import drawing
@@ -63,8 +63,7 @@ def draw(program: ProgramHandle, *, count: int) -> Score:
     circles = as_floats(program.call("pack", count), (count, 3), where="pack", magnitude=2.0)
     square = drawing.polygon([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
     discs = [drawing.circle(*row) for row in circles.tolist()]
-    picture = drawing.frame([square, *discs], (0.0, 0.0), (1.0, 1.0))
-    return replace(score, artifacts={"picture.svg": picture})
+    return drawing.add_picture(score, [square, *discs], (0.0, 0.0), (1.0, 1.0))
 
 
 def certify(circles: NDArray[np.float64]) -> Certificate:

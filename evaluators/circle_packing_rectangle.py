@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import drawing
 import numpy as np
 from circles import describe_circles, shrink_circles
 from exact import format_exactly, round_down, round_up
@@ -41,6 +42,18 @@ def evaluate(program: ProgramHandle, *, count: int) -> Score:
             "circles": describe_circles(circles),
         },
     )
+
+
+def draw(program: ProgramHandle, *, count: int) -> Score:
+    """Scores a packing and draws it in its bounding box."""
+    score = evaluate(program, count=count)
+    circles = as_floats(program.call("pack", count), (count, 3), where="pack", magnitude=2.0)
+    x, y, radii = circles.T
+    low = float((x - radii).min()), float((y - radii).min())
+    high = float((x + radii).max()), float((y + radii).max())
+    box = drawing.polygon([low, (high[0], low[1]), high, (low[0], high[1])])
+    discs = [drawing.circle(*row) for row in circles.tolist()]
+    return drawing.add_picture(score, [box, *discs], low, high)
 
 
 def certify(circles: NDArray[np.float64]) -> tuple[Fraction, Fraction, Fraction]:

@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import lcm
 from operator import mul
 
+import drawing
 import numpy as np
 from exact import format_exactly, round_up
 from step_functions import call_heights, describe_heights
@@ -34,6 +35,14 @@ def evaluate(program: ProgramHandle, *, steps: int) -> Score:
             "heights": describe_heights(heights),
         },
     )
+
+
+def draw(program: ProgramHandle, *, steps: int) -> Score:
+    """Scores a step function and draws it."""
+    score = evaluate(program, steps=steps)
+    heights = call_heights(program, steps).tolist()
+    low = -1.0 if min(heights) < 0.0 else 0.0
+    return drawing.add_picture(score, drawing.steps(heights), (0.0, low), (1.0, 1.0))
 
 
 def repair_sum(heights: list[Fraction]) -> tuple[list[Fraction], Fraction]:

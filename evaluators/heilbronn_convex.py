@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import drawing
 from exact import format_exactly, round_down, scale_rows
 from points import (
     describe_points,
@@ -34,3 +35,10 @@ def evaluate(program: ProgramHandle, *, count: int) -> Score:
             "points": describe_points(points),
         },
     )
+
+
+def draw(program: ProgramHandle, *, count: int) -> Score:
+    """Scores points and draws them."""
+    score = evaluate(program, count=count)
+    points = as_floats(program.call("place", count), (count, 2), where="place", magnitude=1e6)
+    return drawing.draw_points(score, points.tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import drawing
 from exact import format_exactly, round_down, scale_rows, sqrt_down, sqrt_up
 from points import Point, describe_points, find_hull_share, find_smallest_triangle
 
@@ -47,6 +48,16 @@ def evaluate(program: ProgramHandle, *, count: int, triangle: str) -> Score:
             "points": describe_points(points),
         },
     )
+
+
+def draw(program: ProgramHandle, *, count: int, triangle: str) -> Score:
+    """Scores points and draws them in their triangle."""
+    score = evaluate(program, count=count, triangle=triangle)
+    points = as_floats(program.call("place", count), (count, 2), where="place", magnitude=2.0)
+    top = (0.5, 0.75**0.5) if triangle == "equilateral" else (0.0, 1.0)
+    outline = drawing.polygon([(0.0, 0.0), (1.0, 0.0), top])
+    parts = [outline, *drawing.dots(points.tolist(), 0.01)]
+    return drawing.add_picture(score, parts, (0.0, 0.0), (1.0, top[1]))
 
 
 def find_side(rows: list[Point], bits: int, triangle: str) -> tuple[Fraction, bool]:

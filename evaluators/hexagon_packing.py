@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import drawing
 import numpy as np
 from exact import format_exactly, round_up
 
@@ -75,6 +76,26 @@ def evaluate(program: ProgramHandle, *, count: int) -> Score:
             "hexagons": "\n".join(f"x={x:.4f} y={y:.4f} turn={t:.3f}" for x, y, t in rows.tolist()),
         },
     )
+
+
+def draw(program: ProgramHandle, *, count: int) -> Score:
+    """Scores a packing and draws its hexagons in the outer one."""
+    score = evaluate(program, count=count)
+    reply = program.call("pack", count)
+    rows = as_floats(reply, (count + 1, 3), where="pack", magnitude=1e4)
+    outer, *inner = (
+        _corners(x, y, turn, score.objective if place == 0 else 1.0)
+        for place, (x, y, turn) in enumerate(rows.tolist())
+    )
+    parts = [drawing.polygon(outer), *(drawing.polygon(item, fill="#9bbfe0") for item in inner)]
+    low = min(x for x, _ in outer), min(y for _, y in outer)
+    high = max(x for x, _ in outer), max(y for _, y in outer)
+    return drawing.add_picture(score, parts, low, high)
+
+
+def _corners(x: float, y: float, turn: float, side: float) -> list[tuple[float, float]]:
+    angles = [math.radians(turn + 60.0 * corner) for corner in range(6)]
+    return [(x + side * math.cos(angle), y + side * math.sin(angle)) for angle in angles]
 
 
 def certify(rows: NDArray[np.float64]) -> tuple[Fraction, Fraction]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import drawing
 import numpy as np
 from exact import format_exactly, round_up, scale_rows
 from points import describe_points, find_distances, find_roundness
@@ -33,3 +34,11 @@ def evaluate(program: ProgramHandle, *, count: int, dimensions: int) -> Score:
             "points": describe_points(points),
         },
     )
+
+
+def draw(program: ProgramHandle, *, count: int, dimensions: int) -> Score:
+    """Scores points and draws their first two coordinates."""
+    score = evaluate(program, count=count, dimensions=dimensions)
+    reply = program.call("place", count, dimensions)
+    points = as_floats(reply, (count, dimensions), where="place", magnitude=1e6)
+    return drawing.draw_points(score, points[:, :2].tolist())
