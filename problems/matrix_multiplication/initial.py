@@ -4,7 +4,6 @@ Those are multiplied by Strassen's method (Strassen 1969, Gaussian elimination i
 which saves one of eight products.
 """
 
-# EVOLVE-BLOCK-START
 STRASSEN = (
     # Factors of a11, a12, a21, a22, of b11 to b22, and of c11 to c22.
     ((1, 0, 0, 1), (1, 0, 0, 1), (1, 0, 0, 1)),
@@ -17,6 +16,7 @@ STRASSEN = (
 )
 
 
+# EVOLVE-BLOCK-START
 def decompose(rows, inner, columns):
     """Gives the factors (left, right, out) of every product."""
     cubes = 0
