@@ -1,6 +1,6 @@
 import importlib
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_the_starting_programs_answer_is_drawn(problem):
     program = DirectProgram.from_file(problem.folder / "initial.py")
     score = module.draw(program, **problem.parameters)
     assert score.objective == module.evaluate(program, **problem.parameters).objective
-    picture = ElementTree.fromstring(score.artifacts[PRODUCTS[Purpose.PLOT]])
+    picture = ET.fromstring(score.artifacts[PRODUCTS[Purpose.PLOT]])
     names = [element.tag.rpartition("}")[2] for element in picture]
     count = problem.parameters.get("count", 1)
     assert sum(name in SHAPES[problem.entry[0]] for name in names) >= count
