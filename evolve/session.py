@@ -160,7 +160,7 @@ def _run(
 ) -> Outcome:
     try:
         with ExitStack() as stack:
-            endpoints = open_endpoints(settings, view.tell)
+            endpoints = open_endpoints(settings, store.folder, view.tell)
             for endpoint in endpoints.values():
                 stack.callback(endpoint.close)
             _prepare(store, problem, settings, _Parts(evaluators, endpoints), view)

@@ -19,6 +19,7 @@ from evolve.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from evolve.chat import Reply
     from evolve.models.budget import Budget
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from evolve.settings import Settings
     from evolve.store import Store
 
+MANUAL_FOLDER = "manual"
 _SET_PRICE = "--set 'prices.NAME={prompt = 0.15, completion = 0.6}' (US dollars per 1e6 tokens)"
 _GENERATIONS_WITH_MODEL = 30
 _GENERATIONS_WITHOUT = 1000
@@ -92,11 +94,14 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
     return Evaluators(config, settings.sandbox.processes or len(os.sched_getaffinity(0)))
 
 
-def open_endpoints(settings: Settings, tell: Callable[[str], None]) -> dict[str, Endpoint]:
+def open_endpoints(
+    settings: Settings, folder: Path, tell: Callable[[str], None]
+) -> dict[str, Endpoint]:
     """Gives the models of a run by name; none without a model, and none is asked yet.
 
     Args:
         settings: Names, addresses, limits and prices.
+        folder: The run's, where a person that serves as a model finds prompts.
         tell: Is told of pauses and their ends, from any thread.
     """
     from evolve.models.choose import open_model
@@ -108,7 +113,12 @@ def open_endpoints(settings: Settings, tell: Callable[[str], None]) -> dict[str,
     endpoints: dict[str, Endpoint] = {}
     for name in dict.fromkeys([*names, *(models.fallbacks if roster else ())]):
         entry = {**settings.endpoints.get("*", {}), **settings.endpoints.get(name, {})}
-        model = open_model(name, api_base=entry.pop("api_base", "") or models.api_base or None)
+        model = open_model(
+            name,
+            api_base=entry.pop("api_base", "") or models.api_base or None,
+            folder=folder / MANUAL_FOLDER,
+            tell=tell,
+        )
         gate = Gate(
             f"model {name!r}",
             limits=Limits(**entry),

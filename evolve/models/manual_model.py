@@ -1,0 +1,92 @@
+"""A person as a model: prompts are written to files, and replies are waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from evolve.chat import Reply, Request
+from evolve.errors import ModelError, ModelUnavailableError
+from evolve.models.command_model import format_prompt
+from evolve.models.protocol import Price
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+NAME = "manual"
+
+
+class ManualModel:
+    """Writes `NAME.prompt.md` and waits for `NAME.reply.md` beside it, as long as it takes.
+
+    The name follows from what is asked, so that a run that is resumed waits for the same file,
+    and takes a reply that was written meanwhile.
+
+    Args:
+        folder: Where the files are; made when the first prompt is written.
+        tell: Is told which file is waited for, from any thread.
+        poll_seconds: How often to look; a reply counts when it stayed the same for so long.
+    """
+
+    is_patient = True
+
+    def __init__(
+        self, folder: Path, *, tell: Callable[[str], None], poll_seconds: float = 0.5
+    ) -> None:
+        self.name = NAME
+        self._folder = folder
+        self._tell = tell
+        self._poll_seconds = poll_seconds
+        self._closed = threading.Event()
+
+    def complete(self, request: Request, timeout_seconds: float) -> Reply:  # noqa: ARG002
+        """Waits for the reply to a request.
+
+        Raises:
+            ModelError: The files cannot be written or read.
+            ModelUnavailableError: The model was closed.
+        """
+        start = time.monotonic()
+        name = f"{request.role}-{request.hash[:12]}"
+        answer = self._folder / f"{name}.reply.md"
+        try:
+            self._write_prompt(self._folder / f"{name}.prompt.md", request)
+            text = self._wait_for(answer)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"model {NAME!r}: {answer}: {error}") from error
+        return Reply(text, NAME, seconds=time.monotonic() - start, cost_usd=0.0)
+
+    def preflight(self) -> None:
+        """Has nothing to check."""
+
+    def find_price(self) -> Price | None:
+        """Costs nothing."""
+        return Price(0.0, 0.0)
+
+    def close(self) -> None:
+        """Ends all waiting."""
+        self._closed.set()
+
+    def _write_prompt(self, path: Path, request: Request) -> None:
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".draft")
+        draft.write_text(format_prompt(request.messages), encoding="utf-8")
+        draft.replace(path)
+
+    def _wait_for(self, path: Path) -> str:
+        """Gives the text of a file, once there is one that does not change any more."""
+        before, is_told = "", False
+        while True:
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            if text.strip() and text == before:
+                return text
+            if not text and not is_told:
+                self._tell(f"reply wanted: {path}, to the prompt beside it")
+                is_told = True
+            before = text
+            if self._closed.wait(self._poll_seconds):
+                raise ModelUnavailableError(f"model {NAME!r}: closed")
