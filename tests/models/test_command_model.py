@@ -88,5 +88,5 @@ def test_a_command_that_is_not_there_stops_the_run():
 def test_closing_ends_a_command_that_runs():
     endpoint = Endpoint(open_model(python("import time; time.sleep(60)")), policy=FAST)
     threading.Timer(0.5, endpoint.close).start()
-    with pytest.raises(ModelUnavailableError, match="ended with code -9|closed"):
+    with pytest.raises(ModelUnavailableError, match=r"ended with code -9|closed"):
         endpoint.complete(REQUEST, 50.0, Budget())
