@@ -156,6 +156,9 @@ class SandboxSettings:
     allow_weak: bool = setting(False, "run although nothing isolates")  # noqa: FBT003
     fresh: bool = setting(False, "a new sandbox for each program")  # noqa: FBT003
     image: str = setting("", "container image for `docker`; made from this Python by default")
+    devices: str = setting(
+        "", "GPUs for `docker`: `all`, a number, `device=ID,ID`, or names like `nvidia.com/gpu=0`"
+    )
     processes: int | None = setting(
         None, "evaluator processes; by default one per core", low=1, high=256
     )

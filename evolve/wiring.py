@@ -88,6 +88,7 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
         allow_weak=settings.sandbox.allow_weak,
         fresh=settings.sandbox.fresh,
         image=settings.sandbox.image,
+        devices=settings.sandbox.devices,
         seconds=problem.evaluator_seconds,
         memory_mb=settings.sandbox.evaluator_memory_mb,
     )

@@ -21,8 +21,20 @@ _WIDTH = 15
 def doctor(
     *,
     build_image: Annotated[
-        bool, typer.Option("--build-image", help="First make the image of the docker backend.")
+        bool,
+        typer.Option(
+            "--build-image",
+            help="First make the image of the docker backend: from the running Python, or, with "
+            "`--set sandbox.image=NAME`, under that name from the package's Dockerfile.",
+        ),
     ] = False,
+    base_image: Annotated[
+        str, typer.Option("--base-image", help="Image that one with a name is built on.")
+    ] = "",
+    packages: Annotated[
+        list[str] | None,
+        typer.Option("--package", help="Python package for it beside numpy; repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     assignments: Assignments = None,
 ) -> None:
@@ -30,7 +42,7 @@ def doctor(
     from evolve.sandbox.choose import prove_backends
 
     image = read_settings({}, assignments, None).sandbox.image
-    made = _build_image(image) if build_image else None
+    made = _build_image(image, base_image, packages or []) if build_image else None
     found = prove_backends(image=image)
     strong = [name for name, proof in found.items() if _is_strong(proof)]
     if as_json:
@@ -47,11 +59,13 @@ def doctor(
         raise typer.Exit(ExitCode.MACHINE)
 
 
-def _build_image(image: str) -> str:
-    from evolve.sandbox.docker import prepare_image
+def _build_image(image: str, base: str, packages: list[str]) -> str:
+    from evolve.sandbox.docker import build_named_image, prepare_image
     from evolve.sandbox.layout import find_view
 
-    return prepare_image(find_view(("numpy",)), image)
+    if image:
+        return build_named_image(image, base, ["numpy", *packages])
+    return prepare_image(find_view(("numpy",)))
 
 
 def _is_strong(proof: Isolation | SandboxError) -> bool:

@@ -54,6 +54,7 @@ class EvaluatorConfig:
         backend: Name of the sandbox backend, or `auto`.
         allow_weak: Whether a sandbox that does not isolate may be used.
         image: Container image for the backend `docker`; empty for one made here.
+        devices: GPUs and accelerators for the same; empty for none.
         seconds: Deadline of one evaluation, the evaluator's own work included.
         memory_mb: Memory of the process, without its sandbox.
         fresh: Whether each program has a new sandbox.
@@ -68,6 +69,7 @@ class EvaluatorConfig:
     seconds: float
     memory_mb: int
     fresh: bool = False
+    devices: str = ""
 
 
 class ProcessLostError(Exception):
@@ -116,6 +118,7 @@ class EvaluatorProcess:
                 "allow_weak": config.allow_weak,
                 "fresh": config.fresh,
                 "image": config.image,
+                "devices": config.devices,
             }
         )
 

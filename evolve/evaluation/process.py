@@ -56,6 +56,7 @@ def main() -> None:
             preload=problem.packages,
             allow_weak=config["allow_weak"],
             image=config["image"],
+            devices=config["devices"],
             data=problem.data,
             hide=(problem.evaluator.parent,),
         )

@@ -14,22 +14,37 @@ if TYPE_CHECKING:
     from evolve.sandbox.warm import WarmSandbox
 
 
-def _make_docker(preload: tuple[str, ...], view: View, image: str = "") -> WarmSandbox:
+def _make_docker(
+    preload: tuple[str, ...], view: View, image: str = "", devices: str = ""
+) -> WarmSandbox:
     from evolve.sandbox.docker import make_docker
 
-    return make_docker(preload, view, image)
+    return make_docker(preload, view, image, devices)
 
 
-def _make_bubblewrap(preload: tuple[str, ...], view: View, _image: str = "") -> WarmSandbox:
+def _make_bubblewrap(
+    preload: tuple[str, ...], view: View, _image: str = "", devices: str = ""
+) -> WarmSandbox:
     from evolve.sandbox.bubblewrap import make_bubblewrap
 
+    _refuse_devices("bubblewrap", devices)
     return make_bubblewrap(preload, view)
 
 
-def _make_native(preload: tuple[str, ...], view: View, _image: str = "") -> WarmSandbox:
+def _make_native(
+    preload: tuple[str, ...], view: View, _image: str = "", devices: str = ""
+) -> WarmSandbox:
     from evolve.sandbox.native import make_native
 
+    _refuse_devices("native", devices)
     return make_native(preload, view)
+
+
+def _refuse_devices(name: str, devices: str) -> None:
+    if devices:
+        raise SandboxError(
+            f"{name}: has no `sandbox.devices`, got {devices!r}; use `--sandbox docker`"
+        )
 
 
 # Strongest first: `auto` tries them in this order.
@@ -77,6 +92,7 @@ def open_sandbox(
     data: Path | None = None,
     hide: tuple[Path, ...] = (),
     image: str = "",
+    devices: str = "",
 ) -> WarmSandbox:
     """Opens a sandbox whose canary has just proven what it enforces.
 
@@ -87,6 +103,7 @@ def open_sandbox(
         data: Folder that programs read at `data/`.
         hide: Files and folders that programs must not see wherever they lie.
         image: A container image with Python and the packages, for the backend `docker`.
+        devices: GPUs and accelerators, for the same.
 
     Raises:
         SandboxError: None of the backends isolates here, or a package is missing; the message
@@ -102,7 +119,7 @@ def open_sandbox(
     weak: WarmSandbox | None = None
     for backend in BACKENDS if name == "auto" else (name,):
         try:
-            sandbox = BACKENDS[backend](preload, view, image)
+            sandbox = BACKENDS[backend](preload, view, image, devices)
             isolation = sandbox.prove()
         except MissingPackageError:
             raise

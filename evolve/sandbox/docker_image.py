@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import platform
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import SandboxError
@@ -13,9 +15,12 @@ from evolve.sandbox.guest.confine import BOX, DATA, EMPTY, TEMPORARY
 from evolve.sandbox.layout import GUEST_PATH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evolve.sandbox.layout import View
 
 REPOSITORY = "evolve-sandbox"
+_DOCKERFILE = Path(__file__).with_name("Dockerfile")
 # Where the engine puts its own init: a real folder, and nothing of the host's.
 INIT_FOLDER = "/sbin"
 # What the engine calls the machines that the guest runs on.
@@ -42,8 +47,43 @@ def build_image(client: Any, view: View) -> str:
     try:
         client.api.inspect_image(name)
     except docker.errors.ImageNotFound:
-        client.api.import_image_from_data(archive, repository=REPOSITORY, tag=tag)
+        told = client.api.import_image_from_data(archive, repository=REPOSITORY, tag=tag)
+        # Podman does not take the tag over.
+        client.api.tag(json.loads(told.splitlines()[-1])["status"], REPOSITORY, tag)
     return name
+
+
+def build_from_file(client: Any, name: str, base: str, packages: Sequence[str]) -> None:
+    """Builds an image of its own Python from the package's Dockerfile.
+
+    Args:
+        client: Of the `docker` package.
+        name: Of the image.
+        base: Image that it is built on, with Python and pip.
+        packages: What it needs of Python's packages.
+
+    Raises:
+        SandboxError: The engine cannot build it; the message has the last words and the remedy.
+    """
+    import docker
+
+    try:
+        steps = client.api.build(
+            fileobj=io.BytesIO(_DOCKERFILE.read_bytes()),
+            tag=name,
+            buildargs={"BASE": base, "PACKAGES": " ".join(packages)},
+            forcerm=True,
+            decode=True,
+        )
+        failures = [step["error"] for step in steps if "error" in step]
+    except docker.errors.APIError as error:
+        failures = [str(error)]
+    if failures:
+        raise SandboxError(
+            f"docker: image {name!r} cannot be built on {base!r}: {failures[-1].strip()[:300]}; "
+            "name a base with the packages that is on the daemon's machine by `--base-image NAME`, "
+            "or leave `sandbox.image` out: the running Python is then shown, without a registry"
+        )
 
 
 def check_image(client: Any, name: str) -> None:

@@ -12,11 +12,20 @@ from socketserver import ThreadingUnixStreamServer
 from threading import Thread
 from typing import Any
 
+import docker
 import pytest
 
 from evolve.errors import SandboxError
 from evolve.sandbox.choose import open_sandbox
-from evolve.sandbox.docker import LABEL, build_profile, connect, make_docker, prepare_image, sweep
+from evolve.sandbox.docker import (
+    LABEL,
+    build_named_image,
+    connect,
+    make_docker,
+    prepare_image,
+    sweep,
+)
+from evolve.sandbox.docker_container import build_profile, parse_devices
 from evolve.sandbox.docker_image import REPOSITORY
 from evolve.sandbox.guest import seccomp
 from evolve.sandbox.layout import find_view
@@ -24,6 +33,7 @@ from tests.commands import run_evolve
 
 from .conftest import skip_or_fail
 from .programs import LIMITS, ask, make_program
+from .python_image import import_python
 
 ORPHAN = """
 import sys
@@ -159,6 +169,58 @@ class TestErrors:
     def test_a_package_that_the_image_lacks(self, client: Any) -> None:
         with pytest.raises(SandboxError, match=r"`no_such_package`.*where evolve is installed"):
             open_sandbox("docker", preload=("no_such_package",))
+
+
+class TestDevices:
+    @pytest.mark.parametrize(
+        ("text", "wanted"),
+        [
+            ("all", {"Count": -1, "Capabilities": [["gpu"]]}),
+            ("2", {"Count": 2, "Capabilities": [["gpu"]]}),
+            ("device=0,GPU-1", {"DeviceIDs": ["0", "GPU-1"], "Capabilities": [["gpu"]]}),
+            ("nvidia.com/gpu=0", {"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0"]}),
+        ],
+    )
+    def test_they_are_asked_for(self, text: str, wanted: dict[str, Any]) -> None:
+        (request,) = parse_devices(text)
+        assert {key: value for key, value in request.items() if value} == wanted
+
+    @pytest.mark.parametrize("text", ["none", "0", "-1", "device=", "gpu=0", "a/b=c,", "all,1"])
+    def test_anything_else_is_refused(self, text: str) -> None:
+        with pytest.raises(SandboxError, match=r"`sandbox.devices`: expected `all`, .*got "):
+            parse_devices(text)
+
+    @pytest.mark.parametrize("backend", ["bubblewrap", "native"])
+    def test_other_backends_have_none(self, backend: str) -> None:
+        with pytest.raises(SandboxError, match=r"no `sandbox.devices`, got 'all'; use `--sandbox"):
+            open_sandbox(backend, devices="all")
+
+    def test_an_engine_without_them_says_so(self, client: Any) -> None:
+        with pytest.raises(SandboxError, match=r"docker: .*device"):
+            open_sandbox("docker", devices="all")
+
+
+class TestNamedImages:
+    def test_one_is_built_from_the_dockerfile_and_used(self, client: Any, problem: Path) -> None:
+        base, name = f"evolve-test-python:{os.getpid()}", f"evolve-test-built:{os.getpid()}"
+        import_python(client, base)
+        try:
+            assert build_named_image(name, base, ["numpy"]) == name
+            sandbox = open_sandbox("docker", preload=("numpy",), image=name)
+            source = "import numpy, sys\ndef f(): return sys.prefix, numpy.arange(3)"
+            assert len(ask(sandbox, source).value[1]) == 3
+            sandbox.close()
+            options = ("--sandbox", "docker", "--set", f"sandbox.image={name}")
+            done = run_evolve("check", problem, *options, cwd=problem, DOCKER_HOST=_address())
+            assert "sandbox: docker" in done.stdout
+        finally:
+            for image in (name, base):
+                with contextlib.suppress(docker.errors.APIError):
+                    client.api.remove_image(image, force=True)
+
+    def test_a_base_that_cannot_be_had_is_told(self, client: Any) -> None:
+        with pytest.raises(SandboxError, match=r"cannot be built on 'no/such:1'.*--base-image"):
+            build_named_image("evolve-test-none", "no/such:1", ["numpy"])
 
 
 class TestContainers:

@@ -59,6 +59,8 @@ class Cage(NamedTuple):
             where they depend on the child.
         covers: Folders shown to a child at places that all would share otherwise: pairs of the
             folder's name within the box and the place.
+        has_devices: Whether programs drive accelerators, whose libraries map far more addresses
+            than memory.
     """
 
     box: str
@@ -70,6 +72,7 @@ class Cage(NamedTuple):
     data: str = ""
     ruleset: int = -1
     covers: tuple[tuple[str, str], ...] = ()
+    has_devices: bool = False
 
     @property
     def flags(self) -> int:
@@ -135,8 +138,11 @@ def _enter_namespaces(cage: Cage, bounds: Bounds) -> None:
 
 
 def _set_limits(cage: Cage, bounds: Bounds) -> None:
+    addresses = resource.RLIM_INFINITY
+    if not cage.has_devices:
+        addresses = cage.baseline_bytes + bounds.memory_mb * _MB
     for kind, value in (
-        (resource.RLIMIT_AS, cage.baseline_bytes + bounds.memory_mb * _MB),
+        (resource.RLIMIT_AS, addresses),
         (resource.RLIMIT_NPROC, bounds.processes),
         (resource.RLIMIT_FSIZE, bounds.workspace_mb * _MB),
         (resource.RLIMIT_CPU, _CPU_SECONDS),
@@ -144,14 +150,16 @@ def _set_limits(cage: Cage, bounds: Bounds) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         hard = resource.getrlimit(kind)[1]
-        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        wanted = [limit for limit in (value, hard) if limit != resource.RLIM_INFINITY]
+        lower = min(wanted, default=resource.RLIM_INFINITY)
         resource.setrlimit(kind, (lower, lower))
 
 
 def _file_rules(cage: Cage) -> list[tuple[str, int]]:
     everything = landlock.all_rights(cage.landlock_version)
     covers = [(f"{cage.box}/{name}", everything) for name, _ in cage.covers]
-    return [("/", landlock.READ), ("/dev", _DEVICE_RIGHTS), (cage.box, everything), *covers]
+    devices = _DEVICE_RIGHTS | (landlock.IOCTL_DEV if cage.has_devices else 0)
+    return [("/", landlock.READ), ("/dev", devices), (cage.box, everything), *covers]
 
 
 def _build_own_filter(cage: Cage) -> bytes:

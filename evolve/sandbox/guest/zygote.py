@@ -91,6 +91,7 @@ def _build_cage(settings: dict[str, Any], proc: int) -> confine.Cage:
         ids=(os.getuid(), os.getgid()),
         data=settings["data"] or "",
         covers=_find_covers(),
+        has_devices=settings.get("devices", False),
     )
     if settings["namespaces"] and _can_confine(cage):
         return cage
