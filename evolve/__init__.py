@@ -3,15 +3,16 @@
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
     errors, records, chat, results, strategies, stalls, setting_values, model_settings,
-    settings, launches, naming, source, sketches, tables, measures, objectives, commands,
+    settings, launches, naming, source, sketches, tables, measures, objectives, machine, commands,
     timing, trials, handle, scoring, cooperative, competition, problem_files, problem, cells,
     archive, fronts, selection, islands, quotas, choices,
     edits, operators, models,
     sandbox, evaluation,
-    lane, journal, ledger, lessons, machine, memory, steps, store, run_folder, scaffold,
+    lane, journal, ledger, lessons, memory, steps, store, run_folder, scaffold,
     importing, gallery, light, population, curve, comparison, snapshot, schedule, library,
     digests, jobs, search,
-    fork, export, prune, replay, wiring, verify, champion, interrupts, session, report, cli
+    fork, export, prune, replay, wiring, verify, champion, interrupts, previews, session,
+    report, cli
 """
 
 __version__ = "0.1.0"

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from evolve.lessons import Lesson
-from evolve.machine import Machine
-from evolve.memory import Digest, Memory, Remaining
+from evolve.machine import PROBE, Machine, read_machine
+from evolve.memory import Digest, Memory, Remaining, merge_notes, take_over
+from evolve.problem import Purpose
+from evolve.records import Direction
 from evolve.store.notes import load_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from evolve.launches import SettingsHistory
-    from evolve.records import Ancestor, AttemptKey, Direction, Selection
+    from evolve.problem import Problem
+    from evolve.records import Ancestor, AttemptKey, Evaluation, Selection
     from evolve.settings import BudgetSettings
     from evolve.store import Store
 
-LESSONS_FACT, MACHINE_FACT = "inherited_lessons", "machine"
+LESSONS_FILE = "lessons.json"
+
+_LESSONS_FACT, _MACHINE_FACT = "inherited_lessons", "machine"
 
 _ANCESTORS = 3
 _SIBLINGS = 12
@@ -48,11 +55,11 @@ class DigestMaker:
         load: Callable[[AttemptKey], Ancestor],
     ) -> None:
         facts = store.facts()
-        self.memory = Memory(direction, map(Lesson.from_dict, facts.get(LESSONS_FACT, [])))
+        self.memory = Memory(direction, map(Lesson.from_dict, facts.get(_LESSONS_FACT, [])))
         self._store = store
         self._history = history
         self._load = load
-        machine = facts.get(MACHINE_FACT)
+        machine = facts.get(_MACHINE_FACT)
         self._machine = None if machine is None else Machine.from_dict(machine)
         self._told = -1
         self._cost_usd = 0.0
@@ -127,3 +134,59 @@ class DigestMaker:
             None if most is None else max(0, most - evaluations),
             None if most_usd is None else max(0.0, most_usd - self._cost_usd),
         )
+
+
+def read_lessons(store: Store) -> tuple[Lesson, ...]:
+    """Gives all lessons of a run, the most worth telling first, those that keep failing last.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    facts = store.facts()
+    inherited = map(Lesson.from_dict, facts.get(_LESSONS_FACT, []))
+    notes = list(load_notes(store, -1, store.last_generation() or 0))
+    return merge_notes(Direction(facts.get("direction", "maximize")), notes, inherited)
+
+
+def write_lessons(folder: Path, source: Store) -> int:
+    """Leaves the lessons of one run in the folder of a new one, and gives their number.
+
+    Raises:
+        StoreError: The other run cannot be read.
+    """
+    lessons = take_over(read_lessons(source), source.folder.name)
+    text = json.dumps([lesson.as_dict() for lesson in lessons], indent=1)
+    (folder / LESSONS_FILE).write_text(text, encoding="utf-8")
+    return len(lessons)
+
+
+def note_experience(store: Store, problem: Problem, evaluate: Callable[..., Evaluation]) -> None:
+    """Writes down what prompts tell from the first generation on.
+
+    That is what programs find in the sandbox, and the lessons that `write_lessons` left.
+
+    Args:
+        store: Of the new run.
+        problem: What is solved.
+        evaluate: Evaluates a program for a purpose.
+
+    Raises:
+        StoreError: The database cannot be written.
+    """
+    path = store.folder / LESSONS_FILE
+    lessons = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    machine = find_machine(problem, evaluate)
+    told = None if machine is None else machine.as_dict()
+    store.set_facts(**{_LESSONS_FACT: lessons, _MACHINE_FACT: told})
+
+
+def find_machine(problem: Problem, evaluate: Callable[..., Evaluation]) -> Machine | None:
+    """Asks the sandbox what programs find in it.
+
+    Args:
+        problem: What is solved; of programs in other languages nothing is known.
+        evaluate: Evaluates a program for a purpose.
+    """
+    if not problem.initial.entry.path.endswith(".py") or problem.recipe.build:
+        return None
+    return read_machine(evaluate(PROBE, Purpose.PROBE))

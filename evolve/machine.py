@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from evolve.records import Program, SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PROBE = """import importlib.metadata, pkgutil, platform
+    from evolve.records import Evaluation
+
+_SOURCE = """import importlib.metadata, pkgutil, platform
 
 
 def probe(names):
@@ -21,6 +26,7 @@ def probe(names):
     modules = sorted({found.name for found in pkgutil.iter_modules()})
     return {"python": platform.python_version(), "versions": versions, "modules": modules}
 """
+PROBE = Program((SourceFile("initial.py", _SOURCE),))
 """A program that tells what it finds."""
 
 PACKAGES = ("numpy", "scipy", "numba", "scikit-learn", "pandas", "networkx", "sympy", "torch")
@@ -65,3 +71,11 @@ class Machine:
             raise TypeError("machine: expected versions by name and a list of modules")
         known = {str(name): str(version)[:40] for name, version in versions.items()}
         return cls(str(data["python"])[:40], known, frozenset(map(str, modules)))
+
+
+def read_machine(verdict: Evaluation) -> Machine | None:
+    """Gives the machine that the evaluation of `PROBE` tells; None where it does not."""
+    try:
+        return Machine.from_dict(json.loads(verdict.artifacts["machine"]))
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -53,6 +53,7 @@ class Purpose(StrEnum):
     HOLDOUT = "holdout"  # scores champions on data that the search never sees
     PLOT = "plot"  # scores a program and draws its answer
     SUBMIT = "submit"  # scores a program and writes its answer for somebody else's judgement
+    PROBE = "probe"  # tells what programs find in the sandbox; no key of `problem.toml`
 
 
 # What a function gives besides its score, and under which name.

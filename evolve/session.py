@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from evolve import __version__
 from evolve.champion import BestWriter, evaluate_holdout
+from evolve.digests import note_experience
 from evolve.errors import EvolveError, ProblemError, StoreError
 from evolve.interrupts import interrupts
 from evolve.journal import Journal
@@ -189,6 +190,8 @@ def _prepare(store: Store, problem: Problem, settings: Settings, parts: _Parts, 
         evaluation = evaluate_initial(problem, parts.evaluators)
         view.tell(f"starting program: objective {evaluation.objective:.10g}")
         preflight.wait(view.tell)
+        if parts.endpoints:
+            note_experience(store, problem, parts.evaluators.evaluate)
         _commit_initial(store, problem, settings, evaluation, isolation)
     else:
         preflight.wait(view.tell)

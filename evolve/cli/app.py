@@ -30,6 +30,8 @@ COMMANDS = {
     "lineage": ("programs", "Show how a program came about, from the starting program on."),
     "diff": ("programs", "Show what a program changed."),
     "report": ("report", "Write a report of a run as one page, also while the run goes on."),
+    "lessons": ("lessons", "List the lessons of a run, merged where they say the same."),
+    "prompt": ("prompt", "Print the prompts of a first slot, word for word; no model is asked."),
     "log": ("log", "List calls, attempts, lessons and stalls, also while the run goes on."),
     "compare": ("compare", "Compare runs of a problem: medians over seeds against what was spent."),
     "fork": (

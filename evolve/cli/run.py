@@ -116,20 +116,26 @@ def run(
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="TOML file of settings.", metavar="FILE")
     ] = None,
+    lessons: Annotated[
+        str | None, typer.Option(help="Start with the lessons of another run.", metavar="RUN")
+    ] = None,
     assignments: Assignments = None,
     detach: Detach = False,
 ) -> None:
     """Improve the program of a problem folder."""
     from evolve.gallery import find_problem
     from evolve.problem import load_problem
-    from evolve.run_folder import create_run_folder, load_run
+    from evolve.run_folder import create_run_folder, find_run, load_run
     from evolve.wiring import complete_settings, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in _KEYS}
     settings = complete_settings(read_settings(options, assignments, settings_file))
     found = load_problem(find_problem(problem), settings.parameters)
+    source = None if lessons is None else find_run(lessons, RUNS)
     folder = create_run_folder(found, settings, folder=run_dir, parent=RUNS)
     found, settings = load_run(folder)
+    if source is not None:
+        _take_lessons(source, folder)
     if detach:
         from evolve.cli.detach import start_detached
 
@@ -185,6 +191,15 @@ def resume(
 
         _introduce(settings, str(folder))
         go(folder, lambda view: resume_run(folder, problem, settings, evaluators, view))
+
+
+def _take_lessons(source: Path, folder: Path) -> None:
+    from evolve.digests import write_lessons
+    from evolve.store import Store
+
+    with closing(Store.open_to_read(source)) as store:
+        count = write_lessons(folder, store)
+    typer.echo(f"lessons: {count} taken over from {source}")
 
 
 def read_settings(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from evolve.errors import ProblemError, ProgramError, SandboxError
 from evolve.evaluation.bench import Bench, Trial
 from evolve.evaluation.link import WAITING
+from evolve.machine import PACKAGES
 from evolve.problem import Purpose, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.sandbox.cgroup import remove_groups_of
@@ -120,7 +121,13 @@ def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., Score]]:
         if not callable(function):
             raise ProblemError(f"{path}: expected a function `{name}(program, ...)`")
         functions[purpose] = function
+    functions[Purpose.PROBE] = probe_machine
     return functions
+
+
+def probe_machine(program: ProgramHandle, **_: Any) -> Score:
+    """Gives what `evolve.machine.PROBE` finds, as the artifact `machine`."""
+    return Score(0.0, artifacts={"machine": json.dumps(program.call("probe", list(PACKAGES)))})
 
 
 def evaluate_program(

@@ -6,8 +6,10 @@ once, always says `max_tokens`, and sends only settings that were set.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +19,7 @@ from evolve.models.failures import RefusedRequestError, sort_failure
 from evolve.models.loading import import_litellm
 from evolve.models.protocol import Price, ReplyError
 from evolve.models.retry import EmptyReplyError, RetryPolicy, call_with_retries
+from evolve.models.tokens import count_tokens
 
 _PREFLIGHT_POLICY = RetryPolicy(first_seconds=0.3, max_requests=4, max_empty_replies=1)
 _PREFLIGHT_SECONDS = 20.0
@@ -39,6 +42,7 @@ class LiteLLMModel:
         self.api_base = api_base
         self._closed = threading.Event()
         self._refusals = 0
+        self._shapes_refused = False
 
     def complete(self, request: Request, timeout_seconds: float) -> Reply:
         """Makes one request.
@@ -89,18 +93,27 @@ class LiteLLMModel:
         settings = {**settings, "max_tokens": request.max_tokens}
         if request.temperature is not None:
             settings["temperature"] = request.temperature
-        if request.seed is not None and self._takes_seed:
+        if request.seed is not None and self._takes("seed"):
             settings["seed"] = request.seed
         if request.effort:
             settings["reasoning_effort"] = request.effort
             # LiteLLM keeps a table of who takes it; who sets it knows better.
             settings["allowed_openai_params"] = ["reasoning_effort"]
+        if request.samples > 1 and self._takes("n"):
+            settings["n"] = request.samples
+        if request.schema and self._takes_shapes:
+            settings["response_format"] = _shape(request.schema)
         messages = [{"role": message.role, "content": message.text} for message in request.messages]
         try:
             answer = self._litellm.completion(
                 model=self.name, messages=messages, timeout=seconds, max_retries=0, **settings
             )
         except Exception as error:  # LiteLLM's exceptions have no common base
+            if "response_format" in settings and _is_refusal(error):
+                # The prompt says the same in words: where that is taken, it must do from now on.
+                answer = self._send(replace(request, schema=""), seconds, self._settings)
+                self._shapes_refused = True
+                return answer
             raise self._sort(error) from error
         self._refusals = 0
         return answer
@@ -125,9 +138,13 @@ class LiteLLMModel:
         prompt_tokens = int(getattr(usage, "prompt_tokens", 0) or 0)
         completion_tokens = int(getattr(usage, "completion_tokens", 0) or 0)
         details = getattr(usage, "prompt_tokens_details", None)
-        content = choice.message.content if choice is not None else None
+        texts = [_text_of(other) for other in answer.choices]
+        if len(texts) > 1:
+            # Some servers tell the tokens of the first choice only.
+            written = sum(count_tokens(self.name, text) for text in texts)
+            completion_tokens = max(completion_tokens, written)
         return Reply(
-            text=_clean(content) if isinstance(content, str) else "",
+            text=texts[0] if texts else "",
             model=self.name,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
@@ -135,12 +152,13 @@ class LiteLLMModel:
             cached_tokens=min(int(getattr(details, "cached_tokens", 0) or 0), prompt_tokens),
             seconds=seconds,
             finish_reason=str((choice.finish_reason if choice is not None else None) or "stop"),
+            others=tuple(texts[1:]),
         )
 
     def _find_cost(self, answer: Any) -> float | None:
         """Gives the cost as LiteLLM knows it, which for some models is more than a table."""
         cost = answer._hidden_params.get("response_cost")  # noqa: SLF001 (it is nowhere else)
-        return float(cost) if cost and self._price is not None else None
+        return float(cost) if cost and self._price is not None and len(answer.choices) < 2 else None
 
     @cached_property
     def _litellm(self) -> Any:
@@ -157,10 +175,24 @@ class LiteLLMModel:
                 settings["api_key"] = "none"
         return settings
 
+    def _takes(self, setting: str) -> bool:
+        return self._supported is None or setting in self._supported
+
     @cached_property
-    def _takes_seed(self) -> bool:
-        supported = self._litellm.get_supported_openai_params(model=self.name)
-        return supported is None or "seed" in supported
+    def _supported(self) -> list[str] | None:
+        supported: list[str] | None = self._litellm.get_supported_openai_params(model=self.name)
+        return supported
+
+    @property
+    def _takes_shapes(self) -> bool:
+        if self._shapes_refused:
+            return False
+        # A compatible server is asked and may refuse, for LiteLLM does not know what it can do.
+        return self.api_base is not None or self._knows_shapes
+
+    @cached_property
+    def _knows_shapes(self) -> bool:
+        return bool(self._litellm.supports_response_schema(model=self.name))
 
     @cached_property
     def _price(self) -> Price | None:
@@ -202,6 +234,22 @@ def _check(reply: Reply) -> Reply:
     if reply.finish_reason == "content_filter":
         raise ReplyError("the provider's content filter stopped the reply", reply)
     raise EmptyReplyError(reply)
+
+
+def _shape(schema: str) -> dict[str, Any]:
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": json.loads(schema), "strict": False},
+    }
+
+
+def _is_refusal(error: Exception) -> bool:
+    return getattr(error, "status_code", None) in {400, 422}
+
+
+def _text_of(choice: Any) -> str:
+    content = choice.message.content
+    return _clean(content) if isinstance(content, str) else ""
 
 
 def _clean(text: str) -> str:

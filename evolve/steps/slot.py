@@ -156,8 +156,10 @@ class _Slot:
 
     def _draft(self, editor: Editor, messages: tuple[Message, ...], size: int) -> Iterator[Draft]:
         if size > 1 and self._settings.steps.batch:
-            yield from editor.draft(messages, self._draw_seed(), samples=size)
-            return
+            drafts = editor.draft(messages, self._draw_seed(), samples=size)
+            yield from drafts
+            # Some providers give one sample whatever they are asked for.
+            size -= len(drafts)
         for _ in range(size):
             yield from editor.draft(messages, self._draw_seed())
 

@@ -1,0 +1,49 @@
+"""`evolve lessons`: what a run has learnt."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from evolve.cli.inspect import RUNS, AsJson, Run
+
+if TYPE_CHECKING:
+    from evolve.lessons import Lesson
+
+
+def lessons(run: Run, *, as_json: AsJson = False) -> None:
+    """List the lessons of a run, merged where they say the same."""
+    from evolve.digests import read_lessons
+    from evolve.run_folder import find_run
+    from evolve.store import Store
+
+    with closing(Store.open_to_read(find_run(run, RUNS))) as store:
+        found = read_lessons(store)
+    if as_json:
+        typer.echo(json.dumps([_describe(lesson) for lesson in found], indent=2))
+        return
+    for lesson in found:
+        typer.echo(_format(lesson))
+    if not found:
+        typer.echo("no lessons; a run with a model draws one from each slot")
+
+
+def _describe(lesson: Lesson) -> dict[str, Any]:
+    return {**lesson.as_dict(), "keeps_failing": lesson.keeps_failing}
+
+
+def _format(lesson: Lesson) -> str:
+    counts = f"taught {lesson.taught}, gained {lesson.gained}"
+    if lesson.followed:
+        counts += f", followed {lesson.followed}, paid {lesson.paid}"
+    mark = "  keeps failing" if lesson.keeps_failing else ""
+    origin = f"  from {lesson.origin}" if lesson.origin else ""
+    lines = [f"[{lesson.id}] {lesson.text}", f"    {lesson.cause}; {counts}{origin}{mark}"]
+    if lesson.tags:
+        lines.append(f"    tags: {', '.join(lesson.tags)}")
+    if lesson.next_step:
+        lines.append(f"    next: {lesson.next_step}")
+    return "\n".join(lines)
