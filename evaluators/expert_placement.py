@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together
+from instances import HOLDOUT, TRAINING, VALIDATION, draw_normal, open_stream, play_together
 from replies import as_indices
 
 from evolve.scoring import Infeasible, ProgramHandle, Score
@@ -56,7 +56,7 @@ def draw_loads(split: str, seed: int, number: int, experts: int, steps: int) -> 
     levels = -_EXPONENT * np.log1p(order)
     loads = []
     for _ in range(steps + 1):
-        levels = levels + _DRIFT * _normal(stream, experts)
+        levels = levels + _DRIFT * draw_normal(stream, (experts,))
         jumping = np.flatnonzero(stream.random(experts) < _JUMPS)
         levels[jumping] = np.roll(levels, 1)[jumping]
         shares = np.exp(levels)
@@ -103,13 +103,6 @@ def count_moves(before: NDArray[np.int64], after: NDArray[np.int64]) -> int:
         (Counter(new) - Counter(old)).total()
         for old, new in zip(before.tolist(), after.tolist(), strict=True)
     )
-
-
-def _normal(stream: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Draws about normal numbers from uniform ones, alike with every release of NumPy."""
-    uniform: NDArray[np.float64] = stream.random((12, count))
-    total: NDArray[np.float64] = uniform.sum(axis=0) - 6.0
-    return total
 
 
 def _value(outcome: tuple[float, float]) -> float:

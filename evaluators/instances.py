@@ -11,6 +11,8 @@ from evolve.scoring import Infeasible
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from numpy.typing import NDArray
+
     from evolve.scoring import ProgramHandle
 
 TRAINING, VALIDATION, HOLDOUT = "training", "validation", "holdout"
@@ -20,7 +22,6 @@ _SECRET = 20_241_122
 _SPLITS = (TRAINING, VALIDATION, HOLDOUT)
 
 Outcome = TypeVar("Outcome")
-Game = "Generator[tuple[Any, ...], Any, Outcome]"
 
 
 def open_stream(problem: str, split: str, seed: int, number: int) -> np.random.Generator:
@@ -35,6 +36,13 @@ def open_stream(problem: str, split: str, seed: int, number: int) -> np.random.G
     """
     key = [_SECRET, *problem.encode(), 0, _SPLITS.index(split), seed, number]
     return np.random.default_rng(key)
+
+
+def draw_normal(stream: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Draws about normal numbers from twelve uniform ones each, alike with every release."""
+    uniform: NDArray[np.float64] = stream.random((12, *shape))
+    total: NDArray[np.float64] = uniform.sum(axis=0) - 6.0
+    return total
 
 
 def play_together(
