@@ -11,7 +11,7 @@ from evolve.scoring import Infeasible, ProgramHandle, Score, as_floats
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-REPEATS = 6
+REPEATS = 5
 LARGEST = 1e300
 _REFERENCE = """
 def rolling_median(values, window):

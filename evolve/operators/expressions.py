@@ -59,6 +59,11 @@ _BARE_PARENTS = (ast.Assign, ast.AugAssign, ast.Return, ast.Call, ast.Tuple, ast
 
 def change_operator(parent: Syntax, rng: Generator) -> str | None:
     """Puts another arithmetic, comparison or boolean operator in the place of one."""
+    if parent.symbols:
+        found = _pick(parent.symbols, rng)
+        old = parent.text[found.start : found.end]
+        new = _pick([symbol for symbol in found.group if symbol != old], rng)
+        return parent.replace([(found.start, found.end, new)])
     places = [place for place in parent.places if len(_operands(place.node)) == 2]
     if not places:
         return None

@@ -6,7 +6,7 @@ import ast
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evolve.errors import ProblemError
 from evolve.source import find_blocks, parse_python
@@ -20,7 +20,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Constants that someone named or put into a table are meant to be tuned, more than the 1 in
 # `1 - x`: they are drawn that much more often.
-_NAMED_WEIGHT = 4.0
+NAMED_WEIGHT = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,20 @@ class Line:
     index: int
 
 
+class Symbol(NamedTuple):
+    """An arithmetic, comparison or boolean operator in a language that is not parsed.
+
+    Attributes:
+        start: Offset of its first character.
+        end: Offset behind its last character.
+        group: Those that may stand in its place, itself included.
+    """
+
+    start: int
+    end: int
+    group: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Syntax:
     """What operators know of a file; everything lies in its evolvable blocks.
@@ -103,6 +117,7 @@ class Syntax:
         numbers: Numeric constants in the order of the text.
         lines: Statements.
         skeleton: The text with its numbers taken out; equal for files that differ in numbers only.
+        symbols: Operators of a file in another language than Python.
     """
 
     text: str
@@ -110,6 +125,7 @@ class Syntax:
     numbers: tuple[Number, ...]
     lines: tuple[Line, ...]
     skeleton: tuple[str, ...]
+    symbols: tuple[Symbol, ...] = ()
 
     def cut(self, place: Place | Line | Number) -> str:
         """Gives the text of a place."""
@@ -136,10 +152,21 @@ def read_syntax(text: str) -> Syntax | None:
     reader = _Reader(text, tuple((block.start, block.end) for block in blocks))
     reader.read(tree)
     numbers = tuple(sorted(reader.numbers, key=lambda number: number.start))
+    return make_syntax(text, numbers, tuple(reader.places), tuple(reader.lines))
+
+
+def make_syntax(
+    text: str,
+    numbers: tuple[Number, ...],
+    places: tuple[Place, ...] = (),
+    lines: tuple[Line, ...] = (),
+    symbols: tuple[Symbol, ...] = (),
+) -> Syntax:
+    """Makes what operators know of a file out of its places; adds the skeleton."""
     ends = [0, *(end for number in numbers for end in (number.start, number.end)), len(text)]
     skeleton = tuple(text[a:b] for a, b in zip(ends[::2], ends[1::2], strict=True))
     kinds = tuple(type(number.value).__name__ for number in numbers)
-    return Syntax(text, tuple(reader.places), numbers, tuple(reader.lines), skeleton + kinds)
+    return Syntax(text, places, numbers, lines, skeleton + kinds, symbols)
 
 
 class _Reader:
@@ -188,7 +215,7 @@ class _Reader:
             value = _signed_value(node)
             if value is not None:
                 guarded = isinstance(parent, ast.BinOp | ast.UnaryOp | ast.Attribute)
-                weight = _NAMED_WEIGHT if _is_named(parent) else 1.0
+                weight = NAMED_WEIGHT if _is_named(parent) else 1.0
                 if guarded and self._has_own_parentheses(start, end):
                     # They go with it, so that its sign leaves the skeleton alone.
                     start, end = start - 1, end + 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from evolve.operators import constants, expressions, statements
 from evolve.operators.syntax import read_syntax
+from evolve.operators.tokens import read_tokens
 from evolve.records import Program, Rejected, SourceFile
 from evolve.source import fingerprint, is_python
 
@@ -82,17 +83,16 @@ def apply_operator(
         rng: Source of all randomness.
 
     Returns:
-        A program that parses and whose normal form differs from the parent's, or why there is
-        none.
+        A program whose Python parses and whose normal form differs from the parent's, or why
+        there is none.
 
     Raises:
         KeyError: There is no operator of that name.
     """
     operator = OPERATORS[name]
-    files = [i for i, file in enumerate(parent.files) if file.path.endswith(".py")]
-    known = [(i, syntax) for i in files if (syntax := read_syntax(parent.files[i].text))]
+    known = [(i, syntax) for i, file in enumerate(parent.files) if (syntax := _read(*file))]
     if not known:
-        return Rejected(f"{name}: no file of the program is Python that parses")
+        return Rejected(f"{name}: no file of the program can be read")
     reason = "no place for it"
     for _ in range(_TRIES):
         index, syntax = known[int(rng.integers(len(known)))]
@@ -102,7 +102,7 @@ def apply_operator(
         child = _replace_text(parent, index, text)
         if len(text) > MAX_CHARACTERS:
             reason = f"the program grew beyond {MAX_CHARACTERS} characters"
-        elif not is_python(text):
+        elif parent.files[index].path.endswith(".py") and not is_python(text):
             reason = "the change does not parse"
         elif fingerprint(child) == fingerprint(parent):
             reason = "the change makes no difference"
@@ -116,7 +116,11 @@ def _read_mates(name: str, mates: Sequence[Program], path: str) -> list[Syntax]:
     if name not in _COMBINING:
         return []
     texts = [file.text for mate in mates for file in mate.files if file.path == path]
-    return [syntax for text in texts if (syntax := read_syntax(text))]
+    return [syntax for text in texts if (syntax := _read(path, text))]
+
+
+def _read(path: str, text: str) -> Syntax | None:
+    return read_syntax(text) if path.endswith(".py") else read_tokens(text, path)
 
 
 def _replace_text(parent: Program, index: int, text: str) -> Program:

@@ -18,6 +18,7 @@ from tests.judge import Judge, open_judge
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+OPEN = "    int band = FIRST_BAND;\n"
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
 
@@ -75,26 +76,13 @@ def test_the_starting_program_is_right_and_slower_than_the_baseline(judge: Judge
 @pytest.mark.parametrize(
     ("old", "new", "status", "reason"),
     [
-        # Right on short strings only.
-        ("int cost = a[i - 1] == b[j - 1]", "int cost = i < 4000 && a[i - 1] == b[j - 1]",
-         Status.INFEASIBLE, "expected"),
-        # No work at all once the input is large.
-        ("static int distance(const char *a, int a_length, const char *b, int b_length)\n{",
-         ("static int distance(const char *a, int a_length, const char *b, int b_length)\n{"
-         "    static int calls; if (++calls > 4) return b_length;"),
-         Status.INFEASIBLE, "expected"),
-        # A crash on one of the cases.
-        ("return table[a_length][b_length];",
-         "if (a_length == 2049) *(volatile int *)0 = 1; return table[a_length][b_length];",
-         Status.CRASHED, "ended by SIGSEGV"),
-        ("int cost", "int cots", Status.ERROR, "build exited with code 1.*error.*cost"),
-        ("return table[a_length][b_length];",
-         ('if (a_length > 300 && fopen("kept", "r")) return 0; fopen("kept", "w");'
-         "return table[a_length][b_length];"),
-         Status.INFEASIBLE, "expected"),
+        ("? 0 : 1", "? 0 : 2", Status.INFEASIBLE, "expected"),
+        (OPEN, OPEN + "if (a_length > 390) return 300;", Status.INFEASIBLE, "expected"),
+        (OPEN, OPEN + "if (a_length == 129) abort();", Status.CRASHED, "ended by SIGABRT"),
+        (OPEN, "int bond = FIRST_BAND;", Status.ERROR, "build exited with code 1.*error.*band"),
     ],
-    ids=["wrong", "lazy", "crash", "typo", "files"],
-)  # fmt: skip
+    ids=["wrong", "lazy", "crash", "typo"],
+)
 def test_programs_that_cheat_or_fail_get_no_score(
     judge: Judge, old: str, new: str, status: Status, reason: str
 ) -> None:
@@ -106,6 +94,6 @@ def test_programs_that_cheat_or_fail_get_no_score(
 @needs_compiler
 def test_work_in_another_process_is_refused(judge: Judge) -> None:
     fork = "#include <unistd.h>\n#include <sys/wait.h>\nstatic int table"
-    forking = "if (a_length > 200) { if (fork() < 0) exit(9); }\n    for (int i = 0;"
-    evaluation = judge(("static int table", fork), ("for (int i = 0;", forking))
+    forking = OPEN + "if (a_length > 300 && a_length < 450) { if (fork() < 0) exit(9); }"
+    evaluation = judge(("static int table", fork), (OPEN, forking))
     assert evaluation.objective is None, evaluation

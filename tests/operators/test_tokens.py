@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evolve.operators import OPERATORS, apply_operator
+from evolve.operators.tokens import read_tokens
+from evolve.records import Program, SourceFile
+from evolve.source import find_blocks
+
+if TYPE_CHECKING:
+    from evolve.operators.syntax import Syntax
+
+C = """\
+#define KEPT 5
+// EVOLVE-BLOCK-START
+#define LIMIT 64 /* not 7 */
+#include <int8.h>
+static const double rate = 0.25f; // not 8, "nor" 9
+int x86[] = {10, 0x1F, 007, 1'000, (-3)};
+const char *s = "not \\" 11", c = '4';
+int step(int a2) { return f(-6) + a2 <= 12UL && .5 < 1e-3; }
+// EVOLVE-BLOCK-END
+int kept = 13;
+"""
+FIND_A_PLACE = {
+    *("tune_constant", "nudge_constant", "tune_several", "nudge_several", "tune_all", "nudge_all"),
+    *("jump_constant", "step_constant", "flip_sign", "follow_difference", "mix_constants"),
+    "change_operator",
+}
+
+
+def read(text: str, path: str = "main.c") -> Syntax:
+    syntax = read_tokens(text, path)
+    assert syntax is not None
+    return syntax
+
+
+def values(text: str, path: str = "main.c") -> list[int | float]:
+    return [number.value for number in read(text, path).numbers]
+
+
+def test_numbers_of_the_blocks_are_found_but_not_in_strings_comments_and_names() -> None:
+    assert values(C) == [64, 0.25, 10, -3, 6, 12, 0.5, 0.001]
+
+
+def test_constants_with_a_name_weigh_more() -> None:
+    weights = {number.value: number.weight for number in read(C).numbers}
+    assert weights[64] == weights[0.25] == weights[10] > weights[6] == weights[12]
+
+
+def test_symbols_are_those_with_spaces_around() -> None:
+    syntax = read(C)
+    assert [C[s.start : s.end] for s in syntax.symbols] == ["+", "<=", "&&", "<"]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("a.rs", "let x: &'a i32 = 1; for i in 0..10 { y += 2.5_f64 * 1_000.0; } // 9", None),
+        ("a.sh", "x=1 # 9\necho '8' \"7\" $((x + 2))", [1, 2]),
+        ("a.lua", "x = 1 -- 9\ny = '8' .. 2", [1, 2]),
+        ("a.sql", "select 1 -- 9\nwhere x = '8'", [1]),
+        ("a.f90", "x = 1.5 ! 9\n", [1.5]),
+        ("a.txt", "4 # 5 // 6", [4, 5, 6]),
+        ("a.js", "const v = '9' + 1 / 2; /* 8\n 7 */ x = 3", [1, 2, 3]),
+        ("a.unknown", "1.2.3 v2 4", [4]),
+    ],
+)
+def test_comments_and_strings_are_those_of_the_language(
+    path: str, text: str, expected: list[float] | None
+) -> None:
+    assert values(text, path) == (expected or [1, 0, 10, 2.5, 1000.0])
+
+
+@given(st.text(max_size=200), st.sampled_from(["c", "rs", "sh", "lua", "txt", ""]))
+def test_any_text_can_be_read(text: str, extension: str) -> None:
+    syntax = read_tokens(text, f"main.{extension}")
+    if syntax is not None:
+        for number in syntax.numbers:
+            assert float(syntax.cut(number).strip("()").replace("_", "")) == number.value
+
+
+def test_unbalanced_markers_leave_nothing_to_change() -> None:
+    assert read_tokens("// EVOLVE-BLOCK-START\nint x = 1;\n", "main.c") is None
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_change_only_the_blocks_of_any_language(name: str) -> None:
+    parent = Program((SourceFile("main.c", C), SourceFile("notes.txt", "no number")))
+    mate = Program((SourceFile("main.c", C.replace("64", "65").replace("0.25", "0.5")),))
+    block = find_blocks(C)[0]
+    made = 0
+    for seed in range(10):
+        child = apply_operator(name, parent, [mate], np.random.default_rng(seed))
+        if isinstance(child, Program):
+            made += 1
+            text = child.files[0].text
+            assert text.startswith(C[: block.start])
+            assert text.endswith(C[block.end :])
+            assert text != C
+    assert made or name not in FIND_A_PLACE
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_most_changes_of_a_c_program_still_compile(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "problems" / "levenshtein_c" / "main.c").read_text()
+    parent = Program((SourceFile("main.c", text),))
+    compiled = 0
+    for seed in range(8):
+        child = apply_operator("jump_constant", parent, [], np.random.default_rng(seed))
+        assert isinstance(child, Program)
+        source = tmp_path / f"{seed}.c"
+        source.write_text(child.entry.text)
+        command = ["cc", "-std=c11", "-fsyntax-only", source]
+        compiled += not subprocess.run(command, capture_output=True, check=False).returncode
+    assert compiled >= 6
