@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.random import Generator
 
-    from evolve.operators.syntax import Number, Syntax
+    from evolve.operators.places import Number, Syntax
 
 _LARGEST = 1e12
 # Powers of ten between which the relative size of a step is drawn. Two ranges, so that the choice

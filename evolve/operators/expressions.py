@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.random import Generator
 
-    from evolve.operators.syntax import Place, Syntax
+    from evolve.operators.places import Place, Syntax
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from numpy.random import Generator
 
-    from evolve.operators.syntax import Line, Syntax
+    from evolve.operators.places import Line, Syntax
 
 _FIXED = (
     ast.FunctionDef,

@@ -15,7 +15,7 @@ from evolve.source import fingerprint, is_python
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-    from evolve.operators.syntax import Syntax
+    from evolve.operators.places import Syntax
 
 MAX_CHARACTERS = 60_000
 _TRIES = 5

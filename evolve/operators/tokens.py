@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 from evolve.errors import ProblemError
-from evolve.operators.syntax import NAMED_WEIGHT, Number, Symbol, Syntax, make_syntax
+from evolve.operators.places import NAMED_WEIGHT, Number, Symbol, Syntax, make_syntax
 from evolve.source import find_blocks
 
 _C = (r"//[^\n]*", r"/\*.*?(?:\*/|\Z)")

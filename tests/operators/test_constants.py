@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.operators import constants
-from evolve.operators.syntax import Syntax, read_syntax
+from evolve.operators.syntax import read_syntax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from evolve.operators.places import Syntax
 
     Change = Callable[[Syntax, np.random.Generator], str | None]
 

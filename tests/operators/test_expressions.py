@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from evolve.operators import expressions
-from evolve.operators.syntax import Syntax, read_syntax
+from evolve.operators.syntax import read_syntax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from evolve.operators.places import Syntax
 
     Change = Callable[[Syntax, np.random.Generator], str | None]
 

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evolve.operators import statements
-from evolve.operators.syntax import Syntax, read_syntax
+from evolve.operators.syntax import read_syntax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from evolve.operators.places import Syntax
 
     Change = Callable[[Syntax, np.random.Generator], str | None]
 

@@ -16,7 +16,7 @@ from evolve.records import Program, SourceFile
 from evolve.source import find_blocks
 
 if TYPE_CHECKING:
-    from evolve.operators.syntax import Syntax
+    from evolve.operators.places import Syntax
 
 C = """\
 #define KEPT 5
