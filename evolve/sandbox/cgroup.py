@@ -181,7 +181,7 @@ def _find_place(_process: int) -> Place | str:
     except NoCgroupError as error:
         return str(error)
     except OSError as error:
-        return f"{error.filename or 'cgroup'}: {error.strerror or error}"
+        return f"{Path(error.filename or 'cgroup/').parent}: {error.strerror or error}"
     return place
 
 

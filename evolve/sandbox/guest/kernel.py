@@ -222,9 +222,15 @@ def leave_root(uid: int) -> None:
     Raises:
         OSError: The process may not change its user.
     """
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
+    try:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    except OSError as error:
+        raise OSError(
+            f"this root cannot become another user ({error.strerror}), as in a user namespace that "
+            f"has no user {uid}; run as an ordinary user"
+        ) from None
 
 
 def drop_capabilities() -> None:

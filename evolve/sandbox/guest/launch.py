@@ -24,6 +24,7 @@ _NAMESPACES = (
 )
 _READ_ONLY = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 _OLD = "/.old"
+_BOX_MB = 4096
 
 
 def main(settings: dict[str, Any]) -> NoReturn:
@@ -48,7 +49,9 @@ def main(settings: dict[str, Any]) -> NoReturn:
     os.close(is_entered)
     box = tempfile.mkdtemp(prefix="evolve-guest-", dir=settings["temporary"])
     if not ids[0]:
-        os.chown(box, GUEST_ID, GUEST_ID)
+        # Where that fails the zygote cannot leave root either, and says so.
+        with contextlib.suppress(OSError):
+            os.chown(box, GUEST_ID, GUEST_ID)
     zygote.main({**settings, "box": box, "host_folder": box, "namespaces": False})
 
 
@@ -101,6 +104,9 @@ def _enter(settings: dict[str, Any], ids: tuple[int, int]) -> None:
 def _fill_root(settings: dict[str, Any]) -> None:
     for name in (BOX, EMPTY, "/dev", "/proc", "/var"):
         os.makedirs(name, exist_ok=True)
+    # Of use only where programs may have no namespaces, and thus no file system, of their own.
+    options = f"mode=1777,size={_BOX_MB}m"
+    kernel.mount("tmpfs", BOX, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     for path in settings["trees"]:
         _show(path, path)
     if settings["data"]:
