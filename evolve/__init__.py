@@ -8,7 +8,7 @@ Modules, lowest first; each imports only from those before it (a test holds this
     archive, fronts, selection, islands, quotas, choices,
     edits, operators, models,
     sandbox, evaluation,
-    lane, journal, ledger, lessons, memory, steps, store, run_folder, scaffold,
+    lane, journal, ledger, lessons, memory, steps, store, recording, run_folder, scaffold,
     importing, gallery, light, population, curve, comparison, snapshot, schedule, library,
     digests, jobs, search,
     fork, export, prune, replay, wiring, verify, champion, interrupts, previews, session,

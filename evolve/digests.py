@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from evolve.lessons import Lesson
@@ -55,7 +56,7 @@ class DigestMaker:
         load: Callable[[AttemptKey], Ancestor],
     ) -> None:
         facts = store.facts()
-        self.memory = Memory(direction, map(Lesson.from_dict, facts.get(_LESSONS_FACT, [])))
+        self.memory = Memory(direction, map(Lesson.from_dict, facts.get(_LESSONS_FACT) or []))
         self._store = store
         self._history = history
         self._load = load
@@ -143,7 +144,7 @@ def read_lessons(store: Store) -> tuple[Lesson, ...]:
         StoreError: The database cannot be read.
     """
     facts = store.facts()
-    inherited = map(Lesson.from_dict, facts.get(_LESSONS_FACT, []))
+    inherited = map(Lesson.from_dict, facts.get(_LESSONS_FACT) or [])
     notes = list(load_notes(store, -1, store.last_generation() or 0))
     return merge_notes(Direction(facts.get("direction", "maximize")), notes, inherited)
 
@@ -178,6 +179,21 @@ def note_experience(store: Store, problem: Problem, evaluate: Callable[..., Eval
     machine = find_machine(problem, evaluate)
     told = None if machine is None else machine.as_dict()
     store.set_facts(**{_LESSONS_FACT: lessons, _MACHINE_FACT: told})
+
+
+def copy_experience(store: Store, source: Path) -> None:
+    """Writes down what the prompts of another run told from the first generation on.
+
+    Args:
+        store: Of the new run.
+        source: Folder of the other one.
+
+    Raises:
+        StoreError: A database cannot be read or written.
+    """
+    with closing(type(store).open_to_read(source)) as other:
+        facts = other.facts()
+    store.set_facts(**{name: facts.get(name) for name in (_LESSONS_FACT, _MACHINE_FACT)})
 
 
 def find_machine(problem: Problem, evaluate: Callable[..., Evaluation]) -> Machine | None:

@@ -27,6 +27,7 @@ class ModelSettings:
         0.5, "how much cost counts when models are chosen: 0 not at all", low=0, high=1
     )
     api_base: str = setting("", "address of an OpenAI-compatible server")
+    replay: str = setting("", "run folder whose recorded replies answer in place of models")
     temperature: float | None = setting(None, "sent only when set", low=0, high=2)
     effort: str = setting("", "reasoning effort, sent only when set")
     deadline_seconds: float = setting(300.0, "one call, all retries included", low=1)

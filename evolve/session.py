@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from evolve import __version__
 from evolve.champion import BestWriter, evaluate_holdout
-from evolve.digests import note_experience
 from evolve.errors import EvolveError, ProblemError, StoreError
 from evolve.interrupts import interrupts
 from evolve.journal import Journal
@@ -31,7 +30,9 @@ from evolve.store import Store
 from evolve.wiring import (
     Preflight,
     describe_isolation,
+    gather_experience,
     open_endpoints,
+    open_recording,
     restore_budget,
 )
 
@@ -190,8 +191,7 @@ def _prepare(store: Store, problem: Problem, settings: Settings, parts: _Parts, 
         evaluation = evaluate_initial(problem, parts.evaluators)
         view.tell(f"starting program: objective {evaluation.objective:.10g}")
         preflight.wait(view.tell)
-        if parts.endpoints:
-            note_experience(store, problem, parts.evaluators.evaluate)
+        gather_experience(store, problem, settings, parts.evaluators.evaluate)
         _commit_initial(store, problem, settings, evaluation, isolation)
     else:
         preflight.wait(view.tell)
@@ -200,6 +200,7 @@ def _prepare(store: Store, problem: Problem, settings: Settings, parts: _Parts, 
         stopped_because=None,
         sandbox=isolation.backend,
         sandbox_missing=list(isolation.missing),
+        replay=settings.models.replay,
     )
 
 
@@ -217,6 +218,7 @@ def _search(
         deadline_seconds=settings.models.deadline_seconds,
         fallbacks=settings.models.fallbacks,
         tell=view.tell,
+        recording=open_recording(settings),
     )
     last = store.last_generation() or 0
     journal.recall(*store.finished_after(last))

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evolve.errors import EvolveError, UsageError
@@ -19,13 +20,14 @@ from evolve.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
-    from evolve.chat import Reply
+    from evolve.chat import Reply, Request
     from evolve.models.budget import Budget
     from evolve.models.endpoint import Endpoint
     from evolve.models.protocol import Price
     from evolve.problem import Problem
+    from evolve.records import AttemptKey, Evaluation
+    from evolve.results import Call
     from evolve.sandbox.protocol import Isolation
     from evolve.settings import Settings
     from evolve.store import Store
@@ -98,7 +100,7 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
 def open_endpoints(
     settings: Settings, folder: Path, tell: Callable[[str], None]
 ) -> dict[str, Endpoint]:
-    """Gives the models of a run by name; none without a model, and none is asked yet.
+    """Gives the models of a run by name; none without a model, or where a recording answers.
 
     Args:
         settings: Names, addresses, limits and prices.
@@ -109,7 +111,8 @@ def open_endpoints(
     from evolve.models.endpoint import Endpoint
     from evolve.models.gate import Gate, Limits
 
-    roster, models = make_roster(settings.models), settings.models
+    models = settings.models
+    roster = {} if models.replay else make_roster(models)
     names = [candidate.name for candidates in roster.values() for candidate in candidates]
     endpoints: dict[str, Endpoint] = {}
     for name in dict.fromkeys([*names, *(models.fallbacks if roster else ())]):
@@ -152,6 +155,35 @@ def _read_price(settings: Settings, name: str) -> Price | None:
     return Price(
         entry["prompt"] / 1e6, entry["completion"] / 1e6, None if cached is None else cached / 1e6
     )
+
+
+def open_recording(settings: Settings) -> Callable[[AttemptKey, Request], Call] | None:
+    """Gives what answers in place of models, None where models do.
+
+    Raises:
+        UsageError: The recorded run is not there any more.
+    """
+    from evolve.recording import Recording
+
+    return Recording(Path(settings.models.replay)).answer if settings.models.replay else None
+
+
+def gather_experience(
+    store: Store, problem: Problem, settings: Settings, evaluate: Callable[..., Evaluation]
+) -> None:
+    """Writes down what prompts tell from the first generation on, where there are prompts.
+
+    A run that is answered from another one's record is told what that one was.
+
+    Raises:
+        StoreError: A database cannot be read or written.
+    """
+    from evolve.digests import copy_experience, note_experience
+
+    if settings.models.replay:
+        copy_experience(store, Path(settings.models.replay))
+    elif settings.models.is_configured:
+        note_experience(store, problem, evaluate)
 
 
 def restore_budget(store: Store, settings: Settings) -> Budget:

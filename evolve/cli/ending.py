@@ -62,7 +62,7 @@ def exit_code(outcome: Outcome) -> ExitCode:
     """Gives the code of a run that came to its end without a failure."""
     if outcome.stopped_because == "interrupted":
         return ExitCode.INTERRUPTED
-    done = outcome.stopped_because in {"generations", "target"}
+    done = outcome.stopped_because in {"generations", "target", "recording"}
     return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
 
 
@@ -75,6 +75,7 @@ def describe(outcome: Outcome, folder: Path) -> str:
         "generations": "finished: all generations done",
         "target": "finished: target reached",
         "interrupted": "interrupted",
+        "recording": "finished: the recording ends here",
     }.get(outcome.stopped_because, f"stopped by budget: {outcome.stopped_because}")
     gain = outcome.best - outcome.initial
     result = (

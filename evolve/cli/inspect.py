@@ -67,7 +67,8 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         f"generations  {state['generations']}",
         f"attempts     {state['attempts']} ({outcomes})",
         f"evaluations  {state['evaluations']}",
-        f"models       {state['calls']} calls, {state['tokens']} tokens, ${state['cost_usd']:.4f}",
+        f"models       {state['calls']} calls, {state['tokens']} tokens, ${state['cost_usd']:.4f}"
+        + (f"; recorded by {state['replay']}, not paid" if state["replay"] else ""),
         *(f"             {line}" for line in spending),
         "tuning       {attempts} attempts in {sessions} sessions".format(**state["tuning"]),
         f"seconds      {state['seconds']:.1f}",

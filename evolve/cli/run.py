@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from evolve.problem import Problem
     from evolve.settings import Settings
 
 RUNS = Path("runs")
@@ -91,7 +92,10 @@ Assignments = Annotated[
 
 
 def run(
-    problem: Annotated[Path, typer.Argument(help="Problem folder.", metavar="PROBLEM")],
+    problem: Annotated[
+        Path | None,
+        typer.Argument(help="Problem folder; that of the run with --replay.", metavar="PROBLEM"),
+    ] = None,
     *,
     generations: Generations = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.", metavar="N")] = None,
@@ -120,17 +124,21 @@ def run(
         str | None, typer.Option(help="Start with the lessons of another run.", metavar="RUN")
     ] = None,
     assignments: Assignments = None,
+    replay: Annotated[
+        str | None,
+        typer.Option(help="Answer from this run's record, with its settings.", metavar="RUN"),
+    ] = None,
     detach: Detach = False,
 ) -> None:
     """Improve the program of a problem folder."""
-    from evolve.gallery import find_problem
-    from evolve.problem import load_problem
     from evolve.run_folder import create_run_folder, find_run, load_run
     from evolve.wiring import complete_settings, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in _KEYS}
-    settings = complete_settings(read_settings(options, assignments, settings_file))
-    found = load_problem(find_problem(problem), settings.parameters)
+    base = None if replay is None else _load_recorded(replay)
+    settings = read_settings(options, assignments, settings_file, base and base[1])
+    settings = complete_settings(settings)
+    found = _load_problem(problem, settings, base and base[0])
     source = None if lessons is None else find_run(lessons, RUNS)
     folder = create_run_folder(found, settings, folder=run_dir, parent=RUNS)
     found, settings = load_run(folder)
@@ -202,10 +210,36 @@ def _take_lessons(source: Path, folder: Path) -> None:
     typer.echo(f"lessons: {count} taken over from {source}")
 
 
+def _load_recorded(name: str) -> tuple[Problem, Settings]:
+    """Gives the problem and settings of a run whose record is to answer."""
+    from evolve.run_folder import find_run, load_run
+    from evolve.settings import change_settings
+
+    folder = find_run(name, RUNS)
+    problem, settings = load_run(folder)
+    changes = {"models.replay": str(folder.resolve())}
+    return problem, change_settings(settings, changes, where="--replay")
+
+
+def _load_problem(path: Path | None, settings: Settings, default: Problem | None) -> Problem:
+    from evolve.errors import UsageError
+    from evolve.gallery import find_problem
+    from evolve.problem import load_problem
+
+    if path is not None:
+        return load_problem(find_problem(path), settings.parameters)
+    if default is None:
+        raise UsageError("run: expected a problem folder, got none; `evolve init FOLDER` makes one")
+    return default
+
+
 def read_settings(
-    options: dict[str, Any], assignments: list[str] | None, path: Path | None
+    options: dict[str, Any],
+    assignments: list[str] | None,
+    path: Path | None,
+    base: Settings | None = None,
 ) -> Settings:
-    """Gives the settings: defaults, then the file, the environment, `--set`, the options.
+    """Gives the settings: a base or defaults, then the file, the environment, `--set`, the options.
 
     Raises:
         UsageError: A key is unknown or a value does not fit.
@@ -218,7 +252,7 @@ def read_settings(
         read_environment,
     )
 
-    settings = Settings()
+    settings = base or Settings()
     if path is not None:
         settings = change_settings(settings, load_settings(path), where=str(path))
     settings = change_settings(settings, read_environment(os.environ), where="environment")

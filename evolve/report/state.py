@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evolve.store import Store
 
 # A run that ended for one of these did all that it was asked for.
-FINISHED = ("generations", "target")
+FINISHED = ("generations", "target", "recording")
 _TUNING = (
     "SELECT COUNT(*), COUNT(DISTINCT parent_generation || '.' || parent_slot || '.' || "
     "parent_number) FROM attempts WHERE json_extract(plan, '$.operator') = ?"
@@ -46,6 +46,7 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
         "unpriced_calls": spent["unpriced_calls"],
         "lost_requests": spent["lost_requests"],
         "lost_usd": spent["lost_usd"],
+        "replay": facts.get("replay", ""),
         "models": list_spending(spent["usage"]),
         "seconds": store.seconds(),
         "sandbox": facts.get("sandbox", ""),
