@@ -10,8 +10,10 @@ from evolve.records import (
     Attempt,
     Evaluation,
     Plan,
+    Program,
     Rejected,
     Selection,
+    SourceFile,
     Status,
     Summary,
 )
@@ -120,3 +122,12 @@ def test_inspirations_show_their_source(problem):
     selection = Selection(Ancestor(attempt), (Ancestor(attempt),))
     assert "def point()" in prompt.inspirations_block(selection.inspirations).text
     assert prompt.inspirations_block(()).text == ""
+
+
+def test_of_several_files_those_with_bounds_are_named():
+    bounded = "# EVOLVE-BLOCK-START\nx = 1\n# EVOLVE-BLOCK-END\n"
+    files = SourceFile("a.py", bounded), SourceFile("lib/b.c", "int y;")
+    told = prompt.show_editable(Program(files))
+    assert told.startswith("Of `a.py` only the lines between")
+    assert told.endswith("of the other files everything.")
+    assert prompt.show_editable(Program(files[1:])) == "All of the program may change."

@@ -181,9 +181,15 @@ def common_values(problem: Problem) -> dict[str, str]:
 
 
 def show_editable(program: Program) -> str:
-    """Says which part of a program may change."""
-    text = program.entry.text
-    whole = [(block.start, block.end) for block in find_blocks(text)] == [(0, len(text))]
-    if whole:
+    """Says which parts of a program's files may change."""
+    bounded = [
+        f"`{path}`"
+        for path, text in program.files
+        if [(block.start, block.end) for block in find_blocks(text)] != [(0, len(text))]
+    ]
+    if not bounded:
         return "All of the program may change."
-    return "Only the lines between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END may change."
+    lines = "the lines between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END may change"
+    if len(bounded) == len(program.files):
+        return f"Only {lines}."
+    return f"Of {', '.join(bounded)} only {lines}, of the other files everything."
