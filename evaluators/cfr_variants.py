@@ -56,11 +56,10 @@ def solve(tree: Tree, iterations: int) -> Generator[tuple[Any, ...], Any, tuple[
     for iteration in range(1, iterations + 1):
         for player in (0, 1):
             legal = tree.legal[player]
-            instant = tree.find_regrets(policies, player)
+            instant, reached = tree.find_regrets(policies, player)
             reply = yield regrets[player], memories[player], instant, legal, iteration
             parts = read_reply(reply, legal, f"update in iteration {iteration}")
             regrets[player], memories[player], weights, share = parts
-            reached = tree.reach(policies)[1][player]
             sums[player] += share * reached[:, None] * policies[player]
             policies[player] = normalise(weights, legal)
     averages = [normalise(total, legal) for total, legal in zip(sums, tree.legal, strict=True)]

@@ -10,18 +10,29 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from evolve.scoring import Infeasible
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+_LARGEST = Fraction(10**300)
+
+
 def round_down(value: Fraction) -> float:
-    """Gives the largest double that is at most the value."""
+    """Gives the largest double that is at most the value.
+
+    Raises:
+        Infeasible: The value is beyond 1e300 in size.
+    """
+    if abs(value) > _LARGEST:
+        raise Infeasible(f"expected an objective of at most {float(_LARGEST):g} in size, got more")
     nearest = float(value)
     return nearest if Fraction(nearest) <= value else math.nextafter(nearest, -math.inf)
 
 
 def round_up(value: Fraction) -> float:
-    """Gives the smallest double that is at least the value."""
+    """Gives the smallest double that is at least the value; raises as `round_down`."""
     return 0.0 - round_down(-value)
 
 

@@ -102,12 +102,16 @@ class Tree:
                     parts[player][children[mine]] = parts[player][parents[mine]] * factor
         return parts, own
 
-    def find_regrets(self, policies: list[Floats], player: int) -> Floats:
+    def find_regrets(self, policies: list[Floats], player: int) -> tuple[Floats, Floats]:
         """Gives what each action would have gained over the policy, counterfactually.
 
         Zinkevich 2007, Regret minimization in games with incomplete information.
+
+        Returns:
+            The regrets, shape `(sets, actions)`, and with which probability the player himself
+            gets to each set, shape `(sets,)`.
         """
-        parts, _ = self.reach(policies)
+        parts, own = self.reach(policies)
         outside = parts[1 - player] * parts[CHANCE]
         values = self._utilities if player == 0 else -self._utilities
         values = values.copy()
@@ -122,8 +126,7 @@ class Tree:
             np.add.at(gains, (sets[mine], actions[mine]), worth)
             np.add.at(values, parents, weights * values[children])
         means = (gains * policies[player]).sum(axis=1, keepdims=True)
-        regrets: Floats = (gains - means) * self.legal[player]
-        return regrets
+        return (gains - means) * self.legal[player], own[player]
 
     def best_response(self, policies: list[Floats], player: int) -> float:
         """Gives the largest value that a player can get against the other's policy."""

@@ -30,6 +30,8 @@ def evaluate(program: ProgramHandle, *, count: int, triangle: str) -> Score:
             f"place: expected points inside the triangle, got some that need a side of "
             f"{float(side):.9g}"
         )
+    if side == 0:
+        raise Infeasible("place: expected different points, got the same one only")
     area = Fraction(smallest, 1 << (2 * bits))
     container = sqrt_up(whole) if triangle == "equilateral" else Fraction(1)
     ratio = area / container

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 CITIES = 100
 
 _MAX_PENALTY = 1e6
-# Far below any difference of lengths that matters, far above rounding errors.
+# Over the longest distance: below any difference that matters, far above rounding errors, which
+# could else lead in circles.
 _LEAST_GAIN = 1e-9
 
 
@@ -94,6 +95,7 @@ def nearest_neighbours(distances: NDArray[np.float64]) -> NDArray[np.int64]:
 def improve(tour: NDArray[np.int64], distances: NDArray[np.float64]) -> NDArray[np.int64]:
     """Takes the best exchange of two edges, or move of one city, until there is none."""
     tour = tour.copy()
+    least = _LEAST_GAIN * float(distances.max())
     while True:
         ends = np.roll(tour, -1)
         edges = distances[tour, ends]
@@ -108,7 +110,7 @@ def improve(tour: NDArray[np.int64], distances: NDArray[np.float64]) -> NDArray[
         moves = removal[:, None] - (between + np.roll(between, -1, 1) - edges)
         moves[places, places] = moves[places, places - 1] = -np.inf
         k, m = divmod(int(np.argmax(moves)), len(tour))
-        if max(gains[i, j], moves[k, m]) <= _LEAST_GAIN:
+        if max(gains[i, j], moves[k, m]) <= least:
             return tour
         if gains[i, j] >= moves[k, m]:
             low, high = sorted((i, j))

@@ -88,7 +88,8 @@ def test_regrets_are_counterfactual_and_weighted_policies_have_none():
     tree = open_game("leduc", 3)
     policies = [normalise(legal * np.arange(1.0, 4.0), legal) for legal in tree.legal]
     for player in (0, 1):
-        regrets = tree.find_regrets(policies, player)
+        regrets, reached = tree.find_regrets(policies, player)
+        assert 0.0 < reached.min() < reached.max() == 1.0
         assert np.abs((regrets * policies[player]).sum(axis=1)).max() < 1e-12
         assert not regrets[tree.legal[player] == 0.0].any()
 

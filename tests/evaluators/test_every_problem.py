@@ -4,6 +4,7 @@ import importlib
 import math
 import re
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,14 @@ def score(problem: Problem, program: Any) -> Score:
     return evaluate(program, **problem.parameters)
 
 
-def initial_reply(problem: Problem) -> Any:
+@cache
+def load(folder: Path) -> Problem:
+    return load_problem(folder)
+
+
+@cache
+def initial_reply(folder: Path) -> Any:
+    problem = load(folder)
     arguments = [value for value in problem.parameters.values() if type(value) is int]
     program = DirectProgram.from_file(problem.folder / "initial.py")
     return program.call(problem.entry[0], *arguments)
@@ -61,7 +69,7 @@ def replace_first(reply: Any, value: Any) -> Any:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_starting_program_counts_lies_below_the_baseline_and_scores_the_same_twice(folder):
-    problem = load_problem(folder)
+    problem = load(folder)
     first, second = (
         score(problem, DirectProgram.from_file(folder / "initial.py")) for _ in range(2)
     )
@@ -97,15 +105,15 @@ def test_a_starting_program_counts_lies_below_the_baseline_and_scores_the_same_t
 )
 @pytest.mark.parametrize("folder", CONSTRUCTIONS, ids=lambda folder: folder.name)
 def test_a_number_of_another_kind_is_infeasible(folder, value):
-    problem = load_problem(folder)
+    problem = load(folder)
     with pytest.raises(Infeasible, match=f"^{problem.entry[0]}"):
-        score(problem, reply_with(replace_first(initial_reply(problem), value)))
+        score(problem, reply_with(replace_first(initial_reply(folder), value)))
 
 
 @pytest.mark.parametrize("folder", CONSTRUCTIONS, ids=lambda folder: folder.name)
 def test_the_size_of_a_construction_is_the_problems_own(folder):
-    problem = load_problem(folder)
-    reply = list(initial_reply(problem))
+    problem = load(folder)
+    reply = list(initial_reply(folder))
     if problem.name == "sums_differences":
         reply = [*range(2001)]
     with pytest.raises(Infeasible, match=f"^{problem.entry[0]}"):
@@ -117,8 +125,8 @@ def test_the_size_of_a_construction_is_the_problems_own(folder):
 @pytest.mark.parametrize("folder", CONSTRUCTIONS, ids=lambda folder: folder.name)
 @pytest.mark.parametrize("kind", [object, complex, bool, "U4"])
 def test_arrays_of_another_type_are_infeasible(folder, kind):
-    problem = load_problem(folder)
-    reply = initial_reply(problem)
+    problem = load(folder)
+    reply = initial_reply(folder)
     if problem.name == "matrix_multiplication":
         array: Any = [np.array(part).astype(kind) for part in reply]
     else:

@@ -72,6 +72,12 @@ def test_points_outside_do_not_count(point):
         triangle([(0, 0), (1, 0), (0.5, 0.86), point])
 
 
+def test_one_point_alone_does_not_count():
+    with pytest.raises(Infeasible, match="expected different points"):
+        triangle([(0.25, 0.25)] * 4, "right")
+    assert triangle([(0.25, 0.25)] * 4).objective == 0.0
+
+
 def test_a_right_triangle_gives_the_same_as_an_equilateral_one():
     right = np.array([(0.25, 0.25), (0.5, 0.125), (0.125, 0.625), (0.0, 0.5), (0.75, 0.25)])
     equilateral = right @ np.array([[1.0, 0.0], [0.5, ROOT / 2]])

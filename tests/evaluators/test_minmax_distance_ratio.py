@@ -30,6 +30,11 @@ def test_the_objective_is_rounded_up():
     assert exact <= score.objective <= exact + 1e-15
 
 
+def test_a_ratio_beyond_all_doubles_does_not_count():
+    with pytest.raises(Infeasible, match="at most 1e\\+300"):
+        evaluate(reply_with([(0.0, 0.0), (5e-324, 0.0), (1.0, 0.0)]), count=3, dimensions=2)
+
+
 @pytest.mark.parametrize("twin", [(0.0, 0.0), (-0.0, 0.0)])
 def test_equal_points_do_not_count(twin):
     with pytest.raises(Infeasible, match="expected different points"):

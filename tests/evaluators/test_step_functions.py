@@ -63,6 +63,11 @@ def test_heights_below_zero_or_all_zero_do_not_count(heights):
             score(module, heights)
 
 
+def test_an_integral_next_to_nothing_does_not_count():
+    with pytest.raises(Infeasible, match=r"at most 1e\+300"):
+        score(autocorrelation_third, [1.0, -1.0, 5e-324])
+
+
 def test_signed_heights_need_an_integral():
     with pytest.raises(Infeasible, match="integral other than 0"):
         score(autocorrelation_third, [1.0, -1.0])

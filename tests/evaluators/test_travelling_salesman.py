@@ -73,6 +73,11 @@ def test_uses_count_how_often_an_edge_was_raised():
     assert uses.any()
 
 
+def test_huge_amounts_do_not_lead_in_circles():
+    amounts = np.random.default_rng(0).random(100) * 1e6
+    assert score(lambda _lengths, _uses: amounts).objective >= 0.0
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e7, True, "1"])
 def test_amounts_are_checked_strictly(value):
     with pytest.raises(Infeasible, match=r"^penalize"):
