@@ -68,8 +68,8 @@ def exit_code(outcome: Outcome) -> ExitCode:
 
 def describe(outcome: Outcome, folder: Path) -> str:
     """Gives the last lines of a run: why it ended, what it brought, what it used."""
-    from evolve.models.budget import Totals
     from evolve.report.spending import describe_money, describe_spending
+    from evolve.results import Totals
 
     why = {
         "generations": "finished: all generations done",

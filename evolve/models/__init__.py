@@ -1,6 +1,6 @@
 """Language models: the protocol, LiteLLM, a scripted one, and the budget of their calls."""
 
-from evolve.models.budget import Budget, Reservation, Totals
+from evolve.models.budget import Budget, Reservation
 from evolve.models.choose import open_model
 from evolve.models.endpoint import Endpoint, Lost
 from evolve.models.gate import Gate, Limits
@@ -18,7 +18,6 @@ __all__ = [
     "ReplyError",
     "Reservation",
     "ScriptedModel",
-    "Totals",
     "estimate_prompt_tokens",
     "open_model",
 ]

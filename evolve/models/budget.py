@@ -10,14 +10,14 @@ taken for free.
 from __future__ import annotations
 
 import math
-import operator
 import threading
 from collections import defaultdict
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evolve.errors import BudgetExhaustedError
 from evolve.models.protocol import estimate_prompt_tokens
+from evolve.results import Totals
 
 if TYPE_CHECKING:
     from evolve.chat import Reply, Request
@@ -25,41 +25,6 @@ if TYPE_CHECKING:
 
 # A model that reads more tokens than estimated is given this much room beyond what was seen.
 _MARGIN = 1.1
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What calls have used together.
-
-    Attributes:
-        calls: Calls that were answered, usably or not.
-        prompt_tokens: Tokens read.
-        cached_tokens: Of these, those that came from a provider's cache.
-        completion_tokens: Tokens written.
-        cost_usd: US dollars of the calls whose price is known.
-        unpriced_calls: Answered calls whose price is unknown.
-        lost_requests: Requests that may have been charged for and brought nothing.
-        lost_tokens: Upper estimate of what these used.
-        lost_usd: Upper estimate of their price, as far as it is known.
-    """
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    unpriced_calls: int = 0
-    lost_requests: int = 0
-    lost_tokens: int = 0
-    lost_usd: float = 0.0
-
-    @property
-    def tokens(self) -> int:
-        """Gives the tokens read and written together."""
-        return self.prompt_tokens + self.completion_tokens
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(*map(operator.add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from evolve.errors import ModelUnavailableError
-from evolve.models.budget import Totals, usage_of
+from evolve.models.budget import usage_of
 from evolve.models.gate import Gate, OutageError
 from evolve.models.protocol import ReplyError, estimate_prompt_tokens, estimate_tokens
 from evolve.models.retry import (
@@ -19,6 +19,7 @@ from evolve.models.retry import (
     RetryPolicy,
     call_with_retries,
 )
+from evolve.results import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable

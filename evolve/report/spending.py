@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evolve.models.budget import Totals
+    from evolve.results import Totals
 
     Usage = Sequence[tuple[str, str, Totals]]
 

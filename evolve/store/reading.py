@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evolve.launches import Launch
-    from evolve.models.budget import Totals
     from evolve.records import Summary
-    from evolve.results import Call, Evaluated, LightAttempt
+    from evolve.results import Call, Evaluated, LightAttempt, Totals
     from evolve.store.artifacts import Missing
     from evolve.store.tally import Tally
 

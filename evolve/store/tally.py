@@ -6,7 +6,7 @@ import json
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from evolve.models.budget import Totals
+from evolve.results import Totals
 from evolve.store import statements
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from evolve.models import (
     Price,
     ReplyError,
     ScriptedModel,
-    Totals,
     estimate_prompt_tokens,
 )
 from evolve.models.budget import usage_of
 from evolve.models.retry import EmptyReplyError, RetryableError, RetryPolicy
+from evolve.results import Totals
 
 REQUEST = Request("editor", (Message("user", "x" * 300),), max_tokens=100)
 PRICE = Price(prompt_usd=0.001, completion_usd=0.01)
