@@ -11,6 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MOST_OBJECTS = 16
+EXAMPLES = frozenset(
+    {
+        "why it should help",
+        "what to change, precisely enough to be carried out",
+        "what may go wrong",
+        "one line on the outcome",
+        "what in the outcome shows it",
+        "what to remember",
+        "what to try next",
+        "what you do, in one sentence",
+    }
+)
+"""What the prompts say in the place of each answer; small models repeat it."""
 
 
 def find_object(text: str) -> dict[str, Any] | None:
@@ -42,8 +55,9 @@ def _objects_in(text: str) -> Iterator[dict[str, Any]]:
 
 
 def as_text(value: object, limit: int = 2000) -> str:
-    """Gives a text field, empty when it is none."""
-    return " ".join(value.split())[:limit] if isinstance(value, str) else ""
+    """Gives a text field, empty when it is none or only repeats the prompt's example."""
+    text = " ".join(value.split())[:limit] if isinstance(value, str) else ""
+    return "" if text in EXAMPLES else text
 
 
 def as_number(value: object) -> float | None:

@@ -116,6 +116,8 @@ def parse_plans(text: str) -> list[Plan] | Rejected:
     known = [plan for plan in plans if plan is not None]
     if known:
         return known
+    if objects:
+        return Rejected("the planner's reply names no change")
     words = as_text(text)
     return [Plan(words)] if words else Rejected("the planner's reply is empty")
 
