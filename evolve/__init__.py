@@ -5,7 +5,7 @@ Modules, lowest first; each imports only from those before it (a test holds this
     errors, records, chat, results, strategies, stalls, setting_values, model_settings,
     settings, launches, naming, source, sketches, tables, measures, objectives, machine, commands,
     timing, trials, handle, scoring, cooperative, competition, problem_files, problem, cells,
-    archive, fronts, selection, islands, quotas, choices,
+    ranking, archive, fronts, selection, islands, quotas, choices,
     edits, operators, models,
     sandbox, evaluation,
     lane, journal, ledger, lessons, memory, steps, store, recording, run_folder, scaffold,

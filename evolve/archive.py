@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evolve.cells import is_outside
+from evolve.ranking import Ranking, dense_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,10 +77,11 @@ class Archive:
         self._position: dict[int, int] = {}
         self._by_key: dict[AttemptKey, int] = {}
         self._objectives = np.empty(16)
-        self._children = np.zeros(16)
+        self._children = np.zeros(16, np.int64)
         self.curiosity_by_cell: dict[int, float] = {}
         self._best: int | None = None
         self._sign = direction.sign
+        self._ranking = Ranking(direction.sign)
 
     def __len__(self) -> int:
         return len(self._elites)
@@ -105,7 +107,7 @@ class Archive:
         return self._objectives[: len(self)]
 
     @property
-    def children(self) -> NDArray[np.float64]:
+    def children(self) -> NDArray[np.int64]:
         """Gives how often each elite was a parent, shape `(len(archive),)`, as a view."""
         return self._children[: len(self)]
 
@@ -114,11 +116,6 @@ class Archive:
         """Gives how the offspring of each elite's cell fared, shape `(len(archive),)`."""
         known = self.curiosity_by_cell
         return np.array([known.get(cell, 0.0) for cell in self._cells])
-
-    @property
-    def utilities(self) -> NDArray[np.float64]:
-        """Gives how good each elite is among all, from 0 to 1, by ranks alone."""
-        return rank_utilities(self.objectives, self._sign)
 
     @property
     def best(self) -> Elite | None:
@@ -159,10 +156,10 @@ class Archive:
         position = self._by_key.get(parent)
         if position is None:
             return None
-        self._children[position] += 1.0
+        self._children[position] += 1
         return self._cells[position]
 
-    def set_children(self, key: AttemptKey, children: float) -> None:
+    def set_children(self, key: AttemptKey, children: int) -> None:
         """Sets how often an elite was a parent; one that is not here is passed over."""
         position = self._by_key.get(key)
         if position is not None:
@@ -173,15 +170,24 @@ class Archive:
         change = _CURIOSITY_GAIN if accepted else -_CURIOSITY_LOSS
         self.curiosity_by_cell[cell] = self.curiosity_by_cell.get(cell, 0.0) + change
 
-    def ranking(self) -> NDArray[np.int64]:
-        """Gives positions from best to worst, the earlier first on ties."""
-        return np.argsort(-self._sign * self.objectives, kind="stable")
+    def by_objective(self) -> NDArray[np.int64]:
+        """Gives positions from the best objective to the worst, the earlier first on ties."""
+        return self._ranking.order(self.objectives)
+
+    def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Gives positions from best to worst, and the rank of each, from 0.
+
+        Equal objectives share a rank, so any increasing transformation of the objective leaves
+        the result unchanged.
+        """
+        order = self.by_objective()
+        return order, dense_ranks(self.objectives[order])
 
     def _append(self, elite: Elite, cell: int) -> int:
         position = len(self._elites)
         if position == len(self._objectives):
             self._objectives = np.concatenate([self._objectives, np.empty(position)])
-            self._children = np.concatenate([self._children, np.zeros(position)])
+            self._children = np.concatenate([self._children, np.zeros(position, np.int64)])
         self._elites.append(elite)
         self._cells.append(cell)
         self._put(position, elite)
@@ -193,20 +199,6 @@ class Archive:
         self._elites[position] = elite
         self._by_key[elite.key] = position
         self._objectives[position] = elite.objective
-        self._children[position] = 0.0
+        self._children[position] = 0
+        self._ranking.change(position)
         self.out_of_range += is_outside(self.space.axes, elite.measures)
-
-
-def rank_utilities(objectives: NDArray[np.float64], sign: float) -> NDArray[np.float64]:
-    """Gives utilities from 0 (worst) to 1 (best) that depend on the order of objectives alone.
-
-    Equal objectives get equal utilities, so any increasing transformation of the objective
-    leaves the result unchanged.
-
-    Args:
-        objectives: Shape `(n,)`.
-        sign: +1 when larger is better, -1 when smaller is.
-    """
-    _, inverse = np.unique(sign * objectives, return_inverse=True)
-    top = inverse.max(initial=0)
-    return inverse / top if top else np.ones(len(objectives))

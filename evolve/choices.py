@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evolve.selection import draw, parent_probabilities
-from evolve.sketches import share_in_common
+from evolve.selection import Lottery, make_lottery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +54,7 @@ class Chooser:
         self._entropy = entropy
         self._pool = pool
         self._sketch_of = sketch_of
-        self._cumulative: dict[int, NDArray[np.float64]] = {}
+        self._lotteries: dict[int, Lottery] = {}
         self._orders: dict[int, _Order] = {}
 
     def choose(self, island: int, rng: Generator) -> Choice:
@@ -68,13 +67,13 @@ class Chooser:
         if self._islands.strategy.is_baseline:
             return Choice(island, self._pool[int(rng.integers(len(self._pool)))], ())
         archive = self._islands.archives[island]
-        parent = archive.elites[draw(self._cumulative_of(island), rng)]
+        parent = archive.elites[self._lottery_of(island).draw(rng)]
         wanted = self._islands.settings.inspirations
         shown: dict[str, Elite] = {}
         if wanted and archive.best is not None and archive.best.program_id != parent.program_id:
             shown[archive.best.program_id] = archive.best
         # There may be fewer different programs than are asked for.
-        for turn in range(2 * wanted):
+        for turn in range(4 * wanted):
             if len(shown) == wanted:
                 break
             found = self._find_far(self._source_of(turn, island, rng), parent, shown, rng)
@@ -86,7 +85,7 @@ class Chooser:
         count = len(self._islands.archives)
         if turn % 2 == 1 or count == 1:
             return island
-        return (island + 1 + int(rng.integers(count - 1))) % count
+        return (island + 1 + int(rng.random() * (count - 1))) % count
 
     def _find_far(
         self, island: int, parent: Elite, shown: dict[str, Elite], rng: Generator
@@ -94,28 +93,31 @@ class Chooser:
         """Gives the elite of an island that shares least with the parent, of a few near it."""
         archive = self._islands.archives[island]
         near = self._order_of(island).near(parent.objective, _NEAREST)
-        drawn: list[Elite] = [archive.elites[position] for position in rng.permutation(near)]
-        candidates = [
-            elite
-            for elite in drawn
-            if elite.program_id != parent.program_id and elite.program_id not in shown
-        ][:_CANDIDATES]
+        candidates: list[Elite] = []
+        # More than are wanted are drawn, for some may be shown already; in one call, for calls
+        # are most of what a slot takes.
+        drawn = rng.random(2 * _CANDIDATES).tolist()
+        for place in dict.fromkeys([int(share * len(near)) for share in drawn]):
+            elite = archive.elites[near[place]]
+            if elite.program_id != parent.program_id and elite.program_id not in shown:
+                candidates.append(elite)
+                if len(candidates) == _CANDIDATES:
+                    break
         if len(candidates) < 2:
             return candidates[0] if candidates else None
         own = self._sketch_of(parent)
-        shares = [share_in_common(own, self._sketch_of(elite)) for elite in candidates]
-        return candidates[shares.index(min(shares))]
+        sketches = np.array([self._sketch_of(elite) for elite in candidates])
+        return candidates[int((sketches == own).sum(axis=1).argmin())]
 
-    def _cumulative_of(self, island: int) -> NDArray[np.float64]:
-        if island not in self._cumulative:
-            probabilities = parent_probabilities(
+    def _lottery_of(self, island: int) -> Lottery:
+        if island not in self._lotteries:
+            self._lotteries[island] = make_lottery(
                 self._islands.archives[island],
                 self._islands.strategy.rule,
                 entropy=self._entropy,
                 visit_penalty=self._islands.settings.visit_penalty,
             )
-            self._cumulative[island] = np.cumsum(probabilities)
-        return self._cumulative[island]
+        return self._lotteries[island]
 
     def _order_of(self, island: int) -> _Order:
         if island not in self._orders:
@@ -127,13 +129,13 @@ class _Order:
     """An archive's elites by objective."""
 
     def __init__(self, archive: Archive) -> None:
-        signed = archive.direction.sign * archive.objectives
-        self._positions = np.argsort(signed, kind="stable")
-        self._signed = signed[self._positions]
+        self._positions = archive.by_objective()
         self._sign = archive.direction.sign
+        self._keys = -self._sign * archive.objectives[self._positions]
 
-    def near(self, objective: float, count: int) -> NDArray[np.int64]:
+    def near(self, objective: float, count: int) -> list[int]:
         """Gives the positions of at most so many elites around an objective, by rank."""
-        middle = int(np.searchsorted(self._signed, self._sign * objective))
-        start = max(0, min(middle - count // 2, len(self._signed) - count))
-        return self._positions[start : start + count]
+        middle = int(self._keys.searchsorted(-self._sign * objective))
+        start = max(0, min(middle - count // 2, len(self._keys) - count))
+        near: list[int] = self._positions[start : start + count].tolist()
+        return near

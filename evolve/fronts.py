@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evolve.archive import AddStatus, Archive, rank_utilities
+from evolve.archive import AddStatus, Archive
+from evolve.ranking import dense_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,11 +51,6 @@ class FrontArchive(Archive):
             return None
         return self._elites[int(np.argmax(self.direction.sign * self.objectives))]
 
-    @property
-    def utilities(self) -> NDArray[np.float64]:
-        """Gives how good each elite is among all, from 0 to 1, by how many fronts lie above it."""
-        return rank_utilities(domination_depths(self._signed(self._elites)), -1.0)
-
     def takes(self, cell: int, objective: float, others: tuple[float, ...]) -> bool:
         """Tells whether an elite with these objectives would be taken into a cell."""
         front = self._signed([self._elites[position] for position in self._fronts.get(cell, [])])
@@ -82,15 +78,21 @@ class FrontArchive(Archive):
             self._remove(front[int(np.argmin(crowding))])
         return status
 
-    def ranking(self) -> NDArray[np.int64]:
-        """Gives positions from best to worst: by fronts, in each by the first objective."""
-        return np.lexsort((-self.direction.sign * self.objectives, -self.utilities))
+    def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Gives positions by how many fronts lie above, in each by the first objective.
+
+        The rank of each is that of its front, so that trade-offs are all alike.
+        """
+        depths = domination_depths(self._signed(self._elites))
+        order = np.lexsort((-self.direction.sign * self.objectives, depths))
+        return order, dense_ranks(depths[order])
 
     def _signed(self, elites: Sequence[Elite]) -> NDArray[np.float64]:
         return _sign(elites, self._signs)
 
     def _remove(self, position: int) -> None:
         """Takes an elite out; the last one takes its place."""
+        self._ranking.forget()
         self._by_key.pop(self._elites[position].key)
         self._fronts[self._cells[position]].remove(position)
         last = len(self._elites) - 1

@@ -65,7 +65,7 @@ class Islands:
         reach = range(1, count) if self.settings.topology == "full" else range(1, min(count, 2))
         leaving = []
         for archive in self.archives:
-            best = archive.ranking()[: self.settings.migrants]
+            best = archive.ranked()[0][: self.settings.migrants]
             leaving.append([archive.elites[position] for position in best])
         taken = 0
         for island, migrants in enumerate(leaving):
@@ -113,7 +113,7 @@ class Islands:
             fresh = self._make_archive()
             for elite, children in zip(old.elites, old.children, strict=True):
                 fresh.add(elite)
-                fresh.set_children(elite.key, float(children))
+                fresh.set_children(elite.key, int(children))
             fresh.out_of_range = old.out_of_range
             self.archives[island] = fresh
 

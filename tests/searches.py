@@ -24,7 +24,7 @@ from evolve.results import Evaluated, Generation, SlotResult, Told
 from evolve.schedule import Schedule, size_of
 from evolve.search import Search, keep_paid
 from evolve.settings import Settings, change_settings
-from evolve.source import built_in_measures
+from evolve.source import NORMAL_FORM, built_in_measures
 from evolve.store import Store
 from tests.commands import write_problem
 
@@ -87,11 +87,11 @@ class Searches:
                 self._start(store, evaluate(self.problem.initial))
             events = queue.SimpleQueue()
             journal = Journal(
-                models={}, evaluate=slowly, budget=Budget(), keep=partial(keep_paid, events),
+                endpoints={}, evaluate=slowly, budget=Budget(), keep=partial(keep_paid, events),
                 workers=8, deadline_seconds=60.0,
             )  # fmt: skip
             journal.recall(*store.finished_after(store.last_generation()))
-            population = Population(self.problem, settings.search)
+            population = Population(self.problem, settings.search, store.normal_form)
             history = SettingsHistory(settings, store.launches())
             schedule = Schedule(
                 generations=generations, lag=settings.loop.lag,
@@ -124,6 +124,7 @@ class Searches:
 
     def _start(self, store: Store, evaluation: Evaluation) -> None:
         attempt = Attempt(INITIAL, 0, None, 0, None, self.problem.initial, evaluation)
+        store.set_facts(normal_form=NORMAL_FORM)
         store.keep([Evaluated(INITIAL, self.problem.initial, evaluation)])
         store.commit(Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0))
 

@@ -10,7 +10,7 @@ from evolve.fronts import MAX_FRONT, FrontArchive, crowding_distances, dominatio
 from evolve.measures import Measure
 from evolve.problem import load_problem
 from evolve.records import AttemptKey, Direction
-from evolve.selection import parent_probabilities
+from evolve.selection import make_lottery
 from tests.commands import PROBLEM, run_evolve, run_json, write_problem
 from tests.searches import Searches, archives_of
 
@@ -109,10 +109,10 @@ def test_elites_that_nothing_dominates_are_chosen_alike():
     archive = make_archive()
     for number, (objective, cost, x) in enumerate([(1, 1, 0.1), (3, 3, 0.1), (0, 2, 0.9)]):
         archive.add(make_elite(number, float(objective), float(cost), x))
-    chances = parent_probabilities(archive, "boltzmann", entropy=0.5, visit_penalty=0.0)
+    chances = make_lottery(archive, "boltzmann", entropy=0.5, visit_penalty=0.0).probabilities
     assert chances[0] == pytest.approx(chances[1])
     assert chances[2] < chances[0]
-    assert archive.ranking().tolist() == [1, 0, 2]
+    assert archive.ranked()[0].tolist() == [1, 0, 2]
 
 
 def test_a_search_with_two_objectives_resumes_replays_and_keeps_a_front(tmp_path):

@@ -9,13 +9,7 @@ from evolve.archive import Archive, Elite
 from evolve.cells import GridCells
 from evolve.measures import Measure
 from evolve.records import AttemptKey, Direction
-from evolve.selection import (
-    TOURNAMENT_SIZE,
-    draw,
-    parent_probabilities,
-    rank_utilities,
-    selection_probabilities,
-)
+from evolve.selection import TOURNAMENT_SIZE, make_lottery
 
 
 def make_archive(objectives, direction=Direction.MAXIMIZE, children=()) -> Archive:
@@ -29,6 +23,10 @@ def make_archive(objectives, direction=Direction.MAXIMIZE, children=()) -> Archi
         for _ in range(count):
             archive.count_child(AttemptKey(number, 0, 0))
     return archive
+
+
+def selection_probabilities(archive, *, entropy, visit_penalty, rule="boltzmann"):
+    return make_lottery(archive, rule, entropy=entropy, visit_penalty=visit_penalty).probabilities
 
 
 def normalised_entropy(probabilities) -> float:
@@ -56,6 +54,33 @@ def test_selection_is_invariant_under_increasing_transformations(objectives, tar
     )
 
 
+@given(distinct, st.floats(0.1, 0.95), st.lists(st.integers(0, 40), max_size=60))
+def test_with_visits_the_target_is_met_wherever_it_can_be(objectives, target, children):
+    archive = make_archive(objectives, children=children[: len(objectives)])
+    found = selection_probabilities(archive, entropy=target, visit_penalty=1.0)
+    order, ranks = archive.ranked()
+    weights = 1.0 / (1.0 + archive.children[order])
+    grid = np.geomspace(1e-3, 1e7, 400)
+    rows = np.exp(-np.outer(grid, ranks / ranks[-1])) * weights
+    rows /= rows.sum(axis=1, keepdims=True)
+    reachable = [normalised_entropy(row) for row in rows]
+    if max(reachable) >= target:
+        assert normalised_entropy(found) == pytest.approx(target, rel=0.01)
+    else:
+        assert normalised_entropy(found) == pytest.approx(max(reachable), rel=0.01)
+
+
+@pytest.mark.parametrize("count", [300, 1000, 30_000])
+@pytest.mark.parametrize("target", [0.3, 0.7, 0.95])
+def test_the_target_is_met_in_large_archives_with_ties(count, target):
+    rng = np.random.default_rng(count)
+    archive = make_archive(rng.integers(0, count // 2, size=count).astype(float))
+    archive.children[:] = rng.integers(0, 4, size=count)
+    for penalty in (0.0, 0.5):
+        found = selection_probabilities(archive, entropy=target, visit_penalty=penalty)
+        assert normalised_entropy(found) == pytest.approx(target, rel=0.01)
+
+
 @given(distinct, st.floats(0.05, 0.95))
 def test_better_elites_are_never_less_likely(objectives, target):
     archive = make_archive(objectives)
@@ -80,13 +105,8 @@ def test_equal_objectives_without_children_are_drawn_alike():
 
 
 def test_a_single_elite_is_always_drawn():
-    probabilities = selection_probabilities(make_archive([1.0]), entropy=0.5, visit_penalty=0.5)
-    assert draw(np.cumsum(probabilities), np.random.default_rng(0)) == 0
-
-
-def test_utilities_share_ranks_on_ties():
-    np.testing.assert_allclose(rank_utilities(np.array([3.0, 1.0, 3.0, 2.0]), 1.0), [1, 0, 1, 0.5])
-    np.testing.assert_allclose(rank_utilities(np.array([3.0, 1.0]), -1.0), [0, 1])
+    lottery = make_lottery(make_archive([1.0]), "boltzmann", entropy=0.5, visit_penalty=0.5)
+    assert lottery.draw(np.random.default_rng(0)) == 0
 
 
 def test_the_extremes_are_greedy_and_uniform():
@@ -98,7 +118,7 @@ def test_the_extremes_are_greedy_and_uniform():
 
 
 def probabilities_by(rule, archive) -> list[float]:
-    return parent_probabilities(archive, rule, entropy=0.5, visit_penalty=0.5).tolist()
+    return selection_probabilities(archive, rule=rule, entropy=0.5, visit_penalty=0.5).tolist()
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.sampled_from(Direction))
