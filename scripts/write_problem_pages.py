@@ -41,10 +41,14 @@ def write_page(problem: Problem) -> str:
         f"{problem.summary[0].upper()}{problem.summary[1:]}: `evolve run {name}`.",
         "\n".join(["| | |", "| --- | --- |", *table]),
         picture.strip() if (PAGES / f"{name}.svg").is_file() else "",
-        f"**Judged by** [{problem.evaluator.name}](../../evaluators/{problem.evaluator.name}): "
-        f"{docstring.partition(chr(10) + chr(10))[0]}",
-        f"[What models read](../../problems/{name}/statement.md), and the starting program beside "
-        "it.",
+        (
+            f"**Judged by** [{problem.evaluator.name}](../../evaluators/{problem.evaluator.name}): "
+            f"{docstring.partition(chr(10) + chr(10))[0]}"
+        ),
+        (
+            f"[What models read](../../problems/{name}/statement.md), and the starting program beside "
+            "it."
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
