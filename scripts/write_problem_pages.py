@@ -45,10 +45,7 @@ def write_page(problem: Problem) -> str:
             f"**Judged by** [{problem.evaluator.name}](../../evaluators/{problem.evaluator.name}): "
             f"{docstring.partition(chr(10) + chr(10))[0]}"
         ),
-        (
-            f"[What models read](../../problems/{name}/statement.md), and the starting program beside "
-            "it."
-        ),
+        f"[What models read](../../problems/{name}/statement.md); the program is beside it.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
