@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from evolve.errors import SandboxError
+from evolve.sandbox.guest.confine import GUEST_ID
+from evolve.sandbox.guest.kernel import MACHINES
 from evolve.sandbox.layout import (
     GUEST_SOURCE,
     View,
@@ -22,9 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME = "native"
+_IS_KNOWN = sys.platform == "linux" and platform.machine() in MACHINES
 
 
-def make_native(preload: Sequence[str], view: View, *, with_namespaces: bool = True) -> WarmSandbox:
+def make_native(
+    preload: Sequence[str],
+    view: View,
+    *,
+    with_namespaces: bool = True,
+    portable: bool = not _IS_KNOWN,
+) -> WarmSandbox:
     """Makes a sandbox that needs nothing but the kernel.
 
     Args:
@@ -32,12 +42,10 @@ def make_native(preload: Sequence[str], view: View, *, with_namespaces: bool = T
         view: What programs may read.
         with_namespaces: Whether to try them; without, as where they are forbidden, Landlock,
             seccomp and limits remain.
-
-    Raises:
-        SandboxError: The system is not Linux.
+        portable: Whether to do with what POSIX offers: what remains on other systems and machines.
     """
-    if sys.platform != "linux":
-        raise SandboxError(f"{NAME}: expected Linux, got {sys.platform!r}")
+    if portable:
+        return WarmSandbox(NAME, lambda: _start_portable(preload, view))
     settings = {
         "namespaces": with_namespaces,
         "preload": list(preload),
@@ -50,3 +58,20 @@ def make_native(preload: Sequence[str], view: View, *, with_namespaces: bool = T
     }
     command = guest_command("launch", str(GUEST_SOURCE), json.dumps(settings))
     return WarmSandbox(NAME, lambda: Link(command, guest_environment(), NAME))
+
+
+def _start_portable(preload: Sequence[str], view: View) -> Link:
+    box = tempfile.mkdtemp(prefix="evolve-guest-")
+    if not os.getuid():
+        os.chown(box, GUEST_ID, GUEST_ID)
+    settings = {
+        "portable": True,
+        "namespaces": False,
+        "preload": list(preload),
+        "paths": [str(path) for path in view.paths],
+        "data": str(view.data) if view.data else None,
+        "box": box,
+        "host_folder": box,
+    }
+    command = guest_command("zygote", str(GUEST_SOURCE), json.dumps(settings))
+    return Link(command, guest_environment(), NAME)

@@ -57,7 +57,9 @@ def kill_session(leader: int) -> None:
 
 
 def _find_session(leader: int) -> list[int]:
-    found = []
+    found: list[int] = []
+    if not Path("/proc/self/stat").exists():
+        return found
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != leader:
             with contextlib.suppress(OSError, ValueError, IndexError):

@@ -33,6 +33,7 @@ class Child:
         replies: Reads from it.
         output: Reads what it prints.
         is_silent: No process of it holds the writing end of `replies` any more.
+        reaped: Wait status and processor time, where it could not be left to `kill`.
     """
 
     pid: int
@@ -40,6 +41,7 @@ class Child:
     replies: int
     output: int
     is_silent: bool = False
+    reaped: tuple[int, float] | None = None
 
 
 def start(cage: Cage, settings: Mapping[str, Any]) -> Child:
@@ -56,6 +58,18 @@ def start(cage: Cage, settings: Mapping[str, Any]) -> Child:
     return Child(pid, requests, replies, output)
 
 
+def has_ended(child: Child) -> bool:
+    """Tells whether the first process of the child has ended."""
+    if hasattr(os, "waitid"):
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, child.pid, options) is not None
+    if child.reaped is None:
+        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            child.reaped = status, usage.ru_utime + usage.ru_stime
+    return child.reaped is not None
+
+
 def kill(cage: Cage, child: Child) -> tuple[int, float]:
     """Kills every process of the child and waits until all are gone.
 
@@ -68,7 +82,7 @@ def kill(cage: Cage, child: Child) -> tuple[int, float]:
         return _reap(child.pid)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    status, spent = _reap(child.pid)
+    status, spent = child.reaped or _reap(child.pid)
     with contextlib.suppress(ChildProcessError):
         while True:
             spent += _reap(-child.pid)[1]
@@ -103,10 +117,10 @@ def _run(cage: Cage, settings: Mapping[str, Any], pipes: tuple[int, int, int]) -
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         bounds = Bounds(settings["memory_mb"], settings["processes"], settings["workspace_mb"])
         core = settings["core"]
-        if core is not None:
+        if core is not None and cage.portable is None:
             _pin(core)
         confine(cage, bounds)
-        if core is not None:
+        if core is not None and cage.portable is None:
             seccomp.install_filter(seccomp.build_timing_filter(is_alone=settings["is_alone"]))
         random.seed(0)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115

@@ -9,7 +9,7 @@ import os
 import resource
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import kernel, landlock, seccomp
+from . import kernel, landlock, portable, seccomp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,6 +61,7 @@ class Cage(NamedTuple):
             folder's name within the box and the place.
         has_devices: Whether programs drive accelerators, whose libraries map far more addresses
             than memory.
+        portable: How things stood at the start where there is nothing but POSIX; else None.
     """
 
     box: str
@@ -73,6 +74,7 @@ class Cage(NamedTuple):
     ruleset: int = -1
     covers: tuple[tuple[str, str], ...] = ()
     has_devices: bool = False
+    portable: portable.Start | None = None
 
     @property
     def flags(self) -> int:
@@ -86,6 +88,9 @@ def confine(cage: Cage, bounds: Bounds) -> None:
     Raises:
         OSError: The kernel refused a part; the child must not go on.
     """
+    if cage.portable is not None:
+        portable.confine(cage.box, bounds, cage.portable)
+        return
     # A process that cannot be dumped, as the zygote, owns neither its files in /proc nor lets
     # the watchdog see what it shares.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)

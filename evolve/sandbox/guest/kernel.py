@@ -55,7 +55,7 @@ _NUMBERS = {
     "landlock_add_rule": (445, 445),
     "landlock_restrict_self": (446, 446),
 }
-_MACHINES = {"x86_64": 0, "aarch64": 1}
+MACHINES = {"x86_64": 0, "aarch64": 1}
 
 
 @functools.cache
@@ -66,9 +66,9 @@ def machine_column() -> int:
         OSError: The machine is neither x86_64 nor aarch64 under Linux.
     """
     machine = platform.machine()
-    if platform.system() != "Linux" or machine not in _MACHINES:
+    if platform.system() != "Linux" or machine not in MACHINES:
         raise OSError(f"kernel: expected Linux on x86_64 or aarch64, got {machine!r}")
-    return _MACHINES[machine]
+    return MACHINES[machine]
 
 
 @functools.cache
@@ -224,8 +224,9 @@ def leave_root(uid: int) -> None:
     """
     try:
         os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+        # As root these set all three of each, on every system.
+        os.setgid(uid)
+        os.setuid(uid)
     except OSError as error:
         raise OSError(
             f"this root cannot become another user ({error.strerror}), as in a user namespace that "

@@ -14,7 +14,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from . import child, memory
+from . import child, memory, portable
 from .confine import Bounds
 from .files import Usage, measure, measure_unlinked, remove
 from .output import Output
@@ -27,6 +27,8 @@ _MAX_OUTPUT = 1 << 20
 _STDIN, _STDOUT = 0, 1
 _TICK_SECONDS = 0.02
 _SLOW_TICK_SECONDS = 0.1
+# Each look starts a process.
+_PORTABLE_TICK_SECONDS = 0.5
 # How much longer than the last look at the memory the zygote waits before the next.
 _REST = 4
 
@@ -34,7 +36,8 @@ _REST = 4
 def unforked_memory(size: int) -> memoryview:
     """Gives memory that forked children do not get."""
     region = mmap.mmap(-1, size)
-    region.madvise(mmap.MADV_DONTFORK)
+    if hasattr(mmap, "MADV_DONTFORK"):
+        region.madvise(mmap.MADV_DONTFORK)
     return memoryview(region)
 
 
@@ -51,7 +54,8 @@ class Relay:
         self._cage = cage
         self._proc = proc
         self._baseline = baseline
-        self._known = frozenset(name for name in os.listdir(proc) if name.isdigit())
+        names = [] if cage.portable else os.listdir(proc)
+        self._known = frozenset(name for name in names if name.isdigit())
         self._inbound = unforked_memory(HEADER.size + CHUNK)
         self._start = self._end = self._data_left = 0
         self._is_blocked = False
@@ -64,7 +68,11 @@ class Relay:
         self._next_tick = 0.0
         # Without a pid namespace every process of the machine is looked at.
         self._tick = _TICK_SECONDS if cage.is_namespaced else _SLOW_TICK_SECONDS
-        self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        if cage.portable:
+            self._tick = _PORTABLE_TICK_SECONDS
+        self._wakeup, writer = os.pipe()
+        for descriptor in (self._wakeup, writer):
+            os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         os.set_blocking(_STDIN, False)
@@ -204,7 +212,7 @@ class Relay:
                 poller.poll()
 
     def _look_after(self, it: child.Child) -> None:
-        if os.waitid(os.P_PID, it.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        if child.has_ended(it):
             self._end_child(it, "")
         elif time.monotonic() >= self._next_tick:
             started = time.monotonic()
@@ -215,7 +223,11 @@ class Relay:
                 self._end_child(it, cause)
 
     def _find_excess(self, it: child.Child) -> str:
-        if self._cage.is_namespaced:
+        if self._cage.portable:
+            names = []
+            if portable.sum_memory(it.pid) > self._baseline + self._limit:
+                return "memory"
+        elif self._cage.is_namespaced:
             names = memory.list_strangers(self._proc, self._known)
         else:
             names = memory.list_group(self._proc, it.pid)

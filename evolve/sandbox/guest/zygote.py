@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from . import child, confine, frames, kernel, landlock, memory, seccomp, tracebacks
+from . import child, confine, frames, kernel, landlock, memory, portable, seccomp, tracebacks
 from .relay import Relay
 from .wire import FAILED, HEADER, READY
 
@@ -47,6 +47,7 @@ def _prepare(settings: dict[str, Any]) -> tuple[Relay, dict[str, Any]]:
                 f"{os.__file__} cannot be read by other users than root; run as an ordinary user "
                 "or install Python where everybody can read it"
             )
+    is_portable = settings.get("portable", False)
     if settings["namespaces"]:
         # After any change of user, which clears it.
         kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
@@ -57,24 +58,42 @@ def _prepare(settings: dict[str, Any]) -> tuple[Relay, dict[str, Any]]:
     if "numpy" in sys.modules:
         # Programs that forget to seed are repeatable all the same.
         sys.modules["numpy"].random.seed(0)
-    kernel.prepare_fork()
-    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    cage = _build_cage(settings, proc)
-    if not cage.is_namespaced:
-        # Orphans of a program come to the zygote, which then sees and reaps them.
-        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    proc = -1
+    if is_portable:
+        cage = _build_portable_cage(settings)
+    else:
+        kernel.prepare_fork()
+        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        cage = _build_cage(settings, proc)
+        if not cage.is_namespaced:
+            # Orphans of a program come to the zygote, which then sees and reaps them.
+            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     child.set_environment(cage)
     _warm_up()
     gc.collect()
     gc.freeze()
-    baseline = memory.read_bytes(proc, "self")
+    baseline = cage.baseline_bytes if is_portable else memory.read_bytes(proc, "self")
     told = {
         "namespaces": cage.is_namespaced,
         "landlock": cage.landlock_version,
         "host_folder": settings.get("host_folder"),
     }
     return Relay(cage, proc, baseline), told
+
+
+def _build_portable_cage(settings: dict[str, Any]) -> confine.Cage:
+    start = portable.look_around()
+    return confine.Cage(
+        box=settings["box"],
+        is_namespaced=False,
+        landlock_version=0,
+        code=b"",
+        baseline_bytes=start.size,
+        ids=(os.getuid(), os.getgid()),
+        data=settings["data"] or "",
+        portable=start,
+    )
 
 
 def _build_cage(settings: dict[str, Any], proc: int) -> confine.Cage:
