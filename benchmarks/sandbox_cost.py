@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from typing import TYPE_CHECKING
 
 from evolve.errors import ProgramError, SandboxError
-from evolve.evaluation import EvaluatorConfig, Evaluators
+from evolve.evaluation.link import EvaluatorConfig
+from evolve.evaluation.pool import Evaluators
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile
 from evolve.sandbox.choose import BACKENDS, open_sandbox
