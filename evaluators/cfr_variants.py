@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from games import Tree, deal_kuhn, deal_leduc, roll_liars_dice
-from instances import play_together
+from instances import TRAINING, open_stream, play_together
 
 from evolve.scoring import Infeasible, ProgramHandle, Score, as_floats
 
@@ -40,7 +40,8 @@ def evaluate_holdout(program: ProgramHandle, *, iterations: int) -> Score:
 def open_game(name: str, size: int) -> Tree:
     """Gives a game, unfolded once in this process; nothing changes it."""
     deal = {"kuhn": deal_kuhn, "leduc": deal_leduc, "dice": roll_liars_dice}[name]
-    return Tree(deal(size))
+    # A program that could tell the game might bring its solution along.
+    return Tree(deal(size), open_stream(f"cfr_variants {name}", TRAINING, 0, size))
 
 
 def solve(tree: Tree, iterations: int) -> Generator[tuple[Any, ...], Any, tuple[float, float]]:

@@ -55,6 +55,11 @@ class _Level:
 class Tree:
     """A game, unfolded once.
 
+    Args:
+        root: Where the game begins.
+        stream: Shuffles the numbers of information sets and actions, so that a program cannot
+            know what they stand for.
+
     Attributes:
         actions: Largest number of actions.
         legal: For each player which actions each of his information sets has, shape
@@ -63,7 +68,7 @@ class Tree:
 
     __slots__ = ("_levels", "_nodes", "_utilities", "actions", "legal")
 
-    def __init__(self, root: State) -> None:
+    def __init__(self, root: State, stream: np.random.Generator | None = None) -> None:
         levels, utilities, keys = _unfold(root)
         self.actions = 1 + max(
             action
@@ -77,10 +82,22 @@ class Tree:
         self._utilities = np.array(utilities)
         self._nodes = len(utilities)
         self.legal = [np.zeros((len(keys[player]), self.actions)) for player in (0, 1)]
+        if stream is not None:
+            self._shuffle(stream)
         for _, _, players, sets, actions, _ in self._levels:
             for player in (0, 1):
                 own = players == player
                 self.legal[player][sets[own], actions[own]] = 1.0
+
+    def _shuffle(self, stream: np.random.Generator) -> None:
+        """Numbers information sets, and actions within each, at random."""
+        for player, legal in enumerate(self.legal):
+            order = np.argsort(stream.random(len(legal)))
+            columns = np.argsort(stream.random(legal.shape), axis=1)
+            for _, _, players, sets, actions, _ in self._levels:
+                own = players == player
+                actions[own] = columns[sets[own], actions[own]]
+                sets[own] = order[sets[own]]
 
     def reach(self, policies: list[Floats]) -> tuple[list[Floats], list[Floats]]:
         """Gives with which probability each place is reached, as far as it depends on each player.

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cfr_variants import evaluate, evaluate_holdout, normalise, open_game, read_reply, solve
+from games import Tree, roll_liars_dice
 
 from evolve.problem import load_problem
 from evolve.scoring import Infeasible
@@ -92,6 +93,19 @@ def test_regrets_are_counterfactual_and_weighted_policies_have_none():
         assert 0.0 < reached.min() < reached.max() == 1.0
         assert np.abs((regrets * policies[player]).sum(axis=1)).max() < 1e-12
         assert not regrets[tree.legal[player] == 0.0].any()
+
+
+def test_numbers_of_sets_and_actions_are_shuffled_and_change_no_result():
+    shuffled, plain_tree = open_game("dice", 3), Tree(roll_liars_dice(3))
+    assert not np.array_equal(shuffled.legal[0], plain_tree.legal[0])
+    assert sorted(shuffled.legal[0].sum(axis=1)) == sorted(plain_tree.legal[0].sum(axis=1))
+    found = []
+    for tree in (shuffled, plain_tree):
+        policies = [normalise(np.zeros_like(legal), legal) for legal in tree.legal]
+        regrets, _ = tree.find_regrets(policies, 0)
+        found.append((tree.find_exploitability(policies), np.sort(regrets, axis=None)))
+    assert found[0][0] == pytest.approx(found[1][0])
+    assert found[0][1] == pytest.approx(found[1][1], abs=1e-12)
 
 
 def test_the_hold_out_has_larger_games():
