@@ -69,7 +69,12 @@ def make_lottery(archive: Archive, rule: str, *, entropy: float, visit_penalty: 
             `TOURNAMENT_SIZE` elites drawn with replacement. `greedy`: the best. `uniform`: any.
         entropy: The target of `boltzmann` and `curiosity`, from 0 (greedy) to 1 (uniform).
         visit_penalty: The exponent `k` of `boltzmann`, at least 0.
+
+    Raises:
+        ValueError: The archive is empty.
     """
+    if not len(archive):
+        raise ValueError("archive: expected at least one elite to choose from, got none")
     if rule == "curiosity":
         curiosity = archive.curiosity
         order = np.argsort(-curiosity, kind="stable")
