@@ -14,6 +14,7 @@ from evolve.errors import StoreError, UsageError
 from evolve.problem import load_problem
 from evolve.settings import Settings, change_settings, format_settings, load_settings
 from evolve.store import DATABASE
+from evolve.store.artifacts import sync
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,11 @@ def create_run_folder(
         try:
             _fill(draft, problem, settings)
             draft.chmod(0o755)
+            # Else a power cut might leave the run with empty files.
+            for path in (*draft.rglob("*"), draft):
+                sync(path)
             draft.replace(folder)
+            sync(folder.parent)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
@@ -181,6 +186,7 @@ def _copy_modules(problem: Problem, evaluators: Path) -> None:
 def _replace(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
+    sync(draft)
     draft.replace(path)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from evolve import __version__
 from evolve.champion import BestWriter, evaluate_holdout
 from evolve.errors import EvolveError, ProblemError, StoreError
+from evolve.failures import failures_of_the_machine
 from evolve.interrupts import interrupts
 from evolve.journal import Journal
 from evolve.launches import Launch, SettingsHistory, find_changes
@@ -161,7 +162,7 @@ def _run(
     store: Store, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
 ) -> Outcome:
     try:
-        with ExitStack() as stack:
+        with failures_of_the_machine(store.folder), ExitStack() as stack:
             endpoints = open_endpoints(settings, store.folder, view.tell)
             for endpoint in endpoints.values():
                 stack.callback(endpoint.close)

@@ -9,11 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evolve.awake import awake_seconds
 from evolve.errors import EvaluatorError, ProblemError, SandboxError
 from evolve.problem import Purpose
 from evolve.records import Evaluation
@@ -209,20 +209,20 @@ class EvaluatorProcess:
         """Waits for the answer; the time that the process waits for others is not its own."""
         left = self._config.seconds
         while True:
-            started = time.monotonic()
+            started = awake_seconds()
             answer = self._receive(left)
             if WAITING not in answer:
                 return answer
-            left -= time.monotonic() - started
+            left -= awake_seconds() - started
             self._receive(_MOST_WAITING_SECONDS)
 
     def _receive(self, seconds: float) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds
+        deadline = awake_seconds() + seconds
         pipe = self._process.stdout
         if pipe is None:
             raise ProcessLostError("the evaluator has no output")
         while b"\n" not in self._buffer[-65536:]:
-            left = deadline - time.monotonic()
+            left = deadline - awake_seconds()
             if left <= 0:
                 raise ProcessLostError(
                     f"the evaluator did not answer within {seconds:g} s", is_final=True

@@ -11,6 +11,7 @@ import tempfile
 import time
 from typing import IO, TYPE_CHECKING, Any
 
+from evolve.awake import awake_seconds
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import NoCgroupError, make_group
 from evolve.sandbox.guest import files
@@ -100,7 +101,7 @@ class Link:
             SandboxError: It does not get there.
         """
         try:
-            frame = self.receive(time.monotonic() + _START_SECONDS)
+            frame = self.receive(awake_seconds() + _START_SECONDS)
         except LinkLostError:
             frame = None
         if frame is None:
@@ -170,7 +171,7 @@ class Link:
         """Waits for the next frame and writes meanwhile what is queued.
 
         Args:
-            deadline: By the monotonic clock.
+            deadline: By the clock of `awake_seconds`.
 
         Returns:
             Kind and payload; None when the deadline passes first.
@@ -187,9 +188,9 @@ class Link:
             self._write()
             if self._unsent:
                 poller.register(self._to, select.POLLOUT)
-            left = deadline - time.monotonic()
+            left = deadline - awake_seconds()
             if left <= 0 or not (ready := poller.poll(left * 1000 + 1)):
-                if time.monotonic() >= deadline:
+                if awake_seconds() >= deadline:
                     return None
                 continue
             if any(descriptor == self._from for descriptor, _ in ready):

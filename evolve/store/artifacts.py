@@ -153,14 +153,14 @@ class ArtifactFiles:
             return
         if not self._folder.is_dir():
             self._folder.mkdir()
-            _sync(self._run)
+            sync(self._run)
         draft = self._folder / f".{digest}"
         with draft.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(path)
-        _sync(self._folder)
+        sync(self._folder)
 
     def _read(self, digest: str, start: str, end: str) -> str:
         try:
@@ -187,8 +187,13 @@ def _hash_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Makes what was written to a file, or the names in a folder, outlast a power cut.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

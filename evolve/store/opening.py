@@ -19,6 +19,9 @@ DATABASE = "run.db"
 # 64 MB: the table of 10^6 programs without their sources.
 _CACHE = "PRAGMA cache_size = -65536"
 
+# How long another process that holds the database (a backup, a browser of databases) is waited for.
+_LOCKED_SECONDS = 30.0
+
 
 def connect_to_write(folder: Path) -> sqlite3.Connection:
     """Opens or makes the database; the caller holds the run's lock.
@@ -29,7 +32,10 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
     """
     with telling(folder):
         connection = sqlite3.connect(
-            folder / DATABASE, isolation_level=None, check_same_thread=False
+            folder / DATABASE,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=_LOCKED_SECONDS,
         )
         # Rows hold whole texts: small pages would be left half empty.
         connection.execute("PRAGMA page_size = 16384")
@@ -95,6 +101,11 @@ def _advice(error: sqlite3.Error, folder: Path) -> str:
     text = str(error)
     if "malformed" in text or "not a database" in text or "missing" in text:
         return _repair(folder)
+    if "locked" in text:
+        return (
+            "another process holds the database, and what was committed is safe: end that one, "
+            f"then `evolve resume {folder}`"
+        )
     return (
         "what was committed is safe: free the disk or mend its permissions, "
         f"then `evolve resume {folder}`"
