@@ -194,6 +194,10 @@ class ProgramHandle:
 
         return self._measure(sampler, reference, repeats)
 
+    def restart(self) -> None:
+        """Ends the program's process with all that calls have left; the next call has another."""
+        self._session.restart()
+
     def other(self, files: Mapping[str, str]) -> ProgramHandle:
         """Gives a program of the evaluator's own, such as a reference to compare with.
 

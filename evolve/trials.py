@@ -49,6 +49,9 @@ class Session(Protocol):
     def run(self, command: Command, *, timeout_seconds: float | None = None) -> Finished:
         """Starts a command beside the program's files."""
 
+    def restart(self) -> None:
+        """Ends the program's process; the next call starts another."""
+
     def other(self, files: Mapping[str, str]) -> Session:
         """Gives a session with a program of the evaluator's own."""
 

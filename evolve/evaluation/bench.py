@@ -163,6 +163,11 @@ class Trial:
         """Gives the words of the command that starts the program; none where it is only called."""
         return self._bench.recipe.run
 
+    def restart(self) -> None:
+        """Ends the program's process; the next call starts another."""
+        if self._bench.is_open(self._session):
+            self._bench.clear()
+
     def other(self, files: Mapping[str, str]) -> Trial:
         """Gives a program of the evaluator's own, for the same bench."""
         return Trial(self._bench, Program(tuple(SourceFile(*item) for item in files.items())))
