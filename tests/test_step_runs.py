@@ -67,7 +67,7 @@ def test_prompts_are_printed_as_they_would_be_sent(tmp_path, problem):
     assert "It runs with Python 3." in plan
     assert "numpy" in plan
     one = run_evolve("prompt", problem, "--step", "edit", cwd=tmp_path).stdout
-    assert one.startswith("[system]\nYou carry out a planned change")
+    assert "You carry out the plan." in one
     wrong = run_evolve("prompt", problem, "--step", "polish", cwd=tmp_path, code=2)
     assert "expected one of plan" in wrong.stderr
 

@@ -43,6 +43,7 @@ def agent_messages(
     steps, parent = settings.steps, selection.parent.attempt
     blocks = [
         *prompt.parent_blocks(parent),
+        prompt.inspirations_block(selection.inspirations),
         prompt.machine_block(digest),
         Block("plan", (prompt.show_plan(plan),), rank=0),
         Block("tools", (TOOLS,), rank=0),

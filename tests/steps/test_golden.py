@@ -1,6 +1,7 @@
 """Complete prompts, word for word; `EVOLVE_UPDATE_GOLDEN=1 pytest` writes them anew."""
 
 import os
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,16 @@ def test_every_prompt_has_its_golden_text(problem):
         for name, messages in found.items():
             (GOLDEN / f"{name}.md").write_text(show_messages(messages))
     assert {path.stem for path in GOLDEN.glob("*.md")} == set(found)
+
+
+def shared_start(*texts: str) -> str:
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*texts, strict=False))
+    return "".join(column[0] for column in alike)
+
+
+def test_prompts_begin_alike_so_that_providers_read_the_problem_once(problem):
+    found = {name: show_messages(chat) for name, chat in prompts(load_problem(problem)).items()}
+    start = shared_start(*(found[name] for name in ("plan", "leap", "edit", "agent")))
+    assert "def point()" in start
+    assert "# Other good programs" in start
+    assert "Return two numbers" in shared_start(found["plan"], found["summarize"])
