@@ -115,6 +115,54 @@ def cross_statements(parent: Syntax, mates: Sequence[Syntax], rng: Generator) ->
     return _insert(parent, _pick(targets, rng), text, donor.indent)
 
 
+def cross_blocks(parent: Syntax, mates: Sequence[Syntax], rng: Generator) -> str | None:
+    """Takes a run of statements from the function of the same name of another program.
+
+    It stands in the place of the parent's statements between those that the two have in common.
+    """
+    found = [
+        (body, other, mate)
+        for mate in mates
+        for body, other in _bodies_alike(parent, mate)
+        if _text_of(parent, body) != _text_of(mate, other)
+    ]
+    if not found:
+        return None
+    ours, theirs, mate = found[int(rng.integers(len(found)))]
+    first = int(rng.integers(len(theirs)))
+    last = min(len(theirs) - 1, first + int(rng.integers(1, 4)))
+    donors = theirs[first : last + 1]
+    new = _indented(
+        _ended(mate.text[donors[0].start : donors[-1].end]), donors[0].indent, ours[0].indent
+    )
+    start = min(first, len(ours) - 1)
+    stop = min(last, len(ours) - 1)
+    return parent.replace([(ours[start].start, ours[stop].end, new)])
+
+
+def _bodies_alike(parent: Syntax, mate: Syntax) -> list[tuple[list[Line], list[Line]]]:
+    """Pairs the bodies of functions of the same name, statement by statement in order."""
+    theirs = {name: _body_of(mate, name) for name in {line.function for line in mate.lines}}
+    pairs = [
+        (_body_of(parent, name), theirs.get(name, []))
+        for name in sorted({line.function for line in parent.lines})
+    ]
+    return [(ours, other) for ours, other in pairs if ours and other]
+
+
+def _body_of(syntax: Syntax, function: str) -> list[Line]:
+    """Gives the movable statements of a function's outermost body, in order."""
+    lines = [line for line in _movable(syntax) if line.function == function]
+    if not lines or not function:
+        return []
+    outermost = min(lines, key=lambda line: len(line.indent)).body
+    return sorted((line for line in lines if line.body == outermost), key=lambda line: line.start)
+
+
+def _text_of(syntax: Syntax, lines: Sequence[Line]) -> str:
+    return "".join(syntax.cut(line).strip() for line in lines)
+
+
 def _movable(parent: Syntax) -> list[Line]:
     return [line for line in parent.lines if not isinstance(line.node, _FIXED) and _has_code(line)]
 

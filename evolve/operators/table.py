@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from evolve.operators import constants, expressions, statements
+from evolve.operators import constants, expressions, idioms, statements
 from evolve.operators.syntax import read_syntax
 from evolve.operators.tokens import read_tokens
 from evolve.records import Program, Rejected, SourceFile
@@ -61,6 +61,8 @@ _COMBINATIONS: tuple[Operator, ...] = (
     constants.mix_constants,
     statements.cross_functions,
     statements.cross_statements,
+    statements.cross_blocks,
+    idioms.insert_idiom,
 )
 
 _COMBINING = frozenset(operator.__name__ for operator in _COMBINATIONS)
