@@ -54,6 +54,8 @@ class Memory:
 class Paid:
     """What slots ask of a journal: evaluates at once, in this thread."""
 
+    uses = ()
+
     def __init__(self, evaluate):
         self._evaluate = evaluate
         self._number = 0

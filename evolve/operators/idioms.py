@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from numpy.random import Generator
 
-    from evolve.operators.syntax import Place, Syntax
+    from evolve.operators.places import Place, Syntax
 
 _FEWEST, _MOST = 4, 24
 _HOLDERS = (ast.Assign, ast.AugAssign, ast.Return, ast.Call, ast.BinOp, ast.Tuple, ast.Compare)
