@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import mul
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,13 +24,20 @@ def call_heights(program: ProgramHandle, steps: int) -> NDArray[np.float64]:
 def convolve_with_itself(heights: Sequence[int]) -> list[int]:
     """Gives the sums of `heights[i] * heights[k - i]` for each k, `2 * len(heights) - 1` of them.
 
-    In whole numbers: products of doubles near 1e-81 would vanish.
+    In whole numbers: products of doubles near 1e-81 would vanish. All of them are put into one large
+    number, far enough apart, and its square has the sums as its digits (Kronecker 1882).
     """
-    last = len(heights) - 1
-    backwards = heights[::-1]
+    count = 2 * len(heights) - 1
+    largest = max(map(abs, heights))
+    # One bit more than the largest sum, and one for its sign.
+    width = ((len(heights) * largest**2).bit_length() + 2 + 7) // 8
+    half = 1 << (8 * width - 1)
+    packed = _pack([max(height, 0) for height in heights], width)
+    packed -= _pack([max(-height, 0) for height in heights], width)
+    digits = (packed**2 + _pack([half] * count, width)).to_bytes(width * count, "little")
     return [
-        sum(map(mul, heights[max(0, k - last) : k + 1], backwards[max(0, last - k) :]))
-        for k in range(2 * last + 1)
+        int.from_bytes(digits[start : start + width], "little") - half
+        for start in range(0, width * count, width)
     ]
 
 
@@ -48,3 +54,10 @@ def measure_heights(heights: NDArray[np.float64]) -> dict[str, float]:
 def describe_heights(heights: NDArray[np.float64], parts: int = 20) -> str:
     """Lists the mean height of twenty parts of equal length."""
     return " ".join(f"{part.mean():.4g}" for part in np.array_split(heights, parts) if len(part))
+
+
+def _pack(numbers: Sequence[int], width: int) -> int:
+    """Gives the number whose digits, each of so many bytes, are the given ones, lowest first."""
+    return int.from_bytes(
+        b"".join(number.to_bytes(width, "little") for number in numbers), "little"
+    )
