@@ -24,8 +24,8 @@ def call_heights(program: ProgramHandle, steps: int) -> NDArray[np.float64]:
 def convolve_with_itself(heights: Sequence[int]) -> list[int]:
     """Gives the sums of `heights[i] * heights[k - i]` for each k, `2 * len(heights) - 1` of them.
 
-    In whole numbers: products of doubles near 1e-81 would vanish. All of them are put into one large
-    number, far enough apart, and its square has the sums as its digits (Kronecker 1882).
+    In whole numbers: products of doubles near 1e-81 would vanish. All of them are put into one
+    large number, far enough apart, and its square has the sums as its digits (Kronecker 1882).
     """
     count = 2 * len(heights) - 1
     largest = max(map(abs, heights))
