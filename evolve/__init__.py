@@ -11,7 +11,8 @@ Modules, lowest first; each imports only from those before it (a test holds this
     lane, journal, ledger, lessons, memory, steps, store, recording, run_folder, scaffold,
     importing, gallery, light, population, curve, comparison, snapshot, schedule, library,
     digests, jobs, search,
-    fork, export, prune, replay, wiring, verify, champion, failures, interrupts, previews, session,
+    fork, export, prune, replay, wiring, verify, champion, failures, interrupts, previews,
+    session,
     report, cli
 """
 

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evolve.cli.inspect import COOPERATIVE
-from evolve.cli.run import AllowWeak, Assignments, SandboxFresh, SandboxName, read_settings
+from evolve.cli.run import (
+    OPTION_KEYS,
+    RUNS,
+    AllowWeak,
+    Assignments,
+    Editor,
+    Generations,
+    MaxCost,
+    Model,
+    Planner,
+    SandboxFresh,
+    SandboxName,
+    Summarizer,
+    read_settings,
+)
+
+if TYPE_CHECKING:
+    from evolve.problem import Problem
+    from evolve.records import Evaluation
 
 
 def check(
@@ -19,6 +37,18 @@ def check(
     sandbox_fresh: SandboxFresh = False,
     allow_weak_sandbox: AllowWeak = False,
     assignments: Assignments = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what a run will cost; no model is asked.")
+    ] = False,
+    like: Annotated[
+        str | None, typer.Option(help="Estimate from what this run used.", metavar="RUN")
+    ] = None,
+    generations: Generations = None,
+    model: Model = None,
+    planner: Planner = None,
+    editor: Editor = None,
+    summarizer: Summarizer = None,
+    max_cost: MaxCost = None,
 ) -> None:
     """Validate a problem folder and evaluate its starting program once."""
     from evolve.gallery import find_problem
@@ -26,28 +56,34 @@ def check(
     from evolve.session import evaluate_initial
     from evolve.wiring import complete_settings, describe_isolation, open_evaluators
 
-    options = {
-        "sandbox": sandbox,
-        "sandbox_fresh": sandbox_fresh,
-        "allow_weak_sandbox": allow_weak_sandbox,
-    }
+    options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
     settings = complete_settings(read_settings(options, assignments, None))
     found = load_problem(find_problem(problem), settings.parameters)
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start()
         isolation = evaluators.wait()
         evaluation = evaluate_initial(found, evaluators)
-    typer.echo(f"problem   {found.name}, {found.direction}")
-    if found.cooperative:
+        _describe_problem(found, evaluation)
+        typer.echo(describe_isolation(isolation, fresh=settings.sandbox.fresh))
+        if estimate or like is not None:
+            from evolve.cli.estimates import print_estimate
+            from evolve.run_folder import find_run
+
+            folder = None if like is None else find_run(like, RUNS)
+            print_estimate(found, settings, evaluation, evaluators, folder)
+    typer.echo(f"ok: evolve run {problem}")
+
+
+def _describe_problem(problem: Problem, evaluation: Evaluation) -> None:
+    typer.echo(f"problem   {problem.name}, {problem.direction}")
+    if problem.cooperative:
         typer.echo(f"          {COOPERATIVE}")
-    typer.echo(describe_isolation(isolation, fresh=settings.sandbox.fresh))
     typer.echo(f"objective {evaluation.objective:.10g}")
     for name, value in {**evaluation.metrics, **evaluation.measures}.items():
         typer.echo(f"  {name} {value:.10g}")
-    if found.best_known is not None:
-        typer.echo(f"best known {found.best_known.value:.12g} ({found.best_known.source})")
+    if problem.best_known is not None:
+        typer.echo(f"best known {problem.best_known.value:.12g} ({problem.best_known.source})")
     typer.echo(f"seconds   {evaluation.seconds:.3f}")
-    typer.echo(f"ok: evolve run {problem}")
 
 
 def init(

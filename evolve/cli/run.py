@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 # Named in the options, held in the settings: the option sets the key.
-_KEYS = {
+OPTION_KEYS = {
     "generations": "loop.generations",
     "seed": "loop.seed",
     "strategy": "search.strategy",
@@ -134,7 +134,7 @@ def run(
     from evolve.run_folder import create_run_folder, find_run, load_run
     from evolve.wiring import complete_settings, open_evaluators
 
-    options = {name: value for name, value in locals().items() if name in _KEYS}
+    options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
     base = None if replay is None else _load_recorded(replay)
     settings = read_settings(options, assignments, settings_file, base and base[1])
     settings = complete_settings(settings)
@@ -183,7 +183,7 @@ def resume(
     from evolve.settings import change_settings
     from evolve.wiring import open_evaluators
 
-    options = {key: value for key, value in locals().items() if key in _KEYS}
+    options = {key: value for key, value in locals().items() if key in OPTION_KEYS}
     folder = find_run(name, RUNS)
     problem, settings = load_run(folder)
     settings = change_settings(settings, _changes(options), where="options")
@@ -263,7 +263,7 @@ def read_settings(
 
 def _changes(options: dict[str, Any]) -> dict[str, Any]:
     changes = {
-        _KEYS[name]: value
+        OPTION_KEYS[name]: value
         for name, value in options.items()
         if value is not None and value is not False
     }

@@ -1,0 +1,54 @@
+import pytest
+
+from evolve.chat import Message
+from evolve.estimate import TYPICAL_TOKENS, Use, estimate_roles
+from evolve.models.protocol import Price
+from evolve.settings import Settings, change_settings
+from tests.commands import run_evolve
+
+PROMPTS = {step: (Message("user", "word " * 780),) for step in ("plan", "edit", "summarize")}
+PRICES = {"a": Price(1e-6, 2e-6), "b": Price(3e-6, 6e-6), "c": None}
+
+
+def make_settings(**changes: object) -> Settings:
+    changes = {"models.model": ["a"], **{key.replace("__", "."): v for key, v in changes.items()}}
+    return change_settings(Settings(), changes, where="test")
+
+
+def test_a_role_costs_what_its_models_cost_by_weight():
+    settings = make_settings(models__editor=["a", "3*b"], steps__repairs=0)
+    planner, editor, _ = estimate_roles(settings, PROMPTS, PRICES.get)
+    use = planner.expected
+    assert use == Use(1, 1000.0, TYPICAL_TOKENS["planner"])
+    assert planner.cost_usd == pytest.approx(1000e-6 + 2e-6 * use.completion_tokens)
+    single = 1000e-6 + 2e-6 * TYPICAL_TOKENS["editor"]
+    assert editor.cost_usd == pytest.approx((1 + 3 * 3) / 4 * single)
+    assert editor.most_usd > editor.cost_usd
+
+
+def test_an_unknown_price_is_not_taken_for_nothing():
+    estimates = estimate_roles(make_settings(models__editor=["a", "c"]), PROMPTS, PRICES.get)
+    assert [estimate.cost_usd is None for estimate in estimates] == [False, True, False]
+
+
+def test_another_run_tells_better_than_typical_numbers():
+    like = {"planner": Use(1.0, 10.0, 20.0)}
+    planner, editor, _ = estimate_roles(make_settings(), PROMPTS, PRICES.get, like)
+    assert planner.cost_usd == pytest.approx(50e-6)
+    assert editor.cost_usd == 0.0
+
+
+def test_steps_that_are_left_out_cost_nothing():
+    settings = make_settings(steps__plan=False, steps__summarize=False)
+    roles = [estimate.role for estimate in estimate_roles(settings, PROMPTS, PRICES.get)]
+    assert roles == ["editor"]
+
+
+def test_check_tells_what_a_run_will_cost_and_what_a_budget_buys(tmp_path, problem):
+    price = "prices.scripted={prompt = 1, completion = 2}"
+    done = run_evolve(
+        "check", problem, "--estimate", "--model", "scripted", "--set", price,
+        "--max-cost", 1, "--generations", 10, cwd=tmp_path,
+    )  # fmt: skip
+    assert "a run of 80 slots: " in done.stdout
+    assert "$1 buys about " in done.stdout
