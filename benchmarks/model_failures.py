@@ -19,18 +19,20 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evolve.chat import Message, Request  # noqa: E402 (the path is set first)
-from evolve.models.protocol import estimate_prompt_tokens, estimate_tokens  # noqa: E402
-from evolve.store import Store  # noqa: E402
-from tests.commands import write_problem  # noqa: E402
-from tests.model_server import Answer, ModelServer, answer_like_scripted  # noqa: E402
+from evolve.chat import Message, Request
+from evolve.models.protocol import estimate_prompt_tokens, estimate_tokens
+from evolve.store import Store
+from tests.commands import write_problem
+from tests.model_server import Answer, ModelServer, answer_like_scripted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MODEL = "openai/faulty"
 PROMPT_USD, COMPLETION_USD = 1e-6, 4e-6
@@ -84,19 +86,17 @@ class Faults:
 
 
 FAULTS = {
-    "429": lambda good: Answer("slow down", status=429),
-    "429 Retry-After": lambda good: Answer(
-        "slow down", status=429, headers={"Retry-After": "0.05"}
-    ),
-    "500": lambda good: Answer("broken", status=500),
+    "429": lambda _: Answer("slow down", status=429),
+    "429 Retry-After": lambda _: Answer("slow down", status=429, headers={"Retry-After": "0.05"}),
+    "500": lambda _: Answer("broken", status=500),
     "cut off": lambda good: replace(good, cut_after=60),
-    "silence": lambda good: replace(good, delay=2.5),
+    "silence": lambda good: replace(good, delay=7.0),
     "no choice": lambda good: replace(good, has_choices=False),
     "empty": lambda good: replace(good, text=""),
     "refusal": lambda good: replace(good, text="I cannot help with that. " + good.text[-20:]),
     "content filter": lambda good: replace(good, text="", finish_reason="content_filter"),
-    "context overflow": lambda good: Answer(body=OVERFLOW, status=400),
-    "garbage": lambda good: Answer(body=b"{not json"),
+    "context overflow": lambda _: Answer(body=OVERFLOW, status=400),
+    "garbage": lambda _: Answer(body=b"{not json"),
     "wrong language": lambda good: replace(good, text="我不能这样做。" + good.text[-20:]),
     "10 MB": lambda good: replace(good, text="x" * 10_000_000 + good.text[-20:]),
     "no usage": lambda good: replace(good, has_usage=False),
@@ -109,7 +109,7 @@ def run(folder: Path, url: str, generations: int, *extra: str) -> tuple[dict[str
         *(sys.executable, "-m", "evolve", "run", str(folder.parent / "valley")),
         *("--run-dir", str(folder), "--model", MODEL, "--api-base", url, "--seed", "1"),
         *("--generations", str(generations), "--workers", "8", "--set", price),
-        *("--set", "models.request_seconds=2", "--set", "models.edit_tokens=1024", *extra),
+        *("--set", "models.request_seconds=6", "--set", "models.edit_tokens=1024", *extra),
     ]
     environment = {"PATH": "/usr/bin:/bin", "OPENAI_API_KEY": "none", "HOME": str(folder.parent)}
     start = time.perf_counter()

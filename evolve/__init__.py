@@ -12,7 +12,7 @@ Modules, lowest first; each imports only from those before it (a test holds this
     importing, gallery, light, population, curve, comparison, snapshot, schedule, library,
     digests, jobs, search,
     fork, export, prune, replay, wiring, verify, champion, failures, interrupts, previews,
-    session,
+    estimate, session,
     report, cli
 """
 
