@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from evolve.errors import ProgramError, SandboxError
-from evolve.records import Status
+from evolve.records import Program, SourceFile, Status
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.protocol import Limits
 from evolve.sandbox.warm import WarmSandbox
@@ -104,6 +104,19 @@ class TestAnswers:
         )
         session = sandbox.open(program, LIMITS)
         assert session.call("f").value == 7
+        session.close()
+
+    def test_an_entry_file_in_a_folder_imports_those_beside_it(self, sandbox: WarmSandbox) -> None:
+        texts = {
+            "pack/main.py": "import near\nfrom . import near as same\nimport top\n"
+            "def f(): return [near.x, same.x, top.x]",
+            "pack/near.py": "from pack.inner.deep import x",
+            "pack/inner/deep.py": "x = 7",
+            "top.py": "x = 8",
+        }
+        program = Program(tuple(SourceFile(*item) for item in texts.items()))
+        session = sandbox.open(program, LIMITS)
+        assert session.call("f").value == [7, 7, 8]
         session.close()
 
     def test_large_arrays_travel_both_ways(self, sandbox: WarmSandbox) -> None:

@@ -124,7 +124,10 @@ def _last(value: Any) -> Any:
 
 
 def _load(work: str, path: str) -> ModuleType:
-    name = path.removesuffix(".py").replace("/", ".").rpartition(".")[2]
+    package, _, name = path.removesuffix(".py").replace("/", ".").rpartition(".")
+    if package:
+        # Files beside it can be imported by their own names, as of a script.
+        sys.path.insert(0, f"{work}/{package.replace('.', '/')}")
     if not name.isidentifier() or name in sys.modules:
         name = f"program_{len(sys.modules)}"
     full_path = f"{work}/{path}"
@@ -132,6 +135,7 @@ def _load(work: str, path: str) -> ModuleType:
         code = compile(file.read(), full_path, "exec", dont_inherit=True)
     module = ModuleType(name)
     module.__file__ = full_path
+    module.__package__ = package
     sys.modules[name] = module
     exec(code, module.__dict__)  # noqa: S102 - running the program is what the guest is for
     return module
