@@ -104,6 +104,11 @@ def repair(run: Run, *, output: Output) -> None:
             f"left out: {saved.calls} calls and {saved.evaluations} evaluations of later "
             "generations; to go on pays for those again"
         )
+    if saved.tables:
+        typer.echo(
+            f"incomplete: {', '.join(saved.tables)}; what was spent counts what is left, and "
+            "`replay` takes these generations as recorded"
+        )
     for missing in saved.missing:
         typer.echo(str(missing))
     typer.echo(f"to go on: evolve resume {output}")

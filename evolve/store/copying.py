@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import zlib
 from contextlib import closing
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from evolve.errors import StoreError, UsageError
 from evolve.store.artifacts import ArtifactFiles
 from evolve.store.opening import DATABASE, connect_to_read, telling
+from evolve.store.pruning import PRUNED
 from evolve.store.schema import MIGRATIONS, VERSION
 from evolve.store.tally import NEWEST
 from evolve.store.texts import Texts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from evolve.store.artifacts import Missing
@@ -29,6 +32,7 @@ _BY_GENERATION = (
     "expenses",
     "calls",
 )
+_TEXTS = {"calls", "lessons", "artifacts", "artifact_files"}
 _BACKWARDS = {
     "facts": "ORDER BY name DESC",
     "programs": "ORDER BY id DESC",
@@ -76,12 +80,15 @@ class Salvaged(NamedTuple):
         generation: The last one all of whose rows, and those before, could be read.
         calls: Calls of later generations that were left out, as far as they could be read.
         evaluations: Evaluations, likewise.
+        tables: What else is incomplete, when without it no generation would be whole: texts that
+            no decision of a committed generation needs again.
         missing: Artifacts whose file is gone or damaged.
     """
 
     generation: int
     calls: int
     evaluations: int
+    tables: list[str]
     missing: list[Missing]
 
 
@@ -128,17 +135,25 @@ def salvage_database(source: Path, target: Path) -> Salvaged:
         copy.executescript("\n".join(MIGRATIONS) + f"PRAGMA user_version = {VERSION};")
         copy.execute("BEGIN")
         with closing(connect_to_read(source)) as original:
-            lost = min(_copy_rows(original, copy), _drop_unreadable(copy))
-        last = _last_whole(copy, lost)
+            losses = _copy_rows(original, copy)
+        for table, generation in _drop_unreadable(copy).items():
+            losses[table] = min(generation, losses.get(table, NEWEST))
+        last, tables = _last_whole(copy, losses.values()), []
+        if last < 0:
+            tables = sorted(_TEXTS & losses.keys())
+            last = _last_whole(copy, [losses[name] for name in losses.keys() - _TEXTS])
         if last < 0:
             raise StoreError(f"{source / DATABASE}: damaged: not even the start can be read")
+        if tables:
+            copy.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (PRUNED, str(last)))
         copy.execute("COMMIT")
         ((calls, evaluations),) = copy.execute(_COUNT_LATER, (last, last))
         _cut(copy, last)
         copy.execute("VACUUM")
         files = ArtifactFiles(source)
         files.copy_to(target, copy)
-        return Salvaged(last, calls, evaluations, files.find_missing(copy, contents=True))
+        missing = files.find_missing(copy, contents=True)
+        return Salvaged(last, calls, evaluations, tables, missing)
 
 
 def _connect(folder: Path) -> sqlite3.Connection:
@@ -167,9 +182,9 @@ def _cut(copy: sqlite3.Connection, generation: int) -> None:
     copy.execute("COMMIT")
 
 
-def _copy_rows(original: sqlite3.Connection, copy: sqlite3.Connection) -> int:
-    """Copies all rows that can be read; gives the first generation that lost one."""
-    lost = NEWEST
+def _copy_rows(original: sqlite3.Connection, copy: sqlite3.Connection) -> dict[str, int]:
+    """Copies all rows that can be read; gives the first generation that lost one, by table."""
+    lost: dict[str, int] = {}
     for table in ("facts", "launches", "dictionaries", "sources", "programs", *_BY_GENERATION):
         names = [row[1] for row in copy.execute(f"PRAGMA table_info({table})")]
         sql = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(names))})"  # noqa: S608
@@ -183,14 +198,17 @@ def _copy_rows(original: sqlite3.Connection, copy: sqlite3.Connection) -> int:
                 break
             except sqlite3.DatabaseError:
                 if not order and table in _BY_GENERATION:
-                    lost = min(lost, max(newest, 0))
+                    lost[table] = max(newest, 0)
     return lost
 
 
-def _drop_unreadable(copy: sqlite3.Connection) -> int:
-    """Drops rows whose texts cannot be read; gives the first generation that lost one."""
+def _drop_unreadable(copy: sqlite3.Connection) -> dict[str, int]:
+    """Drops rows whose texts cannot be read; gives the first generation that lost one, by table."""
     texts = Texts(copy)
-    lost = NEWEST
+    lost: dict[str, int] = {}
+    for name, value in copy.execute("SELECT name, value FROM facts").fetchall():
+        if not _is_json(value):
+            copy.execute("DELETE FROM facts WHERE name = ?", (name,))
     for table, generation, packed in _PACKED:
         sql = f"SELECT rowid, {generation}, {packed} FROM {table}"  # noqa: S608
         for row, number, dictionary, *data in copy.execute(sql).fetchall():
@@ -200,14 +218,22 @@ def _drop_unreadable(copy: sqlite3.Connection) -> int:
                     texts.unpack(None, alone)
             except (zlib.error, sqlite3.DatabaseError):
                 copy.execute(f"DELETE FROM {table} WHERE rowid = ?", (row,))  # noqa: S608
-                lost = min(lost, number)
+                lost[table] = min(number, lost.get(table, NEWEST))
     return lost
 
 
-def _last_whole(copy: sqlite3.Connection, lost: int) -> int:
+def _is_json(text: object) -> bool:
+    try:
+        json.loads(str(text))
+    except ValueError:
+        return False
+    return True
+
+
+def _last_whole(copy: sqlite3.Connection, lost: Iterable[int]) -> int:
     """Gives the last generation before which nothing is missing."""
     found = [copy.execute(sql).fetchone()[0] for sql in _BROKEN]
-    broken = min([lost, *(generation for generation in found if generation is not None)])
+    broken = min([NEWEST, *lost, *(generation for generation in found if generation is not None)])
     (last,) = copy.execute(
         "SELECT MAX(generation) FROM generations WHERE generation < ?", (broken,)
     ).fetchone()

@@ -46,7 +46,9 @@ class Reader:
 
     def facts(self) -> dict[str, Any]:
         """Gives all facts about the run."""
-        return {name: json.loads(value) for name, value in self._all("SELECT * FROM facts")}
+        facts = self._all("SELECT * FROM facts")
+        with telling(self.folder):
+            return {name: json.loads(value) for name, value in facts}
 
     @property
     def normal_form(self) -> int:
