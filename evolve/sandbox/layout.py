@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import py_compile
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -101,9 +103,19 @@ def guest_command(module: str, path: str, settings: str) -> list[str]:
         path: Where the guest's folder is, seen from the process that is started.
         settings: JSON text for the module's `main`.
     """
+    _compile_guest()
     # The folders that a `..` leads through need not be among the trees.
     executable = os.path.normpath(sys.executable)
     return [executable, *_FLAGS, "-c", _START, path, module, settings]
+
+
+def _compile_guest() -> None:
+    # Guests write nothing: without this each of them would compile its own modules again.
+    for source in GUEST_SOURCE.glob("*.py"):
+        compiled = Path(importlib.util.cache_from_source(str(source)))
+        with contextlib.suppress(OSError, py_compile.PyCompileError):
+            if not compiled.exists() or compiled.stat().st_mtime < source.stat().st_mtime:
+                py_compile.compile(str(source), doraise=True)
 
 
 def guest_environment() -> dict[str, str]:

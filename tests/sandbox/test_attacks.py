@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import socket
 import time
@@ -355,7 +356,8 @@ class TestChannel:
                 for _ in range(1000): os.write(1, b"x" * (1 << 20))
                 os._exit(1)
         """
-        error = fail(sandbox, source, Status.CRASHED)
+        slow = dataclasses.replace(LIMITS, seconds=60.0)
+        error = fail(sandbox, source, Status.CRASHED, limits=slow)
         assert len(error.detail) < 9000
 
     def test_garbage_on_every_descriptor_is_an_error(self, sandbox: WarmSandbox) -> None:

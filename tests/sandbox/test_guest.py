@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.sandbox.guest import kernel, landlock, memory, seccomp, tracebacks
+from evolve.sandbox.guest import files, kernel, landlock, memory, seccomp, tracebacks
 from evolve.sandbox.guest.output import Output
 
 ON_LINUX = pytest.mark.skipif(os.uname().sysname != "Linux", reason="needs Linux")
@@ -89,8 +89,19 @@ class TestMemory:
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "b").write_bytes(bytes(100_000))
         (tmp_path / "link").symlink_to("/")
-        assert 100_000 <= memory.sum_files(str(tmp_path)) < 200_000
-        assert memory.sum_files(str(tmp_path / "none")) == 0
+        found = files.measure(str(tmp_path), files.Usage(1 << 30, 100))
+        assert 100_000 <= found.size < 200_000
+        assert found.number == 3
+        assert files.measure(str(tmp_path), files.Usage(1 << 30, 1)).number > 1
+
+    def test_a_wiped_folder_is_empty(self, tmp_path: Path) -> None:
+        (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+        (tmp_path / "a" / "link").symlink_to("/")
+        (tmp_path / "file").write_text("x")
+        files.wipe(str(tmp_path))
+        assert list(tmp_path.iterdir()) == []
+        files.remove(str(tmp_path))
+        assert not tmp_path.exists()
 
 
 @ON_LINUX

@@ -392,7 +392,7 @@ class TestTexts:
                 for _ in range(2000): os.write(1, b"x" * (1 << 16))
                 os._exit(1)
         """
-        error = fail(sandbox, source, Status.CRASHED)
+        error = fail(sandbox, source, Status.CRASHED, limits=LARGE)
         assert len(error.detail) < 9000
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -72,6 +71,8 @@ def confine(box: str, bounds: Bounds, start: Start) -> None:
 
 def list_processes() -> list[Seen]:
     """Lists all processes; none where `ps` cannot tell."""
+    import subprocess
+
     try:
         done = subprocess.run(
             [*_PS, "pid=,pgid=,uid=,rss=,vsz="],
