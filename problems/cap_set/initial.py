@@ -3,7 +3,7 @@
 # EVOLVE-BLOCK-START
 # What a vector with so many coordinates 0, and with so many coordinates 2, is worth.
 ZEROS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-TWOS = (0.0, -0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.7, -0.8)
+TWOS = (0.0, -0.02, -0.04, -0.06, -0.08, -0.1, -0.12, -0.14, -0.16)
 
 
 def priority(vector, n):
