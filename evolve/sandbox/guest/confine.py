@@ -1,10 +1,11 @@
 """Confinement of one program: what a fresh child of the zygote puts on itself, for good."""
 
 # System calls stand here by their own names.
-# ruff: noqa: PTH102
+# ruff: noqa: PTH102, PTH123, PTH208
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from typing import TYPE_CHECKING, NamedTuple
@@ -148,7 +149,7 @@ def _set_limits(cage: Cage, bounds: Bounds) -> None:
         addresses = cage.baseline_bytes + bounds.memory_mb * _MB
     for kind, value in (
         (resource.RLIMIT_AS, addresses),
-        (resource.RLIMIT_NPROC, bounds.processes),
+        (resource.RLIMIT_NPROC, bounds.processes + (0 if cage.is_namespaced else _count_tasks())),
         (resource.RLIMIT_FSIZE, bounds.workspace_mb * _MB),
         (resource.RLIMIT_CPU, _CPU_SECONDS),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
@@ -158,6 +159,20 @@ def _set_limits(cage: Cage, bounds: Bounds) -> None:
         wanted = [limit for limit in (value, hard) if limit != resource.RLIM_INFINITY]
         lower = min(wanted, default=resource.RLIM_INFINITY)
         resource.setrlimit(kind, (lower, lower))
+
+
+def _count_tasks() -> int:
+    """Counts the other processes and threads of this user, which a namespace would leave out."""
+    wanted = b"\nUid:\t%d\t" % os.getuid()
+    count = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{name}/status", "rb") as file:
+                    status = file.read()
+                if wanted in status:
+                    count += int(status.partition(b"\nThreads:")[2].split(maxsplit=1)[0])
+    return count
 
 
 def _file_rules(cage: Cage) -> list[tuple[str, int]]:
