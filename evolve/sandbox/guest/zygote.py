@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from . import child, confine, frames, kernel, landlock, memory, portable, seccomp, tracebacks
+from . import child, confine, files, frames, kernel, landlock, memory, portable, seccomp, tracebacks
 from .relay import Relay
 from .wire import FAILED, HEADER, READY
 
@@ -32,6 +32,8 @@ def main(settings: dict[str, Any]) -> NoReturn:
         relay, told = _prepare(settings)
     except (OSError, ImportError) as error:
         is_package = isinstance(error, ImportError)
+        if settings.get("host_folder"):
+            files.remove(settings["host_folder"])
         _tell(FAILED, {"reason": str(error), "is_package": is_package})
         os._exit(1)
     _tell(READY, told)
