@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evolve.errors import ProblemError
 from evolve.naming import number_locals
+from evolve.parsing import parse_module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,6 @@ BUILT_IN_MEASURES = (
 # Version of the normal form that new runs compare programs by.
 NORMAL_FORM = 2
 
-_FILE_NAME = "<program>"
 _MARKER = re.compile(r"^.*EVOLVE-BLOCK-(START|END)\b.*$\n?", re.MULTILINE)
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _BRANCHES = (
@@ -120,7 +119,7 @@ def parse_python(text: str) -> ast.Module | None:
         A tree of the caller's own, or None when the text is no Python.
     """
     try:
-        return _parse(text)
+        return parse_module(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -133,7 +132,7 @@ def is_python(text: str) -> bool:
 def syntax_error(text: str) -> str | None:
     """Says in one line why text is no Python; gives None when it parses."""
     try:
-        _parse(text)
+        parse_module(text)
     except SyntaxError as error:
         return f"line {error.lineno or 1}: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:
@@ -209,13 +208,6 @@ def built_in_measures(program: Program, initial: Program) -> dict[str, float]:
         measures["branches"] = float(sum(shape.branches for shape in known))
         measures["calls"] = float(sum(shape.calls for shape in known))
     return measures
-
-
-def _parse(text: str) -> ast.Module:
-    # Not `catch_warnings`, which is not safe between threads: one filter that only matches
-    # the name under which programs are parsed, added where it is not there yet.
-    warnings.filterwarnings("ignore", module=re.escape(_FILE_NAME))
-    return ast.parse(text, _FILE_NAME)
 
 
 def _line_number(text: str, marker: re.Match[str]) -> int:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import gc
+import threading
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,7 +163,7 @@ def test_deep_programs_are_measured_without_recursion() -> None:
 def test_built_in_measures_count_what_they_say() -> None:
     text = "y = 0\n# EVOLVE-BLOCK-START\nx = f(1) if y else g(h(2))\n# EVOLVE-BLOCK-END\n"
     measures = built_in_measures(program(text), program(text))
-    assert set(measures) == set(BUILT_IN_MEASURES)
+    assert {*measures, "seconds"} == set(BUILT_IN_MEASURES)
     assert measures["length"] == len("x = f(1) if y else g(h(2))\n")
     assert (measures["branches"], measures["calls"]) == (1.0, 3.0)
     # module, two assignments, target and value, the choice with its test, three calls with
@@ -201,3 +205,26 @@ for d in (): pass
 """
     assert list_names(text) == {"os", "half", "f", "C", "a", "b", "c", "d"}
     assert list_names("def f(:") == frozenset()
+
+
+def test_threads_may_parse_at_the_same_time() -> None:
+    text = "\n".join(f"def f{n}(x):\n    return [x * {n} for _ in range({n})]" for n in range(60))
+    found: list[object] = []
+
+    def pause(*_: object) -> None:
+        time.sleep(0.00005)
+
+    # What runs while garbage is collected lets another thread in, in the middle of a parse.
+    gc.callbacks.append(pause)
+    try:
+        threads = [
+            threading.Thread(target=lambda: found.extend(parse_python(text) for _ in range(30)))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.callbacks.remove(pause)
+    assert len(found) == 120

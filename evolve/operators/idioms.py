@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from evolve.parsing import parse_expression
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -75,7 +77,7 @@ def _names_near(parent: Syntax, place: Place) -> list[str]:
 
 def _fill(text: str, known: Sequence[str], old: str, rng: Generator) -> str:
     """Gives an idiom with names that are not known replaced by known ones, alike by alike."""
-    tree = ast.parse(text, mode="eval")
+    tree = parse_expression(text)
     called = {
         id(part)
         for node in ast.walk(tree)
@@ -90,7 +92,7 @@ def _fill(text: str, known: Sequence[str], old: str, rng: Generator) -> str:
     }
     if names and old:
         chosen[names[int(rng.integers(len(names)))]] = old
-    parts = {id(one): ast.parse(f"({chosen[one.id]})", mode="eval").body for one in free}
+    parts = {id(one): parse_expression(f"({chosen[one.id]})").body for one in free}
     return ast.unparse(_Replacer(parts).visit(tree))
 
 
