@@ -49,6 +49,8 @@ def _import_once() -> Any:
     # Without these two, LiteLLM fetches tables from the network, and prints when it cannot.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
+    # Before the import, which warns as well.
+    warnings.filterwarnings("ignore", module=r"(litellm|pydantic|openai|httpx)(\.|$)")
     try:
         litellm: Any = import_module("litellm")
     except ImportError as error:
@@ -60,5 +62,4 @@ def _import_once() -> Any:
     litellm.telemetry = False
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    warnings.filterwarnings("ignore", module=r"(litellm|pydantic|openai|httpx)(\.|$)")
     return litellm
