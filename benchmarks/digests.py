@@ -18,8 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from evolve.digests import DigestMaker
-from evolve.launches import SettingsHistory
 from evolve.problem import load_problem
 from evolve.records import (
     INITIAL,
@@ -35,8 +33,10 @@ from evolve.records import (
     Status,
     Summary,
 )
-from evolve.results import Evaluated, Generation, SlotResult, Told
+from evolve.records.results import Evaluated, Generation, SlotResult, Told
+from evolve.search.digests import DigestMaker
 from evolve.settings import Settings, change_settings
+from evolve.settings.launches import SettingsHistory
 from evolve.steps.plan import plan_messages
 from evolve.store import Store
 

@@ -14,16 +14,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evolve.jobs import JobMaker
-from evolve.launches import SettingsHistory
-from evolve.light import light_attempts
 from evolve.population import Population
 from evolve.problem import Purpose, load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Status
-from evolve.results import Generation, SlotResult, Told
-from evolve.schedule import Schedule, size_of
+from evolve.records.results import Generation, SlotResult, Told
 from evolve.scoring import Infeasible
+from evolve.search.jobs import JobMaker
+from evolve.search.schedule import Schedule, size_of
+from evolve.settings.launches import SettingsHistory
 from evolve.source import built_in_measures
+from evolve.source.light import light_attempts
 from evolve.steps.slot import run_slot
 from evolve.wiring import complete_settings
 

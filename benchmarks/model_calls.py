@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evolve.chat import Message, Request
 from evolve.journal import Journal
 from evolve.models import Budget, Endpoint, Limits, Price
 from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.loading import import_litellm
 from evolve.models.roster import Part
+from evolve.records.chat import Message, Request
 from evolve.store import Store
 
 if TYPE_CHECKING:

@@ -32,14 +32,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from landscapes import LANDSCAPES, propose
 
-from evolve.choices import Chooser
-from evolve.measures import Measure
+from evolve.archive.choices import Chooser
 from evolve.population import Population
+from evolve.problem.measures import Measure
 from evolve.records import INITIAL, AttemptKey, Direction, Program, SourceFile, Status
-from evolve.results import LightAttempt
+from evolve.records.results import LightAttempt
 from evolve.settings import SearchSettings
-from evolve.sketches import sketch_program
 from evolve.source import fingerprint
+from evolve.source.sketches import sketch_program
 
 SLOTS, LAG, CELLS = 8, 1, 10
 OURS = SearchSettings(stall_after=240)

@@ -27,10 +27,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evolve.archive import Archive, Elite
-from evolve.cells import Cells, GridCells, VoronoiCells
-from evolve.choices import Chooser
-from evolve.islands import Islands
-from evolve.measures import Measure
+from evolve.archive.cells import Cells, GridCells, VoronoiCells
+from evolve.archive.choices import Chooser
+from evolve.archive.islands import Islands
+from evolve.problem.measures import Measure
 from evolve.records import AttemptKey, Direction
 from evolve.settings import SearchSettings
 

@@ -23,9 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evolve.chat import Message, Reply, Request
-from evolve.light import light_attempts
 from evolve.population import Population
+from evolve.population.snapshot import SnapshotKeeper
 from evolve.problem import load_problem
 from evolve.records import (
     INITIAL,
@@ -38,10 +37,11 @@ from evolve.records import (
     Status,
     Summary,
 )
-from evolve.results import Call, Evaluated, Generation, SlotResult, Told
+from evolve.records.chat import Message, Reply, Request
+from evolve.records.results import Call, Evaluated, Generation, SlotResult, Told
 from evolve.run_folder import create_run_folder
 from evolve.settings import Settings
-from evolve.snapshot import SnapshotKeeper
+from evolve.source.light import light_attempts
 from evolve.store import Store
 
 SLOTS = 16

@@ -7,21 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
-from evolve.chat import Reply
 from evolve.errors import BudgetExhaustedError, ModelError, StoreError
 from evolve.models.budget import usage_of
 from evolve.models.protocol import ReplyError
 from evolve.models.roster import Part
 from evolve.records import AttemptKey, Evaluation
-from evolve.results import Call, Evaluated, Expense, ModelUse
+from evolve.records.chat import Reply
+from evolve.records.results import Call, Evaluated, Expense, ModelUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from evolve.chat import Request
     from evolve.models.budget import Budget
     from evolve.models.endpoint import Endpoint, Lost
     from evolve.records import Program
+    from evolve.records.chat import Request
 
 
 # Evaluations of one slot that wait for an evaluator.

@@ -14,20 +14,20 @@ from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.models.roster import make_roster
 from evolve.population import DEFAULT_STALL
-from evolve.results import Expense
+from evolve.records.results import Expense
 from evolve.sandbox.choose import NAMES
-from evolve.strategies import STRATEGIES
+from evolve.settings.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from evolve.chat import Reply, Request
     from evolve.models.budget import Budget
     from evolve.models.endpoint import Endpoint
     from evolve.models.protocol import Price
     from evolve.problem import Problem
     from evolve.records import AttemptKey, Evaluation
-    from evolve.results import Call
+    from evolve.records.chat import Reply, Request
+    from evolve.records.results import Call
     from evolve.sandbox.protocol import Isolation
     from evolve.settings import Settings
     from evolve.store import Store
@@ -163,7 +163,7 @@ def open_recording(settings: Settings) -> Callable[[AttemptKey, Request], Call] 
     Raises:
         UsageError: The recorded run is not there any more.
     """
-    from evolve.recording import Recording
+    from evolve.store.recording import Recording
 
     return Recording(Path(settings.models.replay)).answer if settings.models.replay else None
 
@@ -178,7 +178,7 @@ def gather_experience(
     Raises:
         StoreError: A database cannot be read or written.
     """
-    from evolve.digests import copy_experience, note_experience
+    from evolve.search.digests import copy_experience, note_experience
 
     if settings.models.replay:
         copy_experience(store, Path(settings.models.replay))

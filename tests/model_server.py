@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from evolve.chat import Message, Request
 from evolve.models.protocol import ReplyError
 from evolve.models.scripted import ScriptedModel
+from evolve.records.chat import Message, Request
 
 
 @dataclass(frozen=True)

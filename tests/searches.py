@@ -14,16 +14,16 @@ from functools import partial
 from pathlib import Path
 
 from evolve.journal import Journal
-from evolve.launches import SettingsHistory
 from evolve.models.budget import Budget
 from evolve.population import Population
 from evolve.problem import load_problem
+from evolve.proof.replay import Replay
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
-from evolve.replay import Replay
-from evolve.results import Evaluated, Generation, SlotResult, Told
-from evolve.schedule import Schedule, size_of
+from evolve.records.results import Evaluated, Generation, SlotResult, Told
 from evolve.search import Search, keep_paid
+from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings, change_settings
+from evolve.settings.launches import SettingsHistory
 from evolve.source import NORMAL_FORM, built_in_measures
 from evolve.store import Store
 from tests.commands import write_problem

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from evolve.population import Population
+from evolve.population.snapshot import SnapshotKeeper, load_standing
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile, Status
 from evolve.run_folder import load_run
 from evolve.settings import SandboxSettings, Settings
-from evolve.snapshot import SnapshotKeeper, load_standing
 from evolve.store import Store
 from evolve.wiring import open_evaluators
 from tests.commands import (

@@ -8,7 +8,7 @@ import pytest
 
 from evolve.errors import StoreError
 from evolve.records import AttemptKey
-from evolve.results import Evaluated
+from evolve.records.results import Evaluated
 from evolve.store import DATABASE, Store
 from evolve.store.artifacts import LARGE_BYTES
 from evolve.store.copying import copy_database, salvage_database

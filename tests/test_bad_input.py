@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from evolve.archive import AddStatus, Archive, Elite
-from evolve.cells import GridCells, OneCell
-from evolve.choices import Chooser
+from evolve.archive.cells import GridCells, OneCell
+from evolve.archive.choices import Chooser
+from evolve.archive.islands import Islands
+from evolve.archive.selection import make_lottery
 from evolve.errors import ProblemError
-from evolve.islands import Islands
-from evolve.measures import Measure
 from evolve.population import Population
 from evolve.problem import load_problem
+from evolve.problem.measures import Measure
 from evolve.records import AttemptKey, Direction, Status
 from evolve.report.state import describe_run
-from evolve.selection import make_lottery
 from evolve.settings import SearchSettings
 from evolve.store import Store
 from tests.commands import PROBLEM, run_evolve, write_problem

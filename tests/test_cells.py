@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.cells import GridCells, OneCell, VoronoiCells, make_cells
-from evolve.measures import Measure
+from evolve.archive.cells import GridCells, OneCell, VoronoiCells, make_cells
+from evolve.problem.measures import Measure
 from evolve.settings import SearchSettings
 from tests.searches import Searches, archives_of
 

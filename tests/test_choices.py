@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.archive import Elite
-from evolve.choices import Chooser
-from evolve.islands import Islands
-from evolve.measures import Measure
+from evolve.archive.choices import Chooser
+from evolve.archive.islands import Islands
+from evolve.problem.measures import Measure
 from evolve.records import AttemptKey, Direction, Program, SourceFile
 from evolve.settings import SearchSettings
-from evolve.sketches import share_in_common, sketch_program
+from evolve.source.sketches import share_in_common, sketch_program
 
 AXES = (Measure("x", 0.0, 40.0, 40),)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.comparison import Trace, bootstrap, compare
 from evolve.errors import UsageError
+from evolve.population.comparison import Trace, bootstrap, compare
 from evolve.report import contrast
 from tests.commands import run_evolve, run_json
 

@@ -1,8 +1,8 @@
 import pytest
 
-from evolve.chat import Message
-from evolve.estimate import TYPICAL_TOKENS, Use, estimate_roles
 from evolve.models.protocol import Price
+from evolve.records.chat import Message
+from evolve.session.estimate import TYPICAL_TOKENS, Use, estimate_roles
 from evolve.settings import Settings, change_settings
 from tests.commands import run_evolve
 

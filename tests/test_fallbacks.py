@@ -1,13 +1,13 @@
 import pytest
 
-from evolve.chat import Message, Reply, Request
 from evolve.errors import ModelError
 from evolve.journal import Journal
 from evolve.models import Budget, Endpoint, Gate, ScriptedModel
 from evolve.models.retry import RetryableError, RetryPolicy
 from evolve.models.roster import Part
 from evolve.records import Evaluation, Status
-from evolve.results import Call, Expense
+from evolve.records.chat import Message, Reply, Request
+from evolve.records.results import Call, Expense
 
 REQUEST = Request("planner", (Message("user", "What now?"),), 50)
 

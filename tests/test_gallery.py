@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from evolve.errors import UsageError
-from evolve.gallery import copy_problem, find_problem
 from evolve.problem import load_problem
+from evolve.problem.gallery import copy_problem, find_problem
 from tests.commands import run_evolve, run_json
 
 ROOT = Path(__file__).parents[1]

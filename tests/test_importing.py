@@ -1,9 +1,9 @@
 import pytest
 
 from evolve.errors import UsageError
-from evolve.importing.convert import write_foreign
-from evolve.importing.foreign import read_foreign
 from evolve.problem import load_problem
+from evolve.problem.importing.convert import write_foreign
+from evolve.problem.importing.foreign import read_foreign
 from tests.commands import run_evolve, run_json
 
 # Small folders of the forms in which the three systems publish theirs.

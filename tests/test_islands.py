@@ -2,8 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.archive import Elite
-from evolve.islands import Islands
-from evolve.measures import Measure
+from evolve.archive.islands import Islands
+from evolve.problem.measures import Measure
 from evolve.records import AttemptKey, Direction
 from evolve.settings import SearchSettings
 

@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from evolve.competition import METRICS, Competition, cut_rows, grade
 from evolve.errors import UsageError
-from evolve.importing.kaggle import write_competition
+from evolve.problem.importing.kaggle import write_competition
+from evolve.scoring.competition import METRICS, Competition, cut_rows, grade
 from tests.commands import run_evolve, run_json
 
 

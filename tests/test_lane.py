@@ -4,12 +4,12 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from evolve.lane import Lane, Session, Sessions
 from evolve.operators import TUNE
+from evolve.operators.lane import Lane, Session, Sessions
 from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.records import INITIAL, AttemptKey, Program, SourceFile, Status
-from evolve.results import LightAttempt
+from evolve.records.results import LightAttempt
 from evolve.settings import SearchSettings
 from tests.commands import run_evolve, run_json, write_problem
 

@@ -1,8 +1,8 @@
 import pytest
 
 from evolve.errors import UsageError
-from evolve.launches import Launch, SettingsHistory, find_changes
 from evolve.settings import Settings, change_settings
+from evolve.settings.launches import Launch, SettingsHistory, find_changes
 
 
 def change(settings: Settings, **values: object) -> Settings:

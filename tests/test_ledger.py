@@ -1,7 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.ledger import LineLedger, build_ledger, diff_lines
 from evolve.records import (
     INITIAL,
     Attempt,
@@ -12,6 +11,7 @@ from evolve.records import (
     SourceFile,
     Status,
 )
+from evolve.source.ledger import LineLedger, build_ledger, diff_lines
 
 
 def program(*lines: str) -> Program:

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.lessons import Lesson, LessonBook
-from evolve.memory import Calibration, Memory, merge_notes, take_over
 from evolve.records import AttemptKey, Direction, Plan, Status, Summary
-from evolve.results import SlotNote
+from evolve.records.results import SlotNote
+from evolve.steps.lessons import Lesson, LessonBook
+from evolve.steps.memory import Calibration, Memory, merge_notes, take_over
 
 PARENT = AttemptKey(0, 0, 0)
 texts = st.text("abc XYZ 0123456789.", max_size=60)

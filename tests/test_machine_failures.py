@@ -17,7 +17,7 @@ import pytest
 
 import evolve
 from evolve.errors import MachineError, StoreError
-from evolve.failures import failures_of_the_machine
+from evolve.session.failures import failures_of_the_machine
 from evolve.store import DATABASE, Store
 from tests.commands import (
     PROBLEM,

@@ -6,7 +6,7 @@ import pytest
 
 from evolve.errors import ExitCode, ProblemError
 from evolve.problem import Measure, Problem, Purpose, Reference, load_problem
-from evolve.problem_files import MAX_FILE_BYTES
+from evolve.problem.files import MAX_FILE_BYTES
 from evolve.records import Direction
 
 if TYPE_CHECKING:

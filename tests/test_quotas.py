@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.quotas import SlotQuotas
+from evolve.archive.quotas import SlotQuotas
 
 
 def assign_all(quotas, slots, generations=40) -> Counter:

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.ranking import Ranking, dense_ranks
+from evolve.archive.ranking import Ranking, dense_ranks
 
 values = st.integers(-3, 3).map(float)
 steps = st.lists(st.lists(st.tuples(st.integers(0, 60), values), max_size=6), max_size=8)

@@ -7,7 +7,7 @@ import pytest
 
 from evolve.errors import UsageError
 from evolve.problem import Purpose, load_problem
-from evolve.scaffold import scaffold_problem
+from evolve.problem.scaffold import scaffold_problem
 
 if TYPE_CHECKING:
     from pathlib import Path

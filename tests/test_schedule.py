@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.schedule import Schedule, Size
+from evolve.search.schedule import Schedule, Size
 
 
 def simulate(schedule: Schedule, use, limit=10_000) -> tuple[list[int], int]:

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evolve.archive import Archive, Elite
-from evolve.cells import GridCells
-from evolve.measures import Measure
+from evolve.archive.cells import GridCells
+from evolve.archive.selection import TOURNAMENT_SIZE, make_lottery
+from evolve.problem.measures import Measure
 from evolve.records import AttemptKey, Direction
-from evolve.selection import TOURNAMENT_SIZE, make_lottery
 
 
 def make_archive(objectives, direction=Direction.MAXIMIZE, children=()) -> Archive:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.stalls import StallDetector, StallLevel, rank_shift
+from evolve.archive.stalls import StallDetector, StallLevel, rank_shift
 from tests.commands import run_evolve, run_json
 from tests.searches import Searches, archives_of
 

@@ -3,10 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from evolve.chat import Message, Reply, Request
 from evolve.errors import StoreError, UsageError
-from evolve.launches import SettingsHistory
-from evolve.light import light_attempts
 from evolve.records import (
     Attempt,
     AttemptKey,
@@ -17,8 +14,11 @@ from evolve.records import (
     Status,
     Summary,
 )
-from evolve.results import Call, Evaluated, Generation, SlotResult, Told
+from evolve.records.chat import Message, Reply, Request
+from evolve.records.results import Call, Evaluated, Generation, SlotResult, Told
 from evolve.settings import LoopSettings, Settings
+from evolve.settings.launches import SettingsHistory
+from evolve.source.light import light_attempts
 from evolve.store import Store
 from evolve.store.schema import VERSION
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from evolve.copies.export import describe_everything
 from evolve.errors import EvolveError, StoreError
-from evolve.export import describe_everything
 from evolve.records import AttemptKey
-from evolve.results import Call, Evaluated
+from evolve.records.results import Call, Evaluated
 from evolve.store import DATABASE, Store
 from evolve.store.copying import copy_database, salvage_database
 from evolve.store.opening import connect_to_write

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evolve.records import INITIAL, Status
+from evolve.settings.strategies import STRATEGIES
 from evolve.store import Store
-from evolve.strategies import STRATEGIES
 from tests.commands import run_evolve, run_json
 from tests.searches import Searches, archives_of
 

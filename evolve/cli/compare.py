@@ -28,8 +28,8 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare runs of a problem: medians over seeds against what was spent."""
-    from evolve.comparison import AXES
-    from evolve.comparison import compare as group_runs
+    from evolve.population.comparison import AXES
+    from evolve.population.comparison import compare as group_runs
     from evolve.report import contrast
 
     if against not in AXES:
@@ -54,7 +54,7 @@ def compare(
 
 
 def _trace(run: str) -> Any:
-    from evolve.comparison import trace_run
+    from evolve.population.comparison import trace_run
     from evolve.run_folder import find_run, load_run
     from evolve.store import Store
 

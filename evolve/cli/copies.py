@@ -28,7 +28,7 @@ def fork(
     assignments: Assignments = None,
 ) -> None:
     """Make a new run of what another one had reached, to go on with other settings."""
-    from evolve.fork import fork_run
+    from evolve.copies.fork import fork_run
     from evolve.run_folder import find_run, load_run
     from evolve.settings import change_settings, parse_assignment
     from evolve.wiring import complete_settings
@@ -56,7 +56,7 @@ def fork(
 
 def export(run: Run, *, output: Output) -> None:
     """Write everything in a run as JSON Lines, its curve as CSV, its champions as folders."""
-    from evolve.export import export_run
+    from evolve.copies.export import export_run
     from evolve.run_folder import find_run, load_run
     from evolve.store import Store
 
@@ -78,7 +78,7 @@ def prune(
     ] = 0,
 ) -> None:
     """Drop artifacts and rejected sources that no prompt will show; the run can be resumed."""
-    from evolve.prune import prune_run
+    from evolve.copies.prune import prune_run
     from evolve.run_folder import find_run, load_run
 
     folder = find_run(run, RUNS)
@@ -92,7 +92,7 @@ def prune(
 
 def repair(run: Run, *, output: Output) -> None:
     """Save what can be read of a damaged run, up to its last good generation, as a new run."""
-    from evolve.fork import repair_run
+    from evolve.copies.fork import repair_run
     from evolve.run_folder import find_run, load_run
 
     folder = find_run(run, RUNS)

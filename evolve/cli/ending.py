@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from evolve.errors import EvolveError, ExitCode, MachineError
-from evolve.interrupts import interruptible
+from evolve.session.interrupts import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,8 +68,8 @@ def exit_code(outcome: Outcome) -> ExitCode:
 
 def describe(outcome: Outcome, folder: Path) -> str:
     """Gives the last lines of a run: why it ended, what it brought, what it used."""
+    from evolve.records.results import Totals
     from evolve.report.spending import describe_money, describe_spending
-    from evolve.results import Totals
 
     why = {
         "generations": "finished: all generations done",

@@ -10,10 +10,10 @@ import typer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evolve.estimate import RoleEstimate
     from evolve.evaluation.pool import Evaluators
     from evolve.problem import Problem
     from evolve.records import Evaluation
+    from evolve.session.estimate import RoleEstimate
     from evolve.settings import Settings
 
 
@@ -25,8 +25,13 @@ def print_estimate(
     like: Path | None,
 ) -> None:
     """Prints what a run will cost, by role, and how many slots a budget buys."""
-    from evolve.estimate import TYPICAL_REPAIRS, TYPICAL_TOKENS, estimate_roles, measure_uses
-    from evolve.previews import preview_prompts
+    from evolve.search.previews import preview_prompts
+    from evolve.session.estimate import (
+        TYPICAL_REPAIRS,
+        TYPICAL_TOKENS,
+        estimate_roles,
+        measure_uses,
+    )
     from evolve.store import Store
     from evolve.wiring import open_endpoints
 

@@ -22,7 +22,7 @@ def gallery(
     as_json: AsJson = False,
 ) -> None:
     """List the problems that come with the package, or copy one to change it."""
-    from evolve.gallery import copy_problem, list_gallery
+    from evolve.problem.gallery import copy_problem, list_gallery
 
     if name is not None:
         target = folder or Path(name)

@@ -149,8 +149,8 @@ def opened_run(run: str) -> Iterator[tuple[Store, Standing]]:
     Raises:
         UsageError: There is no such run.
     """
+    from evolve.population.snapshot import load_standing
     from evolve.run_folder import find_run, load_run
-    from evolve.snapshot import load_standing
     from evolve.store import Store
 
     folder = find_run(run, RUNS)

@@ -11,13 +11,13 @@ import typer
 from evolve.cli.inspect import RUNS, AsJson, Run
 
 if TYPE_CHECKING:
-    from evolve.lessons import Lesson
+    from evolve.steps.lessons import Lesson
 
 
 def lessons(run: Run, *, as_json: AsJson = False) -> None:
     """List the lessons of a run, merged where they say the same."""
-    from evolve.digests import read_lessons
     from evolve.run_folder import find_run
+    from evolve.search.digests import read_lessons
     from evolve.store import Store
 
     with closing(Store.open_to_read(find_run(run, RUNS))) as store:

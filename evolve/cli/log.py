@@ -13,9 +13,9 @@ from evolve.cli.inspect import AsJson, Run, opened_run
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from evolve.launches import Launch
-    from evolve.results import Call
-    from evolve.stalls import StallResponse
+    from evolve.archive.stalls import StallResponse
+    from evolve.records.results import Call
+    from evolve.settings.launches import Launch
     from evolve.store import Store
 
 

@@ -51,8 +51,8 @@ def check(
     max_cost: MaxCost = None,
 ) -> None:
     """Validate a problem folder and evaluate its starting program once."""
-    from evolve.gallery import find_problem
     from evolve.problem import load_problem
+    from evolve.problem.gallery import find_problem
     from evolve.session import evaluate_initial
     from evolve.wiring import complete_settings, describe_isolation, open_evaluators
 
@@ -108,10 +108,10 @@ def init(
 ) -> None:
     """Make a new problem folder that passes `evolve check`, or import one."""
     from evolve.errors import UsageError
-    from evolve.importing.convert import write_foreign
-    from evolve.importing.foreign import read_foreign
-    from evolve.importing.kaggle import write_competition
-    from evolve.scaffold import scaffold_problem
+    from evolve.problem.importing.convert import write_foreign
+    from evolve.problem.importing.foreign import read_foreign
+    from evolve.problem.importing.kaggle import write_competition
+    from evolve.problem.scaffold import scaffold_problem
 
     if kind is None and not kaggle and target is not None:
         raise UsageError(f"init: expected one folder, or `--from KIND`; got {target} as well")

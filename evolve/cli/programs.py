@@ -46,8 +46,8 @@ def best(
     asked = {"plot": plot, "submit": submit}
     for purpose, file in asked.items():
         if file is not None:
-            from evolve.champion import ask_for_product
             from evolve.problem import Purpose
+            from evolve.session.champion import ask_for_product
 
             problem, settings = load_run(find_run(run, RUNS))
             program = attempt.program_or_fail

@@ -31,9 +31,9 @@ def prompt(
     as_json: AsJson = False,
 ) -> None:
     """Print the prompts of a first slot, word for word; no model is asked."""
-    from evolve.gallery import find_problem
-    from evolve.previews import preview_prompts
     from evolve.problem import load_problem
+    from evolve.problem.gallery import find_problem
+    from evolve.search.previews import preview_prompts
     from evolve.session import evaluate_initial
     from evolve.steps.prompt import show_messages
     from evolve.wiring import complete_settings, open_evaluators

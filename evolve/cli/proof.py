@@ -19,7 +19,7 @@ def replay(run: Run) -> None:
 
     Exit code 5 tells that something came out differently.
     """
-    from evolve.replay import Replay
+    from evolve.proof.replay import Replay
     from evolve.run_folder import find_run, load_run
     from evolve.store import Store
 
@@ -62,10 +62,10 @@ def verify(
 
     Exit code 5 tells that a verdict came out differently, or that an artifact's file is gone.
     """
+    from evolve.population.snapshot import load_standing
+    from evolve.proof.verify import Check, certify, verify_run, write_certificate
     from evolve.run_folder import find_run, load_run
-    from evolve.snapshot import load_standing
     from evolve.store import Store
-    from evolve.verify import Check, certify, verify_run, write_certificate
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)

@@ -38,11 +38,11 @@ def write_report(folder: Path, path: Path) -> Path:
         StoreError: The run cannot be read, or the file not be written.
     """
     from evolve.errors import UsageError
+    from evolve.population.snapshot import load_standing
     from evolve.report.contents import write_contents
     from evolve.report.html import render_html
     from evolve.report.markdown import render_markdown
     from evolve.run_folder import load_run, write_text
-    from evolve.snapshot import load_standing
     from evolve.store import Store
 
     forms = {".html": render_html, ".md": render_markdown}

@@ -202,7 +202,7 @@ def resume(
 
 
 def _take_lessons(source: Path, folder: Path) -> None:
-    from evolve.digests import write_lessons
+    from evolve.search.digests import write_lessons
     from evolve.store import Store
 
     with closing(Store.open_to_read(source)) as store:
@@ -223,8 +223,8 @@ def _load_recorded(name: str) -> tuple[Problem, Settings]:
 
 def _load_problem(path: Path | None, settings: Settings, default: Problem | None) -> Problem:
     from evolve.errors import UsageError
-    from evolve.gallery import find_problem
     from evolve.problem import load_problem
+    from evolve.problem.gallery import find_problem
 
     if path is not None:
         return load_problem(find_problem(path), settings.parameters)

@@ -7,17 +7,17 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evolve.commands import Command, Finished
 from evolve.errors import ProgramError
 from evolve.evaluation.quiet import hold_quiet
 from evolve.records import Program, SourceFile, Status
-from evolve.timing import Sample
+from evolve.scoring.commands import Command, Finished
+from evolve.scoring.timing import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from evolve.commands import OutputFile, Recipe
     from evolve.sandbox.protocol import Answer, Limits, Sandbox, Session
+    from evolve.scoring.commands import OutputFile, Recipe
 
 _CACHE_BYTES = 256 << 20
 _FILE_BYTES = 512

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from evolve.errors import ProblemError, ProgramError, SandboxError
 from evolve.evaluation.bench import Bench, Trial
 from evolve.evaluation.link import WAITING
-from evolve.machine import PACKAGES
+from evolve.evaluation.machine import PACKAGES
 from evolve.problem import Purpose, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.sandbox.cgroup import remove_groups_of
@@ -33,8 +33,8 @@ from evolve.source import built_in_measures
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from evolve.measures import Measure
     from evolve.problem import Problem
+    from evolve.problem.measures import Measure
 
 
 def main() -> None:
@@ -126,7 +126,7 @@ def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., Score]]:
 
 
 def probe_machine(program: ProgramHandle, **_: Any) -> Score:
-    """Gives what `evolve.machine.PROBE` finds, as the artifact `machine`."""
+    """Gives what `evolve.evaluation.machine.PROBE` finds, as the artifact `machine`."""
     return Score(0.0, artifacts={"machine": json.dumps(program.call("probe", list(PACKAGES)))})
 
 

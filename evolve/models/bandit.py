@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
     from evolve.models.roster import Candidate
-    from evolve.results import ModelUse
+    from evolve.records.results import ModelUse
 
 # Any gain is worth half a reward; how it ranks among the last ones is worth the other half.
 _GAIN = 0.5

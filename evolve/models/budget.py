@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from evolve.errors import BudgetExhaustedError
 from evolve.models.protocol import estimate_prompt_tokens
-from evolve.results import Totals
+from evolve.records.results import Totals
 
 if TYPE_CHECKING:
-    from evolve.chat import Reply, Request
     from evolve.models.protocol import Price
+    from evolve.records.chat import Reply, Request
 
 # A model that reads more tokens than estimated is given this much room beyond what was seen.
 _MARGIN = 1.1

@@ -17,10 +17,10 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING
 
-from evolve.chat import Message, Reply, Request
 from evolve.errors import ModelError, ModelUnavailableError
 from evolve.models.protocol import ReplyError
 from evolve.models.retry import EmptyReplyError, RetryableError
+from evolve.records.chat import Message, Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,14 +19,14 @@ from evolve.models.retry import (
     RetryPolicy,
     call_with_retries,
 )
-from evolve.results import Totals
+from evolve.records.results import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evolve.chat import Reply, Request
     from evolve.models.budget import Budget, Reservation
     from evolve.models.protocol import Model, Price
+    from evolve.records.chat import Reply, Request
 
 # LiteLLM makes a new HTTP client for every other time-out, so only so many different ones are used.
 _TIMEOUT_STEPS = 8

@@ -13,13 +13,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from evolve.chat import Message, Reply, Request
 from evolve.errors import ModelError, ModelUnavailableError
 from evolve.models.failures import RefusedRequestError, sort_failure
 from evolve.models.loading import import_litellm
 from evolve.models.protocol import Price, ReplyError
 from evolve.models.retry import EmptyReplyError, RetryPolicy, call_with_retries
 from evolve.models.tokens import count_tokens
+from evolve.records.chat import Message, Reply, Request
 
 _PREFLIGHT_POLICY = RetryPolicy(first_seconds=0.3, max_requests=4, max_empty_replies=1)
 _PREFLIGHT_SECONDS = 20.0

@@ -6,10 +6,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from evolve.chat import Reply, Request
 from evolve.errors import ModelError, ModelUnavailableError
 from evolve.models.command_model import format_prompt
 from evolve.models.protocol import Price
+from evolve.records.chat import Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from evolve.chat import Reply, Request
+    from evolve.records.chat import Reply, Request
 
 BYTES_PER_TOKEN = 3
 """English has about 4, code about 3.3: counting with 3 errs on the safe side."""

@@ -12,7 +12,7 @@ from evolve.models.protocol import ReplyError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evolve.chat import Reply
+    from evolve.records.chat import Reply
 
 
 class RetryableError(Exception):

@@ -11,8 +11,8 @@ from evolve.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evolve.chat import Request
-    from evolve.model_settings import ModelSettings
+    from evolve.records.chat import Request
+    from evolve.settings.models import ModelSettings
 
 ROLES = ("planner", "editor", "summarizer", "leap")
 _WEIGHTED = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*\*\s*(.*)", re.DOTALL)

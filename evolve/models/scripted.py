@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evolve.chat import Reply
 from evolve.errors import ModelError
 from evolve.models.protocol import Price, ReplyError
+from evolve.records.chat import Reply
 from evolve.source import find_blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evolve.chat import Request
+    from evolve.records.chat import Request
 
 Script = Mapping[str, Callable[["Request"], str] | Sequence[str]]
 

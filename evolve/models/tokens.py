@@ -12,7 +12,7 @@ from evolve.models.roster import parse_candidate
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from evolve.model_settings import ModelSettings
+    from evolve.settings.models import ModelSettings
 
 _PIECE = re.compile(r"[A-Za-z]+|[ \t\r\n]+|.", re.DOTALL)
 # Longest run of letters, and of spaces, that a tokenizer surely takes as one token.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from evolve.parsing import parse_expression
+from evolve.source.parsing import parse_expression
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from evolve.curve import trace_curve
+from evolve.population.curve import trace_curve
 from evolve.records import INITIAL
 from evolve.report.document import Document, Listing, Paragraph, Picture, Section, Table
 from evolve.report.plot import draw_steps

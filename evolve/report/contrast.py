@@ -7,7 +7,7 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
-from evolve.comparison import AXES, CONFIDENCE
+from evolve.population.comparison import AXES, CONFIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from evolve.comparison import Group
+    from evolve.population.comparison import Group
 
 _ROWS = 8
 _PLOT_WIDTH, _PLOT_HEIGHT = 64, 14

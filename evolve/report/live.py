@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from evolve.models.budget import Budget
     from evolve.population import Standing
-    from evolve.results import SlotResult
+    from evolve.records.results import SlotResult
 
 _LINE_EVERY_SECONDS = 5.0
 

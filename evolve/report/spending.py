@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evolve.results import Totals
+    from evolve.records.results import Totals
 
     Usage = Sequence[tuple[str, str, Totals]]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from evolve.champion import read_holdout
 from evolve.operators import TUNE
 from evolve.records import INITIAL
 from evolve.report.spending import list_spending
+from evolve.session.champion import read_holdout
 from evolve.store import is_locked
 
 if TYPE_CHECKING:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evolve.commands import Finished, OutputFile
 from evolve.errors import ProgramError
 from evolve.records import Status
 from evolve.sandbox.shown import printable
+from evolve.scoring.commands import Finished, OutputFile
 
 if TYPE_CHECKING:
-    from evolve.commands import Command
     from evolve.sandbox.protocol import Limits
+    from evolve.scoring.commands import Command
 
 _FIELDS = {"code": int, "stdout": bytes, "stderr": bytes, "files": list, "cpu": float}
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from evolve.commands import Command, OutputFile
     from evolve.records import Program
+    from evolve.scoring.commands import Command, OutputFile
 
 
 @dataclass(frozen=True, slots=True)

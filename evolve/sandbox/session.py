@@ -37,10 +37,10 @@ from evolve.sandbox.shown import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from evolve.commands import Command, OutputFile
     from evolve.records import Program
     from evolve.sandbox.link import Link
     from evolve.sandbox.protocol import Limits
+    from evolve.scoring.commands import Command, OutputFile
 
 _GRACE_SECONDS = 0.25
 _CONFINE_SECONDS = 20.0

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from evolve.commands import OutputFile
     from evolve.records import Program
     from evolve.sandbox.link import Link
     from evolve.sandbox.protocol import Isolation, Limits
+    from evolve.scoring.commands import OutputFile
 
 _MAX_SESSIONS = 500
 

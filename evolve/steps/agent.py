@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evolve.chat import Message, Request
 from evolve.edits import apply_reply
 from evolve.models.protocol import ReplyError
 from evolve.models.tokens import count_for
 from evolve.records import Rejected, Status
+from evolve.records.chat import Message, Request
 from evolve.steps import prompt
 from evolve.steps.blocks import Block, fence
 from evolve.steps.parse import as_text, find_object
@@ -20,10 +20,10 @@ from evolve.steps.parse import as_text, find_object
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evolve.memory import Digest
     from evolve.problem import Problem
     from evolve.records import Attempt, Plan, Program, Selection
     from evolve.settings import Settings
+    from evolve.steps.memory import Digest
     from evolve.steps.tools import Ask, Library
 
 TOOLS = """{"tool": "elites"} lists good programs of the run with their objectives

@@ -6,12 +6,12 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evolve.chat import Message, Request
 from evolve.edits import LineEdit, apply_line_edits, apply_reply
 from evolve.models.protocol import ReplyError
 from evolve.models.tokens import count_for
 from evolve.operators import OPERATOR_JOIN, apply_operator
 from evolve.records import Rejected
+from evolve.records.chat import Message, Request
 from evolve.source import find_blocks
 from evolve.steps import prompt, shapes, told
 from evolve.steps.blocks import Block, fence
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from evolve.memory import Digest
     from evolve.problem import Problem
     from evolve.records import Attempt, Plan, Program, Selection
     from evolve.settings import Settings
+    from evolve.steps.memory import Digest
     from evolve.steps.tools import Ask
 
 _LONGEST_DIFF = 3000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evolve.chat import Request
 from evolve.models.protocol import ReplyError
 from evolve.models.tokens import count_for
 from evolve.operators import OPERATOR_JOIN, TUNE, choose_operator
 from evolve.records import Plan, Rejected
+from evolve.records.chat import Request
 from evolve.steps import prompt, shapes, told
 from evolve.steps.blocks import Block
 from evolve.steps.parse import as_names, as_number, as_tags, as_text, find_object, find_objects
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from evolve.chat import Message
-    from evolve.memory import Calibration, Digest
     from evolve.operators import OperatorStats
     from evolve.problem import Problem
     from evolve.records import Selection
+    from evolve.records.chat import Message
     from evolve.settings import Settings
+    from evolve.steps.memory import Calibration, Digest
     from evolve.steps.tools import Ask
 
 _LEAP_OPERATORS = 6

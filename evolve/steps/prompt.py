@@ -7,9 +7,9 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from evolve.chat import Message
 from evolve.errors import ProblemError
 from evolve.records import Status
+from evolve.records.chat import Message
 from evolve.source import find_blocks
 from evolve.steps.blocks import Block, fence, fit_blocks, plain
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from evolve.memory import Digest
     from evolve.models.tokens import TokenCounter
     from evolve.problem import Problem
     from evolve.records import Ancestor, Attempt, Plan, Program
+    from evolve.steps.memory import Digest
 
 TEMPLATES = ("plan", "leap", "edit", "rewrite", "lines", "repair", "agent", "summarize")
 _SLOT = re.compile(r"\{\{(\w+)\}\}")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evolve.archive.stalls import StallLevel
 from evolve.errors import BudgetExhaustedError
 from evolve.records import Attempt, AttemptKey, Evaluation, Plan, Program, Rejected, Status
-from evolve.results import SlotResult, Told
+from evolve.records.results import SlotResult, Told
 from evolve.source import fingerprint
-from evolve.stalls import StallLevel
 from evolve.steps.agent import Agent
 from evolve.steps.checks import check_program
 from evolve.steps.execute import Draft, Editor, execute_operator
@@ -21,13 +21,13 @@ from evolve.steps.summarize import summarize_attempts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from evolve.chat import Message
     from evolve.journal import SlotJournal
-    from evolve.memory import Digest
     from evolve.operators import Tuner
     from evolve.problem import Problem
     from evolve.records import Summary
+    from evolve.records.chat import Message
     from evolve.settings import Settings
+    from evolve.steps.memory import Digest
     from evolve.steps.tools import Job
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evolve.chat import Request
 from evolve.models.protocol import ReplyError
 from evolve.models.tokens import count_for
 from evolve.records import Status, Summary
+from evolve.records.chat import Request
 from evolve.steps import prompt
 from evolve.steps.blocks import Block
 from evolve.steps.parse import as_tags, as_text, find_object
@@ -16,9 +16,9 @@ from evolve.steps.shapes import CAUSES, SUMMARY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evolve.chat import Message
     from evolve.problem import Problem
     from evolve.records import Attempt, Direction, Plan, Selection
+    from evolve.records.chat import Message
     from evolve.settings import Settings
     from evolve.steps.tools import Ask
 

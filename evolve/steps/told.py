@@ -11,9 +11,9 @@ from evolve.steps.blocks import Block, plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evolve.lessons import Lesson
-    from evolve.memory import Digest, Idea, Trial
     from evolve.records import Ancestor, Direction, Plan
+    from evolve.steps.lessons import Lesson
+    from evolve.steps.memory import Digest, Idea, Trial
 
 _LONGEST = 300
 

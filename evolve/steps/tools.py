@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from evolve.stalls import StallLevel
+from evolve.archive.stalls import StallLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from evolve.chat import Reply, Request
-    from evolve.memory import Digest
     from evolve.models.roster import Part
     from evolve.operators import OperatorStats, Tuner
     from evolve.records import AttemptKey, Selection
+    from evolve.records.chat import Reply, Request
+    from evolve.steps.memory import Digest
     from evolve.steps.start import PlanBoard
 
 

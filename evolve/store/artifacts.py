@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from evolve.results import Evaluated
+    from evolve.records.results import Evaluated
 
 FOLDER = "artifacts"
 LARGE_BYTES = 65536

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from evolve.records import AttemptKey, Plan, Status
-from evolve.results import SlotNote
+from evolve.records.results import SlotNote
 from evolve.store import rows, statements
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.errors import StoreError
 from evolve.records import Attempt, AttemptKey
-from evolve.results import ModelUse
+from evolve.records.results import ModelUse
 from evolve.store import rows, statements
 from evolve.store.artifacts import ArtifactFiles
 from evolve.store.opening import telling
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from evolve.launches import Launch
     from evolve.records import Summary
-    from evolve.results import Call, Evaluated, LightAttempt, Totals
+    from evolve.records.results import Call, Evaluated, LightAttempt, Totals
+    from evolve.settings.launches import Launch
     from evolve.store.artifacts import Missing
     from evolve.store.tally import Tally
 

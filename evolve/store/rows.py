@@ -6,8 +6,6 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from evolve.chat import Message, Reply, Request
-from evolve.launches import Launch
 from evolve.records import (
     Attempt,
     AttemptKey,
@@ -18,13 +16,15 @@ from evolve.records import (
     Status,
     Summary,
 )
-from evolve.results import Call, Evaluated, Expense, LightAttempt
+from evolve.records.chat import Message, Reply, Request
+from evolve.records.results import Call, Evaluated, Expense, LightAttempt
+from evolve.settings.launches import Launch
 from evolve.store.artifacts import is_large
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evolve.results import Told
+    from evolve.records.results import Told
     from evolve.store.artifacts import ArtifactFiles
     from evolve.store.texts import Texts
 

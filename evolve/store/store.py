@@ -13,7 +13,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from evolve.results import Call, Evaluated, Expense
+from evolve.records.results import Call, Evaluated, Expense
 from evolve.source import fingerprint
 from evolve.store import rows, statements
 from evolve.store.lock import RunLock
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from evolve.launches import Launch
     from evolve.records import Program
-    from evolve.results import Generation
+    from evolve.records.results import Generation
+    from evolve.settings.launches import Launch
 
 
 class Store(Reader):

@@ -6,7 +6,7 @@ import json
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from evolve.results import Totals
+from evolve.records.results import Totals
 from evolve.store import statements
 
 if TYPE_CHECKING:

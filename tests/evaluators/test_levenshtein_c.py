@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from levenshtein_c import check_answers, draw_pairs, draw_small_pairs, find_distance, write_pairs
 
-from evolve.commands import Finished
 from evolve.records import Status
 from evolve.scoring import Infeasible
+from evolve.scoring.commands import Finished
 from tests.judge import Judge, open_judge
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ import pytest
 
 from evolve.models.bandit import ModelStats, draw_by_weight
 from evolve.models.roster import Candidate
-from evolve.results import ModelUse
+from evolve.records.results import ModelUse
 
 A, B = Candidate("a"), Candidate("b")
 

@@ -3,7 +3,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from evolve.chat import Message, Reply, Request
 from evolve.errors import BudgetExhaustedError, ModelError
 from evolve.models import (
     Budget,
@@ -15,7 +14,8 @@ from evolve.models import (
 )
 from evolve.models.budget import usage_of
 from evolve.models.retry import EmptyReplyError, RetryableError, RetryPolicy
-from evolve.results import Totals
+from evolve.records.chat import Message, Reply, Request
+from evolve.records.results import Totals
 
 REQUEST = Request("editor", (Message("user", "x" * 300),), max_tokens=100)
 PRICE = Price(prompt_usd=0.001, completion_usd=0.01)

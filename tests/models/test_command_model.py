@@ -3,11 +3,11 @@ import threading
 
 import pytest
 
-from evolve.chat import Message, Request
 from evolve.errors import ModelError, ModelUnavailableError
 from evolve.models import Budget, Endpoint, ReplyError, open_model
 from evolve.models.command_model import format_prompt
 from evolve.models.retry import EmptyReplyError, RetryableError, RetryPolicy
+from evolve.records.chat import Message, Request
 
 REQUEST = Request("editor", (Message("system", "Be brief."), Message("user", "Why?")), 50)
 FAST = RetryPolicy(first_seconds=0.01, max_requests=3)

@@ -2,10 +2,10 @@ import threading
 
 import pytest
 
-from evolve.chat import Message, Request
 from evolve.errors import ModelUnavailableError
 from evolve.models import Budget, Endpoint
 from evolve.models.manual_model import ManualModel
+from evolve.records.chat import Message, Request
 
 REQUEST = Request("planner", (Message("user", "What now?"),), 50)
 

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.chat import Reply
 from evolve.errors import ModelUnavailableError
 from evolve.models import ReplyError
 from evolve.models.retry import (
@@ -14,6 +13,7 @@ from evolve.models.retry import (
     call_with_retries,
     find_pause,
 )
+from evolve.records.chat import Reply
 
 
 @dataclass

@@ -1,8 +1,8 @@
 import pytest
 
 from evolve.errors import UsageError
-from evolve.model_settings import ModelSettings
 from evolve.models.roster import Candidate, describe_roster, make_roster, parse_candidate
+from evolve.settings.models import ModelSettings
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from evolve.chat import Message, Request
 from evolve.edits import apply_reply
 from evolve.errors import ModelError
 from evolve.models import Price, ReplyError, ScriptedModel, open_model
 from evolve.models.scripted import hash_request
 from evolve.records import Program, SourceFile
+from evolve.records.chat import Message, Request
 
 SOURCE = """import math
 

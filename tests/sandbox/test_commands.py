@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evolve.commands import Command, Finished, OutputFile
 from evolve.errors import ProgramError
 from evolve.records import Program, SourceFile
 from evolve.sandbox.protocol import Limits
+from evolve.scoring.commands import Command, Finished, OutputFile
 
 from .programs import LIMITS, ask, make_program
 

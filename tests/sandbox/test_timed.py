@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evolve.commands import Recipe
 from evolve.errors import ProgramError
 from evolve.evaluation.bench import Bench, Trial
-from evolve.handle import ProgramHandle
 from evolve.records import Program, SourceFile
+from evolve.scoring.commands import Recipe
+from evolve.scoring.handle import ProgramHandle
 
 from .programs import LIMITS
 
 if TYPE_CHECKING:
     from evolve.sandbox.warm import WarmSandbox
-    from evolve.timing import Timing
+    from evolve.scoring.timing import Timing
 
 WORK = """
 def work(n):

@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 
-from evolve.lessons import Lesson
-from evolve.memory import Calibration, Digest, Idea, Remaining, Trial
 from evolve.problem import Problem
 from evolve.records import (
     INITIAL,
@@ -18,6 +16,8 @@ from evolve.records import (
     SourceFile,
     Status,
 )
+from evolve.steps.lessons import Lesson
+from evolve.steps.memory import Calibration, Digest, Idea, Remaining, Trial
 
 PLAN = Plan(
     "Move the first number towards 3",

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.chat import Reply
 from evolve.edits import LineEdit, apply_line_edits
 from evolve.errors import BudgetExhaustedError
-from evolve.memory import Calibration
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Plan, Program, Rejected, SourceFile, Status
+from evolve.records.chat import Reply
 from evolve.settings import Settings, change_settings
 from evolve.steps.agent import Agent
 from evolve.steps.checks import check_program
 from evolve.steps.execute import Editor, find_form
+from evolve.steps.memory import Calibration
 from evolve.steps.plan import choose_plan, make_plan
 from evolve.steps.start import PlanBoard
 from tests.steps.examples import PLAN, make_attempt, make_digest, make_selection

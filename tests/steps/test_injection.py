@@ -4,14 +4,14 @@ import dataclasses
 
 import pytest
 
-from evolve.lessons import Lesson
-from evolve.memory import Idea, Trial
 from evolve.models.scripted import FENCE
 from evolve.problem import load_problem
 from evolve.records import AttemptKey, Evaluation, Program, Selection, SourceFile, Status
 from evolve.settings import Settings, change_settings
 from evolve.steps.agent import agent_messages
 from evolve.steps.execute import edit_messages, repair_messages
+from evolve.steps.lessons import Lesson
+from evolve.steps.memory import Idea, Trial
 from evolve.steps.plan import plan_messages
 from evolve.steps.summarize import summary_messages
 from tests.steps.examples import PLAN, make_attempt, make_digest, make_selection

@@ -1,0 +1,173 @@
+"""How measure space is cut into cells: a grid, a Voronoi tessellation, or a single cell."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from evolve.problem.measures import Measure
+    from evolve.settings import SearchSettings
+
+_SAMPLES_PER_CELL = 10
+_FEWEST_SAMPLES = 2000
+_ROUNDS = 10
+# Standard deviation around a program of the start, as a share of each range.
+_SPREAD = 0.05
+
+
+class Cells(Protocol):
+    """The cells of measure space; the same for all islands.
+
+    Attributes:
+        axes: The measures.
+        size: How many cells there are.
+    """
+
+    axes: tuple[Measure, ...]
+    size: int
+
+    def cell_of(self, coordinates: Sequence[float]) -> int:
+        """Gives the number of the cell of a point of shape `(len(axes),)`, from 0."""
+
+
+class GridCells:
+    """A grid, numbered row-major over the axes; what lies outside falls into the edge cell.
+
+    Args:
+        axes: The measures with their ranges; without any there is a single cell.
+    """
+
+    def __init__(self, axes: Sequence[Measure]) -> None:
+        self.axes = tuple(axes)
+        self.size = math.prod(axis.cells for axis in self.axes)
+
+    def cell_of(self, coordinates: Sequence[float]) -> int:
+        """Gives the number of the cell of a point, from 0."""
+        cell = 0
+        for axis, value in zip(self.axes, coordinates, strict=True):
+            index = int(share_of(axis, value) * axis.cells)
+            cell = cell * axis.cells + min(index, axis.cells - 1)
+        return cell
+
+
+class OneCell:
+    """All of measure space in one cell: only the best program is kept.
+
+    Args:
+        axes: The measures.
+    """
+
+    def __init__(self, axes: Sequence[Measure]) -> None:
+        self.axes = tuple(axes)
+        self.size = 1
+
+    def cell_of(self, coordinates: Sequence[float]) -> int:  # noqa: ARG002 - of the protocol
+        """Gives 0."""
+        return 0
+
+
+class VoronoiCells:
+    """Cells of about equal size around centroids, in any number of measures.
+
+    Vassiliades 2018, Using centroidal Voronoi tessellations to scale up the multidimensional
+    archive of phenotypic elites algorithm.
+
+    Args:
+        axes: The measures; ranges and scales say what is far.
+        count: How many cells.
+        start: Coordinates of programs around which cells are to be smaller, shape
+            `(n, len(axes))`; none for cells of the same size everywhere.
+    """
+
+    def __init__(
+        self, axes: Sequence[Measure], count: int, start: Sequence[tuple[float, ...]] = ()
+    ) -> None:
+        self.axes = tuple(axes)
+        self.size = count
+        points = tuple(self._shares(point) for point in start)
+        self.centroids = _find_centroids(count, len(self.axes), points)
+        self._offsets = (self.centroids**2).sum(axis=1) / 2.0
+
+    def cell_of(self, coordinates: Sequence[float]) -> int:
+        """Gives the number of the cell of a point: that of the nearest centroid."""
+        point = np.array(self._shares(coordinates))
+        return int((self._offsets - self.centroids @ point).argmin())
+
+    def _shares(self, coordinates: Sequence[float]) -> tuple[float, ...]:
+        pairs = zip(self.axes, coordinates, strict=True)
+        return tuple(share_of(axis, value) for axis, value in pairs)
+
+
+def make_cells(
+    axes: Sequence[Measure], settings: SearchSettings, start: Sequence[tuple[float, ...]] = ()
+) -> Cells:
+    """Gives the cells that settings ask for; `start` is for `VoronoiCells`."""
+    if settings.archive == "single" or not axes:
+        return OneCell(axes)
+    if settings.archive == "cvt":
+        return VoronoiCells(axes, settings.cells, start)
+    return GridCells(axes)
+
+
+@lru_cache(maxsize=8)
+def _find_centroids(
+    count: int, dimensions: int, start: tuple[tuple[float, ...], ...]
+) -> NDArray[np.float64]:
+    """Gives centroids in the unit cube by Lloyd's algorithm, shape `(count, dimensions)`.
+
+    They depend on the arguments alone, so that runs with other seeds have the same cells.
+    """
+    rng = np.random.default_rng([count, dimensions])
+    samples = rng.random((max(_SAMPLES_PER_CELL * count, _FEWEST_SAMPLES), dimensions))
+    if start:
+        half = len(samples) // 2
+        around = np.array(start)[rng.integers(len(start), size=half)]
+        samples[:half] = np.clip(around + rng.normal(0.0, _SPREAD, around.shape), 0.0, 1.0)
+        rng.shuffle(samples)
+    centroids = samples[:count].copy()
+    for _ in range(_ROUNDS):
+        nearest = ((centroids**2).sum(axis=1) / 2.0 - samples @ centroids.T).argmin(axis=1)
+        held = np.bincount(nearest, minlength=count)
+        sums = [np.bincount(nearest, column, minlength=count) for column in samples.T]
+        centroids[held > 0] = (np.array(sums).T[held > 0].T / held[held > 0]).T
+    return centroids
+
+
+def share_of(axis: Measure, value: float) -> float:
+    """Gives the place of a value in an axis' range, from 0 to 1; the ends for what is outside."""
+    if value <= axis.low:
+        return 0.0
+    if value >= axis.high:
+        return 1.0
+    if axis.scale == "log":
+        return math.log(value / axis.low) / math.log(axis.high / axis.low)
+    return (value - axis.low) / (axis.high - axis.low)
+
+
+def locate(axes: Sequence[Measure], measures: Mapping[str, float]) -> tuple[float, ...]:
+    """Gives the coordinates of an evaluation's measures, shape `(len(axes),)`.
+
+    Raises:
+        ValueError: A measure is missing or not finite.
+    """
+    coordinates = []
+    for axis in axes:
+        value = measures.get(axis.name)
+        if value is None or not math.isfinite(value):
+            raise ValueError(f"measure `{axis.name}`: expected a finite number, got {value!r}")
+        coordinates.append(float(value))
+    return tuple(coordinates)
+
+
+def is_outside(axes: Sequence[Measure], coordinates: Sequence[float]) -> bool:
+    """Tells whether any coordinate lies outside its range."""
+    pairs = zip(axes, coordinates, strict=True)
+    return any(not axis.low <= value <= axis.high for axis, value in pairs)

@@ -1,0 +1,137 @@
+"""Islands: archives of their own, joined by migration."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from evolve.archive import AddStatus, Archive, Elite
+from evolve.archive.cells import make_cells
+from evolve.archive.fronts import FrontArchive, find_front
+from evolve.settings.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evolve.problem.measures import Measure
+    from evolve.records import Direction
+    from evolve.settings import SearchSettings
+
+
+class Islands:
+    """Several archives that own their elites.
+
+    Args:
+        axes: Measures of every archive.
+        direction: Whether larger or smaller objectives win.
+        settings: Number of islands, migration, selection.
+        others: Directions of further objectives; cells hold fronts then.
+    """
+
+    def __init__(
+        self,
+        axes: Sequence[Measure],
+        direction: Direction,
+        settings: SearchSettings,
+        others: Sequence[Direction] = (),
+    ) -> None:
+        self.settings = settings
+        self.strategy = STRATEGIES[settings.strategy]
+        self._axes = tuple(axes)
+        self._direction = direction
+        self._others = tuple(others)
+        self._cells = make_cells(axes, settings)
+        self.archives = [self._make_archive() for _ in range(settings.islands)]
+        self.migrations = 0
+
+    def seed(self, elite: Elite) -> None:
+        """Puts the initial program on every island."""
+        for archive in self.archives:
+            archive.add(elite)
+
+    def add(self, island: int, elite: Elite) -> AddStatus:
+        """Offers a new elite to the archive of its island."""
+        return self.archives[island].add(elite)
+
+    def migrate(self) -> int:
+        """Copies the best elites of each island to the next one in the ring, or to all others.
+
+        All migrants are chosen before the first one lands, so that none travels twice.
+
+        Returns:
+            How many copies were taken in.
+        """
+        count = len(self.archives)
+        reach = range(1, count) if self.settings.topology == "full" else range(1, min(count, 2))
+        leaving = []
+        for archive in self.archives:
+            best = archive.ranked()[0][: self.settings.migrants]
+            leaving.append([archive.elites[position] for position in best])
+        taken = 0
+        for island, migrants in enumerate(leaving):
+            for step in reach:
+                target = self.archives[(island + step) % count]
+                taken += sum(bool(target.add(elite)) for elite in migrants)
+        self.migrations += taken
+        return taken
+
+    def restart_weakest(self, start: Elite) -> int | None:
+        """Empties the island with the worst best elite, the one with fewest elites among equals.
+
+        It begins again with the starting program and the best elite of the island across the
+        ring (Romera-Paredes 2024, Mathematical discoveries from program search with large
+        language models, restarts islands from the best of others). Its count of elites out of
+        range goes on.
+
+        Args:
+            start: The starting program.
+
+        Returns:
+            The island; None when there is only one.
+        """
+        count = len(self.archives)
+        if count == 1:
+            return None
+        weakest = min(range(count), key=lambda island: (*self._strength(island), -island))
+        fresh = self._make_archive()
+        fresh.out_of_range = self.archives[weakest].out_of_range
+        other = self.archives[(weakest + count // 2) % count].best
+        for elite in (start, other):
+            if elite is not None:
+                fresh.add(elite)
+        self.archives[weakest] = fresh
+        return weakest
+
+    def cut_around(self, start: Sequence[tuple[float, ...]]) -> None:
+        """Cuts measure space anew, closer around these points; elites move to their new cells.
+
+        Of elites that come to share a cell the best stays. Counts of children stay with elites,
+        the curiosity of cells begins anew.
+        """
+        self._cells = make_cells(self._axes, self.settings, start)
+        for island, old in enumerate(self.archives):
+            fresh = self._make_archive()
+            for elite, children in zip(old.elites, old.children, strict=True):
+                fresh.add(elite)
+                fresh.set_children(elite.key, int(children))
+            fresh.out_of_range = old.out_of_range
+            self.archives[island] = fresh
+
+    def front(self) -> list[Elite]:
+        """Gives the elites of all islands that nothing dominates, the best first.
+
+        Empty where there is one objective, whose best elite would be all of it.
+        """
+        elites = {elite.program_id: elite for archive in self.archives for elite in archive.elites}
+        return find_front(list(elites.values()), self._direction, self._others)
+
+    def _make_archive(self) -> Archive:
+        if self._others:
+            return FrontArchive(self._cells, self._direction, self._others)
+        return Archive(self._cells, self._direction)
+
+    def _strength(self, island: int) -> tuple[float, int]:
+        archive = self.archives[island]
+        best = archive.best
+        signed = -math.inf if best is None else archive.direction.sign * best.objective
+        return signed, len(archive)

@@ -1,0 +1,227 @@
+"""How likely each elite of an archive is to be a parent."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evolve.archive.ranking import dense_ranks
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+    from evolve.archive import Archive
+
+TOURNAMENT_SIZE = 4
+# So many of the best ranks are kept apart when the temperature is solved; of the others, groups
+# of neighbouring ranks share one utility.
+_EXACT_RANKS = 256
+_GROUPS_PER_OCTAVE = 16
+# Utilities are scaled to [0, 1], so that the largest inverse temperature lets even the best of
+# 10^6 elites outweigh all others together.
+_LARGEST = 1e8
+_SMALLEST = 1e-2
+_STEP = 4.0
+# Share of the target that is close enough.
+_TOLERANCE = 4e-3
+
+
+class Lottery:
+    """Draws elites by their chances.
+
+    Args:
+        positions: Of the elites in their archive, shape `(n,)`.
+        weights: Their chances up to a common factor, in the order of `positions`.
+    """
+
+    def __init__(self, positions: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
+        self._positions = positions
+        self._weights = weights
+        self._cumulative = np.cumsum(weights)
+
+    def draw(self, rng: Generator) -> int:
+        """Draws the position of an elite."""
+        place = rng.random() * self._cumulative[-1]
+        return int(self._positions[self._cumulative.searchsorted(place, side="right")])
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Gives the chance of each elite, in the archive's order; they add up to 1."""
+        probabilities = np.empty(len(self._weights))
+        probabilities[self._positions] = self._weights / self._cumulative[-1]
+        return probabilities
+
+
+def make_lottery(archive: Archive, rule: str, *, entropy: float, visit_penalty: float) -> Lottery:
+    """Gives the chances of an archive's elites to be a parent.
+
+    Args:
+        archive: At least one elite.
+        rule: `boltzmann`: `p_i ~ exp(u_i / T) / (1 + children_i)^k` over utilities `u` that
+            fall evenly from 1 to 0 with the rank, with the temperature `T` solved so that the
+            entropy of `p`, divided by `log(n)`, meets the target; where no `T` meets it, the
+            nearest reachable entropy is taken. `curiosity`: the same over ranks of how the
+            offspring of each cell fared, without the penalty. `tournament`: the best of
+            `TOURNAMENT_SIZE` elites drawn with replacement. `greedy`: the best. `uniform`: any.
+        entropy: The target of `boltzmann` and `curiosity`, from 0 (greedy) to 1 (uniform).
+        visit_penalty: The exponent `k` of `boltzmann`, at least 0.
+
+    Raises:
+        ValueError: The archive is empty.
+    """
+    if not len(archive):
+        raise ValueError("archive: expected at least one elite to choose from, got none")
+    if rule == "curiosity":
+        curiosity = archive.curiosity
+        order = np.argsort(-curiosity, kind="stable")
+        return _target_entropy(order, dense_ranks(curiosity[order]), None, entropy)
+    order, ranks = archive.ranked()
+    if rule == "boltzmann":
+        penalty = _penalize(archive.children[order], visit_penalty)
+        return _target_entropy(order, ranks, penalty, entropy)
+    weights = np.ones(len(order))
+    if rule == "greedy":
+        weights[1:] = 0.0
+    elif rule == "tournament":
+        weights = _win_tournament(ranks)
+    return Lottery(order, weights)
+
+
+def _penalize(children: NDArray[np.int64], exponent: float) -> NDArray[np.float64] | None:
+    """Gives the logarithms of the visit penalties; None where there is none."""
+    most = int(children.max())
+    if not exponent or not most:
+        return None
+    penalties: NDArray[np.float64] = (-exponent * np.log1p(np.arange(most + 1.0)))[children]
+    return penalties
+
+
+def _target_entropy(
+    order: NDArray[np.int64],
+    ranks: NDArray[np.int64],
+    penalty: NDArray[np.float64] | None,
+    entropy: float,
+) -> Lottery:
+    # From here on the best comes first, and utilities are less 1: 0 for the best, -1 for the worst.
+    worst = int(ranks[-1])
+    log_weights = np.zeros(len(order)) if penalty is None else penalty
+    if not worst:
+        return Lottery(order, np.exp(log_weights))
+    utilities = ranks / -worst
+    groups = _Groups(ranks, utilities, log_weights)
+    inverse_temperature = groups.solve(entropy)
+    logits = inverse_temperature * utilities
+    if penalty is not None:
+        logits += penalty
+        logits -= logits.max()
+    return Lottery(order, np.exp(logits))
+
+
+class _Groups:
+    """Elites summed up by rank, so that solving for the temperature does not grow with them.
+
+    Args:
+        ranks: From best to worst, shape `(n,)`.
+        utilities: From 0 to -1, shape `(n,)`.
+        log_weights: Logarithms of the visit penalties, shape `(n,)`.
+    """
+
+    def __init__(
+        self,
+        ranks: NDArray[np.int64],
+        utilities: NDArray[np.float64],
+        log_weights: NDArray[np.float64],
+    ) -> None:
+        groups, worst = ranks, int(ranks[-1])
+        weights = np.exp(log_weights)
+        self._count = len(ranks)
+        if worst < _EXACT_RANKS and worst + 1 == len(ranks):
+            self._weights, self._utilities, self._log_weights = weights, utilities, log_weights
+            return
+        if worst >= _EXACT_RANKS:
+            groups = _group_table(worst.bit_length())[ranks]
+        starts = np.concatenate([[0], np.flatnonzero(groups[1:] != groups[:-1]) + 1])
+        self._weights = np.add.reduceat(weights, starts)
+        self._utilities = np.add.reduceat(weights * utilities, starts) / self._weights
+        self._log_weights = np.add.reduceat(weights * log_weights, starts) / self._weights
+
+    def solve(self, entropy: float) -> float:
+        """Gives the largest inverse temperature at which the entropy still meets the target.
+
+        The entropy first rises with the inverse temperature where the visit penalty bears on the
+        best, then falls; the falling branch is wanted.
+        """
+        target = entropy * math.log(self._count)
+        # What is right for many ranks without penalties.
+        guess = math.e * self._count ** (1.0 - entropy)
+        bracket = self._bracket(guess, target)
+        if bracket is None:
+            return self._scan(target)
+        low, high = bracket
+        above, below = self._entropy(low) - target, self._entropy(high) - target
+        enough = _TOLERANCE * target
+        for _ in range(40):
+            if above <= enough or above == below:
+                break
+            # Regula falsi, never too near an end; the entropy falls about evenly with the
+            # logarithm. A little less than what it says often ends the search at once.
+            share = min(max(above / (above - below) * 0.98, 0.05), 0.95)
+            middle = low * (high / low) ** share
+            excess = self._entropy(middle) - target
+            if excess >= 0.0:
+                low, above = middle, excess
+            else:
+                high, below = middle, excess
+        return low
+
+    def _bracket(self, guess: float, target: float) -> tuple[float, float] | None:
+        """Gives inverse temperatures with more and with less entropy than wanted."""
+        if self._entropy(guess) >= target:
+            low, high = guess, guess * _STEP
+            while self._entropy(high) >= target:
+                if high >= _LARGEST:
+                    return high, high
+                low, high = high, high * _STEP
+            return low, high
+        low, high = guess / _STEP, guess
+        while self._entropy(low) < target:
+            if low < _SMALLEST:
+                return None
+            low, high = low / _STEP, low
+        return low, high
+
+    def _scan(self, target: float) -> float:
+        """Gives the same where the entropy is nowhere met between the guess and 0."""
+        points = np.concatenate([[0.0], np.geomspace(_SMALLEST, _LARGEST, 48)]).tolist()
+        entropies = np.array([self._entropy(point) for point in points])
+        met = np.flatnonzero(entropies >= target)
+        return float(points[int(met[-1]) if len(met) else int(entropies.argmax())])
+
+    def _entropy(self, inverse_temperature: float) -> float:
+        """Gives the entropy of the whole distribution."""
+        logits = inverse_temperature * self._utilities
+        parts = np.exp(logits)
+        parts *= self._weights
+        logits += self._log_weights
+        total = float(np.add.reduce(parts))
+        return math.log(total) - float(parts @ logits) / total
+
+
+@lru_cache(maxsize=32)
+def _group_table(bits: int) -> NDArray[np.int64]:
+    """Gives the group of each rank below `2 ** bits`."""
+    ranks = np.arange(1 << bits, dtype=np.float64)
+    below = np.log2(np.maximum(ranks / _EXACT_RANKS, 1.0)) * _GROUPS_PER_OCTAVE
+    return np.where(ranks < _EXACT_RANKS, ranks, _EXACT_RANKS + below).astype(np.int64)
+
+
+def _win_tournament(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Gives the chance of each to win a tournament; equals share theirs."""
+    counts = np.bincount(ranks)
+    not_better = np.concatenate([np.cumsum(counts[::-1])[::-1], [0]]) / len(ranks)
+    chances: NDArray[np.float64] = (-np.diff(not_better**TOURNAMENT_SIZE) / counts)[ranks]
+    return chances

@@ -1,0 +1,1 @@
+"""Runs made from runs, and what is kept or dropped of them."""

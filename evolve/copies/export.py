@@ -1,0 +1,143 @@
+"""Everything in a run's database as files that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from evolve.errors import StoreError, UsageError
+from evolve.population.curve import trace_curve
+from evolve.run_folder import write_program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from evolve.population.curve import Point
+    from evolve.problem import Problem
+    from evolve.records import Attempt
+    from evolve.records.results import Call, Evaluated
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+EVERYTHING, CURVE, CHAMPIONS = "run.jsonl", "curve.csv", "champions"
+_COLUMNS = ("generation", "seconds", "evaluations", "calls", "cost_usd", "objective", "program")
+
+
+def export_run(store: Store, problem: Problem, settings: Settings, folder: Path) -> list[Path]:
+    """Writes `run.jsonl`, `curve.csv` and a folder of each champion in turn.
+
+    Raises:
+        UsageError: The folder holds files already.
+        StoreError: The database cannot be read, or the folder cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: expected a new or empty folder, got one with files in it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / EVERYTHING).open("w", encoding="utf-8") as stream:
+            for line in describe_everything(store):
+                stream.write(json.dumps(line, sort_keys=True) + "\n")
+        curve = list(trace_curve(store, problem, settings.search))
+        with (folder / CURVE).open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            writer.writerows(map(_curve_row, curve))
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    written = [folder / EVERYTHING, folder / CURVE]
+    for champion in dict.fromkeys(point.champion for point in curve if point.champion):
+        name = f"{champion.key.generation:06d}-{champion.program_id}"
+        write_program(folder / CHAMPIONS / name, store.load_attempt(champion.key))
+        written.append(folder / CHAMPIONS / name)
+    return written
+
+
+def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
+    """Gives all rows of a run as plain data, by generation; `kind` says what a line is.
+
+    Calls and evaluations of generations that are not committed come last.
+    """
+    for name, value in sorted(store.facts().items()):
+        yield {"kind": "fact", "name": name, "value": value}
+    for launch in store.launches():
+        yield {"kind": "launch", **dataclasses.asdict(launch)}
+    last = -1
+    for number, seconds in store.generations():
+        yield {"kind": "generation", "generation": number, "seconds": seconds}
+        yield from _describe_finished(*store.finished_after(number - 1, number))
+        slots = set()
+        for key in store.keys_of(number):
+            slots.add(key.slot)
+            yield _describe_attempt(store.load_attempt(key))
+        for slot in sorted(slots):
+            lesson = store.load_lesson(number, slot)
+            if lesson is not None:
+                yield {
+                    "kind": "lesson",
+                    "generation": number,
+                    "slot": slot,
+                    "verdict": lesson.verdict,
+                    "cause": lesson.cause,
+                    "lesson": lesson.lesson,
+                    "tags": list(lesson.tags),
+                    "evidence": lesson.evidence,
+                    "next_step": lesson.next_step,
+                }
+        last = number
+    yield from _describe_finished(*store.finished_after(last))
+
+
+def _curve_row(point: Point) -> list[Any]:
+    champion = point.champion
+    found = ["", ""] if champion is None else [repr(champion.objective), champion.program_id]
+    spent = [point.evaluations, point.calls, repr(point.cost_usd)]
+    return [point.generation, f"{point.seconds:.3f}", *spent, *found]
+
+
+def _describe_finished(calls: list[Call], evaluations: list[Evaluated]) -> Iterator[dict[str, Any]]:
+    for call in calls:
+        request, reply = call.request, call.reply
+        yield {
+            "kind": "call",
+            "key": str(call.key),
+            "request": {
+                "role": request.role,
+                "messages": [{"role": m.role, "text": m.text} for m in request.messages],
+                "max_tokens": request.max_tokens,
+                "temperature": request.temperature,
+                "seed": request.seed,
+            },
+            "text": reply.text,
+            "error": call.error,
+            "model": reply.model,
+            "finish_reason": reply.finish_reason,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "cost_usd": reply.cost_usd,
+            "seconds": reply.seconds,
+        }
+    for item in evaluations:
+        yield {
+            "kind": "evaluation",
+            "key": str(item.key),
+            "program": item.program.id,
+            **item.evaluation.as_dict(),
+        }
+
+
+def _describe_attempt(attempt: Attempt) -> dict[str, Any]:
+    program = attempt.program
+    return {
+        "kind": "attempt",
+        "key": str(attempt.key),
+        "island": attempt.island,
+        "parent": None if attempt.parent is None else str(attempt.parent),
+        "depth": attempt.depth,
+        "plan": None if attempt.plan is None else attempt.plan.as_dict(),
+        "program": None if program is None else program.id,
+        "files": None if program is None else dict(program.files),
+        "evaluation": attempt.evaluation.as_dict(),
+    }

@@ -1,0 +1,1 @@
+"""Runs gone through again: their search, and their verdicts."""

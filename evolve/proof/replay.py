@@ -1,0 +1,165 @@
+"""A run once more, from its recorded replies and evaluations: nothing is paid for."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from evolve.copies.fork import FORKED
+from evolve.errors import StoreError
+from evolve.journal import Journal, OtherRequestError
+from evolve.models.budget import Budget
+from evolve.population import Population
+from evolve.records import INITIAL
+from evolve.records.results import Generation, SlotResult, Told
+from evolve.search.jobs import JobMaker
+from evolve.search.schedule import Schedule, size_of
+from evolve.settings.launches import SettingsHistory
+from evolve.source.light import light_attempts
+from evolve.steps.slot import run_slot
+from evolve.store.pruning import PRUNED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from evolve.population import Standing
+    from evolve.problem import Problem
+    from evolve.records import Evaluation, Program
+    from evolve.records.results import LightAttempt
+    from evolve.search.schedule import Turn
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+# What is not in the record ends its slot, as the budget did that cut it when it was recorded.
+_NOT_RECORDED = "not recorded"
+
+
+class Replay:
+    """Makes every decision of a run again and compares what comes of it with the record.
+
+    Args:
+        store: The recorded run.
+        problem: Its problem.
+        settings: Its settings as they are now.
+    """
+
+    def __init__(self, store: Store, problem: Problem, settings: Settings) -> None:
+        self._store = store
+        self._problem = problem
+        self._history = SettingsHistory(settings, store.launches())
+        self._population = Population(problem, settings.search, store.normal_form)
+        self._recorded = Population(problem, settings.search, store.normal_form)
+        self._maker = JobMaker(self._population, store, self._history)
+        self._generations: dict[int, Generation] = {}
+
+    @property
+    def first(self) -> int:
+        """Gives the first generation that is made again; those before are taken as recorded.
+
+        A fork has other settings than what it was forked from, and what was pruned may have been
+        part of a prompt.
+        """
+        facts = self._store.facts()
+        origin = facts.get("origin", {})
+        forked = origin["generation"] if origin.get("how") == FORKED else -1
+        return int(max(forked, facts.get(PRUNED, -1)) + 1)
+
+    def compare(self) -> Iterator[tuple[int, list[str]]]:
+        """Gives each generation with the differences found in it; ends after the first ones.
+
+        Later generations follow from the archives of earlier ones, so that after a difference
+        nothing can be compared any more.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        last = self._store.last_generation()
+        if last is None:
+            raise StoreError(f"{self._store.folder}: the run has no generation yet")
+        schedule = Schedule(
+            generations=last,
+            lag=self._history.now.loop.lag,
+            size_at=lambda number: size_of(self._history.at(number)),
+        )
+        attempts_told = self._store.told_attempts(with_uses=True)
+        told = groupby(attempts_told, key=lambda attempt: attempt.key.generation)
+        recorded = {number: list(group) for number, group in told}
+        first = self.first
+        for number in range(last + 1):
+            attempts = recorded.get(number, [])
+            again = attempts
+            if number >= first:
+                made = self._generations.pop(number) if number else self._start()
+                again = light_attempts(made, self._population.normal_form)
+            self._population.tell(number, again)
+            self._recorded.tell(number, attempts)
+            differences = compare_attempts(attempts, again)
+            differences += compare_archives(self._recorded, self._population)
+            yield number, differences
+            if differences:
+                return
+            try:
+                for turn in schedule.ready(number, self._population.evaluations):
+                    if turn.generation >= first:
+                        self._generations[turn.generation] = self._run(turn)
+            except OtherRequestError as error:
+                yield number + 1, [str(error)]
+                return
+
+    def _start(self) -> Generation:
+        attempt = self._store.load_attempt(INITIAL)
+        return Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0)
+
+    def _run(self, turn: Turn) -> Generation:
+        number = turn.generation
+        settings = self._history.at(number)
+        journal = Journal(
+            endpoints={},
+            evaluate=_evaluate_nothing,
+            budget=Budget(),
+            keep=lambda _: None,
+            workers=1,
+            deadline_seconds=1.0,
+        )
+        journal.recall(*self._store.finished_after(number - 1, number))
+        journal.stop(_NOT_RECORDED)
+        results = []
+        for job in self._maker.make_jobs(turn):
+            slot = journal.open_slot(number, job.slot, job.parts)
+            results.append(run_slot(job, self._problem, settings, slot))
+        return Generation(number, tuple(results), 0.0)
+
+
+def compare_attempts(recorded: Sequence[LightAttempt], again: Sequence[LightAttempt]) -> list[str]:
+    """Names the differences between two lists of attempts of a generation."""
+    first = {attempt.key: attempt for attempt in recorded}
+    second = {attempt.key: attempt for attempt in again}
+    differences = []
+    for key in sorted(first.keys() | second.keys()):
+        if key not in second:
+            differences.append(f"attempt {key}: recorded, not made again")
+        elif key not in first:
+            differences.append(f"attempt {key}: made again, not recorded")
+        else:
+            for name, one, two in zip(first[key]._fields, first[key], second[key], strict=True):
+                if one != two:
+                    differences.append(f"attempt {key}: {name}: recorded {one!r}, now {two!r}")
+    return differences
+
+
+def compare_archives(recorded: Standing, again: Standing) -> list[str]:
+    """Names the islands whose archives differ."""
+    differences = []
+    pairs = zip(recorded.islands.archives, again.islands.archives, strict=True)
+    for island, (one, two) in enumerate(pairs):
+        if list(one.cells) != list(two.cells) or list(one.elites) != list(two.elites):
+            differences.append(f"island {island}: another archive")
+        elif one.children.tolist() != two.children.tolist():
+            differences.append(f"island {island}: other counts of children")
+        elif one.curiosity.tolist() != two.curiosity.tolist():
+            differences.append(f"island {island}: another curiosity")
+    return differences
+
+
+def _evaluate_nothing(program: Program) -> Evaluation:
+    raise StoreError(f"program {program.id}: no evaluation of it is recorded")

@@ -1,0 +1,207 @@
+"""The frozen records of what was paid for and what slots brought, as the store keeps them."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evolve.records import Attempt, AttemptKey, Evaluation, Plan, Program, Status, Summary
+    from evolve.records.chat import Reply, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A finished model call.
+
+    Attributes:
+        key: Generation, slot, and its number among the calls of that slot.
+        request: What was asked.
+        reply: What came, with its usage.
+        error: Why the reply cannot be used; empty when it can.
+    """
+
+    key: AttemptKey
+    request: Request
+    reply: Reply
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A finished evaluation.
+
+    Attributes:
+        key: Generation, slot, and its number among the evaluations of that slot.
+        program: What was evaluated.
+        evaluation: The verdict.
+    """
+
+    key: AttemptKey
+    program: Program
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Expense:
+    """What was paid, or may have been, beside the finished calls.
+
+    Attributes:
+        generation: The one that asked for it; the first that is not committed where none did.
+        slot: Its place in there; 0 where none asked for it.
+        role: That of the call, or `preflight`.
+        model: Who was asked.
+        prompt_tokens: Tokens read.
+        cached_tokens: Of these, those that came from the provider's cache.
+        completion_tokens: Tokens written.
+        cost_usd: Price in US dollars; `None` when it is unknown.
+        lost: Why no answer came, so that all numbers are upper estimates; empty when one did.
+    """
+
+    generation: int
+    slot: int
+    role: str
+    model: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    lost: str = ""
+
+
+class ModelUse(NamedTuple):
+    """What one finished call says about the model that answered."""
+
+    role: str
+    model: str
+    cost_usd: float | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An attempt with the evaluation that was paid for it, if any."""
+
+    attempt: Attempt
+    evaluation_sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotResult:
+    """What a slot brought.
+
+    Attributes:
+        slot: Its place in the generation.
+        attempts: Its attempts in order.
+        summary: What they taught.
+        cut_by: The budget or interrupt that ended it early; empty when it ran to its end.
+        uses: Its model calls in order.
+    """
+
+    slot: int
+    attempts: tuple[Told, ...]
+    summary: Summary | None = None
+    cut_by: str = ""
+    uses: tuple[ModelUse, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished generation, ready to be committed.
+
+    Attributes:
+        number: 0 holds the initial program alone.
+        slots: Results in slot order.
+        seconds: Running time of the whole run so far.
+    """
+
+    number: int
+    slots: tuple[SlotResult, ...]
+    seconds: float
+
+
+class LightAttempt(NamedTuple):
+    """What the population needs to know of an attempt: no source, no texts."""
+
+    key: AttemptKey
+    island: int
+    parent: AttemptKey | None
+    depth: int
+    operator: str
+    program_id: str | None
+    fingerprint: str | None
+    status: Status
+    objective: float | None
+    measures: Mapping[str, float]
+    metrics: Mapping[str, float]
+    uses: tuple[ModelUse, ...] = ()
+
+
+class SlotNote(NamedTuple):
+    """What a committed slot set out to do, and what came of it.
+
+    Attributes:
+        generation: Its generation.
+        slot: Its place in it.
+        parent: The attempt whose program it changed.
+        plan: What it set out to do.
+        before: Objective of the parent.
+        objectives: Those of its attempts that have one.
+        attempts: How many it made.
+        unapplied: How many of them gave no program.
+        status: Of its last attempt.
+        reason: Why that has no objective.
+        editors: The models that were asked for edits, in order.
+        summary: What it taught.
+    """
+
+    generation: int
+    slot: int
+    parent: AttemptKey
+    plan: Plan
+    before: float | None
+    objectives: tuple[float, ...]
+    attempts: int
+    unapplied: int
+    status: Status
+    reason: str
+    editors: tuple[str, ...] = ()
+    summary: Summary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What calls have used together.
+
+    Attributes:
+        calls: Calls that were answered, usably or not.
+        prompt_tokens: Tokens read.
+        cached_tokens: Of these, those that came from a provider's cache.
+        completion_tokens: Tokens written.
+        cost_usd: US dollars of the calls whose price is known.
+        unpriced_calls: Answered calls whose price is unknown.
+        lost_requests: Requests that may have been charged for and brought nothing.
+        lost_tokens: Upper estimate of what these used.
+        lost_usd: Upper estimate of their price, as far as it is known.
+    """
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    unpriced_calls: int = 0
+    lost_requests: int = 0
+    lost_tokens: int = 0
+    lost_usd: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Gives the tokens read and written together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*map(operator.add, astuple(self), astuple(other)))

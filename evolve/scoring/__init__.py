@@ -1,0 +1,198 @@
+"""What an evaluator imports: its verdicts, its view of the program, and strict checks.
+
+An evaluator is a Python file with a function that gets the program and the problem's parameters:
+
+    from evolve.scoring import Infeasible, ProgramHandle, Score, as_floats
+
+    def evaluate(program: ProgramHandle, *, count: int) -> Score:
+        points = as_floats(program.call("place", count), (count, 2), where="place")
+        if points.min() < 0.0:
+            raise Infeasible("a point lies left of the square or below it")
+        return Score(float(points.sum()))
+
+It runs outside the sandbox, in a process of its own; only `program` reaches inside. It leaves
+the program's failures (`evolve.errors.ProgramError`) to its caller: a time-out, an exception or a
+crash inside the program passes through it and becomes the verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from evolve.scoring.commands import Finished
+from evolve.scoring.handle import ProgramHandle
+from evolve.scoring.timing import Spread, Timing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Finished", "Infeasible", "ProgramHandle", "Score", "Spread", "Timing", "as_floats"]
+
+Shape = tuple[int | None, ...]
+
+
+class Infeasible(Exception):  # noqa: N818 - a verdict on the program, not an error
+    """The program returned something that does not count; the message says what and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The verdict on a program that counts.
+
+    Attributes:
+        objective: The optimised number in the problem's own units, finite.
+        metrics: Other finite numbers, shown and never selected on.
+        measures: Coordinates in measure space; at least those that `problem.toml` expects.
+        artifacts: Texts for the next prompt.
+
+    Raises:
+        TypeError: A number is no real number (booleans are none), or a text no text.
+        ValueError: A number is not finite, or the objective is among the measures.
+    """
+
+    objective: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "objective" in self.measures:
+            raise ValueError(
+                "Score: expected measures that differ from the objective, got a measure called "
+                "`objective`; measures say how programs differ, not how good they are"
+            )
+        for place, texts in (("metrics", self.metrics), ("measures", self.measures)):
+            numbers = {
+                _check_text(f"a name in {place}", name): _check_number(f"{place} `{name}`", value)
+                for name, value in texts.items()
+            }
+            object.__setattr__(self, place, numbers)
+        artifacts = {
+            _check_text("a name in artifacts", name): _check_text(f"artifacts `{name}`", text)
+            for name, text in self.artifacts.items()
+        }
+        object.__setattr__(self, "artifacts", artifacts)
+        object.__setattr__(self, "objective", _check_number("objective", self.objective))
+
+
+def as_floats(
+    value: object, shape: Shape, *, where: str, magnitude: float = 1e9
+) -> NDArray[np.float64]:
+    """Checks a returned value and gives it as an array of doubles.
+
+    Lists, tuples and arrays count, of whole numbers and floats only: no booleans, no texts, no
+    complex numbers, no objects.
+
+    Args:
+        value: What the program returned.
+        shape: The expected shape; `None` stands for any length.
+        where: Name of the place for messages, such as the called function.
+        magnitude: Largest absolute value that counts.
+
+    Returns:
+        A new array of shape `shape`.
+
+    Raises:
+        Infeasible: Another shape, another type, a number that is not finite or too large; the
+            message names the place, as in `pack[3][0]`.
+    """
+    import numpy as np
+
+    sizes = list(shape)
+    if isinstance(value, np.ndarray):
+        numbers = _check_array(value, sizes, where).ravel()
+    else:
+        found: list[float] = []
+        _collect(value, sizes, where, found)
+        numbers = np.array(found, dtype=np.float64)
+    array = numbers.reshape([size or 0 for size in sizes])
+    bad = ~(np.abs(array) <= magnitude)
+    if bad.any():
+        place = np.unravel_index(int(np.argmax(bad)), array.shape)
+        indices = "".join(f"[{index}]" for index in place)
+        raise Infeasible(
+            f"{where}{indices}: expected a finite number of at most {magnitude:g} in size, "
+            f"got {float(array[place])!r}"
+        )
+    return array
+
+
+def _collect(value: object, sizes: list[int | None], where: str, found: list[float]) -> None:
+    """Walks through nested lists and keeps their numbers; fills in sizes left open."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        found += _check_array(value, sizes, where).ravel().tolist()
+    elif not sizes:
+        found.append(_check_float(value, where))
+    elif type(value) not in {list, tuple}:
+        raise Infeasible(f"{where}: expected {_describe(sizes)}, got {_show(value)}")
+    else:
+        items: Sequence[object] = value  # type: ignore[assignment]
+        deeper = sizes[1:]
+        if sizes[0] not in {None, len(items)}:
+            raise Infeasible(f"{where}: expected {_describe(sizes)}, got {len(items)} entries")
+        for index, item in enumerate(items):
+            _collect(item, deeper, f"{where}[{index}]", found)
+        sizes[:] = [len(items), *deeper]
+
+
+def _check_array(array: NDArray[Any], sizes: list[int | None], where: str) -> NDArray[np.float64]:
+    fits = array.ndim == len(sizes) and all(
+        size in {None, length} for size, length in zip(sizes, array.shape, strict=True)
+    )
+    if not fits:
+        raise Infeasible(
+            f"{where}: expected {_describe(sizes)}, got an array of shape {array.shape}"
+        )
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise Infeasible(f"{where}: expected numbers, got an array of type {array.dtype}")
+    sizes[:] = array.shape
+    return array.astype("float64")
+
+
+def _check_float(value: object, where: str) -> float:
+    import numpy as np
+
+    # Exact types: a subclass may answer comparisons as it likes.
+    if type(value) not in {int, float} and not isinstance(value, np.floating | np.integer):
+        raise Infeasible(f"{where}: expected a number, got {_show(value)}")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError as error:
+        raise Infeasible(f"{where}: expected a number that fits a double, got more") from error
+
+
+def _describe(sizes: Sequence[int | None]) -> str:
+    if not sizes:
+        return "a number"
+    return " by ".join("any number" if size is None else str(size) for size in sizes) + " numbers"
+
+
+def _show(value: object) -> str:
+    kind = type(value).__name__
+    return f"{kind} {value!r:.60}" if isinstance(value, int | float | str | None) else f"a {kind}"
+
+
+def _check_number(where: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"Score: {where}: expected a number, got {value!r:.200}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(
+            f"Score: {where}: expected a finite number, got {number}; raise `Infeasible` for "
+            "programs that do not count"
+        )
+    return number
+
+
+def _check_text(where: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"Score: {where}: expected a text, got {value!r:.200}")
+    return value

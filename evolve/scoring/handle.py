@@ -1,0 +1,238 @@
+"""A program as its evaluator sees it: functions to call, commands to run."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import TYPE_CHECKING, Any
+
+from evolve.errors import ProgramError
+from evolve.scoring.commands import Finished, check_code, make_command
+from evolve.scoring.timing import measure_times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from evolve.scoring.timing import Sample, Timing
+    from evolve.scoring.trials import Session
+
+
+class ProgramHandle:
+    """The program as its evaluator sees it: what it can be asked for, and nothing else.
+
+    Args:
+        session: The program inside the sandbox.
+        is_own: Whether it is the evaluator's own, so that its failures are the evaluator's.
+    """
+
+    __slots__ = ("_is_own", "_seconds", "_session")
+
+    def __init__(self, session: Session, *, is_own: bool = False) -> None:
+        self._session = session
+        self._is_own = is_own
+        self._seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all calls so far, measured outside the sandbox."""
+        return self._seconds
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Source texts by path, for evaluators that tell programs apart by them."""
+        return self._session.files
+
+    def call(
+        self, function: str, *args: Any, timeout_seconds: float | None = None, **kwargs: Any
+    ) -> Any:
+        """Calls a function at the top level of the program's first file.
+
+        Args:
+            function: Its name.
+            *args: Plain data and NumPy arrays; the program gets copies.
+            timeout_seconds: Deadline; by default what is left of the problem's limit.
+            **kwargs: The same as `args`, by name.
+
+        Returns:
+            The value as plain data and NumPy arrays; nothing about it can be trusted.
+
+        Raises:
+            ProgramError: The program failed; not to be caught by evaluators.
+        """
+        with self._blame():
+            reply = self._session.call(function, args, kwargs, timeout_seconds=timeout_seconds)
+        self._seconds += reply.seconds
+        return reply.value
+
+    def call_many(
+        self,
+        function: str,
+        argument_lists: Sequence[Sequence[Any]],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> list[Any]:
+        """Calls a function once for each list of arguments, in one round trip.
+
+        Returns:
+            One value for each list of arguments, in their order.
+
+        Raises:
+            ProgramError: The program failed; not to be caught by evaluators.
+        """
+        with self._blame():
+            reply = self._session.call_many(
+                function, argument_lists, timeout_seconds=timeout_seconds
+            )
+        self._seconds += reply.seconds
+        return list(reply.value)
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: str | bytes = b"",
+        files: Mapping[str, str | bytes] | None = None,
+        outputs: Sequence[str] = (),
+        command: Sequence[str] | None = None,
+        timeout_seconds: float | None = None,
+        check: bool = True,
+    ) -> Finished:
+        """Starts the program as a command and waits for its end.
+
+        Each run has a workspace of its own, with the program's files and what was built of them;
+        nothing of one run is left for the next. What it leaves running is killed.
+
+        Args:
+            *arguments: Added to the command.
+            stdin: Its standard input.
+            files: More files for the workspace, by path.
+            outputs: Paths of files that it has to leave there, brought back by `Finished.file`.
+            command: Another command than `run` in the `[program]` table of `problem.toml`.
+            timeout_seconds: Deadline; by default the problem's limit.
+            check: Whether an exit code other than 0 is a failure.
+
+        Returns:
+            Its output, exit code and times; nothing about it can be trusted but the times.
+
+        Raises:
+            ProgramError: The program failed, or its build did; not to be caught by evaluators.
+            ValueError: No command is known, or a path leads out of the workspace.
+        """
+        words = tuple(command if command is not None else self._session.start)
+        asked = make_command((*words, *arguments) if words else (), stdin, files, outputs)
+        with self._blame():
+            finished = self._session.run(asked, timeout_seconds=timeout_seconds)
+            self._seconds += finished.seconds
+            if check:
+                check_code(finished, words[0])
+        return finished
+
+    def time(
+        self,
+        function: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        repeats: int = 5,
+        reference: ProgramHandle | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Timing:
+        """Times a function of the program, and the same one of a reference in turn with it.
+
+        Each repeat has a fresh process and a clean workspace, so that nothing computed in one
+        helps the next; the import of the program counts. The process is held to one quiet core
+        and can start no other, and nothing else is timed on this machine meanwhile. Times are
+        taken outside of the sandbox, processor time by the kernel.
+
+        Args:
+            function: Its name.
+            args: Plain data and NumPy arrays; better so much work that it takes 50 ms or more.
+            kwargs: The same, by name.
+            repeats: Executions that count, at least 1; from 6 on intervals are of 95 percent.
+            reference: A program to compare with, from `other`.
+            timeout_seconds: Deadline of each execution; by default the problem's limit.
+
+        Returns:
+            The times; `values` of it, which the evaluator has to check, each of them.
+
+        Raises:
+            ProgramError: The program failed, or its clock was found to be changed.
+        """
+
+        def sampler(handle: ProgramHandle, core: int) -> Callable[[], Sample]:
+            timer = functools.partial(handle._session.time_call, core, function, args, kwargs or {})
+            return functools.partial(handle._sample, timer, timeout_seconds)
+
+        return self._measure(sampler, reference, repeats)
+
+    def time_run(
+        self,
+        *arguments: str,
+        stdin: str | bytes = b"",
+        files: Mapping[str, str | bytes] | None = None,
+        outputs: Sequence[str] = (),
+        repeats: int = 5,
+        reference: ProgramHandle | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Timing:
+        """Times the program as a command, and a reference with the same input in turn with it.
+
+        As for `time`, with the arguments of `run`; the command's process can start no other.
+
+        Returns:
+            The times; `values` of it, each a `Finished` that the evaluator has to check.
+
+        Raises:
+            ProgramError: The program failed; an exit code other than 0 is a failure.
+            ValueError: No command is known, or a path leads out of the workspace.
+        """
+        words = self._session.start
+        asked = make_command((*words, *arguments) if words else (), stdin, files, outputs)
+
+        def sampler(handle: ProgramHandle, core: int) -> Callable[[], Sample]:
+            timer = functools.partial(handle._session.time_run, core, asked)
+            return functools.partial(handle._sample, timer, timeout_seconds)
+
+        return self._measure(sampler, reference, repeats)
+
+    def restart(self) -> None:
+        """Ends the program's process with all that calls have left; the next call has another."""
+        self._session.restart()
+
+    def other(self, files: Mapping[str, str]) -> ProgramHandle:
+        """Gives a program of the evaluator's own, such as a reference to compare with.
+
+        It is built and run in the same sandbox under the same limits, and never at the same
+        time: a call to it ends the state that calls have left in this program.
+
+        Args:
+            files: Texts by path; the first one is the entry file.
+        """
+        return ProgramHandle(self._session.other(files), is_own=True)
+
+    def _measure(
+        self,
+        sampler: Callable[[ProgramHandle, int], Callable[[], Sample]],
+        reference: ProgramHandle | None,
+        repeats: int,
+    ) -> Timing:
+        with self._session.quiet() as core:
+            other = None if reference is None else sampler(reference, core)
+            return measure_times(sampler(self, core), other, repeats)
+
+    def _sample(self, timer: Callable[..., Sample], timeout_seconds: float | None) -> Sample:
+        with self._blame():
+            sample = timer(timeout_seconds=timeout_seconds)
+            self._seconds += sample.seconds
+            if isinstance(sample.value, Finished):
+                check_code(sample.value, "the program")
+        return sample
+
+    @contextlib.contextmanager
+    def _blame(self) -> Iterator[None]:
+        """Turns failures of a program of the evaluator's own into failures of the evaluator."""
+        try:
+            yield
+        except ProgramError as error:
+            if not self._is_own:
+                raise
+            raise RuntimeError(f"the evaluator's own program failed: {error.reason}") from error

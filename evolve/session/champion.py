@@ -1,0 +1,131 @@
+"""The champion of a run: its files in `best/`, and its verdict on the hold-out."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from evolve.errors import EvaluatorError, UsageError
+from evolve.problem import PRODUCTS, Purpose
+from evolve.records import INITIAL, Evaluation, Status
+from evolve.run_folder import BEST_FOLDER, write_program
+from evolve.wiring import open_evaluators
+
+if TYPE_CHECKING:
+    from evolve.evaluation.pool import Evaluators
+    from evolve.population import Population
+    from evolve.problem import Problem
+    from evolve.records import AttemptKey, Program
+    from evolve.records.results import SlotResult
+    from evolve.search import Observer
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+_FACT = "holdout"
+
+
+class BestWriter:
+    """Keeps `best/` in step with the champion; passes all it is told on.
+
+    Args:
+        store: The run's database.
+        observer: Who else is told.
+    """
+
+    def __init__(self, store: Store, observer: Observer) -> None:
+        self._store = store
+        self._observer = observer
+        self._written: AttemptKey | None = None
+
+    def on_slot(self, result: SlotResult) -> None:
+        """Passes the end of a slot on."""
+        self._observer.on_slot(result)
+
+    def on_commit(self, population: Population) -> None:
+        """Writes the champion's files when there is a new one."""
+        champion = population.champion
+        if champion is not None and champion.key != self._written:
+            write_program(self._store.folder / BEST_FOLDER, self._store.load_attempt(champion.key))
+            self._written = champion.key
+        self._observer.on_commit(population)
+
+    def on_tick(self) -> None:
+        """Passes the time on."""
+        self._observer.on_tick()
+
+
+def evaluate_holdout(store: Store, evaluators: Evaluators, champion: AttemptKey) -> str:
+    """Evaluates the champion and the starting program on the hold-out, each once in a run.
+
+    The verdicts are kept with the facts of the run: neither selection nor any prompt sees them.
+
+    Args:
+        store: The run.
+        evaluators: Of a problem that has a hold-out.
+        champion: Of the run as it stands.
+
+    Returns:
+        One line for people.
+
+    Raises:
+        SandboxError: The sandbox broke.
+        EvaluatorError: The evaluator broke.
+    """
+    verdicts = read_holdout(store)
+    told = []
+    for name, key in (("champion", champion), ("starting program", INITIAL)):
+        program = store.load_attempt(key).program_or_fail
+        if program.id not in verdicts:
+            verdicts[program.id] = evaluators.evaluate(program, Purpose.HOLDOUT)
+        told.append(f"{name} {describe(verdicts[program.id])}")
+    store.set_facts(**{_FACT: {key: verdict.as_dict() for key, verdict in verdicts.items()}})
+    return f"hold-out: {', '.join(told)} (never selected on)"
+
+
+def ask_for_product(
+    problem: Problem, settings: Settings, program: Program, purpose: Purpose
+) -> str:
+    """Lets the evaluator make something of a program's answer.
+
+    Args:
+        problem: Of the run.
+        settings: Of the run.
+        program: Mostly the champion.
+        purpose: One that `PRODUCTS` has.
+
+    Returns:
+        The text of the product: an SVG picture, or a file to submit.
+
+    Raises:
+        UsageError: The problem's evaluator has no function for it.
+        EvaluatorError: The evaluator or the program failed.
+        SandboxError: The sandbox broke.
+    """
+    if purpose not in problem.functions:
+        raise UsageError(
+            f"{problem.name}: its evaluator makes no {PRODUCTS[purpose]}; name a function of it "
+            f'in `{purpose} = "..."` of problem.toml'
+        )
+    with closing(open_evaluators(problem, settings)) as evaluators:
+        evaluators.start()
+        evaluators.wait()
+        verdict = evaluators.evaluate(program, purpose)
+    name = PRODUCTS[purpose]
+    if name not in verdict.artifacts:
+        raise EvaluatorError(
+            f"evaluator: expected an artifact `{name}`, got {verdict.status} {verdict.reason}"
+        )
+    return verdict.artifacts[name]
+
+
+def read_holdout(store: Store) -> dict[str, Evaluation]:
+    """Gives the verdicts on the hold-out, by program."""
+    kept = store.facts().get(_FACT, {})
+    return {key: Evaluation.from_dict(verdict) for key, verdict in kept.items()}
+
+
+def describe(verdict: Evaluation) -> str:
+    """Gives a verdict in a few words."""
+    if verdict.status is not Status.OK:
+        return f"{verdict.status}: {verdict.reason}"
+    return f"{verdict.objective:.10g}"

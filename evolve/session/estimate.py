@@ -1,0 +1,151 @@
+"""What a run will cost before it begins, and how many slots a budget buys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evolve.models.protocol import estimate_tokens
+from evolve.models.roster import make_roster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from evolve.models.protocol import Price
+    from evolve.records.chat import Message
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+# Typical replies, in tokens, and repair turns a slot, where no run tells better.
+TYPICAL_TOKENS = {"planner": 350, "editor": 900, "summarizer": 180}
+TYPICAL_REPAIRS = 0.3
+_STEPS = {"planner": "plan", "editor": "edit", "summarizer": "summarize"}
+# An upper estimate of tokens is about so much above what is counted.
+_EXCESS = 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a role uses in a slot.
+
+    Attributes:
+        calls: Calls in a slot.
+        prompt_tokens: Tokens read in a slot.
+        completion_tokens: Tokens written in a slot.
+    """
+
+    calls: float
+    prompt_tokens: float
+    completion_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoleEstimate:
+    """What a role will use and cost in a slot.
+
+    Attributes:
+        role: The role.
+        models: Its models.
+        expected: What is to be expected.
+        most: What the settings allow.
+        cost_usd: Price of what is to be expected, `None` when it is unknown.
+        most_usd: Price of what the settings allow, with the dearest model.
+    """
+
+    role: str
+    models: tuple[str, ...]
+    expected: Use
+    most: Use
+    cost_usd: float | None
+    most_usd: float | None
+
+
+def estimate_roles(
+    settings: Settings,
+    prompts: Mapping[str, tuple[Message, ...]],
+    find_price: Callable[[str], Price | None],
+    like: Mapping[str, Use] | None = None,
+) -> list[RoleEstimate]:
+    """Gives what each role of a slot will use and cost.
+
+    Args:
+        settings: Complete, with models.
+        prompts: Messages of a first slot by step.
+        find_price: Gives what a model costs.
+        like: What each role used in a slot of another run; None for typical numbers.
+    """
+    roster = make_roster(settings.models)
+    estimates = []
+    for role in _find_roles(settings):
+        expected, most = _find_uses(settings, role, prompts[_STEPS[role]])
+        if like is not None:
+            expected = like.get(role, Use(0, 0, 0))
+        weights = {item.name: item.weight for item in roster[role]}
+        prices = {name: find_price(name) for name in weights}
+        costs = [_cost(price, expected) for price in prices.values()]
+        dear = [_cost(price, most) for price in prices.values()]
+        known = [cost for cost in costs if cost is not None]
+        is_known = len(known) == len(costs)
+        total = sum(weights.values())
+        shares = [weight / total for weight in weights.values()]
+        estimates.append(
+            RoleEstimate(
+                role,
+                tuple(weights),
+                expected,
+                most,
+                sum(map(float.__mul__, shares, known)) if is_known else None,
+                max(cost for cost in dear if cost is not None) if is_known else None,
+            )
+        )
+    return estimates
+
+
+def measure_uses(store: Store) -> dict[str, Use]:
+    """Gives what each role used in a slot of a run, on average."""
+    ((slots,),) = store.query("SELECT COUNT(DISTINCT generation * 65536 + slot) FROM calls")
+    rows = store.query(
+        "SELECT role, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens) FROM calls GROUP BY role"
+    )
+    return {role: Use(*(number / slots for number in sums)) for role, *sums in rows}
+
+
+def _find_roles(settings: Settings) -> list[str]:
+    kept = {"planner": settings.steps.plan, "summarizer": settings.steps.summarize}
+    return [role for role in TYPICAL_TOKENS if kept.get(role, True)]
+
+
+def _find_uses(settings: Settings, role: str, messages: tuple[Message, ...]) -> tuple[Use, Use]:
+    """Gives what is to be expected of a role in a slot, and the most that settings allow."""
+    models, steps = settings.models, settings.steps
+    read = sum(estimate_tokens(message.text) for message in messages)
+    written = TYPICAL_TOKENS[role]
+    limit = {
+        "planner": models.plan_tokens * steps.plans,
+        "editor": models.edit_tokens,
+        "summarizer": models.summary_tokens,
+    }[role]
+    # Later prompts show more: up to the digest's limit.
+    most_read = read + models.digest_tokens
+    if role != "editor":
+        typical = min(written * (steps.plans if role == "planner" else 1), limit)
+        return Use(1, read / _EXCESS, typical), Use(1, most_read, limit)
+    turns = 1 + TYPICAL_REPAIRS * bool(steps.repairs)
+    expected = Use(turns, turns * read / _EXCESS, turns * min(written, limit))
+    calls = steps.most_evaluations
+    # A repair reads the turns before it, too.
+    repeated = calls * steps.repairs * limit
+    most = Use(calls, calls * most_read + repeated, calls * limit)
+    if steps.executor != "chat":
+        most = Use(
+            max(calls, steps.agent_turns),
+            max(most.prompt_tokens, steps.agent_tokens),
+            max(most.completion_tokens, steps.agent_tokens),
+        )
+    return expected, most
+
+
+def _cost(price: Price | None, use: Use) -> float | None:
+    if price is None:
+        return None
+    return use.prompt_tokens * price.prompt_usd + use.completion_tokens * price.completion_usd

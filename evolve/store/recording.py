@@ -1,0 +1,99 @@
+"""The replies of a recorded run, as answers to another one."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from contextlib import closing
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from evolve.errors import BudgetExhaustedError
+from evolve.journal import OtherRequestError
+from evolve.records.results import Call
+from evolve.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evolve.records import AttemptKey
+    from evolve.records.chat import Request
+
+RECORDING = "recording"
+_GENERATIONS_KEPT = 8
+_SHOWN_CHARACTERS = 120
+
+
+class Recording:
+    """Answers requests as a recorded run was answered; safe to call from any thread.
+
+    Args:
+        folder: The recorded run.
+
+    Raises:
+        UsageError: It is no run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._generations: OrderedDict[int, dict[AttemptKey, Call]] = OrderedDict()
+        with closing(Store.open_to_read(folder)) as store:
+            self._last = store.last_generation() or 0
+
+    def answer(self, key: AttemptKey, request: Request) -> Call:
+        """Gives the recorded call at the same place.
+
+        Raises:
+            OtherRequestError: Another request was recorded there, or none.
+            BudgetExhaustedError: The recording ends before.
+        """
+        known = self._load(key.generation).get(key)
+        if known is None:
+            if key.generation >= self._last:
+                raise BudgetExhaustedError(RECORDING, f"{self._folder}: the recording ends here")
+            raise OtherRequestError(
+                f"call {key}: expected a recorded reply in {self._folder}, which has none at that "
+                "place; the problem, its evaluator or the settings are others now"
+            )
+        if known.request.hash != request.hash:
+            raise OtherRequestError(
+                f"call {key} ({request.role}): expected the request recorded in {self._folder}, "
+                f"got another: {describe_difference(known.request, request)}; a changed prompt "
+                "needs a model: run it without `--replay`"
+            )
+        return Call(key, request, known.reply, known.error)
+
+    def _load(self, generation: int) -> dict[AttemptKey, Call]:
+        with self._lock:
+            if generation not in self._generations:
+                with closing(Store.open_to_read(self._folder)) as store:
+                    calls, _ = store.finished_after(generation - 1, generation)
+                self._generations[generation] = {call.key: call for call in calls}
+                if len(self._generations) > _GENERATIONS_KEPT:
+                    self._generations.popitem(last=False)
+            return self._generations[generation]
+
+
+def describe_difference(recorded: Request, now: Request) -> str:
+    """Names the first thing in which two requests differ."""
+    pairs = zip_longest(recorded.messages, now.messages)
+    for number, (before, after) in enumerate(pairs, start=1):
+        if before is None or after is None:
+            return f"{len(recorded.messages)} messages recorded, {len(now.messages)} now"
+        if before.role != after.role:
+            return f"message {number} was of the {before.role}, is of the {after.role}"
+        lines = zip_longest(before.text.splitlines(), after.text.splitlines(), fillvalue="")
+        for line, (old, new) in enumerate(lines, start=1):
+            if old != new:
+                return f"message {number}, line {line}: recorded {_cut(old)}, now {_cut(new)}"
+    for name in ("role", "max_tokens", "temperature", "seed", "schema", "samples", "effort"):
+        old, new = getattr(recorded, name), getattr(now, name)
+        if old != new:
+            return f"`{name}`: recorded {_cut(old)}, now {_cut(new)}"
+    return "its form"
+
+
+def _cut(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
