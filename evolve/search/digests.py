@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from evolve.evaluation.machine import PROBE, Machine, read_machine
 from evolve.problem import Purpose
 from evolve.records import Direction
+from evolve.source.ledger import build_ledger
 from evolve.steps.lessons import Lesson
 from evolve.steps.memory import Digest, Memory, Remaining, merge_notes, take_over
 from evolve.store.notes import load_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from evolve.problem import Problem
     from evolve.records import Ancestor, AttemptKey, Evaluation, Selection
     from evolve.settings import BudgetSettings
     from evolve.settings.launches import SettingsHistory
+    from evolve.source.ledger import LineRecord
     from evolve.store import Store
 
 LESSONS_FILE = "lessons.json"
@@ -29,6 +32,8 @@ _LESSONS_FACT, _MACHINE_FACT = "inherited_lessons", "machine"
 
 _ANCESTORS = 3
 _SIBLINGS = 12
+_CHILDREN = 8
+_LINES = 6
 _LESSONS = 12
 _FAILING = 4
 _IDEAS = 16
@@ -58,6 +63,7 @@ class DigestMaker:
         facts = store.facts()
         self.memory = Memory(direction, map(Lesson.from_dict, facts.get(_LESSONS_FACT) or []))
         self._store = store
+        self._direction = direction
         self._history = history
         self._load = load
         machine = facts.get(_MACHINE_FACT)
@@ -94,8 +100,10 @@ class DigestMaker:
         while key is not None and len(ancestors) < _ANCESTORS:
             ancestors.append(self._load(key))
             key = ancestors[-1].attempt.parent
+        line = (selection.parent, *ancestors)
         return Digest(
-            ancestors=(selection.parent, *ancestors),
+            ancestors=line,
+            lines=self._find_lines(line),
             siblings=self.memory.siblings(selection.parent.attempt.key, _SIBLINGS),
             lessons=shared.lessons,
             failing=shared.failing,
@@ -109,6 +117,15 @@ class DigestMaker:
             generation=generation,
             generations=shared.generations,
         )
+
+    def _find_lines(self, line: Sequence[Ancestor]) -> tuple[LineRecord, ...]:
+        """Gives lines that changes of a parent, and those that led to it, added for nothing."""
+        parent = line[0].attempt
+        pairs = [(one.attempt, older.attempt) for one, older in pairwise(line)]
+        children = self._store.children(parent.key, self._told, _CHILDREN)
+        pairs += [(self._load(key).attempt, parent) for key in children]
+        ledger = build_ledger(pairs, self._direction)
+        return tuple(ledger.find_tried(parent.program_or_fail)[:_LINES])
 
     def _share(self, generation: int, evaluations: int) -> Digest:
         """Gives what all slots of a generation are told alike."""

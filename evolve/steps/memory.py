@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from evolve.records import Ancestor, AttemptKey, Direction, Plan, Status
     from evolve.records.results import SlotNote
+    from evolve.source.ledger import LineRecord
 
 _LONGEST = 200
 # A model whose edits do not apply this often, among so many, is asked for whole programs.
@@ -125,6 +126,7 @@ class Digest:
     Attributes:
         ancestors: The parent's own line, nearest first; at most three.
         siblings: What was tried on the same parent, newest first.
+        lines: Lines that changes of the parent and of its own line added without any gain.
         lessons: Those of the run that most deserve to be told.
         failing: Lessons that keep failing.
         ideas: The ledger: what came of each idea, those that gained first.
@@ -140,6 +142,7 @@ class Digest:
 
     ancestors: tuple[Ancestor, ...] = ()
     siblings: tuple[Trial, ...] = ()
+    lines: tuple[LineRecord, ...] = ()
     lessons: tuple[Lesson, ...] = ()
     failing: tuple[Lesson, ...] = ()
     ideas: tuple[Idea, ...] = ()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evolve.records import Ancestor, Direction, Plan
+    from evolve.source.ledger import LineRecord
     from evolve.steps.lessons import Lesson
     from evolve.steps.memory import Digest, Idea, Trial
 
@@ -37,6 +38,14 @@ def digest_blocks(digest: Digest, direction: Direction) -> list[Block]:
             "# Tried on this parent already",
             share=0.15,
             rank=5,
+            is_data=True,
+        ),
+        Block(
+            "added_lines",
+            tuple(map(_show_record, digest.lines)),
+            "# Lines that changes near this parent added without a gain",
+            share=0.06,
+            rank=8,
             is_data=True,
         ),
         lessons_block(digest),
@@ -123,6 +132,15 @@ def _show_trial(trial: Trial) -> str:
         word = words[_outcome_of(trial)] if trial.gain else "changed nothing"
         return f"{word} {abs(trial.gain):.6g}: {change}" if trial.gain else f"{word}: {change}"
     return f"failed ({trial.status}): {change}; {_short(trial.reason)}"
+
+
+def _show_record(record: LineRecord) -> str:
+    counts = f"added {record.added}"
+    if record.removed:
+        counts += f", removed {record.removed}"
+    if record.failed:
+        counts += f", failed {record.failed}"
+    return f"- {_short(record.line)} ({counts})"
 
 
 def _show_idea(idea: Idea) -> str:

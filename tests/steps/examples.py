@@ -16,6 +16,7 @@ from evolve.records import (
     SourceFile,
     Status,
 )
+from evolve.source.ledger import LineRecord
 from evolve.steps.lessons import Lesson
 from evolve.steps.memory import Calibration, Digest, Idea, Remaining, Trial
 
@@ -68,6 +69,7 @@ def make_digest(problem: Problem, *, extra: Sequence[Trial] = ()) -> Digest:
             Ancestor(make_attempt(problem, INITIAL, -13.0)),
         ),
         siblings=(failed, lost, gained, *extra),
+        lines=(LineRecord("first = -first", 2, 1, 0, -3.0, -3.5),),
         lessons=(
             Lesson("2.1", "Larger numbers helped.", taught=3, followed=2, paid=1, next_step="5"),
             Lesson("1.0", "Signs matter."),

@@ -8,6 +8,7 @@ from evolve.models.scripted import FENCE
 from evolve.problem import load_problem
 from evolve.records import AttemptKey, Evaluation, Program, Selection, SourceFile, Status
 from evolve.settings import Settings, change_settings
+from evolve.source.ledger import LineRecord
 from evolve.steps.agent import agent_messages
 from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.lessons import Lesson
@@ -51,6 +52,7 @@ def infected_prompts(problem, attack):
     digest = dataclasses.replace(
         make_digest(problem),
         siblings=(trial,),
+        lines=(LineRecord(attack, 2, 0, 2, None, None),),
         ideas=(idea,),
         failures=(idea,),
         lessons=(lesson,),
