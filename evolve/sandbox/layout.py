@@ -83,10 +83,13 @@ def find_view(
     places = [place for name in preload for place in _package_places(name)]
     paths = tuple(dict.fromkeys(place.parent for place in places))
     package = Path(evolve.__file__).resolve().parent
-    hidden = [package, package.with_name("evaluators"), *(path.resolve() for path in hide)]
+    # Another copy may be installed beside the packages, as when a checkout is tested.
+    installed = [Path(sysconfig.get_path(name)) / package.name for name in ("purelib", "platlib")]
+    copies = [path.resolve() for path in (package, *installed)]
+    hidden = [*copies, package.with_name("evaluators"), *(path.resolve() for path in hide)]
     trees = _outermost([*_interpreter_folders(), *map(_tree_around, places)])
-    covered = [path for path in hidden if path.exists() and any(_within(path, t) for t in trees)]
-    return View(trees, tuple(covered), data.resolve() if data else None, paths)
+    there = [path for path in hidden if path.exists() and any(_within(path, t) for t in trees)]
+    return View(trees, tuple(dict.fromkeys(there)), data.resolve() if data else None, paths)
 
 
 def list_readable(view: View) -> list[tuple[Path, int]]:

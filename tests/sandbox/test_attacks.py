@@ -295,7 +295,7 @@ class TestHost:
         assert not any(ask(sandbox, source, args=(paths,)).value)
 
     def test_the_package_itself_cannot_be_imported(self, sandbox: WarmSandbox) -> None:
-        # Installed beside NumPy it is an empty folder to the program, which imports as a namespace.
+        # Installed beside NumPy it is an empty folder to programs, which imports as a namespace.
         source = "import evolve.errors\ndef f(): return 1"
         fail(sandbox, source, Status.ERROR, "ModuleNotFoundError|PermissionError")
 
