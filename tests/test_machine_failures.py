@@ -33,12 +33,21 @@ from tests.test_store import fill, make_generation
 
 NOBODY = 65534
 # Busy, not asleep: a sleep would be over as soon as the process goes on.
-SLOW = """def point():
-    import time
+# Nothing that decides how long it takes can be changed.
+SLOW = """import time
+
+
+def work():
     started = time.process_time()
     while time.process_time() - started < 0.4:
         pass
+
+
+# EVOLVE-BLOCK-START
+def point():
+    work()
     return [1.0, 1.0]
+# EVOLVE-BLOCK-END
 """
 
 
@@ -228,13 +237,14 @@ def test_a_network_that_is_cut_in_mid_reply_stops_the_run_and_it_can_be_resumed(
     with ModelServer(answer, delay=0.02) as server:
         process = start_evolve(
             "run", problem, "--model", "openai/test", "--api-base", server.url, "--run-dir", "r",
-            "--generations", 4, "--set", "models.deadline_seconds=3", cwd=tmp_path, **key,
+            "--generations", 4, "--set", "models.deadline_seconds=3",
+            "--set", "models.outage_seconds=4", cwd=tmp_path, **key,
         )  # fmt: skip
         wait_for_rows(tmp_path / "r", "generations", 2)
         is_cut = True
         out, err = process.communicate(timeout=60)
         assert process.returncode == 4, out + err
-        assert "no answer to " in err
+        assert "down for 4 s, the last request failed with" in err
         assert "to go on: evolve resume r" in err
         before = run_json("show", "r", cwd=tmp_path)["calls"]
         is_cut = False
@@ -255,7 +265,7 @@ def test_a_run_that_is_suspended_blames_no_program(tmp_path):
     problem = write_problem(tmp_path / "slow", initial=SLOW, toml=toml)
     process = start_evolve(
         "run", problem, "--generations", 2, "--sandbox", "native", "--set", "loop.slots=4",
-        "--set", "sandbox.processes=1", "--run-dir", "r", cwd=tmp_path,
+        "--set", "sandbox.processes=1", "--set", "tuning.share=0", "--run-dir", "r", cwd=tmp_path,
     )  # fmt: skip
     wait_for_rows(tmp_path / "r", "generations", 1)
     time.sleep(0.4)

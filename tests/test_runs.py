@@ -256,7 +256,7 @@ def test_wrong_usage_has_exit_code_2(tmp_path, problem):
         (("run", problem, "--max-time", "soon"), "expected seconds"),
         (("run", problem, "--sandbox", "bubble"), "expected one of auto, docker"),
         (("run", problem, "--set", "models.editor=scripted"), "got none for: planner, summarizer"),
-        (("run",), "Missing argument"),
+        (("run",), "expected a problem folder, got none"),
     ]:
         done = run_evolve(*arguments, cwd=tmp_path, code=2)
         assert words in done.stderr, done.stderr
