@@ -98,6 +98,9 @@ def run(folder: Path, url: str, generations: int, workers: int, seed: int) -> di
             name,
             "--set",
             "steps.repairs=0",
+            # It would tune how long the program works.
+            "--set",
+            "tuning.share=0",
         ],
         folder,
     )
