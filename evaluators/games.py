@@ -280,18 +280,16 @@ def roll_liars_dice(faces: int) -> Branch:
         if past and past[-1] == bids:
             count, face = divmod(past[-2], faces)
             is_true = dice.count(face) > count
-            # The doubter wins when the bid before was wrong; he moved last.
-            doubter = 1 - player
-            return 1 if (doubter == 0) != is_true else -1
+            # The doubter wins when the bid before was wrong; he moved last, and `player` is not he.
+            return 1 if (player == 1) != is_true else -1
         lowest = past[-1] + 1 if past else 0
         moves = {bid: _later(play, dice, (*past, bid)) for bid in range(lowest, bids)}
         if past:
             moves[bids] = _later(play, dice, (*past, bids))
         return _player(player, (dice[player], past), moves)
 
-    chance = 1.0 / faces**2
     rolls = [(i, j) for i in range(faces) for j in range(faces)]
-    return _chance([(chance, _later(play, roll, ())) for roll in rolls])
+    return _chance([(1.0 / faces**2, _later(play, roll, ())) for roll in rolls])
 
 
 def _later(function: Callable[..., State], *arguments: Any) -> Callable[[], State]:

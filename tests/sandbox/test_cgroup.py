@@ -97,10 +97,17 @@ class TestGroup:
         assert process.wait(5) == -9
 
     def test_limits_can_be_raised_and_lowered(self, group: Group) -> None:
+        memory = group._folders["memory"]
+        files = [memory / name for name in ("memory.max", "memory.limit_in_bytes")]
+        (limit,) = [file for file in files if file.exists()]
+        found = []
         for memory_mb in (100, 1000, 10):
             group.fit(Limits(memory_mb=memory_mb))
+            found.append(int(limit.read_text()) >> 20)
+        assert [found[0] - size for size in found] == [0, -900, 90]
         group.remove()
         group.remove()
+        assert not memory.exists()
 
 
 class TestGuests:
