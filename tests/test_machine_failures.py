@@ -107,7 +107,7 @@ def test_a_disk_that_turns_read_only_stops_the_run_until_it_is_writable(tmp_path
         wait_for_rows(run, "generations", 2)
         # What the kernel does to a file system in which it finds an error.
         subprocess.run(["mount", "-o", "remount,abort", disk], capture_output=True, check=False)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert process.returncode == 4, out + err
         assert "what was committed is safe" in err
         assert f"to go on: evolve resume {run}" in err
@@ -161,7 +161,7 @@ def test_a_lost_permission_stops_the_run_until_it_is_given_back():
         wait_for_rows(folder / "r", "generations", 2)
         for path in (folder / "r", folder / "r" / "best"):
             path.chmod(0o555)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert process.returncode == 4, out + err
         assert "Permission denied" in err
         assert "to go on: evolve resume r" in err
@@ -187,7 +187,7 @@ def test_a_database_that_another_process_holds_for_a_while_is_waited_for(tmp_pat
         other.execute("BEGIN IMMEDIATE")
         time.sleep(6.0)
         other.rollback()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
     assert archive_of(tmp_path / "r", tmp_path) == archive_of(tmp_path / "whole", tmp_path)
 
@@ -242,7 +242,7 @@ def test_a_network_that_is_cut_in_mid_reply_stops_the_run_and_it_can_be_resumed(
         )  # fmt: skip
         wait_for_rows(tmp_path / "r", "generations", 2)
         is_cut = True
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert process.returncode == 4, out + err
         assert "down for 4 s, the last request failed with" in err
         assert "to go on: evolve resume r" in err
@@ -274,7 +274,7 @@ def test_a_run_that_is_suspended_blames_no_program(tmp_path):
             os.kill(pid, number)
         # Longer than a program may run.
         time.sleep(7.5 if number == signal.SIGSTOP else 0.0)
-    out, err = process.communicate(timeout=90)
+    out, err = process.communicate(timeout=120)
     assert process.returncode in {0, 3}, out + err
     outcomes = run_json("show", "r", cwd=tmp_path)["outcomes"]
     assert not {"timeout", "crashed", "evaluator_failed"} & set(outcomes), outcomes

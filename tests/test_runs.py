@@ -107,7 +107,7 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, probl
         process.communicate()
         assert run_json("show", "r", cwd=tmp_path)["status"] == "stopped"
         process = start_evolve("resume", "r", cwd=tmp_path)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
     for command in ("archive", "lineage"):
         whole = run_evolve(command, "whole", "--json", cwd=tmp_path).stdout
@@ -124,7 +124,7 @@ def test_an_interrupt_ends_in_order_and_can_be_resumed(tmp_path, problem, number
     database = tmp_path / "r" / "run.db"
     wait_for(lambda: count_rows(database, "calls") >= 5)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert out.splitlines()[-1] == "to go on: evolve resume r"
     assert run_json("show", "r", cwd=tmp_path)["stopped_because"] == "interrupted"

@@ -58,7 +58,7 @@ def test_an_interrupt_leaves_the_run_alone_and_stop_ends_it_in_order(tmp_path, p
     assert attached.stdout is not None
     assert attached.stdout.readline().startswith("generation ")
     attached.send_signal(signal.SIGINT)
-    out, err = attached.communicate(timeout=30)
+    out, err = attached.communicate(timeout=120)
     assert attached.returncode == 130, out + err
     assert "the run goes on; to stop it: evolve stop r" in out
     assert run_json("show", "r", cwd=tmp_path)["status"] == "running"
@@ -119,6 +119,6 @@ def test_under_nohup_a_closed_terminal_is_passed_over(tmp_path, problem):
     )  # fmt: skip
     wait_for_calls(tmp_path)
     process.send_signal(signal.SIGHUP)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "finished" in out

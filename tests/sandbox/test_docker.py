@@ -303,7 +303,7 @@ def _prepare_without_sweep(image: str = "") -> None:
 
 def _await(holds: Callable[[], bool]) -> None:
     # Containers remove themselves a little after their end.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert holds()

@@ -41,17 +41,17 @@ def measure(sandbox: WarmSandbox, source: str, repeats: int = 3) -> Timing:
 
 
 def looks_as_slow_as_it_is(timing: Timing) -> bool:
-    # Half of the reference's work would be a ratio of 0.5. Noise makes times longer, never shorter:
-    # the shortest say more than medians on a busy machine.
+    # A trick that worked would leave next to nothing of the time. Machines whose speed changes by
+    # several times from one second to the next are common, so that is all that is asked.
     fastest = min(sample.seconds for sample in timing.samples)
-    return fastest > 0.7 * min(sample.seconds for sample in timing.references)
+    return fastest > 0.2 * min(sample.seconds for sample in timing.references)
 
 
 class TestHonest:
     def test_less_work_takes_less_time(self, sandbox: WarmSandbox) -> None:
         timing = measure(sandbox, "def f(n): return (n - 1) * n * (2 * n - 1) // 6")
         assert set(timing.values) == {sum(i * i for i in range(SIZE))}
-        assert timing.ratio.median < 0.6
+        assert not looks_as_slow_as_it_is(timing)
         assert len(timing.samples) == len(timing.references) == 3
 
     def test_a_failure_is_the_programs(self, sandbox: WarmSandbox) -> None:
@@ -61,11 +61,11 @@ class TestHonest:
     def test_commands_are_timed_too(self, sandbox: WarmSandbox) -> None:
         recipe = Recipe(run=("sh", "main.py"))
         handle = make_handle(sandbox, "read n; echo $((n + 1))", recipe)
-        slow = "read n; i=0; while [ $i -lt 40000 ]; do i=$((i + 1)); done; echo $((n + 1))"
+        slow = "read n; i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done; echo $((n + 1))"
         reference = handle.other({"main.py": slow})
         timing = handle.time_run(stdin="41", repeats=2, reference=reference)
         assert [finished.text for finished in timing.values] == ["42\n", "42\n"]
-        assert timing.ratio.median < 0.6
+        assert not looks_as_slow_as_it_is(timing)
 
     def test_a_command_that_fails_is_a_failure(self, sandbox: WarmSandbox) -> None:
         handle = make_handle(sandbox, "exit 3", Recipe(run=("sh", "main.py")))

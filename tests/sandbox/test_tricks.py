@@ -38,7 +38,7 @@ class TestProcesses:
         started = time.monotonic()
         assert ask(sandbox, source).value == 1
         assert ask(sandbox, "def f(): return 2").value == 2
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
 
     def test_stopping_itself_ends_at_the_deadline(self, sandbox: WarmSandbox) -> None:
         source = "import os, signal\ndef f():\n    while True: os.kill(os.getpid(), signal.SIGSTOP)"
