@@ -37,7 +37,7 @@ from evolve.population import Population
 from evolve.problem.measures import Measure
 from evolve.records import INITIAL, AttemptKey, Direction, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
-from evolve.settings import SearchSettings
+from evolve.settings.search import SearchSettings
 from evolve.source import fingerprint
 from evolve.source.sketches import sketch_program
 

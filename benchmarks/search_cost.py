@@ -32,7 +32,7 @@ from evolve.archive.choices import Chooser
 from evolve.archive.islands import Islands
 from evolve.problem.measures import Measure
 from evolve.records import AttemptKey, Direction
-from evolve.settings import SearchSettings
+from evolve.settings.search import SearchSettings
 
 SLOTS = 16
 OFFERS = 2000

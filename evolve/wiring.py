@@ -13,9 +13,9 @@ from evolve.errors import EvolveError, UsageError
 from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.models.roster import make_roster
-from evolve.population import DEFAULT_STALL
 from evolve.records.results import Expense
 from evolve.sandbox.choose import NAMES
+from evolve.settings.defaults import LEAST_TUNING, WITH_MODEL, WITHOUT_MODEL
 from evolve.settings.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -30,18 +30,11 @@ if TYPE_CHECKING:
     from evolve.records.results import Call
     from evolve.sandbox.protocol import Isolation
     from evolve.settings import Settings
+    from evolve.settings.defaults import Defaults
     from evolve.store import Store
 
 MANUAL_FOLDER = "manual"
 _SET_PRICE = "--set 'prices.NAME={prompt = 0.15, completion = 0.6}' (US dollars per 1e6 tokens)"
-_GENERATIONS_WITH_MODEL = 30
-_GENERATIONS_WITHOUT = 600
-_STALL_WITH_MODEL = 16
-_SECONDS_WITHOUT_MODEL = 150.0
-_TUNING_SHARE_WITH_MODEL = 0.5
-_TUNING_SHARE_WITHOUT = 0.25
-# Evaluations with which a session hardly begins.
-_LEAST_TUNING = 50
 
 
 def complete_settings(settings: Settings) -> Settings:
@@ -53,30 +46,27 @@ def complete_settings(settings: Settings) -> Settings:
     if settings.sandbox.backend not in NAMES:
         names = ", ".join(NAMES)
         raise UsageError(f"--sandbox: expected one of {names}, got {settings.sandbox.backend!r}")
-    named = bool(make_roster(settings.models))
+    defaults = WITH_MODEL if make_roster(settings.models) else WITHOUT_MODEL
     loop, budget = settings.loop, settings.budget
     if loop.generations is None:
-        generations = _GENERATIONS_WITH_MODEL if named else _GENERATIONS_WITHOUT
-        loop = dataclasses.replace(loop, generations=generations)
-        # A limit of time is only set for people who asked for nothing.
-        if budget.max_seconds is None and not named:
-            budget = dataclasses.replace(budget, max_seconds=_SECONDS_WITHOUT_MODEL)
+        loop = dataclasses.replace(loop, generations=defaults.generations)
+        if budget.max_seconds is None:
+            budget = dataclasses.replace(budget, max_seconds=defaults.max_seconds)
     search = settings.search
     if search.stall_after is None:
-        stall_after = _STALL_WITH_MODEL if named else DEFAULT_STALL
-        search = dataclasses.replace(search, stall_after=stall_after)
+        search = dataclasses.replace(search, stall_after=defaults.stall_after)
     if STRATEGIES[search.strategy].is_baseline:
         # Nothing comes from archives: several would only show the same programs apart.
         search = dataclasses.replace(search, islands=1)
     tuning = settings.tuning
     if tuning.share is None:
-        tuning = dataclasses.replace(tuning, share=_tuning_share(settings, with_model=bool(named)))
+        tuning = dataclasses.replace(tuning, share=_tuning_share(settings, defaults))
     return dataclasses.replace(settings, loop=loop, budget=budget, search=search, tuning=tuning)
 
 
-def _tuning_share(settings: Settings, *, with_model: bool) -> float:
-    share = _TUNING_SHARE_WITH_MODEL if with_model else _TUNING_SHARE_WITHOUT
-    is_short = share * (settings.budget.max_evaluations or math.inf) < _LEAST_TUNING
+def _tuning_share(settings: Settings, defaults: Defaults) -> float:
+    share = defaults.tuning_share
+    is_short = share * (settings.budget.max_evaluations or math.inf) < LEAST_TUNING
     return 0.0 if is_short or STRATEGIES[settings.search.strategy].is_baseline else share
 
 

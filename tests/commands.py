@@ -56,9 +56,11 @@ def write_script(path: Path, **script: Any) -> str:
     return f"scripted:{path}"
 
 
-def start_evolve(*args: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+def start_evolve(
+    *args: object, cwd: Path, behind: tuple[str, ...] = (), **environment: str
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "evolve", *map(str, args)],
+        [*behind, sys.executable, "-m", "evolve", *map(str, args)],
         cwd=cwd,
         # Containers take a second to start: `auto` takes another backend even where it could.
         env={**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock", **environment},

@@ -1,3 +1,5 @@
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,17 @@ from tests.commands import write_problem
 # A busy machine is no failure, and the same examples run everywhere.
 settings.register_profile("evolve", deadline=None, derandomize=True)
 settings.load_profile("evolve")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heard_signals() -> Iterator[None]:
+    """Lets what tests start hear a closed terminal, even where tests run under `nohup`."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before is signal.SIG_IGN:
+        # What has a handler here is back at its default in a child; what is ignored stays so.
+        signal.signal(signal.SIGHUP, lambda *_: None)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from evolve.problem import load_problem
 from evolve.problem.measures import Measure
 from evolve.records import AttemptKey, Direction, Status
 from evolve.report.state import describe_run
-from evolve.settings import SearchSettings
+from evolve.settings.search import SearchSettings
 from evolve.store import Store
 from tests.commands import PROBLEM, run_evolve, write_problem
 from tests.searches import Searches

@@ -8,7 +8,7 @@ from evolve.archive.choices import Chooser
 from evolve.archive.islands import Islands
 from evolve.problem.measures import Measure
 from evolve.records import AttemptKey, Direction, Program, SourceFile
-from evolve.settings import SearchSettings
+from evolve.settings.search import SearchSettings
 from evolve.source.sketches import share_in_common, sketch_program
 
 AXES = (Measure("x", 0.0, 40.0, 40),)

@@ -115,12 +115,22 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, probl
     assert count_rows(database, "calls") == count_rows(tmp_path / "whole" / "run.db", "calls")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_in_order_and_can_be_resumed(tmp_path, problem, number):
+@pytest.mark.parametrize(
+    ("number", "behind"),
+    [
+        (signal.SIGINT, ()),
+        (signal.SIGTERM, ()),
+        # As it is started by `evolve run ... &` in a script.
+        (signal.SIGINT, ("sh", "-c", 'trap "" INT; exec "$@"', "sh")),
+    ],
+    ids=["ctrl-c", "terminate", "in the background of a script"],
+)
+def test_an_interrupt_ends_in_order_and_can_be_resumed(tmp_path, problem, number, behind):
     model = write_script(tmp_path / "model.json", latency_seconds=0.1)
     process = start_evolve(
-        "run", problem, "--generations", 3, "--model", model, *RUN, "--workers", 2, cwd=tmp_path
-    )
+        "run", problem, "--generations", 3, "--model", model, *RUN, "--workers", 2, cwd=tmp_path,
+        behind=behind,
+    )  # fmt: skip
     database = tmp_path / "r" / "run.db"
     wait_for(lambda: count_rows(database, "calls") >= 5)
     process.send_signal(number)

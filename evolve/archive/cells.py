@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evolve.problem.measures import Measure
-    from evolve.settings import SearchSettings
+    from evolve.settings.search import SearchSettings
 
 _SAMPLES_PER_CELL = 10
 _FEWEST_SAMPLES = 2000

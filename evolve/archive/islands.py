@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from evolve.problem.measures import Measure
     from evolve.records import Direction
-    from evolve.settings import SearchSettings
+    from evolve.settings.search import SearchSettings
 
 
 class Islands:

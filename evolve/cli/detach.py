@@ -68,11 +68,13 @@ def attach(run: Run) -> None:
     from evolve.cli.ending import describe, exit_code, exit_code_of
     from evolve.report.follow import follow_run
     from evolve.run_folder import find_run, load_run
+    from evolve.session.interrupts import interruptible
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     try:
-        outcome = follow_run(folder, problem, settings, sys.stdout)
+        with interruptible():
+            outcome = follow_run(folder, problem, settings, sys.stdout)
     except KeyboardInterrupt:
         typer.echo(f"\nthe run goes on; to stop it: evolve stop {folder}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None

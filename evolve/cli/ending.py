@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from evolve.session import Outcome, View
+    from evolve.session.outcome import Outcome, View
 
 
 def go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:

@@ -53,7 +53,7 @@ def check(
     """Validate a problem folder and evaluate its starting program once."""
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem
-    from evolve.session import evaluate_initial
+    from evolve.session.running import evaluate_initial
     from evolve.wiring import complete_settings, describe_isolation, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in OPTION_KEYS}

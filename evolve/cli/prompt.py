@@ -34,7 +34,7 @@ def prompt(
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem
     from evolve.search.previews import preview_prompts
-    from evolve.session import evaluate_initial
+    from evolve.session.running import evaluate_initial
     from evolve.steps.prompt import show_messages
     from evolve.wiring import complete_settings, open_evaluators
 

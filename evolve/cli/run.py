@@ -152,7 +152,7 @@ def run(
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start()
         from evolve.cli.ending import go
-        from evolve.session import start_run
+        from evolve.session.running import start_run
 
         _introduce(settings, str(folder))
         go(folder, lambda view: start_run(folder, found, settings, evaluators, view))
@@ -195,7 +195,7 @@ def resume(
     with closing(open_evaluators(problem, settings)) as evaluators:
         evaluators.start()
         from evolve.cli.ending import go
-        from evolve.session import resume_run
+        from evolve.session.running import resume_run
 
         _introduce(settings, str(folder))
         go(folder, lambda view: resume_run(folder, problem, settings, evaluators, view))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,12 +92,30 @@ class Tuner:
             self._losses = []
 
     def _start(self, seed: Sequence[int]) -> CMA:
-        from cmaes import CMA
-
         mean = np.array([knob.position for knob in self._knobs])
         ends = [(-np.inf, np.inf) if knob.range is None else (0.0, 1.0) for knob in self._knobs]
         number = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
-        return CMA(mean, _FIRST_STEP, bounds=np.array(ends), n_max_resampling=8, seed=number)
+        return _load_optimiser()(
+            mean, _FIRST_STEP, bounds=np.array(ends), n_max_resampling=8, seed=number
+        )
+
+
+@cache
+def _load_optimiser() -> type[CMA]:
+    """Gives the one class of its library that is used.
+
+    The package as a whole imports SciPy where that is installed, which takes two seconds.
+    """
+    package = find_spec("cmaes")
+    if package is None or package.origin is None:
+        raise ImportError("expected the package `cmaes`, got none; install `evolve` again")
+    spec = spec_from_file_location("cmaes._cma", Path(package.origin).with_name("_cma.py"))
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{package.origin}: expected a module `_cma` beside it")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    optimiser: type[CMA] = module.CMA
+    return optimiser
 
 
 def is_spent(told: Sequence[float | None], constants: int, direction: Direction) -> bool:

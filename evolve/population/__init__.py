@@ -19,6 +19,7 @@ from evolve.models.bandit import ModelStats
 from evolve.operators import OPERATOR_JOIN, TUNE, OperatorStats
 from evolve.operators.lane import Sessions
 from evolve.records import Status
+from evolve.settings.defaults import WITHOUT_MODEL
 from evolve.source import NORMAL_FORM
 
 if TYPE_CHECKING:
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.records import AttemptKey
     from evolve.records.results import LightAttempt
-    from evolve.settings import SearchSettings
+    from evolve.settings.search import SearchSettings
 
-# Evaluations without progress that make a stall, where settings say nothing.
-DEFAULT_STALL = 240
 # Programs around which cells are cut where `search.centroids` says so.
 START_PROGRAMS = 64
 
@@ -61,7 +60,9 @@ class Standing:
         # A baseline is what it is; a lone island has no other to begin again from.
         highest = StallLevel.RESTART if settings.islands > 1 else StallLevel.LEAP
         window = 0 if self.islands.strategy.is_baseline else settings.stall_after
-        self.stalls = StallDetector(DEFAULT_STALL if window is None else window, highest)
+        self.stalls = StallDetector(
+            WITHOUT_MODEL.stall_after if window is None else window, highest
+        )
 
     def tell(self, generation: int, attempts: Sequence[LightAttempt]) -> None:
         """Takes in a generation, its attempts in slot order.

@@ -17,7 +17,7 @@ from evolve.records import AttemptKey
 if TYPE_CHECKING:
     from evolve.archive import Archive
     from evolve.problem import Problem
-    from evolve.settings import SearchSettings
+    from evolve.settings.search import SearchSettings
     from evolve.store import Store
 
 # A snapshot takes time in proportion to the elites, so it waits for as many attempts.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from evolve.errors import UsageError
 from evolve.population.snapshot import load_standing
 from evolve.report.live import LiveView, PlainView, Progress
-from evolve.session import Outcome
+from evolve.session.outcome import Outcome
 from evolve.store import Store, is_locked
 from evolve.wiring import restore_budget
 

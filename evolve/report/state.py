@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from evolve.operators import TUNE
 from evolve.records import INITIAL
 from evolve.report.spending import list_spending
-from evolve.session.champion import read_holdout
 from evolve.store import is_locked
+from evolve.store.holdout import read_holdout
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING
 
 from evolve.errors import EvaluatorError, UsageError
 from evolve.problem import PRODUCTS, Purpose
-from evolve.records import INITIAL, Evaluation, Status
+from evolve.records import INITIAL, Status
 from evolve.run_folder import BEST_FOLDER, write_program
+from evolve.store.holdout import keep_holdout, read_holdout
 from evolve.wiring import open_evaluators
 
 if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
     from evolve.population import Population
     from evolve.problem import Problem
-    from evolve.records import AttemptKey, Program
+    from evolve.records import AttemptKey, Evaluation, Program
     from evolve.records.results import SlotResult
     from evolve.search import Observer
     from evolve.settings import Settings
     from evolve.store import Store
-
-_FACT = "holdout"
 
 
 class BestWriter:
@@ -78,7 +77,7 @@ def evaluate_holdout(store: Store, evaluators: Evaluators, champion: AttemptKey)
         if program.id not in verdicts:
             verdicts[program.id] = evaluators.evaluate(program, Purpose.HOLDOUT)
         told.append(f"{name} {describe(verdicts[program.id])}")
-    store.set_facts(**{_FACT: {key: verdict.as_dict() for key, verdict in verdicts.items()}})
+    keep_holdout(store, verdicts)
     return f"hold-out: {', '.join(told)} (never selected on)"
 
 
@@ -116,12 +115,6 @@ def ask_for_product(
             f"evaluator: expected an artifact `{name}`, got {verdict.status} {verdict.reason}"
         )
     return verdict.artifacts[name]
-
-
-def read_holdout(store: Store) -> dict[str, Evaluation]:
-    """Gives the verdicts on the hold-out, by program."""
-    kept = store.facts().get(_FACT, {})
-    return {key: Evaluation.from_dict(verdict) for key, verdict in kept.items()}
 
 
 def describe(verdict: Evaluation) -> str:

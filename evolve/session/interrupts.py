@@ -48,9 +48,13 @@ def interrupts(events: queue.SimpleQueue[Event]) -> Iterator[None]:
 
 @contextmanager
 def _handled(handle: Callable[[int, object], None]) -> Iterator[None]:
-    # Under `nohup` a closed terminal is to be passed over.
-    numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, handle) for number in numbers}
+    # Under `nohup` a closed terminal is to be passed over. Ctrl-C is heard even where it is
+    # ignored, as behind the `&` of a script: `kill -INT` is how such a script asks to stop.
+    previous = {
+        number: signal.signal(number, handle)
+        for number in _SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import UsageError
+from evolve.settings.defaults import WITH_MODEL, WITHOUT_MODEL
 from evolve.settings.models import EffortSettings, ModelSettings, TemperatureSettings
-from evolve.settings.strategies import DEFAULT_STRATEGY, STRATEGIES
+from evolve.settings.search import SearchSettings, TuningSettings
 from evolve.settings.values import (
     check_entry,
     check_value,
@@ -33,7 +34,10 @@ class LoopSettings:
     """How the loop is cut into generations and slots."""
 
     generations: int | None = setting(
-        None, "generations to run; by default 30 with a model, 400 without", low=1
+        None,
+        f"generations to run; by default {WITH_MODEL.generations} with a model, "
+        f"{WITHOUT_MODEL.generations} without",
+        low=1,
     )
     slots: int = setting(8, "slots in a generation", low=1, high=4096)
     seed: int = setting(0, "seed of every random stream", low=0)
@@ -52,55 +56,11 @@ class BudgetSettings:
     max_calls: int | None = setting(None, "model calls", low=1)
     max_tokens: int | None = setting(None, "tokens read and written", low=1)
     max_seconds: float | None = setting(
-        None, "wall-clock seconds; by default 150 without a model", low=0
+        None,
+        f"wall-clock seconds; by default {WITHOUT_MODEL.max_seconds:g} without a model",
+        low=0,
     )
     target: float | None = setting(None, "objective at which the run stops")
-
-
-@dataclass(frozen=True, slots=True)
-class SearchSettings:
-    """Population, selection and migration."""
-
-    strategy: str = setting(DEFAULT_STRATEGY, "where parents come from", choices=tuple(STRATEGIES))
-    archive: str = setting("grid", "how measure space is cut", choices=("grid", "cvt", "single"))
-    cells: int = setting(200, "cells of an archive that is `cvt`", low=1, high=2000)
-    centroids: str = setting(
-        "ranges",
-        "where the cells of `cvt` lie: evenly, or closer around the first programs",
-        choices=("ranges", "start"),
-    )
-    islands: int = setting(4, "islands, each with an archive of its own", low=1, high=256)
-    migration_every: int = setting(10, "generations between migrations; 0 never", low=0)
-    migrants: int = setting(2, "best elites that each island sends to the next", low=1)
-    topology: str = setting("ring", "where migrants go", choices=("ring", "full"))
-    quota: str = setting(
-        "progress", "how islands get slots beside their minimum", choices=("progress", "turns")
-    )
-    entropy: float = setting(
-        0.2, "normalised entropy of parent selection: 0 greedy, 1 uniform", low=0, high=1
-    )
-    visit_penalty: float = setting(0.5, "exponent of 1 / (1 + children)", low=0, high=4)
-    inspirations: int = setting(2, "elites shown beside the parent", low=0, high=16)
-    stall_after: int | None = setting(
-        None,
-        "evaluations without progress that make a stall; by default 16 with a model, 240 "
-        "without; 0 never",
-        low=0,
-    )
-    dedup: bool = setting(True, "reject programs seen before, unevaluated")  # noqa: FBT003
-
-
-@dataclass(frozen=True, slots=True)
-class TuningSettings:
-    """The lane in which constants are tuned beside the slots, without a model."""
-
-    share: float | None = setting(
-        None,
-        "share of the evaluations that tunes constants, 0 for none; by default 0.5 with a model, "
-        "0.25 without, none where that is fewer than 50 evaluations",
-        low=0,
-        high=0.99,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +160,11 @@ FREE_SECTIONS: Mapping[str, Mapping[str, type] | None] = {
 def known_keys() -> dict[str, dataclasses.Field[Any]]:
     """Gives every `section.name` key with its field, in the order of the classes."""
     keys: dict[str, dataclasses.Field[Any]] = {}
+    kinds = typing.get_type_hints(Settings)
     for section in dataclasses.fields(Settings):
         if section.name not in FREE_SECTIONS:
-            kind = typing.get_type_hints(Settings)[section.name]
-            keys |= {f"{section.name}.{item.name}": item for item in dataclasses.fields(kind)}
+            fields = dataclasses.fields(kinds[section.name])
+            keys |= {f"{section.name}.{item.name}": item for item in fields}
     return keys
 
 

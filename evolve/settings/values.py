@@ -11,6 +11,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from evolve.errors import UsageError
@@ -30,6 +31,10 @@ def setting(default: Any, about: str, **bounds: Any) -> Any:
     return dataclasses.field(default=default, metadata={"about": about, **bounds})
 
 
+# Slow, and asked for every key.
+_read_hints = cache(typing.get_type_hints)
+
+
 def check_value(value: Any, item: dataclasses.Field[Any], section: type, where: str) -> Any:
     """Gives the value as its field takes it.
 
@@ -44,7 +49,7 @@ def check_value(value: Any, item: dataclasses.Field[Any], section: type, where: 
     Raises:
         UsageError: It has the wrong type or is out of range.
     """
-    hint = typing.get_type_hints(section)[item.name]
+    hint = _read_hints(section)[item.name]
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in kinds:
         return None

@@ -1,0 +1,265 @@
+"""A run started, or gone on with: everything opened, wired, and closed again."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import socket
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from evolve import __version__
+from evolve.errors import EvolveError, ProblemError, StoreError
+from evolve.journal import Journal
+from evolve.population import Population
+from evolve.problem import Purpose
+from evolve.records import INITIAL, Attempt, Status
+from evolve.records.results import Evaluated, Generation, SlotResult, Told
+from evolve.run_folder import load_run, save_settings
+from evolve.search import INTERRUPTED, Search, keep_paid
+from evolve.search.schedule import Schedule, size_of
+from evolve.session.champion import BestWriter, evaluate_holdout
+from evolve.session.failures import failures_of_the_machine
+from evolve.session.interrupts import interrupts
+from evolve.session.outcome import Outcome
+from evolve.settings.launches import Launch, SettingsHistory, find_changes
+from evolve.source import NORMAL_FORM
+from evolve.store import Store
+from evolve.wiring import (
+    Preflight,
+    describe_isolation,
+    gather_experience,
+    open_endpoints,
+    open_recording,
+    restore_budget,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from evolve.evaluation.pool import Evaluators
+    from evolve.models.endpoint import Endpoint
+    from evolve.problem import Problem
+    from evolve.records import Evaluation
+    from evolve.sandbox.protocol import Isolation
+    from evolve.search import Event
+    from evolve.session.outcome import View
+    from evolve.settings import Settings
+
+_WORKERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    evaluators: Evaluators
+    endpoints: Mapping[str, Endpoint]
+
+
+def start_run(
+    folder: Path, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
+) -> Outcome:
+    """Starts the run that a new run folder describes, until it stops.
+
+    A run whose starting program fails, or whose models cannot be used, leaves no folder behind.
+
+    Args:
+        folder: The new run folder.
+        problem: The run's own copy.
+        settings: Complete.
+        evaluators: Started, so that they get ready while slower modules are imported.
+        view: Is told what happens.
+
+    Raises:
+        UsageError: The starting program fails.
+        MachineError: A model, the sandbox, the evaluator or the disk failed.
+    """
+    store = Store.create(folder)
+    try:
+        _note_launch(store, {})
+        return _run(store, problem, settings, evaluators, view)
+    finally:
+        is_empty = store.last_generation() is None
+        store.close()
+        if is_empty:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def resume_run(
+    folder: Path, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
+) -> Outcome:
+    """Goes on with a run from its last checkpoint, until it stops.
+
+    Raises:
+        UsageError: The folder is no run, or is in use by another process.
+        MachineError: A model, the sandbox, the evaluator or the disk failed.
+    """
+    # A run that was killed before its first checkpoint is begun again.
+    with closing(Store.create(folder)) as store:
+        # Before the settings: were both not written, the old ones would be taken for those of
+        # generations that the new ones steered.
+        _note_launch(store, find_changes(load_run(folder)[1], settings))
+        save_settings(folder, settings)
+        return _run(store, problem, settings, evaluators, view)
+
+
+def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
+    """Evaluates the starting program.
+
+    Raises:
+        ProblemError: It has no objective; the message shows why.
+    """
+    evaluation = evaluators.evaluate(problem.initial)
+    if evaluation.status is not Status.OK:
+        texts = "".join(f"\n{text.rstrip()}" for text in evaluation.artifacts.values())
+        raise ProblemError(
+            f"{problem.folder / problem.initial.entry.path}: the starting program must have an "
+            f"objective, got `{evaluation.status}`: {evaluation.reason}{texts}"
+        )
+    return evaluation
+
+
+def _run(
+    store: Store, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
+) -> Outcome:
+    try:
+        with failures_of_the_machine(store.folder), ExitStack() as stack:
+            endpoints = open_endpoints(settings, store.folder, view.tell)
+            for endpoint in endpoints.values():
+                stack.callback(endpoint.close)
+            _prepare(store, problem, settings, _Parts(evaluators, endpoints), view)
+            outcome = _search(store, problem, settings, _Parts(evaluators, endpoints), view)
+            if Purpose.HOLDOUT in problem.functions and outcome.stopped_because != INTERRUPTED:
+                view.tell(evaluate_holdout(store, evaluators, outcome.champion))
+    except (EvolveError, KeyboardInterrupt) as error:
+        told = isinstance(error, EvolveError)
+        with suppress(StoreError):
+            store.set_facts(
+                stopped_because=f"{type(error).__name__}: {error}" if told else INTERRUPTED
+            )
+        raise
+    store.set_facts(stopped_because=outcome.stopped_because)
+    return outcome
+
+
+def _prepare(store: Store, problem: Problem, settings: Settings, parts: _Parts, view: View) -> None:
+    """Proves the sandbox, asks the models for a sign of life, evaluates the starting program."""
+    is_capped = settings.budget.max_cost_usd is not None
+    preflight = Preflight(parts.endpoints, is_capped=is_capped)
+    isolation = parts.evaluators.wait()
+    view.tell(describe_isolation(isolation, fresh=settings.sandbox.fresh))
+    last = store.last_generation()
+    if last is None:
+        evaluation = evaluate_initial(problem, parts.evaluators)
+        view.tell(f"starting program: objective {evaluation.objective:.10g}")
+        preflight.wait(view.tell)
+        gather_experience(store, problem, settings, parts.evaluators.evaluate)
+        _commit_initial(store, problem, settings, evaluation, isolation)
+    else:
+        preflight.wait(view.tell)
+    store.keep(preflight.list_expenses((last or 0) + 1))
+    store.set_facts(
+        stopped_because=None,
+        sandbox=isolation.backend,
+        sandbox_missing=list(isolation.missing),
+        replay=settings.models.replay,
+    )
+
+
+def _search(
+    store: Store, problem: Problem, settings: Settings, parts: _Parts, view: View
+) -> Outcome:
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    budget = restore_budget(store, settings)
+    journal = Journal(
+        endpoints=parts.endpoints,
+        evaluate=parts.evaluators.evaluate,
+        budget=budget,
+        keep=partial(keep_paid, events),
+        workers=settings.loop.workers or _WORKERS,
+        deadline_seconds=settings.models.deadline_seconds,
+        fallbacks=settings.models.fallbacks,
+        tell=view.tell,
+        recording=open_recording(settings),
+    )
+    last = store.last_generation() or 0
+    journal.recall(*store.finished_after(last))
+    population = Population(problem, settings.search, store.normal_form)
+    generations = settings.loop.generations or last
+    history = SettingsHistory(settings, store.launches())
+    initial = _objective_of_initial(store)
+    slots_in_flight = (settings.loop.slots + 1) * (settings.loop.lag + 1)
+    with (
+        view.watch(
+            title=store.folder.name, generations=generations, budget=budget, initial=initial
+        ) as observer,
+        interrupts(events),
+    ):
+        reason = Search(
+            problem=problem,
+            history=history,
+            store=store,
+            population=population,
+            schedule=Schedule(
+                generations=generations,
+                lag=settings.loop.lag,
+                size_at=lambda number: size_of(history.at(number)),
+            ),
+            journal=journal,
+            events=events,
+            observer=BestWriter(store, observer),
+            threads=min(slots_in_flight, 2 * (settings.loop.workers or _WORKERS) + 8),
+        ).run()
+    key, best = INITIAL, initial
+    if population.champion is not None:
+        key, best = population.champion.key, population.champion.objective
+    improved = problem.direction.is_better(best, initial)
+    return Outcome(reason, initial, best, improved, key, store.spent(), store.seconds())
+
+
+def _commit_initial(
+    store: Store,
+    problem: Problem,
+    settings: Settings,
+    evaluation: Evaluation,
+    isolation: Isolation,
+) -> None:
+    attempt = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
+    store.set_facts(
+        normal_form=NORMAL_FORM,
+        problem=problem.name,
+        direction=str(problem.direction),
+        cooperative=problem.cooperative,
+        seed=settings.loop.seed,
+        sandbox=isolation.backend,
+        version=__version__,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    store.keep([Evaluated(INITIAL, problem.initial, evaluation)])
+    store.commit(Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0))
+
+
+def _note_launch(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> None:
+    earlier = store.launches()
+    store.add_launch(
+        Launch(
+            number=earlier[-1].number + 1 if earlier else 1,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            version=__version__,
+            generation=store.newest_paid() + 1,
+            changes=changes,
+        )
+    )
+
+
+def _objective_of_initial(store: Store) -> float:
+    objective = store.load_attempt(INITIAL).objective
+    if objective is None:
+        raise StoreError(f"{store.folder}: the starting program has no objective")
+    return objective
