@@ -84,7 +84,8 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
         seconds=problem.evaluator_seconds,
         memory_mb=settings.sandbox.evaluator_memory_mb,
     )
-    return Evaluators(config, settings.sandbox.processes or len(os.sched_getaffinity(0)))
+    processes = settings.sandbox.processes or len(os.sched_getaffinity(0))
+    return Evaluators(config, processes, problem.initial)
 
 
 def open_endpoints(

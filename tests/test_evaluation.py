@@ -11,7 +11,7 @@ from evolve.errors import EvaluatorError
 from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import load_problem
-from evolve.records import Evaluation, Status
+from evolve.records import Evaluation, Program, SourceFile, Status
 
 from .commands import EVALUATOR, PROBLEM, write_problem
 
@@ -79,3 +79,23 @@ def test_an_evaluator_that_always_breaks_stops_the_run(tmp_path: Path) -> None:
     broken = PID.replace("evaluate(program):", "evaluate(program):\n    1 / 0")
     with pytest.raises(EvaluatorError, match=r"failed on 10 programs in a row.*ZeroDivisionError"):
         evaluate(tmp_path, broken, 10)
+
+
+def test_what_programs_return_cannot_stop_the_run(tmp_path: Path) -> None:
+    asked = 'program.call("point")'
+    trusting = EVALUATOR.replace(f'as_floats({asked}, (2,), where="point")', asked)
+    problem = load_problem(write_problem(tmp_path / "problem", evaluator=trusting, toml=PROBLEM))
+    hostile = Program((SourceFile("initial.py", "def point(): return 'ab'"),))
+    config = EvaluatorConfig(
+        problem.folder,
+        problem.folder,
+        {},
+        "auto",
+        allow_weak=True,
+        image="",
+        seconds=20.0,
+        memory_mb=1024,
+    )
+    with closing(Evaluators(config, 1, problem.initial)) as pool:
+        found = [pool.evaluate(hostile) for _ in range(21)]
+    assert {item.status for item in found} == {Status.EVALUATOR_FAILED}

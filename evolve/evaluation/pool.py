@@ -27,10 +27,14 @@ class Evaluators:
     Args:
         config: What each process is told.
         processes: How many there may be.
+        honest: A program that the evaluator is known to score; None where there is none.
     """
 
-    def __init__(self, config: EvaluatorConfig, processes: int) -> None:
+    def __init__(
+        self, config: EvaluatorConfig, processes: int, honest: Program | None = None
+    ) -> None:
         self._config = config
+        self._honest = honest
         self._permits = threading.BoundedSemaphore(processes)
         self._idle: queue.LifoQueue[EvaluatorProcess] = queue.LifoQueue()
         self._alive: set[EvaluatorProcess] = set()
@@ -82,7 +86,8 @@ class Evaluators:
         """
         with self._permits:
             evaluation = self._evaluate(program, purpose)
-        self._watch(evaluation)
+            if self._count_failures(evaluation) >= _FAILURES_IN_A_ROW:
+                self._examine(evaluation)
         return evaluation
 
     def close(self) -> None:
@@ -155,13 +160,20 @@ class Evaluators:
             self._alive.discard(process)
         process.kill()
 
-    def _watch(self, evaluation: Evaluation) -> None:
+    def _count_failures(self, evaluation: Evaluation) -> int:
         with self._lock:
             failed = evaluation.status is Status.EVALUATOR_FAILED
             self._failures = self._failures + 1 if failed else 0
-            failures = self._failures
-        if failures >= _FAILURES_IN_A_ROW:
-            raise EvaluatorError(
-                f"evaluator: failed on {failures} programs in a row, last: {evaluation.reason}; "
-                "mend the evaluator, then `evolve resume`"
-            )
+            return self._failures
+
+    def _examine(self, last: Evaluation) -> None:
+        # What programs return may break an evaluator that trusts it: as long as it scores a
+        # program that it once scored, no program may end the run by that.
+        if self._honest is not None:
+            evaluation = self._evaluate(self._honest, Purpose.SEARCH)
+            if not self._count_failures(evaluation):
+                return
+        raise EvaluatorError(
+            f"evaluator: failed on {_FAILURES_IN_A_ROW} programs in a row, last: {last.reason}; "
+            "mend the evaluator, then `evolve resume`"
+        )
