@@ -162,7 +162,7 @@ def remove_groups_of(pid: int) -> None:
     found = _find_place(os.getpid())
     if isinstance(found, Place):
         here = name_owner(pid).partition(":")[0]
-        for folder, owner in _list_groups(found):
+        for folder, owner in _list_groups(_own_folders(found)):
             if owner.split(":")[:2] == [here, str(pid)]:
                 _remove(folder)
 
@@ -174,15 +174,26 @@ def _find_place(_process: int) -> Place | str:
         place = read_place(
             Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
         )
-        for folder, owner in _list_groups(place):
-            if is_orphan(owner):
-                _remove(folder)
+        sweep(place)
         _probe(place)
     except NoCgroupError as error:
         return str(error)
     except OSError as error:
         return f"{Path(error.filename or 'cgroup/').parent}: {error.strerror or error}"
     return place
+
+
+def sweep(place: Place) -> None:
+    """Removes the groups that processes left which are gone.
+
+    Looked at are this process's cgroups and those beside them: each session, scope and container
+    may have one of its own, and what is killed need not be started again in the same.
+    """
+    own = _own_folders(place)
+    beside = [path for parent in {folder.parent for folder in own} for path in parent.glob("*/")]
+    for folder, owner in _list_groups([*own, *beside]):
+        if is_orphan(owner) and os.access(folder.parent, os.W_OK):
+            _remove(folder)
 
 
 def read_place(mounts: str, own: str) -> Place:
@@ -260,9 +271,13 @@ def _probe(place: Place) -> None:
         raise NoCgroupError(done.stderr.strip()[-200:])
 
 
-def _list_groups(place: Place) -> list[tuple[Path, str]]:
+def _own_folders(place: Place) -> list[Path]:
+    return list(dict.fromkeys(folder for _, folder in place.folders))
+
+
+def _list_groups(folders: list[Path]) -> list[tuple[Path, str]]:
     found = []
-    for folder in dict.fromkeys(folder for _, folder in place.folders):
+    for folder in dict.fromkeys(folders):
         for path in folder.glob(f"{_PREFIX}*:*"):
             owner = path.name.removeprefix(_PREFIX).rpartition("-")[0]
             found.append((path, owner))

@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 from evolve.errors import SandboxError
-from evolve.sandbox.cgroup import CONTROLLERS, Group, NoCgroupError, make_group, read_place
+from evolve.sandbox.cgroup import (
+    CONTROLLERS,
+    Group,
+    NoCgroupError,
+    Place,
+    make_group,
+    read_place,
+    sweep,
+)
 from evolve.sandbox.choose import open_sandbox
+from evolve.sandbox.owner import name_owner
 from evolve.sandbox.protocol import Limits
 
 from .programs import ask
@@ -79,6 +88,19 @@ class TestPlace:
     def test_no_cgroups_at_all_are_told(self) -> None:
         with pytest.raises(NoCgroupError, match="no cgroup file system"):
             read_place("1 2 0:3 / / rw - ext4 /dev/vda rw\n", "")
+
+    def test_groups_of_ended_processes_are_swept_wherever_they_were_made(
+        self, tmp_path: Path
+    ) -> None:
+        with subprocess.Popen(["/bin/true"]) as process:
+            ended = name_owner(process.pid)
+        folders = [tmp_path / scope for scope in ("own", "beside")]
+        gone = [folder / f"evolve-{ended}-0" for folder in folders]
+        kept = [folder / f"evolve-{name_owner(os.getpid())}-0" for folder in folders]
+        for folder in [*gone, *kept]:
+            folder.mkdir(parents=True)
+        sweep(Place(2, tuple((name, folders[0]) for name in CONTROLLERS)))
+        assert [folder.exists() for folder in [*gone, *kept]] == [False, False, True, True]
 
 
 class TestGroup:
