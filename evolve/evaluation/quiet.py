@@ -30,16 +30,12 @@ def hold_quiet(tell: Callable[[], None]) -> Iterator[int]:
         SandboxError: The file of the lock cannot be opened.
     """
     path = Path(tempfile.gettempdir(), f"evolve-timing-{os.getuid()}.lock")
+    descriptor = _take_lock(path, tell)
     try:
-        # Whoever put a link there must not make us open what it points to.
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o600)
-    except OSError as error:
-        raise SandboxError(f"{path}: cannot be opened: {error.strerror}; remove it") from None
-    try:
-        _wait(descriptor, tell)
         yield find_quiet_core()
     finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
         os.close(descriptor)
 
 
@@ -50,6 +46,22 @@ def find_quiet_core() -> int:
     time.sleep(_LOOK_SECONDS)
     after = _read_idle()
     return max(sorted(allowed), key=lambda core: after.get(core, 0) - before.get(core, 0))
+
+
+def _take_lock(path: Path, tell: Callable[[], None]) -> int:
+    # Whoever put a link there must not make us open what it points to.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        try:
+            descriptor = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise SandboxError(f"{path}: cannot be opened: {error.strerror}; remove it") from None
+        _wait(descriptor, tell)
+        # The one before has removed its file: others may hold another by now.
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
 
 
 def _wait(descriptor: int, tell: Callable[[], None]) -> None:

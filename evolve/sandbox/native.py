@@ -7,8 +7,10 @@ import os
 import platform
 import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evolve.sandbox.guest import files
 from evolve.sandbox.guest.confine import GUEST_ID
 from evolve.sandbox.guest.kernel import MACHINES
 from evolve.sandbox.layout import (
@@ -19,12 +21,14 @@ from evolve.sandbox.layout import (
     list_readable,
 )
 from evolve.sandbox.link import Link
+from evolve.sandbox.owner import is_orphan, name_owner
 from evolve.sandbox.warm import WarmSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME = "native"
+_PREFIX = "evolve-guest-"
 _IS_KNOWN = sys.platform == "linux" and platform.machine() in MACHINES
 
 
@@ -44,6 +48,7 @@ def make_native(
             seccomp and limits remain.
         portable: Whether to do with what POSIX offers: what remains on other systems and machines.
     """
+    _sweep_boxes()
     if portable:
         return WarmSandbox(NAME, lambda: _start_portable(preload, view))
     settings = {
@@ -54,14 +59,28 @@ def make_native(
         "hidden": [str(path) for path in view.hidden],
         "data": str(view.data) if view.data else None,
         "temporary": tempfile.gettempdir(),
+        "prefix": _name_boxes(),
         "readable": [(str(path), rights) for path, rights in list_readable(view)],
     }
     command = guest_command("launch", str(GUEST_SOURCE), json.dumps(settings))
     return WarmSandbox(NAME, lambda: Link(command, guest_environment(), NAME))
 
 
+def _name_boxes() -> str:
+    # Colons would end a path in lists of paths.
+    return f"{_PREFIX}{name_owner(os.getpid())}-".replace(":", ",")
+
+
+def _sweep_boxes() -> None:
+    """Removes the folders of programs whose guest and host were killed at once."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = path.name.removeprefix(_PREFIX).rpartition("-")[0].replace(",", ":")
+        if is_orphan(owner):
+            files.remove(str(path))
+
+
 def _start_portable(preload: Sequence[str], view: View) -> Link:
-    box = tempfile.mkdtemp(prefix="evolve-guest-")
+    box = tempfile.mkdtemp(prefix=_name_boxes())
     if not os.getuid():
         os.chown(box, GUEST_ID, GUEST_ID)
     settings = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
@@ -14,9 +16,6 @@ from evolve.evaluation.quiet import hold_quiet
 from evolve.problem import load_problem
 from evolve.records import Status
 from tests.commands import write_problem
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TIMED = """
 from evolve.scoring import Score
@@ -46,6 +45,13 @@ def test_a_second_timing_run_waits_for_the_first_and_says_so() -> None:
             told.append("first ends")
         done.result()
     assert told == ["tell", "first ends", "tell", "core True"]
+
+
+def test_no_file_is_left_of_the_lock() -> None:
+    lock = Path(tempfile.gettempdir(), f"evolve-timing-{os.getuid()}.lock")
+    with hold_quiet(lambda: None):
+        assert lock.exists()
+    assert not lock.exists()
 
 
 def test_the_wait_for_others_is_not_the_programs(tmp_path: Path) -> None:

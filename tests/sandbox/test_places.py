@@ -1,12 +1,16 @@
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
 import pytest
 
 import evolve
+from evolve.sandbox.layout import find_view
+from evolve.sandbox.native import make_native
+from evolve.sandbox.owner import name_owner
 
 SCRIPT = """
 import os, sys
@@ -63,3 +67,19 @@ def test_an_interpreter_may_be_called_by_a_path_that_goes_up(backend):
     if "cannot start" in done.stderr and "No such file" not in done.stderr:
         pytest.skip(done.stderr.strip())
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_folders_of_ended_processes_are_swept():
+    with subprocess.Popen(["/bin/true"]) as process:
+        ended = name_owner(process.pid)
+    owners = [ended, name_owner(os.getpid())]
+    folders = [
+        Path(tempfile.gettempdir(), f"evolve-guest-{owner}-test".replace(":", ","))
+        for owner in owners
+    ]
+    for folder in folders:
+        (folder / "work").mkdir(parents=True)
+    make_native((), find_view(()), with_namespaces=False).close()
+    assert [folder.exists() for folder in folders] == [False, True]
+    (folders[1] / "work").rmdir()
+    folders[1].rmdir()

@@ -31,8 +31,9 @@ def main(settings: dict[str, Any]) -> NoReturn:
     """Builds the isolation as far as it is allowed, and becomes the zygote in it.
 
     Args:
-        settings: Those of the zygote; `trees`, `hidden`, `data`: what is visible; `temporary`:
-            where the files of programs go if namespaces are forbidden.
+        settings: Those of the zygote; `trees`, `hidden`, `data`: what is visible; `temporary`,
+            `prefix`: where the files of programs go if namespaces are forbidden, and how the
+            folder's name begins.
     """
     ids = os.getuid(), os.getgid()
     is_entered, entered = os.pipe()
@@ -47,7 +48,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
     if pid > 0 and os.read(is_entered, 1):
         _wait_for(pid)
     os.close(is_entered)
-    box = tempfile.mkdtemp(prefix="evolve-guest-", dir=settings["temporary"])
+    box = tempfile.mkdtemp(prefix=settings["prefix"], dir=settings["temporary"])
     if not ids[0]:
         # Where that fails the zygote cannot leave root either, and says so.
         with contextlib.suppress(OSError):
