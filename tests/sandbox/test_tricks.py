@@ -396,6 +396,138 @@ class TestTexts:
         assert len(error.detail) < 9000
 
 
+class TestInside:
+    """What a program finds, changes and breaks within its own process is its own loss."""
+
+    def test_no_descriptor_is_open_but_its_own(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import os
+            def f():
+                found = []
+                for n in range(2000):
+                    try: os.fstat(n); found.append(n)
+                    except OSError: pass
+                return found
+        """
+        assert ask(sandbox, source).value == [0, 1, 2, 3, 4]
+
+    def test_limits_cannot_be_raised(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import resource
+            def f():
+                raised = []
+                for name in ("AS", "NPROC", "FSIZE", "NOFILE", "CORE", "CPU"):
+                    kind = getattr(resource, "RLIMIT_" + name)
+                    try: resource.setrlimit(kind, (resource.RLIM_INFINITY,) * 2)
+                    except (OSError, ValueError): continue
+                    raised.append(name)
+                return raised
+        """
+        assert ask(sandbox, source).value == []
+
+    @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers are those of x86_64")
+    def test_what_would_reach_beyond_the_sandbox_is_refused(self, sandbox: WarmSandbox) -> None:
+        calls = {
+            "lease": "72, host, 1024, 0",
+            "watch a folder": "72, host, 1026, 1",
+            "inotify": "294, 0",
+            "sync": "162",
+            "syncfs": "306, host",
+            "userfaultfd": "323, 0",
+            "keyctl": "250, 0, -3, 1",
+            "fanotify": "300, 0, 0",
+            "clone into a user namespace": "56, 0x10000011, 0, 0, 0, 0",
+            "fsopen": "430, b'tmpfs', 0",
+            "pidfd_getfd": "438, 3, 0, 0",
+            "system log": "103, 3, 0, 0",
+            "no randomisation": "135, 0x40000",
+        }
+        source = f"""
+            import ctypes, os
+            libc = ctypes.CDLL(None, use_errno=True)
+            def f():
+                host = os.open(os.__file__, os.O_RDONLY)
+                got = [libc.syscall({"), libc.syscall(".join(calls.values())})]
+                return got
+        """
+        assert ask(sandbox, source).value == [-1] * len(calls)
+
+    @pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code of x86_64")
+    def test_the_gate_of_32_bit_programs_is_closed(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import ctypes, mmap
+            def f():
+                page = mmap.mmap(-1, 4096, prot=7)
+                page.write(bytes([0xB8, 20, 0, 0, 0, 0xCD, 0x80, 0xC3]))
+                address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+                return ctypes.CFUNCTYPE(ctypes.c_long)(address)()
+        """
+        fail(sandbox, source, Status.CRASHED, "SIGSYS|SIGSEGV")
+
+    def test_a_source_that_became_a_pipe_ends_at_the_deadline(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import os
+            os.unlink("main.py"); os.mkfifo("main.py")
+            def f(): raise ValueError("whose traceback quotes the source")
+        """
+        fail(sandbox, source, Status.TIMEOUT, None, SHORT)
+
+    def test_what_a_tracer_makes_of_an_answer_is_data(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import sys
+            def trace(frame, event, arg):
+                if "value" in frame.f_locals: frame.f_locals["value"] = 1e9
+                return trace
+            sys.settrace(trace)
+            def f():
+                frame = sys._getframe()
+                while frame: frame.f_trace, frame = trace, frame.f_back
+                return 1
+        """
+        assert ask(sandbox, source).value in {1, 1e9}
+
+    def test_of_many_processes_that_answer_the_first_counts(self, sandbox: WarmSandbox) -> None:
+        source = "import os\ndef f():\n    for _ in range(3): os.fork()\n    return 1"
+        assert ask(sandbox, source).value == 1
+        assert ask(sandbox, "def f(): return 'alive'").value == "alive"
+
+    def test_a_program_that_stops_its_system_calls_ends_at_the_deadline(
+        self, sandbox: WarmSandbox
+    ) -> None:
+        # A filter of its own that waits for a supervisor, which never answers.
+        source = """
+            import ctypes, os, struct
+            libc = ctypes.CDLL(None)
+            def f():
+                code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7FC00000), 8)
+                head = struct.pack("@HP", 1, ctypes.addressof(code))
+                number = 317 if os.uname().machine == "x86_64" else 277
+                libc.syscall(number, 1, 8, ctypes.create_string_buffer(head))
+        """
+        fail(sandbox, source, Status.TIMEOUT, None, SHORT)
+
+    def test_memory_of_pipes_and_sockets_does_not_keep_the_guest(
+        self, sandbox: WarmSandbox
+    ) -> None:
+        source = """
+            import os, socket, time
+            def fill(write):
+                try:
+                    while True: write(bytes(1 << 15))
+                except OSError: pass
+            def f():
+                os.fork()
+                kept = []
+                for _ in range(50):
+                    try: kept += socket.socketpair()
+                    except OSError: break
+                    kept[-1].setblocking(False)
+                    fill(kept[-1].send)
+                while True: time.sleep(1)
+        """
+        fail(sandbox, source, Status.TIMEOUT, None, SHORT)
+
+
 def test_programs_in_two_guests_do_not_meet(sandbox: WarmSandbox) -> None:
     other = make_like(sandbox, find_view(()))
     source = """

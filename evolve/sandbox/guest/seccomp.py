@@ -81,6 +81,11 @@ _DENIED: dict[str, Numbers] = {
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "fanotify_init": (300, 262),
+    # What is counted per user outside of the sandbox too, or keeps the whole machine waiting.
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
     # Memory that outlives its mappings would escape the watchdog.
@@ -133,7 +138,6 @@ _DENIED_WITHOUT_NAMESPACES: dict[str, Numbers] = {
     "futimesat": (261, None),
     "utimensat": (280, 88),
     "truncate": (76, 45),
-    "inotify_add_watch": (254, 27),
 }
 
 
@@ -158,6 +162,8 @@ _CLONE3: Numbers = (435, 435)
 _SETAFFINITY: Numbers = (203, 122)
 _FORK: Numbers = (57, None)
 _VFORK: Numbers = (58, None)
+_FCNTL: Numbers = (72, 25)
+_F_SETLEASE, _F_NOTIFY = 1024, 1026
 _THREAD = 0x00010000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 
@@ -168,6 +174,9 @@ _ARGUMENTS = (
     _Argument(_IOCTL, 1, _JUMP_EQ, _TIOCSTI, refuse_on_match=True),
     _Argument(_IOCTL, 1, _JUMP_EQ, _TIOCLINUX, refuse_on_match=True),
     _Argument(_PRCTL, 0, _JUMP_EQ, kernel.PR_SET_PDEATHSIG, refuse_on_match=True),
+    # On files of the host that may only be read.
+    _Argument(_FCNTL, 1, _JUMP_EQ, _F_SETLEASE, refuse_on_match=True),
+    _Argument(_FCNTL, 1, _JUMP_EQ, _F_NOTIFY, refuse_on_match=True),
 )
 
 
