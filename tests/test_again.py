@@ -21,7 +21,7 @@ from evolve.problem import load_problem
 from evolve.records import Program, SourceFile, Status
 from evolve.run_folder import load_run
 from evolve.settings import SandboxSettings, Settings
-from evolve.store import Store
+from evolve.store import Store, seals
 from evolve.wiring import open_evaluators
 from tests.commands import (
     count_rows,
@@ -50,8 +50,11 @@ def run(finished, tmp_path):
 
 
 def change(run, sql) -> None:
+    """Changes the record as if it had been written so."""
     with closing(sqlite3.connect(run / "run.db")) as connection:
+        seals.register(connection)
         connection.execute(sql)
+        seals.seal_again(connection)
         connection.commit()
 
 

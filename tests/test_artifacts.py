@@ -11,8 +11,9 @@ from evolve.records import AttemptKey
 from evolve.records.results import Evaluated
 from evolve.store import DATABASE, Store
 from evolve.store.artifacts import LARGE_BYTES
-from evolve.store.copying import copy_database, salvage_database
+from evolve.store.copying import copy_database
 from evolve.store.pruning import prune_database
+from evolve.store.salvage import salvage_database
 from tests.commands import EVALUATOR, run_evolve, run_json, write_problem
 from tests.test_store import EVALUATION, make_generation, make_program
 

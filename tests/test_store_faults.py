@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -12,9 +13,10 @@ from evolve.copies.export import describe_everything
 from evolve.errors import EvolveError, StoreError
 from evolve.records import AttemptKey
 from evolve.records.results import Call, Evaluated
-from evolve.store import DATABASE, Store
-from evolve.store.copying import copy_database, salvage_database
+from evolve.store import DATABASE, Store, seals
+from evolve.store.copying import copy_database
 from evolve.store.opening import connect_to_write
+from evolve.store.salvage import salvage_database
 from tests.test_store import EVALUATION, REPLY, REQUEST, fill, make_generation, make_program
 
 WRITES = ("BEGIN", "INSERT", "DELETE", "UPDATE", "COMMIT")
@@ -51,6 +53,7 @@ def open_faulty(folder: Path, fail_at: int, *, after: bool) -> Store:
     connect_to_write(folder).close()
     connection = sqlite3.connect(folder / DATABASE, isolation_level=None, factory=FaultyConnection)
     connection.fail_at, connection.after = fail_at, after
+    seals.register(connection)
     return Store(connection, folder, None)
 
 
@@ -215,6 +218,49 @@ def test_a_page_of_garbage_is_never_passed_over(tmp_path, page):
             assert store.last_generation() == told.generation
             for attempt in store.told_attempts():
                 assert store.load_attempt(attempt.key).objective == attempt.objective
+
+
+def test_a_changed_byte_is_told_or_changes_nothing(tmp_path):
+    run, saved = tmp_path / "run", tmp_path / "saved"
+    make_run(run, 6)
+    database = run / DATABASE
+    whole, data = everything(run), bytearray(database.read_bytes())
+    draws = random.Random(7)
+    told = 0
+    for turn in range(60):
+        # Most of so small a database is free space: half of the bytes are those of a known row.
+        place = draws.choice((draws.randrange(len(data)), data.rindex(b"hypothesis") + 40))
+        place = min(place + draws.randrange(200), len(data) - 1)
+        before, data[place] = data[place], data[place] ^ draws.randrange(1, 256)
+        database.write_bytes(data)
+        data[place] = before
+        try:
+            assert everything(run) == whole
+        except StoreError as error:
+            assert "evolve repair" in str(error)  # noqa: PT017 - not every change is one that matters
+            told += 1
+            if turn % 4:
+                continue
+            shutil.rmtree(saved, ignore_errors=True)
+            saved.mkdir()
+            with suppress(StoreError):
+                salvaged = salvage_database(run, saved)
+                assert salvaged.tables or set(everything(saved)) <= set(whole)
+    assert told > 8
+
+
+def test_changed_facts_are_told(tmp_path):
+    make_run(tmp_path / "run", 1)
+    with closing(Store.open_to_write(tmp_path / "run")) as store:
+        store.set_facts(seed=1)
+    with closing(sqlite3.connect(tmp_path / "run" / DATABASE)) as connection:
+        connection.execute("UPDATE facts SET value = '2'")
+        connection.commit()
+    with (
+        closing(Store.open_to_read(tmp_path / "run")) as store,
+        pytest.raises(StoreError, match="damaged: facts and launches are not those"),
+    ):
+        store.facts()
 
 
 def everything(run: Path) -> list[str]:

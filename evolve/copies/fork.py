@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from evolve.errors import EvolveError, UsageError
 from evolve.run_folder import create_run_folder
 from evolve.store import Store
-from evolve.store.copying import copy_database, salvage_database
+from evolve.store.copying import copy_database
+from evolve.store.salvage import salvage_database
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from evolve.problem import Problem
     from evolve.settings import Settings
-    from evolve.store.copying import Salvaged
+    from evolve.store.salvage import Salvaged
 
 FORKED, REPAIRED = "forked", "repaired"
 

@@ -43,6 +43,7 @@ def load_notes(store: Store, after: int, upto: int) -> Iterator[SlotNote]:
     Raises:
         StoreError: The database cannot be read.
     """
+    store.expect_whole(after, upto)
     summaries = {
         row[:2]: rows.summary(row[2:])
         for row in store.query(statements.SELECT_SUMMARIES, after, upto)

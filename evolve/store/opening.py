@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from evolve.errors import StoreError, UsageError
+from evolve.store import seals
 from evolve.store.schema import VERSION, check_version, migrate
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE = "run.db"
+# Words in errors of SQLite, and of ours, that tell of damage.
+_DAMAGE = ("damaged", "malformed", "not a database", "missing", "no such", "user-defined", "decode")
 # 64 MB: the table of 10^6 programs without their sources.
 _CACHE = "PRAGMA cache_size = -65536"
 
@@ -43,6 +46,7 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(_CACHE)
         migrate(connection, str(folder))
+        seals.register(connection)
     return connection
 
 
@@ -61,6 +65,7 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
         if version < VERSION:
             connection.close()
             connection = _migrated_copy(folder)
+        seals.register(connection)
     return connection
 
 
@@ -99,7 +104,7 @@ def _migrated_copy(folder: Path) -> sqlite3.Connection:
 
 def _advice(error: sqlite3.Error, folder: Path) -> str:
     text = str(error)
-    if "malformed" in text or "not a database" in text or "missing" in text:
+    if any(word in text for word in _DAMAGE):
         return _repair(folder)
     if "locked" in text:
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
+from evolve.store import seals
 from evolve.store.artifacts import ArtifactFiles
 from evolve.store.lock import RunLock
 from evolve.store.opening import DATABASE, connect_to_write, expect_run, telling
@@ -54,6 +55,9 @@ def prune_database(
     try:
         before = (folder / DATABASE).stat().st_size
         with telling(folder), closing(connect_to_write(folder)) as connection:
+            # Else what is damaged would be sealed as if it were right.
+            seals.expect_facts(connection)
+            seals.expect_whole(connection, -1)
             artifacts, sources = _drop(connection, keep, (upto, fewest_bytes))
             freed = ArtifactFiles(folder).drop_unused(connection)
             connection.execute("VACUUM")
@@ -93,5 +97,6 @@ def _drop(
     )
     if artifacts or sources:
         connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (PRUNED, str(limits[0])))
+        seals.seal_again(connection)
     connection.execute("COMMIT")
     return artifacts, sources

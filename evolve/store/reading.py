@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import StoreError
 from evolve.records import Attempt, AttemptKey
 from evolve.records.results import ModelUse
-from evolve.store import rows, statements
+from evolve.store import rows, seals, statements
 from evolve.store.artifacts import ArtifactFiles
 from evolve.store.opening import telling
-from evolve.store.tally import NEWEST, count
+from evolve.store.tally import NEWEST, count, find_snapshot
 from evolve.store.texts import Texts
 
 if TYPE_CHECKING:
@@ -43,11 +44,34 @@ class Reader:
         self._texts = Texts(connection)
         self._files = ArtifactFiles(folder)
         self._normal_form: int | None = None
+        self._whole: set[int] = set()
+        self._whole_since = NEWEST
+
+    def expect_whole(self, since: int = -1, upto: int = NEWEST) -> None:
+        """Checks what is written of the generations after one, up to another.
+
+        What this gives by key or generation it checks before; queries over the run do not.
+
+        Raises:
+            StoreError: A generation is not what was written.
+        """
+        with telling(self.folder):
+            if since < self._whole_since:
+                seals.expect_whole(self._connection, since, upto)
+            if upto == NEWEST:
+                self._whole_since = min(since, self._whole_since)
+
+    def _trust(self, generation: int) -> None:
+        """Checks a generation once; what is committed of it does not change any more."""
+        if generation not in self._whole:
+            self.expect_whole(generation - 1, generation)
+            self._whole.add(generation)
 
     def facts(self) -> dict[str, Any]:
         """Gives all facts about the run."""
-        facts = self._all("SELECT * FROM facts")
         with telling(self.folder):
+            seals.expect_facts(self._connection)
+            facts = self._all("SELECT * FROM facts")
             return {name: json.loads(value) for name, value in facts}
 
     @property
@@ -60,6 +84,8 @@ class Reader:
 
     def launches(self) -> list[Launch]:
         """Gives each start and resume of the run, in order."""
+        with telling(self.folder):
+            seals.expect_facts(self._connection)
         return [rows.launch(row) for row in self._all("SELECT * FROM launches ORDER BY number")]
 
     def newest_paid(self) -> int:
@@ -99,15 +125,16 @@ class Reader:
         """
         with telling(self.folder):
             uses = self._load_uses(since) if with_uses else {}
-            told = self._connection.execute(statements.SELECT_TOLD, (since,))
-            for attempt in map(rows.light_attempt, told):
-                found = uses.get(attempt.key[:2])
-                yield attempt._replace(uses=tuple(found)) if found else attempt
+            for told in seals.checked_told(self._connection, since):
+                for attempt in map(rows.light_attempt, told):
+                    found = uses.get(attempt.key[:2])
+                    yield attempt._replace(uses=tuple(found)) if found else attempt
 
     def _load_uses(self, since: int) -> dict[tuple[int, int], list[ModelUse]]:
         uses: dict[tuple[int, int], list[ModelUse]] = {}
-        for generation, slot, *use in self._connection.execute(statements.SELECT_USES, (since,)):
-            uses.setdefault((generation, slot), []).append(ModelUse(*use))
+        for found in seals.checked_uses(self._connection, since):
+            for generation, slot, *use in found:
+                uses.setdefault((generation, slot), []).append(ModelUse(*use))
         return uses
 
     def load_attempt(self, key: AttemptKey) -> Attempt:
@@ -116,6 +143,7 @@ class Reader:
         Raises:
             StoreError: There is no such attempt.
         """
+        self._trust(key.generation)
         found = self._all(statements.SELECT_ATTEMPT, *key)
         if not found:
             raise StoreError(f"{self.folder}: no attempt {key}")
@@ -134,11 +162,13 @@ class Reader:
 
     def load_lesson(self, generation: int, slot: int) -> Summary | None:
         """Gives the summary of a slot, if there is one."""
+        self._trust(generation)
         found = self._all(statements.SELECT_LESSON, generation, slot)
         return rows.summary(found[0]) if found else None
 
     def lessons(self, horizon: int, limit: int) -> list[Summary]:
         """Gives the last lessons up to a generation, the newest first."""
+        self.expect_whole(-1, horizon)
         return [rows.summary(row) for row in self._all(statements.SELECT_LESSONS, horizon, limit)]
 
     def children(self, parent: AttemptKey, horizon: int, limit: int) -> list[AttemptKey]:
@@ -153,6 +183,7 @@ class Reader:
 
         After the last committed generation these are what was paid for and is not yet told.
         """
+        self.expect_whole(generation, upto)
         calls = self._all(statements.SELECT_CALLS, generation, upto)
         evaluations = self._all(statements.SELECT_EVALUATIONS, generation, upto)
         with telling(self.folder):
@@ -173,8 +204,10 @@ class Reader:
     def load_snapshot(self, version: str) -> Any:
         """Gives the population that `save_snapshot` kept under this version, or None."""
         found = self._all("SELECT population FROM snapshots WHERE version = ?", version)
-        with telling(self.folder):
+        # It is derived: what is damaged is passed over.
+        with suppress(zlib.error, ValueError, TypeError):
             return json.loads(zlib.decompress(found[0][0])) if found else None
+        return None
 
     def usage(self) -> list[tuple[str, str, Totals]]:
         """Gives what was used, by role and model."""
@@ -202,11 +235,12 @@ class Reader:
         return self._tally().outcomes
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Gives the rows of a reading query, for reports."""
+        """Gives the rows of a reading query, for reports; `expect_whole` comes before it."""
         return self._all(sql, *values)
 
     def _tally(self) -> Tally:
         with telling(self.folder):
+            self.expect_whole(find_snapshot(self._connection)[0])
             return count(self._connection)
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,9 @@ def artifacts_row(evaluated: Evaluated) -> Row:
 def evaluated(row: Row, texts: Texts, files: ArtifactFiles) -> Evaluated:
     """Gives the finished evaluation of a row of `SELECT_EVALUATIONS`."""
     return Evaluated(
-        AttemptKey(*row[:3]), program(row[3], row[4], texts), _evaluation(row[5:], files)
+        AttemptKey(*row[:3]),
+        program(row[3], row[4], texts, row[-1]),
+        _evaluation(row[5:-1], files),
     )
 
 
@@ -163,14 +166,15 @@ def attempt(row: Row, texts: Texts, files: ArtifactFiles) -> Attempt:
         artifacts = {"detail": row[12]} if row[12] else {}
         evaluation = Evaluation(Status.REJECTED, artifacts=artifacts, reason=row[11])
     else:
-        evaluation = _evaluation(row[13:], files)
+        evaluation = _evaluation(row[13:-2], files)
+    is_pruned = row[-2]
     return Attempt(
         key=AttemptKey(*row[:3]),
         island=row[3],
         parent=_parent(row[4:7]),
         depth=row[7],
         plan=None if row[8] is None else Plan.from_dict(json.loads(row[8])),
-        program=None if row[10] is None else program(row[9], row[10], texts),
+        program=None if row[-1] is None or is_pruned else program(row[9], row[10], texts, row[-1]),
         evaluation=evaluation,
     )
 
@@ -239,10 +243,19 @@ def launch(row: Row) -> Launch:
     return Launch(number, started, pid, host, version, generation, changes)
 
 
-def program(dictionary: int | None, source: bytes, texts: Texts) -> Program:
-    """Gives the program of a stored source."""
+def program(dictionary: int | None, source: bytes | None, texts: Texts, expected: str) -> Program:
+    """Gives the program of a stored source.
+
+    Raises:
+        DatabaseError: There is none, or it is another one than expected.
+    """
+    if source is None:
+        raise sqlite3.DatabaseError(f"the source of program {expected} is missing")
     files = json.loads(texts.unpack(dictionary, source))
-    return Program(tuple(SourceFile(*file) for file in files))
+    found = Program(tuple(SourceFile(*file) for file in files))
+    if found.id != expected:
+        raise sqlite3.DatabaseError(f"damaged: in place of program {expected} there is {found.id}")
+    return found
 
 
 def _parent(row: Sequence[int | None]) -> AttemptKey | None:

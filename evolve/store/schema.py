@@ -213,6 +213,21 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX expenses_by_generation ON expenses (generation);
     DELETE FROM snapshots;            -- their tallies have other columns
     """,
+    """
+    CREATE TABLE seals (              -- checksums; what an older schema wrote has none
+        generation INTEGER PRIMARY KEY, -- -1 for facts and launches
+        rows INTEGER,                 -- sum of the CRC-32 of its rows, but for compressed texts
+        told INTEGER,                 -- CRC-32 of what the population is told of it
+        uses INTEGER                  -- CRC-32 of what its calls used
+    );
+    DROP TABLE snapshots;
+    CREATE TABLE snapshots (          -- derived; may be deleted at any time
+        generation INTEGER PRIMARY KEY,
+        version TEXT NOT NULL,        -- of what folded it: another one passes it over
+        tally BLOB NOT NULL,          -- zlib of JSON: use of models and outcomes up to where
+        population BLOB NOT NULL      -- zlib of JSON
+    );
+    """,
 )
 
 VERSION = len(MIGRATIONS)

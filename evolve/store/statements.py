@@ -41,12 +41,13 @@ SELECT_TOLD = (
     "SELECT a.generation, a.slot, a.number, a.island, a.parent_generation, a.parent_slot, "
     "a.parent_number, a.depth, json_extract(a.plan, '$.operator'), a.program, p.fingerprint, "
     f"e.status, e.objective, e.measures, e.metrics FROM attempts a {_JOIN} WHERE a.generation >= ? "
-    "ORDER BY a.generation, a.slot, a.number"
+    "AND a.generation <= ? ORDER BY a.generation, a.slot, a.number"
 )
 SELECT_ATTEMPT = (
     "SELECT a.generation, a.slot, a.number, a.island, a.parent_generation, a.parent_slot, "
     "a.parent_number, a.depth, a.plan, s.dictionary, s.data, a.reason, a.detail, "
-    f"{_EVALUATION} FROM attempts a {_JOIN} {_SOURCE} {_ARTIFACTS} "
+    f"{_EVALUATION}, p.source IS NULL AND p.id IS NOT NULL, a.program "
+    f"FROM attempts a {_JOIN} {_SOURCE} {_ARTIFACTS} "
     "WHERE a.generation = ? AND a.slot = ? AND a.number = ?"
 )
 SELECT_CHILDREN = (
@@ -59,8 +60,8 @@ SELECT_CALLS = (
     "ORDER BY generation, slot, sequence"
 )
 SELECT_EVALUATIONS = (
-    f"SELECT e.generation, e.slot, e.sequence, s.dictionary, s.data, {_EVALUATION} "
-    f"FROM evaluations e JOIN programs p ON p.id = e.program {_SOURCE} {_ARTIFACTS} "
+    f"SELECT e.generation, e.slot, e.sequence, s.dictionary, s.data, {_EVALUATION}, e.program "
+    f"FROM evaluations e LEFT JOIN programs p ON p.id = e.program {_SOURCE} {_ARTIFACTS} "
     "WHERE e.generation > ? AND e.generation <= ? ORDER BY e.generation, e.slot, e.sequence"
 )
 _RANGE = "generation > ? AND generation <= ? GROUP BY role, model ORDER BY role, model"
@@ -79,7 +80,7 @@ SELECT_LOST = (
 )
 SELECT_USES = (
     "SELECT generation, slot, role, model, cost_usd, prompt_tokens + completion_tokens "
-    "FROM calls WHERE generation >= ? ORDER BY generation, slot, sequence"
+    "FROM calls WHERE generation >= ? AND generation <= ? ORDER BY generation, slot, sequence"
 )
 SELECT_NEWEST = (
     "SELECT MAX(newest) FROM (SELECT MAX(generation) AS newest FROM generations "

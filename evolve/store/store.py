@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.records.results import Call, Evaluated, Expense
 from evolve.source import fingerprint
-from evolve.store import rows, statements
+from evolve.store import rows, seals, statements
 from evolve.store.lock import RunLock
 from evolve.store.opening import connect_to_read, connect_to_write, expect_run, telling
 from evolve.store.reading import Reader
@@ -90,11 +90,13 @@ class Store(Reader):
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)",
                 [(name, json.dumps(value)) for name, value in facts.items()],
             )
+            seals.seal_facts(connection)
 
     def add_launch(self, launch: Launch) -> None:
         """Writes down that the run is started or resumed."""
         with self._transaction() as connection:
             connection.execute(statements.INSERT_LAUNCH, rows.launch_row(launch))
+            seals.seal_facts(connection)
 
     def keep(self, finished: Sequence[Call | Evaluated | Expense]) -> None:
         """Writes what was paid for; it is durable when this returns."""
@@ -117,6 +119,7 @@ class Store(Reader):
                     connection.execute(statements.INSERT_EVALUATION, rows.evaluation_row(item))
                     if item.evaluation.artifacts:
                         connection.execute(statements.INSERT_ARTIFACTS, rows.artifacts_row(item))
+            seals.seal_paid(connection, map(_generation_of, finished))
 
     def commit(self, generation: Generation) -> None:
         """Writes a generation; it is the checkpoint when this returns."""
@@ -134,6 +137,7 @@ class Store(Reader):
             connection.execute(
                 "INSERT INTO generations VALUES (?, ?)", (generation.number, generation.seconds)
             )
+            seals.seal_told(connection, generation.number)
 
     def save_snapshot(self, version: str, population: Any) -> None:
         """Keeps what was folded from all committed generations, in place of an earlier one.
@@ -148,7 +152,7 @@ class Store(Reader):
         if last is None:
             return
         with self._transaction() as connection:
-            tally = dump(count(connection, last))
+            tally = dump(last, count(connection, last))
             connection.execute("DELETE FROM snapshots")
             connection.execute(
                 "INSERT INTO snapshots VALUES (?, ?, ?, ?)",
@@ -177,3 +181,7 @@ class Store(Reader):
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def _generation_of(item: Call | Evaluated | Expense) -> int:
+    return item.generation if isinstance(item, Expense) else item.key.generation

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +52,7 @@ class Tally:
 
 def count(connection: sqlite3.Connection, upto: int = NEWEST) -> Tally:
     """Counts the rows of all generations, or of those up to one, from the last snapshot on."""
-    found = connection.execute("SELECT generation, tally FROM snapshots").fetchone()
-    since, known = (-1, Tally()) if found is None else (found[0], _load(json.loads(found[1])))
+    since, known = find_snapshot(connection)
     limits = (since, upto)
     used = _read_usage(connection, limits)
     (evaluations,) = connection.execute(statements.COUNT_EVALUATIONS, limits).fetchone()
@@ -62,10 +63,22 @@ def count(connection: sqlite3.Connection, upto: int = NEWEST) -> Tally:
     )
 
 
-def dump(tally: Tally) -> str:
-    """Gives the JSON that a snapshot keeps."""
+def find_snapshot(connection: sqlite3.Connection) -> tuple[int, Tally]:
+    """Gives the last generation that a snapshot counted, and its counts; -1 without one."""
+    for generation, packed in connection.execute("SELECT generation, tally FROM snapshots"):
+        # It is derived: what is damaged is passed over.
+        with suppress(zlib.error, ValueError, TypeError):
+            counted, tally = _load(json.loads(zlib.decompress(packed)))
+            if counted == generation:
+                return generation, tally
+    return -1, Tally()
+
+
+def dump(generation: int, tally: Tally) -> bytes:
+    """Gives what a snapshot keeps."""
     usage = [[*key, *astuple(used)] for key, used in tally.usage.items()]
-    return json.dumps([usage, tally.outcomes, tally.evaluations])
+    kept = [generation, usage, tally.outcomes, tally.evaluations]
+    return zlib.compress(json.dumps(kept).encode())
 
 
 def _read_usage(
@@ -83,8 +96,7 @@ def _read_usage(
     return usage
 
 
-def _load(data: list[Any]) -> Tally:
-    usage, outcomes, evaluations = data
-    return Tally(
-        {(role, model): Totals(*sums) for role, model, *sums in usage}, outcomes, evaluations
-    )
+def _load(data: list[Any]) -> tuple[int, Tally]:
+    generation, usage, outcomes, evaluations = data
+    by_call = {(role, model): Totals(*sums) for role, model, *sums in usage}
+    return generation, Tally(by_call, outcomes, evaluations)
