@@ -117,6 +117,7 @@ def open_sandbox(
     view = find_view(preload, data, hide)
     reasons = []
     weak: WarmSandbox | None = None
+    is_weak = False
     for backend in BACKENDS if name == "auto" else (name,):
         try:
             sandbox = BACKENDS[backend](preload, view, image, devices)
@@ -128,6 +129,7 @@ def open_sandbox(
             continue
         if isolation.is_strong:
             return sandbox
+        is_weak = True
         reasons.append(f"{backend}: weak here: {'; '.join(isolation.missing)}")
         if weak is None and allow_weak:
             weak = sandbox
@@ -135,4 +137,7 @@ def open_sandbox(
             sandbox.close()
     if weak is not None:
         return weak
+    if name == "docker" and not is_weak:
+        # What it lacks is told with a remedy of its own; no other would help it.
+        raise SandboxError(f"sandbox: {reasons[0]}")
     raise SandboxError(f"sandbox: none isolates here ({' | '.join(reasons)}); {_REMEDY}")

@@ -144,6 +144,7 @@ class DockerLink(Link):
         self._client = client
         self._discarded = discarded
         self._package_place = package_place
+        self._advice = f"; see that `python3` starts {package_place}"
         self._wrapped = bytearray()
         self._memory_mb = 0
         wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}

@@ -88,14 +88,16 @@ def find_view(
     copies = [path.resolve() for path in (package, *installed)]
     hidden = [*copies, package.with_name("evaluators"), *(path.resolve() for path in hide)]
     trees = _outermost([*_interpreter_folders(), *map(_tree_around, places)])
-    there = [path for path in hidden if path.exists() and any(_within(path, t) for t in trees)]
+    there = [path for tree in trees for path in _spell_below(tree, hidden) if path.exists()]
     return View(trees, tuple(dict.fromkeys(there)), data.resolve() if data else None, paths)
 
 
 def list_readable(view: View) -> list[tuple[Path, int]]:
     """Lists Landlock rights that show a view's trees but not what is hidden in them."""
-    shown = [*view.trees, *([view.data] if view.data else [])]
-    return [rule for tree in shown for rule in _rights_around(tree, view.hidden)]
+    # Rights are those of what a path leads to, whatever it is called: links need none.
+    shown = dict.fromkeys(path.resolve() for path in [*view.trees, view.data] if path)
+    hidden = tuple(path.resolve() for path in view.hidden)
+    return [rule for tree in shown for rule in _rights_around(tree, hidden)]
 
 
 def guest_command(module: str, path: str, settings: str) -> list[str]:
@@ -165,10 +167,18 @@ def _tree_around(place: Path) -> Path:
     return place.parent if place.parent.name in {"site-packages", "dist-packages"} else place
 
 
-def _rights_around(path: Path, hidden: tuple[Path, ...]) -> list[tuple[Path, int]]:
-    if path in hidden:
+def _spell_below(tree: Path, hidden: list[Path]) -> list[Path]:
+    """Gives hidden paths as they are called within a tree, whose own path may lead over links."""
+    if tree.is_symlink():
         return []
-    if path.is_symlink() or not any(_within(hole, path) for hole in hidden):
+    real = tree.resolve()
+    return [tree / path.relative_to(real) for path in hidden if path.is_relative_to(real)]
+
+
+def _rights_around(path: Path, hidden: tuple[Path, ...]) -> list[tuple[Path, int]]:
+    if path in hidden or path.is_symlink():
+        return []
+    if not any(_within(hole, path) for hole in hidden):
         return [(path, landlock.READ)]
     rules = [(path, landlock.READ_DIR)]
     for part in path.iterdir():

@@ -49,6 +49,7 @@ class Link:
     """
 
     _package_place = "where evolve is installed"
+    _advice = ""
     _group: Group | None = None
     _fitted: Limits | None = None
     _kills = 0
@@ -108,7 +109,7 @@ class Link:
             said = self._said()
             self.kill()
             raise SandboxError(
-                f"{self._name}: the guest did not start: {said or 'no reason given'}"
+                f"{self._name}: the guest did not start: {said or 'no reason given'}{self._advice}"
             )
         kind, body = frame
         told = json.loads(body)

@@ -92,6 +92,13 @@ class TestView:
         assert place.parent in view.paths
         assert place.parent not in view.trees
 
+    def test_landlocks_rights_do_not_follow_links_to_what_is_hidden(self, tmp_path: Path) -> None:
+        (tmp_path / "real" / "hidden").mkdir(parents=True)
+        (tmp_path / "real" / "again").symlink_to("hidden")
+        (tmp_path / "link").symlink_to("real")
+        view = View((tmp_path / "link",), (tmp_path / "real" / "hidden",), None, ())
+        assert [path for path, _ in list_readable(view)] == [tmp_path / "real"]
+
     def test_landlocks_rights_go_around_what_is_hidden(self, tmp_path: Path) -> None:
         for name in ("a/hidden", "a/shown", "b"):
             (tmp_path / name).mkdir(parents=True)

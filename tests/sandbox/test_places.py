@@ -83,3 +83,24 @@ def test_folders_of_ended_processes_are_swept():
     assert [folder.exists() for folder in folders] == [False, True]
     (folders[1] / "work").rmdir()
     folders[1].rmdir()
+
+
+def test_what_is_hidden_is_hidden_below_a_link_too(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    venv.create(tmp_path / "link" / "venv", with_pip=False, symlinks=True)
+    secret = tmp_path / "real" / "venv" / "secret.py"
+    secret.write_text("")
+    code = (
+        "import sys; from pathlib import Path; from evolve.sandbox.layout import find_view\n"
+        "print(*find_view((), None, (Path(sys.argv[1]),)).hidden, sep='\\n')"
+    )
+    done = subprocess.run(
+        [tmp_path / "link" / "venv" / "bin" / "python", "-c", code, secret],
+        env={**os.environ, "PYTHONPATH": str(Path(evolve.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    linked = tmp_path / "link" / "venv" / "secret.py"
+    assert {str(secret), str(linked)} <= set(done.stdout.split("\n"))
