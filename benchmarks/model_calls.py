@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evolve.journal import Journal
-from evolve.models import Budget, Endpoint, Limits, Price
-from evolve.models.gate import Gate
+from evolve.models.budget import Budget
+from evolve.models.endpoint import Endpoint
+from evolve.models.gate import Gate, Limits
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.loading import import_litellm
+from evolve.models.protocol import Price
 from evolve.models.roster import Part
 from evolve.records.chat import Message, Request
 from evolve.store import Store

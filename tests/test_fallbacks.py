@@ -2,9 +2,12 @@ import pytest
 
 from evolve.errors import ModelError
 from evolve.journal import Journal
-from evolve.models import Budget, Endpoint, Gate, ScriptedModel
+from evolve.models.budget import Budget
+from evolve.models.endpoint import Endpoint
+from evolve.models.gate import Gate
 from evolve.models.retry import RetryableError, RetryPolicy
 from evolve.models.roster import Part
+from evolve.models.scripted import ScriptedModel
 from evolve.records import Evaluation, Status
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Call, Expense

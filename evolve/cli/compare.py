@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from evolve.cli.inspect import RUNS, AsJson, print_json
+from evolve.cli.inspect import print_json
+from evolve.cli.options import RUNS, AsJson
 from evolve.errors import StoreError, UsageError
 
 

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.cli.inspect import RUNS, Run
-from evolve.cli.run import ApiBase, Assignments, Model
+from evolve.cli.options import RUNS, ApiBase, Assignments, Model, Run
 
 Output = Annotated[Path, typer.Option(help="A new or empty folder.", metavar="DIR")]
 

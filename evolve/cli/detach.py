@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from evolve.cli.inspect import RUNS, Run
+from evolve.cli.options import RUNS, Run
 from evolve.errors import ExitCode, StoreError, UsageError
 
 if TYPE_CHECKING:

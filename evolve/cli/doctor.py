@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evolve.cli.run import Assignments, read_settings
+from evolve.cli.options import Assignments, read_settings
 from evolve.errors import ExitCode, SandboxError
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from evolve.errors import EvolveError, ExitCode, MachineError
+from evolve.records.endings import FINISHED, GENERATIONS, INTERRUPTED, RECORDING, TARGET
 from evolve.session.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ def exit_code_of(because: str | None) -> ExitCode:
 
 def exit_code(outcome: Outcome) -> ExitCode:
     """Gives the code of a run that came to its end without a failure."""
-    if outcome.stopped_because == "interrupted":
+    if outcome.stopped_because == INTERRUPTED:
         return ExitCode.INTERRUPTED
-    done = outcome.stopped_because in {"generations", "target", "recording"}
+    done = outcome.stopped_because in FINISHED
     return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
 
 
@@ -72,10 +73,10 @@ def describe(outcome: Outcome, folder: Path) -> str:
     from evolve.report.spending import describe_money, describe_spending
 
     why = {
-        "generations": "finished: all generations done",
-        "target": "finished: target reached",
-        "interrupted": "interrupted",
-        "recording": "finished: the recording ends here",
+        GENERATIONS: "finished: all generations done",
+        TARGET: "finished: target reached",
+        INTERRUPTED: "interrupted",
+        RECORDING: "finished: the recording ends here",
     }.get(outcome.stopped_because, f"stopped by budget: {outcome.stopped_because}")
     gain = outcome.best - outcome.initial
     result = (

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from evolve.cli.inspect import AsJson, print_json
+from evolve.cli.inspect import print_json
+from evolve.cli.options import AsJson
 
 
 def gallery(

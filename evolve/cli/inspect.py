@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from evolve.cli.options import RUNS, AsJson, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,12 +16,7 @@ if TYPE_CHECKING:
     from evolve.population import Standing
     from evolve.store import Store
 
-RUNS = Path("runs")
 COOPERATIVE = "cooperative evaluator: it runs beside the program, which can forge its scores"
-Run = Annotated[
-    str, typer.Argument(help="Run folder, its name in ./runs, or `latest`.", metavar="RUN")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def ls(*, as_json: AsJson = False) -> None:

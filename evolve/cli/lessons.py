@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from evolve.cli.inspect import RUNS, AsJson, Run
+from evolve.cli.options import RUNS, AsJson, Run
 
 if TYPE_CHECKING:
     from evolve.steps.lessons import Lesson

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evolve.cli.inspect import AsJson, Run, opened_run
+from evolve.cli.inspect import opened_run
+from evolve.cli.options import AsJson, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

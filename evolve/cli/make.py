@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evolve.cli.inspect import COOPERATIVE
-from evolve.cli.run import (
+from evolve.cli.options import (
     OPTION_KEYS,
     RUNS,
     AllowWeak,
@@ -51,16 +51,20 @@ def check(
     max_cost: MaxCost = None,
 ) -> None:
     """Validate a problem folder and evaluate its starting program once."""
+    from evolve.evaluation.launch import start_blank
+
+    blank = start_blank()
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem
-    from evolve.session.running import evaluate_initial
     from evolve.wiring import complete_settings, describe_isolation, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
     settings = complete_settings(read_settings(options, assignments, None))
     found = load_problem(find_problem(problem), settings.parameters)
     with closing(open_evaluators(found, settings)) as evaluators:
-        evaluators.start()
+        evaluators.start(blank)
+        from evolve.session.running import evaluate_initial
+
         isolation = evaluators.wait()
         evaluation = evaluate_initial(found, evaluators)
         _describe_problem(found, evaluation)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evolve.cli.inspect import RUNS, AsJson, Run, opened_run, print_json, show_number
+from evolve.cli.inspect import opened_run, print_json, show_number
+from evolve.cli.options import RUNS, AsJson, Run
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.cli.inspect import AsJson
-from evolve.cli.run import AllowWeak, Assignments, Model, SandboxName, read_settings
+from evolve.cli.options import AllowWeak, AsJson, Assignments, Model, SandboxName, read_settings
 from evolve.errors import UsageError
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.cli.inspect import RUNS, Run
+from evolve.cli.options import RUNS, Run
 
 REPORT = "report.html"
 

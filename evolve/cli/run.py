@@ -2,93 +2,41 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from evolve.cli.options import (
+    OPTION_KEYS,
+    RUNS,
+    AllowWeak,
+    ApiBase,
+    Assignments,
+    Detach,
+    Editor,
+    Generations,
+    Leap,
+    MaxCost,
+    MaxEvaluations,
+    MaxTime,
+    Model,
+    Planner,
+    SandboxFresh,
+    SandboxName,
+    StrategyName,
+    Summarizer,
+    Target,
+    Workers,
+    read_options,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.settings import Settings
-
-RUNS = Path("runs")
-# Named in the options, held in the settings: the option sets the key.
-OPTION_KEYS = {
-    "generations": "loop.generations",
-    "seed": "loop.seed",
-    "strategy": "search.strategy",
-    "workers": "loop.workers",
-    "model": "models.model",
-    "planner": "models.planner",
-    "editor": "models.editor",
-    "summarizer": "models.summarizer",
-    "leap": "models.leap",
-    "api_base": "models.api_base",
-    "sandbox": "sandbox.backend",
-    "sandbox_fresh": "sandbox.fresh",
-    "allow_weak_sandbox": "sandbox.allow_weak",
-    "max_cost": "budget.max_cost_usd",
-    "max_evaluations": "budget.max_evaluations",
-    "max_time": "budget.max_seconds",
-    "target": "budget.target",
-}
-
-Generations = Annotated[int | None, typer.Option(help="Generations to run.", metavar="N")]
-StrategyName = Annotated[
-    str | None,
-    typer.Option(
-        help="map-elites, curiosity, tournament, greedy or uniform; baselines: hill-climb, "
-        "best-of-n, random.",
-        metavar="NAME",
-    ),
-]
-Workers = Annotated[int | None, typer.Option(help="Model calls at a time.", metavar="N")]
-Model = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Model of all roles, as LiteLLM names it: provider/model; several by repeating, "
-        "2*NAME for a weight.",
-        metavar="NAME",
-    ),
-]
-Planner = Annotated[list[str] | None, typer.Option(help="Model of the planner.", metavar="NAME")]
-Editor = Annotated[list[str] | None, typer.Option(help="Model of the editor.", metavar="NAME")]
-Summarizer = Annotated[
-    list[str] | None, typer.Option(help="Model of the summarizer.", metavar="NAME")
-]
-Leap = Annotated[
-    list[str] | None,
-    typer.Option(help="Model of leaps on a stall; by default the planner's.", metavar="NAME"),
-]
-ApiBase = Annotated[
-    str | None, typer.Option(help="Address of an OpenAI-compatible server.", metavar="URL")
-]
-SandboxName = Annotated[
-    str | None, typer.Option(help="auto, docker, bubblewrap or native.", metavar="BACKEND")
-]
-SandboxFresh = Annotated[
-    bool, typer.Option("--sandbox-fresh", help="A new sandbox for each program: slower, colder.")
-]
-AllowWeak = Annotated[
-    bool, typer.Option("--allow-weak-sandbox", help="Run although nothing isolates programs.")
-]
-MaxCost = Annotated[float | None, typer.Option(help="Hard cap, US dollars.", metavar="USD")]
-MaxEvaluations = Annotated[int | None, typer.Option(help="Hard cap, evaluations.", metavar="N")]
-MaxTime = Annotated[
-    str | None, typer.Option(help="Hard cap, seconds, or such as 90s, 30m, 8h.", metavar="TIME")
-]
-Target = Annotated[float | None, typer.Option(help="Stop at this objective.", metavar="OBJECTIVE")]
-Detach = Annotated[
-    bool,
-    typer.Option("--detach", help="Go on without this terminal; `evolve attach` shows the run."),
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any setting, or parameters.NAME.", metavar="SECTION.NAME=VALUE"),
-]
 
 
 def run(
@@ -131,6 +79,10 @@ def run(
     detach: Detach = False,
 ) -> None:
     """Improve the program of a problem folder."""
+    from evolve.evaluation.launch import start_blank
+
+    # It gets ready while this side imports what it needs to know the problem.
+    blank = None if detach else start_blank()
     from evolve.run_folder import create_run_folder, find_run, load_run
     from evolve.wiring import complete_settings, open_evaluators
 
@@ -150,7 +102,7 @@ def run(
         _introduce(settings, str(folder))
         start_detached(folder, ["resume", str(folder)])
     with closing(open_evaluators(found, settings)) as evaluators:
-        evaluators.start()
+        evaluators.start(blank)
         from evolve.cli.ending import go
         from evolve.session.running import start_run
 
@@ -179,6 +131,9 @@ def resume(
     detach: Detach = False,
 ) -> None:
     """Go on with a run from its last checkpoint."""
+    from evolve.evaluation.launch import start_blank
+
+    blank = None if detach else start_blank()
     from evolve.run_folder import find_run, load_run
     from evolve.settings import change_settings
     from evolve.wiring import open_evaluators
@@ -186,14 +141,14 @@ def resume(
     options = {key: value for key, value in locals().items() if key in OPTION_KEYS}
     folder = find_run(name, RUNS)
     problem, settings = load_run(folder)
-    settings = change_settings(settings, _changes(options), where="options")
+    settings = change_settings(settings, read_options(options), where="options")
     if detach:
         from evolve.cli.detach import start_detached
 
         _introduce(settings, str(folder))
         start_detached(folder, [word for word in sys.argv[1:] if word != "--detach"])
     with closing(open_evaluators(problem, settings)) as evaluators:
-        evaluators.start()
+        evaluators.start(blank)
         from evolve.cli.ending import go
         from evolve.session.running import resume_run
 
@@ -231,57 +186,6 @@ def _load_problem(path: Path | None, settings: Settings, default: Problem | None
     if default is None:
         raise UsageError("run: expected a problem folder, got none; `evolve init FOLDER` makes one")
     return default
-
-
-def read_settings(
-    options: dict[str, Any],
-    assignments: list[str] | None,
-    path: Path | None,
-    base: Settings | None = None,
-) -> Settings:
-    """Gives the settings: a base or defaults, then the file, the environment, `--set`, the options.
-
-    Raises:
-        UsageError: A key is unknown or a value does not fit.
-    """
-    from evolve.settings import (
-        Settings,
-        change_settings,
-        load_settings,
-        parse_assignment,
-        read_environment,
-    )
-
-    settings = base or Settings()
-    if path is not None:
-        settings = change_settings(settings, load_settings(path), where=str(path))
-    settings = change_settings(settings, read_environment(os.environ), where="environment")
-    chosen = dict(parse_assignment(text) for text in assignments or [])
-    settings = change_settings(settings, chosen, where="--set")
-    return change_settings(settings, _changes(options), where="options")
-
-
-def _changes(options: dict[str, Any]) -> dict[str, Any]:
-    changes = {
-        OPTION_KEYS[name]: value
-        for name, value in options.items()
-        if value is not None and value is not False
-    }
-    if "budget.max_seconds" in changes:
-        changes["budget.max_seconds"] = _parse_time(changes["budget.max_seconds"])
-    return changes
-
-
-def _parse_time(text: str) -> float:
-    from evolve.errors import UsageError
-
-    factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
-    try:
-        return float(text if factor is None else text[:-1]) * (factor or 1.0)
-    except ValueError:
-        raise UsageError(
-            f"--max-time: expected seconds, or a number with s, m or h, got {text!r}"
-        ) from None
 
 
 def _introduce(settings: Settings, folder: str) -> None:

@@ -6,15 +6,13 @@ import json
 import os
 import select
 import signal
-import subprocess
-import sys
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evolve.awake import awake_seconds
 from evolve.errors import EvaluatorError, ProblemError, SandboxError
+from evolve.evaluation.launch import start_blank
 from evolve.problem import Purpose
 from evolve.records import Evaluation
 from evolve.sandbox.cgroup import remove_groups_of
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from evolve.evaluation.launch import Blank
     from evolve.records import Program
 
 # Sandbox start-up, canary and the evaluator's own imports; generous, for a busy machine.
@@ -37,10 +36,6 @@ _MB = 1 << 20
 WAITING = "waiting"
 _MOST_WAITING_SECONDS = 3600.0
 _ERRORS = {"SandboxError": SandboxError, "ProblemError": ProblemError}
-# What the evaluator's process may see of our environment: no key of any provider is among it.
-_DOCKER = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
-_PYTHON = ("PYTHONPATH", "VIRTUAL_ENV")
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", *_PYTHON, *_DOCKER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +86,21 @@ class EvaluatorProcess:
     Args:
         config: What it is told.
         learn: Called with the sandbox's isolation once the process is ready.
+        blank: The process, where one was started already.
     """
 
-    def __init__(self, config: EvaluatorConfig, learn: Callable[[Isolation], None]) -> None:
+    def __init__(
+        self,
+        config: EvaluatorConfig,
+        learn: Callable[[Isolation], None],
+        blank: Blank | None = None,
+    ) -> None:
         self._config = config
         self._learn = learn
         self._ready = False
         self._evaluations = 0
         self._buffer = bytearray()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "evolve.evaluation.process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            # A Ctrl-C on the terminal is for the run, which then ends its evaluators in order.
-            start_new_session=True,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-        )
+        self._process, self._log = start_blank() if blank is None else blank
         self._send(
             {
                 "folder": str(config.folder),

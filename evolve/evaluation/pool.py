@@ -13,6 +13,7 @@ from evolve.records import Evaluation, Status
 
 if TYPE_CHECKING:
     from evolve.errors import MachineError
+    from evolve.evaluation.launch import Blank
     from evolve.evaluation.link import EvaluatorConfig
     from evolve.records import Program
     from evolve.sandbox.protocol import Isolation
@@ -43,9 +44,13 @@ class Evaluators:
         self._closed = False
         self.isolation: Isolation | None = None
 
-    def start(self) -> None:
-        """Begins to start the first process, without waiting for it."""
-        self._idle.put(self._spawn())
+    def start(self, blank: Blank | None = None) -> None:
+        """Begins to start the first process, without waiting for it.
+
+        Args:
+            blank: The process, where one was started already.
+        """
+        self._idle.put(self._spawn(blank))
 
     def wait(self) -> Isolation:
         """Waits until the first process is ready.
@@ -144,11 +149,11 @@ class Evaluators:
         except queue.Empty:
             return self._spawn()
 
-    def _spawn(self) -> EvaluatorProcess:
+    def _spawn(self, blank: Blank | None = None) -> EvaluatorProcess:
         with self._lock:
             if self._closed:
                 raise EvaluatorError("evaluator: the pool is closed")
-            process = EvaluatorProcess(self._config, self._learn)
+            process = EvaluatorProcess(self._config, self._learn, blank)
             self._alive.add(process)
         return process
 

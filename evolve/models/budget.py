@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from evolve.errors import BudgetExhaustedError
 from evolve.models.protocol import estimate_prompt_tokens
+from evolve.records.endings import MAX_CALLS, MAX_COST, MAX_EVALUATIONS, MAX_TOKENS
 from evolve.records.results import Totals
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Budget:
         """
         with self._lock:
             if self.max_evaluations is not None:
-                _check_cap("max_evaluations", self._evaluations + count, self.max_evaluations)
+                _check_cap(MAX_EVALUATIONS, self._evaluations + count, self.max_evaluations)
             self._evaluations += count
 
     @property
@@ -156,14 +157,14 @@ class Budget:
         total = self._total
         if self.max_calls is not None:
             calls = total.calls + total.lost_requests + len(self._pending) + 1
-            _check_cap("max_calls", calls, self.max_calls)
+            _check_cap(MAX_CALLS, calls, self.max_calls)
         if self.max_tokens is not None:
             tokens = total.tokens + total.lost_tokens + self._pending_tokens + reservation.tokens
-            _check_cap("max_tokens", tokens, self.max_tokens)
+            _check_cap(MAX_TOKENS, tokens, self.max_tokens)
         if self.max_cost_usd is not None:
             spent_usd = total.cost_usd + total.lost_usd
             cost_usd = spent_usd + self._pending_cost_usd + reservation.cost_usd
-            _check_cap("max_cost_usd", cost_usd, self.max_cost_usd)
+            _check_cap(MAX_COST, cost_usd, self.max_cost_usd)
 
     def _add(self, role: str, model: str, used: Totals) -> None:
         self._used[role, model] += used

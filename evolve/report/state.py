@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.operators import TUNE
 from evolve.records import INITIAL
+from evolve.records.endings import FINISHED
 from evolve.report.spending import list_spending
 from evolve.store import is_locked
 from evolve.store.holdout import read_holdout
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from evolve.records import AttemptKey
     from evolve.store import Store
 
-# A run that ended for one of these did all that it was asked for.
-FINISHED = ("generations", "target", "recording")
 _TUNING = (
     "SELECT COUNT(*), COUNT(DISTINCT parent_generation || '.' || parent_slot || '.' || "
     "parent_number) FROM attempts WHERE json_extract(plan, '$.operator') = ?"

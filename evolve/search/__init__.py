@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from evolve.population.snapshot import SnapshotKeeper
+from evolve.records.endings import (
+    GENERATIONS,
+    INTERRUPTED,
+    MAX_EVALUATIONS,
+    MAX_SECONDS,
+    TARGET,
+)
 from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult
 from evolve.search.jobs import JobMaker
 from evolve.source.light import light_attempts
@@ -26,11 +33,6 @@ if TYPE_CHECKING:
 # How long running calls and evaluations are waited for once the run is asked to stop.
 _GRACE_SECONDS = 10.0
 _TICK_SECONDS = 0.25
-INTERRUPTED = "interrupted"
-GENERATIONS = "generations"
-TARGET = "target"
-MAX_SECONDS = "max_seconds"
-MAX_EVALUATIONS = "max_evaluations"
 
 
 class Observer(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from evolve.errors import EvaluatorError, UsageError
+from evolve.errors import EvaluatorError, StoreError, UsageError
 from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, Status
 from evolve.run_folder import BEST_FOLDER, write_program
@@ -44,7 +44,13 @@ class BestWriter:
         """Writes the champion's files when there is a new one."""
         champion = population.champion
         if champion is not None and champion.key != self._written:
-            write_program(self._store.folder / BEST_FOLDER, self._store.load_attempt(champion.key))
+            folder = self._store.folder
+            try:
+                write_program(folder / BEST_FOLDER, self._store.load_attempt(champion.key))
+            except StoreError as error:
+                raise StoreError(
+                    f"{error}; what was committed is safe: mend that, then `evolve resume {folder}`"
+                ) from error
             self._written = champion.key
         self._observer.on_commit(population)
 

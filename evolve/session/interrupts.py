@@ -5,49 +5,53 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
-
-from evolve.search import Interrupt
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import queue
     from collections.abc import Callable, Iterator
 
-    from evolve.search import Event
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Asked:
+    """Handles signals: gives notice of the first where somebody listens, else raises.
+
+    Attributes:
+        times: How many came.
+    """
+
+    def __init__(self, notify: Callable[[], None] | None = None) -> None:
+        self._notify = notify
+        self.times = 0
+
+    def __call__(self, number: int, _frame: object) -> None:
+        _leave_terminal(number)
+        self.times += 1
+        if self.times > 1 or self._notify is None:
+            raise KeyboardInterrupt
+        self._notify()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Lets every signal that asks to stop end what is done here as Ctrl-C does."""
-
-    def handle(number: int, _frame: object) -> NoReturn:
-        _leave_terminal(number)
-        raise KeyboardInterrupt
-
-    with _handled(handle):
+    with _handled(_Asked()):
         yield
 
 
 @contextmanager
-def interrupts(events: queue.SimpleQueue[Event]) -> Iterator[None]:
-    """Turns the first such signal into an event; the second ends the command at once."""
-    seen: list[int] = []
-
-    def handle(number: int, _frame: object) -> None:
-        _leave_terminal(number)
-        if seen:
+def interrupts(notify: Callable[[], None]) -> Iterator[None]:
+    """Gives notice of the first such signal; the second ends the command at once."""
+    before = signal.getsignal(signal.SIGINT)
+    with _handled(_Asked(notify)):
+        # Python drops what is raised in some places, as in the middle of an import.
+        if isinstance(before, _Asked) and before.times:
             raise KeyboardInterrupt
-        seen.append(number)
-        events.put(Interrupt())
-
-    with _handled(handle):
         yield
 
 
 @contextmanager
-def _handled(handle: Callable[[int, object], None]) -> Iterator[None]:
+def _handled(handle: _Asked) -> Iterator[None]:
     # Under `nohup` a closed terminal is to be passed over. Ctrl-C is heard even where it is
     # ignored, as behind the `&` of a script: `kill -INT` is how such a script asks to stop.
     previous = {

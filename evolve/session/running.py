@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import os
-import queue
 import shutil
 import socket
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evolve import __version__
 from evolve.errors import EvolveError, ProblemError, StoreError
-from evolve.journal import Journal
-from evolve.population import Population
 from evolve.problem import Purpose
 from evolve.records import INITIAL, Attempt, Status
+from evolve.records.endings import INTERRUPTED
 from evolve.records.results import Evaluated, Generation, SlotResult, Told
 from evolve.run_folder import load_run, save_settings
-from evolve.search import INTERRUPTED, Search, keep_paid
-from evolve.search.schedule import Schedule, size_of
-from evolve.session.champion import BestWriter, evaluate_holdout
+from evolve.session.champion import evaluate_holdout
 from evolve.session.failures import failures_of_the_machine
-from evolve.session.interrupts import interrupts
-from evolve.session.outcome import Outcome
-from evolve.settings.launches import Launch, SettingsHistory, find_changes
+from evolve.settings.launches import Launch, find_changes
 from evolve.source import NORMAL_FORM
 from evolve.store import Store
 from evolve.wiring import (
@@ -34,8 +26,6 @@ from evolve.wiring import (
     describe_isolation,
     gather_experience,
     open_endpoints,
-    open_recording,
-    restore_budget,
 )
 
 if TYPE_CHECKING:
@@ -47,17 +37,8 @@ if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.records import Evaluation
     from evolve.sandbox.protocol import Isolation
-    from evolve.search import Event
-    from evolve.session.outcome import View
+    from evolve.session.outcome import Outcome, View
     from evolve.settings import Settings
-
-_WORKERS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    evaluators: Evaluators
-    endpoints: Mapping[str, Endpoint]
 
 
 def start_run(
@@ -131,8 +112,15 @@ def _run(
             endpoints = open_endpoints(settings, store.folder, view.tell)
             for endpoint in endpoints.values():
                 stack.callback(endpoint.close)
-            _prepare(store, problem, settings, _Parts(evaluators, endpoints), view)
-            outcome = _search(store, problem, settings, _Parts(evaluators, endpoints), view)
+            _prepare(
+                store, problem, settings, evaluators=evaluators, endpoints=endpoints, view=view
+            )
+            # Slow to import: until here the machine had the sandbox to start.
+            from evolve.session.searching import search
+
+            outcome = search(
+                store, problem, settings, evaluators=evaluators, endpoints=endpoints, view=view
+            )
             if Purpose.HOLDOUT in problem.functions and outcome.stopped_because != INTERRUPTED:
                 view.tell(evaluate_holdout(store, evaluators, outcome.champion))
     except (EvolveError, KeyboardInterrupt) as error:
@@ -146,18 +134,26 @@ def _run(
     return outcome
 
 
-def _prepare(store: Store, problem: Problem, settings: Settings, parts: _Parts, view: View) -> None:
+def _prepare(
+    store: Store,
+    problem: Problem,
+    settings: Settings,
+    *,
+    evaluators: Evaluators,
+    endpoints: Mapping[str, Endpoint],
+    view: View,
+) -> None:
     """Proves the sandbox, asks the models for a sign of life, evaluates the starting program."""
-    is_capped = settings.budget.max_cost_usd is not None
-    preflight = Preflight(parts.endpoints, is_capped=is_capped)
-    isolation = parts.evaluators.wait()
+    isolation = evaluators.wait()
+    # From here on LiteLLM may be imported, beside the first evaluation.
+    preflight = Preflight(endpoints, is_capped=settings.budget.max_cost_usd is not None)
     view.tell(describe_isolation(isolation, fresh=settings.sandbox.fresh))
     last = store.last_generation()
     if last is None:
-        evaluation = evaluate_initial(problem, parts.evaluators)
+        evaluation = evaluate_initial(problem, evaluators)
         view.tell(f"starting program: objective {evaluation.objective:.10g}")
         preflight.wait(view.tell)
-        gather_experience(store, problem, settings, parts.evaluators.evaluate)
+        gather_experience(store, problem, settings, evaluators.evaluate)
         _commit_initial(store, problem, settings, evaluation, isolation)
     else:
         preflight.wait(view.tell)
@@ -168,57 +164,6 @@ def _prepare(store: Store, problem: Problem, settings: Settings, parts: _Parts, 
         sandbox_missing=list(isolation.missing),
         replay=settings.models.replay,
     )
-
-
-def _search(
-    store: Store, problem: Problem, settings: Settings, parts: _Parts, view: View
-) -> Outcome:
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    budget = restore_budget(store, settings)
-    journal = Journal(
-        endpoints=parts.endpoints,
-        evaluate=parts.evaluators.evaluate,
-        budget=budget,
-        keep=partial(keep_paid, events),
-        workers=settings.loop.workers or _WORKERS,
-        deadline_seconds=settings.models.deadline_seconds,
-        fallbacks=settings.models.fallbacks,
-        tell=view.tell,
-        recording=open_recording(settings),
-    )
-    last = store.last_generation() or 0
-    journal.recall(*store.finished_after(last))
-    population = Population(problem, settings.search, store.normal_form)
-    generations = settings.loop.generations or last
-    history = SettingsHistory(settings, store.launches())
-    initial = _objective_of_initial(store)
-    slots_in_flight = (settings.loop.slots + 1) * (settings.loop.lag + 1)
-    with (
-        view.watch(
-            title=store.folder.name, generations=generations, budget=budget, initial=initial
-        ) as observer,
-        interrupts(events),
-    ):
-        reason = Search(
-            problem=problem,
-            history=history,
-            store=store,
-            population=population,
-            schedule=Schedule(
-                generations=generations,
-                lag=settings.loop.lag,
-                size_at=lambda number: size_of(history.at(number)),
-            ),
-            journal=journal,
-            events=events,
-            observer=BestWriter(store, observer),
-            threads=min(slots_in_flight, 2 * (settings.loop.workers or _WORKERS) + 8),
-        ).run()
-    key, best = INITIAL, initial
-    if population.champion is not None:
-        key, best = population.champion.key, population.champion.objective
-    improved = problem.direction.is_better(best, initial)
-    return Outcome(reason, initial, best, improved, key, store.spent(), store.seconds())
 
 
 def _commit_initial(
@@ -256,10 +201,3 @@ def _note_launch(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> None:
             changes=changes,
         )
     )
-
-
-def _objective_of_initial(store: Store) -> float:
-    objective = store.load_attempt(INITIAL).objective
-    if objective is None:
-        raise StoreError(f"{store.folder}: the starting program has no objective")
-    return objective

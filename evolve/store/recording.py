@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from evolve.errors import BudgetExhaustedError
 from evolve.journal import OtherRequestError
+from evolve.records.endings import RECORDING
 from evolve.records.results import Call
 from evolve.store import Store
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from evolve.records import AttemptKey
     from evolve.records.chat import Request
 
-RECORDING = "recording"
 _GENERATIONS_KEPT = 8
 _SHOWN_CHARACTERS = 120
 

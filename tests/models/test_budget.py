@@ -4,16 +4,11 @@ from dataclasses import dataclass
 import pytest
 
 from evolve.errors import BudgetExhaustedError, ModelError
-from evolve.models import (
-    Budget,
-    Endpoint,
-    Price,
-    ReplyError,
-    ScriptedModel,
-    estimate_prompt_tokens,
-)
-from evolve.models.budget import usage_of
+from evolve.models.budget import Budget, usage_of
+from evolve.models.endpoint import Endpoint
+from evolve.models.protocol import Price, ReplyError, estimate_prompt_tokens
 from evolve.models.retry import EmptyReplyError, RetryableError, RetryPolicy
+from evolve.models.scripted import ScriptedModel
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Totals
 

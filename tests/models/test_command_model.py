@@ -4,8 +4,11 @@ import threading
 import pytest
 
 from evolve.errors import ModelError, ModelUnavailableError
-from evolve.models import Budget, Endpoint, ReplyError, open_model
+from evolve.models.budget import Budget
+from evolve.models.choose import open_model
 from evolve.models.command_model import format_prompt
+from evolve.models.endpoint import Endpoint
+from evolve.models.protocol import ReplyError
 from evolve.models.retry import EmptyReplyError, RetryableError, RetryPolicy
 from evolve.records.chat import Message, Request
 

@@ -3,8 +3,7 @@ import threading
 import pytest
 
 from evolve.errors import ModelUnavailableError
-from evolve.models import Gate, Limits
-from evolve.models.gate import OutageError
+from evolve.models.gate import Gate, Limits, OutageError
 from evolve.models.retry import RetryableError
 
 

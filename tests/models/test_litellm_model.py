@@ -13,11 +13,13 @@ import pytest
 from model_server import Answer, ModelServer, answer_like_scripted
 
 from evolve.errors import ModelError, ModelUnavailableError
-from evolve.models import Budget, Endpoint, Gate, Price, ReplyError, open_model
-from evolve.models.endpoint import round_timeout
-from evolve.models.gate import OutageError
+from evolve.models.budget import Budget
+from evolve.models.choose import open_model
+from evolve.models.endpoint import Endpoint, round_timeout
+from evolve.models.gate import Gate, OutageError
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.loading import start_import
+from evolve.models.protocol import Price, ReplyError
 from evolve.models.retry import RetryPolicy
 from evolve.records.chat import Message, Reply, Request
 
@@ -323,7 +325,7 @@ def test_importing_the_models_imports_no_slow_library():
 
 def test_a_run_with_a_model_prints_nothing_and_ends():
     code = (
-        "import sys; from evolve.models import open_model; from evolve.models.loading import"
+        "import sys; from evolve.models.choose import open_model; from evolve.models.loading import"
         " start_import; start_import(); from evolve.records.chat import Message, Request\n"
         "model = open_model('openai/tiny', api_base=sys.argv[1])\n"
         "model.complete(Request('editor', (Message('user', 'u'),), max_tokens=5), 60.0)"

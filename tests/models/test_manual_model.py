@@ -3,7 +3,8 @@ import threading
 import pytest
 
 from evolve.errors import ModelUnavailableError
-from evolve.models import Budget, Endpoint
+from evolve.models.budget import Budget
+from evolve.models.endpoint import Endpoint
 from evolve.models.manual_model import ManualModel
 from evolve.records.chat import Message, Request
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.errors import ModelUnavailableError
-from evolve.models import ReplyError
+from evolve.models.protocol import ReplyError
 from evolve.models.retry import (
     EmptyReplyError,
     RetryableError,

@@ -4,8 +4,9 @@ import pytest
 
 from evolve.edits import apply_reply
 from evolve.errors import ModelError
-from evolve.models import Price, ReplyError, ScriptedModel, open_model
-from evolve.models.scripted import hash_request
+from evolve.models.choose import open_model
+from evolve.models.protocol import Price, ReplyError
+from evolve.models.scripted import ScriptedModel, hash_request
 from evolve.records import Program, SourceFile
 from evolve.records.chat import Message, Request
 

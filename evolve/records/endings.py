@@ -1,0 +1,17 @@
+"""Why a run stopped: the words that `show` prints as `stopped_because`.
+
+A failure leaves the name of its error and a message instead.
+"""
+
+GENERATIONS = "generations"
+TARGET = "target"
+RECORDING = "recording"
+INTERRUPTED = "interrupted"
+MAX_SECONDS = "max_seconds"
+MAX_EVALUATIONS = "max_evaluations"
+MAX_CALLS = "max_calls"
+MAX_TOKENS = "max_tokens"
+MAX_COST = "max_cost_usd"
+
+# A run that ended for one of these did all that it was asked for.
+FINISHED = frozenset({GENERATIONS, TARGET, RECORDING})

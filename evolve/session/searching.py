@@ -1,0 +1,109 @@
+"""The search itself, put together from what was opened and what the database holds."""
+
+from __future__ import annotations
+
+import queue
+from functools import partial
+from typing import TYPE_CHECKING
+
+from evolve.errors import StoreError
+from evolve.journal import Journal
+from evolve.population import Population
+from evolve.records import INITIAL
+from evolve.search import Interrupt, Search, keep_paid
+from evolve.search.schedule import Schedule, size_of
+from evolve.session.champion import BestWriter
+from evolve.session.interrupts import interrupts
+from evolve.session.outcome import Outcome
+from evolve.settings.launches import SettingsHistory
+from evolve.wiring import open_recording, restore_budget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evolve.evaluation.pool import Evaluators
+    from evolve.models.endpoint import Endpoint
+    from evolve.problem import Problem
+    from evolve.search import Event
+    from evolve.session.outcome import View
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+_WORKERS = 8
+
+
+def search(
+    store: Store,
+    problem: Problem,
+    settings: Settings,
+    *,
+    evaluators: Evaluators,
+    endpoints: Mapping[str, Endpoint],
+    view: View,
+) -> Outcome:
+    """Goes on from the last checkpoint until something ends the run.
+
+    Args:
+        store: The run's database; its generation 0 is committed.
+        problem: Of the run.
+        settings: As of now; those of earlier generations are in the database.
+        evaluators: Proven.
+        endpoints: The models of the run, by name.
+        view: Is told what happens.
+
+    Raises:
+        MachineError: A model, the sandbox, the evaluator or the disk failed.
+    """
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    budget = restore_budget(store, settings)
+    journal = Journal(
+        endpoints=endpoints,
+        evaluate=evaluators.evaluate,
+        budget=budget,
+        keep=partial(keep_paid, events),
+        workers=settings.loop.workers or _WORKERS,
+        deadline_seconds=settings.models.deadline_seconds,
+        fallbacks=settings.models.fallbacks,
+        tell=view.tell,
+        recording=open_recording(settings),
+    )
+    last = store.last_generation() or 0
+    journal.recall(*store.finished_after(last))
+    population = Population(problem, settings.search, store.normal_form)
+    generations = settings.loop.generations or last
+    history = SettingsHistory(settings, store.launches())
+    initial = _objective_of_initial(store)
+    slots_in_flight = (settings.loop.slots + 1) * (settings.loop.lag + 1)
+    with (
+        view.watch(
+            title=store.folder.name, generations=generations, budget=budget, initial=initial
+        ) as observer,
+        interrupts(lambda: events.put(Interrupt())),
+    ):
+        reason = Search(
+            problem=problem,
+            history=history,
+            store=store,
+            population=population,
+            schedule=Schedule(
+                generations=generations,
+                lag=settings.loop.lag,
+                size_at=lambda number: size_of(history.at(number)),
+            ),
+            journal=journal,
+            events=events,
+            observer=BestWriter(store, observer),
+            threads=min(slots_in_flight, 2 * (settings.loop.workers or _WORKERS) + 8),
+        ).run()
+    key, best = INITIAL, initial
+    if population.champion is not None:
+        key, best = population.champion.key, population.champion.objective
+    improved = problem.direction.is_better(best, initial)
+    return Outcome(reason, initial, best, improved, key, store.spent(), store.seconds())
+
+
+def _objective_of_initial(store: Store) -> float:
+    objective = store.load_attempt(INITIAL).objective
+    if objective is None:
+        raise StoreError(f"{store.folder}: the starting program has no objective")
+    return objective
