@@ -190,7 +190,7 @@ def test_tree_measures_are_left_out_where_there_is_no_tree() -> None:
 def test_a_syntax_error_is_told_with_its_line() -> None:
     assert syntax_error("x = 1\n") is None
     assert syntax_error("x = 1\ndef f(:\n") == "line 2: invalid syntax"
-    assert str(syntax_error("-" * 100_000 + "1")).startswith("line 1: ")
+    assert str(syntax_error("-" * 100_000 + "1")).removeprefix("line 1: ")
 
 
 def test_names_bound_at_the_top_level_are_listed() -> None:

@@ -136,7 +136,7 @@ def syntax_error(text: str) -> str | None:
     except SyntaxError as error:
         return f"line {error.lineno or 1}: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:
-        return f"line 1: {error or 'nested too deeply'}"
+        return f"line 1: {str(error) or 'nested too deeply'}"
     return None
 
 

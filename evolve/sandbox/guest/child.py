@@ -131,8 +131,8 @@ def _run(cage: Cage, settings: Mapping[str, Any], pipes: tuple[int, int, int]) -
         spent = SECONDS.pack(time.process_time())
         os.write(_REPLIES, MESSAGE.pack(NO_NONCE, CONFINED, len(spent)) + spent)
         program.serve(f"{cage.box}/work", cage.data, settings["reply_bytes"])
-    except BaseException:  # noqa: BLE001 - nothing may go back into the zygote's own code
-        os.write(2, traceback.format_exc().encode())
+    except BaseException as error:  # noqa: BLE001 - nothing may go back into the zygote's own code
+        os.write(2, "".join(traceback.format_exception_only(error)).encode())
     finally:
         os._exit(70)
 
