@@ -139,6 +139,10 @@ def test_verify_names_a_verdict_that_came_out_differently(run, tmp_path):
     done = run_evolve("verify", run, cwd=tmp_path, code=5)
     assert f"differs: attempt {best['attempt']}: recorded -1.0" in done.stdout
     assert json.loads((run / "certificate.json").read_text())["verdict"] == "differs"
+    declared = run / "problem" / "problem.toml"
+    declared.write_text("noise = 1000\n" + declared.read_text())
+    run_evolve("verify", run, cwd=tmp_path)
+    assert json.loads((run / "certificate.json").read_text())["tolerance"] == 1000
 
 
 def test_a_fork_goes_on_from_its_generation_with_other_settings(run, tmp_path):

@@ -55,6 +55,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         evaluator = "scorer.py"
         function = "judge"
         evaluator_seconds = 5
+        noise = 0.25
         packages = []
         entry = "solve"
         [program]
@@ -87,7 +88,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     problem = load_problem(write_folder(tmp_path, toml, scorer_py="") / "problem.toml")
     assert (problem.name, problem.summary) == ("fit-2", "a fit")
     assert problem.functions == {Purpose.SEARCH: "judge"}
-    assert (problem.packages, problem.entry) == ((), ("solve",))
+    assert (problem.packages, problem.entry, problem.noise) == ((), ("solve",), 0.25)
     assert [file.path for file in problem.initial.files] == ["initial.py", "tables.txt"]
     assert problem.parameters == {"count": 3, "sizes": [1, 2.5]}
     assert problem.limits == {"seconds": 2.0, "memory_mb": 256}

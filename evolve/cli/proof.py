@@ -51,9 +51,14 @@ def verify(
         int, typer.Option(help="Evaluations of each program.", metavar="N", min=1)
     ] = 1,
     tolerance: Annotated[
-        float,
-        typer.Option(help="How far an objective may be from the recorded one.", metavar="X", min=0),
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            help="How far an objective may be from the recorded one; by default the problem's "
+            "`noise`.",
+            metavar="X",
+            min=0,
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The certificate; by default in the run.", metavar="FILE")
     ] = None,
@@ -69,6 +74,7 @@ def verify(
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
+    allowed = problem.noise if tolerance is None else tolerance
 
     def tell(check: Check) -> None:
         if not check.agrees:
@@ -81,10 +87,10 @@ def verify(
     with closing(Store.open_to_read(folder)) as store:
         standing = load_standing(store, problem, settings.search)
         checks, isolation = verify_run(
-            store, standing, problem, settings, repeats=repeats, tolerance=tolerance, tell=tell
+            store, standing, problem, settings, repeats=repeats, tolerance=allowed, tell=tell
         )
         missing = [str(one) for one in store.missing_artifacts(contents=True)]
-    certificate = certify(folder, checks, isolation, missing, tolerance=tolerance)
+    certificate = certify(folder, checks, isolation, missing, tolerance=allowed)
     path = output or folder / CERTIFICATE
     write_certificate(path, certificate)
     elites = certificate["elites"]

@@ -38,6 +38,7 @@ _VALUES = (
     "plot",
     "submit",
     "evaluator_seconds",
+    "noise",
     "cooperative",
 )
 _LISTS = ("packages", "entry", "measures", "objectives")
@@ -74,6 +75,8 @@ class Problem:
         evaluator: File with the trusted scoring code.
         functions: Names of the functions in it that score a program, by what they are for.
         evaluator_seconds: Deadline for scoring one program, sandbox time included.
+        noise: How far two objectives of one program may lie apart; above 0 where they depend on
+            time or chance.
         parameters: Keyword arguments of that function.
         objectives: What is optimised beside the objective; cells hold Pareto fronts then.
         measures: Axes of measure space; none at all gives an archive of one cell.
@@ -98,6 +101,7 @@ class Problem:
     evaluator: Path
     functions: Mapping[Purpose, str]
     evaluator_seconds: float
+    noise: float
     parameters: Mapping[str, Any]
     objectives: tuple[Objective, ...]
     measures: tuple[Measure, ...]
@@ -152,6 +156,7 @@ def load_problem(
         evaluator=evaluator,
         functions=_read_functions(top),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),
+        noise=top.number("noise", above=0.0) if "noise" in top.values else 0.0,
         parameters=parameters,
         objectives=read_objectives(top),
         measures=read_measures(top, initial),
