@@ -47,6 +47,8 @@ def test_a_key_without_its_section_is_found_by_its_name():
         ("search.islands", True, "expected an integer, got True"),
         ("search.entropy", 1.5, "expected a value from 0 to 1"),
         ("search.entropy", float("nan"), "expected a value from 0 to 1"),
+        ("budget.target", float("nan"), "expected a finite number, got nan"),
+        ("budget.max_cost_usd", float("inf"), "expected a finite number, got inf"),
         ("steps.form", "patch", "expected one of auto, edit, rewrite"),
         ("sandbox.allow_weak", 1, "expected true or false"),
         ("models.editor", [1], "expected a text or a list of texts, got"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from evolve.cli.options import RUNS, Run
-from evolve.errors import ExitCode
+from evolve.errors import ExitCode, UsageError
 
 CERTIFICATE = "certificate.json"
 
@@ -72,6 +73,9 @@ def verify(
     from evolve.run_folder import find_run, load_run
     from evolve.store import Store
 
+    # Nothing agrees within NaN, and everything within infinity.
+    if not math.isfinite(tolerance):
+        raise UsageError(f"--tolerance: expected a finite number, got {tolerance}")
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     allowed = problem.noise if tolerance is None else tolerance

@@ -64,6 +64,9 @@ def check_value(value: Any, item: dataclasses.Field[Any], section: type, where: 
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         ends = f"at least {low}" if high is None else f"from {low} to {high}"
         raise UsageError(f"{where}: expected a value {ends}, got {value!r}")
+    # Neither can be written into the run's settings.
+    if kind is float and not math.isfinite(value):
+        raise UsageError(f"{where}: expected a finite number, got {value!r}")
     choices = item.metadata.get("choices")
     if choices and value not in choices:
         raise UsageError(f"{where}: expected one of {', '.join(choices)}, got {value!r}")
