@@ -6,18 +6,19 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.errors import StoreError, UsageError
+from evolve.errors import ProblemError, StoreError, UsageError
 from evolve.problem import load_problem
 from evolve.settings import Settings, change_settings, format_settings, load_settings
 from evolve.store import DATABASE
 from evolve.store.artifacts import sync
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from evolve.problem import Problem
     from evolve.records import Attempt
@@ -96,6 +97,29 @@ def load_run(folder: Path) -> tuple[Problem, Settings]:
     evaluators = folder / EVALUATOR_FOLDER
     problem = load_problem(folder / PROBLEM_FOLDER, settings.parameters, evaluators=evaluators)
     return problem, settings
+
+
+@contextmanager
+def naming_originals(folder: Path, problem: Problem) -> Iterator[None]:
+    """Lets errors name the files that a run was made of, where its own copies are gone.
+
+    Args:
+        folder: Of the new run.
+        problem: What it was made of.
+
+    Raises:
+        ProblemError: What was raised, with the files that can be mended.
+    """
+    copies = folder.resolve()
+    try:
+        yield
+    except ProblemError as error:
+        if folder.exists():
+            raise
+        text = str(error).replace(str(copies / PROBLEM_FOLDER), str(problem.folder))
+        evaluators = str(problem.evaluator.parent)
+        text = text.replace(str(copies / EVALUATOR_FOLDER), evaluators)
+        raise ProblemError(text) from error
 
 
 def find_run(name: str, parent: Path) -> Path:

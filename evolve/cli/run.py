@@ -83,7 +83,7 @@ def run(
 
     # It gets ready while this side imports what it needs to know the problem.
     blank = None if detach else start_blank()
-    from evolve.run_folder import create_run_folder, find_run, load_run
+    from evolve.run_folder import create_run_folder, find_run, load_run, naming_originals
     from evolve.wiring import complete_settings, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
@@ -93,6 +93,7 @@ def run(
     found = _load_problem(problem, settings, base and base[0])
     source = None if lessons is None else find_run(lessons, RUNS)
     folder = create_run_folder(found, settings, folder=run_dir, parent=RUNS)
+    original = found
     found, settings = load_run(folder)
     if source is not None:
         _take_lessons(source, folder)
@@ -107,7 +108,8 @@ def run(
         from evolve.session.running import start_run
 
         _introduce(settings, str(folder))
-        go(folder, lambda view: start_run(folder, found, settings, evaluators, view))
+        with naming_originals(folder, original):
+            go(folder, lambda view: start_run(folder, found, settings, evaluators, view))
 
 
 def resume(

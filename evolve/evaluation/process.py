@@ -7,6 +7,7 @@ input and answers each with one line: first the configuration, then programs.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import os
 import queue
@@ -18,6 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from evolve import scoring
 from evolve.errors import ProblemError, ProgramError, SandboxError
 from evolve.evaluation.bench import Bench, Trial
 from evolve.evaluation.link import WAITING
@@ -120,6 +122,13 @@ def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., Score]]:
         function = getattr(module, name, None)
         if not callable(function):
             raise ProblemError(f"{path}: expected a function `{name}(program, ...)`")
+        try:
+            inspect.signature(function).bind(None, **problem.parameters)
+        except TypeError as error:
+            raise ProblemError(
+                f"{path}: `{name}`: expected to take a program, and [parameters] of problem.toml "
+                f"by their names: {error}"
+            ) from error
         functions[purpose] = function
     functions[Purpose.PROBE] = probe_machine
     return functions
@@ -163,7 +172,7 @@ def evaluate_program(
         raise
     except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
         reason = f"the evaluator raised {_last_line(error)}"
-        artifacts = {"evaluator": traceback.format_exc(limit=-4)}
+        artifacts = {"evaluator": _trace(error)}
         return Evaluation(
             Status.EVALUATOR_FAILED,
             artifacts=artifacts,
@@ -231,8 +240,20 @@ def _error_message(error: ProblemError | SandboxError) -> dict[str, str]:
     return {"error": kind, "message": str(error)}
 
 
+def _trace(error: BaseException) -> str:
+    frames = traceback.format_list(_frames_of(error)[-4:])
+    return "".join([*frames, *traceback.format_exception_only(error)])
+
+
+def _frames_of(error: BaseException) -> list[traceback.FrameSummary]:
+    """Gives where it came from in the evaluator's code; ours would lead nobody to its cause."""
+    ours = (str(Path(__file__).parent), str(Path(scoring.__file__).parent), "<frozen ")
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if not frame.filename.startswith(ours)]
+
+
 def _last_line(error: BaseException) -> str:
-    where = traceback.extract_tb(error.__traceback__)
+    where = _frames_of(error)
     place = f" (line {where[-1].lineno} of {Path(where[-1].filename).name})" if where else ""
     return f"{type(error).__name__}: {error}{place}"
 
