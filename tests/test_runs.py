@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.commands import (
+    PROBLEM,
     count_rows,
     run_evolve,
     run_json,
@@ -150,6 +151,14 @@ def test_the_cap_on_evaluations_is_exact_and_resume_can_raise_it(tmp_path, probl
     assert run_json("show", "r", cwd=tmp_path)["evaluations"] == 30
 
 
+def test_a_cap_on_time_that_is_spent_lets_nothing_more_be_evaluated(tmp_path, problem):
+    run_evolve("run", problem, *RUN, "--max-time", "0.1", cwd=tmp_path)
+    before = run_json("show", "r", cwd=tmp_path)["evaluations"]
+    done = run_evolve("resume", "r", cwd=tmp_path)
+    assert "to go on: evolve resume r, with a longer --max-time" in done.stdout
+    assert run_json("show", "r", cwd=tmp_path)["evaluations"] == before
+
+
 def test_a_budget_without_improvement_has_an_exit_code_of_its_own(tmp_path, problem):
     done = run_evolve("run", problem, *RUN, "--max-evaluations", 1, cwd=tmp_path, code=3)
     assert "no improvement on the start" in done.stdout
@@ -195,6 +204,8 @@ def test_a_starting_program_that_fails_is_shown_and_leaves_no_run(tmp_path):
     done = run_evolve("run", folder, cwd=tmp_path, code=2)
     assert "the starting program must have an objective, got `error`" in done.stderr
     assert "ZeroDivisionError" in done.stderr
+    # The run's copy of it is gone.
+    assert f"error: {folder / 'initial.py'}: " in done.stderr
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -213,6 +224,15 @@ def test_an_evaluator_that_fails_is_named_as_such(tmp_path, body, words):
     done = run_evolve("check", folder, cwd=tmp_path, code=2)
     assert "evaluator_failed" in done.stderr
     assert words in done.stderr
+    assert "process.py" not in done.stderr
+
+
+def test_an_evaluator_that_does_not_take_the_parameters_is_told(tmp_path):
+    toml = PROBLEM + "\n[parameters]\ncount = 3\n"
+    folder = write_problem(tmp_path / "bad", toml=toml)
+    done = run_evolve("check", folder, cwd=tmp_path, code=2)
+    assert f"{folder / 'evaluator.py'}: `evaluate`: expected to take a program" in done.stderr
+    assert "got an unexpected keyword argument 'count'" in done.stderr
 
 
 def test_an_evaluator_that_cannot_be_imported_is_an_error(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evolve.session.outcome import Outcome, View
+
+
+# What to raise after a cap: with the same one a run ends where it stopped.
+_RAISES = {
+    "max_cost_usd": ", with a higher --max-cost",
+    "max_evaluations": ", with a higher --max-evaluations",
+    "max_seconds": ", with a longer --max-time",
+}
 
 
 def go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:
@@ -34,7 +43,7 @@ def go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:
     except KeyboardInterrupt:
         typer.echo("interrupted at once")
         typer.echo(
-            f"to go on: evolve resume {folder}"
+            f"to go on: evolve resume {quote(str(folder))}"
             if folder.exists()
             else "nothing was paid for, so there is no run to go on with"
         )
@@ -42,7 +51,7 @@ def go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:
     except MachineError as error:
         if not folder.exists():
             raise
-        typer.echo(f"error: {error}\nto go on: evolve resume {folder}", err=True)
+        typer.echo(f"error: {error}\nto go on: evolve resume {quote(str(folder))}", err=True)
         raise typer.Exit(error.exit_code) from None
     write_report(folder, folder / REPORT)
     typer.echo(describe(outcome, folder))
@@ -97,5 +106,13 @@ def describe(outcome: Outcome, folder: Path) -> str:
         f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
     ]
     if outcome.stopped_because not in {"generations", "target"}:
-        lines.append(f"to go on: evolve resume {folder}")
+        lines.append(_say_how_to_go_on(outcome.stopped_because, folder))
     return "\n".join(lines)
+
+
+def _say_how_to_go_on(because: str, folder: Path) -> str:
+    name = quote(str(folder))
+    if because in {"max_calls", "max_tokens"}:
+        # No option raises these.
+        return f"to go on with a higher cap: evolve fork {name} --set budget.{because}=N"
+    return f"to go on: evolve resume {name}{_RAISES.get(because, '')}"

@@ -156,7 +156,9 @@ class Search:
         told = self._store.told_attempts(with_uses=True)
         for _ in self._population.tell_all(told, -1 if last is None else last):
             self._check_target()
-            self._launch(beyond=last or 0)
+            if not self._is_late():
+                self._launch(beyond=last or 0)
+        self._check_time()
         self._observer.on_commit(self._population)
 
     def _launch(self, beyond: int) -> None:
@@ -250,9 +252,12 @@ class Search:
             self._stop(TARGET)
 
     def _check_time(self) -> None:
-        limit = self._settings.budget.max_seconds
-        if limit is not None and self.seconds >= limit and not self._stopped_because:
+        if self._is_late() and not self._stopped_because:
             self._stop(MAX_SECONDS)
+
+    def _is_late(self) -> bool:
+        limit = self._settings.budget.max_seconds
+        return limit is not None and self.seconds >= limit
 
     def _stop(self, reason: str) -> None:
         self._stopped_because = reason
