@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -50,7 +51,7 @@ def fork(
     )
     typer.echo(f"run: {folder}: generations 0 to {last} of {source}")
     typer.echo(f"prompts may be changed in {folder / 'problem' / 'prompts'}")
-    typer.echo(f"to go on: evolve resume {folder}")
+    typer.echo(f"to go on: evolve resume {quote(str(folder))}")
 
 
 def export(run: Run, *, output: Output) -> None:
@@ -110,4 +111,4 @@ def repair(run: Run, *, output: Output) -> None:
         )
     for missing in saved.missing:
         typer.echo(str(missing))
-    typer.echo(f"to go on: evolve resume {output}")
+    typer.echo(f"to go on: evolve resume {quote(str(output))}")

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import closing, suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -56,7 +57,8 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> NoReturn:
             shutil.rmtree(folder, ignore_errors=True)
         raise typer.Exit(process.returncode)
     typer.echo(f"detached: process {process.pid} goes on without this terminal; output: {log}")
-    typer.echo(f"to watch it: evolve attach {folder}\nto stop it: evolve stop {folder}")
+    name = quote(str(folder))
+    typer.echo(f"to watch it: evolve attach {name}\nto stop it: evolve stop {name}")
     raise typer.Exit(ExitCode.OK)
 
 
@@ -76,12 +78,12 @@ def attach(run: Run) -> None:
         with interruptible():
             outcome = follow_run(folder, problem, settings, sys.stdout)
     except KeyboardInterrupt:
-        typer.echo(f"\nthe run goes on; to stop it: evolve stop {folder}")
+        typer.echo(f"\nthe run goes on; to stop it: evolve stop {quote(str(folder))}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     because = outcome.stopped_because
     if not because or ":" in because:
         what = f"error: {because}" if because else "killed: its process is gone"
-        typer.echo(f"{what}\nto go on: evolve resume {folder}", err=True)
+        typer.echo(f"{what}\nto go on: evolve resume {quote(str(folder))}", err=True)
         raise typer.Exit(exit_code_of(because))
     typer.echo(describe(outcome, folder))
     raise typer.Exit(exit_code(outcome))
@@ -108,15 +110,16 @@ def stop(
         typer.echo(f"{folder}: the run is not running")
         return
     _signal(folder, holder, signal.SIGKILL if force else signal.SIGTERM)
+    name = quote(str(folder))
     if not _wait(lambda: find_holder(folder) != holder, timeout):
         typer.echo(
             f"{folder}: process {holder} has not stopped within {timeout:g} s; wait for it with "
-            f"`evolve attach {folder}`, or kill it with `evolve stop {folder} --force`: the run "
+            f"`evolve attach {name}`, or kill it with `evolve stop {name} --force`: the run "
             "can be resumed all the same",
             err=True,
         )
         raise typer.Exit(ExitCode.MACHINE)
-    typer.echo(f"{'killed' if force else 'stopped'}; to go on: evolve resume {folder}")
+    typer.echo(f"{'killed' if force else 'stopped'}; to go on: evolve resume {name}")
 
 
 def _signal(folder: Path, holder: str, number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -29,7 +30,7 @@ def gallery(
         target = folder or Path(name)
         for path in copy_problem(name, target):
             typer.echo(str(path))
-        typer.echo(f"next: evolve check {target}, then evolve run {target}")
+        typer.echo(f"next: evolve check {quote(str(target))}, then evolve run {quote(str(target))}")
         return
     problems = list_gallery()
     if as_json:

@@ -10,6 +10,7 @@ import typer
 
 from evolve.cli.inspect import opened_run
 from evolve.cli.options import AsJson, Run
+from evolve.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,9 +30,14 @@ def log(
     as_json: AsJson = False,
 ) -> None:
     """List calls, attempts, lessons and stalls, also while the run goes on."""
+    is_empty = True
     with opened_run(run) as (store, standing):
         for line in _read(store, standing.stalls.responses, generation):
             typer.echo(json.dumps(line) if as_json else _format(line))
+            is_empty = False
+        last = store.last_generation() or 0
+    if generation is not None and is_empty:
+        raise UsageError(f"--generation: expected one from 0 to {last}, got {generation}")
 
 
 def _read(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -75,7 +76,7 @@ def check(
 
             folder = None if like is None else find_run(like, RUNS)
             print_estimate(found, settings, evaluation, evaluators, folder)
-    typer.echo(f"ok: evolve run {problem}")
+    typer.echo(f"ok: evolve run {quote(str(problem))}")
 
 
 def _describe_problem(problem: Problem, evaluation: Evaluation) -> None:
@@ -119,6 +120,8 @@ def init(
 
     if kind is None and not kaggle and target is not None:
         raise UsageError(f"init: expected one folder, or `--from KIND`; got {target} as well")
+    if kaggle and kind is not None:
+        raise UsageError("init: expected `--from KIND` or `--kaggle`, got both")
     if kaggle:
         made = target or Path(folder.resolve().name)
         written = write_competition(folder, made)
@@ -130,4 +133,4 @@ def init(
         typer.echo(COOPERATIVE)
     for path in written:
         typer.echo(str(path))
-    typer.echo(f"next: evolve check {made}, then evolve run {made}")
+    typer.echo(f"next: evolve check {quote(str(made))}, then evolve run {quote(str(made))}")

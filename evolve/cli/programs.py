@@ -42,6 +42,8 @@ def best(
     """Print the champion, write its files, or draw its answer."""
     from evolve.run_folder import describe_verdict, find_run, load_run, write_program, write_text
 
+    if plot is not None and plot.suffix != ".svg":
+        raise UsageError(f"--plot: expected a name that ends in .svg, got {str(plot)!r}")
     with opened_run(run) as (store, population):
         attempt = _find_attempt(store, population, None)
     asked = {"plot": plot, "submit": submit}

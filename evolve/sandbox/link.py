@@ -29,6 +29,13 @@ _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
 _END_SECONDS = 5.0
 _MAX_CONTROL_BYTES = 4 << 20
+_DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    "yaml": "pyyaml",
+}
 
 
 class LinkLostError(Exception):
@@ -115,9 +122,11 @@ class Link:
         told = json.loads(body)
         if kind == FAILED:
             self.kill()
-            if told["is_package"]:
+            if package := told["package"]:
+                # Its name on the index of packages may be another one.
+                name = _DISTRIBUTIONS.get(package.partition(".")[0], "it")
                 raise MissingPackageError(
-                    f"{told['reason']}; install it {self._package_place}, with its libraries"
+                    f"{told['reason']}; install {name} {self._package_place}, with its libraries"
                 )
             raise SandboxError(f"{self._name}: {told['reason']}")
         if kind != READY:

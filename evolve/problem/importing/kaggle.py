@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SAMPLES = ("sample_submission.csv", "sampleSubmission.csv", "samplesubmission.csv")
+_FILES = (
+    "`description.md`, `train.csv`, `test.csv`, `sample_submission.csv`, `metric.txt` with one of "
+    f"{', '.join(METRICS)}, and perhaps `medals.json`"
+)
 _TOML = """\
 name = {name}
 summary = {summary}
@@ -147,7 +151,9 @@ def _find(folder: Path, *names: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise UsageError(f"{folder}: expected a file `{names[0]}`, got none")
+    raise UsageError(
+        f"{folder}: expected a file `{names[0]}`, got none; a competition's folder has {_FILES}"
+    )
 
 
 def _read_description(folder: Path) -> str:

@@ -31,10 +31,10 @@ def main(settings: dict[str, Any]) -> NoReturn:
     try:
         relay, told = _prepare(settings)
     except (OSError, ImportError) as error:
-        is_package = isinstance(error, ImportError)
+        package = error.name if isinstance(error, ImportError) else None
         if settings.get("host_folder"):
             files.remove(settings["host_folder"])
-        _tell(FAILED, {"reason": str(error), "is_package": is_package})
+        _tell(FAILED, {"reason": str(error), "package": package})
         os._exit(1)
     _tell(READY, told)
     os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
@@ -166,7 +166,8 @@ def _import(name: str) -> None:
         importlib.import_module(name)
     except Exception as error:  # noqa: BLE001 - a package may raise anything while imported
         reason = " ".join(str(error).split())[-300:]
-        raise ImportError(f"sandbox: package `{name}` cannot be imported: {reason}") from None
+        told = f"sandbox: package `{name}` cannot be imported: {reason}"
+        raise ImportError(told, name=name) from None
 
 
 def _set_score() -> None:
