@@ -74,7 +74,7 @@ def verify(
     from evolve.store import Store
 
     # Nothing agrees within NaN, and everything within infinity.
-    if not math.isfinite(tolerance):
+    if tolerance is not None and not math.isfinite(tolerance):
         raise UsageError(f"--tolerance: expected a finite number, got {tolerance}")
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
