@@ -307,6 +307,32 @@ def test_a_second_interrupt_ends_at_once_and_the_run_can_be_resumed(tmp_path, pr
     assert run_json("show", "r", cwd=tmp_path)["generations"] == 0
 
 
+@pytest.mark.parametrize("lines", [1, 4])
+def test_a_run_whose_output_nobody_reads_any_more_stops_in_order_and_says_so(tmp_path, lines):
+    problem = write_problem(tmp_path / "valley")
+    model = write_script(tmp_path / "model.json", latency_seconds=0.2)
+    process = start_evolve(
+        "run", problem, "--generations", 50, "--model", model, "--run-dir", "r", cwd=tmp_path
+    )
+    for _ in range(lines):
+        process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 130, err
+    assert "nobody reads standard output any more\ninterrupted" in err
+    assert (tmp_path / "r").exists() == ("to go on: evolve resume r" in err) == (lines == 4)
+
+
+def test_a_verdict_that_nobody_reads_is_not_taken_for_a_good_one(run, tmp_path):
+    for command, code in (("archive", 0), ("verify", 130)):
+        process = start_evolve(command, run, cwd=tmp_path)
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+        process.stderr.close()
+        assert process.wait(60) == code
+
+
 def run_log(folder) -> int:
     return count_rows(folder / "r" / "run.db", "generations")
 

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import NoReturn
 
 import typer
@@ -66,6 +67,7 @@ COMMANDS = {
     ),
     "init": ("make", "Make a new problem folder that passes `evolve check`, or import one."),
 }
+_JUDGING = {"run", "resume", "attach", "check", "doctor", "replay", "verify"}
 _TELLING = {"run", "resume", "attach", "stop", "replay", "verify", "doctor"}
 
 
@@ -104,16 +106,28 @@ def main() -> NoReturn:
     try:
         make_app(next(iter(sys.argv[1:]), None))()
     except EvolveError as error:
-        sys.stderr.write(f"error: {error}\n")
+        with suppress(BrokenPipeError):
+            sys.stderr.write(f"error: {error}\n")
         code = error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has had enough, as in `evolve archive latest | head`.
-        os._exit(ExitCode.OK)
     except SystemExit as end:
         code = end.code
+        if isinstance(end.__context__, BrokenPipeError):
+            code = _code_of_unread()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_at_once(code)
     if threading.active_count() > 1:
         _leave_at_once(code)
     sys.exit(ExitCode.OK if code is None else code)  # type: ignore[arg-type]
+
+
+def _code_of_unread() -> ExitCode:
+    """Gives the code where whoever read our output had enough, as in `evolve archive | head`.
+
+    Where the code would have told something, that is not known then.
+    """
+    return ExitCode.INTERRUPTED if {*sys.argv[1:2]} & _JUDGING else ExitCode.OK
 
 
 def _leave_at_once(code: object) -> NoReturn:
@@ -122,6 +136,7 @@ def _leave_at_once(code: object) -> NoReturn:
     Slots that were dropped run on threads that may be anywhere, also in the middle of an import:
     what LiteLLM's objects do when they are taken apart would wait for those for ever.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BrokenPipeError):
+            stream.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from shlex import quote
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,34 +26,38 @@ _RAISES = {
 }
 
 
-def go(folder: Path, start: Callable[[View], Outcome]) -> NoReturn:
+def go(folder: Path, introduction: str, start: Callable[[View], Outcome]) -> NoReturn:
     """Runs until the end, says how it came, and exits with its code.
 
     Args:
         folder: The run's folder.
+        introduction: What is told first.
         start: Starts or resumes the run, and gives its outcome.
     """
     from evolve.cli.report import REPORT, write_report
-    from evolve.cli.view import TerminalView
+    from evolve.cli.view import Output, TerminalView, tell_error
 
+    output = Output()
+    view = TerminalView(output)
     try:
         with interruptible():
-            outcome = start(TerminalView(sys.stdout))
+            view.tell(introduction)
+            outcome = start(view)
     except KeyboardInterrupt:
-        typer.echo("interrupted at once")
-        typer.echo(
+        what = (
             f"to go on: evolve resume {quote(str(folder))}"
             if folder.exists()
             else "nothing was paid for, so there is no run to go on with"
         )
+        output.tell_end(f"interrupted at once\n{what}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except MachineError as error:
         if not folder.exists():
             raise
-        typer.echo(f"error: {error}\nto go on: evolve resume {quote(str(folder))}", err=True)
+        tell_error(f"error: {error}\nto go on: evolve resume {quote(str(folder))}")
         raise typer.Exit(error.exit_code) from None
     write_report(folder, folder / REPORT)
-    typer.echo(describe(outcome, folder))
+    output.tell_end(describe(outcome, folder))
     raise typer.Exit(exit_code(outcome))
 
 

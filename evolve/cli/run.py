@@ -100,16 +100,20 @@ def run(
     if detach:
         from evolve.cli.detach import start_detached
 
-        _introduce(settings, str(folder))
+        typer.echo(_introduce(settings, str(folder)))
         start_detached(folder, ["resume", str(folder)])
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start(blank)
         from evolve.cli.ending import go
         from evolve.session.running import start_run
 
-        _introduce(settings, str(folder))
+        introduction = _introduce(settings, str(folder))
         with naming_originals(folder, original):
-            go(folder, lambda view: start_run(folder, found, settings, evaluators, view))
+            go(
+                folder,
+                introduction,
+                lambda view: start_run(folder, found, settings, evaluators, view),
+            )
 
 
 def resume(
@@ -147,15 +151,19 @@ def resume(
     if detach:
         from evolve.cli.detach import start_detached
 
-        _introduce(settings, str(folder))
+        typer.echo(_introduce(settings, str(folder)))
         start_detached(folder, [word for word in sys.argv[1:] if word != "--detach"])
     with closing(open_evaluators(problem, settings)) as evaluators:
         evaluators.start(blank)
         from evolve.cli.ending import go
         from evolve.session.running import resume_run
 
-        _introduce(settings, str(folder))
-        go(folder, lambda view: resume_run(folder, problem, settings, evaluators, view))
+        introduction = _introduce(settings, str(folder))
+        go(
+            folder,
+            introduction,
+            lambda view: resume_run(folder, problem, settings, evaluators, view),
+        )
 
 
 def _take_lessons(source: Path, folder: Path) -> None:
@@ -190,14 +198,13 @@ def _load_problem(path: Path | None, settings: Settings, default: Problem | None
     return default
 
 
-def _introduce(settings: Settings, folder: str) -> None:
-    if not settings.models.is_configured:
-        typer.echo(
-            "no model is configured: model-free operators make the changes; "
-            "for a model: --model provider/name and the provider's key in the environment"
-        )
-    else:
-        from evolve.models.roster import describe_roster
+def _introduce(settings: Settings, folder: str) -> str:
+    from evolve.models.roster import describe_roster
 
-        typer.echo(f"models: {describe_roster(settings.models)}")
-    typer.echo(f"run: {folder}")
+    first = (
+        f"models: {describe_roster(settings.models)}"
+        if settings.models.is_configured
+        else "no model is configured: model-free operators make the changes; "
+        "for a model: --model provider/name and the provider's key in the environment"
+    )
+    return f"{first}\nrun: {folder}"

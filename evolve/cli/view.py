@@ -2,12 +2,74 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import typer
 
 from evolve.report.live import LiveView, PlainView, Progress
 
 if TYPE_CHECKING:
     from evolve.models.budget import Budget
+
+
+def tell_error(text: str) -> None:
+    """Writes lines to standard error, if anybody reads it: else only the exit code tells."""
+    with suppress(BrokenPipeError):
+        typer.echo(text, err=True)
+
+
+class Output:
+    """Standard output of a run, until whoever reads it has had enough, as in `evolve run | head`.
+
+    The run is then asked to stop, as by a terminal that is closed; the rest is told on standard
+    error.
+    """
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def isatty(self) -> bool:
+        """Tells whether it is a terminal."""
+        return sys.stdout.isatty()
+
+    def write(self, text: str) -> None:
+        """Writes a text; may be called from any thread."""
+        try:
+            sys.stdout.write(text)
+        except BrokenPipeError:
+            self._stop_run()
+
+    def flush(self) -> None:
+        """Writes what was held back."""
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self._stop_run()
+
+    def tell_end(self, text: str) -> None:
+        """Writes the last lines, when nothing can be stopped any more."""
+        if not self.is_closed:
+            try:
+                typer.echo(text)
+            except BrokenPipeError:
+                self._leave()
+        if self.is_closed:
+            tell_error(f"nobody reads standard output any more\n{text}")
+
+    def _stop_run(self) -> None:
+        if not self.is_closed:
+            self._leave()
+            signal.raise_signal(signal.SIGTERM)
+
+    def _leave(self) -> None:
+        self.is_closed = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 class TerminalView:
@@ -17,7 +79,7 @@ class TerminalView:
         stream: Standard output.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Output) -> None:
         self._stream = stream
         self._live: LiveView | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Protocol, Self
 
 from evolve.records import Status
 from evolve.report.spending import describe_money, describe_spending
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from evolve.records.results import SlotResult
 
 _LINE_EVERY_SECONDS = 5.0
+
+
+class Stream(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> object:
+        """Writes a text."""
+
+    def flush(self) -> None:
+        """Writes what was held back."""
 
 
 class Progress:
@@ -105,7 +115,7 @@ class PlainView:
         stream: Where lines go.
     """
 
-    def __init__(self, progress: Progress, stream: TextIO) -> None:
+    def __init__(self, progress: Progress, stream: Stream) -> None:
         self._progress = progress
         self._stream = stream
         self._last = 0.0
