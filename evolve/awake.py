@@ -28,11 +28,10 @@ class AwakeClock:
     def __call__(self) -> float:
         """Gives seconds that never go back, from an arbitrary start."""
         with self._lock:
-            is_first = self._looked is None
-            seconds = self._look()
-        if is_first:
-            threading.Thread(target=self._beat, daemon=True).start()
-        return seconds
+            if self._looked is None:
+                # First: without it, a clock that is seldom asked would take itself for asleep.
+                threading.Thread(target=self._beat, daemon=True).start()
+            return self._look()
 
     def _look(self) -> float:
         now = time.monotonic()

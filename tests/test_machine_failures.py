@@ -1,6 +1,7 @@
 """The machine fails under a run: it says what, and the resumed run ends like an undisturbed one."""
 
 import os
+import queue
 import shutil
 import signal
 import site
@@ -8,16 +9,18 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import evolve
 from evolve.errors import MachineError, StoreError
-from evolve.session.failures import failures_of_the_machine
+from evolve.session.failures import failures_of_the_machine, lost_threads
 from evolve.store import DATABASE, Store
 from tests.commands import (
     PROBLEM,
@@ -218,6 +221,14 @@ def test_a_database_that_another_process_does_not_let_go_is_named(tmp_path):
 def test_failures_of_the_machine_are_told_as_such(error, words):
     with pytest.raises(MachineError, match=words), failures_of_the_machine(Path("r")):
         raise error
+
+
+def test_a_thread_that_had_no_memory_to_start_is_an_event():
+    events = queue.SimpleQueue()
+    with lost_threads(events):
+        for hook in (sys.unraisablehook, threading.excepthook):
+            hook(SimpleNamespace(exc_type=MemoryError))
+            assert isinstance(events.get_nowait(), MemoryError)
 
 
 @pytest.mark.parametrize("error", [OSError(2, "No such file"), RuntimeError("other"), KeyError()])

@@ -67,6 +67,10 @@ class EvaluatorConfig:
     devices: str = ""
 
 
+# How the reason begins when the process ended without a verdict.
+LOST = "the evaluator's process"
+
+
 class ProcessLostError(Exception):
     """An evaluator process died or overran its deadline.
 
@@ -246,8 +250,8 @@ class EvaluatorProcess:
         code = self._process.wait()
         how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
         if self._log.closed:
-            return f"the evaluator's process {how}: the pool was closed"
+            return f"{LOST} {how}: the pool was closed"
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - 2000))
         words = self._log.read().decode(errors="replace").strip()
-        return f"the evaluator's process {how}" + (f": {words}" if words else "")
+        return f"{LOST} {how}" + (f": {words}" if words else "")

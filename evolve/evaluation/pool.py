@@ -12,7 +12,6 @@ from evolve.problem import Purpose
 from evolve.records import Evaluation, Status
 
 if TYPE_CHECKING:
-    from evolve.errors import MachineError
     from evolve.evaluation.launch import Blank
     from evolve.evaluation.link import EvaluatorConfig
     from evolve.records import Program
@@ -110,24 +109,27 @@ class Evaluators:
         counts when it is seen twice.
         """
         verdict: Evaluation | None = None
-        failure: MachineError | None = None
-        for _ in range(_TRIES):
+        failures = tries = 0
+        while True:
             try:
                 evaluation = self._try(program, purpose)
             except ProcessLostError as error:
-                verdict = Evaluation(Status.EVALUATOR_FAILED, reason=str(error))
-                if error.is_final:
-                    break
-            except (SandboxError, EvaluatorError) as error:
-                failure = error
+                evaluation = Evaluation(Status.EVALUATOR_FAILED, reason=str(error))
+                is_known = error.is_final
+            except (SandboxError, EvaluatorError):
+                # What did not start has seen nothing of the program: such tries count apart.
+                failures += 1
+                if failures == _TRIES:
+                    raise
+                continue
             else:
-                is_known = verdict is not None and verdict.reason == evaluation.reason
-                verdict = evaluation
-                if evaluation.status is not Status.CRASHED or is_known:
-                    break
-        if verdict is not None:
-            return verdict
-        raise failure or EvaluatorError("evaluator: no try was made")
+                is_known = evaluation.status is not Status.CRASHED or (
+                    verdict is not None and verdict.reason == evaluation.reason
+                )
+            tries += 1
+            if is_known or tries == _TRIES:
+                return evaluation
+            verdict = evaluation
 
     def _try(self, program: Program, purpose: Purpose) -> Evaluation:
         process = self._take()

@@ -18,6 +18,7 @@ from evolve.records.endings import (
 )
 from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult
 from evolve.search.jobs import JobMaker
+from evolve.search.threads import StartWatch
 from evolve.source.light import light_attempts
 from evolve.steps.slot import run_slot
 
@@ -124,6 +125,7 @@ class Search:
         self._snapshots = SnapshotKeeper(store, problem, history.now.search)
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._results: dict[int, dict[int, SlotResult | None]] = {}
+        self._watch = StartWatch()
         self._stopped_because = ""
         self._give_up_at: float | None = None
         self._seconds_before = store.seconds()
@@ -147,6 +149,7 @@ class Search:
             self._take_in(self._wait())
             self._commit_finished()
             self._check_time()
+            self._watch.check()
             self._observer.on_tick()
         return self._stopped_because or self._exhausted()
 

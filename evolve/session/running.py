@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from evolve import __version__
-from evolve.errors import EvolveError, ProblemError, StoreError
+from evolve.errors import EvaluatorError, EvolveError, ProblemError, StoreError
+from evolve.evaluation.link import LOST
 from evolve.problem import Purpose
 from evolve.records import INITIAL, Attempt, Status
 from evolve.records.endings import INTERRUPTED
@@ -93,8 +94,11 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
 
     Raises:
         ProblemError: It has no objective; the message shows why.
+        EvaluatorError: The evaluator's process ended each time.
     """
     evaluation = evaluators.evaluate(problem.initial)
+    if evaluation.status is Status.EVALUATOR_FAILED and evaluation.reason.startswith(LOST):
+        raise EvaluatorError(f"evaluator: {evaluation.reason}")
     if evaluation.status is not Status.OK:
         texts = "".join(f"\n{text.rstrip()}" for text in evaluation.artifacts.values())
         raise ProblemError(
