@@ -89,11 +89,14 @@ def save_settings(folder: Path, settings: Settings) -> None:
 def load_run(folder: Path) -> tuple[Problem, Settings]:
     """Gives the problem and settings that a run was made with.
 
+    That programs may run where nothing isolates them has to be said anew each time.
+
     Raises:
         UsageError: The folder is no run, or its files were damaged.
     """
     path = folder / SETTINGS_FILE
     settings = change_settings(Settings(), load_settings(path), where=str(path))
+    settings = trust_programs(settings, trusts=False)
     evaluators = folder / EVALUATOR_FOLDER
     problem = load_problem(folder / PROBLEM_FOLDER, settings.parameters, evaluators=evaluators)
     return problem, settings
@@ -120,6 +123,11 @@ def naming_originals(folder: Path, problem: Problem) -> Iterator[None]:
         evaluators = str(problem.evaluator.parent)
         text = text.replace(str(copies / EVALUATOR_FOLDER), evaluators)
         raise ProblemError(text) from error
+
+
+def trust_programs(settings: Settings, *, trusts: bool) -> Settings:
+    """Gives settings that let programs run where nothing isolates them, or do not."""
+    return change_settings(settings, {"sandbox.allow_weak": trusts}, where="options")
 
 
 def find_run(name: str, parent: Path) -> Path:

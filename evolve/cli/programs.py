@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evolve.cli.inspect import opened_run, print_json, show_number
-from evolve.cli.options import RUNS, AsJson, Run
+from evolve.cli.options import RUNS, AllowWeak, AsJson, Run
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,10 +37,18 @@ def best(
         Path | None,
         typer.Option(help="Write the champion's answer for a competition.", metavar="FILE"),
     ] = None,
+    allow_weak_sandbox: AllowWeak = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the champion, write its files, or draw its answer."""
-    from evolve.run_folder import describe_verdict, find_run, load_run, write_program, write_text
+    from evolve.run_folder import (
+        describe_verdict,
+        find_run,
+        load_run,
+        trust_programs,
+        write_program,
+        write_text,
+    )
 
     if plot is not None and plot.suffix != ".svg":
         raise UsageError(f"--plot: expected a name that ends in .svg, got {str(plot)!r}")
@@ -53,6 +61,7 @@ def best(
             from evolve.session.champion import ask_for_product
 
             problem, settings = load_run(find_run(run, RUNS))
+            settings = trust_programs(settings, trusts=allow_weak_sandbox)
             program = attempt.program_or_fail
             write_text(file, ask_for_product(problem, settings, program, Purpose(purpose)))
             typer.echo(str(file))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.cli.options import RUNS, Run
+from evolve.cli.options import RUNS, AllowWeak, Run
 from evolve.errors import ExitCode, UsageError
 
 CERTIFICATE = "certificate.json"
@@ -60,6 +60,7 @@ def verify(
             min=0,
         ),
     ] = None,
+    allow_weak_sandbox: AllowWeak = False,
     output: Annotated[
         Path | None, typer.Option(help="The certificate; by default in the run.", metavar="FILE")
     ] = None,
@@ -70,7 +71,7 @@ def verify(
     """
     from evolve.population.snapshot import load_standing
     from evolve.proof.verify import Check, certify, verify_run, write_certificate
-    from evolve.run_folder import find_run, load_run
+    from evolve.run_folder import find_run, load_run, trust_programs
     from evolve.store import Store
 
     # Nothing agrees within NaN, and everything within infinity.
@@ -78,6 +79,7 @@ def verify(
         raise UsageError(f"--tolerance: expected a finite number, got {tolerance}")
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
+    settings = trust_programs(settings, trusts=allow_weak_sandbox)
     allowed = problem.noise if tolerance is None else tolerance
 
     def tell(check: Check) -> None:

@@ -83,7 +83,13 @@ def run(
 
     # It gets ready while this side imports what it needs to know the problem.
     blank = None if detach else start_blank()
-    from evolve.run_folder import create_run_folder, find_run, load_run, naming_originals
+    from evolve.run_folder import (
+        create_run_folder,
+        find_run,
+        load_run,
+        naming_originals,
+        trust_programs,
+    )
     from evolve.wiring import complete_settings, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
@@ -94,14 +100,16 @@ def run(
     source = None if lessons is None else find_run(lessons, RUNS)
     folder = create_run_folder(found, settings, folder=run_dir, parent=RUNS)
     original = found
-    found, settings = load_run(folder)
+    found, frozen = load_run(folder)
+    settings = trust_programs(frozen, trusts=settings.sandbox.allow_weak)
     if source is not None:
         _take_lessons(source, folder)
     if detach:
         from evolve.cli.detach import start_detached
 
         typer.echo(_introduce(settings, str(folder)))
-        start_detached(folder, ["resume", str(folder)])
+        trust = ["--allow-weak-sandbox"] if settings.sandbox.allow_weak else []
+        start_detached(folder, ["resume", str(folder), *trust])
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start(blank)
         from evolve.cli.ending import go

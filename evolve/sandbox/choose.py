@@ -52,9 +52,9 @@ BACKENDS = {"docker": _make_docker, "bubblewrap": _make_bubblewrap, "native": _m
 NAMES = ("auto", *BACKENDS)
 _REMEDY = (
     "install bubblewrap or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
-    "kernel.apparmor_restrict_unprivileged_userns=0), or accept the risk with "
-    "`--allow-weak-sandbox`"
+    "kernel.apparmor_restrict_unprivileged_userns=0)"
 )
+_WEAK_REMEDY = ", or accept the risk with `--allow-weak-sandbox`"
 
 
 def prove_backends(
@@ -140,4 +140,5 @@ def open_sandbox(
     if name == "docker" and not is_weak:
         # What it lacks is told with a remedy of its own; no other would help it.
         raise SandboxError(f"sandbox: {reasons[0]}")
-    raise SandboxError(f"sandbox: none isolates here ({' | '.join(reasons)}); {_REMEDY}")
+    remedy = _REMEDY + _WEAK_REMEDY * is_weak
+    raise SandboxError(f"sandbox: none isolates here ({' | '.join(reasons)}); {remedy}")

@@ -97,16 +97,22 @@ def test_children_die_with_the_session(sandbox: WarmSandbox) -> None:
 @pytest.mark.skipif(not shutil.which("setarch"), reason="needs `setarch`")
 def test_a_run_needs_to_be_told_to_trust_its_programs(sandbox: WarmSandbox, problem: Path) -> None:
     # A machine for which there are no numbers of system calls.
-    command = ["setarch", "i686", sys.executable, "-m", "evolve", "check", str(problem)]
-    environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere"}
-    refused, allowed = (
+    command = ["setarch", "i686", sys.executable, "-m", "evolve"]
+    run = str(problem.parent / "run")
+    start = ["run", str(problem), "--sandbox", "native", "--generations", "1", "--run-dir", run]
+    refused, allowed, resumed = (
         subprocess.run(
-            [*command, *options], capture_output=True, text=True, check=False, env=environment
+            [*command, *options],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "DOCKER_HOST": "unix:///nowhere"},
         )
-        for options in (["--sandbox", "native"], ["--sandbox", "native", "--allow-weak-sandbox"])
+        for options in (start, [*start, "--allow-weak-sandbox"], ["resume", run])
     )
-    assert refused.returncode == 4
+    assert refused.returncode == resumed.returncode == 4
     assert "native: weak here: network" in refused.stderr
     assert "--allow-weak-sandbox" in refused.stderr
+    assert "--allow-weak-sandbox" in resumed.stderr
     assert allowed.returncode == 0, allowed.stderr
     assert "missing: network" in allowed.stdout
