@@ -180,6 +180,16 @@ def test_a_fork_of_what_is_not_there_leaves_no_folder(run, tmp_path):
     assert "expected at least the 4 that the run has" in done.stderr
 
 
+@pytest.mark.parametrize("islands", [2, 9])
+def test_settings_of_the_past_that_were_changed_by_hand_are_refused(run, tmp_path, islands):
+    path = run / "settings.toml"
+    path.write_text(path.read_text().replace("islands = 4", f"islands = {islands}"))
+    for command in ("resume", "show", "replay"):
+        done = run_evolve(command, run, cwd=tmp_path, code=2)
+        assert f"`search.islands`: expected 4, as the run began with, got {islands}" in done.stderr
+        assert f"--set search.islands={islands}` makes a run" in done.stderr
+
+
 def test_an_export_holds_everything(run, tmp_path):
     run_evolve("export", run, "--output", "out", cwd=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "out" / "run.jsonl").read_text().splitlines()]

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from evolve.errors import EvolveError, UsageError
+from evolve.population.frozen import freeze_search
 from evolve.run_folder import create_run_folder
 from evolve.store import Store
 from evolve.store.copying import copy_database
@@ -59,6 +60,8 @@ def fork_run(
     try:
         last = copy_database(source, made, generation)
         _tell_origin(made, source, last, FORKED)
+        with closing(Store.open_to_write(made)) as store:
+            freeze_search(store, settings.search)
     except EvolveError:
         shutil.rmtree(made)
         raise

@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from evolve.population import Standing
+from evolve.population.frozen import expect_frozen
 from evolve.store import Store
 from evolve.store.pruning import prune_database
 
@@ -49,6 +50,7 @@ def find_shown(store: Store, problem: Problem, settings: Settings, last: int) ->
 
     Slots in flight were given parents from states as old as the lag.
     """
+    expect_frozen(store, settings.search)
     standing = Standing(problem, settings.search)
     parents: dict[AttemptKey, AttemptKey | None] = {}
     shown: set[AttemptKey] = set()

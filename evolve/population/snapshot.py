@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evolve import __version__
 from evolve.archive import Elite
 from evolve.population import Standing
+from evolve.population.frozen import expect_frozen
 from evolve.records import AttemptKey
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ def load_standing(store: Store, problem: Problem, settings: SearchSettings) -> S
     """Gives what a run has reached as of its last committed generation.
 
     Raises:
+        UsageError: The settings are not those that the run began with.
         StoreError: The database cannot be read.
     """
+    expect_frozen(store, settings)
     standing = Standing(problem, settings)
     data = store.load_snapshot(_version(problem, settings))
     if data is not None:

@@ -10,6 +10,7 @@ from evolve.errors import StoreError
 from evolve.journal import Journal, OtherRequestError
 from evolve.models.budget import Budget
 from evolve.population import Population
+from evolve.population.frozen import expect_frozen
 from evolve.records import INITIAL
 from evolve.records.results import Generation, SlotResult, Told
 from evolve.search.jobs import JobMaker
@@ -44,6 +45,7 @@ class Replay:
     """
 
     def __init__(self, store: Store, problem: Problem, settings: Settings) -> None:
+        expect_frozen(store, settings.search)
         self._store = store
         self._problem = problem
         self._history = SettingsHistory(settings, store.launches())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from evolve.errors import StoreError
 from evolve.journal import Journal
 from evolve.population import Population
+from evolve.population.frozen import expect_frozen
 from evolve.records import INITIAL
 from evolve.search import Interrupt, Search, keep_paid
 from evolve.search.schedule import Schedule, size_of
@@ -70,6 +71,7 @@ def search(
     )
     last = store.last_generation() or 0
     journal.recall(*store.finished_after(last))
+    expect_frozen(store, settings.search)
     population = Population(problem, settings.search, store.normal_form)
     generations = settings.loop.generations or last
     history = SettingsHistory(settings, store.launches())
