@@ -93,6 +93,7 @@ class Journal:
     def stop(self, reason: str) -> None:
         """Lets no further call or evaluation begin; those that run are still kept."""
         self._stopped_because = reason
+        self.budget.stop(reason)
 
     def open_slot(
         self, generation: int, slot: int, parts: Mapping[str, Part] | None = None

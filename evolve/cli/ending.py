@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from evolve.errors import EvolveError, ExitCode, MachineError
-from evolve.records.endings import FINISHED, GENERATIONS, INTERRUPTED, RECORDING, TARGET
+from evolve.records.endings import (
+    FINISHED,
+    GENERATIONS,
+    INTERRUPTED,
+    MAX_CALLS,
+    MAX_COST,
+    MAX_EVALUATIONS,
+    MAX_SECONDS,
+    MAX_TOKENS,
+    RECORDING,
+    TARGET,
+)
 from evolve.session.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -20,9 +31,9 @@ if TYPE_CHECKING:
 
 # What to raise after a cap: with the same one a run ends where it stopped.
 _RAISES = {
-    "max_cost_usd": ", with a higher --max-cost",
-    "max_evaluations": ", with a higher --max-evaluations",
-    "max_seconds": ", with a longer --max-time",
+    MAX_COST: ", with a higher --max-cost",
+    MAX_EVALUATIONS: ", with a higher --max-evaluations",
+    MAX_SECONDS: ", with a longer --max-time",
 }
 
 
@@ -115,7 +126,7 @@ def describe(outcome: Outcome, folder: Path) -> str:
 
 def _say_how_to_go_on(because: str, folder: Path) -> str:
     name = quote(str(folder))
-    if because in {"max_calls", "max_tokens"}:
+    if because in {MAX_CALLS, MAX_TOKENS}:
         # No option raises these.
         return f"to go on with a higher cap: evolve fork {name} --set budget.{because}=N"
     return f"to go on: evolve resume {name}{_RAISES.get(because, '')}"

@@ -2,9 +2,10 @@
 
 Every single request reserves its worst case before it is made and is settled with what it really
 used, so that a cap is never passed, however many are in flight and however often a call is tried
-again. A request that may have been charged for without an answer counts with its worst case. Where
-a model's price is unknown its money cannot be reserved; such calls are counted apart and never
-taken for free.
+again. One that does not fit beside those in flight waits for what they give back, so that a run
+does not end with most of its money unspent. A request that may have been charged for without an
+answer counts with its worst case. Where a model's price is unknown its money cannot be reserved;
+such calls are counted apart and never taken for free.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Budget:
         self.max_evaluations = max_evaluations
         self.max_calls = max_calls
         self.max_tokens = max_tokens
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._evaluations = 0
         self._used: defaultdict[tuple[str, str], Totals] = defaultdict(Totals)
         self._total = Totals()
@@ -77,6 +78,7 @@ class Budget:
         self._pending_cost_usd = 0.0
         self._pending_tokens = 0
         self._excess: dict[str, float] = {}
+        self._stopped_because = ""
 
     def estimate_tokens(self, request: Request, model: str) -> tuple[int, int]:
         """Gives upper estimates of the tokens that a request reads and writes.
@@ -87,10 +89,10 @@ class Budget:
         return math.ceil(prompt), request.max_tokens * request.samples
 
     def reserve(self, request: Request, model: str, price: Price | None) -> Reservation:
-        """Sets the worst case of a request aside.
+        """Sets the worst case of a request aside, as soon as it fits beside those in flight.
 
         Raises:
-            BudgetExhaustedError: It might pass a cap.
+            BudgetExhaustedError: It might pass a cap by itself, or `stop` was called.
         """
         prompt, completion = self.estimate_tokens(request, model)
         cost_usd = 0.0
@@ -98,7 +100,8 @@ class Budget:
             cost_usd = prompt * price.prompt_usd + completion * price.completion_usd
         reservation = Reservation(request.role, model, prompt, prompt + completion, cost_usd)
         with self._lock:
-            self._check(reservation)
+            while self._must_wait(reservation):
+                self._lock.wait()
             self._pending.add(reservation)
             self._pending_cost_usd += cost_usd
             self._pending_tokens += reservation.tokens
@@ -112,10 +115,17 @@ class Budget:
             # Adding and subtracting floats leaves dust, which must not sum up over a run.
             self._pending_cost_usd = sum(pending.cost_usd for pending in self._pending)
             self._add(reservation.role, reservation.model, used)
+            self._lock.notify_all()
             if used.prompt_tokens > reservation.prompt_tokens:
                 before = self._excess.get(reservation.model, 1.0)
                 excess = before * used.prompt_tokens / reservation.prompt_tokens
                 self._excess[reservation.model] = _MARGIN * excess
+
+    def stop(self, reason: str) -> None:
+        """Wakes requests that wait for others; they are not made."""
+        with self._lock:
+            self._stopped_because = reason
+            self._lock.notify_all()
 
     def restore(self, role: str, model: str, used: Totals) -> None:
         """Counts what an earlier part of the run has used."""
@@ -153,18 +163,37 @@ class Budget:
         with self._lock:
             return dict(self._used)
 
-    def _check(self, reservation: Reservation) -> None:
+    def _must_wait(self, reservation: Reservation) -> bool:
+        """Tells whether it fits only once something in flight has given back what it did not use.
+
+        Raises:
+            BudgetExhaustedError: It would not fit then either, or `stop` was called meanwhile.
+        """
+        needs = self._list_needs(reservation)
+        try:
+            for cap, alone, pending, most in needs:
+                _check_cap(cap, alone + pending, most)
+        except BudgetExhaustedError as error:
+            if not self._pending:
+                raise
+            for cap, alone, _, most in needs:
+                _check_cap(cap, alone, most)
+            if self._stopped_because:
+                raise BudgetExhaustedError(self._stopped_because) from error
+            return True
+        return False
+
+    def _list_needs(self, reservation: Reservation) -> list[tuple[str, float, float, float | None]]:
+        """Gives each cap: what would be reached alone, by those in flight, and the most."""
         total = self._total
-        if self.max_calls is not None:
-            calls = total.calls + total.lost_requests + len(self._pending) + 1
-            _check_cap(MAX_CALLS, calls, self.max_calls)
-        if self.max_tokens is not None:
-            tokens = total.tokens + total.lost_tokens + self._pending_tokens + reservation.tokens
-            _check_cap(MAX_TOKENS, tokens, self.max_tokens)
-        if self.max_cost_usd is not None:
-            spent_usd = total.cost_usd + total.lost_usd
-            cost_usd = spent_usd + self._pending_cost_usd + reservation.cost_usd
-            _check_cap(MAX_COST, cost_usd, self.max_cost_usd)
+        calls = total.calls + total.lost_requests + 1
+        tokens = total.tokens + total.lost_tokens + reservation.tokens
+        cost_usd = total.cost_usd + total.lost_usd + reservation.cost_usd
+        return [
+            (MAX_CALLS, calls, len(self._pending), self.max_calls),
+            (MAX_TOKENS, tokens, self._pending_tokens, self.max_tokens),
+            (MAX_COST, cost_usd, self._pending_cost_usd, self.max_cost_usd),
+        ]
 
     def _add(self, role: str, model: str, used: Totals) -> None:
         self._used[role, model] += used
@@ -183,7 +212,7 @@ def usage_of(reply: Reply) -> Totals:
     )
 
 
-def _check_cap(cap: str, needed: float, most: float) -> None:
-    if needed > most:
+def _check_cap(cap: str, needed: float, most: float | None) -> None:
+    if most is not None and needed > most:
         reason = f"budget: `{cap}`: {needed:.6g} might be reached, the cap is {most:.6g}"
         raise BudgetExhaustedError(cap, reason)

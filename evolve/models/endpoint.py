@@ -176,7 +176,9 @@ class Endpoint:
 
     def _send(self, call: _Call, seconds: float) -> Reply:
         """Makes one request: with its worst case set aside, and through the gate."""
+        began = time.monotonic()
         reservation = call.budget.reserve(call.request, self.name, self.find_price())
+        call.paused_seconds += time.monotonic() - began
         timeout_seconds = round_timeout(seconds, min(self._request_seconds, call.deadline_seconds))
         used = Totals()
         try:

@@ -79,11 +79,27 @@ def test_what_a_call_did_not_use_is_given_back():
     budget = Budget(max_cost_usd=2.0)
     worst = budget.reserve(REQUEST, "m", PRICE)
     assert worst.cost_usd == pytest.approx(0.116 + 1.0)
-    with pytest.raises(BudgetExhaustedError, match="might be reached"):
-        budget.reserve(REQUEST, "m", PRICE)
-    budget.settle(worst, usage_of(Reply("", "m", 10, 1, 0.02)))
-    budget.settle(budget.reserve(REQUEST, "m", PRICE), Totals())
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(budget.reserve, REQUEST, "m", PRICE)
+        budget.settle(worst, usage_of(Reply("", "m", 10, 1, 0.02)))
+        budget.settle(waiting.result(), Totals())
     assert budget.total == Totals(1, 10, 0, 1, 0.02, 0)
+
+
+def test_who_waits_for_others_ends_with_the_run_or_with_the_cap():
+    budget = Budget(max_cost_usd=2.0)
+    worst = budget.reserve(REQUEST, "m", PRICE)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(budget.reserve, REQUEST, "m", PRICE)
+        budget.settle(worst, usage_of(Reply("", "m", 100, 100, 1.1)))
+        with pytest.raises(BudgetExhaustedError, match=r"2\.216 might be reached"):
+            waiting.result()
+        budget = Budget(max_cost_usd=2.0)
+        budget.reserve(REQUEST, "m", PRICE)
+        waiting = pool.submit(budget.reserve, REQUEST, "m", PRICE)
+        budget.stop("interrupted")
+        with pytest.raises(BudgetExhaustedError, match="interrupted"):
+            waiting.result()
 
 
 def test_what_may_have_been_charged_counts_with_its_worst_case():
