@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -45,6 +46,7 @@ def create_run_folder(
         UsageError: The folder is not empty.
         StoreError: It cannot be written.
     """
+    is_named = folder is not None
     if folder is None:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         folder = _free_name(parent / f"{problem.name}-{stamp}")
@@ -62,7 +64,7 @@ def create_run_folder(
             # Else a power cut might leave the run with empty files.
             for path in (*draft.rglob("*"), draft):
                 sync(path)
-            draft.replace(folder)
+            folder = _move(draft, folder, is_named=is_named)
             sync(folder.parent)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -220,6 +222,20 @@ def _replace(path: Path, text: str) -> None:
     draft.write_text(text, encoding="utf-8")
     sync(draft)
     draft.replace(path)
+
+
+def _move(draft: Path, folder: Path, *, is_named: bool) -> Path:
+    """Gives the folder that a draft became: the next free one where another run took the first."""
+    taken = folder
+    while True:
+        try:
+            draft.replace(taken)
+        except OSError as error:
+            if is_named or error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            taken = _free_name(folder)
+        else:
+            return taken
 
 
 def _free_name(folder: Path) -> Path:

@@ -2,9 +2,14 @@ import json
 import signal
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from evolve.problem import load_problem
+from evolve.run_folder import create_run_folder
+from evolve.settings import Settings
 from tests.commands import (
     PROBLEM,
     count_rows,
@@ -277,6 +282,19 @@ def test_a_run_folder_that_cannot_be_written_or_is_in_use_is_refused(tmp_path, p
     done = run_evolve("run", problem, "--run-dir", "full", cwd=tmp_path, code=2)
     assert "expected a new or empty folder" in done.stderr
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["file"]
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path, problem):
+    found = load_problem(problem)
+
+    def create(_: int) -> Path:
+        return create_run_folder(found, Settings(), folder=None, parent=tmp_path / "many")
+
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(create, range(16)))
+    assert len(set(folders)) == 16
+    assert all((folder / "settings.toml").is_file() for folder in folders)
+    assert set((tmp_path / "many").iterdir()) == set(folders)
 
 
 def test_wrong_usage_has_exit_code_2(tmp_path, problem):
