@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -73,6 +73,9 @@ class Program:
         return self.files[0]
 
 
+BROKEN_EVALUATOR = "the evaluator broke on what the program gave it, or by itself"
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The verdict on a program.
@@ -100,6 +103,15 @@ class Evaluation:
             raise ValueError(f"evaluation: status {self.status!r} with objective {self.objective}")
         if self.objective is not None and not math.isfinite(self.objective):
             raise ValueError(f"evaluation: expected a finite objective, got {self.objective}")
+
+    def as_told(self) -> Evaluation:
+        """Gives what models may be told of it.
+
+        What an evaluator says when it breaks holds its own lines and perhaps its data.
+        """
+        if self.status is not Status.EVALUATOR_FAILED:
+            return self
+        return replace(self, artifacts={}, reason=BROKEN_EVALUATOR)
 
     def as_dict(self) -> dict[str, Any]:
         """Gives plain data that `from_dict` turns back into an equal evaluation."""

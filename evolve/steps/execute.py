@@ -184,7 +184,7 @@ def edit_messages(
 
 def repair_messages(problem: Problem, failed: Attempt) -> tuple[Message, ...]:
     """Gives what the editor is told about a program that failed."""
-    evaluation = failed.evaluation
+    evaluation = failed.evaluation.as_told()
     detail = "\n".join(evaluation.artifacts.values())[-3000:]
     values = {
         "failure": f"That did not work ({evaluation.status}):\n\n{fence(evaluation.reason[:1000])}",

@@ -10,12 +10,13 @@ from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from evolve.records import BROKEN_EVALUATOR, Status
 from evolve.steps.lessons import Lesson, LessonBook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from evolve.records import Ancestor, AttemptKey, Direction, Plan, Status
+    from evolve.records import Ancestor, AttemptKey, Direction, Plan
     from evolve.records.results import SlotNote
     from evolve.source.ledger import LineRecord
 
@@ -239,7 +240,8 @@ def _try_of(note: SlotNote, direction: Direction) -> Trial:
     best = max(note.objectives, key=lambda objective: sign * objective, default=None)
     gain = None if best is None or note.before is None else sign * (best - note.before)
     tags = (note.plan.operator,) if note.plan.operator else note.plan.tags
-    return Trial(note.plan.change[:_LONGEST], gain, best, note.status, note.reason[:_LONGEST], tags)
+    reason = BROKEN_EVALUATOR if note.status is Status.EVALUATOR_FAILED else note.reason
+    return Trial(note.plan.change[:_LONGEST], gain, best, note.status, reason[:_LONGEST], tags)
 
 
 def _rank_idea(idea: Idea) -> tuple[float, int, str]:

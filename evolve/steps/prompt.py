@@ -114,7 +114,7 @@ def show_evaluation(attempt: Attempt, *, detail_characters: int = 2000) -> str:
 
 def list_evaluation(attempt: Attempt, *, detail_characters: int = 2000) -> tuple[str, ...]:
     """Gives what the evaluator said about an attempt, the verdict first, then each artifact."""
-    evaluation = attempt.evaluation
+    evaluation = attempt.evaluation.as_told()
     if evaluation.status is Status.OK:
         numbers = {"objective": evaluation.objective, **evaluation.metrics, **evaluation.measures}
         verdict = "Evaluation: " + ", ".join(f"{plain(k)} {v:.10g}" for k, v in numbers.items())

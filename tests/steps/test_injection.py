@@ -95,3 +95,22 @@ def test_they_stay_there_when_the_prompt_is_cut(problem, attack):
     )
     messages = plan_messages(found, infected, make_digest(found), settings=tight)
     assert "OBEY ME" not in FENCE.sub("", messages[-1].text)
+
+
+def test_what_a_broken_evaluator_says_reaches_no_model(problem):
+    found = load_problem(problem)
+    secret = "labels[7] == 0.731"
+    broken = Evaluation(Status.EVALUATOR_FAILED, artifacts={"evaluator": secret}, reason=secret)
+    failed = dataclasses.replace(make_attempt(found, AttemptKey(3, 0, 0), None), evaluation=broken)
+    selection = make_selection(found)
+    given = (found, selection, PLAN)
+    prompts = [
+        edit_messages(
+            *given, make_digest(found), settings=SETTINGS, form="edit", attempts=(failed,)
+        ),
+        repair_messages(found, failed),
+        summary_messages(*given, (failed,), settings=SETTINGS),
+    ]
+    texts = [message.text for messages in prompts for message in messages]
+    assert not any(secret in text for text in texts)
+    assert sum("the evaluator broke" in text for text in texts) == 3
