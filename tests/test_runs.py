@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from evolve import __version__
 from evolve.problem import load_problem
 from evolve.run_folder import create_run_folder
 from evolve.settings import Settings
@@ -295,6 +296,10 @@ def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path, 
     assert len(set(folders)) == 16
     assert all((folder / "settings.toml").is_file() for folder in folders)
     assert set((tmp_path / "many").iterdir()) == set(folders)
+
+
+def test_the_version_is_told(tmp_path):
+    assert run_evolve("--version", cwd=tmp_path).stdout == f"evolve {__version__}\n"
 
 
 def test_wrong_usage_has_exit_code_2(tmp_path, problem):

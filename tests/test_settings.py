@@ -1,4 +1,6 @@
 import dataclasses
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -81,8 +83,6 @@ def test_the_environment_sets_keys():
 
 
 def test_every_setting_is_described_and_read_by_some_module():
-    from pathlib import Path
-
     import evolve
 
     package = Path(evolve.__file__).parent
@@ -95,6 +95,12 @@ def test_every_setting_is_described_and_read_by_some_module():
         assert item.metadata["about"], key
         used = any(f".{name}" in text for text in sources) or f"self.{name}" in own
         assert used or name in by_role, key
+
+
+def test_the_page_of_settings_says_what_they_say():
+    script = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "write_settings_page.py"))
+    outdated = script["PAGE"].read_text() != script["write_page"]()
+    assert not outdated, "run: python scripts/write_settings_page.py"
 
 
 def test_a_file_with_a_bare_value_is_refused(tmp_path):

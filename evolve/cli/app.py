@@ -7,10 +7,11 @@ import os
 import sys
 import threading
 from contextlib import suppress
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from evolve import __version__
 from evolve.errors import EvolveError, ExitCode
 
 EPILOG = (
@@ -71,6 +72,12 @@ _JUDGING = {"run", "resume", "attach", "check", "doctor", "replay", "verify"}
 _TELLING = {"run", "resume", "attach", "stop", "replay", "verify", "doctor"}
 
 
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it so
+    if wanted:
+        typer.echo(f"evolve {__version__}")
+        raise typer.Exit
+
+
 def make_app(wanted: str | None) -> typer.Typer:
     """Makes the application.
 
@@ -87,6 +94,7 @@ def make_app(wanted: str | None) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_top)
     for name, (module, summary) in COMMANDS.items():
         if name == wanted:
             function = getattr(importlib.import_module(f"evolve.cli.{module}"), name)
@@ -94,6 +102,18 @@ def make_app(wanted: str | None) -> typer.Typer:
         else:
             app.command(name, help=summary)(_listed)
     return app
+
+
+def _top(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    """Stands before every command."""
 
 
 def _listed() -> None:

@@ -247,7 +247,7 @@ def _trace(error: BaseException) -> str:
 
 def _frames_of(error: BaseException) -> list[traceback.FrameSummary]:
     """Gives where it came from in the evaluator's code; ours would lead nobody to its cause."""
-    ours = (str(Path(__file__).parent), str(Path(scoring.__file__).parent), "<frozen ")
+    ours = (str(Path(__file__).parent), str(Path(scoring.__file__).parent), "<")
     frames = traceback.extract_tb(error.__traceback__)
     return [frame for frame in frames if not frame.filename.startswith(ours)]
 
