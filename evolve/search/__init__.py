@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from evolve.awake import awake_seconds
 from evolve.population.snapshot import SnapshotKeeper
 from evolve.records.endings import (
     GENERATIONS,
@@ -129,12 +129,12 @@ class Search:
         self._stopped_because = ""
         self._give_up_at: float | None = None
         self._seconds_before = store.seconds()
-        self._started = time.monotonic()
+        self._started = awake_seconds()
 
     @property
     def seconds(self) -> float:
-        """Gives the running time of the run, over all its resumptions."""
-        return self._seconds_before + time.monotonic() - self._started
+        """Gives the running time of the run, over all its resumptions, but for sleep."""
+        return self._seconds_before + awake_seconds() - self._started
 
     def run(self) -> str:
         """Runs until the end and says why it came.
@@ -266,13 +266,13 @@ class Search:
         self._stopped_because = reason
         self._journal.stop(reason)
         if reason in {INTERRUPTED, MAX_SECONDS}:
-            self._give_up_at = time.monotonic() + _GRACE_SECONDS
+            self._give_up_at = awake_seconds() + _GRACE_SECONDS
 
     def _is_over(self) -> bool:
         """Tells whether nothing is left to wait for, or it has been waited for long enough."""
         if not self._stopped_because:
             return False
-        late = self._give_up_at is not None and time.monotonic() > self._give_up_at
+        late = self._give_up_at is not None and awake_seconds() > self._give_up_at
         if late or self._stopped_because == TARGET:
             return True
         oldest = self._results.get(self._population.generation + 1, {})
