@@ -48,6 +48,7 @@ PARTS = {
     "no entropy target": replace(OURS, strategy="uniform"),
     "no visit penalty": replace(OURS, visit_penalty=0.0),
     "one island": replace(OURS, islands=1),
+    "four islands": replace(OURS, islands=4),
     "no migration": replace(OURS, migration_every=0),
     "no bandit of islands": replace(OURS, quota="turns"),
     "no cells": replace(OURS, archive="single"),
@@ -225,7 +226,7 @@ def run_openevolve(landscape, seed):
 
 
 def _read(text):
-    return float(text) if "." in text else int(text)
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def run_pyribs(landscape, seed):
@@ -298,7 +299,7 @@ def main():
             )
     summarize(results)
     if args.json:
-        args.json.write_text(json.dumps(results, indent=1))
+        args.json.write_text(json.dumps(results, indent=1, default=float))
 
 
 def summarize(results):

@@ -176,17 +176,17 @@ def test_a_fork_of_what_is_not_there_leaves_no_folder(run, tmp_path):
     done = run_evolve("fork", run, "--generation", 99, "--run-dir", "f", cwd=tmp_path, code=2)
     assert "expected a generation from 0 to 6, got 99" in done.stderr
     assert not (tmp_path / "f").exists()
-    done = run_evolve("fork", run, "--set", "search.islands=2", cwd=tmp_path, code=2)
-    assert "expected at least the 4 that the run has" in done.stderr
+    done = run_evolve("fork", run, "--set", "search.islands=1", cwd=tmp_path, code=2)
+    assert "expected at least the 2 that the run has" in done.stderr
 
 
-@pytest.mark.parametrize("islands", [2, 9])
+@pytest.mark.parametrize("islands", [1, 9])
 def test_settings_of_the_past_that_were_changed_by_hand_are_refused(run, tmp_path, islands):
     path = run / "settings.toml"
-    path.write_text(path.read_text().replace("islands = 4", f"islands = {islands}"))
+    path.write_text(path.read_text().replace("islands = 2", f"islands = {islands}"))
     for command in ("resume", "show", "replay"):
         done = run_evolve(command, run, cwd=tmp_path, code=2)
-        assert f"`search.islands`: expected 4, as the run began with, got {islands}" in done.stderr
+        assert f"`search.islands`: expected 2, as the run began with, got {islands}" in done.stderr
         assert f"--set search.islands={islands}` makes a run" in done.stderr
 
 

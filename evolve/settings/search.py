@@ -21,7 +21,7 @@ class SearchSettings:
         "where the cells of `cvt` lie: evenly, or closer around the first programs",
         choices=("ranges", "start"),
     )
-    islands: int = setting(4, "islands, each with an archive of its own", low=1, high=256)
+    islands: int = setting(2, "islands, each with an archive of its own", low=1, high=256)
     migration_every: int = setting(10, "generations between migrations; 0 never", low=0)
     migrants: int = setting(2, "best elites that each island sends to the next", low=1)
     topology: str = setting("ring", "where migrants go", choices=("ring", "full"))
