@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from evolve.errors import ProblemError
 from evolve.problem import load_problem
+from evolve.problem.files import PROMPTS
 from evolve.records import (
     INITIAL,
     Ancestor,
@@ -49,7 +50,16 @@ def test_an_unknown_value_in_a_template_is_an_error(problem):
         prompt.fill_template("plan", problem, {"statement": "s"})
 
 
-@pytest.mark.parametrize("name", prompt.TEMPLATES)
+def test_a_template_that_no_step_looks_for_is_an_error(problem):
+    (problem / "prompts").mkdir()
+    (problem / "prompts" / "planner.md").write_text("{{statement}}")
+    with pytest.raises(
+        ProblemError, match=r"planner\.md: expected one of plan\.md, .*, got a file"
+    ):
+        load_problem(problem)
+
+
+@pytest.mark.parametrize("name", PROMPTS)
 def test_every_template_of_the_package_can_be_read(name, tmp_path):
     with pytest.raises(ProblemError, match="unknown value"):
         prompt.fill_template(name, tmp_path, {})

@@ -124,3 +124,11 @@ def test_one_model_is_the_short_form_of_a_list_and_an_empty_text_is_none():
 def test_an_entry_of_a_free_section_is_removed_by_none():
     settings = change_settings(Settings(), {"prices.m": {"prompt": 1}}, where="t")
     assert change_settings(settings, {"prices.m": None}, where="t") == Settings()
+
+
+def test_an_option_that_is_empty_is_no_missing_one():
+    with pytest.raises(
+        UsageError, match=r"options: `models\.model`: expected a text, got an empty one"
+    ):
+        change_settings(Settings(), {"models.model": [""]}, where="options")
+    assert change_settings(Settings(), {"models.model": ""}, where="file").models.model == ()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evolve.errors import ProblemError
 from evolve.problem.files import (
     check_entry,
+    check_prompts,
     find_evaluator,
     find_folder,
     read_source,
@@ -144,6 +145,7 @@ def load_problem(
         raise ProblemError(f"{program.where}: expected programs, got the evaluator among `files`")
     entry = top.texts("entry", ())
     check_entry(folder, initial, entry, recipe)
+    check_prompts(folder)
     data = folder / "data"
     parameters = _read_parameters(top, overrides or {})
     return Problem(

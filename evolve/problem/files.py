@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from evolve.scoring.commands import Recipe
 
 MAX_FILE_BYTES = 1_000_000
+# The prompts that a problem may have of its own, as `prompts/NAME.md`.
+PROMPTS = ("plan", "leap", "edit", "rewrite", "lines", "repair", "agent", "summarize")
 _PARAMETER = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -122,6 +124,21 @@ def check_entry(folder: Path, initial: Program, entry: tuple[str, ...], recipe: 
     missing = [name for name in entry if name not in list_names(text)]
     if missing:
         raise ProblemError(f"{folder / path}: expected a function `{missing[0]}` at the top level")
+
+
+def check_prompts(folder: Path) -> None:
+    """Checks that each file in `prompts/` is one that a step looks for.
+
+    Raises:
+        ProblemError: One is not.
+    """
+    for path in sorted((folder / "prompts").glob("*")):
+        if path.suffix != ".md" or path.stem not in PROMPTS:
+            known = ", ".join(f"{name}.md" for name in PROMPTS)
+            raise ProblemError(
+                f"{path}: expected one of {known}, got a file that no step looks for; rename it, "
+                "or move it out of `prompts`"
+            )
 
 
 def find_evaluator(folder: Path, name: str, where: str, evaluators: Path | None) -> Path:

@@ -77,6 +77,9 @@ def _check_texts(value: Any, where: str) -> tuple[str, ...]:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, Sequence) or not all(isinstance(item, str) for item in items):
         raise UsageError(f"{where}: expected {_KIND_NAMES[tuple]}, got {value!r:.200}")
+    if items is value and not all(item.strip() for item in items):
+        # As where a shell puts in a variable that is not set.
+        raise UsageError(f"{where}: expected a text, got an empty one; leave it out for none")
     return tuple(item.strip() for item in items if item.strip())
 
 

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from evolve.records import Ancestor, Attempt, Plan, Program
     from evolve.steps.memory import Digest
 
-TEMPLATES = ("plan", "leap", "edit", "rewrite", "lines", "repair", "agent", "summarize")
-_SLOT = re.compile(r"\{\{(\w+)\}\}")
+_SLOT = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
 
 
 def compose(
@@ -32,7 +31,7 @@ def compose(
     """Gives the messages of a template, all of them together within a cap of tokens.
 
     Args:
-        name: One of `TEMPLATES`.
+        name: One of `evolve.problem.files.PROMPTS`.
         problem: What is solved; its statement is cut at the very last.
         blocks: Values of the template that give way where there is no room.
         most: Cap on the tokens of all messages together.
@@ -55,7 +54,8 @@ def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[M
     are closed up.
 
     Args:
-        name: One of `TEMPLATES`; a file `prompts/NAME.md` in the problem folder goes first.
+        name: One of `evolve.problem.files.PROMPTS`; a file `prompts/NAME.md` in the problem
+            folder goes first.
         folder: The problem folder.
         values: Text for each `{{name}}` in the template.
 
