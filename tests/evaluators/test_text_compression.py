@@ -84,7 +84,12 @@ def test_a_change_of_another_file_counts(judge: Judge) -> None:
             "IndexError",
         ),
         ("coder.py", "bytes([(self.low >> 24) + 1])", 'b""', "decompress: input"),
-        ("model.py", "* RATE", "* RATE + id(self) % 3 * 1e-3", "decompress: input"),
+        (
+            "model.py",
+            "* RATE",
+            "* RATE + __import__('os').urandom(1)[0] * 1e-5",
+            "decompress: input",
+        ),
         ("main.py", "return bytes(data)", "return data.decode('latin-1')", "expected at most"),
     ],
     ids=["kept", "short", "unsteady", "text"],
