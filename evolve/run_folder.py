@@ -50,7 +50,8 @@ def create_run_folder(
     if folder is None:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         folder = _free_name(parent / f"{problem.name}-{stamp}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # Another run may take the free name meanwhile; `_move` then finds the next.
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             f"{folder}: expected a new or empty folder for the run, got one with files in it; "
             "to go on with a run use `evolve resume`"
