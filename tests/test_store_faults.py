@@ -249,6 +249,36 @@ def test_a_changed_byte_is_told_or_changes_nothing(tmp_path):
     assert told > 8
 
 
+def keep_call(store: Store, slot: int) -> None:
+    store.keep([Call(AttemptKey(1, slot, 0), REQUEST, REPLY)])
+
+
+def test_a_change_is_told_though_more_is_written_of_its_generation(tmp_path):
+    with closing(Store.create(tmp_path)) as store:
+        fill(store, 1)
+        keep_call(store, 0)
+        store.query("UPDATE calls SET completion_tokens = 999 WHERE generation = 1")
+        keep_call(store, 1)
+        store.commit(make_generation(1))
+        with pytest.raises(StoreError, match="damaged: generation 1 is not what was written"):
+            store.finished_after(0)
+
+
+def test_what_is_written_after_an_older_schema_is_sealed_with_what_was_there(tmp_path):
+    with closing(Store.create(tmp_path)) as store:
+        fill(store, 1)
+        keep_call(store, 0)
+        store.query("DELETE FROM seals WHERE generation = 1")
+        keep_call(store, 1)
+        keep_call(store, 1)
+        keep_call(store, 2)
+        with closing(Store.open_to_read(tmp_path)) as reader:
+            assert len(reader.finished_after(0)[0]) == 3
+        store.query("UPDATE calls SET completion_tokens = 999 WHERE slot = 0 AND generation = 1")
+        with pytest.raises(StoreError, match="damaged: generation 1 is not what was written"):
+            store.finished_after(0)
+
+
 def test_changed_facts_are_told(tmp_path):
     make_run(tmp_path / "run", 1)
     with closing(Store.open_to_write(tmp_path / "run")) as store:

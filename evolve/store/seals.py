@@ -34,6 +34,15 @@ _COLUMNS = {
     "calls": "slot, sequence, request_hash, role, model, error, finish_reason, prompt_tokens, "
     "completion_tokens, cost_usd, seconds, dictionary, cached_tokens",
 }
+# What tells the rows apart that are written as they are paid for; a commit writes all others.
+_PLACE = ("generation", "slot", "sequence")
+_KEYS = {
+    "evaluations": _PLACE,
+    "artifacts": _PLACE,
+    "calls": _PLACE,
+    "artifact_files": (*_PLACE, "name"),
+    "expenses": ("number",),
+}
 # What a resume reads of all generations at once, and how many of its columns are sealed.
 _LIGHT = {"told": (statements.SELECT_TOLD, 15), "uses": (statements.SELECT_USES, 6)}
 # The format that is the same in every Python, whatever objects are shared.
@@ -45,6 +54,18 @@ _SUMS = " UNION ALL ".join(
     "WHERE generation > :since AND generation <= :upto"
     for table, columns in _COLUMNS.items()
 )
+_SUM_PAID = {
+    table: f"SELECT generation, seal('{table}', generation, {_COLUMNS[table]}) FROM {table} "  # noqa: S608
+    f"WHERE {' AND '.join(f'{name} = ?' for name in key)}"
+    for table, key in _KEYS.items()
+}
+_COMMITTED = " UNION ALL ".join(
+    f"SELECT seal('{table}', generation, {columns}) AS seal FROM {table} "  # noqa: S608
+    "WHERE generation = :generation"
+    for table, columns in _COLUMNS.items()
+    if table not in _KEYS
+)
+_SUM_COMMITTED = f"SELECT SUM(seal) FROM ({_COMMITTED})"  # noqa: S608
 _SUM_ROWS = f"SELECT generation, SUM(seal) AS sum FROM ({_SUMS}) GROUP BY generation"  # noqa: S608
 # Seal and rows in one statement: a run may be writing meanwhile.
 _FIND_DAMAGED = (
@@ -61,6 +82,7 @@ _SEAL = (
     "INSERT INTO seals (generation, rows) VALUES (?, ?) "
     "ON CONFLICT (generation) DO UPDATE SET rows = excluded.rows"
 )
+_ADD = "UPDATE seals SET rows = rows + ? WHERE generation = ?"
 
 Row = tuple[Any, ...]
 
@@ -78,23 +100,25 @@ def register(connection: sqlite3.Connection) -> None:
     connection.create_function("seal", -1, _seal, deterministic=True)
 
 
-def seal_paid(connection: sqlite3.Connection, generations: Iterable[int]) -> None:
-    """Seals what is written of generations so far."""
-    for generation in sorted(set(generations)):
-        limits = {"since": generation - 1, "upto": generation}
-        connection.executemany(_SEAL, connection.execute(_SUM_ROWS, limits).fetchall())
+def seal_paid(connection: sqlite3.Connection, written: Iterable[tuple[str, Row]]) -> None:
+    """Seals new rows of what was paid for, each given with its table; it begins with its key.
+
+    What was sealed before is not looked at again: it would count as right if it had changed.
+    """
+    sums: dict[int, int] = {}
+    for table, row in written:
+        key = row[: len(_KEYS[table])]
+        generation, seal = connection.execute(_SUM_PAID[table], key).fetchone()
+        sums[generation] = sums.get(generation, 0) + seal
+    for generation, total in sums.items():
+        _add(connection, generation, total)
 
 
 def seal_told(connection: sqlite3.Connection, generation: int) -> None:
-    """Seals a generation that is complete."""
-    seal_paid(connection, [generation])
-    light = [
-        _seal_all(connection.execute(sql, (generation, generation)).fetchall(), columns)
-        for sql, columns in _LIGHT.values()
-    ]
-    connection.execute(
-        "UPDATE seals SET told = ?, uses = ? WHERE generation = ?", (*light, generation)
-    )
+    """Seals a generation that is complete: what its commit wrote is added."""
+    (total,) = connection.execute(_SUM_COMMITTED, {"generation": generation}).fetchone()
+    _add(connection, generation, total)
+    _seal_light(connection, generation)
 
 
 def seal_facts(connection: sqlite3.Connection) -> None:
@@ -108,9 +132,9 @@ def seal_again(connection: sqlite3.Connection) -> None:
     seal_facts(connection)
     sealed = connection.execute("SELECT generation, told FROM seals WHERE generation >= 0")
     for generation, told in sealed.fetchall():
-        seal_paid(connection, [generation])
+        _seal_rows(connection, generation)
         if told is not None:
-            seal_told(connection, generation)
+            _seal_light(connection, generation)
 
 
 def expect_whole(connection: sqlite3.Connection, since: int, upto: int = NEWEST) -> None:
@@ -180,6 +204,27 @@ def find_damaged(connection: sqlite3.Connection, *, told: bool) -> int | None:
     except DamagedError as error:
         return error.generation
     return None
+
+
+def _add(connection: sqlite3.Connection, generation: int, total: int) -> None:
+    if not connection.execute(_ADD, (total, generation)).rowcount:
+        # The first rows, or the first after those that an older schema wrote.
+        _seal_rows(connection, generation)
+
+
+def _seal_rows(connection: sqlite3.Connection, generation: int) -> None:
+    limits = {"since": generation - 1, "upto": generation}
+    connection.executemany(_SEAL, connection.execute(_SUM_ROWS, limits).fetchall())
+
+
+def _seal_light(connection: sqlite3.Connection, generation: int) -> None:
+    light = [
+        _seal_all(connection.execute(sql, (generation, generation)).fetchall(), columns)
+        for sql, columns in _LIGHT.values()
+    ]
+    connection.execute(
+        "UPDATE seals SET told = ?, uses = ? WHERE generation = ?", (*light, generation)
+    )
 
 
 def _checked(connection: sqlite3.Connection, kind: str, since: int) -> Iterator[list[Row]]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-INSERT_CALL = f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * 16)})"
+# What is paid for, by table; a row that is there already stays.
+INSERT_PAID = {
+    table: f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})"
+    for table, columns in (
+        ("calls", 16),
+        ("evaluations", 10),
+        ("artifacts", 4),
+        ("artifact_files", 8),
+    )
+}
 INSERT_EXPENSE = f"INSERT INTO expenses VALUES (NULL, {', '.join('?' * 9)})"
-INSERT_EVALUATION = f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * 10)})"
-INSERT_ARTIFACTS = "INSERT OR IGNORE INTO artifacts VALUES (?, ?, ?, ?)"
-INSERT_ARTIFACT_FILE = f"INSERT OR IGNORE INTO artifact_files VALUES ({', '.join('?' * 8)})"
 INSERT_SOURCE = "INSERT INTO sources (dictionary, data) VALUES (?, ?)"
 INSERT_PROGRAM = "INSERT OR REPLACE INTO programs VALUES (?, ?, ?)"
 INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join('?' * 13)})"

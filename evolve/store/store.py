@@ -108,18 +108,12 @@ class Store(Reader):
             for row in self._files.write(item)
         ]
         with self._transaction() as connection:
-            connection.executemany(statements.INSERT_ARTIFACT_FILE, in_files)
+            written = [
+                ("artifact_files", row) for row in in_files if self._put("artifact_files", row)
+            ]
             for item in finished:
-                if isinstance(item, Call):
-                    connection.execute(statements.INSERT_CALL, rows.call_row(item, self._texts))
-                elif isinstance(item, Expense):
-                    connection.execute(statements.INSERT_EXPENSE, rows.expense_row(item))
-                else:
-                    self._put_program(item.program)
-                    connection.execute(statements.INSERT_EVALUATION, rows.evaluation_row(item))
-                    if item.evaluation.artifacts:
-                        connection.execute(statements.INSERT_ARTIFACTS, rows.artifacts_row(item))
-            seals.seal_paid(connection, map(_generation_of, finished))
+                written += self._put_paid(item)
+            seals.seal_paid(connection, written)
 
     def commit(self, generation: Generation) -> None:
         """Writes a generation; it is the checkpoint when this returns."""
@@ -159,6 +153,25 @@ class Store(Reader):
                 (last, version, tally, zlib.compress(json.dumps(population).encode(), 1)),
             )
 
+    def _put_paid(self, item: Call | Evaluated | Expense) -> list[tuple[str, rows.Row]]:
+        """Writes what was paid for, and gives the new rows with their tables."""
+        if isinstance(item, Expense):
+            row = rows.expense_row(item)
+            cursor = self._connection.execute(statements.INSERT_EXPENSE, row)
+            return [("expenses", (cursor.lastrowid, *row))]
+        if isinstance(item, Call):
+            wanted = [("calls", rows.call_row(item, self._texts))]
+        else:
+            self._put_program(item.program)
+            wanted = [("evaluations", rows.evaluation_row(item))]
+            if item.evaluation.artifacts:
+                wanted.append(("artifacts", rows.artifacts_row(item)))
+        return [(table, row) for table, row in wanted if self._put(table, row)]
+
+    def _put(self, table: str, row: rows.Row) -> bool:
+        """Tells whether the row is new: one that was written before stays as it is."""
+        return self._connection.execute(statements.INSERT_PAID[table], row).rowcount > 0
+
     def _put_program(self, program: Program) -> None:
         sql = "SELECT source FROM programs WHERE id = ?"
         if self._connection.execute(sql, (program.id,)).fetchone() in {None, (None,)}:
@@ -181,7 +194,3 @@ class Store(Reader):
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-def _generation_of(item: Call | Evaluated | Expense) -> int:
-    return item.generation if isinstance(item, Expense) else item.key.generation
