@@ -37,17 +37,6 @@ class Packing:
     capacity: int
     room: list[int] = field(default_factory=list)
 
-    def choices(self, item: int) -> list[int]:
-        """Lists the bins into which an item fits; the last one is a new bin."""
-        fitting = [index for index, left in enumerate(self.room) if left >= item]
-        return [*fitting, len(self.room)]
-
-    def put(self, item: int, index: int) -> None:
-        """Puts an item into a bin, which is opened if it is the new one."""
-        if index == len(self.room):
-            self.room.append(self.capacity)
-        self.room[index] -= item
-
     @property
     def least(self) -> int:
         """The number of bins that may suffice, were items divisible."""
@@ -58,14 +47,22 @@ class Packing:
         return find_excess([self])
 
     def play(self) -> Generator[tuple[Any, ...], Any, Packing]:
-        """Asks for priorities, item by item."""
+        """Asks for priorities, item by item, over the bins that the item fits into.
+
+        These come in the order of opening; the last one is a new bin.
+        """
+        opened = len(self.room)
+        room = np.full(opened + len(self.items) + 1, float(self.capacity))
+        room[:opened] = self.room
         for step, item in enumerate(self.items):
-            indices = self.choices(item)
-            room = [*self.room, self.capacity]
-            reply = yield float(item), np.array([float(room[index]) for index in indices])
+            indices = np.flatnonzero(room[: opened + 1] >= item)
+            reply = yield float(item), room[indices]
             where = f"priority at item {step}"
             priorities = as_floats(reply, (len(indices),), where=where, magnitude=_MAX_PRIORITY)
-            self.put(item, indices[int(np.argmax(priorities))])
+            index = int(indices[priorities.argmax()])
+            room[index] -= item
+            opened += index == opened
+        self.room = room[:opened].astype(int).tolist()
         return self
 
 

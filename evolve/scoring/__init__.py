@@ -112,8 +112,10 @@ def as_floats(
         _collect(value, sizes, where, found)
         numbers = np.array(found, dtype=np.float64)
     array = numbers.reshape([size or 0 for size in sizes])
-    bad = ~(np.abs(array) <= magnitude)
-    if bad.any():
+    sizes_of_numbers = np.abs(array)
+    # One pass where all is well, for some evaluators check thousands of small arrays.
+    if array.size and not sizes_of_numbers.max() <= magnitude:
+        bad = ~(sizes_of_numbers <= magnitude)
         place = np.unravel_index(int(np.argmax(bad)), array.shape)
         indices = "".join(f"[{index}]" for index in place)
         raise Infeasible(
