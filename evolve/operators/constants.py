@@ -59,6 +59,12 @@ def jump_constant(parent: Syntax, rng: Generator) -> str | None:
     return _rewrite(parent, {i: _jump(i, parent.numbers, rng) for i in chosen})
 
 
+def jump_several(parent: Syntax, rng: Generator) -> str | None:
+    """Moves two to four constants far, each in a way of its own."""
+    chosen = _choose(parent, rng, int(rng.integers(2, 5)))
+    return _rewrite(parent, {i: _jump(i, parent.numbers, rng) for i in chosen})
+
+
 def step_constant(parent: Syntax, rng: Generator) -> str | None:
     """Moves one whole number up or down by a few."""
     whole = [i for i, number in enumerate(parent.numbers) if isinstance(number.value, int)]
@@ -166,11 +172,13 @@ def _shift(value: float, scale: float, rng: Generator) -> float:
 
 def _jump(index: int, numbers: Sequence[Number], rng: Generator) -> float:
     value = numbers[index].value
+    # Whole numbers often count turns of a loop: a thousand times as many would only take time.
+    largest, spread = (1.0, 0.4) if isinstance(value, int) else (3.0, 1.0)
     match int(rng.integers(4)):
         case 0:
-            new = value * math.exp(rng.standard_normal())
+            new = value * 10.0 ** (spread * rng.standard_normal())
         case 1:
-            new = 10.0 ** rng.uniform(-3.0, 1.0) * (-1 if value < 0 else 1)
+            new = 10.0 ** rng.uniform(-3.0, largest) * (-1 if value < 0 else 1)
         case 2:
             new = numbers[int(rng.integers(len(numbers)))].value
         case _:

@@ -40,6 +40,7 @@ _CHANGES: tuple[Change, ...] = (
     constants.tune_all,
     constants.nudge_all,
     constants.jump_constant,
+    constants.jump_several,
     constants.step_constant,
     constants.flip_sign,
     expressions.change_operator,

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 TUNE = "tune_constants"
 MAX_CONSTANTS = 64
 # Relative to the size of a constant, or to the width of its range.
-_FIRST_STEP = 0.1
+_FIRST_STEP, _LARGEST_STEP, _STEP_GROWTH = 0.1, 6.4, 4.0
+# Where the best is no better than this quantile of a generation, the steps are too small to tell
+# anything (Hansen 2016, on flat fitness): the session starts again with larger ones.
+_FLAT_SHARE = 0.7
 # A session goes on while its later half brought at least this share of all it gained.
 _LEAST_SHARE = 0.02
 _LEAST_SAMPLES = 60
@@ -34,7 +37,8 @@ class Tuner:
     """One session: programs that differ from its first in constants, ever better ones.
 
     What it asks for follows from its arguments and from what it is told, in order, and from
-    nothing else. Only the order of objectives matters to it.
+    nothing else. Only the order of objectives matters to it. Where objectives are equal because
+    steps are too small, it starts again from the best program so far, with larger steps.
 
     Args:
         program: Where to start from; at least one constant can be tuned.
@@ -54,7 +58,10 @@ class Tuner:
         self._program = program
         self._sign = direction.sign
         self._knobs = find_knobs(program, MAX_CONSTANTS)
-        self._cma = self._start(seed)
+        self._seed = tuple(seed)
+        self._step = _FIRST_STEP
+        self._best = (np.inf, np.array([knob.position for knob in self._knobs]))
+        self._cma = self._start(0)
         self._waiting: list[NDArray[np.float64]] = []
         self._losses: list[tuple[NDArray[np.float64], float]] = []
         self.told: list[float | None] = []
@@ -86,17 +93,33 @@ class Tuner:
             self._losses.append((self._waiting.pop(0), loss))
             self.told.append(objective)
         if len(self._losses) == self._cma.population_size:
-            ranks = np.unique([loss for _, loss in self._losses], return_inverse=True)[1]
-            points = [point for point, _ in self._losses]
-            self._cma.tell([(p, float(rank)) for p, rank in zip(points, ranks, strict=True)])
+            self._learn()
             self._losses = []
 
-    def _start(self, seed: Sequence[int]) -> CMA:
-        mean = np.array([knob.position for knob in self._knobs])
+    def _learn(self) -> None:
+        points, losses = zip(*self._losses, strict=True)
+        first = int(np.argmin(losses))
+        if losses[first] < self._best[0]:
+            self._best = (losses[first], points[first])
+        if np.isfinite(losses[first]) and losses[first] == np.quantile(
+            losses, _FLAT_SHARE, method="lower"
+        ):
+            self._step = min(_STEP_GROWTH * self._step, _LARGEST_STEP)
+            self._cma = self._start(len(self.told))
+        else:
+            ranks = np.unique(losses, return_inverse=True)[1]
+            self._cma.tell([(p, float(rank)) for p, rank in zip(points, ranks, strict=True)])
+
+    def _start(self, number: int) -> CMA:
         ends = [(-np.inf, np.inf) if knob.range is None else (0.0, 1.0) for knob in self._knobs]
-        number = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+        # The first start has the seed of the session alone, as runs of former versions had.
+        seed = [*self._seed, number] if number else list(self._seed)
         return _load_optimiser()(
-            mean, _FIRST_STEP, bounds=np.array(ends), n_max_resampling=8, seed=number
+            self._best[1],
+            self._step,
+            bounds=np.array(ends),
+            n_max_resampling=8,
+            seed=int(np.random.SeedSequence(seed).generate_state(1)[0]),
         )
 
 

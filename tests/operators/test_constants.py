@@ -45,11 +45,20 @@ def test_programs_that_differ_in_numbers_only_have_one_skeleton() -> None:
     assert syntax(TEXT.replace("x -", "x +")).skeleton != syntax(TEXT).skeleton
 
 
+def test_jumps_reach_other_orders_of_size_but_make_no_loop_a_thousand_times_longer() -> None:
+    jumps = [constants.jump_constant(syntax(TEXT), rng(seed)) or TEXT for seed in range(400)]
+    found = np.abs([values(text) for text in jumps])
+    assert found[:, 0].max() > 100.0
+    assert found[:, 0].min() < 0.005
+    assert 16 < found[:, 2].max() < 800
+
+
 @pytest.mark.parametrize(
     ("operator", "low", "high"),
     [
         (constants.nudge_constant, 1, 1),
         (constants.jump_constant, 0, 1),
+        (constants.jump_several, 0, 4),
         (constants.step_constant, 1, 1),
         (constants.flip_sign, 1, 1),
         (constants.nudge_several, 2, 4),

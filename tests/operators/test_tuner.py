@@ -61,6 +61,24 @@ def test_a_session_goes_on_from_what_was_told_however_it_was_cut(
     assert begun + tune(again, 60 - cut, batch) == texts
 
 
+def test_where_small_steps_tell_nothing_larger_ones_are_taken() -> None:
+    # Whoever moves `y` by less than half of its size sees no difference.
+    tuner = Tuner(program(), Direction.MINIMIZE, seed=[5])
+    for _ in range(12):
+        made = tuner.ask(8)
+        tuner.tell([float(distance(one) // 60.0) for one in made])
+    best = min(one for one in tuner.told if one is not None)
+    assert tuner.told[0] == 2.0
+    assert best == 0.0
+
+
+def test_failures_alone_do_not_make_steps_larger() -> None:
+    tuner = Tuner(program(), Direction.MINIMIZE, seed=[6])
+    for _ in range(6):
+        tuner.tell([None] * len(tuner.ask(8)))
+    assert max(distance(one) for one in tuner.ask(8)) < 1000.0
+
+
 def test_programs_that_fail_are_the_worst() -> None:
     tuner = Tuner(program(), Direction.MINIMIZE, seed=[3])
     for _ in range(40):
