@@ -43,7 +43,7 @@ class Landscape:
     measures: Callable[[tuple[float, ...]], tuple[float, float]]
     target: float
     is_real: bool = False
-    budget: int = 1500
+    budget: int = 6000
 
 
 def propose(landscape, parent, mates, rng):
