@@ -35,7 +35,7 @@ class OtherRequestError(StoreError):
 class Evaluate(Protocol):
     """Gives the verdict on a program; safe to call from any thread."""
 
-    def __call__(self, program: Program) -> Evaluation:
+    def __call__(self, program: Program, /) -> Evaluation:
         """Evaluates a program and waits for the verdict."""
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from evolve.errors import StoreError
+from evolve.evaluation.cache import shared_verdicts
 from evolve.journal import Journal
 from evolve.population import Population
 from evolve.population.frozen import expect_frozen
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from evolve.evaluation.pool import Evaluators
+    from evolve.journal import Evaluate
     from evolve.models.endpoint import Endpoint
     from evolve.problem import Problem
     from evolve.search import Event
@@ -56,11 +58,24 @@ def search(
     Raises:
         MachineError: A model, the sandbox, the evaluator or the disk failed.
     """
+    with shared_verdicts(problem, settings, evaluators.evaluate, view.tell) as evaluate:
+        return _search(store, problem, settings, evaluate=evaluate, endpoints=endpoints, view=view)
+
+
+def _search(
+    store: Store,
+    problem: Problem,
+    settings: Settings,
+    *,
+    evaluate: Evaluate,
+    endpoints: Mapping[str, Endpoint],
+    view: View,
+) -> Outcome:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     budget = restore_budget(store, settings)
     journal = Journal(
         endpoints=endpoints,
-        evaluate=evaluators.evaluate,
+        evaluate=evaluate,
         budget=budget,
         keep=partial(keep_paid, events),
         workers=settings.loop.workers or _WORKERS,
