@@ -1,9 +1,10 @@
 """Model-free changes of source, and the rule that chooses among them."""
 
-from evolve.operators.choice import OPERATOR_JOIN, OperatorStats, Tally, choose_operator
+from evolve.operators.choice import OperatorStats, Tally, choose_operator
 from evolve.operators.knobs import find_knobs, hash_skeleton
 from evolve.operators.table import OPERATORS, Operator, apply_operator
-from evolve.operators.tuner import MAX_CONSTANTS, TUNE, Tuner, is_spent
+from evolve.operators.tuner import MAX_CONSTANTS, Tuner, is_spent
+from evolve.records.operators import OPERATOR_JOIN, TUNE
 
 __all__ = [
     "MAX_CONSTANTS",

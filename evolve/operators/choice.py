@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.random import Generator
 
-# Between the names of operators that were applied in a row, in a leap.
-OPERATOR_JOIN = "+"
 # A program better than its parent is what is wanted; one that only fills or improves another
 # cell keeps the archive moving.
 _REWARD_IMPROVED = 1.0

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from evolve.records import Direction, Program
 
-# What plans of tuned programs name as their operator.
-TUNE = "tune_constants"
 MAX_CONSTANTS = 64
 # Relative to the size of a constant, or to the width of its range.
 _FIRST_STEP, _LARGEST_STEP, _STEP_GROWTH = 0.1, 6.4, 4.0

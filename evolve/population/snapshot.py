@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from evolve.settings.search import SearchSettings
     from evolve.store import Store
 
+# Of what a snapshot holds.
+_VERSION = 2
 # A snapshot takes time in proportion to the elites, so it waits for as many attempts.
 _FEWEST_ATTEMPTS = 1024
 
@@ -73,7 +75,9 @@ def load_standing(store: Store, problem: Problem, settings: SearchSettings) -> S
 
 
 def _version(problem: Problem, settings: SearchSettings) -> str:
-    text = repr((__version__, problem.direction, problem.measures, problem.objectives, settings))
+    text = repr(
+        (_VERSION, __version__, problem.direction, problem.measures, problem.objectives, settings)
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -82,6 +86,8 @@ def _dump(standing: Standing) -> dict[str, Any]:
     return {
         "generation": standing.generation,
         "evaluations": standing.evaluations,
+        "samples": standing.samples,
+        "tuned": sorted(standing.tuned),
         "initial": standing.initial,
         "champion": None if champion is None else _dump_elite(champion),
         "start": None if standing.start is None else _dump_elite(standing.start),
@@ -117,6 +123,8 @@ def _dump_elite(elite: Elite) -> list[Any]:
 def _restore(standing: Standing, data: dict[str, Any]) -> None:
     standing.generation = data["generation"]
     standing.evaluations = data["evaluations"]
+    standing.samples = data["samples"]
+    standing.tuned = {AttemptKey(*key) for key in data["tuned"]}
     standing.initial = data["initial"]
     if data["champion"] is not None:
         standing.champion = _load_elite(data["champion"])

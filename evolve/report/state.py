@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from evolve.operators import TUNE
 from evolve.records import INITIAL
 from evolve.records.endings import FINISHED
 from evolve.report.spending import list_spending
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
     from evolve.population import Standing
     from evolve.records import AttemptKey
     from evolve.store import Store
-
-_TUNING = (
-    "SELECT COUNT(*), COUNT(DISTINCT parent_generation || '.' || parent_slot || '.' || "
-    "parent_number) FROM attempts WHERE json_extract(plan, '$.operator') = ?"
-)
 
 
 def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, Any]:
@@ -57,7 +51,7 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
         "launches": [dataclasses.asdict(launch) for launch in store.launches()],
         "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
         "champion": _describe_champion(store, population),
-        "tuning": _describe_tuning(store),
+        "tuning": {"attempts": population.samples, "sessions": len(population.tuned)},
         "islands": [
             {
                 "elites": len(archive),
@@ -145,11 +139,6 @@ def _holdout(store: Store, key: AttemptKey) -> dict[str, Any] | None:
         "metrics": dict(verdict.metrics),
         "reason": verdict.reason,
     }
-
-
-def _describe_tuning(store: Store) -> dict[str, Any]:
-    ((attempts, sessions),) = store.query(_TUNING, TUNE)
-    return {"attempts": attempts, "sessions": sessions}
 
 
 def _describe_front(population: Standing) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 _STATUS: dict[str | None, Status] = {None: Status.REJECTED, **{str(s): s for s in Status}}
+_new = tuple.__new__
 _scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[attr-defined]
 
 
@@ -185,21 +186,26 @@ def light_attempt(row: Row) -> LightAttempt:
         generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
         operator, program_id, mark, status, objective, measures, metrics,
     ) = row  # fmt: skip
-    return LightAttempt(
-        AttemptKey(generation, slot, number),
-        island,
-        None
-        if parent_generation is None
-        else AttemptKey(parent_generation, parent_slot, parent_number),
-        depth,
-        operator or "",
-        program_id,
-        mark,
-        _STATUS[status],
-        objective,
-        # A resume reads every attempt: what `json.loads` does around this takes longer than this.
-        _scan(measures, 0)[0] if measures else {},
-        _scan(metrics, 0)[0] if metrics else {},
+    parent = None
+    if parent_generation is not None:
+        parent = _new(AttemptKey, (parent_generation, parent_slot, parent_number))
+    # A resume reads every attempt: what `json.loads` and the record do around these takes longer.
+    return _new(
+        LightAttempt,
+        (
+            _new(AttemptKey, (generation, slot, number)),
+            island,
+            parent,
+            depth,
+            operator or "",
+            program_id,
+            mark,
+            _STATUS[status],
+            objective,
+            _scan(measures, 0)[0] if measures else {},
+            _scan(metrics, 0)[0] if metrics else {},
+            (),
+        ),
     )
 
 

@@ -10,6 +10,7 @@ import marshal
 import sqlite3
 import zlib
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from evolve.store import statements
@@ -232,7 +233,7 @@ def _checked(connection: sqlite3.Connection, kind: str, since: int) -> Iterator[
     left = dict(connection.execute(sql, (since,)).fetchall())
     statement, columns = _LIGHT[kind]
     rows = connection.execute(statement, (since, NEWEST))
-    for generation, group in groupby(rows, key=lambda row: row[0]):
+    for generation, group in groupby(rows, key=itemgetter(0)):
         found = list(group)
         _expect_empty(left, generation)
         if left.pop(generation, None) not in {None, _seal_all(found, columns)}:
