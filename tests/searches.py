@@ -6,6 +6,7 @@ milliseconds.
 
 import ast
 import dataclasses
+import itertools
 import queue
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.records.results import Evaluated, Generation, SlotResult, Told
 from evolve.search import Search, keep_paid
 from evolve.search.schedule import Schedule, size_of
+from evolve.search.states import StateKeeper
 from evolve.settings import Settings, change_settings
 from evolve.settings.launches import SettingsHistory
 from evolve.source import NORMAL_FORM, built_in_measures
@@ -67,15 +69,20 @@ class Searches:
         delays: Sequence[float] = (0.0,),
         evaluate: Callable[[Program], Evaluation] | None = None,
         on_commit: Callable[[Population], None] | None = None,
+        fewest: int = 10**9,
         **changes: object,
     ) -> Population:
-        """Starts or resumes a search; evaluations take turns with the delays, in seconds."""
+        """Starts or resumes a search; evaluations take turns with the delays, in seconds.
+
+        What it knows is saved whenever there are `fewest` more attempts.
+        """
         settings = self.with_(changes)
         settings = dataclasses.replace(
             settings, loop=dataclasses.replace(settings.loop, generations=generations)
         )
         evaluate = evaluate or self.evaluate
-        waits = iter(delays[number % len(delays)] for number in range(10**9))
+        # Threads share it, as they cannot share a generator.
+        waits = itertools.cycle(delays)
 
         def slowly(program: Program) -> Evaluation:
             time.sleep(next(waits))
@@ -91,7 +98,8 @@ class Searches:
                 workers=8, deadline_seconds=60.0,
             )  # fmt: skip
             journal.recall(*store.finished_after(store.last_generation()))
-            population = Population(self.problem, settings.search, store.normal_form)
+            states = StateKeeper(store, self.problem, settings, fewest)
+            population = states.begin()
             history = SettingsHistory(settings, store.launches())
             schedule = Schedule(
                 generations=generations, lag=settings.loop.lag,
@@ -100,7 +108,7 @@ class Searches:
             Search(
                 problem=self.problem, history=history, store=store, population=population,
                 schedule=schedule, journal=journal, events=events, observer=Watcher(on_commit),
-                threads=threads,
+                threads=threads, states=states,
             ).run()  # fmt: skip
         return population
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from evolve.population import Population
     from evolve.problem import Problem
     from evolve.search.schedule import Schedule
+    from evolve.search.states import StateKeeper
     from evolve.settings.launches import SettingsHistory
     from evolve.steps.tools import Job
     from evolve.store import Store
@@ -90,11 +91,12 @@ class Search:
         problem: What is solved.
         history: The settings of each generation; those of now have the number of generations.
         store: The run's database, open to write, with the initial program committed.
-        population: Empty; it is rebuilt from the store.
+        population: As of a generation that was committed, or empty; it is told the others.
         schedule: Which generation may start when.
         journal: The way to models and evaluators; it keeps by `keep_paid`.
         events: What slots, the journal and the user's interrupt report.
         observer: Is told what happens.
+        states: Where the population is from.
         threads: Slots that run at a time.
     """
 
@@ -109,6 +111,7 @@ class Search:
         journal: Journal,
         events: queue.SimpleQueue[Event],
         observer: Observer,
+        states: StateKeeper,
         threads: int,
     ) -> None:
         self._problem = problem
@@ -120,6 +123,7 @@ class Search:
         self._journal = journal
         self._events = events
         self._observer = observer
+        self._states = states
         self._threads = threads
         self._maker = JobMaker(population, store, history)
         self._snapshots = SnapshotKeeper(store, problem, history.now.search)
@@ -156,7 +160,11 @@ class Search:
     def _rebuild(self) -> None:
         """Folds what is committed; launches the rest from the same states as before."""
         last = self._store.last_generation()
-        told = self._store.told_attempts(with_uses=True)
+        self._states.restore(self._schedule, self._maker.digests)
+        if self._population.generation >= 0:
+            self._check_target()
+            self._launch(beyond=last or 0)
+        told = self._store.told_attempts(self._population.generation + 1, with_uses=True)
         for _ in self._population.tell_all(told, -1 if last is None else last):
             self._check_target()
             if not self._is_late():
@@ -234,6 +242,8 @@ class Search:
             attempts = light_attempts(generation, self._population.normal_form)
             self._population.tell(number, attempts)
             self._snapshots.on_commit(self._population, len(attempts))
+            digests = self._maker.digests
+            self._states.on_commit(self._population, self._schedule, digests, len(attempts))
             self._observer.on_commit(self._population)
             self._check_target()
             self._launch(beyond=0)

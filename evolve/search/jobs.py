@@ -56,7 +56,7 @@ class JobMaker:
             lambda key: self._load(key).attempt.program_or_fail,
             history.now.loop.seed,
         )
-        self._digests = DigestMaker(store, history, population.direction, self._load)
+        self.digests = DigestMaker(store, history, population.direction, self._load)
 
     def make_jobs(self, turn: Turn) -> list[Job]:
         """Gives the jobs of a generation, from the population's state; the lane's comes last."""
@@ -65,7 +65,7 @@ class JobMaker:
         islands, horizon = population.islands, population.generation
         with_model = settings.models.is_configured
         if with_model:
-            self._digests.advance(horizon)
+            self.digests.advance(horizon)
         slots, level = len(turn.allowances), population.stalls.level
         chooser = Chooser(
             islands, entropy=population.entropy, pool=population.pool, sketch_of=self._sketch
@@ -87,7 +87,7 @@ class JobMaker:
                 tuple(self._load(elite.key) for elite in choice.inspirations),
             )
             digest = (
-                self._digests.make(selection, turn.generation, population.evaluations)
+                self.digests.make(selection, turn.generation, population.evaluations)
                 if with_model
                 else None
             )

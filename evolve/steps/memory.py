@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from evolve.records import BROKEN_EVALUATOR, Status
@@ -173,7 +174,7 @@ class Memory:
         self._shares: defaultdict[str, float] = defaultdict(float)
         self._checked: Counter[str] = Counter()
         self._edits: defaultdict[str, deque[bool]] = defaultdict(
-            lambda: deque(maxlen=_EDITS_WATCHED)
+            partial(deque, maxlen=_EDITS_WATCHED)
         )
         self._rewriters: set[str] = set()
         self._last_editor = ""

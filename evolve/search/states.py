@@ -1,0 +1,172 @@
+"""What a search knows, saved now and then, so that a resume need not tell it everything again.
+
+A state is derived: it is passed over where anything that made it is another one by now, the code
+of this package included, and may be deleted at any time. Then all is told from the start again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import sys
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evolve.population import Population
+
+if TYPE_CHECKING:
+    from evolve.problem import Problem
+    from evolve.search.digests import DigestMaker
+    from evolve.search.schedule import Schedule
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+# Saving takes time in proportion to all attempts: it waits for this part of them, so that each
+# attempt costs as much in a long run as in a short one.
+_PART = 32
+_FEWEST_ATTEMPTS = 1024
+_PACKAGE = Path(__file__).resolve().parent.parent
+# What a state may be made of, beside classes of the packages that hold what is told.
+_PLAIN = {
+    ("builtins", "float"),
+    ("builtins", "list"),
+    ("builtins", "set"),
+    ("collections", "Counter"),
+    ("collections", "OrderedDict"),
+    ("collections", "defaultdict"),
+    ("collections", "deque"),
+    ("functools", "partial"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"),
+}
+_TOLD = (
+    "evolve.archive",
+    "evolve.models.bandit",
+    "evolve.operators.choice",
+    "evolve.operators.lane",
+    "evolve.population",
+    "evolve.problem.measures",
+    "evolve.records",
+    "evolve.settings.search",
+    "evolve.settings.strategies",
+    "evolve.steps.lessons",
+    "evolve.steps.memory",
+)
+
+
+class StateKeeper:
+    """Saves what a search knows, and gives it back to the search that goes on.
+
+    Args:
+        store: The run's database, open to write.
+        problem: Measures and directions.
+        settings: Of the run, as of now.
+        fewest: Attempts between two states, at least.
+    """
+
+    def __init__(
+        self, store: Store, problem: Problem, settings: Settings, fewest: int = _FEWEST_ATTEMPTS
+    ) -> None:
+        self._fewest = fewest
+        self._store = store
+        self._problem = problem
+        self._settings = settings
+        self._attempts = 0
+        self._waiting: tuple[int, bytes] | None = None
+        self._parts: list[Any] = []
+
+    def begin(self) -> Population:
+        """Gives the population as of the state that was saved, an empty one without any.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        last = self._store.last_generation() or 0
+        if last:
+            generation, data = self._store.load_state(self._version)
+            # What is not committed yet may follow from any of the states after it.
+            if data and generation < last - self._settings.loop.lag:
+                self._parts = unpack(data)
+        if self._parts:
+            population: Population = self._parts.pop(0)
+            return population
+        return Population(self._problem, self._settings.search, self._store.normal_form)
+
+    def restore(self, schedule: Schedule, digests: DigestMaker) -> None:
+        """Brings the others that are told of each generation to where the population is."""
+        if self._parts:
+            schedule.restore(self._parts[0])
+            digests.restore(self._parts[1])
+
+    def on_commit(
+        self, population: Population, schedule: Schedule, digests: DigestMaker, attempts: int
+    ) -> None:
+        """Takes note of a generation that was committed and told; now and then saves a state.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        self._attempts += attempts
+        if self._waiting is not None:
+            generation, data = self._waiting
+            if population.generation > generation + self._settings.loop.lag:
+                self._store.save_state(generation, self._version, data)
+                self._waiting = None
+        elif self._attempts >= max(self._fewest, population.evaluations // _PART):
+            data = pack([population, schedule.dump(), digests.dump()])
+            self._waiting, self._attempts = (population.generation, data), 0
+
+    @cached_property
+    def _version(self) -> str:
+        problem, settings = self._problem, self._settings
+        digest = hashlib.sha256(
+            repr(
+                (
+                    sys.version_info[:2], np.__version__, problem.direction, problem.measures,
+                    problem.objectives, settings.search, settings.loop.lag,
+                    self._store.normal_form,
+                )
+            ).encode()
+        )  # fmt: skip
+        for path in sorted(_PACKAGE.rglob("*.py")):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows nothing that could do harm: a run's folder may come from anywhere."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _PLAIN:
+            return super().find_class(module, name)
+        if module.startswith(_TOLD):
+            found = super().find_class(module, name)
+            if isinstance(found, type):
+                return found
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of a state")
+
+
+def pack(parts: list[Any]) -> bytes:
+    """Gives what can be kept of the parts of a state."""
+    return zlib.compress(pickle.dumps(parts, pickle.HIGHEST_PROTOCOL), 1)
+
+
+def unpack(data: bytes) -> list[Any]:
+    """Gives the parts of a state; none where they cannot be read."""
+    try:
+        parts = _Unpickler(io.BytesIO(zlib.decompress(data))).load()
+    # It is derived: what cannot be read, for whatever reason, is passed over.
+    except Exception:  # noqa: BLE001 - a damaged pickle may raise anything
+        return []
+    return list(parts)
