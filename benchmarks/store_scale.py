@@ -5,7 +5,9 @@
 Every attempt has a program of about 8 kB made from an elite by changing a few lines, a plan, an
 editor's call that shows the parent, and an evaluation with artifacts. The programs are no Python,
 so that the time to build them is not that of the parser. Printed are medians with the
-5th and 95th percentile.
+5th and 95th percentile. A commit is timed with all that a run does on one: the population is told,
+and now and then a snapshot for `show` and a state for `resume` are saved. A resume is timed until
+the next generation could start: population, budget, schedule, and what planners are told.
 """
 
 import argparse
@@ -40,7 +42,11 @@ from evolve.records import (
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Call, Evaluated, Generation, SlotResult, Told
 from evolve.run_folder import create_run_folder
+from evolve.search.digests import DigestMaker
+from evolve.search.schedule import Schedule, size_of
+from evolve.search.states import StateKeeper
 from evolve.settings import Settings
+from evolve.settings.launches import SettingsHistory
 from evolve.source.light import light_attempts
 from evolve.store import Store
 
@@ -141,6 +147,12 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
     store = Store.create(folder)
     population = Population(problem, settings.search)
     keeper = SnapshotKeeper(store, problem, settings.search)
+    states = StateKeeper(store, problem, settings)
+    history = SettingsHistory(settings, [])
+    digests = DigestMaker(store, history, problem.direction, no_ancestor)
+    schedule = Schedule(
+        generations=attempts, lag=settings.loop.lag, size_at=lambda at: size_of(history.at(at))
+    )
     first = Evaluation(Status.OK, 0.0, measures={"first": 0.0, "second": 0.0})
     start = Program((SourceFile("initial.py", maker.source()),))
     initial = Attempt(INITIAL, 0, None, 0, None, start, first)
@@ -164,7 +176,10 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
         store.commit(generation)
         population.tell(number, attempts_light)
         keeper.on_commit(population, SLOTS)
+        states.on_commit(population, schedule, digests, SLOTS)
         commits.append(time.perf_counter() - started)
+        schedule.ready(number, population.evaluations)
+        digests.advance(number)
         for _, result, text in made:
             sources[result.attempts[0].attempt.program.id] = text
         if number % 200 == 0:
@@ -178,6 +193,10 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
     return {"rows": rows, "plain_bytes": maker.plain_bytes}
 
 
+def no_ancestor(key):
+    raise NotImplementedError(key)
+
+
 def spread(seconds: list[float]) -> str:
     low, middle, high = np.percentile(np.array(seconds) * 1000, [5, 50, 95])
     return f"{middle:.1f} ms ({low:.1f} to {high:.1f})"
@@ -187,8 +206,11 @@ RESUME = """
 import resource, sys, time
 started = time.perf_counter()
 from pathlib import Path
-from evolve.population import Population
 from evolve.run_folder import load_run
+from evolve.search.digests import DigestMaker
+from evolve.search.schedule import Schedule, size_of
+from evolve.search.states import StateKeeper
+from evolve.settings.launches import SettingsHistory
 from evolve.store import Store
 from evolve.wiring import restore_budget
 folder = Path(sys.argv[1])
@@ -197,10 +219,18 @@ store = Store.open_to_write(folder)
 budget = restore_budget(store, settings)
 last = store.last_generation()
 store.finished_after(last)
-population = Population(problem, settings.search)
-for _ in population.tell_all(store.told_attempts(), last):
-    pass
-print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+history = SettingsHistory(settings, store.launches())
+schedule = Schedule(generations=10**6, lag=1, size_at=lambda at: size_of(history.at(at)))
+digests = DigestMaker(store, history, problem.direction, None)
+states = StateKeeper(store, problem, settings)
+population = states.begin()
+states.restore(schedule, digests)
+since = population.generation + 1
+for _ in population.tell_all(store.told_attempts(since, with_uses=True), last):
+    schedule.ready(population.generation, population.evaluations)
+digests.advance(last)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+      since)
 """
 
 
@@ -239,6 +269,7 @@ def main() -> None:
     seconds = [float(item[0]) for item in resumes]
     print(f"resume ready: {statistics.median(seconds):.2f} s ({min(seconds):.2f} to "
           f"{max(seconds):.2f}), {max(float(item[1]) for item in resumes):.0f} MB")  # fmt: skip
+    print(f"told again on a resume: generations from {resumes[0][2]}")
     print(f"show: {statistics.median(shows):.2f} s ({min(shows):.2f} to {max(shows):.2f})")
     print(f"memory while building: {memory:.0f} MB")
     print(f"database {size / 1e6:.0f} MB, {size / built['plain_bytes']:.2f} of the compressed "

@@ -102,3 +102,24 @@ def test_help_for_all_commands_says_what_each_says_of_itself(name):
     module, summary = COMMANDS[name]
     function = getattr(importlib.import_module(f"evolve.cli.{module}"), name)
     assert function.__doc__.splitlines()[0] == summary
+
+
+def test_the_wall_clock_is_read_for_dates_alone():
+    # It may be set back; what lasts is measured by clocks that cannot be.
+    reads = re.compile(
+        r"time\.time\(|time_ns\(|datetime\.(now|today|utcnow)\(|gmtime\(|localtime\("
+    )
+    found = {str(path.relative_to(PACKAGE)) for path in MODULES if reads.search(path.read_text())}
+    assert found == {
+        "models/failures.py",
+        "proof/verify.py",
+        "run_folder.py",
+        "session/running.py",
+    }
+
+
+@pytest.mark.parametrize("unit", ["journal", "search", "session"])
+def test_what_caps_count_stands_still_with_the_process(unit):
+    for path in MODULES:
+        if unit_of(path) == unit:
+            assert "time.monotonic" not in path.read_text()

@@ -117,14 +117,19 @@ def describe_failure(error: Exception) -> str:
 
 
 def read_retry_after(error: Exception) -> float | None:
-    """Gives the seconds of a `Retry-After` header, which may be a date; nonsense is none."""
+    """Gives the seconds of a `Retry-After` header, which may be a date; nonsense is none.
+
+    A date is counted from the server's own clock where it tells it: the one here may be set anew.
+    """
     headers = getattr(error, "litellm_response_headers", None) or {}
     text = str(headers.get("retry-after", ""))
     try:
         seconds = float(text)
     except ValueError:
         try:
-            seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+            sent = headers.get("date")
+            now = parsedate_to_datetime(sent) if sent else datetime.now(UTC)
+            seconds = (parsedate_to_datetime(text) - now).total_seconds()
         except (TypeError, ValueError):
             return None
         seconds = max(seconds, 0.0)
