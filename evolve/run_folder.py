@@ -51,7 +51,9 @@ def create_run_folder(
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         folder = _free_name(parent / f"{problem.name}-{stamp}")
     # Another run may take the free name meanwhile; `_move` then finds the next.
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a new or empty folder for the run, got a file")
+    elif folder.exists() and any(folder.iterdir()):
         raise UsageError(
             f"{folder}: expected a new or empty folder for the run, got one with files in it; "
             "to go on with a run use `evolve resume`"
@@ -96,13 +98,26 @@ def load_run(folder: Path) -> tuple[Problem, Settings]:
 
     Raises:
         UsageError: The folder is no run, or its files were damaged.
+        StoreError: All that it held is gone.
     """
+    _expect_contents(folder)
     path = folder / SETTINGS_FILE
     settings = change_settings(Settings(), load_settings(path), where=str(path))
     settings = trust_programs(settings, trusts=False)
     evaluators = folder / EVALUATOR_FOLDER
     problem = load_problem(folder / PROBLEM_FOLDER, settings.parameters, evaluators=evaluators)
     return problem, settings
+
+
+def _expect_contents(folder: Path) -> None:
+    """Checks that a run with a champion has a database: else it would be begun again."""
+    database = folder / DATABASE
+    if (folder / BEST_FOLDER).is_dir() and not (database.is_file() and database.stat().st_size):
+        what = "empty" if database.is_file() else "missing"
+        raise StoreError(
+            f"{database}: damaged: it is {what}, though the run has reached a champion, which is "
+            f"in {folder / BEST_FOLDER}; restore it from a copy, or begin with `evolve run`"
+        )
 
 
 @contextmanager
@@ -155,6 +170,21 @@ def list_runs(parent: Path) -> list[Path]:
     """Gives the run folders in a folder, the oldest first."""
     found = [path.parent for path in parent.glob(f"*/{DATABASE}")]
     return sorted(found, key=lambda run: ((run / SETTINGS_FILE).stat().st_mtime_ns, run.name))
+
+
+def expect_writable(path: Path) -> None:
+    """Checks, before what takes long, that a file can be written.
+
+    Raises:
+        StoreError: It cannot.
+    """
+    was_there = path.exists()
+    try:
+        path.open("a").close()
+        if not was_there:
+            path.unlink()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

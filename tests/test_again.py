@@ -292,9 +292,42 @@ def test_a_full_disk_stops_the_run_and_the_resumed_one_ends_like_another(tmp_pat
     assert archives[0] == archives[1]
 
 
+@pytest.mark.parametrize("what", ["empty", "missing"])
+def test_a_run_that_lost_its_database_is_not_begun_again(run, what):
+    for path in run.glob("run.db*"):
+        path.unlink()
+    if what == "empty":
+        (run / "run.db").touch()
+    refused = run_evolve("resume", run, cwd=run.parent, code=4)
+    assert f"damaged: it is {what}, though the run has reached a champion" in refused.stderr
+
+
+def test_a_run_killed_before_its_first_checkpoint_says_so(run):
+    shutil.rmtree(run / "best")
+    for path in run.glob("run.db*"):
+        path.unlink()
+    (run / "run.db").touch()
+    assert (
+        run_json("show", run, cwd=run.parent)["stopped_because"]
+        == "killed before its first checkpoint"
+    )
+
+
+def test_what_cannot_be_written_is_told_before_programs_are_evaluated(run, tmp_path):
+    (tmp_path / "file").touch()
+    refused = run_evolve("verify", run, "--output", tmp_path, cwd=run.parent, code=4)
+    assert f"{tmp_path}: cannot be written: Is a directory" in refused.stderr
+    assert "differs" not in refused.stdout
+    for command in ("export", "repair"):
+        refused = run_evolve(command, run, "--output", tmp_path / "file", cwd=run.parent, code=2)
+        assert "file: expected a new or empty folder" in refused.stderr
+        assert "got a file" in refused.stderr
+
+
 def test_a_run_killed_before_its_first_checkpoint_is_begun_again(run, tmp_path):
-    for name in ("run.db", "run.db-wal", "run.db-shm"):
-        (run / name).unlink(missing_ok=True)
+    shutil.rmtree(run / "best")
+    for path in run.glob("run.db*"):
+        path.unlink()
     assert "finished" in run_evolve("resume", run, cwd=tmp_path).stdout
 
 

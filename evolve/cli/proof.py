@@ -71,7 +71,7 @@ def verify(
     """
     from evolve.population.snapshot import load_standing
     from evolve.proof.verify import Check, certify, verify_run, write_certificate
-    from evolve.run_folder import find_run, load_run, trust_programs
+    from evolve.run_folder import expect_writable, find_run, load_run, trust_programs
     from evolve.store import Store
 
     # Nothing agrees within NaN, and everything within infinity.
@@ -81,6 +81,8 @@ def verify(
     problem, settings = load_run(folder)
     settings = trust_programs(settings, trusts=allow_weak_sandbox)
     allowed = problem.noise if tolerance is None else tolerance
+    path = output or folder / CERTIFICATE
+    expect_writable(path)
 
     def tell(check: Check) -> None:
         if not check.agrees:
@@ -97,7 +99,6 @@ def verify(
         )
         missing = [str(one) for one in store.missing_artifacts(contents=True)]
     certificate = certify(folder, checks, isolation, missing, tolerance=allowed)
-    path = output or folder / CERTIFICATE
     write_certificate(path, certificate)
     elites = certificate["elites"]
     for line in missing:

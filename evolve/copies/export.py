@@ -33,7 +33,9 @@ def export_run(store: Store, problem: Problem, settings: Settings, folder: Path)
         UsageError: The folder holds files already.
         StoreError: The database cannot be read, or the folder cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a new or empty folder, got a file")
+    if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: expected a new or empty folder, got one with files in it")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -106,7 +106,7 @@ def _status(folder: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
         return "running", None
     because = facts.get("stopped_because")
     if because is None:
-        return "stopped", "killed"
+        return "stopped", "killed" if facts else "killed before its first checkpoint"
     return ("finished" if because in FINISHED else "stopped"), because
 
 
