@@ -217,7 +217,14 @@ def test_log_lists_calls_attempts_and_lessons(run, tmp_path):
     assert "attempt" in run_evolve("log", run, cwd=tmp_path).stdout
 
 
-def test_a_pruned_run_goes_on_like_one_that_was_not(tmp_path):
+def requests_after(run: Path, generation: int) -> dict:
+    with closing(Store.open_to_read(run)) as store:
+        return {call.key: call.request for call in store.finished_after(generation)[0]}
+
+
+# Programs that were made after the youngest artifact that is dropped were shown it.
+@pytest.mark.parametrize("older_than", [0, 2])
+def test_a_pruned_run_goes_on_like_one_that_was_not(tmp_path, older_than):
     # Every second program fails with a traceback, which is kept as an artifact.
     code = "def point():\n    first = {}\n    return [first / (int(first * 10) % 2), 1.0]\n"
     replies = [f"```python\n{code.format(number / 10)}```" for number in range(10, 60)]
@@ -226,7 +233,7 @@ def test_a_pruned_run_goes_on_like_one_that_was_not(tmp_path):
     asked = ("--model", model, "--set", "steps.form=rewrite", "--set", "loop.slots=4")
     run_evolve("run", problem, *asked, "--generations", 5, "--run-dir", "r", cwd=tmp_path)
     shutil.copytree(tmp_path / "r", tmp_path / "pruned")
-    done = run_evolve("prune", "pruned", cwd=tmp_path)
+    done = run_evolve("prune", "pruned", "--older-than", older_than, cwd=tmp_path)
     assert done.stdout.startswith("dropped the artifacts of ")
     assert not done.stdout.startswith("dropped the artifacts of 0 ")
     assert "0 to 5 are taken as recorded" in run_evolve("replay", "pruned", cwd=tmp_path).stdout
@@ -236,6 +243,7 @@ def test_a_pruned_run_goes_on_like_one_that_was_not(tmp_path):
         run_evolve("archive", name, "--json", cwd=tmp_path).stdout for name in ("r", "pruned")
     ]
     assert archives[0] == archives[1]
+    assert requests_after(tmp_path / "r", 5) == requests_after(tmp_path / "pruned", 5)
     assert "equal: generations 6 to 9" in run_evolve("replay", "pruned", cwd=tmp_path).stdout
 
 

@@ -42,7 +42,7 @@ def prune_run(
         if last is None:
             last = -1
         keep = find_shown(store, problem, settings, last)
-    return prune_database(folder, keep=keep, upto=last - age, fewest_bytes=fewest_bytes)
+    return prune_database(folder, keep=keep, upto=last - age, fewest_bytes=fewest_bytes, last=last)
 
 
 def find_shown(store: Store, problem: Problem, settings: Settings, last: int) -> set[AttemptKey]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from evolve.records import AttemptKey
 
-# The fact that tells the last generation of which anything was dropped.
+# The fact that tells the last generation whose prompts may have shown what was dropped.
 PRUNED = "pruned"
 
 
@@ -36,7 +36,7 @@ class Pruned(NamedTuple):
 
 
 def prune_database(
-    folder: Path, *, keep: Iterable[AttemptKey], upto: int, fewest_bytes: int
+    folder: Path, *, keep: Iterable[AttemptKey], upto: int, fewest_bytes: int, last: int
 ) -> Pruned:
     """Drops artifacts, and sources of programs that were never evaluated.
 
@@ -45,6 +45,7 @@ def prune_database(
         keep: Attempts whose artifacts stay.
         upto: The last generation of which anything is dropped.
         fewest_bytes: Artifacts that take less stay: compressed, or as files.
+        last: The last committed generation.
 
     Raises:
         UsageError: The folder is no run, or is in use.
@@ -58,7 +59,14 @@ def prune_database(
             # Else what is damaged would be sealed as if it were right.
             seals.expect_facts(connection)
             seals.expect_whole(connection, -1)
+            connection.execute("BEGIN IMMEDIATE")
             artifacts, sources = _drop(connection, keep, (upto, fewest_bytes))
+            if artifacts or sources:
+                # Later generations than those that lost something were made from them.
+                fact = (PRUNED, str(last))
+                connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact)
+                seals.seal_again(connection)
+            connection.execute("COMMIT")
             freed = ArtifactFiles(folder).drop_unused(connection)
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -71,7 +79,6 @@ def _drop(
     connection: sqlite3.Connection, keep: Iterable[AttemptKey], limits: tuple[int, int]
 ) -> tuple[int, int]:
     connection.execute("CREATE TEMP TABLE keep (generation, slot, number)")
-    connection.execute("BEGIN IMMEDIATE")
     connection.executemany("INSERT INTO keep VALUES (?, ?, ?)", keep)
     artifacts = connection.execute(
         "DELETE FROM artifacts AS a WHERE generation <= ? AND LENGTH(data) + COALESCE((SELECT "
@@ -95,8 +102,4 @@ def _drop(
         "DELETE FROM sources "
         "WHERE number NOT IN (SELECT source FROM programs WHERE source IS NOT NULL)"
     )
-    if artifacts or sources:
-        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (PRUNED, str(limits[0])))
-        seals.seal_again(connection)
-    connection.execute("COMMIT")
     return artifacts, sources
