@@ -172,8 +172,8 @@ def list_runs(parent: Path) -> list[Path]:
     return sorted(found, key=lambda run: ((run / SETTINGS_FILE).stat().st_mtime_ns, run.name))
 
 
-def expect_writable(path: Path) -> None:
-    """Checks, before what takes long, that a file can be written.
+def expect_writable(path: Path) -> Path:
+    """Gives the path of a file that can be written, as is to be known before what takes long.
 
     Raises:
         StoreError: It cannot.
@@ -185,6 +185,7 @@ def expect_writable(path: Path) -> None:
             path.unlink()
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return path
 
 
 def write_text(path: Path, text: str) -> None:

@@ -81,8 +81,7 @@ def verify(
     problem, settings = load_run(folder)
     settings = trust_programs(settings, trusts=allow_weak_sandbox)
     allowed = problem.noise if tolerance is None else tolerance
-    path = output or folder / CERTIFICATE
-    expect_writable(path)
+    path = expect_writable(output or folder / CERTIFICATE)
 
     def tell(check: Check) -> None:
         if not check.agrees:
