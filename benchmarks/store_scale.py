@@ -176,7 +176,7 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
         store.commit(generation)
         population.tell(number, attempts_light)
         keeper.on_commit(population, SLOTS)
-        states.on_commit(population, schedule, digests, SLOTS)
+        states.on_commit(population, schedule, digests)
         commits.append(time.perf_counter() - started)
         schedule.ready(number, population.evaluations)
         digests.advance(number)
@@ -203,7 +203,7 @@ def spread(seconds: list[float]) -> str:
 
 
 RESUME = """
-import resource, sys, time
+import sys, time
 started = time.perf_counter()
 from pathlib import Path
 from evolve.run_folder import load_run
@@ -229,8 +229,9 @@ since = population.generation + 1
 for _ in population.tell_all(store.told_attempts(since, with_uses=True), last):
     schedule.ready(population.generation, population.evaluations)
 digests.advance(last)
-print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-      since)
+seconds = time.perf_counter() - started
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(seconds, int(status["VmHWM"].split()[0]) / 1024, since)
 """
 
 

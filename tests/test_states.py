@@ -100,6 +100,12 @@ def test_a_state_holds_fronts(tmp_path):
     assert plain(parts) == plain(whole)
 
 
+def test_short_launches_save_a_state_between_them(searches):
+    for generations in range(3, 16, 4):
+        searches.run("short", generations, fewest=40)
+    assert saved(searches, "short") > 3
+
+
 def test_the_tail_that_follows_from_a_state_may_be_in_flight(searches):
     searches.run("lagged", 6, fewest=1, loop__lag=2)
     assert 0 < saved(searches, "lagged", loop__lag=2) < 6 - 2

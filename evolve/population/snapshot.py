@@ -39,7 +39,8 @@ class SnapshotKeeper:
     def __init__(self, store: Store, problem: Problem, settings: SearchSettings) -> None:
         self._store = store
         self._version = _version(problem, settings)
-        self._attempts = 0
+        # None: as yet all of them, for all that is known of an earlier launch.
+        self._attempts: int | None = None
 
     def on_commit(self, standing: Standing, attempts: int) -> None:
         """Takes note of a commit; now and then a snapshot is saved.
@@ -47,6 +48,8 @@ class SnapshotKeeper:
         Raises:
             StoreError: It cannot be written.
         """
+        if self._attempts is None:
+            self._attempts = standing.evaluations
         self._attempts += attempts
         elites = sum(len(archive) for archive in standing.islands.archives)
         if self._attempts >= max(_FEWEST_ATTEMPTS, elites):

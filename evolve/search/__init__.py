@@ -242,8 +242,7 @@ class Search:
             attempts = light_attempts(generation, self._population.normal_form)
             self._population.tell(number, attempts)
             self._snapshots.on_commit(self._population, len(attempts))
-            digests = self._maker.digests
-            self._states.on_commit(self._population, self._schedule, digests, len(attempts))
+            self._states.on_commit(self._population, self._schedule, self._maker.digests)
             self._observer.on_commit(self._population)
             self._check_target()
             self._launch(beyond=0)

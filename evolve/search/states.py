@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from evolve.settings import Settings
     from evolve.store import Store
 
-# Saving takes time in proportion to all attempts: it waits for this part of them, so that each
-# attempt costs as much in a long run as in a short one.
+# Saving takes time in proportion to all evaluations: it waits for this part of them, so that each
+# costs as much in a long run as in a short one.
 _PART = 32
-_FEWEST_ATTEMPTS = 1024
+_FEWEST_EVALUATIONS = 1024
 _PACKAGE = Path(__file__).resolve().parent.parent
 # What a state may be made of, beside classes of the packages that hold what is told.
 _PLAIN = {
@@ -72,17 +72,18 @@ class StateKeeper:
         store: The run's database, open to write.
         problem: Measures and directions.
         settings: Of the run, as of now.
-        fewest: Attempts between two states, at least.
+        fewest: Evaluations between two states, at least.
     """
 
     def __init__(
-        self, store: Store, problem: Problem, settings: Settings, fewest: int = _FEWEST_ATTEMPTS
+        self, store: Store, problem: Problem, settings: Settings, fewest: int = _FEWEST_EVALUATIONS
     ) -> None:
         self._fewest = fewest
         self._store = store
         self._problem = problem
         self._settings = settings
-        self._attempts = 0
+        # How many the saved state was told of, of this launch or an earlier one.
+        self._evaluations = 0
         self._waiting: tuple[int, bytes] | None = None
         self._parts: list[Any] = []
 
@@ -100,6 +101,7 @@ class StateKeeper:
                 self._parts = unpack(data)
         if self._parts:
             population: Population = self._parts.pop(0)
+            self._evaluations = population.evaluations
             return population
         return Population(self._problem, self._settings.search, self._store.normal_form)
 
@@ -109,23 +111,21 @@ class StateKeeper:
             schedule.restore(self._parts[0])
             digests.restore(self._parts[1])
 
-    def on_commit(
-        self, population: Population, schedule: Schedule, digests: DigestMaker, attempts: int
-    ) -> None:
+    def on_commit(self, population: Population, schedule: Schedule, digests: DigestMaker) -> None:
         """Takes note of a generation that was committed and told; now and then saves a state.
 
         Raises:
             StoreError: It cannot be written.
         """
-        self._attempts += attempts
+        evaluations = population.evaluations
         if self._waiting is not None:
             generation, data = self._waiting
             if population.generation > generation + self._settings.loop.lag:
                 self._store.save_state(generation, self._version, data)
                 self._waiting = None
-        elif self._attempts >= max(self._fewest, population.evaluations // _PART):
+        elif evaluations - self._evaluations >= max(self._fewest, evaluations // _PART):
             data = pack([population, schedule.dump(), digests.dump()])
-            self._waiting, self._attempts = (population.generation, data), 0
+            self._waiting, self._evaluations = (population.generation, data), evaluations
 
     @cached_property
     def _version(self) -> str:
@@ -157,9 +157,28 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a state")
 
 
+class _Packer:
+    """Compresses what is written: a state as it is may take as much memory as what it is of."""
+
+    def __init__(self) -> None:
+        self._packer = zlib.compressobj(1)
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        """Takes in more."""
+        self._parts.append(self._packer.compress(data))
+        return len(data)
+
+    def finish(self) -> bytes:
+        """Gives all of it."""
+        return b"".join([*self._parts, self._packer.flush()])
+
+
 def pack(parts: list[Any]) -> bytes:
     """Gives what can be kept of the parts of a state."""
-    return zlib.compress(pickle.dumps(parts, pickle.HIGHEST_PROTOCOL), 1)
+    packer = _Packer()
+    pickle.Pickler(packer, pickle.HIGHEST_PROTOCOL).dump(parts)
+    return packer.finish()
 
 
 def unpack(data: bytes) -> list[Any]:
