@@ -298,26 +298,43 @@ def everything(run: Path) -> list[str]:
         return [json.dumps(line, sort_keys=True) for line in describe_everything(store)]
 
 
-def test_a_truncated_log_gives_the_last_whole_commit(tmp_path):
-    store = Store.create(tmp_path)
-    fill(store, 5)
-    log = tmp_path / f"{DATABASE}-wal"
-    database, text = (tmp_path / DATABASE).read_bytes(), log.read_bytes()
-    store.close()
-    for share in (0.9, 0.5, 0.2):
-        folder = tmp_path / f"{share}"
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9])
+def test_a_log_that_was_cut_is_told_and_what_is_left_is_saved(tmp_path, share):
+    run, cut, saved = tmp_path / "run", tmp_path / "cut", tmp_path / "saved"
+    for folder in (run, saved):
         folder.mkdir()
-        (folder / DATABASE).write_bytes(database)
-        (folder / log.name).write_bytes(text[: int(share * len(text))])
-        try:
-            again = Store.open_to_write(folder)
-        except StoreError:
-            continue
-        last = again.last_generation()
-        for number in range(0 if last is None else last + 1):
+    store = Store.create(run)
+    # Else the database itself would be a part of what is cut.
+    fill(store, 1)
+    store.query("PRAGMA wal_checkpoint(TRUNCATE)")
+    for number in range(1, 6):
+        fill_one(store, number)
+    shutil.copytree(run, cut)
+    store.close()
+    log = cut / f"{DATABASE}-wal"
+    data = log.read_bytes()
+    log.write_bytes(data[: int(share * len(data))])
+    for reopen in (Store.open_to_read, Store.open_to_write):
+        with pytest.raises(StoreError, match=r"damaged: generation 5 was written.*evolve repair"):
+            reopen(cut)
+    last = salvage_database(cut, saved).generation
+    with closing(Store.open_to_write(saved)) as again:
+        assert again.last_generation() == last
+        for number in range(last + 1):
             for told in make_generation(number).slots[0].attempts:
                 assert again.load_attempt(told.attempt.key) == told.attempt
-        again.close()
+
+
+def test_a_call_that_was_cut_off_is_told(tmp_path):
+    with closing(Store.create(tmp_path)) as store:
+        fill(store, 1)
+        keep_call(store, 0)
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.execute("DELETE FROM calls WHERE generation = 1")
+        connection.execute("DELETE FROM seals WHERE generation = 1")
+        connection.commit()
+    with pytest.raises(StoreError, match=r"damaged: call 1\.0\.0 was written and is missing"):
+        Store.open_to_write(tmp_path)
 
 
 def test_a_copy_holds_everything_up_to_its_generation_and_nothing_else(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,12 @@ from evolve.records import Attempt, AttemptKey
 from evolve.records.results import ModelUse
 from evolve.store import rows, seals, statements
 from evolve.store.artifacts import ArtifactFiles
-from evolve.store.opening import telling
+from evolve.store.opening import DATABASE, telling
 from evolve.store.tally import NEWEST, count, find_snapshot
 from evolve.store.texts import Texts
+from evolve.store.witness import find_lost
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -46,6 +47,19 @@ class Reader:
         self._normal_form: int | None = None
         self._whole: set[int] = set()
         self._whole_since = NEWEST
+
+    def expect_noted(self, noted: dict[str, list[int]]) -> None:
+        """Checks that nothing is gone that was written and noted beside the database.
+
+        Raises:
+            StoreError: Something is: the database's log was cut or lost.
+        """
+        with telling(self.folder):
+            if lost := find_lost(self._connection, noted):
+                raise sqlite3.DatabaseError(
+                    f"damaged: {lost} was written and is missing: the log `{DATABASE}-wal` was "
+                    "cut or lost, or the database is an older copy"
+                )
 
     def expect_whole(self, since: int = -1, upto: int = NEWEST) -> None:
         """Checks what is written of the generations after one, up to another.

@@ -20,6 +20,7 @@ from evolve.store.lock import RunLock
 from evolve.store.opening import connect_to_read, connect_to_write, expect_run, telling
 from evolve.store.reading import Reader
 from evolve.store.tally import count, dump
+from evolve.store.witness import Witness, read_noted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,6 +41,7 @@ class Store(Reader):
     def __init__(self, connection: sqlite3.Connection, folder: Path, lock: RunLock | None) -> None:
         super().__init__(connection, folder)
         self._lock = lock
+        self._witness = None if lock is None else Witness(folder)
 
     @classmethod
     def create(cls, folder: Path) -> Store:
@@ -63,22 +65,28 @@ class Store(Reader):
         Raises:
             UsageError: The folder is no run, or is of a newer version.
         """
-        return cls(connect_to_read(folder), folder, None)
+        noted = read_noted(folder)
+        store = cls(connect_to_read(folder), folder, None)
+        store.expect_noted(noted)
+        return store
 
     @classmethod
     def _open_locked(cls, folder: Path) -> Store:
         lock = RunLock.acquire(folder)
         try:
-            connection = connect_to_write(folder)
+            store = cls(connect_to_write(folder), folder, lock)
+            store.expect_noted(read_noted(folder))
         except BaseException:
             lock.release()
             raise
-        return cls(connection, folder, lock)
+        return store
 
     def close(self) -> None:
         """Closes the database and gives its lock back."""
         with suppress(sqlite3.Error):
             self._connection.close()
+        if self._witness is not None:
+            self._witness.close()
         if self._lock is not None:
             self._lock.release()
 
@@ -114,6 +122,8 @@ class Store(Reader):
             for item in finished:
                 written += self._put_paid(item)
             seals.seal_paid(connection, written)
+        if self._witness is not None:
+            self._witness.note_paid(finished)
 
     def commit(self, generation: Generation) -> None:
         """Writes a generation; it is the checkpoint when this returns."""
@@ -132,6 +142,8 @@ class Store(Reader):
                 "INSERT INTO generations VALUES (?, ?)", (generation.number, generation.seconds)
             )
             seals.seal_told(connection, generation.number)
+        if self._witness is not None:
+            self._witness.note_committed(generation.number)
 
     def save_snapshot(self, version: str, population: Any) -> None:
         """Keeps what was folded from all committed generations, in place of an earlier one.
