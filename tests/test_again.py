@@ -312,7 +312,7 @@ def test_a_run_that_lost_its_database_is_not_begun_again(run, what):
 
 def test_a_run_killed_before_its_first_checkpoint_says_so(run):
     shutil.rmtree(run / "best")
-    for path in run.glob("run.db*"):
+    for path in run.glob("run.*"):
         path.unlink()
     (run / "run.db").touch()
     assert (
@@ -334,7 +334,7 @@ def test_what_cannot_be_written_is_told_before_programs_are_evaluated(run, tmp_p
 
 def test_a_run_killed_before_its_first_checkpoint_is_begun_again(run, tmp_path):
     shutil.rmtree(run / "best")
-    for path in run.glob("run.db*"):
+    for path in run.glob("run.*"):
         path.unlink()
     assert "finished" in run_evolve("resume", run, cwd=tmp_path).stdout
 
