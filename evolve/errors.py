@@ -9,6 +9,7 @@
         ├── ModelError          a language model cannot be used (key, name, quota)
         │   └── ModelUnavailableError    it did not answer within the deadline
         └── StoreError          the run's database cannot be read or written
+            └── DamagedStoreError        something of it is lost, so that it cannot be gone on with
 
 Outside this tree, `BudgetExhaustedError` unwinds a slot when a hard cap is reached, and a
 `ProgramError` tells that a program under search failed; neither ends the command.
@@ -71,6 +72,10 @@ class ModelUnavailableError(ModelError):
 
 class StoreError(MachineError):
     """The run's database cannot be read or written."""
+
+
+class DamagedStoreError(StoreError):
+    """Something of the run's database is lost; what is left of it may be saved."""
 
 
 class BudgetExhaustedError(Exception):

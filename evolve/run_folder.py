@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.errors import ProblemError, StoreError, UsageError
+from evolve.errors import DamagedStoreError, ProblemError, StoreError, UsageError
 from evolve.problem import load_problem
 from evolve.settings import Settings, change_settings, format_settings, load_settings
 from evolve.store import DATABASE
@@ -98,7 +98,7 @@ def load_run(folder: Path) -> tuple[Problem, Settings]:
 
     Raises:
         UsageError: The folder is no run, or its files were damaged.
-        StoreError: All that it held is gone.
+        DamagedStoreError: All that it held is gone.
     """
     _expect_contents(folder)
     path = folder / SETTINGS_FILE
@@ -114,7 +114,7 @@ def _expect_contents(folder: Path) -> None:
     database = folder / DATABASE
     if (folder / BEST_FOLDER).is_dir() and not (database.is_file() and database.stat().st_size):
         what = "empty" if database.is_file() else "missing"
-        raise StoreError(
+        raise DamagedStoreError(
             f"{database}: damaged: it is {what}, though the run has reached a champion, which is "
             f"in {folder / BEST_FOLDER}; restore it from a copy, or begin with `evolve run`"
         )

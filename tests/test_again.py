@@ -308,6 +308,17 @@ def test_a_run_that_lost_its_database_is_not_begun_again(run, what):
         (run / "run.db").touch()
     refused = run_evolve("resume", run, cwd=run.parent, code=4)
     assert f"damaged: it is {what}, though the run has reached a champion" in refused.stderr
+    assert "to go on" not in refused.stderr
+
+
+def test_a_run_whose_log_was_cut_is_not_said_to_be_resumable(run):
+    with closing(sqlite3.connect(run / "run.db")) as connection:
+        connection.execute("DELETE FROM generations WHERE generation = 6")
+        connection.commit()
+    refused = run_evolve("resume", run, cwd=run.parent, code=4)
+    assert "damaged: generation 6 was written and is missing" in refused.stderr
+    assert "evolve repair" in refused.stderr
+    assert "to go on" not in refused.stderr
 
 
 def test_a_run_killed_before_its_first_checkpoint_says_so(run):

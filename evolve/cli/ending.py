@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from evolve.errors import EvolveError, ExitCode, MachineError
+from evolve.errors import DamagedStoreError, EvolveError, ExitCode, MachineError
 from evolve.records.endings import (
     FINISHED,
     GENERATIONS,
@@ -63,7 +63,7 @@ def go(folder: Path, introduction: str, start: Callable[[View], Outcome]) -> NoR
         output.tell_end(f"interrupted at once\n{what}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except MachineError as error:
-        if not folder.exists():
+        if not folder.exists() or isinstance(error, DamagedStoreError):
             raise
         tell_error(f"error: {error}\nto go on: evolve resume {quote(str(folder))}")
         raise typer.Exit(error.exit_code) from None

@@ -8,7 +8,7 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from evolve.errors import StoreError, UsageError
+from evolve.errors import DamagedStoreError, StoreError, UsageError
 from evolve.store import seals
 from evolve.store.schema import VERSION, check_version, migrate
 
@@ -85,9 +85,13 @@ def telling(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"{folder / DATABASE}: {error}; {_advice(error, folder)}") from error
+        where = f"{folder / DATABASE}: {error}"
+        if any(word in str(error) for word in _DAMAGE):
+            raise DamagedStoreError(f"{where}; {_repair(folder)}") from error
+        raise StoreError(f"{where}; {_advice(error, folder)}") from error
     except (zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise StoreError(f"{folder / DATABASE}: damaged: {error}; {_repair(folder)}") from error
+        where = f"{folder / DATABASE}: damaged: {error}"
+        raise DamagedStoreError(f"{where}; {_repair(folder)}") from error
 
 
 def _migrated_copy(folder: Path) -> sqlite3.Connection:
@@ -103,10 +107,7 @@ def _migrated_copy(folder: Path) -> sqlite3.Connection:
 
 
 def _advice(error: sqlite3.Error, folder: Path) -> str:
-    text = str(error)
-    if any(word in text for word in _DAMAGE):
-        return _repair(folder)
-    if "locked" in text:
+    if "locked" in str(error):
         return (
             "another process holds the database, and what was committed is safe: end that one, "
             f"then `evolve resume {folder}`"
