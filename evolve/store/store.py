@@ -130,7 +130,8 @@ class Store(Reader):
         with self._transaction() as connection:
             for result in generation.slots:
                 for told in result.attempts:
-                    if told.attempt.program is not None:
+                    # What was evaluated came with its evaluation.
+                    if told.attempt.program is not None and told.evaluation_sequence is None:
                         self._put_program(told.attempt.program)
                     connection.execute(statements.INSERT_ATTEMPT, rows.attempt_row(told))
                 if result.summary is not None:
