@@ -215,7 +215,7 @@ def test_a_database_that_another_process_does_not_let_go_is_named(tmp_path):
         (OSError(24, "Too many open files"), "raise the limit on open files"),
         (OSError(28, "No space left on device", "/disk/file"), "/disk/file: No space left"),
         (BlockingIOError(11, "Resource temporarily unavailable"), "fewer processes"),
-        (RuntimeError("can't start new thread"), "fewer processes, then `evolve resume r`"),
+        (RuntimeError("can't start new thread"), "or more memory, then `evolve resume r`"),
     ],
 )
 def test_failures_of_the_machine_are_told_as_such(error, words):

@@ -1,4 +1,7 @@
 import dataclasses
+import io
+import pickle
+import zlib
 from collections import deque
 from contextlib import closing
 from enum import Enum
@@ -127,10 +130,27 @@ def test_a_damaged_state_is_passed_over(searches):
     assert plain(searches.run("parts", 9)) == plain(whole)
 
 
-def test_a_state_can_call_nothing():
-    harm = b"cposix\nsystem\n(S'touch harm'\ntR."
-    assert states.unpack(states.zlib.compress(harm)) == []
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("os", "system"),
+        ("builtins", "exec"),
+        ("evolve.records", "hashlib"),
+        ("evolve.records", "replace"),
+        ("evolve.archive.islands", "math.pow"),
+        ("evolve.problem.measures", "dataclass"),
+    ],
+)
+def test_a_state_can_call_nothing(module, name):
+    def text(value: str) -> bytes:
+        return pickle.SHORT_BINUNICODE + bytes([len(value)]) + value.encode()
+
+    found = pickle.PROTO + b"\x04" + text(module) + text(name) + pickle.STACK_GLOBAL
+    harm = found + text("touch harm") + pickle.TUPLE1 + pickle.REDUCE + pickle.STOP
+    assert states.unpack(zlib.compress(harm)) == []
     assert not Path("harm").exists()
+    with pytest.raises(pickle.UnpicklingError, match="is no part of a state"):
+        states.Unpickler(io.BytesIO(found + pickle.STOP)).load()
 
 
 def test_what_models_brought_and_what_planners_are_told_is_part_of_a_state():

@@ -144,15 +144,21 @@ class StateKeeper:
         return digest.hexdigest()[:16]
 
 
-class _Unpickler(pickle.Unpickler):
+class Unpickler(pickle.Unpickler):
     """Knows nothing that could do harm: a run's folder may come from anywhere."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """Gives a class that a state may hold objects of.
+
+        Raises:
+            UnpicklingError: It is another one, or no class.
+        """
         if (module, name) in _PLAIN:
             return super().find_class(module, name)
         if module.startswith(_TOLD):
             found = super().find_class(module, name)
-            if isinstance(found, type):
+            # Not what a module has imported, nor what can be reached from there.
+            if isinstance(found, type) and (found.__module__, found.__name__) == (module, name):
                 return found
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a state")
 
@@ -184,7 +190,7 @@ def pack(parts: list[Any]) -> bytes:
 def unpack(data: bytes) -> list[Any]:
     """Gives the parts of a state; none where they cannot be read."""
     try:
-        parts = _Unpickler(io.BytesIO(zlib.decompress(data))).load()
+        parts = Unpickler(io.BytesIO(zlib.decompress(data))).load()
     # It is derived: what cannot be read, for whatever reason, is passed over.
     except Exception:  # noqa: BLE001 - a damaged pickle may raise anything
         return []

@@ -55,7 +55,8 @@ def failures_of_the_machine(folder: Path) -> Iterator[None]:
         # There is no other sign of it.
         if "can't start new thread" not in str(error):
             raise
-        raise MachineError(_tell(folder, str(error), "let there be fewer processes")) from error
+        to_do = "let there be fewer processes or more memory"
+        raise MachineError(_tell(folder, str(error), to_do)) from error
 
 
 @contextmanager
