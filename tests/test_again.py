@@ -311,6 +311,17 @@ def test_a_run_that_lost_its_database_is_not_begun_again(run, what):
     assert "to go on" not in refused.stderr
 
 
+def test_a_damaged_run_is_listed_among_the_others(run, tmp_path):
+    for name in ("good", "lost"):
+        shutil.copytree(run, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "lost" / "run.db").write_bytes(b"")
+    lines = sorted(run_evolve("ls", cwd=tmp_path).stdout.splitlines())
+    assert lines[0].startswith("good  finished: generations")
+    assert lines[1].startswith("lost  unreadable: runs/lost/run.db: damaged")
+    listed = {entry["run"]: entry["status"] for entry in run_json("ls", cwd=tmp_path)}
+    assert listed == {"good": "finished", "lost": "unreadable"}
+
+
 def test_a_run_whose_log_was_cut_is_not_said_to_be_resumable(run):
     with closing(sqlite3.connect(run / "run.db")) as connection:
         connection.execute("DELETE FROM generations WHERE generation = 6")

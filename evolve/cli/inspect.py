@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from evolve.cli.options import RUNS, AsJson, Run
+from evolve.errors import EvolveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,12 +27,19 @@ def ls(*, as_json: AsJson = False) -> None:
 
     described = []
     for folder in list_runs(RUNS):
-        with opened_run(str(folder)) as (store, population):
-            described.append(describe_run(folder, store, population))
+        try:
+            with opened_run(str(folder)) as (store, population):
+                described.append(describe_run(folder, store, population))
+        except EvolveError as error:
+            # The others are still worth listing.
+            described.append({"run": folder.name, "status": "unreadable", "error": str(error)})
     if as_json:
         print_json(described)
         return
     for run in described:
+        if "error" in run:
+            typer.echo(f"{run['run']}  {run['status']}: {run['error']}")
+            continue
         champion = run["champion"]
         objective = "-" if champion is None else f"{champion['objective']:.10g}"
         typer.echo(
