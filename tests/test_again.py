@@ -190,6 +190,24 @@ def test_settings_of_the_past_that_were_changed_by_hand_are_refused(run, tmp_pat
         assert f"--set search.islands={islands}` makes a run" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [
+        ("high = 10.0", "high = 11.0", "measures"),
+        ('name = "first"', 'name = "other"', "measures"),
+        ('direction = "maximize"', 'direction = "minimize"', "direction"),
+    ],
+)
+def test_measures_that_were_changed_by_hand_are_refused(run, tmp_path, before, after, name):
+    path = run / "problem" / "problem.toml"
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    for command in ("resume", "show"):
+        done = run_evolve(command, run, cwd=tmp_path, code=2)
+        assert f"problem.toml: `{name}`: expected " in done.stderr
+        assert "as the run began with" in done.stderr
+
+
 def test_an_export_holds_everything(run, tmp_path):
     run_evolve("export", run, "--output", "out", cwd=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "out" / "run.jsonl").read_text().splitlines()]

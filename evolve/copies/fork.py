@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from evolve.errors import EvolveError, UsageError
-from evolve.population.frozen import freeze_search
+from evolve.population.frozen import freeze_past
 from evolve.run_folder import create_run_folder
 from evolve.store import Store
 from evolve.store.copying import copy_database
@@ -61,7 +61,7 @@ def fork_run(
         last = copy_database(source, made, generation)
         _tell_origin(made, source, last, FORKED)
         with closing(Store.open_to_write(made)) as store:
-            freeze_search(store, settings.search)
+            freeze_past(store, problem, settings.search)
     except EvolveError:
         shutil.rmtree(made)
         raise

@@ -50,7 +50,7 @@ def find_shown(store: Store, problem: Problem, settings: Settings, last: int) ->
 
     Slots in flight were given parents from states as old as the lag.
     """
-    expect_frozen(store, settings.search)
+    expect_frozen(store, problem, settings.search)
     standing = Standing(problem, settings.search)
     parents: dict[AttemptKey, AttemptKey | None] = {}
     shown: set[AttemptKey] = set()

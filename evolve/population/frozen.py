@@ -1,40 +1,57 @@
-"""The settings that a run's past was made with: they cannot be changed afterwards."""
+"""What a run's past was made with: it cannot be changed afterwards."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
+    from evolve.problem import Problem
     from evolve.settings.search import SearchSettings
     from evolve.store import Store
 
-_FACT = "search"
+_FACT, _SPACE = "search", "space"
 
 
-def freeze_search(store: Store, settings: SearchSettings) -> None:
+def freeze_past(store: Store, problem: Problem, settings: SearchSettings) -> None:
     """Writes down what generations are folded with.
 
     Raises:
         StoreError: The database cannot be written.
     """
-    store.set_facts(**{_FACT: dataclasses.asdict(settings)})
+    store.set_facts(**{_FACT: dataclasses.asdict(settings), _SPACE: _describe_space(problem)})
 
 
-def expect_frozen(store: Store, settings: SearchSettings) -> None:
-    """Checks that settings are those that the run began with; older runs do not tell.
+def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> None:
+    """Checks that all is as the run began with; older runs do not tell.
 
     Raises:
         UsageError: One was changed, by hand; the message says how to make a run with it.
         StoreError: The database cannot be read.
     """
-    now = dataclasses.asdict(settings)
-    for name, value in store.facts().get(_FACT, {}).items():
+    now, facts = dataclasses.asdict(settings), store.facts()
+    for name, value in facts.get(_FACT, {}).items():
         if name in now and now[name] != value:
             raise UsageError(
                 f"{store.folder / 'settings.toml'}: `search.{name}`: expected {value!r}, as the "
                 f"run began with, got {now[name]!r}; put it back, then `evolve fork {store.folder} "
                 f"--set search.{name}={now[name]}` makes a run that goes on with it"
             )
+    space = _describe_space(problem)
+    for name, value in facts.get(_SPACE, {}).items():
+        if space.get(name) != value:
+            raise UsageError(
+                f"{problem.folder / 'problem.toml'}: `{name}`: expected {value!r}, as the run "
+                f"began with, got {space.get(name)!r}; put it back, or begin a new run with it"
+            )
+
+
+def _describe_space(problem: Problem) -> dict[str, Any]:
+    """Gives what elites are told apart and compared by, as the database gives it back."""
+    return {
+        "direction": str(problem.direction),
+        "measures": [list(dataclasses.astuple(measure)) for measure in problem.measures],
+        "objectives": [[one.name, str(one.direction)] for one in problem.objectives],
+    }

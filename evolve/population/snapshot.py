@@ -64,7 +64,7 @@ def load_standing(store: Store, problem: Problem, settings: SearchSettings) -> S
         UsageError: The settings are not those that the run began with.
         StoreError: The database cannot be read.
     """
-    expect_frozen(store, settings)
+    expect_frozen(store, problem, settings)
     standing = Standing(problem, settings)
     data = store.load_snapshot(_version(problem, settings))
     if data is not None:

@@ -45,7 +45,7 @@ class Replay:
     """
 
     def __init__(self, store: Store, problem: Problem, settings: Settings) -> None:
-        expect_frozen(store, settings.search)
+        expect_frozen(store, problem, settings.search)
         self._store = store
         self._problem = problem
         self._history = SettingsHistory(settings, store.launches())

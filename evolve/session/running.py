@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evolve import __version__
 from evolve.errors import EvaluatorError, EvolveError, ProblemError, StoreError
 from evolve.evaluation.link import LOST
-from evolve.population.frozen import freeze_search
+from evolve.population.frozen import freeze_past
 from evolve.problem import Purpose
 from evolve.records import INITIAL, Attempt, Status
 from evolve.records.endings import INTERRUPTED
@@ -189,7 +189,7 @@ def _commit_initial(
         version=__version__,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    freeze_search(store, settings.search)
+    freeze_past(store, problem, settings.search)
     store.keep([Evaluated(INITIAL, problem.initial, evaluation)])
     store.commit(Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0))
 

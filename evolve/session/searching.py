@@ -86,7 +86,7 @@ def _search(
     )
     last = store.last_generation() or 0
     journal.recall(*store.finished_after(last))
-    expect_frozen(store, settings.search)
+    expect_frozen(store, problem, settings.search)
     states = StateKeeper(store, problem, settings)
     population = states.begin()
     generations = settings.loop.generations or last
