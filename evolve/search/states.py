@@ -95,10 +95,11 @@ class StateKeeper:
         """
         last = self._store.last_generation() or 0
         if last:
-            generation, data = self._store.load_state(self._version)
+            data = self._store.load_state(self._version)
+            parts = unpack(data) if data else []
             # What is not committed yet may follow from any of the states after it.
-            if data and generation < last - self._settings.loop.lag:
-                self._parts = unpack(data)
+            if parts and parts[0].generation < last - self._settings.loop.lag:
+                self._parts = parts
         if self._parts:
             population: Population = self._parts.pop(0)
             self._evaluations = population.evaluations

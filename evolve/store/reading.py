@@ -223,10 +223,10 @@ class Reader:
             return json.loads(zlib.decompress(found[0][0])) if found else None
         return None
 
-    def load_state(self, version: str) -> tuple[int, bytes]:
-        """Gives the generation and the state that `save_state` kept under this version, if any."""
-        found = self._all("SELECT generation, state FROM states WHERE version = ?", version)
-        return found[0] if found else (-1, b"")
+    def load_state(self, version: str) -> bytes:
+        """Gives the state that `save_state` kept under this version; empty without one."""
+        found = self._all("SELECT state FROM states WHERE version = ?", version)
+        return bytes(found[0][0]) if found else b""
 
     def usage(self) -> list[tuple[str, str, Totals]]:
         """Gives what was used, by role and model."""
