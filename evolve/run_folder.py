@@ -73,8 +73,8 @@ def create_run_folder(
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         raise StoreError(
-            f"{folder}: the run folder cannot be written: {error.strerror or error}; "
-            "choose another one with `--run-dir`"
+            f"{folder}: the run folder cannot be written: {_reason(error)}; choose another one "
+            "with `--run-dir`"
         ) from error
     return folder
 
@@ -238,6 +238,13 @@ def _fill(draft: Path, problem: Problem, settings: Settings) -> None:
     else:
         _copy_modules(problem, evaluators)
     (draft / SETTINGS_FILE).write_text(format_settings(settings), encoding="utf-8")
+
+
+def _reason(error: OSError) -> str:
+    # Copying a folder goes on after a failure and gathers all: source, target, reason of each.
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        return str(error.args[0][0][2])
+    return error.strerror or str(error)
 
 
 def _copy_modules(problem: Problem, evaluators: Path) -> None:

@@ -76,7 +76,10 @@ class Witness:
             raise self._failure(error) from error
 
     def _failure(self, error: OSError) -> StoreError:
-        return StoreError(f"{self._path}: cannot be written: {error.strerror or error}")
+        return StoreError(
+            f"{self._path}: cannot be written: {error.strerror or error}; what was committed is "
+            f"safe: free the disk or mend its permissions, then `evolve resume {self._path.parent}`"
+        )
 
 
 def read_noted(folder: Path) -> dict[str, list[int]]:
