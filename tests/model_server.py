@@ -26,7 +26,8 @@ class Answer:
     """One reply of the server and how it misbehaves.
 
     `body` replaces the whole JSON text; `cut_after` closes the connection after so many bytes of
-    the body; `status` other than 200 sends an OpenAI error with `text` as its message.
+    the body; `drip_seconds` is waited before each of its bytes; `status` other than 200 sends an
+    OpenAI error with `text` as its message.
     """
 
     text: str | None = "hello"
@@ -41,6 +42,7 @@ class Answer:
     error_code: str | None = None
     body: bytes | None = None
     cut_after: int | None = None
+    drip_seconds: float = 0.0
 
     def encode(self, model: str) -> bytes:
         if self.body is not None:
@@ -156,6 +158,12 @@ class ModelServer:
             *(f"{name}: {value}" for name, value in answer.headers.items()),
         ]
         data = ("\r\n".join(head) + "\r\n\r\n").encode()
+        if answer.drip_seconds:
+            connection.sendall(data)
+            for i in range(len(payload)):
+                time.sleep(answer.drip_seconds)
+                connection.sendall(payload[i : i + 1])
+            return True
         connection.sendall(data + payload[: answer.cut_after])
         return answer.cut_after is None
 

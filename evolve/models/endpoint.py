@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from evolve.models.protocol import Model, Price
     from evolve.records.chat import Reply, Request
 
-# LiteLLM makes a new HTTP client for every other time-out, so only so many different ones are used.
-_TIMEOUT_STEPS = 8
-_SHORTEST_TIMEOUT = 1 / 256
-
 
 @dataclass(frozen=True, slots=True)
 class Lost:
@@ -179,7 +175,7 @@ class Endpoint:
         began = time.monotonic()
         reservation = call.budget.reserve(call.request, self.name, self.find_price())
         call.paused_seconds += time.monotonic() - began
-        timeout_seconds = round_timeout(seconds, min(self._request_seconds, call.deadline_seconds))
+        timeout_seconds = min(seconds, self._request_seconds)
         used = Totals()
         try:
             with self._gate.passage(reservation.tokens, may_wait=call.may_wait) as waited:
@@ -227,26 +223,6 @@ class Endpoint:
         if price is not None and (self._price is not None or reply.cost_usd is None):
             reply = replace(reply, cost_usd=price.cost_of(reply))
         return reply
-
-
-def round_timeout(seconds: float, longest: float) -> float:
-    """Gives a time-out of at most about the given seconds, one of few different ones.
-
-    Args:
-        seconds: What is left.
-        longest: The usual time-out; the result is a part of it.
-    """
-    if longest == float("inf"):
-        return longest
-    part = min(seconds / longest, 1.0)
-    # A first request has all but microseconds left, and should have the usual time-out.
-    steps = int(part * _TIMEOUT_STEPS + 0.02)
-    if steps:
-        return longest * steps / _TIMEOUT_STEPS
-    rounded = 1 / _TIMEOUT_STEPS
-    while rounded > max(part, _SHORTEST_TIMEOUT):
-        rounded /= 2
-    return longest * rounded
 
 
 def _count(call: _Call, reply: Reply) -> Totals:

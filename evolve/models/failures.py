@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -79,7 +80,7 @@ def sort_failure(error: Exception, remedy: str) -> Exception:
 
 def _was_under_way(error: Exception) -> bool:
     """Tells whether a request had reached the provider when its answer was lost."""
-    if type(error).__name__ == "Timeout":
+    if isinstance(error, TimeoutError) or type(error).__name__ == "Timeout":
         return True
     return any(cause.__class__.__name__ in _LOST_ANSWERS for cause in _walk_causes(error))
 
@@ -105,9 +106,10 @@ def describe_failure(error: Exception) -> str:
     text = str(error).split("Traceback (most recent call last)", maxsplit=1)[0]
     text = " ".join(re.sub(r"\b(litellm\.)?\w+(Error|Exception)( Error)?( -|:) ", "", text).split())
     causes = [
-        str(cause)
+        # Some libraries put words of their own for the system's.
+        f"[Errno {cause.errno}] {os.strerror(cause.errno)}" if cause.errno else str(cause)
         for cause in _walk_causes(error)
-        if isinstance(cause, OSError) or cause.__class__.__name__ == "ConnectError"
+        if isinstance(cause, OSError)
     ]
     if causes and causes[-1] not in text:
         text = f"{text.rstrip('.')} ({causes[-1]})"

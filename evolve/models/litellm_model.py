@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from evolve.errors import ModelError, ModelUnavailableError
+from evolve.models.event_loop import wait_for
 from evolve.models.failures import RefusedRequestError, sort_failure
 from evolve.models.loading import import_litellm
 from evolve.models.protocol import Price, ReplyError
@@ -25,6 +26,9 @@ _PREFLIGHT_POLICY = RetryPolicy(first_seconds=0.3, max_requests=4, max_empty_rep
 _PREFLIGHT_SECONDS = 20.0
 # One refused request may be the fault of its prompt; several in a row are that of the settings.
 _MAX_REFUSALS = 3
+# The deadline is kept here. LiteLLM keeps an HTTP client for each time-out that it is told, so it
+# is always told the same one.
+_NEVER_SECONDS = 86_400.0
 
 
 class LiteLLMModel:
@@ -105,8 +109,15 @@ class LiteLLMModel:
             settings["response_format"] = _shape(request.schema)
         messages = [{"role": message.role, "content": message.text} for message in request.messages]
         try:
-            answer = self._litellm.completion(
-                model=self.name, messages=messages, timeout=seconds, max_retries=0, **settings
+            answer = wait_for(
+                self._litellm.acompletion(
+                    model=self.name,
+                    messages=messages,
+                    timeout=_NEVER_SECONDS,
+                    max_retries=0,
+                    **settings,
+                ),
+                seconds,
             )
         except Exception as error:  # LiteLLM's exceptions have no common base
             if "response_format" in settings and _is_refusal(error):
