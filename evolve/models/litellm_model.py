@@ -179,6 +179,8 @@ class LiteLLMModel:
     def _settings(self) -> dict[str, Any]:
         """Gives what every request of this model carries."""
         settings: dict[str, Any] = {}
+        if self._info is None:
+            self._make_known()
         if self.api_base is not None:
             settings["api_base"] = self.api_base
             # A local server takes any key, but the client insists on having one.
@@ -206,10 +208,32 @@ class LiteLLMModel:
         return bool(self._litellm.supports_response_schema(model=self.name))
 
     @cached_property
-    def _price(self) -> Price | None:
+    def _info(self) -> dict[str, Any] | None:
+        """Gives what LiteLLM's table says of the model, or `None` when it is not in it."""
         try:
-            info = self._litellm.get_model_info(self.name)
+            info: dict[str, Any] = self._litellm.get_model_info(self.name)
         except Exception:  # noqa: BLE001 (LiteLLM raises a bare one for unknown models)
+            return None
+        return info
+
+    def _make_known(self) -> None:
+        """Puts the model into LiteLLM's table, without a price.
+
+        A model that it lacks is looked up in vain several times for each answer, which takes a
+        seventh of the processor time of a request.
+        """
+        try:
+            provider = self._litellm.get_llm_provider(self.name)[1]
+        except self._litellm.BadRequestError:
+            return  # the request itself tells what is wrong with the name
+        free = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
+        entry = {"litellm_provider": provider, "mode": "chat", **free}
+        self._litellm.register_model({self.name: entry})
+
+    @cached_property
+    def _price(self) -> Price | None:
+        info = self._info
+        if info is None:
             return None
         prompt_usd, completion_usd = info["input_cost_per_token"], info["output_cost_per_token"]
         if not prompt_usd and not completion_usd:
