@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evolve.archive import Archive, Elite
@@ -55,6 +55,9 @@ def test_selection_is_invariant_under_increasing_transformations(objectives, tar
 
 
 @given(distinct, st.floats(0.1, 0.95), st.lists(st.integers(0, 40), max_size=60))
+# Met by a narrow peak alone.
+@example([0.0, 1.0, 3.0, 2.0], 0.7458523693776079, [11, 29, 35])
+@example([0.0, 1.0, 2.0, 5.0, 4.0, 6.0, 3.0], 0.7051791489229067, [37, 34, 38, 19, 1, 35])
 def test_with_visits_the_target_is_met_wherever_it_can_be(objectives, target, children):
     archive = make_archive(objectives, children=children[: len(objectives)])
     found = selection_probabilities(archive, entropy=target, visit_penalty=1.0)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from evolve.archive import Archive
 
 TOURNAMENT_SIZE = 4
+# Summing up so few elites by rank takes longer than it saves.
+_FEW_ELITES = 1024
 # So many of the best ranks are kept apart when the temperature is solved; of the others, groups
 # of neighbouring ranks share one utility.
 _EXACT_RANKS = 256
@@ -26,6 +28,9 @@ _GROUPS_PER_OCTAVE = 16
 _LARGEST = 1e8
 _SMALLEST = 1e-2
 _STEP = 4.0
+# Where the target is above all but a peak: points looked at a time, and how often anew about the
+# highest of them.
+_POINTS, _ZOOMS = 48, 3
 # Share of the target that is close enough.
 _TOLERANCE = 4e-3
 
@@ -139,7 +144,7 @@ class _Groups:
         groups, worst = ranks, int(ranks[-1])
         weights = np.exp(log_weights)
         self._count = len(ranks)
-        if worst < _EXACT_RANKS and worst + 1 == len(ranks):
+        if len(ranks) <= _FEW_ELITES:
             self._weights, self._utilities, self._log_weights = weights, utilities, log_weights
             return
         if worst >= _EXACT_RANKS:
@@ -158,10 +163,7 @@ class _Groups:
         target = entropy * math.log(self._count)
         # What is right for many ranks without penalties.
         guess = math.e * self._count ** (1.0 - entropy)
-        bracket = self._bracket(guess, target)
-        if bracket is None:
-            return self._scan(target)
-        low, high = bracket
+        low, high = self._bracket(guess, target) or self._climb(target)
         above, below = self._entropy(low) - target, self._entropy(high) - target
         enough = _TOLERANCE * target
         for _ in range(40):
@@ -194,12 +196,20 @@ class _Groups:
             low, high = low / _STEP, low
         return low, high
 
-    def _scan(self, target: float) -> float:
-        """Gives the same where the entropy is nowhere met between the guess and 0."""
-        points = np.concatenate([[0.0], np.geomspace(_SMALLEST, _LARGEST, 48)]).tolist()
-        entropies = np.array([self._entropy(point) for point in points])
-        met = np.flatnonzero(entropies >= target)
-        return float(points[int(met[-1]) if len(met) else int(entropies.argmax())])
+    def _climb(self, target: float) -> tuple[float, float]:
+        """Gives the same where the entropy is met by a narrow peak, or else the peak twice."""
+        points = np.geomspace(_SMALLEST / _STEP, _LARGEST, _POINTS)
+        for _ in range(_ZOOMS):
+            entropies = np.array([self._entropy(point) for point in points.tolist()])
+            met = np.flatnonzero(entropies >= target)
+            if len(met):
+                last = int(met[-1])
+                return float(points[last]), float(points[min(last + 1, len(points) - 1)])
+            peak = int(entropies.argmax())
+            ends = points[max(peak - 1, 0)], points[min(peak + 1, len(points) - 1)]
+            highest = float(points[peak])
+            points = np.linspace(*ends, _POINTS)
+        return highest, highest
 
     def _entropy(self, inverse_temperature: float) -> float:
         """Gives the entropy of the whole distribution."""
