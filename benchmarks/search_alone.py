@@ -48,6 +48,7 @@ OURS = SearchSettings(stall_after=240)
 PARTS = {
     "ours": OURS,
     "no entropy target": replace(OURS, strategy="uniform"),
+    "no climbs": replace(OURS, climb=False),
     "no visit penalty": replace(OURS, visit_penalty=0.0),
     "one island": replace(OURS, islands=1),
     "four islands": replace(OURS, islands=4),
@@ -141,6 +142,8 @@ class Ours:
             entropy=population.entropy,
             pool=population.pool,
             sketch_of=self.sketch,
+            champion=population.champion,
+            climb=population.climbs.share,
         )
         rng = np.random.default_rng([self.seed, generation, SLOTS, 2])
         plans, horizon = [], population.generation

@@ -5,11 +5,11 @@
 
 CPU time of this process, one thread. Elites are offered to an archive that already holds so many:
 half of the offers improve a cell, half are worse than what is there. Selection chooses parents and
-two inspirations each for a generation of 16 slots, with the default settings but an entropy target of
-0.7 (which takes longer), from islands that hold so many elites together, once with the sketches of candidates known (as in a run, where each is made once per
-elite) and objectives with ties; nothing is kept from one generation to the next. What reading the
-clock takes is taken off. Memory is what
-`tracemalloc` sees, per elite, sources apart.
+two inspirations each for a generation of 16 slots, with the default settings but an entropy target
+of 0.7 (which takes longer), from islands that hold so many elites together, once with the sketches
+of candidates known (as in a run, where each is made once per elite) and objectives with ties;
+nothing is kept from one generation to the next. What reading the clock takes is taken off. Memory
+is what `tracemalloc` sees, per elite, sources apart.
 """
 
 from __future__ import annotations

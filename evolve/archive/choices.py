@@ -40,6 +40,9 @@ class Chooser:
         entropy: The target of parent selection.
         pool: Where a baseline takes parents from; other strategies pass it over.
         sketch_of: Gives the sketch of an elite's source.
+        champion: What a climbing slot changes.
+        climb: Share of the slots that climb.
+        alone: Whether nothing is shown beside the champion then.
     """
 
     def __init__(
@@ -49,11 +52,17 @@ class Chooser:
         entropy: float,
         pool: Sequence[Elite],
         sketch_of: Callable[[Elite], NDArray[np.uint32]],
+        champion: Elite | None = None,
+        climb: float = 0.0,
+        alone: bool = True,
     ) -> None:
         self._islands = islands
         self._entropy = entropy
         self._pool = pool
         self._sketch_of = sketch_of
+        self._champion = champion
+        self._climb = climb
+        self._alone = alone
         self._lotteries: dict[int, Lottery] = {}
         self._orders: dict[int, _Order] = {}
 
@@ -62,13 +71,18 @@ class Chooser:
 
         The best elite of the island is shown first, where it is not the parent. The others are
         near the parent in objective and far from it in source; they come from another island and
-        from other cells of the parent's own in turns.
+        from other cells of the parent's own in turns. A slot that climbs changes the champion,
+        for the island that found it.
         """
         if self._islands.strategy.is_baseline:
             return Choice(island, self._pool[int(rng.integers(len(self._pool)))], ())
-        archive = self._islands.archives[island]
-        parent = archive.elites[self._lottery_of(island).draw(rng)]
         wanted = self._islands.settings.inspirations
+        if self._champion is not None and self._climb and rng.random() < self._climb:
+            island, parent = self._champion.origin, self._champion
+            wanted = 0 if self._alone else wanted
+        else:
+            parent = self._islands.archives[island].elites[self._lottery_of(island).draw(rng)]
+        archive = self._islands.archives[island]
         shown: dict[str, Elite] = {}
         if wanted and archive.best is not None and archive.best.program_id != parent.program_id:
             shown[archive.best.program_id] = archive.best

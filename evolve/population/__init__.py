@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from evolve.archive.cells import locate
+from evolve.archive.climbs import Climbs
 from evolve.archive.quotas import SlotQuotas
 from evolve.models.bandit import ModelStats
 from evolve.population.standing import Standing, make_elite
@@ -50,6 +51,8 @@ class Population(Standing):
         self.models = ModelStats()
         self._objectives: dict[AttemptKey, float] = {}
         self._first: dict[str, AttemptKey] = {}
+        climbs = settings.climb and self.islands.strategy.rule == "boltzmann"
+        self.climbs = Climbs(is_on=climbs)
         self.quotas = SlotQuotas(settings.islands, by_progress=settings.quota == "progress")
         self._pool: list[Elite] = []
         self._keeps = self.islands.strategy.pool in {"evaluated", "initial"}
@@ -61,6 +64,8 @@ class Population(Standing):
             ValueError: It is not the next one.
         """
         super().tell(generation, attempts)
+        if self.champion is not None:
+            self.climbs.end_generation(self.champion.key)
         if not any(map(_uses_of, attempts)):
             return
         for _, group in groupby(attempts, key=_slot_of):
@@ -86,11 +91,13 @@ class Population(Standing):
 
     def _tell_attempt(self, attempt: LightAttempt) -> AddStatus:
         archive, operator = self.islands.archives[attempt.island], attempt.operator
-        best = archive.best
+        best, champion = archive.best, self.champion
         status = super()._tell_attempt(attempt)
         if operator != TUNE:
             leads = bool(status) and archive.best is not best
             self.quotas.record(attempt.island, leads=leads, taken=bool(status))
+            if attempt.parent is not None and attempt.status is not Status.REJECTED:
+                self.climbs.record(attempt.parent, leads=self.champion is not champion)
         if attempt.status is not Status.REJECTED and attempt.fingerprint is not None:
             self._first.setdefault(attempt.fingerprint, attempt.key)
         if attempt.objective is not None:

@@ -68,7 +68,13 @@ class JobMaker:
             self.digests.advance(horizon)
         slots, level = len(turn.allowances), population.stalls.level
         chooser = Chooser(
-            islands, entropy=population.entropy, pool=population.pool, sketch_of=self._sketch
+            islands,
+            entropy=population.entropy,
+            pool=population.pool,
+            sketch_of=self._sketch,
+            champion=population.champion,
+            climb=population.climbs.share,
+            alone=not with_model,
         )
         # Streams apart from the slots' own, which their steps draw from.
         drawn = np.random.default_rng([loop.seed, turn.generation, loop.slots, 2])

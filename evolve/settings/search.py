@@ -29,9 +29,13 @@ class SearchSettings:
         "progress", "how islands get slots beside their minimum", choices=("progress", "turns")
     )
     entropy: float = setting(
-        0.2, "normalised entropy of parent selection: 0 greedy, 1 uniform", low=0, high=1
+        0.3, "normalised entropy of parent selection: 0 greedy, 1 uniform", low=0, high=1
     )
     visit_penalty: float = setting(0.5, "exponent of 1 / (1 + children)", low=0, high=4)
+    climb: bool = setting(
+        True,  # noqa: FBT003
+        "change the champion alone in many slots, while that surely pays more",
+    )
     inspirations: int = setting(2, "elites shown beside the parent", low=0, high=16)
     stall_after: int | None = setting(
         None,

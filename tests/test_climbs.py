@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evolve.archive.choices import Chooser
+from evolve.archive.climbs import Climbs
+from evolve.archive.islands import Islands
+from evolve.records import INITIAL, AttemptKey, Direction
+from evolve.settings.search import SearchSettings
+from tests.searches import Searches, archives_of
+from tests.test_choices import AXES, make_elite
+
+OTHER = AttemptKey(1, 1, 1)
+
+
+def climb_for(attempts, every, *, other_every=0, climbs=None) -> Climbs:
+    """Tells of attempts at champion and others in turns; each so-many-th one leads."""
+    climbs = climbs or Climbs()
+    champion = INITIAL
+    for number in range(1, attempts + 1):
+        climbs.end_generation(champion)
+        leads = bool(every) and number % every == 0
+        climbs.record(champion, leads=leads)
+        if leads:
+            champion = AttemptKey(number + 1, 0, 0)
+        climbs.record(OTHER, leads=bool(other_every) and number % other_every == 0)
+    return climbs
+
+
+def test_nothing_climbs_without_evidence():
+    assert Climbs().share == 0.0
+    assert climb_for(200, 0).share < 1e-6
+
+
+def test_many_slots_climb_while_children_of_the_champion_lead():
+    assert climb_for(200, 8).share > 0.8
+
+
+def test_none_climb_where_other_parents_pay_as_well():
+    assert climb_for(200, 8, other_every=8).share < 0.1
+
+
+def test_a_champion_whose_children_fail_longer_than_usual_ends_the_climb():
+    climbs = climb_for(200, 8)
+    assert climb_for(8, 0, climbs=climbs).share > 0.5
+    assert climb_for(40, 0, climbs=climbs).share == 0.0
+
+
+def test_a_new_champion_begins_the_climb_again():
+    climbs = climb_for(40, 0, climbs=climb_for(200, 8))
+    climbs.record(OTHER, leads=True)
+    assert climbs.share > 0.5
+
+
+def test_climbs_can_be_switched_off():
+    assert climb_for(200, 8, climbs=Climbs(is_on=False)).share == 0.0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=80))
+def test_the_share_is_that_of_most_slots_at_most(told):
+    climbs = Climbs()
+    climbs.end_generation(INITIAL)
+    for is_champion, leads in told:
+        climbs.record(INITIAL if is_champion else OTHER, leads=leads)
+    assert 0.0 <= climbs.share <= 0.9
+
+
+@pytest.mark.parametrize(("alone", "shown"), [(True, 0), (False, 2)])
+def test_a_slot_that_climbs_changes_the_champion_for_its_island(alone, shown):
+    islands = Islands(AXES, Direction.MAXIMIZE, SearchSettings(islands=2))
+    for number in range(8):
+        islands.add(number % 2, make_elite(number, float(number), number + 0.5))
+    champion = make_elite(9, 9.0, 20.0)
+    islands.add(1, champion)
+    chooser = Chooser(
+        islands,
+        entropy=1.0,
+        pool=[],
+        sketch_of=lambda _: np.zeros(64, np.uint32),
+        champion=champion,
+        climb=0.5,
+        alone=alone,
+    )
+    choices = [chooser.choose(0, np.random.default_rng(seed)) for seed in range(200)]
+    climbing = [choice for choice in choices if choice.parent is champion]
+    assert 70 < len(climbing) < 130
+    assert {len(choice.inspirations) for choice in climbing} == {shown}
+    assert {choice.island for choice in choices if choice not in climbing} == {0}
+
+
+def test_a_search_that_climbs_is_the_same_however_it_was_cut_or_timed(tmp_path):
+    searches, shares = Searches(tmp_path), []
+    whole = searches.run("whole", 24, on_commit=lambda state: shares.append(state.climbs.share))
+    assert max(shares) > 0.3
+    assert not searches.replay("whole")
+    searches.run("cut", 13, threads=3, delays=(0.0, 0.002))
+    cut = searches.run("cut", 24, threads=3, delays=(0.002, 0.0))
+    assert archives_of(cut) == archives_of(whole)
+    off = searches.run("off", 24, search__climb=False)
+    assert archives_of(off) != archives_of(whole)
+    assert off.climbs.share == 0.0
