@@ -147,10 +147,10 @@ def test_verify_names_a_verdict_that_came_out_differently(run, tmp_path):
 
 def test_a_fork_goes_on_from_its_generation_with_other_settings(run, tmp_path):
     run_evolve("fork", run, "--generation", 3, "--run-dir", "f", "--set",
-               "search.entropy=0.3", cwd=tmp_path)  # fmt: skip
+               "search.entropy=0.4", cwd=tmp_path)  # fmt: skip
     forked = run_json("show", "f", cwd=tmp_path)
     assert (forked["generations"], forked["stopped_because"]) == (3, "forked")
-    assert "entropy = 0.3" in (tmp_path / "f" / "settings.toml").read_text()
+    assert "entropy = 0.4" in (tmp_path / "f" / "settings.toml").read_text()
     run_evolve("resume", "f", cwd=tmp_path)
     with closing(Store.open_to_read(tmp_path / "f")) as store:
         assert store.last_generation() == 6
