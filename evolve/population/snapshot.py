@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 # Of what a snapshot holds.
 _VERSION = 2
-# A snapshot takes time in proportion to the elites, so it waits for as many attempts.
-_FEWEST_ATTEMPTS = 1024
+# A snapshot takes time in proportion to the elites, so it waits for a part as many attempts; what
+# came after it takes `show` far longer than what is in it.
+_PART = 4
+_FEWEST_ATTEMPTS = 256
 
 
 class SnapshotKeeper:
@@ -52,7 +54,7 @@ class SnapshotKeeper:
             self._attempts = standing.evaluations
         self._attempts += attempts
         elites = sum(len(archive) for archive in standing.islands.archives)
-        if self._attempts >= max(_FEWEST_ATTEMPTS, elites):
+        if self._attempts >= max(_FEWEST_ATTEMPTS, elites // _PART):
             self._store.save_snapshot(self._version, _dump(standing))
             self._attempts = 0
 
