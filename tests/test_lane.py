@@ -51,11 +51,11 @@ def test_constants_are_tuned_beside_the_slots_and_any_number_of_workers_tunes_al
 def test_a_share_of_zero_tunes_nothing_and_a_cap_on_evaluations_holds(tmp_path, problem):
     run_evolve("run", problem, *TUNED, "--set", "tuning.share=0", "--run-dir", "r", cwd=tmp_path)
     assert run_json("show", "r", cwd=tmp_path)["tuning"]["attempts"] == 0
-    capped = ("--max-evaluations", 60, "--run-dir", "c")
+    capped = ("--max-evaluations", 40, "--run-dir", "c")
     run_evolve("run", problem, *TUNED, *capped, cwd=tmp_path, code=0)
     state = run_json("show", "c", cwd=tmp_path)
-    assert state["evaluations"] == 60
-    assert 0 < state["tuning"]["attempts"] < 60
+    assert state["evaluations"] == 40
+    assert 0 < state["tuning"]["attempts"] < 40
 
 
 def told(key, parent=None, *, objective=0.0, operator="", program="p", status=Status.OK):
