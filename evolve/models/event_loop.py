@@ -8,25 +8,31 @@ threads of a run wait once for each request, and a single event loop does the ta
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 
-def wait_for(request: Coroutine[Any, Any, Any], seconds: float) -> Any:
-    """Runs a request in the loop's thread and gives its answer, from any other thread.
+def wait_for(request: Coroutine[Any, Any, Any], seconds: float, *, prepares_fast: bool) -> Any:
+    """Runs a request in a loop's thread and gives its answer, from any other thread.
 
     Args:
         request: What to run.
         seconds: Deadline for the whole of it, however slowly its parts come in.
+        prepares_fast: Whether what the request gives to a thread of its own never waits for
+            anything. It is then done in the loop's thread, which saves two changes of threads.
 
     Raises:
         TimeoutError: The deadline passed; the request is abandoned.
     """
-    future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(request, seconds), _start_loop())
+    future = asyncio.run_coroutine_threadsafe(
+        asyncio.wait_for(request, seconds), _start_loop(prepares_fast)
+    )
     try:
         return future.result()
     except TimeoutError:
@@ -37,8 +43,24 @@ def wait_for(request: Coroutine[Any, Any, Any], seconds: float) -> Any:
         raise
 
 
+class _InlineExecutor(ThreadPoolExecutor):
+    """Does at once what it is given, but for the one thing that waits: looking up a host."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if function is socket.getaddrinfo:
+            return super().submit(function, *args, **kwargs)
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 (whoever waits for the future raises it)
+            future.set_exception(error)
+        return future
+
+
 @cache
-def _start_loop() -> asyncio.AbstractEventLoop:
+def _start_loop(prepares_fast: bool) -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
+    if prepares_fast:
+        loop.set_default_executor(_InlineExecutor(thread_name_prefix="host-names"))
     threading.Thread(target=loop.run_forever, name="requests", daemon=True).start()
     return loop

@@ -118,6 +118,7 @@ class LiteLLMModel:
                     **settings,
                 ),
                 seconds,
+                prepares_fast=self._provider == "openai",
             )
         except Exception as error:  # LiteLLM's exceptions have no common base
             if "response_format" in settings and _is_refusal(error):
@@ -179,7 +180,7 @@ class LiteLLMModel:
     def _settings(self) -> dict[str, Any]:
         """Gives what every request of this model carries."""
         settings: dict[str, Any] = {}
-        if self._info is None:
+        if self._info is None and self._provider is not None:
             self._make_known()
         if self.api_base is not None:
             settings["api_base"] = self.api_base
@@ -222,13 +223,18 @@ class LiteLLMModel:
         A model that it lacks is looked up in vain several times for each answer, which takes a
         seventh of the processor time of a request.
         """
-        try:
-            provider = self._litellm.get_llm_provider(self.name)[1]
-        except self._litellm.BadRequestError:
-            return  # the request itself tells what is wrong with the name
         free = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
-        entry = {"litellm_provider": provider, "mode": "chat", **free}
+        entry = {"litellm_provider": self._provider, "mode": "chat", **free}
         self._litellm.register_model({self.name: entry})
+
+    @cached_property
+    def _provider(self) -> str | None:
+        """Gives who serves the model, or `None` when its name does not tell."""
+        try:
+            provider: str = self._litellm.get_llm_provider(self.name)[1]
+        except self._litellm.BadRequestError:
+            return None  # the request itself tells what is wrong with the name
+        return provider
 
     @cached_property
     def _price(self) -> Price | None:
