@@ -31,7 +31,7 @@ def wait_for(request: Coroutine[Any, Any, Any], seconds: float, *, prepares_fast
         TimeoutError: The deadline passed; the request is abandoned.
     """
     future = asyncio.run_coroutine_threadsafe(
-        asyncio.wait_for(request, seconds), _start_loop(prepares_fast)
+        asyncio.wait_for(request, seconds), _start_loop(prepares_fast=prepares_fast)
     )
     try:
         return future.result()
@@ -58,7 +58,7 @@ class _InlineExecutor(ThreadPoolExecutor):
 
 
 @cache
-def _start_loop(prepares_fast: bool) -> asyncio.AbstractEventLoop:
+def _start_loop(*, prepares_fast: bool) -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     if prepares_fast:
         loop.set_default_executor(_InlineExecutor(thread_name_prefix="host-names"))
