@@ -141,32 +141,34 @@ def main() -> None:
         server.wait()
 
 
+def measure_bare(url: str, calls: int) -> float:
+    """Gives the CPU seconds of a bare `litellm.completion` call."""
+    command = [sys.executable, "-c", BARE, url, str(calls), "4000"]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 def report(folder: Path, url: str, asked: argparse.Namespace) -> None:
-    """Measures and prints."""
-    bare = float(
-        subprocess.run(
-            [sys.executable, "-c", BARE, url, "60" if asked.delay else "300", "4000"],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-    )
-    print(f"bare litellm.completion: {bare * 1e3:.1f} ms of CPU a call")
+    """Measures and prints; bare calls before and after each run, since machines change pace."""
+    bare_calls = 40 if asked.delay else 200
     for attempts in asked.attempts:
-        own, rates = [], []
+        own, rates, bares = [], [], []
+        slots = attempts // SLOTS * SLOTS
         for seed in range(asked.repeats):
             start = run(folder, url, 1, asked.workers, seed)
+            before = measure_bare(url, bare_calls)
             state = run(folder, url, 1 + attempts // SLOTS, asked.workers, seed)
-            slots = attempts // SLOTS * SLOTS
+            bares.append((before + measure_bare(url, bare_calls)) / 2)
             calls = state["calls"] - start["calls"]
-            own.append((state["cpu"] - start["cpu"] - calls * bare) / slots * 1e3)
+            own.append((state["cpu"] - start["cpu"] - calls * bares[-1]) / slots * 1e3)
             rates.append(calls * asked.delay / asked.workers / (state["wall"] - start["wall"]))
-        spread = f"{statistics.median(own):.1f} ms (from {min(own):.1f} to {max(own):.1f})"
         print(
             f"{attempts} attempts: {calls / slots:.2f} calls and "
             f"{(state['evaluations'] - start['evaluations']) / slots:.2f} evaluations each; "
-            f"CPU beyond bare calls {spread}"
-            + (f"; share of the ideal rate {statistics.median(rates):.1%}" if asked.delay else "")
+            f"a bare call {statistics.median(bares) * 1e3:.1f} ms of CPU; "
+            f"an attempt beyond its bare calls {statistics.median(own):.1f} ms "
+            f"(from {min(own):.1f} to {max(own):.1f})"
+            + (f"; share of the ideal rate {statistics.median(rates):.1%}" if asked.delay else ""),
+            flush=True,
         )
 
 

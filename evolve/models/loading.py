@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -51,6 +52,10 @@ def _import_once() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     # Before the import, which warns as well.
     warnings.filterwarnings("ignore", module=r"(litellm|pydantic|openai|httpx)(\.|$)")
+    # It makes hundreds of thousands of objects that stay: to look for garbage among them takes
+    # half a second.
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         litellm: Any = import_module("litellm")
     except ImportError as error:
@@ -58,6 +63,9 @@ def _import_once() -> Any:
             f"models: LiteLLM cannot be imported: {error}; install it again with `pip install"
             " --force-reinstall litellm`"
         ) from error
+    finally:
+        if collecting:
+            gc.enable()
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
