@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -204,4 +204,7 @@ class Totals:
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(*map(operator.add, astuple(self), astuple(other)))
+        return Totals(*map(operator.add, _amounts_of(self), _amounts_of(other)))
+
+
+_amounts_of = operator.attrgetter(*(field.name for field in fields(Totals)))
