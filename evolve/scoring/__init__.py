@@ -106,15 +106,14 @@ def as_floats(
 
     sizes = list(shape)
     if isinstance(value, np.ndarray):
-        numbers = _check_array(value, sizes, where).ravel()
+        array = _check_array(value, sizes, where)
     else:
         found: list[float] = []
         _collect(value, sizes, where, found)
-        numbers = np.array(found, dtype=np.float64)
-    array = numbers.reshape([size or 0 for size in sizes])
+        array = np.array(found, dtype=np.float64).reshape([size or 0 for size in sizes])
     sizes_of_numbers = np.abs(array)
     # One pass where all is well, for some evaluators check thousands of small arrays.
-    if array.size and not sizes_of_numbers.max() <= magnitude:
+    if array.size and not np.maximum.reduce(sizes_of_numbers, axis=None) <= magnitude:
         bad = ~(sizes_of_numbers <= magnitude)
         place = np.unravel_index(int(np.argmax(bad)), array.shape)
         indices = "".join(f"[{index}]" for index in place)

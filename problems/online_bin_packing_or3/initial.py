@@ -10,8 +10,8 @@ def priority(item, bins):
     Bins that would have about the wanted room left are preferred, those that would have an
     awkward room left, neither little nor much, are avoided.
     """
-    wanted = 20.0
-    little, much, penalty = 2.0, 10.0, 1.0
+    wanted = 20.0  # tune: 0 .. 100
+    little, much, penalty = 2.0, 10.0, 25.0  # tune: 0 .. 20, 0 .. 60, 1 .. 100 log
     left = bins - item
     is_awkward = (left > little) & (left < much)
     return -np.abs(left - wanted) - penalty * is_awkward

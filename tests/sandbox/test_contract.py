@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,20 @@ class TestAnswers:
     def test_many_calls_make_one_round_trip(self, sandbox: WarmSandbox) -> None:
         session = sandbox.open(make_program("def f(x, y): return x * y"), LIMITS)
         assert session.call_many("f", [(i, 2) for i in range(5)]).value == [0, 2, 4, 6, 8]
+        session.close()
+
+    @pytest.mark.parametrize(
+        ("rows", "values"),
+        [([], []), ([()] * 3, [1, 1, 1]), ([(), (2,), (3, 4)], [1, 3, 8]), ([[(5,)]], [(5, 1)])],
+    )
+    def test_many_calls_may_differ_in_their_arguments(
+        self, sandbox: WarmSandbox, rows: Any, values: list[Any]
+    ) -> None:
+        source = (
+            "def f(x=0, y=1): return (*x, y) if isinstance(x, tuple) else x + y + (x and y > 1)"
+        )
+        session = sandbox.open(make_program(source), LIMITS)
+        assert session.call_many("f", rows).value == values
         session.close()
 
     def test_a_hundred_thousand_calls_fit_in_one_round_trip(self, sandbox: WarmSandbox) -> None:

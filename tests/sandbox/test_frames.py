@@ -74,6 +74,24 @@ class TestRoundTrip:
         arrived = decode(encode(number, MB))
         assert struct.pack("<d", arrived) == struct.pack("<d", number) or math.isnan(number)
 
+    @given(
+        arrays=st.lists(
+            hnp.arrays(
+                dtype=st.sampled_from(["<f8", "<i4", "|b1", ">f8"]),
+                shape=hnp.array_shapes(max_dims=1, min_side=0),
+            ),
+            max_size=5,
+        )
+    )
+    def test_lists_of_arrays_arrive_each_with_memory_of_its_own(self, arrays: list[Any]) -> None:
+        arrived = decode(encode(arrays, MB))
+        assert type(arrived) is list
+        for sent, got in zip(arrays, arrived, strict=True):
+            np.testing.assert_array_equal(got, sent)
+            assert got.dtype == sent.dtype.newbyteorder("<")
+            assert got.base is None
+            assert got.flags.writeable
+
     @pytest.mark.parametrize(
         ("sent", "arrived"),
         [
@@ -169,7 +187,11 @@ class TestRefusalToDecode:
             lambda inner: st.one_of(
                 st.lists(inner),
                 st.fixed_dictionaries(
-                    {"!": st.sampled_from(["tuple", "float", "complex", "bytes", "dict", "array"])},
+                    {
+                        "!": st.sampled_from(
+                            ["tuple", "float", "complex", "bytes", "dict", "array", "arrays"]
+                        )
+                    },
                     optional={"v": inner, "dtype": inner, "shape": inner},
                 ),
             ),
@@ -214,6 +236,15 @@ class TestRefusalToDecode:
             pack(array_head("<f8", [0, 2**62]), b""),
             pack(array_head("|b1", [1]), b"\x02"),
             pack([array_head("<f8", [1])] * 2, bytes(8)),
+            pack({"!": "arrays", "dtype": "<f8"}, bytes(8)),
+            pack({"!": "arrays", "dtype": "<f8", "sizes": 1}, bytes(8)),
+            pack({"!": "arrays", "dtype": "<f8", "sizes": [2, -1]}, bytes(8)),
+            pack({"!": "arrays", "dtype": "<f8", "sizes": [True]}, bytes(8)),
+            pack({"!": "arrays", "dtype": "<f8", "sizes": [1, 1]}, bytes(8)),
+            pack({"!": "arrays", "dtype": "<f8", "sizes": [2**62, 2**62]}, bytes(8)),
+            pack({"!": "arrays", "dtype": "|O", "sizes": [1]}, bytes(8)),
+            pack({"!": "arrays", "dtype": "|b1", "sizes": [1]}, b"\x02"),
+            pack({"!": "arrays", "dtype": "<f8", "sizes": [0] * (MAX_NODES + 1)}, b""),
         ],
     )
     def test_each_trick_is_refused(self, message: bytes) -> None:

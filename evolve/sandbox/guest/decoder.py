@@ -6,6 +6,7 @@ import json
 import math
 from array import array
 from collections import Counter
+from itertools import accumulate
 from typing import Any
 
 from .values import (
@@ -116,6 +117,8 @@ class _Decoder:
                 return self._convert_complex(parts, depth)
         elif kind == "float" and type(parts) is str and parts in _SPECIAL_FLOATS:
             return _SPECIAL_FLOATS[parts]
+        elif self._buffers and kind == "arrays":
+            return self._split_arrays(tree, self._buffers.pop())
         elif self._buffers and type(kind) is str:
             return _read_raw(kind, tree, self._buffers.pop())
         raise FrameError("a tag is unknown or incomplete")
@@ -125,6 +128,20 @@ class _Decoder:
         if type(real) is not float or type(imaginary) is not float:
             raise FrameError("a complex number has parts that are no floats")
         return complex(real, imaginary)
+
+    def _split_arrays(self, tree: dict[str, Any], buffer: memoryview) -> list[Any]:
+        sizes = tree.get("sizes")
+        if type(sizes) is not list:
+            raise FrameError("joined arrays have no sizes")
+        self._nodes += len(sizes)
+        if self._nodes > self._max_nodes:
+            raise FrameError("the structure has too many parts")
+        if any(type(size) is not int or size < 0 for size in sizes):
+            raise FrameError("joined arrays have a size that is no size")
+        joined = _read_array({**tree, "shape": [sum(sizes)]}, buffer)
+        ends = list(accumulate(sizes))
+        # Each has memory of its own: a program may write to one.
+        return [joined[end - size : end].copy() for end, size in zip(ends, sizes, strict=True)]
 
     def _convert_pairs(self, pairs: list[Any], depth: int) -> dict[Any, Any]:
         items = []

@@ -86,8 +86,9 @@ class _Encoder:
     def _convert_container(self, value: Any, depth: int) -> Any:
         if isinstance(value, dict):
             return self._convert_dict(value, depth)
-        if isinstance(value, list) and len(value) >= PACKED_LENGTH:
-            packed = self._pack_numbers(value)
+        if isinstance(value, list) and len(value) > 1:
+            long = len(value) >= PACKED_LENGTH
+            packed = self._pack_arrays(value) or (self._pack_numbers(value) if long else None)
             if packed is not None:
                 return packed
         parts = [self.convert(part, depth + 1) for part in value]
@@ -103,6 +104,21 @@ class _Encoder:
         except OverflowError:
             return None
         return {TAG: name}
+
+    def _pack_arrays(self, value: list[Any]) -> Any:
+        """Joins flat arrays of one type; else gives None."""
+        numpy = sys.modules.get("numpy")
+        if numpy is None or type(value[0]) is not numpy.ndarray:
+            return None
+        dtype = value[0].dtype
+        is_alike = all(
+            type(part) is numpy.ndarray and part.ndim == 1 and part.dtype == dtype for part in value
+        )
+        if not is_alike or dtype.str not in DTYPES or self._nodes + len(value) > self._max_nodes:
+            return None
+        self._nodes += len(value)
+        self.buffers.append(numpy.concatenate(value).tobytes())
+        return {TAG: "arrays", "dtype": dtype.str, "sizes": list(map(len, value))}
 
     def _convert_dict(self, value: dict[Any, Any], depth: int) -> Any:
         if TAG not in value and all(type(key) is str for key in value):

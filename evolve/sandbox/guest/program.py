@@ -98,8 +98,9 @@ def _call(module: ModuleType, request: dict[str, Any], outbox: _Outbox) -> None:
     function = getattr(module, request["function"], None)
     if not callable(function):
         raise _CallError(_missing_function(module, request["function"]))
-    if request["many"]:
-        outbox.send(VALUE, [_last(function(*args)) for args in request["args"]])
+    if "many" in request:
+        rows = zip(*request["columns"], strict=True) if "columns" in request else request["args"]
+        outbox.send(VALUE, [_last(function(*row)) for row in rows])
         return
     value = function(*request["args"], **request["kwargs"])
     if not isinstance(value, GeneratorType):
