@@ -12,6 +12,7 @@ from evolve.problem import load_problem
 from evolve.run_folder import create_run_folder
 from evolve.settings import Settings
 from tests.commands import (
+    INITIAL,
     PROBLEM,
     count_rows,
     run_evolve,
@@ -42,6 +43,19 @@ def test_without_a_model_the_operators_improve_the_program(tmp_path, problem):
     best = tmp_path / "r" / "best"
     assert json.loads((best / "verdict.json").read_text())["program"] == state["champion"]["id"]
     assert "def point():" in (best / "initial.py").read_text()
+
+
+@pytest.mark.parametrize(("known", "verdict"), [(-1.0, "better"), (0.0, "equal"), (1e6, "worse")])
+def test_show_compares_the_champion_with_what_is_known(tmp_path, known, verdict):
+    toml = f'{PROBLEM}\n[best_known]\nvalue = {known}\nsource = "made up"\n'
+    best = INITIAL.replace("first = 1.0", "first = 3.0").replace("second = 1.0", "second = -2.0")
+    folder = write_problem(tmp_path / "known", initial=best, toml=toml)
+    run_evolve("run", folder, "--generations", 1, "--run-dir", "r", cwd=tmp_path)
+    reference = {"value": known, "source": "made up", "champion_is": verdict}
+    assert run_json("show", "r", cwd=tmp_path)["references"] == {"best known": reference}
+    told = run_evolve("show", "r", cwd=tmp_path).stdout
+    assert f"best known   {known:.10g}, the champion is {verdict} (made up)" in told
+    assert ("look twice" in told) == (verdict == "better")
 
 
 def test_show_and_archive_print_the_documented_json(tmp_path, problem):

@@ -91,6 +91,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         if champion["holdout"] is not None:
             start, end = state["initial"]["holdout"], champion["holdout"]
             lines.append(f"hold-out     {_held_out(end)}, starting program {_held_out(start)}")
+    lines += _describe_references(state["references"])
     for number, island in enumerate(state["islands"]):
         lines.append(
             f"island {number}     {island['elites']} elites, coverage {island['coverage']:.1%}, "
@@ -112,6 +113,19 @@ def _held_out(verdict: dict[str, Any]) -> str:
     if verdict["objective"] is None:
         return f"{verdict['status']}: {verdict['reason']}"
     return show_number(verdict["objective"])
+
+
+def _describe_references(references: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{name:<12} {show_number(known['value'])}"
+        + (f", the champion is {known['champion_is']}" if known["champion_is"] else "")
+        + f" ({known['source']})"
+        for name, known in references.items()
+    ]
+    if references.get("best known", {}).get("champion_is") == "better":
+        # Most such finds are faults of an evaluator.
+        lines.append("             better than what is known: look twice, `evolve verify` helps")
+    return lines
 
 
 def _describe_stalls(stalls: dict[str, Any]) -> list[str]:

@@ -51,6 +51,7 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
         "launches": [dataclasses.asdict(launch) for launch in store.launches()],
         "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
         "champion": _describe_champion(store, population),
+        "references": _describe_references(population),
         "tuning": {"attempts": population.samples, "sessions": len(population.tuned)},
         "islands": [
             {
@@ -125,6 +126,20 @@ def _describe_champion(store: Store, population: Standing) -> dict[str, Any] | N
         "depth": champion.depth,
         "holdout": _holdout(store, champion.key),
     }
+
+
+def _describe_references(population: Standing) -> dict[str, Any]:
+    """Gives what the champion is compared with, and whether it is better, equal or worse."""
+    champion, better = population.champion, population.direction.is_better
+    described: dict[str, Any] = {}
+    for name, known in population.references.items():
+        described[name] = {"value": known.value, "source": known.source, "champion_is": None}
+        if champion is not None:
+            is_better = better(champion.objective, known.value)
+            is_worse = better(known.value, champion.objective)
+            verdict = "better" if is_better else "worse" if is_worse else "equal"
+            described[name]["champion_is"] = verdict
+    return described
 
 
 def _holdout(store: Store, key: AttemptKey) -> dict[str, Any] | None:
