@@ -13,6 +13,7 @@ from evolve.errors import ProgramError, SandboxError
 from evolve.records import Status
 from evolve.sandbox.finished import read_finished, request_of
 from evolve.sandbox.guest import frames
+from evolve.sandbox.guest.rows import pack_rows
 from evolve.sandbox.guest.wire import (
     CALL,
     CLOCK,
@@ -110,14 +111,8 @@ class WarmSession:
         timeout_seconds: float | None = None,
     ) -> Answer:
         """Calls a function for each list of arguments; see `protocol.Session`."""
-        request: dict[str, Any] = {"function": function, "many": len(argument_lists)}
-        lengths = set(map(len, argument_lists))
-        if len(lengths) == 1 and 0 not in lengths:
-            # What is alike travels cheaper together.
-            request["columns"] = [list(column) for column in zip(*argument_lists, strict=True)]
-        else:
-            request["args"] = [list(args) for args in argument_lists]
-        return self._ask(request, timeout_seconds)
+        request = {"function": function, **pack_rows(argument_lists)}
+        return self._ask({**request, "many": True}, timeout_seconds)
 
     def run(self, command: Command, *, timeout_seconds: float | None = None) -> Answer:
         """Starts a command and waits for its end; see `protocol.Session`."""

@@ -17,6 +17,7 @@ from types import FunctionType, GeneratorType, ModuleType
 from typing import Any, NoReturn
 
 from . import commands, frames, tracebacks
+from .rows import unpack_rows
 from .wire import (
     CLOCK,
     ERROR,
@@ -99,8 +100,7 @@ def _call(module: ModuleType, request: dict[str, Any], outbox: _Outbox) -> None:
     if not callable(function):
         raise _CallError(_missing_function(module, request["function"]))
     if "many" in request:
-        rows = zip(*request["columns"], strict=True) if "columns" in request else request["args"]
-        outbox.send(VALUE, [_last(function(*row)) for row in rows])
+        outbox.send(VALUE, [_last(function(*row)) for row in unpack_rows(request)])
         return
     value = function(*request["args"], **request["kwargs"])
     if not isinstance(value, GeneratorType):
