@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from evolve.archive.selection import Lottery, make_lottery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
     from numpy.random import Generator
     from numpy.typing import NDArray
 
@@ -120,8 +119,8 @@ class Chooser:
         if len(candidates) < 2:
             return candidates[0] if candidates else None
         own = self._sketch_of(parent)
-        # One by one: of four, a table takes longer.
-        shared = [np.count_nonzero(own == self._sketch_of(elite)) for elite in candidates]
+        # One by one: of four, a table takes longer. Bytes are counted quicker than truth values.
+        shared = [(own == self._sketch_of(elite)).tobytes().count(1) for elite in candidates]
         return candidates[shared.index(min(shared))]
 
     def _lottery_of(self, island: int) -> Lottery:

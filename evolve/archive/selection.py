@@ -144,6 +144,7 @@ class _Groups:
         groups, worst = ranks, int(ranks[-1])
         weights = np.exp(log_weights)
         self._count = len(ranks)
+        self._known: dict[float, float] = {}
         if len(ranks) <= _FEW_ELITES:
             self._weights, self._utilities, self._log_weights = weights, utilities, log_weights
             return
@@ -212,7 +213,12 @@ class _Groups:
         return highest, highest
 
     def _entropy(self, inverse_temperature: float) -> float:
-        """Gives the entropy of the whole distribution."""
+        """Gives the entropy of the whole distribution; each point is worked out once."""
+        if inverse_temperature not in self._known:
+            self._known[inverse_temperature] = self._measure(inverse_temperature)
+        return self._known[inverse_temperature]
+
+    def _measure(self, inverse_temperature: float) -> float:
         logits = inverse_temperature * self._utilities
         parts = np.exp(logits)
         parts *= self._weights
