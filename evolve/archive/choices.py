@@ -104,14 +104,14 @@ class Chooser:
         self, island: int, parent: Elite, shown: dict[str, Elite], rng: Generator
     ) -> Elite | None:
         """Gives the elite of an island that shares least with the parent, of a few near it."""
-        archive = self._islands.archives[island]
+        elites = self._islands.archives[island].elites
         near = self._order_of(island).near(parent.objective, _NEAREST)
         candidates: list[Elite] = []
         # More than are wanted are drawn, for some may be shown already; in one call, for calls
         # are most of what a slot takes.
         drawn = rng.random(2 * _CANDIDATES).tolist()
         for place in dict.fromkeys([int(share * len(near)) for share in drawn]):
-            elite = archive.elites[near[place]]
+            elite = elites[near[place]]
             if elite.program_id != parent.program_id and elite.program_id not in shown:
                 candidates.append(elite)
                 if len(candidates) == _CANDIDATES:

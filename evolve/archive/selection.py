@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,13 @@ class Lottery:
     def __init__(self, positions: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
         self._positions = positions
         self._weights = weights
-        self._cumulative = np.cumsum(weights)
+        # A list: a single number is found in it several times quicker than in an array.
+        self._cumulative: list[float] = np.cumsum(weights).tolist()
 
     def draw(self, rng: Generator) -> int:
         """Draws the position of an elite."""
         place = rng.random() * self._cumulative[-1]
-        return int(self._positions[self._cumulative.searchsorted(place, side="right")])
+        return int(self._positions[bisect_right(self._cumulative, place)])
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
