@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evolve.cli.options import Assignments, read_settings
-from evolve.errors import ExitCode, SandboxError
+from evolve.errors import ExitCode, SandboxError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +42,11 @@ def doctor(
     from evolve.sandbox.choose import prove_backends
 
     image = read_settings({}, assignments, None).sandbox.image
+    if (base_image or packages) and not (build_image and image):
+        raise UsageError(
+            "options: `--base-image` and `--package`: expected `--build-image` and `--set "
+            "sandbox.image=NAME` beside them; only an image with a name is built from others"
+        )
     made = _build_image(image, base_image, packages or []) if build_image else None
     found = prove_backends(image=image)
     strong = [name for name, proof in found.items() if _is_strong(proof)]
