@@ -92,6 +92,10 @@ class TestRoundTrip:
             assert got.base is None
             assert got.flags.writeable
 
+    def test_large_arrays_of_a_list_arrive(self) -> None:
+        arrays = [np.full(10_000, float(number)) for number in range(5)]
+        np.testing.assert_array_equal(decode(encode(arrays, MB)), arrays)
+
     @pytest.mark.parametrize(
         ("sent", "arrived"),
         [
@@ -241,6 +245,7 @@ class TestRefusalToDecode:
             pack({"!": "arrays", "dtype": "<f8", "sizes": [2, -1]}, bytes(8)),
             pack({"!": "arrays", "dtype": "<f8", "sizes": [True]}, bytes(8)),
             pack({"!": "arrays", "dtype": "<f8", "sizes": [1, 1]}, bytes(8)),
+            pack({"!": "arrays", "dtype": "<f8", "sizes": [2**14] * 2}, bytes(2**18)),
             pack({"!": "arrays", "dtype": "<f8", "sizes": [2**62, 2**62]}, bytes(8)),
             pack({"!": "arrays", "dtype": "|O", "sizes": [1]}, bytes(8)),
             pack({"!": "arrays", "dtype": "|b1", "sizes": [1]}, b"\x02"),

@@ -12,6 +12,7 @@ from typing import Any
 from .values import (
     COUNTS,
     DTYPES,
+    JOINED_BYTES,
     MAX_DEPTH,
     MAX_DIMENSIONS,
     MAX_JSON_BYTES,
@@ -138,6 +139,8 @@ class _Decoder:
             raise FrameError("the structure has too many parts")
         if any(type(size) is not int or size < 0 for size in sizes):
             raise FrameError("joined arrays have a size that is no size")
+        if len(buffer) > JOINED_BYTES:
+            raise FrameError("joined arrays are too large")
         joined = _read_array({**tree, "shape": [sum(sizes)]}, buffer)
         ends = list(accumulate(sizes))
         # Each has memory of its own: a program may write to one.

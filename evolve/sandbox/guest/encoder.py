@@ -11,6 +11,7 @@ from typing import Any
 from .values import (
     COUNTS,
     DTYPES,
+    JOINED_BYTES,
     MAX_DEPTH,
     MAX_DIMENSIONS,
     MAX_JSON_BYTES,
@@ -106,7 +107,7 @@ class _Encoder:
         return {TAG: name}
 
     def _pack_arrays(self, value: list[Any]) -> Any:
-        """Joins flat arrays of one type; else gives None."""
+        """Joins small flat arrays of one type; else gives None."""
         numpy = sys.modules.get("numpy")
         if numpy is None or type(value[0]) is not numpy.ndarray:
             return None
@@ -115,6 +116,9 @@ class _Encoder:
             type(part) is numpy.ndarray and part.ndim == 1 and part.dtype == dtype for part in value
         )
         if not is_alike or dtype.str not in DTYPES or self._nodes + len(value) > self._max_nodes:
+            return None
+        # To join large ones would need their memory twice.
+        if sum(map(len, value)) * dtype.itemsize > JOINED_BYTES:
             return None
         self._nodes += len(value)
         self.buffers.append(numpy.concatenate(value).tobytes())

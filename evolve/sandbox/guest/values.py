@@ -16,6 +16,8 @@ MAX_DIMENSIONS = 32
 # Lists of that many floats, or of small integers, travel as raw bytes.
 PACKED_LENGTH = 16
 PACKED_CODES = {"floats": "d", "ints": "q"}
+# Lists of flat arrays of one type travel as one buffer, up to that many bytes.
+JOINED_BYTES = 1 << 16
 
 TAG = "!"
 COUNTS = struct.Struct("<II")
