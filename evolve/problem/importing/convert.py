@@ -67,7 +67,10 @@ def write_foreign(foreign: Foreign, target: Path) -> list[Path]:
         UsageError: The target holds something, or cannot be written, or theirs is too large.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target}: expected a new or empty folder, got one with files in it")
+        raise UsageError(
+            f"{target}: expected a new or empty folder for the import, got one with files in it; "
+            "name another one behind the folder to import"
+        )
     size = sum(path.stat().st_size for path in _theirs(foreign.folder))
     if size > _MOST_BYTES:
         raise UsageError(

@@ -105,7 +105,10 @@ def write_competition(folder: Path, target: Path) -> list[Path]:
         UsageError: A file is missing or does not fit the others, or the target cannot be written.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target}: expected a new or empty folder, got one with files in it")
+        raise UsageError(
+            f"{target}: expected a new or empty folder for the import, got one with files in it; "
+            "name another one behind the folder to import"
+        )
     metric = _read_metric(folder)
     identifier, column = _find_columns(folder)
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_-") or "competition"
