@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ from evolve.records import (
 )
 from evolve.steps import prompt
 from evolve.steps.blocks import fence
-from evolve.steps.parse import as_number, as_tags, find_object
+from evolve.steps.parse import as_number, as_tags, complete_object, find_object
 from evolve.steps.plan import parse_plans
 from evolve.steps.summarize import parse_summary
 
@@ -78,6 +80,35 @@ def test_every_template_of_the_package_can_be_read(name, tmp_path):
 )
 def test_the_first_object_in_a_reply_is_found(text, found):
     assert find_object(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"a": "half of a sen', {"a": "half of a sen"}),
+        ('{"a": 1, "b": "x, y", "tags": ["one", "tw', {"a": 1, "b": "x, y", "tags": ["one", "tw"]}),
+        ('Sure: {"a": "x \\"y\\" \\', {"a": 'x "y" '}),
+        ('{"a": 1, "risk', {"a": 1}),
+        ('{"a": 1, "risk": ', {"a": 1}),
+        ('{"a', None),
+        ("{x for x in y}", None),
+        ("{" * 100_000, None),
+        ("nothing", None),
+    ],
+)
+def test_of_an_object_that_was_cut_off_there_is_what_was_written(text, found):
+    assert complete_object(text) == found
+
+
+@given(st.dictionaries(st.text(), st.text() | st.lists(st.integers()), min_size=1), st.data())
+def test_an_object_cut_anywhere_gives_only_keys_that_it_has(whole, data):
+    text = json.dumps(whole)
+    found = complete_object(text[: data.draw(st.integers(1, len(text)))])
+    assert found is None or set(found) <= set(whole)
+
+
+def test_a_plan_that_was_cut_off_after_its_change_is_followed():
+    assert parse_plans('{"hypothesis": "h", "change": "c", "ri') == [Plan("c", "h")]
 
 
 @given(st.text())

@@ -7,23 +7,12 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from evolve.steps.shapes import MEANINGS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MOST_OBJECTS = 16
-EXAMPLES = frozenset(
-    {
-        "why it should help",
-        "what to change, precisely enough to be carried out",
-        "what may go wrong",
-        "one line on the outcome",
-        "what in the outcome shows it",
-        "what to remember",
-        "what to try next",
-        "what you do, in one sentence",
-    }
-)
-"""What the prompts say in the place of each answer; small models repeat it."""
 
 
 def find_object(text: str) -> dict[str, Any] | None:
@@ -38,6 +27,47 @@ def find_object(text: str) -> dict[str, Any] | None:
 def find_objects(text: str) -> list[dict[str, Any]]:
     """Finds the JSON objects in a reply, those inside another one left out."""
     return list(islice(_objects_in(text), _MOST_OBJECTS))
+
+
+def complete_object(text: str) -> dict[str, Any] | None:
+    """Gives what was written of an object whose end was cut off, its last text as far as it goes.
+
+    Not for edits: half of one would be another one.
+    """
+    start = text.find("{")
+    if start < 0:
+        return None
+    written = text[start:]
+    # Ends that might be cut to, the whole first: after it the closing marks that are missing.
+    for kept, missing in _open_ends(written):
+        try:
+            value = json.loads(kept + missing, strict=False)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and value:
+            return value
+    return None
+
+
+def _open_ends(written: str) -> tuple[tuple[str, str], ...]:
+    """Gives the whole and what stands before its last comma, each with its closing marks."""
+    closing: list[str] = []
+    before_comma = ("", "")
+    is_text = is_escaped = False
+    for index, mark in enumerate(written):
+        if is_text:
+            is_text = is_escaped or mark != '"'
+            is_escaped = mark == "\\" and not is_escaped
+        elif mark == '"':
+            is_text = True
+        elif mark in "{[":
+            closing.append("}" if mark == "{" else "]")
+        elif mark in "}]" and closing:
+            closing.pop()
+        elif mark == ",":
+            before_comma = (written[:index], "".join(reversed(closing)))
+    whole = written.removesuffix("\\") if is_escaped else written
+    return (whole, '"' * is_text + "".join(reversed(closing))), before_comma
 
 
 def _objects_in(text: str) -> Iterator[dict[str, Any]]:
@@ -55,9 +85,9 @@ def _objects_in(text: str) -> Iterator[dict[str, Any]]:
 
 
 def as_text(value: object, limit: int = 2000) -> str:
-    """Gives a text field, empty when it is none or only repeats the prompt's example."""
+    """Gives a text field, empty when it is none or only repeats what the prompt says of it."""
     text = " ".join(value.split())[:limit] if isinstance(value, str) else ""
-    return "" if text in EXAMPLES else text
+    return "" if text.lower().rstrip(".") in MEANINGS else text
 
 
 def as_number(value: object) -> float | None:

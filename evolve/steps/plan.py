@@ -11,7 +11,15 @@ from evolve.records import Plan, Rejected
 from evolve.records.chat import Request
 from evolve.steps import prompt, shapes, told
 from evolve.steps.blocks import Block
-from evolve.steps.parse import as_names, as_number, as_tags, as_text, find_object, find_objects
+from evolve.steps.parse import (
+    as_names,
+    as_number,
+    as_tags,
+    as_text,
+    complete_object,
+    find_object,
+    find_objects,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,9 +117,11 @@ def plan_messages(
 
 def parse_plans(text: str) -> list[Plan] | Rejected:
     """Gives the plans in a reply, at least one; rejected when there are no words in it."""
-    found = find_object(text) or {}
-    listed = found.get("plans")
+    listed = (find_object(text) or {}).get("plans")
     objects = listed if isinstance(listed, list) else find_objects(text)
+    cut_off = None if objects else complete_object(text)
+    if cut_off is not None:
+        objects = [cut_off]
     plans = [_read_plan(item) for item in objects if isinstance(item, dict)]
     known = [plan for plan in plans if plan is not None]
     if known:
@@ -142,19 +152,14 @@ def _read_plan(found: dict[str, object]) -> Plan | None:
 
 
 def _answer_block(count: int) -> Block:
-    one = (
-        '{"hypothesis": "why it should help", "change": "what to change, precisely enough to be '
-        'carried out", "predicted_gain": 0.01, "risk": "what may go wrong", "tags": ["one", '
-        '"two"], "lessons": []}'
-    )
     if count == 1:
-        text = f"Propose one change. Answer with one JSON object and nothing else:\n\n{one}"
+        text = "Propose one change. Answer with one JSON object and nothing else. Its keys:"
     else:
         text = (
             f"Propose {count} changes that differ in kind. Answer with one JSON object and "
-            f'nothing else:\n\n{{"plans": [{one}, ...]}}'
+            f"nothing else. Its only key, `plans`, holds a list of {count} objects with these keys:"
         )
-    return Block("answer", (text,), rank=0)
+    return Block("answer", (f"{text}\n\n{shapes.list_keys(shapes.PLAN_KEYS)}",), rank=0)
 
 
 def make_operator_plan(stats: OperatorStats, rng: np.random.Generator, *, leap: bool) -> Plan:

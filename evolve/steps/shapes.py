@@ -7,9 +7,43 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CAUSES = ("idea", "implementation", "time", "noise")
+PLAN_KEYS = {
+    "hypothesis": "why the change should help",
+    "change": "what to change, precisely enough to be carried out",
+    "predicted_gain": "the gain to expect, a number in the units of the objective; positive is "
+    "better",
+    "risk": "what may go wrong",
+    "tags": "a list of one to four words that name the idea",
+    "lessons": "a list of the ids of the lessons that the change follows, often empty",
+}
+SUMMARY_KEYS = {
+    "verdict": "one line on the outcome",
+    "cause": "what decided the outcome, one of `idea` (the change itself is right or wrong), "
+    "`implementation` (it was carried out badly), `time` (the program ran out of time), `noise` "
+    "(the difference means nothing)",
+    "evidence": "what in the outcome shows it",
+    "lesson": "what to remember",
+    "tags": "a list of one to four words that name the idea",
+    "next": "what to try next",
+}
+MEANINGS = frozenset(
+    meaning.lower() for keys in (PLAN_KEYS, SUMMARY_KEYS) for meaning in keys.values()
+)
+"""What prompts say of each key; small models repeat it as their answer."""
+
+
+def list_keys(keys: Mapping[str, str]) -> str:
+    """Gives keys and what they hold, as a list in Markdown.
+
+    An example of the whole object would do as well for a large model; small ones copy it.
+    """
+    return "\n".join(f"- `{key}`: {meaning}" for key, meaning in keys.items())
 
 
 def _text(most: int) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from evolve.records import Status, Summary
 from evolve.records.chat import Request
 from evolve.steps import prompt
 from evolve.steps.blocks import Block
-from evolve.steps.parse import as_tags, as_text, find_object
-from evolve.steps.shapes import CAUSES, SUMMARY
+from evolve.steps.parse import as_tags, as_text, complete_object, find_object
+from evolve.steps.shapes import CAUSES, SUMMARY, SUMMARY_KEYS, list_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +73,7 @@ def summary_messages(
         Block("attempts", tuple(shown), rank=3),
         Block("comparison", (comparison,) if comparison else (), rank=2),
         Block("plan", (prompt.show_plan(plan),), rank=1),
+        Block("keys", (list_keys(SUMMARY_KEYS),), rank=0),
     ]
     return prompt.compose(
         "summarize",
@@ -85,7 +86,7 @@ def summary_messages(
 
 def parse_summary(text: str, known: Summary) -> Summary:
     """Gives the summary in a reply; what it does not say is taken from what is known."""
-    found = find_object(text)
+    found = find_object(text) or complete_object(text)
     if found is None:
         return known
     cause = as_text(found.get("cause")).lower()

@@ -153,7 +153,7 @@ class TestPlans:
         assert asked[0].role == "leap"
         assert "Ideas that never gained" in asked[0].messages[-1].text
 
-    def test_an_object_that_repeats_the_example_is_no_plan(self, problem):
+    def test_an_object_that_repeats_the_prompt_is_no_plan(self, problem):
         found = load_problem(problem)
         reply = '{"change": "what to change, precisely enough to be carried out"}'
         plan = make_plan(
