@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import shlex
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,12 @@ if TYPE_CHECKING:
     from evolve.store import Store
 
 MANUAL_FOLDER = "manual"
-_SET_PRICE = "--set 'prices.NAME={prompt = 0.15, completion = 0.6}' (US dollars per 1e6 tokens)"
+
+
+def show_price_setting(name: str) -> str:
+    """Gives the option that sets a model's price, with a price as an example."""
+    option = shlex.quote(f"prices.{name}={{prompt = 0.15, completion = 0.6}}")
+    return f"--set {option} (US dollars per 1e6 tokens)"
 
 
 def complete_settings(settings: Settings) -> Settings:
@@ -238,8 +244,11 @@ class Preflight:
         for name in sorted(self._errors):
             raise self._errors[name]
         if self._unpriced:
-            names = ", ".join(sorted(self._unpriced))
-            tell(f"price unknown, so its calls are counted apart: {names}; to set it: {_SET_PRICE}")
+            names = sorted(self._unpriced)
+            tell(
+                f"price unknown, so its calls are counted apart: {', '.join(names)}; to set it: "
+                f"{show_price_setting(names[0])}"
+            )
 
     def list_expenses(self, generation: int) -> list[Expense]:
         """Gives what was paid for.
@@ -265,7 +274,8 @@ class Preflight:
                 if self._is_capped:
                     raise UsageError(
                         f"budget.max_cost_usd: the cap cannot be held, since the price of "
-                        f"{endpoint.name!r} is unknown; set it (0 for a free one): {_SET_PRICE}"
+                        f"{endpoint.name!r} is unknown; set it (0 for a free one): "
+                        f"{show_price_setting(endpoint.name)}"
                     )
         except EvolveError as error:
             self._errors[endpoint.name] = error

@@ -73,7 +73,10 @@ def _print_totals(roles: list[RoleEstimate], settings: Settings) -> None:
     )
     cap = settings.budget.max_cost_usd
     if cost_usd is None:
-        typer.echo("  a model's price is unknown: set it, as in --set 'prices.NAME={prompt = ...}'")
+        from evolve.wiring import show_price_setting
+
+        names = [name for role in roles if role.cost_usd is None for name in role.models]
+        typer.echo(f"  a model's price is unknown: set it, as in {show_price_setting(names[0])}")
     elif most_usd is not None and cap is not None and cost_usd:
         typer.echo(
             f"  ${cap:g} buys about {cap / cost_usd:.0f} slots, at least {cap // most_usd:.0f}"

@@ -28,7 +28,7 @@ def lessons(run: Run, *, as_json: AsJson = False) -> None:
     for lesson in found:
         typer.echo(_format(lesson))
     if not found:
-        typer.echo("no lessons; a run with a model draws one from each slot")
+        typer.echo("no lessons: the summaries of a model teach them, and this run has none so far")
 
 
 def _describe(lesson: Lesson) -> dict[str, Any]:

@@ -262,10 +262,12 @@ class LiteLLMModel:
 
     @cached_property
     def _remedy(self) -> str:
+        variables = " or ".join(self._missing_keys)
         if self.api_base is not None:
-            return "check that the server runs there, serves this model and takes the key"
-        if self._missing_keys:
-            return f"set the environment variable {' or '.join(self._missing_keys)}"
+            key = f"the key (none was sent: {variables} is not set)" if variables else "the key"
+            return f"check that the server runs there, serves this model and takes {key}"
+        if variables:
+            return f"set the environment variable {variables}"
         return "check the model's name, its key and your connection"
 
 
