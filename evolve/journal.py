@@ -11,7 +11,7 @@ from evolve.errors import BudgetExhaustedError, ModelError, StoreError
 from evolve.models.budget import usage_of
 from evolve.models.protocol import ReplyError
 from evolve.models.roster import Part
-from evolve.records import AttemptKey, Evaluation
+from evolve.records import AttemptKey, Evaluation, Status
 from evolve.records.chat import Reply
 from evolve.records.results import Call, Evaluated, Expense, ModelUse
 
@@ -124,7 +124,7 @@ class Journal:
         return call
 
     def evaluate(self, key: AttemptKey, program: Program) -> Evaluation:
-        """Gives the verdict from the record, else from the evaluator.
+        """Gives the verdict from the record, else from the evaluator; a rejection is not paid for.
 
         Raises:
             BudgetExhaustedError: The cap is reached, or the run is stopping.
@@ -143,6 +143,8 @@ class Journal:
         self._check_stopped()
         self.budget.reserve_evaluations()
         evaluation = self._evaluate(program)
+        if evaluation.status is Status.REJECTED:
+            self.budget.release_evaluations()
         self._keep(Evaluated(key, program, evaluation))
         return evaluation
 

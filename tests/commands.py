@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,14 @@ def run_evolve(
 
 def run_json(*args: object, cwd: Path) -> Any:
     return json.loads(run_evolve(*args, "--json", cwd=cwd).stdout)
+
+
+def wait_for_rows(run: Path, table: str, rows: int) -> None:
+    """Waits until a run has written so many rows."""
+    deadline = time.monotonic() + 60
+    while count_rows(run / "run.db", table) < rows:
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
 
 
 def count_rows(database: Path, table: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evolve.evaluation.bench import Bench
-from evolve.evaluation.process import evaluate_program, load_evaluator
+from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile
 from evolve.sandbox.choose import open_sandbox

@@ -28,6 +28,7 @@ from tests.commands import (
     run_evolve,
     run_json,
     start_evolve,
+    wait_for_rows,
     write_problem,
     write_script,
 )
@@ -426,13 +427,6 @@ def test_a_verdict_that_nobody_reads_is_not_taken_for_a_good_one(run, tmp_path):
 
 def run_log(folder) -> int:
     return count_rows(folder / "r" / "run.db", "generations")
-
-
-def wait_for_rows(run, table, count) -> None:
-    deadline = time.monotonic() + 60
-    while count_rows(run / "run.db", table) < count:
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("victim", ["evaluator", "guest"])

@@ -24,10 +24,10 @@ from evolve.session.failures import failures_of_the_machine, lost_threads
 from evolve.store import DATABASE, Store
 from tests.commands import (
     PROBLEM,
-    count_rows,
     run_evolve,
     run_json,
     start_evolve,
+    wait_for_rows,
     write_problem,
     write_script,
 )
@@ -57,13 +57,6 @@ def point():
 def asked(folder: Path, generations: int = 6, latency: float = 0.05) -> tuple[object, ...]:
     model = write_script(folder / "model.json", latency_seconds=latency)
     return "--model", model, "--generations", generations, "--set", "loop.slots=4"
-
-
-def wait_for_rows(run: Path, table: str, rows: int) -> None:
-    deadline = time.monotonic() + 60
-    while count_rows(run / DATABASE, table) < rows:
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def archive_of(run: Path, cwd: Path) -> object:

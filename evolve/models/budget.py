@@ -148,6 +148,11 @@ class Budget:
                 _check_cap(MAX_EVALUATIONS, self._evaluations + count, self.max_evaluations)
             self._evaluations += count
 
+    def release_evaluations(self, count: int = 1) -> None:
+        """Gives back what was counted for evaluations that were not made."""
+        with self._lock:
+            self._evaluations -= count
+
     @property
     def evaluations(self) -> int:
         """Gives the evaluations counted so far."""

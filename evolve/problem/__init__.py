@@ -36,6 +36,7 @@ _VALUES = (
     "evaluator",
     "function",
     "holdout",
+    "smoke",
     "plot",
     "submit",
     "evaluator_seconds",
@@ -52,6 +53,7 @@ class Purpose(StrEnum):
     """What a function of the evaluator is for, by the key that names it in `problem.toml`."""
 
     SEARCH = "function"
+    SMOKE = "smoke"  # tries a program on next to nothing, before an evaluation is paid for
     HOLDOUT = "holdout"  # scores champions on data that the search never sees
     PLOT = "plot"  # scores a program and draws its answer
     SUBMIT = "submit"  # scores a program and writes its answer for somebody else's judgement

@@ -211,8 +211,9 @@ class _Slot:
         refusal = self._refuse(made)
         if refusal is not None:
             return self._record(made, _reject(refusal))
-        self._evaluations += 1
-        return self._record(made, *self._journal.evaluate(made))
+        evaluation, sequence = self._journal.evaluate(made)
+        self._evaluations += evaluation.status is not Status.REJECTED
+        return self._record(made, evaluation, sequence)
 
     def _attempt_all(self, programs: Sequence[Program]) -> list[Attempt]:
         """Records attempts at several programs that do not depend on each other."""

@@ -93,7 +93,10 @@ SELECT_NEWEST = (
     "UNION ALL SELECT MAX(generation) FROM calls "
     "UNION ALL SELECT MAX(generation) FROM evaluations)"
 )
-COUNT_EVALUATIONS = "SELECT COUNT(*) FROM evaluations WHERE generation > ? AND generation <= ?"
+COUNT_EVALUATIONS = (
+    "SELECT COUNT(*) FROM evaluations "
+    "WHERE generation > ? AND generation <= ? AND status != 'rejected'"
+)
 SELECT_OUTCOMES = (
     "SELECT COALESCE(e.status, 'rejected') AS outcome, COUNT(*) FROM attempts a "
     "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.evaluation.bench import Bench
-from evolve.evaluation.process import evaluate_program, load_evaluator
+from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Problem, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.sandbox.choose import open_sandbox

@@ -1,0 +1,195 @@
+"""The trusted side of an evaluation: the problem's evaluator, and its verdict on a program."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evolve import scoring
+from evolve.errors import ProblemError, ProgramError, SandboxError
+from evolve.evaluation.bench import Trial
+from evolve.evaluation.machine import PACKAGES
+from evolve.problem import Purpose
+from evolve.records import Evaluation, Status
+from evolve.scoring import Infeasible, ProgramHandle, Score
+from evolve.source import built_in_measures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from evolve.evaluation.bench import Bench
+    from evolve.problem import Problem
+    from evolve.problem.measures import Measure
+    from evolve.records import Program
+
+
+def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., object]]:
+    """Imports the problem's evaluator and gives its functions.
+
+    Raises:
+        ProblemError: The file cannot be imported or lacks a function.
+    """
+    path = problem.evaluator
+    spec = importlib.util.spec_from_file_location("evolve_problem_evaluator", path)
+    if spec is None or spec.loader is None:
+        raise ProblemError(f"{path}: expected a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Modules beside the evaluator can be imported by it.
+    sys.path.insert(0, str(path.parent))
+    # Dataclasses look their module up by name.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ProblemError(f"{path}: cannot be imported: {_last_line(error)}") from error
+    functions: dict[Purpose, Callable[..., object]] = {}
+    for purpose, name in problem.functions.items():
+        function = getattr(module, name, None)
+        if not callable(function):
+            raise ProblemError(f"{path}: expected a function `{name}(program, ...)`")
+        try:
+            inspect.signature(function).bind(None, **problem.parameters)
+        except TypeError as error:
+            raise ProblemError(
+                f"{path}: `{name}`: expected to take a program, and [parameters] of problem.toml "
+                f"by their names: {error}"
+            ) from error
+        functions[purpose] = function
+    functions[Purpose.PROBE] = probe_machine
+    return functions
+
+
+def probe_machine(program: ProgramHandle, **_: Any) -> Score:
+    """Gives what `evolve.evaluation.machine.PROBE` finds, as the artifact `machine`."""
+    return Score(0.0, artifacts={"machine": json.dumps(program.call("probe", list(PACKAGES)))})
+
+
+def evaluate_program(
+    problem: Problem,
+    functions: Mapping[Purpose, Callable[..., object]],
+    program: Program,
+    bench: Bench,
+    purpose: Purpose = Purpose.SEARCH,
+) -> Evaluation:
+    """Gives the verdict on a program; every failure of the program is a status in it.
+
+    A program that the problem's smoke function fails is rejected, and not evaluated.
+
+    Raises:
+        SandboxError: The sandbox broke; nothing is known about the program.
+    """
+    try:
+        if purpose is Purpose.SEARCH and Purpose.SMOKE in functions:
+            refusal = _try_smoke(functions[Purpose.SMOKE], problem, program, bench)
+            if refusal is not None:
+                return refusal
+        return _ask(functions[purpose], problem, program, bench, purpose)
+    finally:
+        bench.end()
+
+
+def _try_smoke(
+    function: Callable[..., object], problem: Problem, program: Program, bench: Bench
+) -> Evaluation | None:
+    """Gives a rejection of a program that the problem's smoke function fails, else None."""
+    handle = ProgramHandle(Trial(bench, program))
+    try:
+        function(handle, **problem.parameters)
+    except SandboxError:
+        raise
+    except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
+        failed = _explain(error, program, handle.seconds)
+        if failed.status is Status.EVALUATOR_FAILED:
+            return failed
+        reason = f"smoke test: {failed.status}: {failed.reason}"
+        return replace(failed, status=Status.REJECTED, reason=reason)
+    # What the program kept in its memory shall not reach the evaluation.
+    bench.clear()
+    return None
+
+
+def _ask(
+    function: Callable[..., object],
+    problem: Problem,
+    program: Program,
+    bench: Bench,
+    purpose: Purpose,
+) -> Evaluation:
+    handle = ProgramHandle(Trial(bench, program))
+    searches = purpose is Purpose.SEARCH
+    axes = problem.measures if searches else ()
+    further = tuple(item.name for item in problem.objectives) if searches else ()
+    try:
+        score = function(handle, **problem.parameters)
+        return _verdict(problem, program, score, handle.seconds, axes=axes, further=further)
+    except SandboxError:
+        raise
+    except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
+        return _explain(error, program, handle.seconds)
+
+
+def _explain(error: Exception, program: Program, seconds: float) -> Evaluation:
+    """Gives the verdict that follows from what an evaluator's function raised."""
+    if isinstance(error, Infeasible):
+        return Evaluation(Status.INFEASIBLE, seconds=seconds, reason=str(error))
+    if isinstance(error, ProgramError):
+        kind = "traceback" if program.entry.path.endswith(".py") else "output"
+        artifacts = {kind: error.detail} if error.detail else {}
+        return Evaluation(
+            Status(error.status), artifacts=artifacts, seconds=seconds, reason=error.reason
+        )
+    reason = f"the evaluator raised {_last_line(error)}"
+    artifacts = {"evaluator": _trace(error)}
+    return Evaluation(Status.EVALUATOR_FAILED, artifacts=artifacts, seconds=seconds, reason=reason)
+
+
+def _verdict(
+    problem: Problem,
+    program: Program,
+    score: object,
+    seconds: float,
+    *,
+    axes: tuple[Measure, ...],
+    further: tuple[str, ...],
+) -> Evaluation:
+    if not isinstance(score, Score):
+        raise TypeError(f"evaluator: expected a `Score`, got {score!r:.200}")
+    measures = built_in_measures(program, problem.initial)
+    measures |= {"seconds": seconds, **score.measures}
+    missing = [axis.name for axis in axes if axis.name not in measures]
+    if missing:
+        raise ValueError(f"expected the measures declared in problem.toml, missing: {missing}")
+    if lacking := [name for name in further if name not in score.metrics]:
+        raise ValueError(f"expected the objectives of problem.toml in metrics, missing: {lacking}")
+    return Evaluation(
+        Status.OK,
+        objective=score.objective,
+        metrics=score.metrics,
+        measures={axis.name: measures[axis.name] for axis in axes},
+        artifacts=score.artifacts,
+        seconds=seconds,
+    )
+
+
+def _trace(error: BaseException) -> str:
+    frames = traceback.format_list(_frames_of(error)[-4:])
+    return "".join([*frames, *traceback.format_exception_only(error)])
+
+
+def _frames_of(error: BaseException) -> list[traceback.FrameSummary]:
+    """Gives where it came from in the evaluator's code; ours would lead nobody to its cause."""
+    ours = (str(Path(__file__).parent), str(Path(scoring.__file__).parent), "<")
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if not frame.filename.startswith(ours)]
+
+
+def _last_line(error: BaseException) -> str:
+    where = _frames_of(error)
+    place = f" (line {where[-1].lineno} of {Path(where[-1].filename).name})" if where else ""
+    return f"{type(error).__name__}: {error}{place}"
