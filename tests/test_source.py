@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import argparse
+import ast
+import dataclasses
 import gc
+import random
+import statistics
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,6 +27,7 @@ from evolve.source import (
     parse_python,
     syntax_error,
 )
+from evolve.source.undefined import find_undefined
 
 MARKED = """import math
 # EVOLVE-BLOCK-START
@@ -228,3 +235,51 @@ def test_threads_may_parse_at_the_same_time() -> None:
     finally:
         gc.callbacks.remove(pause)
     assert len(found) == 120
+
+
+class TestUndefined:
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("print(a)\n", ("a", 0)),
+            ("\ndef f():\n    return g(h)\n", ("g", 2)),
+            ("def f():\n    x = 1\n\ndef g():\n    return x\n", ("x", 4)),
+            ("class A:\n    b = 1\n    def f(self):\n        return b\n", ("b", 3)),
+            ("x = [i for i in range(3)]\nprint(i)\n", ("i", 0)),
+            ("def f(a: int = c): pass\n", ("c", 0)),
+            ("def f():\n    return [n for n in range(3) if much]\n", ("much", 2)),
+        ],
+    )
+    def test_what_nothing_defines_is_found(self, text, found):
+        assert find_undefined(text) == found
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "def f():\n    return later\n\nlater = 1\n",
+            "def f():\n    global made\n    made = 1\n\ndef g():\n    return made\n",
+            "def f(n):\n    def g():\n        nonlocal n\n        n += 1\n    return g\n",
+            "def top(a, *b, c=1, **d):\n    e = 1\n    return a, b, c, d, e\n",
+            "class A:\n    def f(self):\n        return __class__, super().f()\n",
+            "try:\n    profile\nexcept (TypeError, NameError):\n    profile = None\n",
+            "from math import *\nprint(sqrt(2))\n",
+            "exec('a = 1')\nprint(a)\n",
+            "import os.path as p, sys\nprint(p, sys, __name__, __file__)\n",
+            "with open('x') as f, f:\n    print([y := 1], y, f)\n",
+            "match 1:\n    case {'a': q, **rest}:\n        print(q, rest)\n",
+            "for i in range(3): pass\nprint(i, (lambda a, *b, **c: (a, b, c))(1))\n",
+            "x = (\n",
+            "",
+        ],
+    )
+    def test_what_may_be_defined_is_not_told(self, text):
+        assert find_undefined(text) is None
+
+    @pytest.mark.parametrize("module", [argparse, ast, dataclasses, statistics, random])
+    def test_modules_that_work_have_nothing_undefined(self, module):
+        assert find_undefined(Path(module.__file__).read_text(encoding="utf-8")) is None
+
+    @given(st.text(alphabet="ab=()[]:, \n\tdefforinlambda"))
+    def test_any_text_is_looked_at(self, text):
+        found = find_undefined(text)
+        assert found is None or found[0] in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import symtable
 import threading
 import warnings
 
@@ -33,3 +34,12 @@ def parse_expression(text: str) -> ast.Expression:
     """Parses an expression; raises what `parse_module` raises."""
     with _turn:
         return ast.parse(text, FILE_NAME, mode="eval")
+
+
+def list_scopes(text: str) -> list[symtable.SymbolTable]:
+    """Gives the scopes of a file's text, the module first; raises what `parse_module` raises."""
+    with _turn:
+        scopes = [symtable.symtable(text, FILE_NAME, "exec")]
+    for scope in scopes:
+        scopes += scope.get_children()
+    return scopes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from evolve.records import Rejected
 from evolve.source import list_names, parse_python
+from evolve.source.undefined import find_undefined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,7 @@ _MOST_NAMED = 8
 
 
 def check_program(program: Program, problem: Problem, modules: frozenset[str]) -> Rejected | None:
-    """Says why a program surely fails, or gives None.
+    """Says why a program fails, or would where it comes to that; gives None where nothing is seen.
 
     Args:
         program: That can be parsed.
@@ -33,6 +34,12 @@ def check_program(program: Program, problem: Problem, modules: frozenset[str]) -
     missing = [name for name in problem.entry if name not in list_names(text)]
     if missing:
         return Rejected(f"{path}: expected a function `{missing[0]}` at the top level, found none")
+    for name, source in program.files:
+        undefined = find_undefined(source) if name.endswith(".py") else None
+        if undefined is not None:
+            unknown, line = undefined
+            place = f"in what begins on line {line}" if line else "at the top level"
+            return Rejected(f"{name}: nothing defines the name `{unknown}`, used {place}")
     if not modules:
         return None
     own = {name.split("/")[0].removesuffix(".py") for name, _ in program.files}

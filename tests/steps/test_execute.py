@@ -195,6 +195,7 @@ class TestChecks:
             ("def other(): pass\n", "expected a function `pack`"),
             ("import sklearn\ndef pack(): pass\n", "imports `sklearn`.*there are: numpy"),
             ("from torch.nn import Module\ndef pack(): pass\n", "imports `torch`"),
+            ("def pack():\n    return much\n", "name `much`, used in what begins on line 1"),
         ],
     )
     def test_what_surely_fails_is_told_before_an_evaluation(self, text, reason):
@@ -210,6 +211,7 @@ class TestChecks:
             "import numpy.linalg, os\nfrom helper import x\ndef pack(): pass\n",
             "try:\n    import numba\nexcept ImportError:\n    numba = None\ndef pack(): pass\n",
             "def pack():\n    import scipy\n",
+            "from helper import *\ndef pack():\n    return x\n",
         ],
     )
     def test_what_may_work_is_left_to_the_evaluation(self, text):
