@@ -182,7 +182,7 @@ class Totals:
         cached_tokens: Of these, those that came from a provider's cache.
         completion_tokens: Tokens written.
         cost_usd: US dollars of the calls whose price is known.
-        unpriced_calls: Answered calls whose price is unknown.
+        unpriced_calls: Answered calls whose price is unknown, those of the preflight among them.
         lost_requests: Requests that may have been charged for and brought nothing.
         lost_tokens: Upper estimate of what these used.
         lost_usd: Upper estimate of their price, as far as it is known.

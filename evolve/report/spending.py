@@ -63,4 +63,6 @@ def _describe(used: Totals) -> tuple[str, str, str, str]:
     read = f"{used.prompt_tokens} read"
     if used.cached_tokens:
         read += f" ({used.cached_tokens} cached)"
-    return f"{used.calls} calls", read, f"{used.completion_tokens} written", describe_money(used)
+    # The preflight is no call of any slot.
+    calls = f"{used.calls} calls" if used.calls else ""
+    return calls, read, f"{used.completion_tokens} written", describe_money(used)

@@ -78,7 +78,8 @@ SELECT_USAGE = (
 )
 SELECT_EXPENSES = (
     "SELECT role, model, 0, SUM(prompt_tokens), SUM(cached_tokens), SUM(completion_tokens), "
-    f"COALESCE(SUM(cost_usd), 0.0), 0 FROM expenses WHERE lost = '' AND {_RANGE}"
+    "COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd) "
+    f"FROM expenses WHERE lost = '' AND {_RANGE}"
 )
 SELECT_LOST = (
     "SELECT role, model, COUNT(*), SUM(prompt_tokens + completion_tokens), "
