@@ -39,8 +39,11 @@ def apply_line_edits(parent: Program, edits: Sequence[LineEdit]) -> Program | Re
                 f"an edit names the lines {edit.first} to {edit.last} of {path}, "
                 f"which has {len(lines)}"
             )
-    for before, after in pairwise(ordered):
-        if before.last >= after.first:
+    for index, (before, after) in enumerate(pairwise(ordered)):
+        if before.first < after.first == before.last < after.last:
+            # The line between two ranges goes either way, and small models often name it twice.
+            ordered[index] = before._replace(last=before.last - 1)
+        elif before.last >= after.first:
             return Rejected(f"two edits of {path} name the line {after.first}; join them")
     outcome: Program | Rejected = Rejected("the reply holds no edit")
     for realign in (False, True):

@@ -46,6 +46,11 @@ class TestLineEdits:
         made = apply_line_edits(crlf, [LineEdit(4, 4, ("    y = 2",))])
         assert made.entry.text == TEXT.replace("y = 1", "y = 2").replace("\n", "\r\n")
 
+    def test_a_line_that_ends_one_range_and_begins_the_next_is_replaced_once(self):
+        edits = [LineEdit(3, 4, ("def f(x):", "    z = 2")), LineEdit(4, 5, ("    return z",))]
+        made = apply_line_edits(PARENT, edits)
+        assert made.entry.text == TEXT.replace("y = 1\n    return y", "z = 2\n    return z")
+
     @pytest.mark.parametrize(
         ("edits", "reason"),
         [
@@ -54,6 +59,8 @@ class TestLineEdits:
             ([(4, 99, "x")], "names the lines 4 to 99"),
             ([(0, 1, "x")], "names the lines 0 to 1"),
             ([(4, 5, "    y = 2"), (5, 5, "    return 1")], "two edits"),
+            ([(4, 4, "    y = 2"), (4, 5, "    return 1")], "two edits"),
+            ([(3, 5, "def f(x):"), (4, 6, "    return 1")], "two edits"),
             ([(4, 4, "    y = (")], "syntax error"),
             ([(4, 4, "    y = 1")], "changes nothing"),
         ],
