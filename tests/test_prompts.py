@@ -87,7 +87,8 @@ def test_the_first_object_in_a_reply_is_found(text, found):
     [
         ('{"a": "half of a sen', {"a": "half of a sen"}),
         ('{"a": 1, "b": "x, y", "tags": ["one", "tw', {"a": 1, "b": "x, y", "tags": ["one", "tw"]}),
-        ('Sure: {"a": "x \\"y\\" \\', {"a": 'x "y" '}),
+        ('Sure: {"a": "x \\"y\\" \\', {"a": 'x "y" \\'}),
+        ('{"a": "x \\\\', {"a": "x \\"}),
         ('{"a": 1, "risk', {"a": 1}),
         ('{"a": 1, "risk": ', {"a": 1}),
         ('{"a', None),

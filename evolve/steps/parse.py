@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MOST_OBJECTS = 16
+# Of an object that was cut off no more is looked at: replies may be of any length.
+_LONGEST_CUT = 100_000
 
 
 def find_object(text: str) -> dict[str, Any] | None:
@@ -37,11 +39,11 @@ def complete_object(text: str) -> dict[str, Any] | None:
     start = text.find("{")
     if start < 0:
         return None
-    written = text[start:]
-    # Ends that might be cut to, the whole first: after it the closing marks that are missing.
-    for kept, missing in _open_ends(written):
+    written = text[start : start + _LONGEST_CUT]
+    missing, comma = _find_end(written)
+    for complete in (written + missing, written[:comma] + _find_end(written[:comma])[0]):
         try:
-            value = json.loads(kept + missing, strict=False)
+            value = json.loads(complete, strict=False)
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict) and value:
@@ -49,10 +51,10 @@ def complete_object(text: str) -> dict[str, Any] | None:
     return None
 
 
-def _open_ends(written: str) -> tuple[tuple[str, str], ...]:
-    """Gives the whole and what stands before its last comma, each with its closing marks."""
+def _find_end(written: str) -> tuple[str, int]:
+    """Gives the marks that are missing at the end, and the place of the last comma outside text."""
     closing: list[str] = []
-    before_comma = ("", "")
+    comma = 0
     is_text = is_escaped = False
     for index, mark in enumerate(written):
         if is_text:
@@ -65,9 +67,9 @@ def _open_ends(written: str) -> tuple[tuple[str, str], ...]:
         elif mark in "}]" and closing:
             closing.pop()
         elif mark == ",":
-            before_comma = (written[:index], "".join(reversed(closing)))
-    whole = written.removesuffix("\\") if is_escaped else written
-    return (whole, '"' * is_text + "".join(reversed(closing))), before_comma
+            comma = index
+    # A backslash without what it stands before is taken for itself.
+    return "\\" * is_escaped + '"' * is_text + "".join(reversed(closing)), comma
 
 
 def _objects_in(text: str) -> Iterator[dict[str, Any]]:
