@@ -75,7 +75,7 @@ def test_what_fails_the_smoke_function_is_rejected_and_no_evaluation_is_paid(pro
         "ok": asked,
         "rejected": state["attempts"] - asked,
     }
-    assert reasons_of(problem).count("smoke test: infeasible: first is ") > 3
+    assert reasons_of(problem).count("smoke check: infeasible: first is ") > 3
     assert "equal: generations 0 to 6" in run_evolve("replay", "r", cwd=problem).stdout
 
 
@@ -105,7 +105,7 @@ def test_a_starting_program_that_fails_it_is_refused(problem):
     file = problem / "valley/initial.py"
     file.write_text(TRIED.replace("first = 1.0", "first = 2.0"))
     done = run_evolve("check", "valley", cwd=problem, code=2)
-    assert "smoke test: infeasible: first is 2.000, above 1.05" in done.stderr
+    assert "smoke check: infeasible: first is 2.000, above 1.05" in done.stderr
 
 
 def test_a_smoke_function_that_breaks_is_the_evaluators_failure(problem):
@@ -113,6 +113,14 @@ def test_a_smoke_function_that_breaks_is_the_evaluators_failure(problem):
     file.write_text(file.read_text().replace("if first > 1.05:", "if nobody:"))
     done = run_evolve("check", "valley", cwd=problem, code=2)
     assert "the evaluator raised NameError" in done.stderr
+
+
+def test_a_crash_in_it_is_tried_again_and_counts_like_any_other(problem):
+    crash = "    import os\n    os._exit(1)\n    return [first, second]\n"
+    file = problem / "valley/initial.py"
+    file.write_text(TRIED.replace("    return [first, second]\n", crash))
+    done = run_evolve("check", "valley", cwd=problem, code=2)
+    assert "got `crashed`" in done.stderr
 
 
 def test_without_one_nothing_is_tried(tmp_path):

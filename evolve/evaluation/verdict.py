@@ -97,7 +97,7 @@ def evaluate_program(
 def _try_smoke(
     function: Callable[..., object], problem: Problem, program: Program, bench: Bench
 ) -> Evaluation | None:
-    """Gives a rejection of a program that the problem's smoke function fails, else None."""
+    """Gives the verdict on a program that the problem's smoke function fails, else None."""
     handle = ProgramHandle(Trial(bench, program))
     try:
         function(handle, **problem.parameters)
@@ -105,9 +105,10 @@ def _try_smoke(
         raise
     except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
         failed = _explain(error, program, handle.seconds)
-        if failed.status is Status.EVALUATOR_FAILED:
+        # These may be the machine's doing: they are tried again, like those of an evaluation.
+        if failed.status in {Status.EVALUATOR_FAILED, Status.CRASHED}:
             return failed
-        reason = f"smoke test: {failed.status}: {failed.reason}"
+        reason = f"smoke check: {failed.status}: {failed.reason}"
         return replace(failed, status=Status.REJECTED, reason=reason)
     # What the program kept in its memory shall not reach the evaluation.
     bench.clear()
