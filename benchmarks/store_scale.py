@@ -6,7 +6,7 @@ Every attempt has a program of about 8 kB made from an elite by changing a few l
 editor's call that shows the parent, and an evaluation with artifacts. The programs are no Python,
 so that the time to build them is not that of the parser. Printed are medians with the
 5th and 95th percentile. A commit is timed with all that a run does on one: the population is told,
-and now and then a snapshot for `show` and a state for `resume` are saved. A resume is timed until
+and now and then a snapshot for `show` is saved. A resume is timed until
 the next generation could start: population, budget, schedule, and what planners are told.
 """
 
@@ -44,7 +44,6 @@ from evolve.records.results import Call, Evaluated, Generation, SlotResult, Told
 from evolve.run_folder import create_run_folder
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
-from evolve.search.states import StateKeeper
 from evolve.settings import Settings
 from evolve.settings.launches import SettingsHistory
 from evolve.source.light import light_attempts
@@ -147,7 +146,6 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
     store = Store.create(folder)
     population = Population(problem, settings.search)
     keeper = SnapshotKeeper(store, problem, settings.search)
-    states = StateKeeper(store, problem, settings)
     history = SettingsHistory(settings, [])
     digests = DigestMaker(store, history, problem.direction, no_ancestor)
     schedule = Schedule(
@@ -176,7 +174,6 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
         store.commit(generation)
         population.tell(number, attempts_light)
         keeper.on_commit(population, SLOTS)
-        states.on_commit(population, schedule, digests)
         commits.append(time.perf_counter() - started)
         schedule.ready(number, population.evaluations)
         digests.advance(number)
@@ -206,10 +203,10 @@ RESUME = """
 import sys, time
 started = time.perf_counter()
 from pathlib import Path
+from evolve.population import Population
 from evolve.run_folder import load_run
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
-from evolve.search.states import StateKeeper
 from evolve.settings.launches import SettingsHistory
 from evolve.store import Store
 from evolve.wiring import restore_budget
@@ -222,16 +219,13 @@ store.finished_after(last)
 history = SettingsHistory(settings, store.launches())
 schedule = Schedule(generations=10**6, lag=1, size_at=lambda at: size_of(history.at(at)))
 digests = DigestMaker(store, history, problem.direction, None)
-states = StateKeeper(store, problem, settings)
-population = states.begin()
-states.restore(schedule, digests)
-since = population.generation + 1
-for _ in population.tell_all(store.told_attempts(since, with_uses=True), last):
+population = Population(problem, settings.search, store.normal_form)
+for _ in population.tell_all(store.told_attempts(with_uses=True), last):
     schedule.ready(population.generation, population.evaluations)
 digests.advance(last)
 seconds = time.perf_counter() - started
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-print(seconds, int(status["VmHWM"].split()[0]) / 1024, since)
+print(seconds, int(status["VmHWM"].split()[0]) / 1024)
 """
 
 
@@ -270,7 +264,6 @@ def main() -> None:
     seconds = [float(item[0]) for item in resumes]
     print(f"resume ready: {statistics.median(seconds):.2f} s ({min(seconds):.2f} to "
           f"{max(seconds):.2f}), {max(float(item[1]) for item in resumes):.0f} MB")  # fmt: skip
-    print(f"told again on a resume: generations from {resumes[0][2]}")
     print(f"show: {statistics.median(shows):.2f} s ({min(shows):.2f} to {max(shows):.2f})")
     print(f"memory while building: {memory:.0f} MB")
     print(f"database {size / 1e6:.0f} MB, {size / built['plain_bytes']:.2f} of the compressed "

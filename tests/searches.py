@@ -23,7 +23,6 @@ from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.records.results import Evaluated, Generation, SlotResult, Told
 from evolve.search import Search, keep_paid
 from evolve.search.schedule import Schedule, size_of
-from evolve.search.states import StateKeeper
 from evolve.settings import Settings, change_settings
 from evolve.settings.launches import SettingsHistory
 from evolve.source import NORMAL_FORM, built_in_measures
@@ -69,13 +68,9 @@ class Searches:
         delays: Sequence[float] = (0.0,),
         evaluate: Callable[[Program], Evaluation] | None = None,
         on_commit: Callable[[Population], None] | None = None,
-        fewest: int = 10**9,
         **changes: object,
     ) -> Population:
-        """Starts or resumes a search; evaluations take turns with the delays, in seconds.
-
-        What it knows is saved whenever there are `fewest` more attempts.
-        """
+        """Starts or resumes a search; evaluations take turns with the delays, in seconds."""
         settings = self.with_(changes)
         settings = dataclasses.replace(
             settings, loop=dataclasses.replace(settings.loop, generations=generations)
@@ -98,8 +93,7 @@ class Searches:
                 workers=8, deadline_seconds=60.0,
             )  # fmt: skip
             journal.recall(*store.finished_after(store.last_generation()))
-            states = StateKeeper(store, self.problem, settings, fewest)
-            population = states.begin()
+            population = Population(self.problem, settings.search, store.normal_form)
             history = SettingsHistory(settings, store.launches())
             schedule = Schedule(
                 generations=generations, lag=settings.loop.lag,
@@ -108,7 +102,7 @@ class Searches:
             Search(
                 problem=self.problem, history=history, store=store, population=population,
                 schedule=schedule, journal=journal, events=events, observer=Watcher(on_commit),
-                threads=threads, states=states,
+                threads=threads,
             ).run()  # fmt: skip
         return population
 

@@ -69,7 +69,6 @@ def write_run(store: Store, acknowledged: list[object]) -> None:
         store.commit(make_generation(number))
         acknowledged.append(number)
         store.save_snapshot("v", {"generation": number})
-        store.save_state(number, "v", b"state")
 
 
 def check_whole(store: Store, acknowledged: list[object]) -> None:

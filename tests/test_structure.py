@@ -51,7 +51,7 @@ def test_a_module_imports_only_from_those_before_it(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_modules_and_functions_stay_small(path):
     text = path.read_text()
-    assert text.count("\n") <= 300
+    assert text.count("\n") <= 500
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             statements = sum(isinstance(item, ast.stmt) for item in ast.walk(node)) - 1
@@ -102,6 +102,16 @@ def test_help_for_all_commands_says_what_each_says_of_itself(name):
     module, summary = COMMANDS[name]
     function = getattr(importlib.import_module(f"evolve.cli.{module}"), name)
     assert function.__doc__.splitlines()[0] == summary
+
+
+def test_nothing_is_unpickled():
+    # Run folders come from anywhere, and what a pickle names is called.
+    reads = re.compile(
+        r"\b(import|from) (pickle|_pickle|cPickle|dill|cloudpickle|joblib|shelve|multiprocessing)\b"
+        r"|marshal\.loads?\b|allow_pickle|np\.load\b|yaml\.(unsafe_|full_)?load\("
+    )
+    found = [str(path.relative_to(PACKAGE)) for path in MODULES if reads.search(path.read_text())]
+    assert found == []
 
 
 def test_the_wall_clock_is_read_for_dates_alone():

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from evolve.population import Population
     from evolve.problem import Problem
     from evolve.search.schedule import Schedule
-    from evolve.search.states import StateKeeper
     from evolve.settings.launches import SettingsHistory
     from evolve.steps.tools import Job
     from evolve.store import Store
@@ -91,12 +90,11 @@ class Search:
         problem: What is solved.
         history: The settings of each generation; those of now have the number of generations.
         store: The run's database, open to write, with the initial program committed.
-        population: As of a generation that was committed, or empty; it is told the others.
+        population: Empty; it is told what is committed.
         schedule: Which generation may start when.
         journal: The way to models and evaluators; it keeps by `keep_paid`.
         events: What slots, the journal and the user's interrupt report.
         observer: Is told what happens.
-        states: Where the population is from.
         threads: Slots that run at a time.
     """
 
@@ -111,7 +109,6 @@ class Search:
         journal: Journal,
         events: queue.SimpleQueue[Event],
         observer: Observer,
-        states: StateKeeper,
         threads: int,
     ) -> None:
         self._problem = problem
@@ -123,7 +120,6 @@ class Search:
         self._journal = journal
         self._events = events
         self._observer = observer
-        self._states = states
         self._threads = threads
         self._maker = JobMaker(population, store, history)
         self._snapshots = SnapshotKeeper(store, problem, history.now.search)
@@ -160,11 +156,7 @@ class Search:
     def _rebuild(self) -> None:
         """Folds what is committed; launches the rest from the same states as before."""
         last = self._store.last_generation()
-        self._states.restore(self._schedule, self._maker.digests)
-        if self._population.generation >= 0:
-            self._check_target()
-            self._launch(beyond=last or 0)
-        told = self._store.told_attempts(self._population.generation + 1, with_uses=True)
+        told = self._store.told_attempts(with_uses=True)
         for _ in self._population.tell_all(told, -1 if last is None else last):
             self._check_target()
             if not self._is_late():
@@ -242,7 +234,6 @@ class Search:
             attempts = light_attempts(generation, self._population.normal_form)
             self._population.tell(number, attempts)
             self._snapshots.on_commit(self._population, len(attempts))
-            self._states.on_commit(self._population, self._schedule, self._maker.digests)
             self._observer.on_commit(self._population)
             self._check_target()
             self._launch(beyond=0)

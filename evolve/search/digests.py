@@ -86,14 +86,6 @@ class DigestMaker:
             self._cost_usd += cost_usd or 0.0
         self._told = horizon
 
-    def dump(self) -> tuple[Memory, int, float]:
-        """Gives what was taken in so far, for `restore`."""
-        return self.memory, self._told, self._cost_usd
-
-    def restore(self, state: tuple[Memory, int, float]) -> None:
-        """Takes what `dump` gave."""
-        self.memory, self._told, self._cost_usd = state
-
     def make(self, selection: Selection, generation: int, evaluations: int) -> Digest:
         """Gives the digest for one selection.
 

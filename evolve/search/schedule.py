@@ -64,14 +64,6 @@ class Schedule:
         self._next = 1
         self._reserved: dict[int, int] = {}
 
-    def dump(self) -> tuple[int, dict[int, int]]:
-        """Gives what was given out so far, for `restore`."""
-        return self._next, dict(self._reserved)
-
-    def restore(self, state: tuple[int, dict[int, int]]) -> None:
-        """Takes what `dump` gave."""
-        self._next, self._reserved = state
-
     def ready(self, committed: int, evaluations: int) -> list[Turn]:
         """Gives the generations that may start now; each is given once.
 

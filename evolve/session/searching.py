@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from evolve.errors import StoreError
 from evolve.evaluation.cache import shared_verdicts
 from evolve.journal import Journal
+from evolve.population import Population
 from evolve.population.frozen import expect_frozen
 from evolve.records import INITIAL
 from evolve.search import Interrupt, Search, keep_paid
 from evolve.search.schedule import Schedule, size_of
-from evolve.search.states import StateKeeper
 from evolve.session.champion import BestWriter
 from evolve.session.failures import lost_threads
 from evolve.session.interrupts import interrupts
@@ -87,8 +87,7 @@ def _search(
     last = store.last_generation() or 0
     journal.recall(*store.finished_after(last))
     expect_frozen(store, problem, settings.search)
-    states = StateKeeper(store, problem, settings)
-    population = states.begin()
+    population = Population(problem, settings.search, store.normal_form)
     generations = settings.loop.generations or last
     history = SettingsHistory(settings, store.launches())
     initial = _objective_of_initial(store)
@@ -113,7 +112,6 @@ def _search(
             journal=journal,
             events=events,
             observer=BestWriter(store, observer),
-            states=states,
             threads=min(slots_in_flight, 2 * (settings.loop.workers or _WORKERS) + 8),
         ).run()
     key, best = INITIAL, initial

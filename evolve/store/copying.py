@@ -32,7 +32,6 @@ _DROP_UNUSED = """
     DELETE FROM sources
         WHERE number NOT IN (SELECT source FROM programs WHERE source IS NOT NULL);
     DELETE FROM snapshots;
-    DELETE FROM states;
 """
 
 

@@ -223,11 +223,6 @@ class Reader:
             return json.loads(zlib.decompress(found[0][0])) if found else None
         return None
 
-    def load_state(self, version: str) -> bytes:
-        """Gives the state that `save_state` kept under this version; empty without one."""
-        found = self._all("SELECT state FROM states WHERE version = ?", version)
-        return bytes(found[0][0]) if found else b""
-
     def usage(self) -> list[tuple[str, str, Totals]]:
         """Gives what was used, by role and model."""
         return [(*key, used) for key, used in self._tally().usage.items()]

@@ -228,13 +228,6 @@ MIGRATIONS: tuple[str, ...] = (
         population BLOB NOT NULL      -- zlib of JSON
     );
     """,
-    """
-    CREATE TABLE states (             -- derived; may be deleted at any time
-        generation INTEGER PRIMARY KEY, -- the last that the search was told of
-        version TEXT NOT NULL,        -- of what was told: another one passes it over
-        state BLOB NOT NULL           -- zlib of what a resume starts from
-    );
-    """,
 )
 
 VERSION = len(MIGRATIONS)

@@ -166,18 +166,6 @@ class Store(Reader):
                 (last, version, tally, zlib.compress(json.dumps(population).encode(), 1)),
             )
 
-    def save_state(self, generation: int, version: str, state: bytes) -> None:
-        """Keeps what a search knew after a generation, in place of an earlier state.
-
-        Args:
-            generation: The last one it was told of.
-            version: Names what was told, and with which settings.
-            state: Compressed.
-        """
-        with self._transaction() as connection:
-            connection.execute("DELETE FROM states")
-            connection.execute("INSERT INTO states VALUES (?, ?, ?)", (generation, version, state))
-
     def _put_paid(self, item: Call | Evaluated | Expense) -> list[tuple[str, rows.Row]]:
         """Writes what was paid for, and gives the new rows with their tables."""
         if isinstance(item, Expense):

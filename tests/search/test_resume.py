@@ -1,0 +1,79 @@
+"""A search that goes on from its database, without any other saved state."""
+
+import dataclasses
+from collections import deque
+from enum import Enum
+
+import numpy as np
+import pytest
+
+from evolve.archive import Archive
+from evolve.settings.strategies import STRATEGIES
+from tests.searches import Searches
+from tests.test_fronts import TOML
+
+
+@pytest.fixture
+def searches(tmp_path):
+    return Searches(tmp_path)
+
+
+def plain(value: object) -> object:
+    """Returns all that a value is made of, to be compared."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return [(plain(key), plain(item)) for key, item in value.items()]
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    if isinstance(value, list | tuple | deque):
+        return [plain(item) for item in value]
+    if isinstance(value, Enum | str | int | float | None):
+        return value
+    is_record = dataclasses.is_dataclass(value)
+    names = [item.name for item in dataclasses.fields(value)] if is_record else [*vars(value)]
+    if isinstance(value, Archive):
+        # What lies behind their ends is of no account.
+        names += ["objectives", "children"]
+        names = [name for name in names if name not in {"_objectives", "_children"}]
+    return type(value), [(name, plain(getattr(value, name))) for name in names]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_resumed_search_knows_what_one_left_alone_knows(searches, strategy):
+    changes = {"search__strategy": strategy, "search__migration_every": 2}
+    whole = searches.run("whole", 9, **changes)
+    for generations in (4, 6, 9):
+        parts = searches.run("parts", generations, threads=2, **changes)
+    assert plain(parts) == plain(whole)
+    assert searches.replay("parts", **changes) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"search__archive": "cvt", "search__centroids": "start", "search__islands": 3},
+        {"search__stall_after": 8, "search__islands": 2, "loop__lag": 2},
+        {"tuning__share": 0.5, "loop__lag": 0},
+    ],
+    ids=["centroids", "stalls", "tuning"],
+)
+def test_whatever_a_search_is_told_it_knows_again(searches, changes):
+    whole = searches.run("whole", 12, **changes)
+    for generations in (7, 12):
+        parts = searches.run("parts", generations, **changes)
+    assert plain(parts) == plain(whole)
+
+
+def test_a_resumed_search_knows_its_fronts(tmp_path):
+    searches = Searches(tmp_path, toml=TOML)
+
+    def evaluate(program):
+        plain_one = searches.evaluate(program)
+        metrics = {"cost": float(len(program.entry.text) % 7)}
+        return dataclasses.replace(plain_one, metrics=metrics)
+
+    whole = searches.run("whole", 10, evaluate=evaluate)
+    for generations in (6, 10):
+        parts = searches.run("parts", generations, evaluate=evaluate)
+    assert plain(parts) == plain(whole)
