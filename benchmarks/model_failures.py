@@ -77,7 +77,7 @@ class Faults:
         if kind == "no usage":
             messages = tuple(Message(item["role"], item["content"]) for item in body["messages"])
             read = estimate_prompt_tokens(Request("", messages, 1))
-            written = min(estimate_tokens(answer.text or ""), body["max_tokens"])
+            written = estimate_tokens(answer.text or "")
         self.prompt_tokens += read
         self.completion_tokens += written
         # The first answer is that to the preflight, which belongs to no slot.
@@ -109,7 +109,7 @@ def run(folder: Path, url: str, generations: int, *extra: str) -> tuple[dict[str
         *(sys.executable, "-m", "evolve", "run", str(folder.parent / "valley")),
         *("--run-dir", str(folder), "--model", MODEL, "--api-base", url, "--seed", "1"),
         *("--generations", str(generations), "--workers", "8", "--set", price),
-        *("--set", "models.request_seconds=6", "--set", "models.edit_tokens=1024", *extra),
+        *("--set", "models.request_seconds=6", "--set", "models.max_tokens=1024", *extra),
     ]
     environment = {"PATH": "/usr/bin:/bin", "OPENAI_API_KEY": "none", "HOME": str(folder.parent)}
     start = time.perf_counter()

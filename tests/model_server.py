@@ -185,7 +185,7 @@ def answer_like_scripted(body: Mapping[str, Any]) -> Answer:
     request = Request(
         role=_guess_role(str(body.get("model", "")), messages[-1].text if messages else ""),
         messages=messages,
-        max_tokens=body.get("max_tokens") or 1,
+        max_tokens=body.get("max_tokens"),
         temperature=body.get("temperature"),
         seed=body.get("seed"),
     )

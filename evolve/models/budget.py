@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evolve.errors import BudgetExhaustedError
-from evolve.models.protocol import estimate_prompt_tokens
+from evolve.models.protocol import GENEROUS_TOKENS, estimate_prompt_tokens
 from evolve.records.endings import MAX_CALLS, MAX_COST, MAX_EVALUATIONS, MAX_TOKENS
 from evolve.records.results import Totals
 
@@ -86,7 +86,7 @@ class Budget:
         A model that was seen to read more than estimated is estimated higher from then on.
         """
         prompt = estimate_prompt_tokens(request) * self._excess.get(model, 1.0)
-        return math.ceil(prompt), request.max_tokens * request.samples
+        return math.ceil(prompt), (request.max_tokens or GENEROUS_TOKENS) * request.samples
 
     def reserve(self, request: Request, model: str, price: Price | None) -> Reservation:
         """Sets the worst case of a request aside, as soon as it fits beside those in flight.

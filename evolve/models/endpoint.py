@@ -217,7 +217,7 @@ class Endpoint:
             reply = replace(
                 reply,
                 prompt_tokens=estimate_prompt_tokens(request),
-                completion_tokens=min(written, request.max_tokens * request.samples),
+                completion_tokens=written,
             )
         price = self.find_price()
         if price is not None and (self._price is not None or reply.cost_usd is None):

@@ -94,7 +94,9 @@ class LiteLLMModel:
         self._closed.set()
 
     def _send(self, request: Request, seconds: float, settings: dict[str, Any]) -> Any:
-        settings = {**settings, "max_tokens": request.max_tokens}
+        settings = dict(settings)
+        if request.max_tokens is not None:
+            settings["max_tokens"] = request.max_tokens
         if request.temperature is not None:
             settings["temperature"] = request.temperature
         if request.seed is not None and self._takes("seed"):

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from evolve.records.chat import Reply, Request
 
+GENEROUS_TOKENS = 32_000
+"""Tokens of a reply, thinking included, that a bound of ours leaves room for where it can."""
 BYTES_PER_TOKEN = 3
 """English has about 4, code about 3.3: counting with 3 errs on the safe side."""
 _SINGLE = b"0123456789.,-" + bytes(range(128, 256))

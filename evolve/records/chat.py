@@ -21,7 +21,7 @@ class Request:
     Attributes:
         role: What the call is for: `planner`, `editor`, `summarizer` or `leap`.
         messages: The chat so far.
-        max_tokens: Upper bound on the reply.
+        max_tokens: Upper bound on the reply, thinking included; None for no bound of ours.
         temperature: Sent only when set.
         seed: Sent only when set; providers that ignore it are none the worse.
         schema: JSON schema of the reply, as JSON; sent only where the provider takes one, so that
@@ -32,7 +32,7 @@ class Request:
 
     role: str
     messages: tuple[Message, ...]
-    max_tokens: int
+    max_tokens: int | None = None
     temperature: float | None = None
     seed: int | None = None
     schema: str = ""
@@ -41,7 +41,7 @@ class Request:
 
     @property
     def hash(self) -> str:
-        """Gives 32 hexadecimal digits that identify what is asked."""
+        """Returns 32 hexadecimal digits that identify what is asked."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evolve.models.protocol import estimate_tokens
+from evolve.models.protocol import GENEROUS_TOKENS, estimate_tokens
 from evolve.models.roster import make_roster
 
 if TYPE_CHECKING:
@@ -117,15 +117,11 @@ def _find_roles(settings: Settings) -> list[str]:
 
 
 def _find_uses(settings: Settings, role: str, messages: tuple[Message, ...]) -> tuple[Use, Use]:
-    """Gives what is to be expected of a role in a slot, and the most that settings allow."""
+    """Returns what is to be expected of a role in a slot, and the most with generous replies."""
     models, steps = settings.models, settings.steps
     read = sum(estimate_tokens(message.text) for message in messages)
     written = TYPICAL_TOKENS[role]
-    limit = {
-        "planner": models.plan_tokens * steps.plans,
-        "editor": models.edit_tokens,
-        "summarizer": models.summary_tokens,
-    }[role]
+    limit = models.max_tokens or GENEROUS_TOKENS
     # Later prompts show more: up to the digest's limit.
     most_read = read + models.digest_tokens
     if role != "editor":

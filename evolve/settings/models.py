@@ -35,13 +35,13 @@ class ModelSettings:
     outage_seconds: float = setting(
         900.0, "a model that is down is waited for so long, then the run stops", low=0
     )
-    plan_tokens: int = setting(1024, "most tokens of a plan", low=16)
-    edit_tokens: int = setting(8192, "most tokens of an edit or rewrite", low=16)
-    summary_tokens: int = setting(512, "most tokens of a summary", low=16)
+    max_tokens: int | None = setting(
+        None, "most tokens of a reply, thinking included; by default the model's own limit", low=16
+    )
     digest_tokens: int = setting(12000, "most tokens of what a prompt shows", low=500)
 
     def names_for(self, role: str) -> tuple[str, ...]:
-        """Gives the names of a role's models, with their weights in front."""
+        """Returns the names of a role's models, with their weights in front."""
         own: tuple[str, ...] = getattr(self, role)
         if not own and role == "leap":
             own = self.planner
@@ -49,7 +49,7 @@ class ModelSettings:
 
     @property
     def is_configured(self) -> bool:
-        """Tells whether every role has a model."""
+        """Returns whether every role has a model."""
         return all(self.names_for(role) for role in ("planner", "editor", "summarizer"))
 
 

@@ -15,6 +15,7 @@ from evolve.records import Rejected, Status
 from evolve.records.chat import Message, Request
 from evolve.steps import prompt
 from evolve.steps.blocks import Block, fence
+from evolve.steps.execute import LONGEST_SHOWN
 from evolve.steps.parse import as_text, find_object
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Agent:
     def _turn(self, seed: int) -> bool:
         """Takes one turn; tells whether the work is done."""
         models = self._settings.models
-        request = Request("editor", self._messages, models.edit_tokens, models.temperature, seed)
+        request = Request("editor", self._messages, models.max_tokens, models.temperature, seed)
         try:
             reply = self._ask(request)
         except ReplyError as error:
@@ -133,7 +134,7 @@ class Agent:
             answer = self._call(name, call)
         else:
             answer = self._evaluate(reply.text, cut_off=reply.finish_reason == "length")
-        shown = reply.text[: 3 * models.edit_tokens]
+        shown = reply.text[:LONGEST_SHOWN]
         self._messages += (Message("assistant", shown), Message("user", answer))
         return not answer
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from evolve.steps.tools import Ask
 
 _LONGEST_DIFF = 3000
+LONGEST_SHOWN = 60_000
+"""Characters of a reply that a later turn of the same chat repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Editor:
         request = Request(
             "editor",
             messages,
-            models.edit_tokens,
+            models.max_tokens,
             models.temperature,
             seed,
             schema=schema,
@@ -119,7 +121,7 @@ class Editor:
         return self.draft(messages, seed)[0]
 
     def _read(self, messages: tuple[Message, ...], text: str, *, cut_off: bool) -> Draft:
-        shown = text[: 3 * self._settings.models.edit_tokens]
+        shown = text[:LONGEST_SHOWN]
         made: Program | Rejected | None = None
         if self.form == "lines":
             made = _apply_numbered(self._parent, text)

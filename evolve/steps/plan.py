@@ -75,7 +75,7 @@ def make_plan(
     request = Request(
         "leap" if leaps else "planner",
         messages,
-        settings.models.plan_tokens * count,
+        settings.models.max_tokens,
         settings.models.temperature,
         seed,
         schema=shapes.PLAN if count == 1 else shapes.plans(count),

@@ -43,7 +43,7 @@ def summarize_attempts(
     request = Request(
         "summarizer",
         summary_messages(problem, selection, plan, attempts, settings=settings),
-        settings.models.summary_tokens,
+        settings.models.max_tokens,
         settings.models.temperature,
         seed,
         schema=SUMMARY,
