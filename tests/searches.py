@@ -25,7 +25,7 @@ from evolve.search import Search, keep_paid
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings, change_settings
 from evolve.settings.launches import SettingsHistory
-from evolve.source import NORMAL_FORM, built_in_measures
+from evolve.source import built_in_measures
 from evolve.store import Store
 from tests.commands import write_problem
 
@@ -126,7 +126,6 @@ class Searches:
 
     def _start(self, store: Store, evaluation: Evaluation) -> None:
         attempt = Attempt(INITIAL, 0, None, 0, None, self.problem.initial, evaluation)
-        store.set_facts(normal_form=NORMAL_FORM)
         store.keep([Evaluated(INITIAL, self.problem.initial, evaluation)])
         store.commit(Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0))
 

@@ -4,11 +4,8 @@ from evolve.records import Program, SourceFile
 from evolve.source import fingerprint
 
 
-def equal(left: str, right: str, normal_form: int = 2) -> bool:
-    marks = [
-        fingerprint(Program((SourceFile("initial.py", text),)), normal_form)
-        for text in (left, right)
-    ]
+def equal(left: str, right: str) -> bool:
+    marks = [fingerprint(Program((SourceFile("initial.py", text),))) for text in (left, right)]
     return marks[0] == marks[1]
 
 
@@ -56,11 +53,6 @@ DIFFERENT = [
 @pytest.mark.parametrize(("left", "right"), ALIKE)
 def test_names_of_local_variables_do_not_count(left: str, right: str) -> None:
     assert equal(left, right)
-
-
-@pytest.mark.parametrize(("left", "right"), ALIKE)
-def test_the_first_normal_form_keeps_all_names(left: str, right: str) -> None:
-    assert not equal(left, right, normal_form=1)
 
 
 @pytest.mark.parametrize(("left", "right"), DIFFERENT)

@@ -17,7 +17,6 @@ from evolve.models.bandit import ModelStats
 from evolve.population.standing import Standing, make_elite
 from evolve.records import Status
 from evolve.records.operators import OPERATOR_JOIN, TUNE
-from evolve.source import NORMAL_FORM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,15 +36,12 @@ _slot_of = attrgetter("key.slot")
 class Population(Standing):
     """The state of the search after a number of committed generations."""
 
-    def __init__(
-        self, problem: Problem, settings: SearchSettings, normal_form: int = NORMAL_FORM
-    ) -> None:
+    def __init__(self, problem: Problem, settings: SearchSettings) -> None:
         # What looks at a run needs only what it has reached.
         from evolve.operators import OperatorStats
         from evolve.operators.lane import Sessions
 
         super().__init__(problem, settings)
-        self.normal_form = normal_form
         self.operators = OperatorStats()
         self.sessions = Sessions()
         self.models = ModelStats()

@@ -49,8 +49,8 @@ class Replay:
         self._store = store
         self._problem = problem
         self._history = SettingsHistory(settings, store.launches())
-        self._population = Population(problem, settings.search, store.normal_form)
-        self._recorded = Population(problem, settings.search, store.normal_form)
+        self._population = Population(problem, settings.search)
+        self._recorded = Population(problem, settings.search)
         self._maker = JobMaker(self._population, store, self._history)
         self._generations: dict[int, Generation] = {}
 
@@ -92,7 +92,7 @@ class Replay:
             again = attempts
             if number >= first:
                 made = self._generations.pop(number) if number else self._start()
-                again = light_attempts(made, self._population.normal_form)
+                again = light_attempts(made)
             self._population.tell(number, again)
             self._recorded.tell(number, attempts)
             differences = compare_attempts(attempts, again)

@@ -231,7 +231,7 @@ class Search:
             del self._results[number]
             generation = Generation(number, results, self.seconds)
             self._store.commit(generation)
-            attempts = light_attempts(generation, self._population.normal_form)
+            attempts = light_attempts(generation)
             self._population.tell(number, attempts)
             self._snapshots.on_commit(self._population, len(attempts))
             self._observer.on_commit(self._population)

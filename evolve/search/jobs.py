@@ -111,7 +111,6 @@ class JobMaker:
                     leap=level >= StallLevel.LEAP and (turn.generation + slot) % _LEAPS == 0,
                     find_twin=lambda mark: population.find_twin(mark, horizon),
                     objective_of=population.objective_of,
-                    normal_form=population.normal_form,
                     library=self._open_library(choice.island, settings) if with_model else None,
                     board=board if with_model else None,
                     parts=self._cast(settings, turn.generation, slot, level),
@@ -139,7 +138,6 @@ class JobMaker:
                 evaluations=turn.tuning,
                 find_twin=lambda mark: population.find_twin(mark, horizon),
                 objective_of=population.objective_of,
-                normal_form=population.normal_form,
             )
         ]
 

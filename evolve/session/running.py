@@ -21,7 +21,6 @@ from evolve.run_folder import load_run, save_settings
 from evolve.session.champion import evaluate_holdout
 from evolve.session.failures import failures_of_the_machine
 from evolve.settings.launches import Launch, find_changes
-from evolve.source import NORMAL_FORM
 from evolve.store import Store
 from evolve.wiring import (
     Preflight,
@@ -180,7 +179,6 @@ def _commit_initial(
 ) -> None:
     attempt = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
     store.set_facts(
-        normal_form=NORMAL_FORM,
         problem=problem.name,
         direction=str(problem.direction),
         cooperative=problem.cooperative,

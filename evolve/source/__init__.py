@@ -24,9 +24,6 @@ BUILT_IN_MEASURES = (
     "length", "nodes", "depth", "branches", "calls", "similarity", "seconds",
 )  # fmt: skip
 
-# Version of the normal form that new runs compare programs by.
-NORMAL_FORM = 2
-
 _MARKER = re.compile(r"^.*EVOLVE-BLOCK-(START|END)\b.*$\n?", re.MULTILINE)
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _BRANCHES = (
@@ -126,7 +123,7 @@ def parse_python(text: str) -> ast.Module | None:
 
 def is_python(text: str) -> bool:
     """Tells whether text parses; its `fingerprint` does not parse it again."""
-    return _shape(text, NORMAL_FORM) is not None
+    return _shape(text) is not None
 
 
 def syntax_error(text: str) -> str | None:
@@ -158,23 +155,19 @@ def list_names(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def fingerprint(program: Program, normal_form: int = NORMAL_FORM) -> str:
+def fingerprint(program: Program) -> str:
     """Hashes the normal form: equal for programs that differ in nothing that runs.
 
     Of Python files the normal form is the syntax tree without docstrings, `pass`, bare constants
     and, where that is safe, names of local variables; so formatting and comments do not count. Of
     other text, also Python that does not parse, it is the text without white space at line ends.
 
-    Args:
-        program: The program.
-        normal_form: Version of the normal form; 1 keeps all names.
-
     Returns:
         The first 16 hexadecimal digits of a SHA-256.
     """
     parts: list[str] = []
     for path, text in program.files:
-        shape = _shape(text, normal_form) if path.endswith(".py") else None
+        shape = _shape(text) if path.endswith(".py") else None
         parts += [path, _trim(text) if shape is None else shape.digest]
     return _hash(parts)[:16]
 
@@ -200,7 +193,7 @@ def built_in_measures(program: Program, initial: Program) -> dict[str, float]:
         "length": float(sum(map(len, texts))),
         "similarity": _similarity(texts, tuple(evolvable_text(f.text) for f in initial.files)),
     }
-    shapes = [_shape(text, NORMAL_FORM) for path, text in program.files if path.endswith(".py")]
+    shapes = [_shape(text) for path, text in program.files if path.endswith(".py")]
     known = [shape for shape in shapes if shape is not None]
     if known and len(known) == len(shapes):
         measures["nodes"] = float(sum(shape.nodes for shape in known))
@@ -225,11 +218,11 @@ def _hash(parts: list[str]) -> str:
 
 
 @lru_cache(maxsize=512)
-def _shape(text: str, normal_form: int) -> _Shape | None:
+def _shape(text: str) -> _Shape | None:
     tree = parse_python(text)
     if tree is None:
         return None
-    names = number_locals(tree) if normal_form > 1 else {}
+    names = number_locals(tree)
     parts: list[str] = []
     kinds: Counter[type[ast.AST]] = Counter()
     depth = 0

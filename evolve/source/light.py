@@ -5,25 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evolve.records.results import LightAttempt
-from evolve.source import NORMAL_FORM, fingerprint
+from evolve.source import fingerprint
 
 if TYPE_CHECKING:
     from evolve.records.results import Generation, SlotResult, Told
 
 
-def light_attempts(generation: Generation, normal_form: int = NORMAL_FORM) -> list[LightAttempt]:
-    """Gives the attempts of a generation as the store will give them back.
-
-    Args:
-        generation: The generation.
-        normal_form: Version of the normal form that the run compares programs by.
-    """
-    return [
-        _light(told, result, normal_form) for result in generation.slots for told in result.attempts
-    ]
+def light_attempts(generation: Generation) -> list[LightAttempt]:
+    """Returns the attempts of a generation as the store will return them later."""
+    return [_light(told, result) for result in generation.slots for told in result.attempts]
 
 
-def _light(told: Told, result: SlotResult, normal_form: int) -> LightAttempt:
+def _light(told: Told, result: SlotResult) -> LightAttempt:
     attempt = told.attempt
     program = attempt.program
     return LightAttempt(
@@ -33,7 +26,7 @@ def _light(told: Told, result: SlotResult, normal_form: int) -> LightAttempt:
         depth=attempt.depth,
         operator=attempt.plan.operator if attempt.plan else "",
         program_id=None if program is None else program.id,
-        fingerprint=None if program is None else fingerprint(program, normal_form),
+        fingerprint=None if program is None else fingerprint(program),
         status=attempt.evaluation.status,
         objective=attempt.objective,
         measures=attempt.evaluation.measures,

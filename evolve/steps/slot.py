@@ -273,7 +273,7 @@ class _Slot:
         return self._find_twin(program) if self._settings.search.dedup else None
 
     def _mark(self, program: Program) -> str:
-        return fingerprint(program, self._job.normal_form)
+        return fingerprint(program)
 
     def _find_twin(self, program: Program) -> Rejected | None:
         mark = self._mark(program)

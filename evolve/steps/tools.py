@@ -59,7 +59,6 @@ class Job:
         evaluations: Most evaluations that the slot may use.
         find_twin: Gives the attempt at an equal program among committed ones, by fingerprint.
         objective_of: Gives the objective of a committed attempt that has one.
-        normal_form: Version of the normal form whose fingerprints are compared.
         stall: How far the search has gone in answering a stall; from `OPERATORS` on, choices that
             learn from experience (operators, models) are to be made evenly.
         parts: Which model plays each role, and how; empty without a model.
@@ -78,7 +77,6 @@ class Job:
     evaluations: int
     find_twin: Callable[[str], AttemptKey | None]
     objective_of: Callable[[AttemptKey], float | None]
-    normal_form: int
     stall: StallLevel = StallLevel.NONE
     leap: bool = False
     library: Library | None = None

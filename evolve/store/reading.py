@@ -44,7 +44,6 @@ class Reader:
         self._connection = connection
         self._texts = Texts(connection)
         self._files = ArtifactFiles(folder)
-        self._normal_form: int | None = None
         self._whole: set[int] = set()
         self._whole_since = NEWEST
 
@@ -87,14 +86,6 @@ class Reader:
             seals.expect_facts(self._connection)
             facts = self._all("SELECT * FROM facts")
             return {name: json.loads(value) for name, value in facts}
-
-    @property
-    def normal_form(self) -> int:
-        """Gives the version of the normal form that the run's fingerprints are of."""
-        if self._normal_form is None:
-            # Runs from before there were versions do not name it.
-            self._normal_form = int(self.facts().get("normal_form", 1))
-        return self._normal_form
 
     def launches(self) -> list[Launch]:
         """Gives each start and resume of the run, in order."""

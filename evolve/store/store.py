@@ -92,7 +92,6 @@ class Store(Reader):
 
     def set_facts(self, **facts: Any) -> None:
         """Writes facts about the run; any JSON value."""
-        self._normal_form = None
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)",
@@ -192,7 +191,7 @@ class Store(Reader):
             number = self._connection.execute(statements.INSERT_SOURCE, source).lastrowid
             self._connection.execute(
                 statements.INSERT_PROGRAM,
-                (program.id, fingerprint(program, self.normal_form), number),
+                (program.id, fingerprint(program), number),
             )
 
     @contextmanager
