@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from evolve.errors import StoreError
-from evolve.evaluation.cache import shared_verdicts
 from evolve.journal import Journal
 from evolve.population import Population
 from evolve.population.frozen import expect_frozen
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from evolve.evaluation.pool import Evaluators
-    from evolve.journal import Evaluate
     from evolve.models.endpoint import Endpoint
     from evolve.problem import Problem
     from evolve.search import Event
@@ -58,24 +56,11 @@ def search(
     Raises:
         MachineError: A model, the sandbox, the evaluator or the disk failed.
     """
-    with shared_verdicts(problem, settings, evaluators.evaluate, view.tell) as evaluate:
-        return _search(store, problem, settings, evaluate=evaluate, endpoints=endpoints, view=view)
-
-
-def _search(
-    store: Store,
-    problem: Problem,
-    settings: Settings,
-    *,
-    evaluate: Evaluate,
-    endpoints: Mapping[str, Endpoint],
-    view: View,
-) -> Outcome:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     budget = restore_budget(store, settings)
     journal = Journal(
         endpoints=endpoints,
-        evaluate=evaluate,
+        evaluate=evaluators.evaluate,
         budget=budget,
         keep=partial(keep_paid, events),
         workers=settings.loop.workers or _WORKERS,

@@ -122,10 +122,6 @@ class SandboxSettings:
     processes: int | None = setting(
         None, "evaluator processes; by default one per core", low=1, high=256
     )
-    cache: str = setting(
-        "",
-        "file of verdicts that runs of the same problem and evaluator share; empty for none",
-    )
     evaluator_memory_mb: int = setting(
         4096, "memory of one evaluator process; beyond it is replaced", low=64
     )
