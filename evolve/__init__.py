@@ -2,7 +2,7 @@
 
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
-    errors, awake, records, settings, source, tables, scoring, problem, archive,
+    errors, records, settings, source, tables, scoring, problem, archive,
     edits, operators, models, sandbox, evaluation,
     journal, steps, store, run_folder, population, search,
     copies, wiring, proof, session, report, cli

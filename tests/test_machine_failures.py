@@ -1,29 +1,24 @@
 """The machine fails under a run: it says what, and the resumed run ends like an undisturbed one."""
 
 import os
-import queue
 import shutil
-import signal
 import site
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import evolve
 from evolve.errors import MachineError, StoreError
-from evolve.session.failures import failures_of_the_machine, lost_threads
+from evolve.session.failures import failures_of_the_machine
 from evolve.store import DATABASE, Store
 from tests.commands import (
-    PROBLEM,
     run_evolve,
     run_json,
     start_evolve,
@@ -35,23 +30,6 @@ from tests.model_server import Answer, ModelServer, answer_like_scripted
 from tests.test_store import fill, make_generation
 
 NOBODY = 65534
-# Busy, not asleep: a sleep would be over as soon as the process goes on.
-# Nothing that decides how long it takes can be changed.
-SLOW = """import time
-
-
-def work():
-    started = time.process_time()
-    while time.process_time() - started < 0.4:
-        pass
-
-
-# EVOLVE-BLOCK-START
-def point():
-    work()
-    return [1.0, 1.0]
-# EVOLVE-BLOCK-END
-"""
 
 
 def asked(folder: Path, generations: int = 6, latency: float = 0.05) -> tuple[object, ...]:
@@ -216,14 +194,6 @@ def test_failures_of_the_machine_are_told_as_such(error, words):
         raise error
 
 
-def test_a_thread_that_had_no_memory_to_start_is_an_event():
-    events = queue.SimpleQueue()
-    with lost_threads(events):
-        for hook in (sys.unraisablehook, threading.excepthook):
-            hook(SimpleNamespace(exc_type=MemoryError))
-            assert isinstance(events.get_nowait(), MemoryError)
-
-
 @pytest.mark.parametrize("error", [OSError(2, "No such file"), RuntimeError("other"), KeyError()])
 def test_what_may_be_a_bug_is_not_told_as_a_failure_of_the_machine(error):
     with pytest.raises(type(error)), failures_of_the_machine(Path("r")):
@@ -254,31 +224,3 @@ def test_a_network_that_is_cut_in_mid_reply_stops_the_run_and_it_can_be_resumed(
         is_cut = False
         run_evolve("resume", "r", cwd=tmp_path, **key)
     assert run_json("show", "r", cwd=tmp_path)["calls"] > before
-
-
-def family(pid: int) -> list[int]:
-    found = [pid]
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in path.read_text().split():
-            found += family(int(child))
-    return found
-
-
-def test_a_run_that_is_suspended_blames_no_program(tmp_path):
-    toml = PROBLEM.replace("seconds = 2.0", "seconds = 6.0")
-    problem = write_problem(tmp_path / "slow", initial=SLOW, toml=toml)
-    process = start_evolve(
-        "run", problem, "--generations", 2, "--sandbox", "native", "--set", "loop.slots=4",
-        "--set", "sandbox.processes=1", "--set", "tuning.share=0", "--run-dir", "r", cwd=tmp_path,
-    )  # fmt: skip
-    wait_for_rows(tmp_path / "r", "generations", 1)
-    time.sleep(0.4)
-    for number in (signal.SIGSTOP, signal.SIGCONT):
-        for pid in family(process.pid):
-            os.kill(pid, number)
-        # Longer than a program may run.
-        time.sleep(7.5 if number == signal.SIGSTOP else 0.0)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode in {0, 3}, out + err
-    outcomes = run_json("show", "r", cwd=tmp_path)["outcomes"]
-    assert not {"timeout", "crashed", "evaluator_failed"} & set(outcomes), outcomes

@@ -126,10 +126,3 @@ def test_the_wall_clock_is_read_for_dates_alone():
         "run_folder.py",
         "session/running.py",
     }
-
-
-@pytest.mark.parametrize("unit", ["journal", "search", "session"])
-def test_what_caps_count_stands_still_with_the_process(unit):
-    for path in MODULES:
-        if unit_of(path) == unit:
-            assert "time.monotonic" not in path.read_text()

@@ -6,11 +6,11 @@ import json
 import os
 import select
 import signal
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evolve.awake import awake_seconds
 from evolve.errors import EvaluatorError, ProblemError, SandboxError
 from evolve.evaluation.launch import start_blank
 from evolve.problem import Purpose
@@ -205,20 +205,20 @@ class EvaluatorProcess:
         """Waits for the answer; the time that the process waits for others is not its own."""
         left = self._config.seconds
         while True:
-            started = awake_seconds()
+            started = time.monotonic()
             answer = self._receive(left)
             if WAITING not in answer:
                 return answer
-            left -= awake_seconds() - started
+            left -= time.monotonic() - started
             self._receive(_MOST_WAITING_SECONDS)
 
     def _receive(self, seconds: float) -> dict[str, Any]:
-        deadline = awake_seconds() + seconds
+        deadline = time.monotonic() + seconds
         pipe = self._process.stdout
         if pipe is None:
             raise ProcessLostError("the evaluator has no output")
         while b"\n" not in self._buffer[-65536:]:
-            left = deadline - awake_seconds()
+            left = deadline - time.monotonic()
             if left <= 0:
                 raise ProcessLostError(
                     f"the evaluator did not answer within {seconds:g} s", is_final=True

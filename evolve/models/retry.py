@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
-from evolve.awake import awake_seconds
 from evolve.errors import BudgetExhaustedError, ModelError, ModelUnavailableError
 from evolve.models.protocol import ReplyError
 
@@ -114,7 +114,7 @@ def call_with_retries(
     jitter: Callable[[], float],
     wait: Callable[[float], bool],
     find_paused: Callable[[], float] = lambda: 0.0,
-    clock: Callable[[], float] = awake_seconds,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Reply:
     """Calls `send` until it answers or the deadline passes.
 

@@ -11,7 +11,6 @@ import tempfile
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-from evolve.awake import awake_seconds
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import NoCgroupError, make_group
 from evolve.sandbox.guest import files
@@ -109,7 +108,7 @@ class Link:
             SandboxError: It does not get there.
         """
         try:
-            frame = self.receive(awake_seconds() + _START_SECONDS)
+            frame = self.receive(time.monotonic() + _START_SECONDS)
         except LinkLostError:
             frame = None
         if frame is None:
@@ -181,7 +180,7 @@ class Link:
         """Waits for the next frame and writes meanwhile what is queued.
 
         Args:
-            deadline: By the clock of `awake_seconds`.
+            deadline: By `time.monotonic`.
 
         Returns:
             Kind and payload; None when the deadline passes first.
@@ -198,11 +197,9 @@ class Link:
             self._write()
             if self._unsent:
                 poller.register(self._to, select.POLLOUT)
-            left = deadline - awake_seconds()
+            left = deadline - time.monotonic()
             if left <= 0 or not (ready := poller.poll(left * 1000 + 1)):
-                if awake_seconds() >= deadline:
-                    return None
-                continue
+                return None
             if any(descriptor == self._from for descriptor, _ in ready):
                 self._read()
 

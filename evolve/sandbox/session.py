@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from evolve.awake import awake_seconds
 from evolve.errors import ProgramError, SandboxError
 from evolve.records import Status
 from evolve.sandbox.finished import read_finished, request_of
@@ -148,7 +148,7 @@ class WarmSession:
         inside: float | None = None
         while True:
             frame = self._link.receive(started + seconds)
-            spent = awake_seconds() - started
+            spent = time.monotonic() - started
             if frame is None:
                 return self._time_out(last, spent, seconds)
             if frame[0] == EXITED:
@@ -170,7 +170,7 @@ class WarmSession:
 
     def _await_confined(self) -> float:
         """Waits until the program's process is ready for it, and gives the time."""
-        deadline = awake_seconds() + _CONFINE_SECONDS
+        deadline = time.monotonic() + _CONFINE_SECONDS
         while not self._is_confined:
             frame = self._link.receive(deadline)
             if frame is None:
@@ -180,7 +180,7 @@ class WarmSession:
             if frame[0] == DATA:
                 self._stream += frame[1]
                 self._take_messages(NO_NONCE)
-        return awake_seconds()
+        return time.monotonic()
 
     def _take_messages(self, nonce: bytes) -> list[tuple[bytes, bytes]]:
         messages = []
@@ -255,7 +255,7 @@ class WarmSession:
             self._finish(is_doubtful=True)
             return ""
         self._link.send(KILL)
-        deadline = awake_seconds() + _GRACE_SECONDS
+        deadline = time.monotonic() + _GRACE_SECONDS
         try:
             while (frame := self._link.receive(deadline)) is not None:
                 if frame[0] == EXITED:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from evolve.awake import awake_seconds
 from evolve.population.snapshot import SnapshotKeeper
 from evolve.records.endings import (
     GENERATIONS,
@@ -18,7 +18,6 @@ from evolve.records.endings import (
 )
 from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult
 from evolve.search.jobs import JobMaker
-from evolve.search.threads import StartWatch
 from evolve.source.light import light_attempts
 from evolve.steps.slot import run_slot
 
@@ -125,16 +124,15 @@ class Search:
         self._snapshots = SnapshotKeeper(store, problem, history.now.search)
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._results: dict[int, dict[int, SlotResult | None]] = {}
-        self._watch = StartWatch()
         self._stopped_because = ""
         self._give_up_at: float | None = None
         self._seconds_before = store.seconds()
-        self._started = awake_seconds()
+        self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Gives the running time of the run, over all its resumptions, but for sleep."""
-        return self._seconds_before + awake_seconds() - self._started
+        """Gives the running time of the run, over all its resumptions."""
+        return self._seconds_before + time.monotonic() - self._started
 
     def run(self) -> str:
         """Runs until the end and says why it came.
@@ -149,7 +147,6 @@ class Search:
             self._take_in(self._wait())
             self._commit_finished()
             self._check_time()
-            self._watch.check()
             self._observer.on_tick()
         return self._stopped_because or self._exhausted()
 
@@ -179,8 +176,8 @@ class Search:
     def _work(self) -> None:
         while True:
             job = self._jobs.get()
-            journal = self._journal.open_slot(job.generation, job.slot, job.parts)
             try:
+                journal = self._journal.open_slot(job.generation, job.slot, job.parts)
                 result = run_slot(job, self._problem, self._history.at(job.generation), journal)
             except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread
                 self._events.put(error)
@@ -266,13 +263,13 @@ class Search:
         self._stopped_because = reason
         self._journal.stop(reason)
         if reason in {INTERRUPTED, MAX_SECONDS}:
-            self._give_up_at = awake_seconds() + _GRACE_SECONDS
+            self._give_up_at = time.monotonic() + _GRACE_SECONDS
 
     def _is_over(self) -> bool:
         """Tells whether nothing is left to wait for, or it has been waited for long enough."""
         if not self._stopped_because:
             return False
-        late = self._give_up_at is not None and awake_seconds() > self._give_up_at
+        late = self._give_up_at is not None and time.monotonic() > self._give_up_at
         if late or self._stopped_because == TARGET:
             return True
         oldest = self._results.get(self._population.generation + 1, {})

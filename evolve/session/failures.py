@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import errno
-import sys
-import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evolve.errors import MachineError
 
 if TYPE_CHECKING:
-    import queue
     from collections.abc import Iterator
     from pathlib import Path
-
-    from evolve.search import Event
 
 _OF_THE_MACHINE = {
     errno.ENOMEM: "free memory",
@@ -57,29 +52,6 @@ def failures_of_the_machine(folder: Path) -> Iterator[None]:
             raise
         to_do = "let there be fewer processes or more memory"
         raise MachineError(_tell(folder, str(error), to_do)) from error
-
-
-@contextmanager
-def lost_threads(events: queue.SimpleQueue[Event]) -> Iterator[None]:
-    """Makes an event of a thread that had no memory to start or to tell how it ended.
-
-    Whoever started it would wait for it for ever.
-    """
-    # Made while there is memory.
-    lost = MemoryError()
-    earlier = sys.unraisablehook, threading.excepthook
-
-    def hear(told: Any) -> None:
-        if issubclass(told.exc_type, MemoryError):
-            events.put(lost)
-        else:
-            earlier[0 if hasattr(told, "err_msg") else 1](told)
-
-    sys.unraisablehook = threading.excepthook = hear
-    try:
-        yield
-    finally:
-        sys.unraisablehook, threading.excepthook = earlier
 
 
 def _tell(folder: Path, what: str, to_do: str) -> str:

@@ -14,7 +14,6 @@ from evolve.records import INITIAL
 from evolve.search import Interrupt, Search, keep_paid
 from evolve.search.schedule import Schedule, size_of
 from evolve.session.champion import BestWriter
-from evolve.session.failures import lost_threads
 from evolve.session.interrupts import interrupts
 from evolve.session.outcome import Outcome
 from evolve.settings.launches import SettingsHistory
@@ -82,7 +81,6 @@ def search(
             title=store.folder.name, generations=generations, budget=budget, initial=initial
         ) as observer,
         interrupts(lambda: events.put(Interrupt())),
-        lost_threads(events),
     ):
         reason = Search(
             problem=problem,
