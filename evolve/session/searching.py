@@ -71,7 +71,7 @@ def search(
     last = store.last_generation() or 0
     journal.recall(*store.finished_after(last))
     expect_frozen(store, problem, settings.search)
-    population = Population(problem, settings.search, store.normal_form)
+    population = Population(problem, settings.search)
     generations = settings.loop.generations or last
     history = SettingsHistory(settings, store.launches())
     initial = _objective_of_initial(store)

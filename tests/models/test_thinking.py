@@ -50,8 +50,10 @@ def test_thinking_without_an_end_leaves_no_answer(name, draft):
         "[THINK]draft[/THINK]the answer",
         "\u25c1think\u25b7draft\u25c1/think\u25b7\nthe answer",
         "<seed:think>draft</seed:think>the answer",
-        "<|channel|>analysis<|message|>draft<|end|><|start|>assistant"
-        "<|channel|>final<|message|>the answer",
+        (
+            "<|channel|>analysis<|message|>draft<|end|><|start|>assistant"
+            "<|channel|>final<|message|>the answer"
+        ),
         "<|begin_of_thought|>draft<|end_of_thought|>\nthe answer",
         "<thinking>one<reflection>two</reflection>three</thinking>the answer",
         "<THINK>draft</THINK>the answer",
