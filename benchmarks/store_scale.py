@@ -219,7 +219,7 @@ store.finished_after(last)
 history = SettingsHistory(settings, store.launches())
 schedule = Schedule(generations=10**6, lag=1, size_at=lambda at: size_of(history.at(at)))
 digests = DigestMaker(store, history, problem.direction, None)
-population = Population(problem, settings.search, store.normal_form)
+population = Population(problem, settings.search)
 for _ in population.tell_all(store.told_attempts(with_uses=True), last):
     schedule.ready(population.generation, population.evaluations)
 digests.advance(last)

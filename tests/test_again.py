@@ -21,7 +21,7 @@ from evolve.problem import load_problem
 from evolve.records import Program, SourceFile, Status
 from evolve.run_folder import load_run
 from evolve.settings import SandboxSettings, Settings
-from evolve.store import Store, seals
+from evolve.store import Store
 from evolve.wiring import open_evaluators
 from tests.commands import (
     count_rows,
@@ -51,11 +51,8 @@ def run(finished, tmp_path):
 
 
 def change(run, sql) -> None:
-    """Changes the record as if it had been written so."""
     with closing(sqlite3.connect(run / "run.db")) as connection:
-        seals.register(connection)
         connection.execute(sql)
-        seals.seal_again(connection)
         connection.commit()
 
 
@@ -274,6 +271,7 @@ def test_repair_saves_the_generations_before_the_damage(run, tmp_path):
     )
     done = run_evolve("repair", run, "--output", "saved", cwd=tmp_path)
     assert "generations 0 to 4" in done.stdout
+    assert "left out: " in done.stdout
     assert "finished" in run_evolve("resume", "saved", cwd=tmp_path).stdout
     assert "equal: generations 0 to 6" in run_evolve("replay", "saved", cwd=tmp_path).stdout
 
@@ -339,16 +337,6 @@ def test_a_damaged_run_is_listed_among_the_others(run, tmp_path):
     assert lines[1].startswith("lost  unreadable: runs/lost/run.db: damaged")
     listed = {entry["run"]: entry["status"] for entry in run_json("ls", cwd=tmp_path)}
     assert listed == {"good": "finished", "lost": "unreadable"}
-
-
-def test_a_run_whose_log_was_cut_is_not_said_to_be_resumable(run):
-    with closing(sqlite3.connect(run / "run.db")) as connection:
-        connection.execute("DELETE FROM generations WHERE generation = 6")
-        connection.commit()
-    refused = run_evolve("resume", run, cwd=run.parent, code=4)
-    assert "damaged: generation 6 was written and is missing" in refused.stderr
-    assert "evolve repair" in refused.stderr
-    assert "to go on" not in refused.stderr
 
 
 def test_a_run_killed_before_its_first_checkpoint_says_so(run):

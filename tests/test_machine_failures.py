@@ -27,7 +27,7 @@ from tests.commands import (
     write_script,
 )
 from tests.model_server import Answer, ModelServer, answer_like_scripted
-from tests.test_store import fill, make_generation
+from tests.store.test_store import fill, make_generation
 
 NOBODY = 65534
 

@@ -50,7 +50,7 @@ COMMANDS = {
     ),
     "repair": (
         "copies",
-        "Save what can be read of a damaged run, up to its last good generation, as a new run.",
+        "Save what can be read of a damaged run, up to its last whole generation, as a new run.",
     ),
     "replay": (
         "proof",

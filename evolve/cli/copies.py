@@ -91,24 +91,23 @@ def prune(
 
 
 def repair(run: Run, *, output: Output) -> None:
-    """Save what can be read of a damaged run, up to its last good generation, as a new run."""
+    """Save what can be read of a damaged run, up to its last whole generation, as a new run."""
     from evolve.copies.fork import repair_run
     from evolve.run_folder import find_run, load_run
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     saved = repair_run(folder, problem, settings, output)
+    for finding in saved.findings:
+        typer.echo(f"damage: {finding}")
     typer.echo(f"run: {output}: generations 0 to {saved.generation} of {folder}")
     if saved.calls or saved.evaluations:
         typer.echo(
             f"left out: {saved.calls} calls and {saved.evaluations} evaluations of later "
             "generations; to go on pays for those again"
         )
-    if saved.tables:
-        typer.echo(
-            f"incomplete: {', '.join(saved.tables)}; what was spent counts what is left, and "
-            "`replay` takes these generations as recorded"
-        )
+    for what in saved.lost:
+        typer.echo(f"left out: {what}, which cannot be read")
     for missing in saved.missing:
         typer.echo(str(missing))
     typer.echo(f"to go on: evolve resume {quote(str(output))}")

@@ -44,7 +44,6 @@ def trace_curve(store: Store, problem: Problem, settings: SearchSettings) -> Ite
         StoreError: The database cannot be read.
     """
     standing = Standing(problem, settings)
-    store.expect_whole()
     seconds = dict(store.generations())
     spent = {
         number: (calls, cost or 0.0)

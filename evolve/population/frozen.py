@@ -25,7 +25,7 @@ def freeze_past(store: Store, problem: Problem, settings: SearchSettings) -> Non
 
 
 def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> None:
-    """Checks that all is as the run began with; older runs do not tell.
+    """Checks that all is as the run began with.
 
     Raises:
         UsageError: One was changed, by hand; the message says how to make a run with it.

@@ -103,7 +103,6 @@ def estimate_roles(
 
 def measure_uses(store: Store) -> dict[str, Use]:
     """Gives what each role used in a slot of a run, on average."""
-    store.expect_whole()
     ((slots,),) = store.query("SELECT COUNT(DISTINCT generation * 65536 + slot) FROM calls")
     rows = store.query(
         "SELECT role, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens) FROM calls GROUP BY role"

@@ -18,8 +18,8 @@ class Launch:
 
     Attributes:
         number: From 1.
-        started: UTC, ISO 8601; empty when it was not written down.
-        pid: Of the process that ran; None when it was not written down.
+        started: UTC, ISO 8601.
+        pid: Of the process that ran.
         host: Name of the machine.
         version: Of this tool.
         generation: The first generation that nothing had been paid for.
@@ -28,7 +28,7 @@ class Launch:
 
     number: int
     started: str
-    pid: int | None
+    pid: int
     host: str
     version: str
     generation: int

@@ -7,7 +7,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from evolve.errors import UsageError
-from evolve.store import seals
 from evolve.store.artifacts import ArtifactFiles
 from evolve.store.opening import DATABASE, connect_to_read, telling
 
@@ -53,13 +52,10 @@ def copy_database(source: Path, target: Path, generation: int | None) -> int:
     with telling(target), closing(connect_copy(target)) as copy:
         with telling(source), closing(connect_to_read(source)) as original:
             last = _find_generation(original, source, generation)
-            seals.expect_facts(original)
-            seals.expect_whole(original, -1, last)
             original.backup(copy)
         cut_after(copy, last)
         # Another run, with launches and settings of its own.
         copy.execute("DELETE FROM launches")
-        seals.seal_facts(copy)
         copy.execute("VACUUM")
         ArtifactFiles(source).copy_to(target, copy)
     return last
@@ -69,7 +65,6 @@ def connect_copy(folder: Path) -> sqlite3.Connection:
     """Makes the database of a copy."""
     connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
     connection.execute("PRAGMA page_size = 16384")
-    seals.register(connection)
     return connection
 
 
@@ -87,7 +82,7 @@ def _find_generation(original: sqlite3.Connection, source: Path, generation: int
 def cut_after(copy: sqlite3.Connection, generation: int) -> None:
     """Drops the generations after one, and what only they refer to."""
     copy.execute("BEGIN IMMEDIATE")
-    for table in (*BY_GENERATION, "seals"):
+    for table in BY_GENERATION:
         copy.execute(f"DELETE FROM {table} WHERE generation > ?", (generation,))  # noqa: S608
     for statement in _DROP_UNUSED.split(";")[:-1]:
         copy.execute(statement)

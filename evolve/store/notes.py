@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evolve.records import AttemptKey, Plan, Status
 from evolve.records.results import SlotNote
 from evolve.store import rows, statements
+from evolve.store.opening import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,18 +44,18 @@ def load_notes(store: Store, after: int, upto: int) -> Iterator[SlotNote]:
     Raises:
         StoreError: The database cannot be read.
     """
-    store.expect_whole(after, upto)
-    summaries = {
-        row[:2]: rows.summary(row[2:])
-        for row in store.query(statements.SELECT_SUMMARIES, after, upto)
-    }
-    editors: dict[tuple[int, int], list[str]] = {}
-    for generation, slot, model in store.query(_EDITORS, after, upto):
-        editors.setdefault((generation, slot), []).append(model)
-    found = store.query(_ATTEMPTS, after, upto)
-    for place, group in groupby(found, key=lambda row: row[:2]):
-        note = _note(list(group))
-        yield note._replace(editors=tuple(editors.get(place, ())), summary=summaries.get(place))
+    with parsing(store.folder):
+        summaries = {
+            row[:2]: rows.summary(row[2:])
+            for row in store.query(statements.SELECT_SUMMARIES, after, upto)
+        }
+        editors: dict[tuple[int, int], list[str]] = {}
+        for generation, slot, model in store.query(_EDITORS, after, upto):
+            editors.setdefault((generation, slot), []).append(model)
+        found = store.query(_ATTEMPTS, after, upto)
+        for place, group in groupby(found, key=lambda row: row[:2]):
+            note = _note(list(group))
+            yield note._replace(editors=tuple(editors.get(place, ())), summary=summaries.get(place))
 
 
 def _note(attempts: Sequence[tuple[Any, ...]]) -> SlotNote:

@@ -1,24 +1,26 @@
-"""Connections to a run's database, and what is told when it cannot be used."""
+"""Connections to a run's database, and what is said when it cannot be used."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from evolve.errors import DamagedStoreError, StoreError, UsageError
-from evolve.store import seals
-from evolve.store.schema import VERSION, check_version, migrate
+from evolve.store.schema import create_schema, has_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 DATABASE = "run.db"
-# Words in errors of SQLite, and of ours, that tell of damage.
-_DAMAGE = ("damaged", "malformed", "not a database", "missing", "no such", "user-defined", "decode")
+# Words in errors of SQLite, and of ours, that mean damage.
+_DAMAGE = ("damaged", "malformed", "not a database", "missing", "no such", "decode")
+# What the parsers of stored texts raise over a damaged one.
+_UNREADABLE = (
+    zlib.error, ValueError, TypeError, KeyError, IndexError, AttributeError, StopIteration,
+)  # fmt: skip
 # 64 MB: the table of 10^6 programs without their sources.
 _CACHE = "PRAGMA cache_size = -65536"
 
@@ -30,7 +32,7 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
     """Opens or makes the database; the caller holds the run's lock.
 
     Raises:
-        UsageError: It was written by a newer version.
+        UsageError: It was written by another version.
         StoreError: It cannot be read or written.
     """
     with telling(folder):
@@ -45,8 +47,8 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(_CACHE)
-        migrate(connection, str(folder))
-        seals.register(connection)
+        if not has_schema(connection, str(folder)):
+            create_schema(connection)
     return connection
 
 
@@ -54,18 +56,18 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
     """Opens the database of a run, also while it is written.
 
     Raises:
-        UsageError: The folder is no run, or is of a newer version.
+        UsageError: The folder is no run, or is of another version.
         StoreError: It cannot be read.
     """
     expect_run(folder)
     with telling(folder):
         connection = sqlite3.connect(f"{(folder / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
         connection.execute(_CACHE)
-        version = check_version(connection, str(folder))
-        if version < VERSION:
+        if not has_schema(connection, str(folder)):
+            # The run has only just begun: readers write nothing.
             connection.close()
-            connection = _migrated_copy(folder)
-        seals.register(connection)
+            connection = sqlite3.connect(":memory:", isolation_level=None)
+            create_schema(connection)
     return connection
 
 
@@ -81,7 +83,7 @@ def expect_run(folder: Path) -> None:
 
 @contextmanager
 def telling(folder: Path) -> Iterator[None]:
-    """Turns errors of SQLite and of compressed texts into ours, naming the run."""
+    """Turns errors of SQLite into ours, naming the database and what to do."""
     try:
         yield
     except sqlite3.Error as error:
@@ -89,21 +91,19 @@ def telling(folder: Path) -> Iterator[None]:
         if any(word in str(error) for word in _DAMAGE):
             raise DamagedStoreError(f"{where}; {_repair(folder)}") from error
         raise StoreError(f"{where}; {_advice(error, folder)}") from error
-    except (zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
-        where = f"{folder / DATABASE}: damaged: {error}"
-        raise DamagedStoreError(f"{where}; {_repair(folder)}") from error
+    # A message that quotes a damaged schema.
+    except UnicodeDecodeError as error:
+        raise _name_damage(folder, error) from error
 
 
-def _migrated_copy(folder: Path) -> sqlite3.Connection:
-    """Gives an older database as the newest schema has it, in memory: readers write nothing."""
-    copy = sqlite3.connect(":memory:", isolation_level=None)
-    source = sqlite3.connect(f"{(folder / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
+@contextmanager
+def parsing(folder: Path) -> Iterator[None]:
+    """Turns errors of SQLite, and of texts and values that are none, into ours."""
     try:
-        source.backup(copy)
-    finally:
-        source.close()
-    migrate(copy, str(folder))
-    return copy
+        with telling(folder):
+            yield
+    except _UNREADABLE as error:
+        raise _name_damage(folder, error) from error
 
 
 def _advice(error: sqlite3.Error, folder: Path) -> str:
@@ -118,5 +118,10 @@ def _advice(error: sqlite3.Error, folder: Path) -> str:
     )
 
 
+def _name_damage(folder: Path, error: Exception) -> DamagedStoreError:
+    where = f"{folder / DATABASE}: damaged: {type(error).__name__}: {error}"
+    return DamagedStoreError(f"{where}; {_repair(folder)}")
+
+
 def _repair(folder: Path) -> str:
-    return f"`evolve repair {folder} --output DIR` saves the last good generation"
+    return f"`evolve repair {folder} --output DIR` copies what can be read"

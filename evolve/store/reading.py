@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from evolve.errors import StoreError
 from evolve.records import Attempt, AttemptKey
 from evolve.records.results import ModelUse
-from evolve.store import rows, seals, statements
+from evolve.store import rows, statements
 from evolve.store.artifacts import ArtifactFiles
-from evolve.store.opening import DATABASE, telling
-from evolve.store.tally import NEWEST, count, find_snapshot
-from evolve.store.texts import Texts
-from evolve.store.witness import find_lost
+from evolve.store.opening import parsing, telling
+from evolve.store.tally import NEWEST, count
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -42,56 +40,17 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self.folder = folder
         self._connection = connection
-        self._texts = Texts(connection)
         self._files = ArtifactFiles(folder)
-        self._whole: set[int] = set()
-        self._whole_since = NEWEST
-
-    def expect_noted(self, noted: dict[str, list[int]]) -> None:
-        """Checks that nothing is gone that was written and noted beside the database.
-
-        Raises:
-            StoreError: Something is: the database's log was cut or lost.
-        """
-        with telling(self.folder):
-            if lost := find_lost(self._connection, noted):
-                raise sqlite3.DatabaseError(
-                    f"damaged: {lost} was written and is missing: the log `{DATABASE}-wal` was "
-                    "cut or lost, or the database is an older copy"
-                )
-
-    def expect_whole(self, since: int = -1, upto: int = NEWEST) -> None:
-        """Checks what is written of the generations after one, up to another.
-
-        What this gives by key or generation it checks before; queries over the run do not.
-
-        Raises:
-            StoreError: A generation is not what was written.
-        """
-        with telling(self.folder):
-            if since < self._whole_since:
-                seals.expect_whole(self._connection, since, upto)
-            if upto == NEWEST:
-                self._whole_since = min(since, self._whole_since)
-
-    def _trust(self, generation: int) -> None:
-        """Checks a generation once; what is committed of it does not change any more."""
-        if generation not in self._whole:
-            self.expect_whole(generation - 1, generation)
-            self._whole.add(generation)
 
     def facts(self) -> dict[str, Any]:
         """Gives all facts about the run."""
-        with telling(self.folder):
-            seals.expect_facts(self._connection)
-            facts = self._all("SELECT * FROM facts")
-            return {name: json.loads(value) for name, value in facts}
+        with parsing(self.folder):
+            return {name: json.loads(value) for name, value in self._all("SELECT * FROM facts")}
 
     def launches(self) -> list[Launch]:
         """Gives each start and resume of the run, in order."""
-        with telling(self.folder):
-            seals.expect_facts(self._connection)
-        return [rows.launch(row) for row in self._all("SELECT * FROM launches ORDER BY number")]
+        with parsing(self.folder):
+            return [rows.launch(row) for row in self._all("SELECT * FROM launches ORDER BY number")]
 
     def newest_paid(self) -> int:
         """Gives the last generation that anything was paid for; -1 before the first."""
@@ -128,18 +87,18 @@ class Reader:
             since: The first generation.
             with_uses: Whether to tell what each slot used of which model.
         """
-        with telling(self.folder):
+        with parsing(self.folder):
             uses = self._load_uses(since) if with_uses else {}
-            for told in seals.checked_told(self._connection, since):
-                for attempt in map(rows.light_attempt, told):
-                    found = uses.get(attempt.key[:2])
-                    yield attempt._replace(uses=tuple(found)) if found else attempt
+            for row in self._connection.execute(statements.SELECT_TOLD, (since, NEWEST)):
+                attempt = rows.light_attempt(row)
+                found = uses.get(attempt.key[:2])
+                yield attempt._replace(uses=tuple(found)) if found else attempt
 
     def _load_uses(self, since: int) -> dict[tuple[int, int], list[ModelUse]]:
         uses: dict[tuple[int, int], list[ModelUse]] = {}
-        for found in seals.checked_uses(self._connection, since):
-            for generation, slot, *use in found:
-                uses.setdefault((generation, slot), []).append(ModelUse(*use))
+        found = self._connection.execute(statements.SELECT_USES, (since, NEWEST))
+        for generation, slot, *use in found:
+            uses.setdefault((generation, slot), []).append(ModelUse(*use))
         return uses
 
     def load_attempt(self, key: AttemptKey) -> Attempt:
@@ -148,12 +107,11 @@ class Reader:
         Raises:
             StoreError: There is no such attempt.
         """
-        self._trust(key.generation)
         found = self._all(statements.SELECT_ATTEMPT, *key)
         if not found:
             raise StoreError(f"{self.folder}: no attempt {key}")
-        with telling(self.folder):
-            return rows.attempt(found[0], self._texts, self._files)
+        with parsing(self.folder):
+            return rows.attempt(found[0], self._files)
 
     def attempts_of(self, program: str) -> list[AttemptKey]:
         """Gives the attempts whose program's id begins so, the earliest first."""
@@ -167,14 +125,15 @@ class Reader:
 
     def load_lesson(self, generation: int, slot: int) -> Summary | None:
         """Gives the summary of a slot, if there is one."""
-        self._trust(generation)
         found = self._all(statements.SELECT_LESSON, generation, slot)
-        return rows.summary(found[0]) if found else None
+        with parsing(self.folder):
+            return rows.summary(found[0]) if found else None
 
     def lessons(self, horizon: int, limit: int) -> list[Summary]:
         """Gives the last lessons up to a generation, the newest first."""
-        self.expect_whole(-1, horizon)
-        return [rows.summary(row) for row in self._all(statements.SELECT_LESSONS, horizon, limit)]
+        with parsing(self.folder):
+            found = self._all(statements.SELECT_LESSONS, horizon, limit)
+            return [rows.summary(row) for row in found]
 
     def children(self, parent: AttemptKey, horizon: int, limit: int) -> list[AttemptKey]:
         """Gives the attempts made from a parent up to a generation, the newest first."""
@@ -188,13 +147,12 @@ class Reader:
 
         After the last committed generation these are what was paid for and is not yet told.
         """
-        self.expect_whole(generation, upto)
         calls = self._all(statements.SELECT_CALLS, generation, upto)
         evaluations = self._all(statements.SELECT_EVALUATIONS, generation, upto)
-        with telling(self.folder):
+        with parsing(self.folder):
             return (
-                [rows.call(row, self._texts) for row in calls],
-                [rows.evaluated(row, self._texts, self._files) for row in evaluations],
+                [rows.call(row) for row in calls],
+                [rows.evaluated(row, self._files) for row in evaluations],
             )
 
     def missing_artifacts(self, *, contents: bool = False) -> list[Missing]:
@@ -203,7 +161,7 @@ class Reader:
         Args:
             contents: Whether files are read, too; else their lengths are compared.
         """
-        with telling(self.folder):
+        with parsing(self.folder):
             return self._files.find_missing(self._connection, contents=contents)
 
     def load_snapshot(self, version: str) -> Any:
@@ -240,12 +198,11 @@ class Reader:
         return self._tally().outcomes
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Gives the rows of a reading query, for reports; `expect_whole` comes before it."""
+        """Gives the rows of a reading query, for reports."""
         return self._all(sql, *values)
 
     def _tally(self) -> Tally:
-        with telling(self.folder):
-            self.expect_whole(find_snapshot(self._connection)[0])
+        with parsing(self.folder):
             return count(self._connection)
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from evolve.records.results import Told
     from evolve.store.artifacts import ArtifactFiles
-    from evolve.store.texts import Texts
 
 Row = tuple[Any, ...]
 
@@ -36,7 +35,7 @@ _new = tuple.__new__
 _scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[attr-defined]
 
 
-def call_row(call: Call, texts: Texts) -> Row:
+def call_row(call: Call) -> Row:
     """Gives the row of a call."""
     request = {
         "role": call.request.role,
@@ -49,7 +48,6 @@ def call_row(call: Call, texts: Texts) -> Row:
         "effort": call.request.effort,
     }
     reply = call.reply
-    dictionary, packed = texts.pack(call.request.role, json.dumps(request).encode())
     return (
         *call.key,
         call.request.hash,
@@ -58,13 +56,12 @@ def call_row(call: Call, texts: Texts) -> Row:
         call.error,
         reply.finish_reason,
         reply.prompt_tokens,
+        reply.cached_tokens,
         reply.completion_tokens,
         reply.cost_usd,
         reply.seconds,
-        dictionary,
-        packed,
+        _pack(request),
         zlib.compress(_join_samples(call).encode()),
-        reply.cached_tokens,
     )
 
 
@@ -83,9 +80,9 @@ def expense_row(expense: Expense) -> Row:
     )
 
 
-def call(row: Row, texts: Texts) -> Call:
-    """Gives the call of a row of `calls`."""
-    request = json.loads(texts.unpack(row[12], row[13]))
+def call(row: Row) -> Call:
+    """Returns the call of a row of `calls`."""
+    request = _unpack(row[13])
     request["messages"] = tuple(Message(*message) for message in request["messages"])
     text = zlib.decompress(row[14]).decode()
     samples = json.loads(text) if request.get("samples", 1) > 1 else [text]
@@ -93,12 +90,12 @@ def call(row: Row, texts: Texts) -> Call:
         samples[0],
         model=row[5],
         prompt_tokens=row[8],
-        completion_tokens=row[9],
-        cost_usd=row[10],
-        seconds=row[11],
+        completion_tokens=row[10],
+        cost_usd=row[11],
+        seconds=row[12],
         finish_reason=row[7],
         others=tuple(samples[1:]),
-        cached_tokens=row[15],
+        cached_tokens=row[9],
     )
     return Call(AttemptKey(*row[:3]), Request(**request), reply, row[6])
 
@@ -110,9 +107,9 @@ def _join_samples(call: Call) -> str:
     return json.dumps([call.reply.text, *call.reply.others])
 
 
-def source_row(program: Program, texts: Texts) -> Row:
-    """Gives the row of a program's source."""
-    return texts.pack("program", json.dumps([list(file) for file in program.files]).encode())
+def source_row(program: Program) -> Row:
+    """Returns the row of a program's source."""
+    return (_pack([list(file) for file in program.files]),)
 
 
 def evaluation_row(evaluated: Evaluated) -> Row:
@@ -136,12 +133,12 @@ def artifacts_row(evaluated: Evaluated) -> Row:
     return (*evaluated.key, _pack({k: None if is_large(text) else text for k, text in artifacts}))
 
 
-def evaluated(row: Row, texts: Texts, files: ArtifactFiles) -> Evaluated:
+def evaluated(row: Row, files: ArtifactFiles) -> Evaluated:
     """Gives the finished evaluation of a row of `SELECT_EVALUATIONS`."""
     return Evaluated(
         AttemptKey(*row[:3]),
-        program(row[3], row[4], texts, row[-1]),
-        _evaluation(row[5:-1], files),
+        program(row[3], row[-1]),
+        _evaluation(row[4:-1], files),
     )
 
 
@@ -161,13 +158,13 @@ def attempt_row(told: Told) -> Row:
     )
 
 
-def attempt(row: Row, texts: Texts, files: ArtifactFiles) -> Attempt:
+def attempt(row: Row, files: ArtifactFiles) -> Attempt:
     """Gives the attempt of a row of `SELECT_ATTEMPT`."""
-    if row[13] is None:
-        artifacts = {"detail": row[12]} if row[12] else {}
-        evaluation = Evaluation(Status.REJECTED, artifacts=artifacts, reason=row[11])
+    if row[12] is None:
+        artifacts = {"detail": row[11]} if row[11] else {}
+        evaluation = Evaluation(Status.REJECTED, artifacts=artifacts, reason=row[10])
     else:
-        evaluation = _evaluation(row[13:-2], files)
+        evaluation = _evaluation(row[12:-2], files)
     is_pruned = row[-2]
     return Attempt(
         key=AttemptKey(*row[:3]),
@@ -175,7 +172,7 @@ def attempt(row: Row, texts: Texts, files: ArtifactFiles) -> Attempt:
         parent=_parent(row[4:7]),
         depth=row[7],
         plan=None if row[8] is None else Plan.from_dict(json.loads(row[8])),
-        program=None if row[-1] is None or is_pruned else program(row[9], row[10], texts, row[-1]),
+        program=None if row[-1] is None or is_pruned else program(row[9], row[-1]),
         evaluation=evaluation,
     )
 
@@ -249,16 +246,15 @@ def launch(row: Row) -> Launch:
     return Launch(number, started, pid, host, version, generation, changes)
 
 
-def program(dictionary: int | None, source: bytes | None, texts: Texts, expected: str) -> Program:
-    """Gives the program of a stored source.
+def program(source: bytes | None, expected: str) -> Program:
+    """Returns the program of a stored source.
 
     Raises:
         DatabaseError: There is none, or it is another one than expected.
     """
     if source is None:
         raise sqlite3.DatabaseError(f"the source of program {expected} is missing")
-    files = json.loads(texts.unpack(dictionary, source))
-    found = Program(tuple(SourceFile(*file) for file in files))
+    found = Program(tuple(SourceFile(*file) for file in _unpack(source)))
     if found.id != expected:
         raise sqlite3.DatabaseError(f"damaged: in place of program {expected} there is {found.id}")
     return found
@@ -273,7 +269,7 @@ def _parent(row: Sequence[int | None]) -> AttemptKey | None:
 
 def _evaluation(row: Sequence[Any], files: ArtifactFiles) -> Evaluation:
     status, objective, metrics, measures, seconds, reason, artifacts, in_files = row
-    texts = {} if artifacts is None else json.loads(zlib.decompress(artifacts))
+    texts = {} if artifacts is None else _unpack(artifacts)
     return Evaluation(
         Status(status),
         objective=objective,
@@ -287,3 +283,7 @@ def _evaluation(row: Sequence[Any], files: ArtifactFiles) -> Evaluation:
 
 def _pack(value: Any) -> bytes:
     return zlib.compress(json.dumps(value).encode())
+
+
+def _unpack(data: bytes) -> Any:
+    return json.loads(zlib.decompress(data))

@@ -6,14 +6,14 @@ from __future__ import annotations
 INSERT_PAID = {
     table: f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})"
     for table, columns in (
-        ("calls", 16),
+        ("calls", 15),
         ("evaluations", 10),
         ("artifacts", 4),
         ("artifact_files", 8),
     )
 }
 INSERT_EXPENSE = f"INSERT INTO expenses VALUES (NULL, {', '.join('?' * 9)})"
-INSERT_SOURCE = "INSERT INTO sources (dictionary, data) VALUES (?, ?)"
+INSERT_SOURCE = "INSERT INTO sources (data) VALUES (?)"
 INSERT_PROGRAM = "INSERT OR REPLACE INTO programs VALUES (?, ?, ?)"
 INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join('?' * 13)})"
 INSERT_LAUNCH = f"INSERT INTO launches VALUES ({', '.join('?' * 7)})"
@@ -33,7 +33,9 @@ _FILES = (
     "FROM artifact_files f WHERE f.generation = e.generation AND f.slot = e.slot "
     "AND f.sequence = e.sequence)"
 )
-_EVALUATION = f"e.status, e.objective, e.metrics, e.measures, e.seconds, e.reason, r.data, {_FILES}"
+# Null for what was rejected; no status at all where the row that is referred to is not there.
+_STATUS = "CASE WHEN a.evaluation IS NOT NULL THEN COALESCE(e.status, 'missing') END"
+_VERDICT = f"e.objective, e.metrics, e.measures, e.seconds, e.reason, r.data, {_FILES}"
 _JOIN = (
     "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
     "AND e.sequence = a.evaluation LEFT JOIN programs p ON p.id = a.program"
@@ -46,13 +48,13 @@ _SOURCE = "LEFT JOIN sources s ON s.number = p.source"
 SELECT_TOLD = (
     "SELECT a.generation, a.slot, a.number, a.island, a.parent_generation, a.parent_slot, "
     "a.parent_number, a.depth, json_extract(a.plan, '$.operator'), a.program, p.fingerprint, "
-    f"e.status, e.objective, e.measures, e.metrics FROM attempts a {_JOIN} WHERE a.generation >= ? "
-    "AND a.generation <= ? ORDER BY a.generation, a.slot, a.number"
+    f"{_STATUS}, e.objective, e.measures, e.metrics FROM attempts a {_JOIN} "
+    "WHERE a.generation >= ? AND a.generation <= ? ORDER BY a.generation, a.slot, a.number"
 )
 SELECT_ATTEMPT = (
     "SELECT a.generation, a.slot, a.number, a.island, a.parent_generation, a.parent_slot, "
-    "a.parent_number, a.depth, a.plan, s.dictionary, s.data, a.reason, a.detail, "
-    f"{_EVALUATION}, p.source IS NULL AND p.id IS NOT NULL, a.program "
+    "a.parent_number, a.depth, a.plan, s.data, a.reason, a.detail, "
+    f"{_STATUS}, {_VERDICT}, p.source IS NULL AND p.id IS NOT NULL, a.program "
     f"FROM attempts a {_JOIN} {_SOURCE} {_ARTIFACTS} "
     "WHERE a.generation = ? AND a.slot = ? AND a.number = ?"
 )
@@ -66,7 +68,7 @@ SELECT_CALLS = (
     "ORDER BY generation, slot, sequence"
 )
 SELECT_EVALUATIONS = (
-    f"SELECT e.generation, e.slot, e.sequence, s.dictionary, s.data, {_EVALUATION}, e.program "
+    f"SELECT e.generation, e.slot, e.sequence, s.data, e.status, {_VERDICT}, e.program "
     f"FROM evaluations e LEFT JOIN programs p ON p.id = e.program {_SOURCE} {_ARTIFACTS} "
     "WHERE e.generation > ? AND e.generation <= ? ORDER BY e.generation, e.slot, e.sequence"
 )

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.records.results import Call, Evaluated, Expense
 from evolve.source import fingerprint
-from evolve.store import rows, seals, statements
+from evolve.store import rows, statements
 from evolve.store.lock import RunLock
 from evolve.store.opening import connect_to_read, connect_to_write, expect_run, telling
 from evolve.store.reading import Reader
 from evolve.store.tally import count, dump
-from evolve.store.witness import Witness, read_noted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +40,6 @@ class Store(Reader):
     def __init__(self, connection: sqlite3.Connection, folder: Path, lock: RunLock | None) -> None:
         super().__init__(connection, folder)
         self._lock = lock
-        self._witness = None if lock is None else Witness(folder)
 
     @classmethod
     def create(cls, folder: Path) -> Store:
@@ -53,7 +51,7 @@ class Store(Reader):
         """Opens a run to go on with it.
 
         Raises:
-            UsageError: The folder is no run, is of a newer version, or is in use.
+            UsageError: The folder is no run, is of another version, or is in use.
         """
         expect_run(folder)
         return cls._open_locked(folder)
@@ -63,30 +61,23 @@ class Store(Reader):
         """Opens a run to look at it, also while it is written.
 
         Raises:
-            UsageError: The folder is no run, or is of a newer version.
+            UsageError: The folder is no run, or is of another version.
         """
-        noted = read_noted(folder)
-        store = cls(connect_to_read(folder), folder, None)
-        store.expect_noted(noted)
-        return store
+        return cls(connect_to_read(folder), folder, None)
 
     @classmethod
     def _open_locked(cls, folder: Path) -> Store:
         lock = RunLock.acquire(folder)
         try:
-            store = cls(connect_to_write(folder), folder, lock)
-            store.expect_noted(read_noted(folder))
+            return cls(connect_to_write(folder), folder, lock)
         except BaseException:
             lock.release()
             raise
-        return store
 
     def close(self) -> None:
         """Closes the database and gives its lock back."""
         with suppress(sqlite3.Error):
             self._connection.close()
-        if self._witness is not None:
-            self._witness.close()
         if self._lock is not None:
             self._lock.release()
 
@@ -97,13 +88,11 @@ class Store(Reader):
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)",
                 [(name, json.dumps(value)) for name, value in facts.items()],
             )
-            seals.seal_facts(connection)
 
     def add_launch(self, launch: Launch) -> None:
         """Writes down that the run is started or resumed."""
         with self._transaction() as connection:
             connection.execute(statements.INSERT_LAUNCH, rows.launch_row(launch))
-            seals.seal_facts(connection)
 
     def keep(self, finished: Sequence[Call | Evaluated | Expense]) -> None:
         """Writes what was paid for; it is durable when this returns."""
@@ -115,14 +104,9 @@ class Store(Reader):
             for row in self._files.write(item)
         ]
         with self._transaction() as connection:
-            written = [
-                ("artifact_files", row) for row in in_files if self._put("artifact_files", row)
-            ]
+            connection.executemany(statements.INSERT_PAID["artifact_files"], in_files)
             for item in finished:
-                written += self._put_paid(item)
-            seals.seal_paid(connection, written)
-        if self._witness is not None:
-            self._witness.note_paid(finished)
+                self._put_paid(item)
 
     def commit(self, generation: Generation) -> None:
         """Writes a generation; it is the checkpoint when this returns."""
@@ -141,9 +125,6 @@ class Store(Reader):
             connection.execute(
                 "INSERT INTO generations VALUES (?, ?)", (generation.number, generation.seconds)
             )
-            seals.seal_told(connection, generation.number)
-        if self._witness is not None:
-            self._witness.note_committed(generation.number)
 
     def save_snapshot(self, version: str, population: Any) -> None:
         """Keeps what was folded from all committed generations, in place of an earlier one.
@@ -165,29 +146,23 @@ class Store(Reader):
                 (last, version, tally, zlib.compress(json.dumps(population).encode(), 1)),
             )
 
-    def _put_paid(self, item: Call | Evaluated | Expense) -> list[tuple[str, rows.Row]]:
-        """Writes what was paid for, and gives the new rows with their tables."""
+    def _put_paid(self, item: Call | Evaluated | Expense) -> None:
+        """Writes what was paid for; what was written before stays as it is."""
+        execute = self._connection.execute
         if isinstance(item, Expense):
-            row = rows.expense_row(item)
-            cursor = self._connection.execute(statements.INSERT_EXPENSE, row)
-            return [("expenses", (cursor.lastrowid, *row))]
-        if isinstance(item, Call):
-            wanted = [("calls", rows.call_row(item, self._texts))]
+            execute(statements.INSERT_EXPENSE, rows.expense_row(item))
+        elif isinstance(item, Call):
+            execute(statements.INSERT_PAID["calls"], rows.call_row(item))
         else:
             self._put_program(item.program)
-            wanted = [("evaluations", rows.evaluation_row(item))]
+            execute(statements.INSERT_PAID["evaluations"], rows.evaluation_row(item))
             if item.evaluation.artifacts:
-                wanted.append(("artifacts", rows.artifacts_row(item)))
-        return [(table, row) for table, row in wanted if self._put(table, row)]
-
-    def _put(self, table: str, row: rows.Row) -> bool:
-        """Tells whether the row is new: one that was written before stays as it is."""
-        return self._connection.execute(statements.INSERT_PAID[table], row).rowcount > 0
+                execute(statements.INSERT_PAID["artifacts"], rows.artifacts_row(item))
 
     def _put_program(self, program: Program) -> None:
         sql = "SELECT source FROM programs WHERE id = ?"
         if self._connection.execute(sql, (program.id,)).fetchone() in {None, (None,)}:
-            source = rows.source_row(program, self._texts)
+            source = rows.source_row(program)
             number = self._connection.execute(statements.INSERT_SOURCE, source).lastrowid
             self._connection.execute(
                 statements.INSERT_PROGRAM,
@@ -202,7 +177,6 @@ class Store(Reader):
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                self._texts.forget()
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise

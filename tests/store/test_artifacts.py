@@ -15,7 +15,7 @@ from evolve.store.copying import copy_database
 from evolve.store.pruning import prune_database
 from evolve.store.salvage import salvage_database
 from tests.commands import EVALUATOR, run_evolve, run_json, write_problem
-from tests.test_store import EVALUATION, make_generation, make_program
+from tests.store.test_store import EVALUATION, make_generation, make_program
 
 LARGE = "".join(f"line {number} \u00e9\n" for number in range(9000))
 KEY = AttemptKey(0, 0, 0)

@@ -1,5 +1,5 @@
 import sqlite3
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 
@@ -16,13 +16,9 @@ from evolve.records import (
 )
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Call, Evaluated, Generation, SlotResult, Told
-from evolve.settings import LoopSettings, Settings
-from evolve.settings.launches import SettingsHistory
 from evolve.source.light import light_attempts
 from evolve.store import Store
 from evolve.store.schema import VERSION
-
-DATA = Path(__file__).parent / "data"
 
 
 def make_program(number: int) -> Program:
@@ -158,54 +154,40 @@ def test_a_folder_without_a_database_is_no_run(tmp_path):
         Store.open_to_read(tmp_path)
 
 
-def test_a_newer_schema_is_refused(store, tmp_path):
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
+def test_a_database_of_another_version_is_refused_and_its_writer_is_named(store, tmp_path, version):
+    store.set_facts(version="0.0.7")
     store.close()
-    connection = sqlite3.connect(tmp_path / "run.db")
-    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
-    connection.close()
-    with pytest.raises(UsageError, match=f"expected a database of version {VERSION} or older"):
-        Store.open_to_write(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    expected = (
+        f"expected a database of version {VERSION}, got version {version}, "
+        r"written by evolve 0\.0\.7; use that version of `evolve`"
+    )
+    for reopen in (Store.open_to_write, Store.open_to_read):
+        with pytest.raises(UsageError, match=expected):
+            reopen(tmp_path)
+
+
+def test_a_database_of_something_else_is_refused(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        connection.execute("CREATE TABLE facts (anything)")
+    for reopen in (Store.open_to_write, Store.open_to_read):
+        with pytest.raises(UsageError, match="got version 0, written by another version of evolve"):
+            reopen(tmp_path)
+
+
+def test_a_database_that_is_still_empty_is_read_as_a_run_without_generations(tmp_path):
+    (tmp_path / "run.db").touch()
+    with closing(Store.open_to_read(tmp_path)) as store:
+        assert (store.last_generation(), store.facts()) == (None, {})
+    assert (tmp_path / "run.db").read_bytes() == b""
 
 
 def test_a_file_that_is_no_database_is_an_error(tmp_path):
     (tmp_path / "run.db").write_text("not a database, but long enough to be looked at" * 50)
     with pytest.raises(StoreError, match="file is not a database"):
         Store.open_to_read(tmp_path)
-
-
-@pytest.mark.parametrize("version", range(1, VERSION))
-def test_a_database_of_every_older_schema_opens_in_the_newest(tmp_path, version):
-    connection = sqlite3.connect(tmp_path / "run.db")
-    connection.executescript((DATA / "store" / f"version_{version}.sql").read_text())
-    connection.close()
-    expected = make_generation(1).slots[0].attempts
-    reader = Store.open_to_read(tmp_path)
-    assert reader.load_attempt(AttemptKey(1, 0, 0)) == expected[0].attempt
-    reader.close()
-    writer = Store.open_to_write(tmp_path)
-    assert [writer.load_attempt(told.attempt.key) for told in expected] == [
-        told.attempt for told in expected
-    ]
-    assert writer.finished_after(0)[0] == [Call(AttemptKey(1, 0, 0), REQUEST, REPLY)]
-    assert writer.outcomes() == {"ok": 2, "rejected": 2}
-    assert "horizons" not in writer.facts()
-    writer.commit(make_generation(2))
-    writer.close()
-
-
-def test_the_horizons_of_the_second_schema_became_launches(tmp_path):
-    connection = sqlite3.connect(tmp_path / "run.db")
-    connection.executescript((DATA / "store" / "version_2.sql").read_text())
-    connection.close()
-    store = Store.open_to_read(tmp_path)
-    launches = store.launches()
-    store.close()
-    assert [(launch.generation, dict(launch.changes)) for launch in launches] == [
-        (1, {}),
-        (2, {"loop.generations": (2, 5)}),
-    ]
-    history = SettingsHistory(Settings(loop=LoopSettings(generations=5)), launches)
-    assert [history.at(number).loop.generations for number in range(4)] == [2, 2, 5, 5]
 
 
 def test_counts_are_the_same_with_and_without_a_snapshot(store):
@@ -220,20 +202,6 @@ def test_counts_are_the_same_with_and_without_a_snapshot(store):
     store.commit(make_generation(5))
     assert store.spent()["calls"] == 6
     assert store.outcomes() == {"ok": 6, "rejected": 6}
-
-
-def test_texts_share_dictionaries_and_outlive_them(store, tmp_path):
-    fill(store, 3)
-    store.close()
-    again = Store.open_to_write(tmp_path)
-    programs = [make_program(100 + number) for number in range(600)]
-    for number, program in enumerate(programs):
-        again.keep([Evaluated(AttemptKey(3, number, 0), program, EVALUATION)])
-    ((dictionaries,),) = again.query("SELECT COUNT(*) FROM dictionaries WHERE kind = 'program'")
-    found = sorted(again.finished_after(2)[1], key=lambda evaluated: evaluated.key)
-    assert [evaluated.program for evaluated in found] == programs
-    assert dictionaries == 2
-    again.close()
 
 
 def test_all_samples_of_a_call_come_back(store):
