@@ -93,7 +93,7 @@ class Searches:
                 workers=8, deadline_seconds=60.0,
             )  # fmt: skip
             journal.recall(*store.finished_after(store.last_generation()))
-            population = Population(self.problem, settings.search, store.normal_form)
+            population = Population(self.problem, settings.search)
             history = SettingsHistory(settings, store.launches())
             schedule = Schedule(
                 generations=generations, lag=settings.loop.lag,
