@@ -90,7 +90,7 @@ class ArtifactFiles:
         return written
 
     def fill(self, artifacts: Mapping[str, str | None], files: str) -> dict[str, str]:
-        """Gives the artifacts with the texts of files in their places.
+        """Returns the artifacts with the texts of files in their places.
 
         Args:
             artifacts: As the database has them: None where the text is in a file.
@@ -105,7 +105,7 @@ class ArtifactFiles:
     def find_missing(
         self, connection: sqlite3.Connection, *, contents: bool = False
     ) -> list[Missing]:
-        """Gives the artifacts whose file is gone or has another length.
+        """Returns the artifacts whose file is gone or has another length.
 
         Args:
             connection: The run's database.
@@ -138,7 +138,7 @@ class ArtifactFiles:
             shutil.copyfile(self._folder / name, target / FOLDER / name)
 
     def drop_unused(self, connection: sqlite3.Connection) -> int:
-        """Deletes the files that the database does not refer to, and gives their bytes."""
+        """Deletes the files that the database does not refer to, and returns their bytes."""
         used = {name for (name,) in connection.execute("SELECT sha256 FROM artifact_files")}
         freed = 0
         for path in self._folder.iterdir() if self._folder.is_dir() else ():
@@ -174,7 +174,7 @@ class ArtifactFiles:
 
 
 def is_large(text: str) -> bool:
-    """Tells whether an artifact is kept in a file of its own."""
+    """Returns whether an artifact is kept in a file of its own."""
     return len(text) > LARGE_BYTES or len(_encode(text)) > LARGE_BYTES
 
 

@@ -15,7 +15,7 @@ _FACT = "holdout"
 
 
 def read_holdout(store: Store) -> dict[str, Evaluation]:
-    """Gives the verdicts by program.
+    """Returns the verdicts by program.
 
     Raises:
         StoreError: The database cannot be read.

@@ -49,19 +49,19 @@ class RunLock:
         return cls(descriptor)
 
     def release(self) -> None:
-        """Gives the lock back; safe to call twice."""
+        """Returns the lock back; safe to call twice."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def is_locked(folder: Path) -> bool:
-    """Tells whether a living process writes the run."""
+    """Returns whether a living process writes the run."""
     return find_holder(folder) is not None
 
 
 def find_holder(folder: Path) -> str | None:
-    """Gives the pid of the living process that writes the run, `unknown` for a moment, or None."""
+    """Returns the pid of the living process that writes the run, `unknown` for a moment, or None."""
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -39,7 +39,7 @@ _EDITORS = """
 
 
 def load_notes(store: Store, after: int, upto: int) -> Iterator[SlotNote]:
-    """Gives the slots with a plan of the generations after one, up to another, in order.
+    """Returns the slots with a plan of the generations after one, up to another, in order.
 
     Raises:
         StoreError: The database cannot be read.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from evolve.records import AttemptKey
 
-# The fact that tells the last generation whose prompts may have shown what was dropped.
+# The fact that names the last generation whose prompts may have shown what was dropped.
 PRUNED = "pruned"
 
 

@@ -43,31 +43,31 @@ class Reader:
         self._files = ArtifactFiles(folder)
 
     def facts(self) -> dict[str, Any]:
-        """Gives all facts about the run."""
+        """Returns all facts about the run."""
         with parsing(self.folder):
             return {name: json.loads(value) for name, value in self._all("SELECT * FROM facts")}
 
     def launches(self) -> list[Launch]:
-        """Gives each start and resume of the run, in order."""
+        """Returns each start and resume of the run, in order."""
         with parsing(self.folder):
             return [rows.launch(row) for row in self._all("SELECT * FROM launches ORDER BY number")]
 
     def newest_paid(self) -> int:
-        """Gives the last generation that anything was paid for; -1 before the first."""
+        """Returns the last generation that anything was paid for; -1 before the first."""
         ((newest,),) = self._all(statements.SELECT_NEWEST)
         return -1 if newest is None else int(newest)
 
     def last_generation(self) -> int | None:
-        """Gives the number of the last committed generation, None before the first."""
+        """Returns the number of the last committed generation, None before the first."""
         ((number,),) = self._all("SELECT MAX(generation) FROM generations")
         return None if number is None else int(number)
 
     def generations(self) -> list[tuple[int, float]]:
-        """Gives the committed generations, each with the running time up to it."""
+        """Returns the committed generations, each with the running time up to it."""
         return self._all("SELECT generation, seconds FROM generations ORDER BY generation")
 
     def keys_of(self, generation: int) -> list[AttemptKey]:
-        """Gives the attempts of a generation in order."""
+        """Returns the attempts of a generation in order."""
         found = self._all(
             "SELECT generation, slot, number FROM attempts WHERE generation = ? "
             "ORDER BY slot, number",
@@ -76,12 +76,12 @@ class Reader:
         return [AttemptKey(*row) for row in found]
 
     def seconds(self) -> float:
-        """Gives the running time up to the last committed generation."""
+        """Returns the running time up to the last committed generation."""
         ((seconds,),) = self._all("SELECT MAX(seconds) FROM generations")
         return float(seconds or 0.0)
 
     def told_attempts(self, since: int = 0, *, with_uses: bool = False) -> Iterator[LightAttempt]:
-        """Gives the committed attempts in order, without sources and texts.
+        """Returns the committed attempts in order, without sources and texts.
 
         Args:
             since: The first generation.
@@ -102,7 +102,7 @@ class Reader:
         return uses
 
     def load_attempt(self, key: AttemptKey) -> Attempt:
-        """Gives one attempt, whole.
+        """Returns one attempt, whole.
 
         Raises:
             StoreError: There is no such attempt.
@@ -114,7 +114,7 @@ class Reader:
             return rows.attempt(found[0], self._files)
 
     def attempts_of(self, program: str) -> list[AttemptKey]:
-        """Gives the attempts whose program's id begins so, the earliest first."""
+        """Returns the attempts whose program's id begins so, the earliest first."""
         found = self._all(
             "SELECT generation, slot, number FROM attempts WHERE substr(program, 1, ?) = ? "
             "ORDER BY generation, slot, number",
@@ -124,28 +124,28 @@ class Reader:
         return [AttemptKey(*row) for row in found]
 
     def load_lesson(self, generation: int, slot: int) -> Summary | None:
-        """Gives the summary of a slot, if there is one."""
+        """Returns the summary of a slot, if there is one."""
         found = self._all(statements.SELECT_LESSON, generation, slot)
         with parsing(self.folder):
             return rows.summary(found[0]) if found else None
 
     def lessons(self, horizon: int, limit: int) -> list[Summary]:
-        """Gives the last lessons up to a generation, the newest first."""
+        """Returns the last lessons up to a generation, the newest first."""
         with parsing(self.folder):
             found = self._all(statements.SELECT_LESSONS, horizon, limit)
             return [rows.summary(row) for row in found]
 
     def children(self, parent: AttemptKey, horizon: int, limit: int) -> list[AttemptKey]:
-        """Gives the attempts made from a parent up to a generation, the newest first."""
+        """Returns the attempts made from a parent up to a generation, the newest first."""
         found = self._all(statements.SELECT_CHILDREN, *parent, horizon, limit)
         return [AttemptKey(*row) for row in found]
 
     def finished_after(
         self, generation: int, upto: int = NEWEST
     ) -> tuple[list[Call], list[Evaluated]]:
-        """Gives the calls and evaluations of the generations after one, up to another.
+        """Returns the calls and evaluations of the generations after one, up to another.
 
-        After the last committed generation these are what was paid for and is not yet told.
+        After the last committed generation these are what was paid for and is not committed yet.
         """
         calls = self._all(statements.SELECT_CALLS, generation, upto)
         evaluations = self._all(statements.SELECT_EVALUATIONS, generation, upto)
@@ -156,7 +156,7 @@ class Reader:
             )
 
     def missing_artifacts(self, *, contents: bool = False) -> list[Missing]:
-        """Gives the artifacts whose file is gone or damaged.
+        """Returns the artifacts whose file is gone or damaged.
 
         Args:
             contents: Whether files are read, too; else their lengths are compared.
@@ -165,19 +165,19 @@ class Reader:
             return self._files.find_missing(self._connection, contents=contents)
 
     def load_snapshot(self, version: str) -> Any:
-        """Gives the population that `save_snapshot` kept under this version, or None."""
+        """Returns the population that `save_snapshot` kept under this version, or None."""
         found = self._all("SELECT population FROM snapshots WHERE version = ?", version)
-        # It is derived: what is damaged is passed over.
+        # It is derived: what is damaged is skipped.
         with suppress(zlib.error, ValueError, TypeError):
             return json.loads(zlib.decompress(found[0][0])) if found else None
         return None
 
     def usage(self) -> list[tuple[str, str, Totals]]:
-        """Gives what was used, by role and model."""
+        """Returns what was used, by role and model."""
         return [(*key, used) for key, used in self._tally().usage.items()]
 
     def spent(self) -> dict[str, Any]:
-        """Gives what the run has used: calls, tokens, money, evaluations; `usage` by role."""
+        """Returns what the run has used: calls, tokens, money, evaluations; `usage` by role."""
         tally = self._tally()
         spent = tally.spent
         return {
@@ -194,11 +194,11 @@ class Reader:
         }
 
     def outcomes(self) -> dict[str, int]:
-        """Gives the number of committed attempts by status."""
+        """Returns the number of committed attempts by status."""
         return self._tally().outcomes
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Gives the rows of a reading query, for reports."""
+        """Returns the rows of a reading query, for reports."""
         return self._all(sql, *values)
 
     def _tally(self) -> Tally:

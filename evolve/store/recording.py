@@ -42,7 +42,7 @@ class Recording:
             self._last = store.last_generation() or 0
 
     def answer(self, key: AttemptKey, request: Request) -> Call:
-        """Gives the recorded call at the same place.
+        """Returns the recorded call at the same place.
 
         Raises:
             OtherRequestError: Another request was recorded there, or none.

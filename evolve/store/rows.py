@@ -36,7 +36,7 @@ _scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[attr-defin
 
 
 def call_row(call: Call) -> Row:
-    """Gives the row of a call."""
+    """Returns the row of a call."""
     request = {
         "role": call.request.role,
         "messages": [[message.role, message.text] for message in call.request.messages],
@@ -66,7 +66,7 @@ def call_row(call: Call) -> Row:
 
 
 def expense_row(expense: Expense) -> Row:
-    """Gives the row of an expense beside the calls."""
+    """Returns the row of an expense beside the calls."""
     return (
         expense.generation,
         expense.slot,
@@ -101,7 +101,7 @@ def call(row: Row) -> Call:
 
 
 def _join_samples(call: Call) -> str:
-    """Gives the text that is kept: a JSON list where several samples were asked for."""
+    """Returns the text that is kept: a JSON list where several samples were asked for."""
     if call.request.samples == 1:
         return call.reply.text
     return json.dumps([call.reply.text, *call.reply.others])
@@ -113,7 +113,7 @@ def source_row(program: Program) -> Row:
 
 
 def evaluation_row(evaluated: Evaluated) -> Row:
-    """Gives the row of a finished evaluation."""
+    """Returns the row of a finished evaluation."""
     evaluation = evaluated.evaluation
     return (
         *evaluated.key,
@@ -128,13 +128,13 @@ def evaluation_row(evaluated: Evaluated) -> Row:
 
 
 def artifacts_row(evaluated: Evaluated) -> Row:
-    """Gives the row of an evaluation's artifacts, with a null for each that is in a file."""
+    """Returns the row of an evaluation's artifacts, with a null for each that is in a file."""
     artifacts = evaluated.evaluation.artifacts.items()
     return (*evaluated.key, _pack({k: None if is_large(text) else text for k, text in artifacts}))
 
 
 def evaluated(row: Row, files: ArtifactFiles) -> Evaluated:
-    """Gives the finished evaluation of a row of `SELECT_EVALUATIONS`."""
+    """Returns the finished evaluation of a row of `SELECT_EVALUATIONS`."""
     return Evaluated(
         AttemptKey(*row[:3]),
         program(row[3], row[-1]),
@@ -143,7 +143,7 @@ def evaluated(row: Row, files: ArtifactFiles) -> Evaluated:
 
 
 def attempt_row(told: Told) -> Row:
-    """Gives the row of an attempt."""
+    """Returns the row of an attempt."""
     attempt = told.attempt
     return (
         *attempt.key,
@@ -159,7 +159,7 @@ def attempt_row(told: Told) -> Row:
 
 
 def attempt(row: Row, files: ArtifactFiles) -> Attempt:
-    """Gives the attempt of a row of `SELECT_ATTEMPT`."""
+    """Returns the attempt of a row of `SELECT_ATTEMPT`."""
     if row[12] is None:
         artifacts = {"detail": row[11]} if row[11] else {}
         evaluation = Evaluation(Status.REJECTED, artifacts=artifacts, reason=row[10])
@@ -178,7 +178,7 @@ def attempt(row: Row, files: ArtifactFiles) -> Attempt:
 
 
 def light_attempt(row: Row) -> LightAttempt:
-    """Gives the attempt of a row of `SELECT_TOLD`."""
+    """Returns the attempt of a row of `SELECT_TOLD`."""
     (
         generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
         operator, program_id, mark, status, objective, measures, metrics,
@@ -207,7 +207,7 @@ def light_attempt(row: Row) -> LightAttempt:
 
 
 def lesson_row(generation: int, slot: int, summary: Summary) -> Row:
-    """Gives the row of a slot's summary."""
+    """Returns the row of a slot's summary."""
     return (
         generation,
         slot,
@@ -221,12 +221,12 @@ def lesson_row(generation: int, slot: int, summary: Summary) -> Row:
 
 
 def summary(row: Sequence[Any]) -> Summary:
-    """Gives the summary of a row of `SELECT_LESSON` or `SELECT_LESSONS`."""
+    """Returns the summary of a row of `SELECT_LESSON` or `SELECT_LESSONS`."""
     return Summary(row[0], row[1], row[2], tuple(json.loads(row[3])), row[4], row[5])
 
 
 def launch_row(launch: Launch) -> Row:
-    """Gives the row of a launch."""
+    """Returns the row of a launch."""
     changes = json.dumps({name: list(change) for name, change in launch.changes.items()})
     return (
         launch.number,
@@ -240,7 +240,7 @@ def launch_row(launch: Launch) -> Row:
 
 
 def launch(row: Row) -> Launch:
-    """Gives the launch of a row of `launches`."""
+    """Returns the launch of a row of `launches`."""
     changes = {name: (old, new) for name, (old, new) in json.loads(row[6]).items()}
     number, started, pid, host, version, generation = row[:6]
     return Launch(number, started, pid, host, version, generation, changes)

@@ -93,11 +93,13 @@ def salvage_database(source: Path, target: Path) -> Salvaged:
 
 def _check(original: sqlite3.Connection) -> list[str]:
     """Returns what SQLite finds wrong with a database."""
+    findings: list[str] = []
     try:
-        found = original.execute(f"PRAGMA integrity_check({_MOST_FINDINGS})").fetchall()
-    except sqlite3.DatabaseError as error:
-        return [str(error)]
-    return [line for (text,) in found for line in str(text).splitlines() if line != "ok"]
+        for (text,) in original.execute(f"PRAGMA integrity_check({_MOST_FINDINGS})"):
+            findings += [line for line in str(text).splitlines() if line != "ok"]
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        findings.append(str(error))
+    return findings
 
 
 def _copy_table(original: sqlite3.Connection, copy: sqlite3.Connection, table: str) -> int:

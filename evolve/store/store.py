@@ -1,7 +1,7 @@
 """The run's database: every attempt, call, evaluation and lesson; the commit is the checkpoint.
 
 Finished calls and evaluations are written as soon as they are paid for, by `keep`; a generation
-is told by `commit` in one synchronous transaction. Both take time in proportion to what is new.
+is written by `commit` in one synchronous transaction. Both take time in proportion to what is new.
 One process writes, held by a lock; any number may read meanwhile.
 """
 
@@ -75,7 +75,7 @@ class Store(Reader):
             raise
 
     def close(self) -> None:
-        """Closes the database and gives its lock back."""
+        """Closes the database and releases its lock."""
         with suppress(sqlite3.Error):
             self._connection.close()
         if self._lock is not None:
@@ -129,7 +129,7 @@ class Store(Reader):
     def save_snapshot(self, version: str, population: Any) -> None:
         """Keeps what was folded from all committed generations, in place of an earlier one.
 
-        It only saves time: what `load_snapshot` gives may be folded again from the attempts.
+        It only saves time: what `load_snapshot` returns may be folded again from the attempts.
 
         Args:
             version: Names what folded it, and with which settings.

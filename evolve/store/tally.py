@@ -34,7 +34,7 @@ class Tally:
 
     @property
     def spent(self) -> Totals:
-        """Gives what all calls used together."""
+        """Returns what all calls used together."""
         return sum(self.usage.values(), Totals())
 
     def __add__(self, other: Tally) -> Tally:
@@ -64,9 +64,9 @@ def count(connection: sqlite3.Connection, upto: int = NEWEST) -> Tally:
 
 
 def find_snapshot(connection: sqlite3.Connection) -> tuple[int, Tally]:
-    """Gives the last generation that a snapshot counted, and its counts; -1 without one."""
+    """Returns the last generation that a snapshot counted, and its counts; -1 without one."""
     for generation, packed in connection.execute("SELECT generation, tally FROM snapshots"):
-        # It is derived: what is damaged is passed over.
+        # It is derived: what is damaged is skipped.
         with suppress(zlib.error, ValueError, TypeError):
             counted, tally = _load(json.loads(zlib.decompress(packed)))
             if counted == generation:
@@ -75,7 +75,7 @@ def find_snapshot(connection: sqlite3.Connection) -> tuple[int, Tally]:
 
 
 def dump(generation: int, tally: Tally) -> bytes:
-    """Gives what a snapshot keeps."""
+    """Returns what a snapshot keeps."""
     usage = [[*key, *astuple(used)] for key, used in tally.usage.items()]
     kept = [generation, usage, tally.outcomes, tally.evaluations]
     return zlib.compress(json.dumps(kept).encode())
