@@ -61,7 +61,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def find_holder(folder: Path) -> str | None:
-    """Returns the pid of the living process that writes the run, `unknown` for a moment, or None."""
+    """Returns the pid of the process that writes the run, `unknown` for a moment, or None."""
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
