@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import DamagedStoreError, ProblemError, StoreError, UsageError
+from evolve.files import is_stray, write_inside, write_named
 from evolve.problem import load_problem
 from evolve.settings import Settings, change_settings, format_settings, load_settings
 from evolve.store import DATABASE
@@ -86,7 +86,7 @@ def save_settings(folder: Path, settings: Settings) -> None:
         StoreError: They cannot be written.
     """
     try:
-        _replace(folder / SETTINGS_FILE, format_settings(settings))
+        write_inside(folder, SETTINGS_FILE, format_settings(settings))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
@@ -101,12 +101,20 @@ def load_run(folder: Path) -> tuple[Problem, Settings]:
         DamagedStoreError: All that it held is gone.
     """
     _expect_contents(folder)
+    _expect_own_parts(folder)
     path = folder / SETTINGS_FILE
     settings = change_settings(Settings(), load_settings(path), where=str(path))
     settings = trust_programs(settings, trusts=False)
     evaluators = folder / EVALUATOR_FOLDER
     problem = load_problem(folder / PROBLEM_FOLDER, settings.parameters, evaluators=evaluators)
     return problem, settings
+
+
+def _expect_own_parts(folder: Path) -> None:
+    """Checks that no link stands for a part of a run, which may have been sent by anybody."""
+    for name in (SETTINGS_FILE, PROBLEM_FOLDER, EVALUATOR_FOLDER):
+        if (folder / name).is_symlink():
+            raise UsageError(f"{folder / name}: expected a part of the run, got a link")
 
 
 def _expect_contents(folder: Path) -> None:
@@ -180,6 +188,8 @@ def expect_writable(path: Path) -> Path:
     """
     was_there = path.exists()
     try:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link; name the file that it leads to")
         path.open("a").close()
         if not was_there:
             path.unlink()
@@ -195,29 +205,31 @@ def write_text(path: Path, text: str) -> None:
         StoreError: It cannot be written.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        write_named(path, text)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def write_program(folder: Path, attempt: Attempt) -> list[Path]:
+def write_program(folder: Path, attempt: Attempt, *, below: str = "") -> list[Path]:
     """Writes a program's files and its `verdict.json` into a folder, each at once.
+
+    Args:
+        folder: Is made if needed.
+        attempt: Has the program.
+        below: Path of a folder in it that they go to; a link there is not followed.
 
     Raises:
         StoreError: They cannot be written.
     """
     texts = dict(attempt.program_or_fail.files)
     texts["verdict.json"] = json.dumps(describe_verdict(attempt), indent=2) + "\n"
-    written = []
+    prefix = f"{below}/" if below else ""
     try:
-        for path, text in texts.items():
-            target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _replace(target, text)
-            written.append(target)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    return written
+        folder.mkdir(parents=True, exist_ok=True)
+        return [write_inside(folder, prefix + path, text) for path, text in texts.items()]
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or error
+        raise StoreError(f"{folder}: cannot be written: {reason}") from error
 
 
 def describe_verdict(attempt: Attempt) -> Mapping[str, Any]:
@@ -231,7 +243,13 @@ def _fill(draft: Path, problem: Problem, settings: Settings) -> None:
     has_own_folder = problem.folder in place.parents
     name = place.name if has_own_folder else problem.evaluator.name
     ignored = shutil.ignore_patterns("__pycache__", "runs", ".*", name)
-    shutil.copytree(problem.folder, draft / PROBLEM_FOLDER, ignore=ignored)
+
+    def leave_out(folder: str, names: list[str]) -> set[str]:
+        # What the problem consists of was checked; of the rest nothing is followed.
+        strays = {one for one in names if is_stray(Path(folder, one), problem.folder)}
+        return ignored(folder, names) | strays
+
+    shutil.copytree(problem.folder, draft / PROBLEM_FOLDER, ignore=leave_out)
     evaluators = draft / EVALUATOR_FOLDER
     if has_own_folder:
         shutil.copytree(place, evaluators, ignore=shutil.ignore_patterns("__pycache__"))
@@ -252,15 +270,8 @@ def _copy_modules(problem: Problem, evaluators: Path) -> None:
     # Modules beside an evaluator may be imported by it.
     programs = {(problem.folder / path).resolve() for path, _ in problem.initial.files}
     for path in problem.evaluator.parent.glob("*.py"):
-        if path.resolve() not in programs:
+        if path.resolve() not in programs and not is_stray(path, problem.evaluator.parent):
             shutil.copy2(path, evaluators)
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    sync(draft)
-    draft.replace(path)
 
 
 def _move(draft: Path, folder: Path, *, is_named: bool) -> Path:

@@ -155,8 +155,8 @@ def test_a_folder_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
         (PLAIN + 'entry = "pack"', r"initial\.py: expected a function `pack` at the top level"),
         (PLAIN + "[program]\nfiles = []", r"`files`: expected at least one, got none"),
         (PLAIN + '[program]\nfiles = "evaluator.py"', r"got the evaluator among `files`"),
-        (PLAIN + '[program]\nfiles = "../x.py"', r"expected files inside the folder"),
-        (PLAIN + '[program]\nfiles = "/x.py"', r"expected files inside the folder"),
+        (PLAIN + '[program]\nfiles = "../x.py"', r"expected the path of a file inside the folder"),
+        (PLAIN + '[program]\nfiles = "/x.py"', r"expected the path of a file inside the folder"),
         (PLAIN + '[program]\nfiles = "x.py"', r"x\.py: expected a file that can be read: No such"),
         (PLAIN + '[program]\nfiles = "statement.md"', r"whose name can be imported"),
         (PLAIN + '[parameters]\n"a b" = 1', r"\[parameters\]: expected a Python name, got 'a b'"),
@@ -221,7 +221,7 @@ def test_a_link_out_of_the_folder_is_no_program(tmp_path: Path) -> None:
     (tmp_path / "secret.py").write_text("x = 1\n")
     folder = write_folder(tmp_path / "mine", PLAIN + '[program]\nfiles = ["link.py"]\n')
     (folder / "link.py").symlink_to(tmp_path / "secret.py")
-    with pytest.raises(ProblemError, match="expected files inside the folder"):
+    with pytest.raises(ProblemError, match="got a link that leads out"):
         load_problem(folder)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from evolve.errors import ModelError, ModelUnavailableError
+from evolve.files import open_plain, write_inside
 from evolve.models.command_model import format_prompt
 from evolve.models.protocol import Price
 from evolve.records.chat import Reply, Request
@@ -72,16 +74,15 @@ class ManualModel:
     def _write_prompt(self, path: Path, request: Request) -> None:
         if path.exists():
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")
-        draft.write_text(format_prompt(request.messages), encoding="utf-8")
-        draft.replace(path)
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        name = f"{path.parent.name}/{path.name}"
+        write_inside(path.parent.parent, name, format_prompt(request.messages))
 
     def _wait_for(self, path: Path) -> str:
         """Gives the text of a file, once there is one that does not change any more."""
         before, is_told = "", False
         while True:
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            text = _read(path) if path.exists() else ""
             if text.strip() and text == before:
                 return text
             if not text and not is_told:
@@ -90,3 +91,9 @@ class ManualModel:
             before = text
             if self._closed.wait(self._poll_seconds):
                 raise ModelUnavailableError(f"model {NAME!r}: closed")
+
+
+def _read(path: Path) -> str:
+    # In a run folder of somebody else's a link could bring any file into a prompt.
+    with os.fdopen(open_plain(path, os.O_RDONLY), encoding="utf-8") as stream:
+        return stream.read()

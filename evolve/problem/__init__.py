@@ -13,6 +13,7 @@ from evolve.errors import ProblemError
 from evolve.problem.files import (
     check_entry,
     check_prompts,
+    expect_inside,
     find_evaluator,
     find_folder,
     read_source,
@@ -149,6 +150,8 @@ def load_problem(
     check_entry(folder, initial, entry, recipe)
     check_prompts(folder)
     data = folder / "data"
+    if data.exists():
+        expect_inside(data, folder)
     parameters = _read_parameters(top, overrides or {})
     return Problem(
         name=_read_name(top, folder),
@@ -177,7 +180,9 @@ def load_problem(
 
 def _read_table(path: Path) -> Table:
     try:
-        return Table(tomllib.loads(read_text(path)), str(path), (*_VALUES, *_LISTS, *_TABLES))
+        return Table(
+            tomllib.loads(read_text(path, path.parent)), str(path), (*_VALUES, *_LISTS, *_TABLES)
+        )
     except tomllib.TOMLDecodeError as error:
         raise ProblemError(f"{path}: expected TOML: {error}") from error
 

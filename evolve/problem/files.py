@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import ProblemError
+from evolve.files import find_stray, inside, read_plain
 from evolve.records import SourceFile
 from evolve.source import find_blocks, list_names, syntax_error
 
@@ -42,18 +44,36 @@ def find_folder(path: Path) -> Path:
     return folder.resolve()
 
 
-def read_text(path: Path) -> str:
-    """Reads a text file.
+def expect_inside(path: Path, folder: Path) -> None:
+    """Checks that a file, or all that lies in a folder, is where it seems to be.
+
+    A folder that somebody else made must not bring other files of the user's into prompts,
+    reports and runs.
 
     Raises:
-        ProblemError: It cannot be read, is too large, or no UTF-8.
+        ProblemError: A link leads out of the problem folder.
     """
+    stray = find_stray(path, folder)
+    if stray is not None and stray.is_symlink():
+        raise ProblemError(
+            f"{stray}: expected a file of the folder, got a link that leads out of {folder} or "
+            "in a circle; put a copy in its place"
+        )
+
+
+def read_text(path: Path, folder: Path) -> str:
+    """Reads a text file of a problem folder.
+
+    Raises:
+        ProblemError: It cannot be read, lies outside, is too large, or no UTF-8.
+    """
+    expect_inside(path, folder)
     try:
-        data = path.read_bytes()
+        data = read_plain(path, MAX_FILE_BYTES)
     except OSError as error:
         raise ProblemError(f"{path}: expected a file that can be read: {error.strerror}") from error
     if len(data) > MAX_FILE_BYTES:
-        raise ProblemError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {len(data)}")
+        raise ProblemError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got more")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -66,7 +86,7 @@ def read_statement(path: Path, parameters: Mapping[str, Any]) -> str:
     Raises:
         ProblemError: It cannot be read, is empty, or names an unknown parameter.
     """
-    text = read_text(path)
+    text = read_text(path, path.parent)
     if not text.strip():
         raise ProblemError(f"{path}: expected what a program has to do, in words; got nothing")
 
@@ -91,11 +111,12 @@ def read_source(folder: Path, name: str, where: str) -> SourceFile:
     Raises:
         ProblemError: It lies outside, cannot be read, or cannot be parsed.
     """
-    relative = PurePosixPath(name)
-    path = (folder / relative).resolve()
-    if relative.is_absolute() or not path.is_relative_to(folder):
-        raise ProblemError(f"{where}: `files`: expected files inside the folder, got {name!r}")
-    text = read_text(path)
+    try:
+        relative = inside(str(PurePosixPath(name)))
+    except ValueError as error:
+        raise ProblemError(f"{where}: `files`: {error}") from error
+    path = folder / relative
+    text = read_text(path, folder)
     try:
         find_blocks(text)
     except ProblemError as error:
@@ -132,7 +153,10 @@ def check_prompts(folder: Path) -> None:
     Raises:
         ProblemError: One is not.
     """
-    for path in sorted((folder / "prompts").glob("*")):
+    prompts = folder / "prompts"
+    if prompts.exists():
+        expect_inside(prompts, folder)
+    for path in sorted(prompts.glob("*")):
         if path.suffix != ".md" or path.stem not in PROMPTS:
             known = ", ".join(f"{name}.md" for name in PROMPTS)
             raise ProblemError(
@@ -153,9 +177,16 @@ def find_evaluator(folder: Path, name: str, where: str, evaluators: Path | None)
     Raises:
         ProblemError: There is none.
     """
-    path = (folder / name).resolve()
+    spelled = Path(os.path.normpath(folder / name))
     if evaluators is not None:
-        path = evaluators.resolve() / path.name
+        # A run has copies of its own.
+        expect_inside(evaluators, evaluators)
+        path = evaluators.resolve() / spelled.name
+    else:
+        path = spelled.resolve()
+        if spelled.is_relative_to(folder):
+            for one in (spelled, path):
+                expect_inside(one if one.parent == folder else one.parent, folder)
     if not path.is_file():
         raise ProblemError(
             f"{where}: `evaluator`: expected a Python file, got nothing at {path}; name it in "

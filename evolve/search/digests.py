@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from evolve.evaluation.machine import PROBE, Machine, read_machine
+from evolve.files import write_inside
 from evolve.problem import Purpose
 from evolve.records import Direction
 from evolve.source.ledger import build_ledger
@@ -174,7 +175,7 @@ def write_lessons(folder: Path, source: Store) -> int:
     """
     lessons = take_over(read_lessons(source), source.folder.name)
     text = json.dumps([lesson.as_dict() for lesson in lessons], indent=1)
-    (folder / LESSONS_FILE).write_text(text, encoding="utf-8")
+    write_inside(folder, LESSONS_FILE, text)
     return len(lessons)
 
 

@@ -46,7 +46,7 @@ class BestWriter:
         if champion is not None and champion.key != self._written:
             folder = self._store.folder
             try:
-                write_program(folder / BEST_FOLDER, self._store.load_attempt(champion.key))
+                write_program(folder, self._store.load_attempt(champion.key), below=BEST_FOLDER)
             except StoreError as error:
                 raise StoreError(
                     f"{error}; what was committed is safe: mend that, then `evolve resume {folder}`"

@@ -126,12 +126,13 @@ def write_value(value: Any) -> str:
         return "{" + ", ".join(f"{write_key(k)} = {write_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(write_value(item) for item in value) + "]"
-    return json.dumps(value)
+    # TOML has no pairs of surrogates, and takes no control characters as they are.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def write_key(name: str) -> str:
     """Writes a key as TOML."""
-    return name if _BARE_KEY.fullmatch(name) else json.dumps(name)
+    return name if _BARE_KEY.fullmatch(name) else write_value(name)
 
 
 def suggest_key(key: str, known: list[str]) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from evolve.errors import StoreError
+from evolve.files import is_plain_folder, open_plain, remove_files, write_inside
 
 if TYPE_CHECKING:
     import sqlite3
@@ -22,6 +23,9 @@ LARGE_BYTES = 65536
 # Prompts show the last 3,000 characters of an artifact at most: with so much of it in the
 # database, a run goes on as it would have when its files are gone.
 _SHOWN_CHARACTERS = 8192
+# Names come from the database, which comes from anywhere.
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LARGEST_BYTES = 1 << 30
 
 
 class Missing(NamedTuple):
@@ -116,58 +120,57 @@ class ArtifactFiles:
             "SELECT generation, slot, sequence, name, sha256, bytes FROM artifact_files "
             "ORDER BY generation, slot, sequence, name"
         ):
-            path = self._folder / digest
-            is_there = path.is_file()
-            if (
-                is_there
-                and path.stat().st_size == size
-                and not (contents and _hash_of(path) != digest)
-            ):
+            there = self._size_of(digest)
+            if there == size and not (contents and self._load(digest) is None):
                 continue
             where = f"{FOLDER}/{digest}"
-            found.append(Missing(generation, slot, sequence, name, where, is_there))
+            found.append(Missing(generation, slot, sequence, name, where, there is not None))
         return found
 
     def copy_to(self, target: Path, connection: sqlite3.Connection) -> None:
         """Copies the files that a database refers to into another run's folder."""
         sql = "SELECT DISTINCT sha256 FROM artifact_files"
-        names = [name for (name,) in connection.execute(sql) if (self._folder / name).is_file()]
-        if names:
-            (target / FOLDER).mkdir(exist_ok=True)
-        for name in names:
-            shutil.copyfile(self._folder / name, target / FOLDER / name)
+        copies = ArtifactFiles(target)
+        for (name,) in connection.execute(sql):
+            data = self._load(name)
+            if data is not None:
+                copies._write(name, data)
 
     def drop_unused(self, connection: sqlite3.Connection) -> int:
         """Deletes the files that the database does not refer to, and returns their bytes."""
         used = {name for (name,) in connection.execute("SELECT sha256 FROM artifact_files")}
-        freed = 0
-        for path in self._folder.iterdir() if self._folder.is_dir() else ():
-            if path.name not in used:
-                freed += path.stat().st_size
-                path.unlink()
-        return freed
+        return remove_files(self._folder, used.__contains__) if self._folder.exists() else 0
 
     def _write(self, digest: str, data: bytes) -> None:
-        path = self._folder / digest
-        if path.is_file() and _hash_of(path) == digest:
+        if self._load(digest) is not None:
             return
-        if not self._folder.is_dir():
-            self._folder.mkdir()
+        is_new = not self._folder.is_dir()
+        write_inside(self._run, f"{FOLDER}/{digest}", data)
+        if is_new:
             sync(self._run)
-        draft = self._folder / f".{digest}"
-        with draft.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-        sync(self._folder)
+
+    def _size_of(self, digest: str) -> int | None:
+        """Returns the bytes of a file; None where there is none of that name."""
+        path = self._folder / digest
+        if not _DIGEST.fullmatch(digest) or not is_plain_folder(self._folder):
+            return None
+        return path.lstat().st_size if path.is_file() and not path.is_symlink() else None
+
+    def _load(self, digest: str) -> bytes | None:
+        """Returns what a file holds; None where it is not what its name says."""
+        size = self._size_of(digest)
+        if size is None or size > _LARGEST_BYTES:
+            return None
+        try:
+            with os.fdopen(open_plain(self._folder / digest, os.O_RDONLY), "rb") as stream:
+                data = stream.read(_LARGEST_BYTES)
+        except OSError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == digest else None
 
     def _read(self, digest: str, start: str, end: str) -> str:
-        try:
-            data = (self._folder / digest).read_bytes()
-        except OSError:
-            data = b""
-        if hashlib.sha256(data).hexdigest() == digest:
+        data = self._load(digest)
+        if data is not None:
             return data.decode("utf-8", "surrogatepass")
         gap = f"\n[the rest was in {FOLDER}/{digest}, which is missing or damaged]\n"
         return str(json.loads(start)) + gap + str(json.loads(end))
@@ -180,11 +183,6 @@ def is_large(text: str) -> bool:
 
 def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-def _hash_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from evolve.errors import StoreError, UsageError
+from evolve.files import open_plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +34,11 @@ class RunLock:
             StoreError: The lock file cannot be written.
         """
         try:
-            descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = open_plain(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
+            raise StoreError(
+                f"{folder / LOCK_FILE}: cannot be written: {error.strerror}"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -63,7 +66,7 @@ def is_locked(folder: Path) -> bool:
 def find_holder(folder: Path) -> str | None:
     """Returns the pid of the process that writes the run, `unknown` for a moment, or None."""
     try:
-        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_plain(folder / LOCK_FILE, os.O_RDONLY)
     except OSError:
         return None
     try:

@@ -20,7 +20,15 @@ _DAMAGE = ("damaged", "malformed", "not a database", "missing", "no such", "deco
 # What the parsers of stored texts raise over a damaged one.
 _UNREADABLE = (
     zlib.error, ValueError, TypeError, KeyError, IndexError, AttributeError, StopIteration,
+    RecursionError,
 )  # fmt: skip
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
+# A database may be somebody else's: its own code is not run.
+_DISTRUST = "PRAGMA trusted_schema = OFF"
+_FOREIGN = (
+    "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') "
+    "OR sql LIKE 'CREATE VIRTUAL%' OR sql LIKE '%GENERATED%'"
+)
 # 64 MB: the table of 10^6 programs without their sources.
 _CACHE = "PRAGMA cache_size = -65536"
 
@@ -35,6 +43,7 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
         UsageError: It was written by another version.
         StoreError: It cannot be read or written.
     """
+    _expect_plain(folder)
     with telling(folder):
         connection = sqlite3.connect(
             folder / DATABASE,
@@ -47,6 +56,7 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(_CACHE)
+        _distrust(connection)
         if not has_schema(connection, str(folder)):
             create_schema(connection)
     return connection
@@ -60,9 +70,11 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
         StoreError: It cannot be read.
     """
     expect_run(folder)
+    _expect_plain(folder)
     with telling(folder):
         connection = sqlite3.connect(f"{(folder / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
         connection.execute(_CACHE)
+        _distrust(connection)
         if not has_schema(connection, str(folder)):
             # The run has only just begun: readers write nothing.
             connection.close()
@@ -79,6 +91,27 @@ def expect_run(folder: Path) -> None:
     """
     if not (folder / DATABASE).is_file():
         raise UsageError(f"{folder}: expected a run folder with `{DATABASE}`, found none")
+
+
+def _expect_plain(folder: Path) -> None:
+    """Checks that the database is a file of this folder: SQLite follows links.
+
+    Raises:
+        UsageError: It is a link, or something else in the place of a file.
+    """
+    for suffix in _SUFFIXES:
+        path = folder / f"{DATABASE}{suffix}"
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise UsageError(
+                f"{path}: expected a file of the run, got a link or no regular file; links are "
+                "not followed"
+            )
+
+
+def _distrust(connection: sqlite3.Connection) -> None:
+    connection.execute(_DISTRUST)
+    for (name,) in connection.execute(_FOREIGN):
+        raise sqlite3.DatabaseError(f"damaged: it holds `{name!s:.100}`, which no run has")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
+from evolve.errors import StoreError
 from evolve.store.artifacts import ArtifactFiles
 from evolve.store.lock import RunLock
 from evolve.store.opening import DATABASE, connect_to_write, expect_run, telling
@@ -62,12 +63,21 @@ def prune_database(
                 fact = (PRUNED, str(last))
                 connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact)
             connection.execute("COMMIT")
-            freed = ArtifactFiles(folder).drop_unused(connection)
+            freed = _drop_files(folder, connection)
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return Pruned(artifacts, sources, freed + before - (folder / DATABASE).stat().st_size)
     finally:
         lock.release()
+
+
+def _drop_files(folder: Path, connection: sqlite3.Connection) -> int:
+    try:
+        return ArtifactFiles(folder).drop_unused(connection)
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: artifacts cannot be deleted: {error.strerror or error}"
+        ) from error
 
 
 def _drop(

@@ -169,7 +169,7 @@ class Reader:
         found = self._all("SELECT population FROM snapshots WHERE version = ?", version)
         # It is derived: what is damaged is skipped.
         with suppress(zlib.error, ValueError, TypeError):
-            return json.loads(zlib.decompress(found[0][0])) if found else None
+            return rows.unpack(found[0][0]) if found else None
         return None
 
     def usage(self) -> list[tuple[str, str, Totals]]:

@@ -7,6 +7,7 @@ import sqlite3
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from evolve.files import inside
 from evolve.records import (
     Attempt,
     AttemptKey,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from evolve.store.artifacts import ArtifactFiles
 
 Row = tuple[Any, ...]
+
+# No text of a run is nearly as long; a few bytes of a stranger's may unpack to as many gigabytes.
+_MOST_BYTES = 256 << 20
 
 _STATUS: dict[str | None, Status] = {None: Status.REJECTED, **{str(s): s for s in Status}}
 _new = tuple.__new__
@@ -82,9 +86,9 @@ def expense_row(expense: Expense) -> Row:
 
 def call(row: Row) -> Call:
     """Returns the call of a row of `calls`."""
-    request = _unpack(row[13])
+    request = unpack(row[13])
     request["messages"] = tuple(Message(*message) for message in request["messages"])
-    text = zlib.decompress(row[14]).decode()
+    text = inflate(row[14]).decode()
     samples = json.loads(text) if request.get("samples", 1) > 1 else [text]
     reply = Reply(
         samples[0],
@@ -254,7 +258,11 @@ def program(source: bytes | None, expected: str) -> Program:
     """
     if source is None:
         raise sqlite3.DatabaseError(f"the source of program {expected} is missing")
-    found = Program(tuple(SourceFile(*file) for file in _unpack(source)))
+    try:
+        files = unpack(source)
+        found = Program(tuple(SourceFile(str(inside(path)), text) for path, text in files))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise sqlite3.DatabaseError(f"damaged: program {expected}: {error}") from error
     if found.id != expected:
         raise sqlite3.DatabaseError(f"damaged: in place of program {expected} there is {found.id}")
     return found
@@ -269,7 +277,7 @@ def _parent(row: Sequence[int | None]) -> AttemptKey | None:
 
 def _evaluation(row: Sequence[Any], files: ArtifactFiles) -> Evaluation:
     status, objective, metrics, measures, seconds, reason, artifacts, in_files = row
-    texts = {} if artifacts is None else _unpack(artifacts)
+    texts = {} if artifacts is None else unpack(artifacts)
     return Evaluation(
         Status(status),
         objective=objective,
@@ -285,5 +293,19 @@ def _pack(value: Any) -> bytes:
     return zlib.compress(json.dumps(value).encode())
 
 
-def _unpack(data: bytes) -> Any:
-    return json.loads(zlib.decompress(data))
+def unpack(data: bytes) -> Any:
+    """Returns the plain data that a compressed text holds."""
+    return json.loads(inflate(data))
+
+
+def inflate(data: bytes) -> bytes:
+    """Returns an unpacked text, which is whole and of a bounded length.
+
+    Raises:
+        zlib.error: It is neither.
+    """
+    unpacker = zlib.decompressobj()
+    text = unpacker.decompress(data, _MOST_BYTES)
+    if not unpacker.eof:
+        raise zlib.error("a compressed text is cut short, or longer than any")
+    return text

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.records.results import Totals
 from evolve.store import statements
+from evolve.store.rows import unpack
 
 if TYPE_CHECKING:
     import sqlite3
@@ -68,7 +69,7 @@ def find_snapshot(connection: sqlite3.Connection) -> tuple[int, Tally]:
     for generation, packed in connection.execute("SELECT generation, tally FROM snapshots"):
         # It is derived: what is damaged is skipped.
         with suppress(zlib.error, ValueError, TypeError):
-            counted, tally = _load(json.loads(zlib.decompress(packed)))
+            counted, tally = _load(unpack(packed))
             if counted == generation:
                 return generation, tally
     return -1, Tally()

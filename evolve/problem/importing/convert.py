@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from typing import TYPE_CHECKING
 
 from evolve.errors import UsageError
+from evolve.problem.importing.foreign import SKIPPED
 from evolve.scoring.cooperative import THEIRS
+from evolve.settings.values import write_value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
     from evolve.problem.importing.foreign import Foreign
 
 _MOST_BYTES = 8 << 20
-_SKIPPED = ("__pycache__", ".*", "*output*", "results*", "runs", "*.db", "*.sqlite", "*.log")
 _TOML = """\
-# Imported from {kind}: {folder}
+# Imported from {kind}.
 name = {name}
 summary = {summary}
 direction = "maximize"
@@ -93,7 +93,7 @@ def write_foreign(foreign: Foreign, target: Path) -> list[Path]:
         shutil.copytree(
             foreign.folder,
             target / "evaluator" / THEIRS,
-            ignore=shutil.ignore_patterns(*_SKIPPED, foreign.initial.name),
+            ignore=shutil.ignore_patterns(*SKIPPED, foreign.initial.name),
         )
         for name, text in texts.items():
             (target / name).write_text(text, encoding="utf-8")
@@ -103,7 +103,7 @@ def write_foreign(foreign: Foreign, target: Path) -> list[Path]:
 
 
 def _theirs(folder: Path) -> list[Path]:
-    ignored = shutil.ignore_patterns(*_SKIPPED)
+    ignored = shutil.ignore_patterns(*SKIPPED)
     found: list[Path] = []
     folders = [folder]
     for place in folders:
@@ -118,10 +118,9 @@ def _format_toml(foreign: Foreign, initial: str) -> str:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", foreign.folder.name).strip("_-") or "imported"
     return _TOML.format(
         kind=foreign.kind,
-        folder=foreign.folder.name,
-        name=json.dumps(name),
-        summary=json.dumps(f"imported from {foreign.kind}"),
-        initial=json.dumps(initial),
+        name=write_value(name),
+        summary=write_value(f"imported from {foreign.kind}: {foreign.folder.name}"),
+        initial=write_value(initial),
         # Their evaluator starts the program; what is no Python needs a command of its own all the
         # same.
         start="" if initial.endswith(".py") else 'run = "false"\n',

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import UsageError
+from evolve.files import find_stray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _SECONDS = 60.0
+# What is no part of a problem: results, hidden and compiled files.
+SKIPPED = ("__pycache__", ".*", "*output*", "results*", "runs", "*.db", "*.sqlite", "*.log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,9 @@ def read_foreign(kind: str, folder: Path) -> Foreign:
         raise UsageError(f"--from: expected one of {', '.join(_READERS)}; got {kind!r}")
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder of {kind}, got nothing of that name")
+    stray = find_stray(folder, folder, lambda name: any(fnmatch(name, one) for one in SKIPPED))
+    if stray is not None:
+        raise UsageError(f"{stray}: expected a file of the folder, got a link that leads out of it")
     return _READERS[kind](folder.resolve())
 
 

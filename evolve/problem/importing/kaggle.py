@@ -11,7 +11,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 from evolve.errors import UsageError
+from evolve.files import is_stray
 from evolve.scoring.competition import MEDALS, METRICS, read_table
+from evolve.settings.values import write_value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +46,7 @@ _STATEMENT = """\
 `predict(train, targets, rows)` gives one prediction of `{target}` for each row of `rows`, as a list{form}. `train` and `rows` are dictionaries of columns: lists of numbers or texts, with `None` where a cell is missing. `targets` has `{target}` for each row of `train`. The objective is {metric} on rows whose targets the program never sees ({better}). All of it has 120 seconds on one core.
 """
 _EVALUATOR = '''\
-"""Scores predictions of `{target}` by {metric}."""
+"""Scores predictions by {metric}."""
 
 from pathlib import Path
 
@@ -116,13 +118,13 @@ def write_competition(folder: Path, target: Path) -> list[Path]:
     form = " of probabilities of the class 1" if chosen.probabilities else ""
     texts = {
         "problem.toml": _TOML.format(
-            name=json.dumps(name),
-            summary=json.dumps(f"{column} by {metric}"),
+            name=write_value(name),
+            summary=write_value(f"{_in_words(column)} by {metric}"),
             direction="maximize" if chosen.maximize else "minimize",
         ),
         "statement.md": _STATEMENT.format(
             description=_read_description(folder),
-            target=column,
+            target=_in_words(column),
             form=form,
             metric=metric,
             better="larger is better" if chosen.maximize else "smaller is better",
@@ -152,16 +154,28 @@ def write_competition(folder: Path, target: Path) -> list[Path]:
 
 def _find(folder: Path, *names: str) -> Path:
     for name in names:
-        if (folder / name).is_file():
-            return folder / name
+        path = folder / name
+        if path.is_file() and is_stray(path, folder.resolve()):
+            raise UsageError(f"{path}: expected a file of the folder, got a link that leads out")
+        if path.is_file():
+            return path
     raise UsageError(
         f"{folder}: expected a file `{names[0]}`, got none; a competition's folder has {_FILES}"
     )
 
 
 def _read_description(folder: Path) -> str:
+    return _escape(_find(folder, "description.md").read_text("utf-8").strip())
+
+
+def _in_words(column: str) -> str:
+    """Returns a column's name as it can stand in a sentence of ours."""
+    return _escape(" ".join(column.replace("`", "'").split()))
+
+
+def _escape(text: str) -> str:
     # Two braces would be a parameter of ours.
-    return _find(folder, "description.md").read_text("utf-8").strip().replace("{{", "{ {")
+    return text.replace("{{", "{ {")
 
 
 def _read_metric(folder: Path) -> str:
@@ -173,9 +187,9 @@ def _read_metric(folder: Path) -> str:
 
 
 def _read_medals(folder: Path) -> dict[str, float]:
-    path = folder / "medals.json"
-    if not path.is_file():
+    if not (folder / "medals.json").is_file():
         return {}
+    path = _find(folder, "medals.json")
     try:
         told = json.loads(path.read_text("utf-8"))
         return {name: float(told[name]) for name in MEDALS if told.get(name) is not None}

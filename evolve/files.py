@@ -1,0 +1,225 @@
+"""Files in folders that strangers may have filled: no link is followed, no name leads outside.
+
+Run folders and problem folders are sent around. What is written, deleted or read in one is reached
+by descriptors from the folder on, and what stands there is looked at before it is opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# A pipe in place of a file must not be waited for.
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LONGEST_NAME = 255
+
+
+def inside(name: str) -> PurePosixPath:
+    """Returns a name as a path that stays inside whatever folder it is looked up in.
+
+    Raises:
+        ValueError: It is absolute, climbs, is hidden, or is no path of a file.
+    """
+    path = PurePosixPath(name)
+    parts = name.split("/")
+    if (
+        not path.parts
+        or path.is_absolute()
+        or not name.isprintable()
+        # What is hidden is often obeyed: `.bashrc`, `.git/hooks`.
+        or any(not part or part[0] == "." or len(part.encode()) > _LONGEST_NAME for part in parts)
+        or "\\" in name
+    ):
+        raise ValueError(f"expected the path of a file inside the folder, got {name!r:.200}")
+    return path
+
+
+def write_inside(folder: Path, name: str, data: str | bytes) -> Path:
+    """Writes a file in a folder at once, with the folders between; it is durable on return.
+
+    A link in the place of the file is replaced; one in the place of a folder is refused.
+
+    Args:
+        folder: Exists; may itself be reached through links.
+        name: Relative path of the file.
+        data: What it is to hold.
+
+    Raises:
+        ValueError: The name leads outside.
+        OSError: It cannot be written, or a link stands in the way.
+    """
+    path = inside(name)
+    at = os.open(folder, _FOLDER)
+    try:
+        for part in path.parts[:-1]:
+            with suppress(FileExistsError):
+                os.mkdir(part, dir_fd=at)
+            deeper = _open_folder(part, at, folder / path)
+            os.close(at)
+            at = deeper
+        _replace(at, path.name, data.encode() if isinstance(data, str) else data)
+    finally:
+        os.close(at)
+    return folder / path
+
+
+def write_named(path: Path, text: str) -> None:
+    """Writes a file that a user named; a device is written to, a link refused.
+
+    Raises:
+        OSError: It cannot be written, or is a link.
+    """
+    kind = _kind_of(path)
+    if stat.S_ISLNK(kind):
+        raise OSError(errno.ELOOP, "it is a link; name the file that it leads to", str(path))
+    if kind and not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        path.write_text(text, encoding="utf-8")
+        return
+    at = os.open(path.parent, _FOLDER)
+    try:
+        _replace(at, path.name, text.encode())
+    finally:
+        os.close(at)
+
+
+def open_plain(path: Path, flags: int, mode: int = 0o644) -> int:
+    """Returns a descriptor of a file, which may be made by this, but never of what a link names.
+
+    Raises:
+        OSError: It cannot be opened, is a link, another name of a file, or no regular file.
+    """
+    try:
+        descriptor = os.open(path, flags | _FILE, mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path)) from error
+        raise
+    found = os.fstat(descriptor)
+    is_shared = found.st_nlink > 1 and bool(flags & (os.O_WRONLY | os.O_RDWR))
+    if not stat.S_ISREG(found.st_mode) or is_shared:
+        os.close(descriptor)
+        what = "a file with other names" if is_shared else "no regular file"
+        raise OSError(errno.EPERM, f"it is {what}", str(path))
+    return descriptor
+
+
+def read_plain(path: Path, most_bytes: int) -> bytes:
+    """Returns what a regular file holds, one byte more than allowed at most; links are followed.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return stream.read(most_bytes + 1)
+
+
+def is_plain_folder(path: Path) -> bool:
+    """Returns whether there is a folder that is no link."""
+    return stat.S_ISDIR(_kind_of(path))
+
+
+def remove_files(folder: Path, is_wanted: Callable[[str], bool]) -> int:
+    """Deletes the files in a folder that are not wanted, and returns their bytes.
+
+    Nothing is deleted behind a link, nor in folders below.
+
+    Raises:
+        OSError: The folder is a link, or a file cannot be deleted.
+    """
+    freed = 0
+    at = _open_folder(folder.name, None, folder)
+    try:
+        for name in os.listdir(at):  # noqa: PTH208 - of a descriptor
+            found = os.stat(name, dir_fd=at, follow_symlinks=False)
+            if not is_wanted(name) and not stat.S_ISDIR(found.st_mode):
+                os.unlink(name, dir_fd=at)
+                freed += found.st_size
+    finally:
+        os.close(at)
+    return freed
+
+
+def find_stray(path: Path, root: Path, ignore: Callable[[str], bool] | None = None) -> Path | None:
+    """Returns the first file or folder that is not inside a folder, as links can make it seem.
+
+    Args:
+        path: A file, or a folder that is looked through.
+        root: The folder that everything has to be in.
+        ignore: Whether a name is skipped.
+    """
+    real = root.resolve()
+    return next((one for one in _walk(path, ignore) if is_stray(one, real)), None)
+
+
+def is_stray(path: Path, real: Path) -> bool:
+    """Returns whether a path leads out of a folder, or back to where it is from.
+
+    Args:
+        path: Exists.
+        real: The folder, without links.
+    """
+    try:
+        found = path.resolve()
+        is_loop = path.is_symlink() and path.parent.resolve().is_relative_to(found)
+        return is_loop or not found.is_relative_to(real)
+    # A link to itself.
+    except (OSError, RuntimeError):
+        return True
+
+
+def _walk(path: Path, ignore: Callable[[str], bool] | None) -> Iterator[Path]:
+    yield path
+    # A link is judged by where it leads: what lies there is found by its own name.
+    if path.is_symlink() or not path.is_dir():
+        return
+    for below in sorted(path.iterdir()):
+        if ignore is None or not ignore(below.name):
+            yield from _walk(below, ignore)
+
+
+def _open_folder(name: str, at: int | None, where: Path) -> int:
+    target: str | Path = name if at is not None else where
+    try:
+        return os.open(target, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+            text = f"`{name}` is a link or no folder, and is not followed"
+            raise OSError(error.errno, text, str(where)) from error
+        raise
+
+
+def _replace(at: int, name: str, data: bytes) -> None:
+    draft = f".draft-{token_hex(8)}"
+    descriptor = os.open(
+        draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=at
+    )
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, name, src_dir_fd=at, dst_dir_fd=at)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(draft, dir_fd=at)
+        raise
+    os.fsync(at)
+
+
+def _kind_of(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0
