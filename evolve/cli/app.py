@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from evolve import __version__
+from evolve.display import say, say_bug, say_error
 from evolve.errors import EvolveError, ExitCode
 
 EPILOG = (
@@ -74,7 +75,7 @@ _TELLING = {"run", "resume", "attach", "stop", "replay", "verify", "doctor"}
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it so
     if wanted:
-        typer.echo(f"evolve {__version__}")
+        say(f"evolve {__version__}")
         raise typer.Exit
 
 
@@ -123,11 +124,11 @@ def _listed() -> None:
 def main() -> NoReturn:
     """Runs the command line and exits with the code that says how it went."""
     code: object = ExitCode.OK
+    sys.excepthook = say_bug
     try:
         make_app(next(iter(sys.argv[1:]), None))()
     except EvolveError as error:
-        with suppress(BrokenPipeError):
-            sys.stderr.write(f"error: {error}\n")
+        say_error(f"error: {error}")
         code = error.exit_code
     except SystemExit as end:
         code = end.code

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from evolve.cli.inspect import print_json
 from evolve.cli.options import RUNS, AsJson
-from evolve.errors import StoreError, UsageError
+from evolve.display import say, say_json
+from evolve.errors import UsageError
 
 
 def compare(
@@ -32,6 +32,7 @@ def compare(
     from evolve.population.comparison import AXES
     from evolve.population.comparison import compare as group_runs
     from evolve.report import contrast
+    from evolve.run_folder import write_text
 
     if against not in AXES:
         raise UsageError(f"--against: expected one of {', '.join(AXES)}, got {against!r}")
@@ -42,16 +43,16 @@ def compare(
     groups = group_runs([_trace(run) for run in dict.fromkeys(runs)])
     if output is not None:
         make = contrast.draw_picture if output.suffix == ".svg" else contrast.format_csv
-        _write(output, make(groups))
+        write_text(output, make(groups))
     if as_json:
-        print_json([_describe(group) for group in groups])
+        say_json([_describe(group) for group in groups])
         return
     axes = contrast.list_axes(groups)
     if against not in axes:
         raise UsageError(f"--against: nothing was spent on {against}; there is {', '.join(axes)}")
     for axis in axes:
-        typer.echo(contrast.format_table(groups, axis) + "\n")
-    typer.echo(contrast.draw_text(groups, against))
+        say(contrast.format_table(groups, axis) + "\n")
+    say(contrast.draw_text(groups, against))
 
 
 def _trace(run: str) -> Any:
@@ -77,10 +78,3 @@ def _describe(group: Any) -> dict[str, Any]:
             for axis, curve in group.curves.items()
         },
     }
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error

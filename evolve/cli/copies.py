@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from evolve.cli.options import RUNS, ApiBase, Assignments, Model, Run
+from evolve.display import say
 
 Output = Annotated[Path, typer.Option(help="A new or empty folder.", metavar="DIR")]
 
@@ -49,9 +50,9 @@ def fork(
         folder=run_dir,
         parent=RUNS,
     )
-    typer.echo(f"run: {folder}: generations 0 to {last} of {source}")
-    typer.echo(f"prompts may be changed in {folder / 'problem' / 'prompts'}")
-    typer.echo(f"to go on: evolve resume {quote(str(folder))}")
+    say(f"run: {folder}: generations 0 to {last} of {source}")
+    say(f"prompts may be changed in {folder / 'problem' / 'prompts'}")
+    say(f"to go on: evolve resume {quote(str(folder))}")
 
 
 def export(run: Run, *, output: Output) -> None:
@@ -64,7 +65,7 @@ def export(run: Run, *, output: Output) -> None:
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
         for path in export_run(store, problem, settings, output):
-            typer.echo(str(path))
+            say(str(path))
 
 
 def prune(
@@ -84,7 +85,7 @@ def prune(
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     dropped = prune_run(folder, problem, settings, age=older_than, fewest_bytes=larger_than)
-    typer.echo(
+    say(
         f"dropped the artifacts of {dropped.artifacts} evaluations and the sources of "
         f"{dropped.sources} rejected programs: {dropped.bytes} bytes"
     )
@@ -99,15 +100,15 @@ def repair(run: Run, *, output: Output) -> None:
     problem, settings = load_run(folder)
     saved = repair_run(folder, problem, settings, output)
     for finding in saved.findings:
-        typer.echo(f"damage: {finding}")
-    typer.echo(f"run: {output}: generations 0 to {saved.generation} of {folder}")
+        say(f"damage: {finding}")
+    say(f"run: {output}: generations 0 to {saved.generation} of {folder}")
     if saved.calls or saved.evaluations:
-        typer.echo(
+        say(
             f"left out: {saved.calls} calls and {saved.evaluations} evaluations of later "
             "generations; to go on pays for those again"
         )
     for what in saved.lost:
-        typer.echo(f"left out: {what}, which cannot be read")
+        say(f"left out: {what}, which cannot be read")
     for missing in saved.missing:
-        typer.echo(str(missing))
-    typer.echo(f"to go on: evolve resume {quote(str(output))}")
+        say(str(missing))
+    say(f"to go on: evolve resume {quote(str(output))}")

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from evolve.cli.options import RUNS, Run
+from evolve.display import say
 from evolve.errors import ExitCode, StoreError, UsageError
+from evolve.files import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +38,11 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> NoReturn:
         arguments: Of the command that runs.
     """
     log = folder / OUTPUT
-    with log.open("ab") as output:
+    try:
+        descriptor = open_plain(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except OSError as error:
+        raise StoreError(f"{log}: cannot be written: {error.strerror or error}") from error
+    with os.fdopen(descriptor, "ab") as output:
         start = output.tell()
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "evolve", *arguments],
@@ -52,13 +58,13 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> NoReturn:
         process.terminate()
         process.wait()
     if process.poll() is not None:
-        typer.echo(log.read_bytes()[start:].decode(errors="replace").rstrip())
+        say(log.read_bytes()[start:].decode(errors="replace").rstrip())
         if not _has_checkpoint(folder):
             shutil.rmtree(folder, ignore_errors=True)
         raise typer.Exit(process.returncode)
-    typer.echo(f"detached: process {process.pid} goes on without this terminal; output: {log}")
+    say(f"detached: process {process.pid} goes on without this terminal; output: {log}")
     name = quote(str(folder))
-    typer.echo(f"to watch it: evolve attach {name}\nto stop it: evolve stop {name}")
+    say(f"to watch it: evolve attach {name}\nto stop it: evolve stop {name}")
     raise typer.Exit(ExitCode.OK)
 
 
@@ -68,6 +74,7 @@ def attach(run: Run) -> None:
     The exit code is that of the run. Ctrl-C leaves the run alone.
     """
     from evolve.cli.ending import describe, exit_code, exit_code_of
+    from evolve.cli.view import Output
     from evolve.report.follow import follow_run
     from evolve.run_folder import find_run, load_run
     from evolve.session.interrupts import interruptible
@@ -76,16 +83,16 @@ def attach(run: Run) -> None:
     problem, settings = load_run(folder)
     try:
         with interruptible():
-            outcome = follow_run(folder, problem, settings, sys.stdout)
+            outcome = follow_run(folder, problem, settings, Output())
     except KeyboardInterrupt:
-        typer.echo(f"\nthe run goes on; to stop it: evolve stop {quote(str(folder))}")
+        say(f"\nthe run goes on; to stop it: evolve stop {quote(str(folder))}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     because = outcome.stopped_because
     if not because or ":" in because:
         what = f"error: {because}" if because else "killed: its process is gone"
-        typer.echo(f"{what}\nto go on: evolve resume {quote(str(folder))}", err=True)
+        say(f"{what}\nto go on: evolve resume {quote(str(folder))}", err=True)
         raise typer.Exit(exit_code_of(because))
-    typer.echo(describe(outcome, folder))
+    say(describe(outcome, folder))
     raise typer.Exit(exit_code(outcome))
 
 
@@ -107,23 +114,26 @@ def stop(
     folder = find_run(run, RUNS)
     holder = find_holder(folder)
     if holder is None:
-        typer.echo(f"{folder}: the run is not running")
+        say(f"{folder}: the run is not running")
         return
     _signal(folder, holder, signal.SIGKILL if force else signal.SIGTERM)
     name = quote(str(folder))
     if not _wait(lambda: find_holder(folder) != holder, timeout):
-        typer.echo(
+        say(
             f"{folder}: process {holder} has not stopped within {timeout:g} s; wait for it with "
             f"`evolve attach {name}`, or kill it with `evolve stop {name} --force`: the run "
             "can be resumed all the same",
             err=True,
         )
         raise typer.Exit(ExitCode.MACHINE)
-    typer.echo(f"{'killed' if force else 'stopped'}; to go on: evolve resume {name}")
+    say(f"{'killed' if force else 'stopped'}; to go on: evolve resume {name}")
 
 
 def _signal(folder: Path, holder: str, number: int) -> None:
     try:
+        # Below 2 stand groups of processes, all of them, and the first one.
+        if not holder.isdecimal() or int(holder) < 2:
+            raise ValueError(holder)
         os.kill(int(holder), number)
     except (ValueError, ProcessLookupError) as error:
         raise UsageError(

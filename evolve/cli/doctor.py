@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evolve.cli.options import Assignments, read_settings
+from evolve.display import say, say_json
 from evolve.errors import ExitCode, SandboxError, UsageError
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ def doctor(
     if as_json:
         backends = {name: _describe(proof) for name, proof in found.items()}
         told = {"auto": next(iter(strong), None), "image": made, "backends": backends}
-        typer.echo(json.dumps(told, indent=2))
+        say_json(told)
     else:
         _print_table(found, made)
         if strong:
-            typer.echo(f"ok: `auto` takes {strong[0]}")
+            say(f"ok: `auto` takes {strong[0]}")
         else:
-            typer.echo("weak: a run needs `--allow-weak-sandbox`, and its programs your trust")
+            say("weak: a run needs `--allow-weak-sandbox`, and its programs your trust")
     if not strong:
         raise typer.Exit(ExitCode.MACHINE)
 
@@ -92,15 +92,15 @@ def _print_table(found: Mapping[str, Isolation | SandboxError], made: str | None
     from evolve.sandbox.canary import REMEDIES
 
     if made:
-        typer.echo(f"image {made}")
-    typer.echo("".join(word.ljust(_WIDTH) for word in ("", *found)).rstrip())
+        say(f"image {made}")
+    say("".join(word.ljust(_WIDTH) for word in ("", *found)).rstrip())
     for kind in REMEDIES:
         words = [_tell(proof, kind) for proof in found.values()]
-        typer.echo("".join(word.ljust(_WIDTH) for word in (kind, *words)).rstrip())
+        say("".join(word.ljust(_WIDTH) for word in (kind, *words)).rstrip())
     for name, proof in found.items():
         lines = [str(proof)] if isinstance(proof, SandboxError) else proof.missing
         for line in lines:
-            typer.echo(f"more: {line}" if line.startswith(name) else f"more: {name}: {line}")
+            say(f"more: {line}" if line.startswith(name) else f"more: {name}: {line}")
 
 
 def _tell(proof: Isolation | SandboxError, kind: str) -> str:

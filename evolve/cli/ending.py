@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from evolve.display import say_error
 from evolve.errors import DamagedStoreError, EvolveError, ExitCode, MachineError
 from evolve.records.endings import (
     FINISHED,
@@ -46,7 +47,7 @@ def go(folder: Path, introduction: str, start: Callable[[View], Outcome]) -> NoR
         start: Starts or resumes the run, and gives its outcome.
     """
     from evolve.cli.report import REPORT, write_report
-    from evolve.cli.view import Output, TerminalView, tell_error
+    from evolve.cli.view import Output, TerminalView
 
     output = Output()
     view = TerminalView(output)
@@ -65,7 +66,7 @@ def go(folder: Path, introduction: str, start: Callable[[View], Outcome]) -> NoR
     except MachineError as error:
         if not folder.exists() or isinstance(error, DamagedStoreError):
             raise
-        tell_error(f"error: {error}\nto go on: evolve resume {quote(str(folder))}")
+        say_error(f"error: {error}\nto go on: evolve resume {quote(str(folder))}")
         raise typer.Exit(error.exit_code) from None
     write_report(folder, folder / REPORT)
     output.tell_end(describe(outcome, folder))

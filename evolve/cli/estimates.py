@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import typer
+from evolve.display import say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def print_estimate(
     from evolve.wiring import open_endpoints
 
     if not settings.models.is_configured:
-        typer.echo("estimate  no model is configured: a run costs no money")
+        say("estimate  no model is configured: a run costs no money")
         return
     uses = None
     basis = ", ".join(f"{tokens} tokens of the {role}" for role, tokens in TYPICAL_TOKENS.items())
@@ -46,12 +46,12 @@ def print_estimate(
             uses = measure_uses(store)
         basis = f"a slot of {like}, on average"
     prompts = preview_prompts(problem, settings, evaluation, evaluators.evaluate)
-    endpoints = open_endpoints(settings, problem.folder, typer.echo)
+    endpoints = open_endpoints(settings, problem.folder, say)
     roles = estimate_roles(settings, prompts, lambda name: endpoints[name].find_price(), uses)
-    typer.echo(f"estimate  from {basis}")
+    say(f"estimate  from {basis}")
     for role in roles:
         use = role.expected
-        typer.echo(
+        say(
             f"  {role.role:<10}  {', '.join(role.models)}  {use.calls:.1f} calls  "
             f"{use.prompt_tokens:.0f} read  {use.completion_tokens:.0f} written  "
             f"{_money(role.cost_usd)} a slot, at most {_money(role.most_usd)}"
@@ -66,7 +66,7 @@ def _print_totals(roles: list[RoleEstimate], settings: Settings) -> None:
     dear = [role.most_usd for role in roles if role.most_usd is not None]
     is_known = len(costs) == len(roles)
     cost_usd, most_usd = (sum(costs), sum(dear)) if is_known else (None, None)
-    typer.echo(
+    say(
         f"  a run of {slots} slots: {slots * tokens:.0f} tokens, "
         f"{_money(None if cost_usd is None else slots * cost_usd)}, "
         f"at most {_money(None if most_usd is None else slots * most_usd)}"
@@ -76,11 +76,9 @@ def _print_totals(roles: list[RoleEstimate], settings: Settings) -> None:
         from evolve.wiring import show_price_setting
 
         names = [name for role in roles if role.cost_usd is None for name in role.models]
-        typer.echo(f"  a model's price is unknown: set it, as in {show_price_setting(names[0])}")
+        say(f"  a model's price is unknown: set it, as in {show_price_setting(names[0])}")
     elif most_usd is not None and cap is not None and cost_usd:
-        typer.echo(
-            f"  ${cap:g} buys about {cap / cost_usd:.0f} slots, at least {cap // most_usd:.0f}"
-        )
+        say(f"  ${cap:g} buys about {cap / cost_usd:.0f} slots, at least {cap // most_usd:.0f}")
 
 
 def _money(cost_usd: float | None) -> str:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from evolve.cli.inspect import print_json
 from evolve.cli.options import AsJson
+from evolve.display import one_line, say, say_json
 
 
 def gallery(
@@ -29,12 +29,12 @@ def gallery(
     if name is not None:
         target = folder or Path(name)
         for path in copy_problem(name, target):
-            typer.echo(str(path))
-        typer.echo(f"next: evolve check {quote(str(target))}, then evolve run {quote(str(target))}")
+            say(str(path))
+        say(f"next: evolve check {quote(str(target))}, then evolve run {quote(str(target))}")
         return
     problems = list_gallery()
     if as_json:
-        print_json(
+        say_json(
             [
                 {
                     "name": problem.name,
@@ -50,5 +50,5 @@ def gallery(
         return
     width = max(len(problem.name) for problem in problems)
     for problem in problems:
-        typer.echo(f"{problem.name:{width}}  {problem.summary}")
-    typer.echo("evolve run NAME runs one; evolve gallery NAME copies it, to be changed")
+        say(f"{problem.name:{width}}  {one_line(problem.summary)}")
+    say("evolve run NAME runs one; evolve gallery NAME copies it, to be changed")

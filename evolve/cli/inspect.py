@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from evolve.cli.options import RUNS, AsJson, Run
+from evolve.display import one_line, say, say_json
 from evolve.errors import EvolveError
 
 if TYPE_CHECKING:
@@ -34,20 +32,21 @@ def ls(*, as_json: AsJson = False) -> None:
             # The others are still worth listing.
             described.append({"run": folder.name, "status": "unreadable", "error": str(error)})
     if as_json:
-        print_json(described)
+        say_json(described)
         return
     for run in described:
         if "error" in run:
-            typer.echo(f"{run['run']}  {run['status']}: {run['error']}")
+            say(one_line(f"{run['run']}  {run['status']}: {run['error']}"))
             continue
         champion = run["champion"]
         objective = "-" if champion is None else f"{champion['objective']:.10g}"
-        typer.echo(
+        line = (
             f"{run['run']}  {_status(run)}  {run['generations']} generations  "
             f"{run['evaluations']} evaluations  champion {objective}"
         )
+        say(one_line(line))
     if not described:
-        typer.echo(f"no runs in {RUNS.resolve()}; start one with `evolve run PROBLEM`")
+        say(f"no runs in {RUNS.resolve()}; start one with `evolve run PROBLEM`")
 
 
 def show(run: Run, *, as_json: AsJson = False) -> None:
@@ -60,14 +59,14 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         state = describe_run(find_run(run, RUNS), store, population)
         spending = describe_spending(store.usage())
     if as_json:
-        print_json(state)
+        say_json(state)
         return
     outcomes = ", ".join(f"{count} {name}" for name, count in state["outcomes"].items())
     champion = state["champion"]
     lines = [
         f"run          {state['run']} ({_status(state)})",
-        f"problem      {state['problem']}, {state['direction']}"
-        + (f"\n             {COOPERATIVE}" if state["cooperative"] else ""),
+        f"problem      {state['problem']}, {state['direction']}",
+        *([f"             {COOPERATIVE}"] if state["cooperative"] else []),
         f"generations  {state['generations']}",
         f"attempts     {state['attempts']} ({outcomes})",
         f"evaluations  {state['evaluations']}",
@@ -106,7 +105,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         )
         lines.append(f"             {elite['id']}  {show_number(elite['objective'])}  {others}")
     lines += _describe_stalls(state["stalls"])
-    typer.echo("\n".join([*lines, *state["missing_artifacts"]]))
+    say("\n".join(map(one_line, [*lines, *state["missing_artifacts"]])))
 
 
 def _held_out(verdict: dict[str, Any]) -> str:
@@ -149,15 +148,16 @@ def archive(run: Run, *, as_json: AsJson = False) -> None:
     with opened_run(run) as (store, population):
         elites = describe_elites(store, population)
     if as_json:
-        print_json(elites)
+        say_json(elites)
         return
     for elite in elites:
         measures = "  ".join(f"{k} {show_number(v)}" for k, v in elite["measures"].items())
         plan = (elite["plan"] or "the starting program")[:60]
-        typer.echo(
+        line = (
             f"{elite['id']}  island {elite['island']}  cell {elite['cell']}  "
             f"objective {show_number(elite['objective'])}  {measures}  {plan}"
         )
+        say(one_line(line))
 
 
 @contextmanager
@@ -194,8 +194,3 @@ def _describe_launches(launches: list[dict[str, Any]]) -> str:
 def show_number(value: float | None) -> str:
     """Gives a number for people."""
     return "-" if value is None else f"{value:.10g}"
-
-
-def print_json(value: Any) -> None:
-    """Prints plain data for other programs."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from evolve.cli.options import RUNS, AsJson, Run
+from evolve.display import one_line, say, say_json
 
 if TYPE_CHECKING:
     from evolve.steps.lessons import Lesson
@@ -23,12 +21,12 @@ def lessons(run: Run, *, as_json: AsJson = False) -> None:
     with closing(Store.open_to_read(find_run(run, RUNS))) as store:
         found = read_lessons(store)
     if as_json:
-        typer.echo(json.dumps([_describe(lesson) for lesson in found], indent=2))
+        say_json([_describe(lesson) for lesson in found])
         return
     for lesson in found:
-        typer.echo(_format(lesson))
+        say(_format(lesson))
     if not found:
-        typer.echo("no lessons: the summaries of a model teach them, and this run has none so far")
+        say("no lessons: the summaries of a model teach them, and this run has none so far")
 
 
 def _describe(lesson: Lesson) -> dict[str, Any]:
@@ -41,9 +39,9 @@ def _format(lesson: Lesson) -> str:
         counts += f", followed {lesson.followed}, paid {lesson.paid}"
     mark = "  keeps failing" if lesson.keeps_failing else ""
     origin = f"  from {lesson.origin}" if lesson.origin else ""
-    lines = [f"[{lesson.id}] {lesson.text}", f"    {lesson.cause}; {counts}{origin}{mark}"]
+    lines = [f"[{lesson.id}] {lesson.text}", f"{lesson.cause}; {counts}{origin}{mark}"]
     if lesson.tags:
-        lines.append(f"    tags: {', '.join(lesson.tags)}")
+        lines.append(f"tags: {', '.join(lesson.tags)}")
     if lesson.next_step:
-        lines.append(f"    next: {lesson.next_step}")
-    return "\n".join(lines)
+        lines.append(f"next: {lesson.next_step}")
+    return "\n    ".join(map(one_line, lines))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evolve.cli.inspect import opened_run
 from evolve.cli.options import AsJson, Run
+from evolve.display import one_line, say, say_json
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ def log(
     is_empty = True
     with opened_run(run) as (store, standing):
         for line in _read(store, standing.stalls.responses, generation):
-            typer.echo(json.dumps(line) if as_json else _format(line))
+            if as_json:
+                say_json(line, indent=None)
+            else:
+                say(_format(line))
             is_empty = False
         last = store.last_generation() or 0
     if generation is not None and is_empty:
@@ -106,6 +109,7 @@ def _describe_call(call: Call) -> dict[str, Any]:
 
 
 def _format(line: dict[str, Any]) -> str:
+    line = {name: one_line(value) if type(value) is str else value for name, value in line.items()}
     start = f"{line['key']:>10}  {line['kind']:<7}"
     if line["kind"] == "launch":
         who = f"by process {line['pid']} on {line['host']}, evolve {line['version']}"

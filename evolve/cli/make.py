@@ -25,6 +25,7 @@ from evolve.cli.options import (
     Summarizer,
     read_settings,
 )
+from evolve.display import one_line, say
 
 if TYPE_CHECKING:
     from evolve.problem import Problem
@@ -69,26 +70,27 @@ def check(
         isolation = evaluators.wait()
         evaluation = evaluate_initial(found, evaluators)
         _describe_problem(found, evaluation)
-        typer.echo(describe_isolation(isolation, fresh=settings.sandbox.fresh))
+        say(describe_isolation(isolation, fresh=settings.sandbox.fresh))
         if estimate or like is not None:
             from evolve.cli.estimates import print_estimate
             from evolve.run_folder import find_run
 
             folder = None if like is None else find_run(like, RUNS)
             print_estimate(found, settings, evaluation, evaluators, folder)
-    typer.echo(f"ok: evolve run {quote(str(problem))}")
+    say(f"ok: evolve run {quote(str(problem))}")
 
 
 def _describe_problem(problem: Problem, evaluation: Evaluation) -> None:
-    typer.echo(f"problem   {problem.name}, {problem.direction}")
+    say(f"problem   {problem.name}, {problem.direction}")
     if problem.cooperative:
-        typer.echo(f"          {COOPERATIVE}")
-    typer.echo(f"objective {evaluation.objective:.10g}")
+        say(f"          {COOPERATIVE}")
+    say(f"objective {evaluation.objective:.10g}")
     for name, value in {**evaluation.metrics, **evaluation.measures}.items():
-        typer.echo(f"  {name} {value:.10g}")
+        say(f"  {one_line(name)} {value:.10g}")
     if problem.best_known is not None:
-        typer.echo(f"best known {problem.best_known.value:.12g} ({problem.best_known.source})")
-    typer.echo(f"seconds   {evaluation.seconds:.3f}")
+        source = one_line(problem.best_known.source)
+        say(f"best known {problem.best_known.value:.12g} ({source})")
+    say(f"seconds   {evaluation.seconds:.3f}")
 
 
 def init(
@@ -130,7 +132,7 @@ def init(
     else:
         made = target or Path(folder.resolve().name)
         written = write_foreign(read_foreign(kind, folder), made)
-        typer.echo(COOPERATIVE)
+        say(COOPERATIVE)
     for path in written:
-        typer.echo(str(path))
-    typer.echo(f"next: evolve check {quote(str(made))}, then evolve run {quote(str(made))}")
+        say(str(path))
+    say(f"next: evolve check {quote(str(made))}, then evolve run {quote(str(made))}")

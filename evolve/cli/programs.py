@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evolve.cli.inspect import opened_run, print_json, show_number
+from evolve.cli.inspect import opened_run, show_number
 from evolve.cli.options import RUNS, AllowWeak, AsJson, Run
+from evolve.display import one_line, say, say_json
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,19 +65,19 @@ def best(
             settings = trust_programs(settings, trusts=allow_weak_sandbox)
             program = attempt.program_or_fail
             write_text(file, ask_for_product(problem, settings, program, Purpose(purpose)))
-            typer.echo(str(file))
+            say(str(file))
     if output is not None:
         for written in write_program(output, attempt):
-            typer.echo(str(written))
+            say(str(written))
     elif any(asked.values()):
         return
     elif as_json:
         files = dict(attempt.program_or_fail.files)
-        print_json({**describe_verdict(attempt), "files": files})
+        say_json({**describe_verdict(attempt), "files": files})
     else:
         for path, text in attempt.program_or_fail.files:
-            typer.echo(f"# {path}: objective {show_number(attempt.objective)}")
-            typer.echo(text)
+            say(f"# {one_line(path)}: objective {show_number(attempt.objective)}")
+            say(text)
 
 
 def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> None:
@@ -87,7 +88,7 @@ def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> 
         line = trace_line(store, _find_attempt(store, population, program))
         lessons = [store.load_lesson(item.key.generation, item.key.slot) for item in line]
     if as_json:
-        print_json(
+        say_json(
             [
                 {
                     "id": item.program_or_fail.id,
@@ -102,8 +103,8 @@ def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> 
         )
         return
     for item in line:
-        plan = item.plan.change[:100] if item.plan else "the starting program"
-        typer.echo(
+        plan = one_line(item.plan.change)[:100] if item.plan else "the starting program"
+        say(
             f"{item.program_or_fail.id}  generation {item.key.generation}  "
             f"objective {show_number(item.objective)}  {plan}"
         )
@@ -139,7 +140,7 @@ def diff(
             f"{old.program_or_fail.id}/{path}",
             f"{new.program_or_fail.id}/{path}",
         )
-        typer.echo("".join(lines), nl=False)
+        say("".join(lines), end="")
 
 
 def _find_attempt(store: Store, population: Standing, program: str | None) -> Attempt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from evolve.cli.options import AllowWeak, AsJson, Assignments, Model, SandboxName, read_settings
+from evolve.display import say, say_json
 from evolve.errors import UsageError
 
 
@@ -57,9 +57,9 @@ def prompt(
             name: [{"role": message.role, "text": message.text} for message in messages]
             for name, messages in chosen.items()
         }
-        typer.echo(json.dumps(shown, indent=2))
+        say_json(shown)
         return
     for name, messages in chosen.items():
         if step is None:
-            typer.echo(f"=== {name}\n")
-        typer.echo(show_messages(messages))
+            say(f"=== {name}\n")
+        say(show_messages(messages))

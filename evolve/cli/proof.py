@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from evolve.cli.options import RUNS, AllowWeak, Run
+from evolve.display import say
 from evolve.errors import ExitCode, UsageError
 
 CERTIFICATE = "certificate.json"
@@ -33,16 +34,16 @@ def replay(run: Run) -> None:
         first = again.first
         for number, differences in again.compare():
             for line in differences:
-                typer.echo(f"generation {number}: {line}")
+                say(f"generation {number}: {line}")
     if differences:
-        typer.echo(f"different: from generation {number} on")
+        say(f"different: from generation {number} on")
         raise typer.Exit(ExitCode.DIFFERENT)
     if first > number:
-        typer.echo(f"generations 0 to {number} are taken as recorded: forked or pruned")
+        say(f"generations 0 to {number} are taken as recorded: forked or pruned")
         return
-    typer.echo(f"equal: generations {first} to {number}, every attempt and every archive")
+    say(f"equal: generations {first} to {number}, every attempt and every archive")
     if first:
-        typer.echo(f"generations 0 to {first - 1} are taken as recorded: forked or pruned")
+        say(f"generations 0 to {first - 1} are taken as recorded: forked or pruned")
 
 
 def verify(
@@ -86,7 +87,7 @@ def verify(
     def tell(check: Check) -> None:
         if not check.agrees:
             again = ", ".join(str(item.objective) for item in check.again)
-            typer.echo(
+            say(
                 f"differs: attempt {check.attempt.key}: recorded {check.attempt.objective!r}, "
                 f"now {again}"
             )
@@ -101,14 +102,12 @@ def verify(
     write_certificate(path, certificate)
     elites = certificate["elites"]
     for line in missing:
-        typer.echo(line)
-    typer.echo(
-        f"champion: {checks[0].attempt.program_or_fail.id}, {checks[0].again[0].objective!r}"
-    )
-    typer.echo(
+        say(line)
+    say(f"champion: {checks[0].attempt.program_or_fail.id}, {checks[0].again[0].objective!r}")
+    say(
         f"{certificate['verdict']}: {elites['agree']} of {elites['checked']} programs; "
         f"largest noise {elites['largest_noise']:g}"
     )
-    typer.echo(f"certificate: {path}")
+    say(f"certificate: {path}")
     if certificate["verdict"] != "agrees" or missing:
         raise typer.Exit(ExitCode.DIFFERENT)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from evolve.cli.options import RUNS, Run
+from evolve.display import say
 
 REPORT = "report.html"
 
@@ -27,7 +28,7 @@ def report(
     from evolve.run_folder import find_run
 
     folder = find_run(run, RUNS)
-    typer.echo(str(write_report(folder, output or folder / REPORT)))
+    say(str(write_report(folder, output or folder / REPORT)))
 
 
 def write_report(folder: Path, path: Path) -> Path:

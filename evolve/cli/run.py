@@ -33,6 +33,7 @@ from evolve.cli.options import (
     read_options,
     read_settings,
 )
+from evolve.display import say
 
 if TYPE_CHECKING:
     from evolve.problem import Problem
@@ -107,7 +108,7 @@ def run(
     if detach:
         from evolve.cli.detach import start_detached
 
-        typer.echo(_introduce(settings, str(folder)))
+        say(_introduce(settings, str(folder)))
         trust = ["--allow-weak-sandbox"] if settings.sandbox.allow_weak else []
         start_detached(folder, ["resume", str(folder), *trust])
     with closing(open_evaluators(found, settings)) as evaluators:
@@ -159,7 +160,7 @@ def resume(
     if detach:
         from evolve.cli.detach import start_detached
 
-        typer.echo(_introduce(settings, str(folder)))
+        say(_introduce(settings, str(folder)))
         start_detached(folder, [word for word in sys.argv[1:] if word != "--detach"])
     with closing(open_evaluators(problem, settings)) as evaluators:
         evaluators.start(blank)
@@ -180,7 +181,7 @@ def _take_lessons(source: Path, folder: Path) -> None:
 
     with closing(Store.open_to_read(source)) as store:
         count = write_lessons(folder, store)
-    typer.echo(f"lessons: {count} taken over from {source}")
+    say(f"lessons: {count} taken over from {source}")
 
 
 def _load_recorded(name: str) -> tuple[Problem, Settings]:

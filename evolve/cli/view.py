@@ -5,21 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import typer
-
+from evolve.display import clean, say, say_error
 from evolve.report.live import LiveView, PlainView, Progress
 
 if TYPE_CHECKING:
     from evolve.models.budget import Budget
-
-
-def tell_error(text: str) -> None:
-    """Writes lines to standard error, if anybody reads it: else only the exit code tells."""
-    with suppress(BrokenPipeError):
-        typer.echo(text, err=True)
 
 
 class Output:
@@ -39,7 +31,7 @@ class Output:
     def write(self, text: str) -> None:
         """Writes a text; may be called from any thread."""
         try:
-            sys.stdout.write(text)
+            sys.stdout.write(clean(text))
         except BrokenPipeError:
             self._stop_run()
 
@@ -54,11 +46,11 @@ class Output:
         """Writes the last lines, when nothing can be stopped any more."""
         if not self.is_closed:
             try:
-                typer.echo(text)
+                say(text)
             except BrokenPipeError:
                 self._leave()
         if self.is_closed:
-            tell_error(f"nobody reads standard output any more\n{text}")
+            say_error(f"nobody reads standard output any more\n{text}")
 
     def _stop_run(self) -> None:
         if not self.is_closed:

@@ -7,7 +7,9 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from evolve.display import as_cell
 from evolve.errors import StoreError, UsageError
+from evolve.keys import cut_keys
 from evolve.population.curve import trace_curve
 from evolve.run_folder import write_program
 
@@ -41,19 +43,20 @@ def export_run(store: Store, problem: Problem, settings: Settings, folder: Path)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / EVERYTHING).open("w", encoding="utf-8") as stream:
             for line in describe_everything(store):
-                stream.write(json.dumps(line, sort_keys=True) + "\n")
+                stream.write(cut_keys(json.dumps(line, sort_keys=True)) + "\n")
         curve = list(trace_curve(store, problem, settings.search))
         with (folder / CURVE).open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(_COLUMNS)
-            writer.writerows(map(_curve_row, curve))
+            writer.writerows([as_cell(cell) for cell in _curve_row(point)] for point in curve)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
     written = [folder / EVERYTHING, folder / CURVE]
     for champion in dict.fromkeys(point.champion for point in curve if point.champion):
-        name = f"{champion.key.generation:06d}-{champion.program_id}"
-        write_program(folder / CHAMPIONS / name, store.load_attempt(champion.key))
-        written.append(folder / CHAMPIONS / name)
+        attempt = store.load_attempt(champion.key)
+        name = f"{CHAMPIONS}/{attempt.key.generation:06d}-{attempt.program_or_fail.id}"
+        write_program(folder, attempt, below=name)
+        written.append(folder / name)
     return written
 
 

@@ -7,6 +7,7 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
+from evolve.display import as_cell, clean
 from evolve.population.comparison import AXES, CONFIDENCE
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def format_csv(groups: Sequence[Group]) -> str:
             for at, count in enumerate(curve.counts.tolist()):
                 ends = (curve.median[at], curve.low[at], curve.high[at])
                 numbers = [repr(float(value)) for value in ends]
-                writer.writerow([axis, repr(count), group.name, len(group.traces), *numbers])
+                row = [axis, repr(count), group.name, len(group.traces), *numbers]
+                writer.writerow(map(as_cell, row))
     return stream.getvalue()
 
 
@@ -104,7 +106,7 @@ def draw_picture(groups: Sequence[Group]) -> str:
         y = top + 20 * number
         parts.append(
             f'<rect x="{_LEFT}" y="{y}" width="12" height="12" fill="{_colour(number)}"/>'
-            f'<text x="{_LEFT + 18}" y="{y + 10}">{escape(group.name)}, '
+            f'<text x="{_LEFT + 18}" y="{y + 10}">{escape(clean(group.name))}, '
             f"{len(group.traces)} runs</text>"
         )
     parts.append(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import closing
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from evolve.errors import UsageError
 from evolve.population.snapshot import load_standing
-from evolve.report.live import LiveView, PlainView, Progress
+from evolve.report.live import LiveView, PlainView, Progress, Terminal
 from evolve.session.outcome import Outcome
 from evolve.store import Store, is_locked
 from evolve.wiring import restore_budget
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.5
 
 
-def follow_run(folder: Path, problem: Problem, settings: Settings, stream: TextIO) -> Outcome:
+def follow_run(folder: Path, problem: Problem, settings: Settings, stream: Terminal) -> Outcome:
     """Shows a run until no process writes it any more, and gives how it ended.
 
     The outcome's reason is empty when the process left none: it was killed.

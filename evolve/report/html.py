@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
+import html
 from typing import TYPE_CHECKING
 
+from evolve.display import clean
 from evolve.report.document import Listing, Paragraph, Picture, Table
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def render_html(document: Document) -> str:
         parts.append(f"<h2>{escape(section.title)}</h2>")
         parts += [_render(block) for block in section.blocks]
     return "\n".join([*parts, "</body>\n</html>\n"])
+
+
+def escape(text: str) -> str:
+    """Returns a text as it stands in the page: no markup, and nothing that reorders a line."""
+    return html.escape(clean(text))
 
 
 def _render(block: Block) -> str:

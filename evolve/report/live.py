@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol, Self
 
+from evolve.display import clean, one_line
 from evolve.records import Status
 from evolve.report.spending import describe_money, describe_spending
 
@@ -28,6 +29,13 @@ class Stream(Protocol):
 
     def flush(self) -> None:
         """Writes what was held back."""
+
+
+class Terminal(Stream, Protocol):
+    """A stream that may be a terminal."""
+
+    def isatty(self) -> bool:
+        """Returns whether it is one."""
 
 
 class Progress:
@@ -195,7 +203,7 @@ class LiveView:
     def tell(self, line: str) -> None:
         """Prints a line above the panel; may be called from any thread."""
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False)
+            self._live.console.print(clean(line), markup=False, highlight=False)
 
     def _draw(self) -> RenderableType:
         from rich.markup import escape
@@ -206,13 +214,13 @@ class LiveView:
         progress = self._progress
         table = Table.grid(padding=(0, 2))
         for label, value in self._rows():
-            table.add_row(f"[dim]{label}[/dim]", escape(value))
+            table.add_row(f"[dim]{label}[/dim]", escape(one_line(value)))
         bar = ProgressBar(total=progress.generations, completed=progress.generation)
         # A bar does not end its line; a row of a table does.
         whole = Table.grid(expand=True)
         whole.add_row(bar)
         whole.add_row(table)
-        return Panel(whole, title=progress.title, title_align="left")
+        return Panel(whole, title=escape(one_line(progress.title)), title_align="left")
 
     def _rows(self) -> list[tuple[str, str]]:
         progress = self._progress

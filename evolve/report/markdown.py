@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from evolve.display import clean
 from evolve.report.document import Listing, Paragraph, Picture, Table
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ def _render(block: Block) -> str:
                 + [_row(row) for row in block.rows]
             )
         case Listing():
-            longest = max((len(run) for run in re.findall(r"`+", block.text)), default=0)
+            text = clean(block.text).rstrip()
+            longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
             fence = "`" * max(3, longest + 1)
-            return f"{fence}{block.language}\n{block.text.rstrip()}\n{fence}"
+            return f"{fence}{block.language}\n{text}\n{fence}"
         case Picture():
             # Markdown has no pictures of its own.
             return f"*{_escape(block.caption)}*"
@@ -45,4 +47,4 @@ def _row(cells: tuple[str, ...], *, escaped: bool = False) -> str:
 
 
 def _escape(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", clean(" ".join(text.split())))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evolve.display import as_cell
 from evolve.scoring import Infeasible, Score, as_floats
 
 if TYPE_CHECKING:
@@ -108,10 +110,13 @@ def write_submission(program: ProgramHandle, competition: Competition) -> Score:
     said = program.call("predict", columns, truth, asked)
     if type(said) not in {list, tuple, np.ndarray} or len(said) != len(identifiers):
         raise Infeasible(f"predict: expected {len(identifiers)} answers")
-    lines = [f"{competition.identifier},{competition.target}"]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([competition.identifier, competition.target])
     for name, answer in zip(identifiers, said, strict=True):
-        lines.append(f"{_show(name)},{_show(answer)}")
-    return Score(score.objective, artifacts={SUBMISSION: "\n".join(lines) + "\n"})
+        # Rows are named as the competition names them; a program must not write formulas.
+        writer.writerow([_show(name), as_cell(_show(answer))])
+    return Score(score.objective, artifacts={SUBMISSION: stream.getvalue()})
 
 
 def grade(value: float, competition: Competition) -> int:
@@ -193,7 +198,7 @@ def _label(item: Any) -> str:
 def _show(value: Any) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    return str(value).replace(",", " ").replace("\n", " ")
+    return str(value)
 
 
 def _spread(answers: Numbers) -> float:

@@ -1,0 +1,52 @@
+"""Keys and passwords in the environment, which no text that is kept or shown may hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from functools import lru_cache
+from urllib.parse import quote, quote_plus
+
+_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|_PAT$|_AUTH$", re.IGNORECASE)
+# What is shorter, or a word, occurs in any text: `true`, `none`, `evaluation`.
+_SHORTEST, _SHORTEST_WORD = 8, 16
+# Settings of ours, such as the number of tokens of a plan.
+_SETTINGS = "EVOLVE_SET_"
+
+
+def cut_keys(text: str) -> str:
+    """Returns a text in which the name of its variable stands for each key of the environment.
+
+    A variable has a key when its name has KEY, TOKEN, SECRET, PASSWORD or the like, unless the
+    value is short, a word, or an absolute path.
+    """
+    found = tuple(
+        (name, value.strip()) for name, value in os.environ.items() if _is_key(name, value.strip())
+    )
+    return _cut(text, found) if found else text
+
+
+def _is_key(name: str, value: str) -> bool:
+    if not _NAME.search(name) or name.startswith(_SETTINGS) or value.startswith("/"):
+        return False
+    return len(value) >= (_SHORTEST_WORD if value.isalpha() else _SHORTEST)
+
+
+def _cut(text: str, keys: tuple[tuple[str, str], ...]) -> str:
+    names, pattern = _compile(keys)
+    return pattern.sub(lambda found: f"[{names[found[0]]}]", text)
+
+
+@lru_cache(maxsize=4)
+def _compile(keys: tuple[tuple[str, str], ...]) -> tuple[dict[str, str], re.Pattern[str]]:
+    """Returns the variable of each spelling of a key, and a pattern of all of them."""
+    names: dict[str, str] = {}
+    for name, value in keys:
+        # A private key has several lines, each of which is worth hiding.
+        lines = [line.strip() for line in value.splitlines()]
+        for part in (value, *(line for line in lines if len(line) >= _SHORTEST_WORD)):
+            for spelt in (part, quote(part, safe=""), quote_plus(part), json.dumps(part)[1:-1]):
+                names.setdefault(spelt, name)
+    longest_first = sorted(names, key=len, reverse=True)
+    return names, re.compile("|".join(map(re.escape, longest_first)))
