@@ -18,9 +18,10 @@ from evolve.records.results import Expense
 from evolve.sandbox.choose import NAMES
 from evolve.settings.defaults import LEAST_TUNING, WITH_MODEL, WITHOUT_MODEL
 from evolve.settings.strategies import STRATEGIES
+from evolve.trust import is_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from evolve.models.budget import Budget
     from evolve.models.endpoint import Endpoint
@@ -95,7 +96,10 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
 
 
 def open_endpoints(
-    settings: Settings, folder: Path, tell: Callable[[str], None]
+    settings: Settings,
+    folder: Path,
+    tell: Callable[[str], None],
+    named: Collection[str] | None = None,
 ) -> dict[str, Endpoint]:
     """Gives the models of a run by name; none without a model, or where a recording answers.
 
@@ -103,6 +107,10 @@ def open_endpoints(
         settings: Names, addresses, limits and prices.
         folder: The run's, where a person that serves as a model finds prompts.
         tell: Is told of pauses and their ends, from any thread.
+        named: The addresses that the user has named, which alone get keys; None for all of them.
+
+    Raises:
+        UsageError: A model's name has an address in it that the user has not named.
     """
     from evolve.models.choose import open_model
     from evolve.models.endpoint import Endpoint
@@ -114,9 +122,16 @@ def open_endpoints(
     endpoints: dict[str, Endpoint] = {}
     for name in dict.fromkeys([*names, *(models.fallbacks if roster else ())]):
         entry = {**settings.endpoints.get("*", {}), **settings.endpoints.get(name, {})}
+        address = entry.pop("api_base", "") or models.api_base or None
+        if named is not None and is_address(name) and name not in named:
+            raise UsageError(
+                f"model {name!r}: its name has an address that you have not named; if you want "
+                "it asked, name the model yourself, as in --model NAME"
+            )
         model = open_model(
             name,
-            api_base=entry.pop("api_base", "") or models.api_base or None,
+            api_base=address,
+            sends_key=named is None or address is None or address in named,
             folder=folder / MANUAL_FOLDER,
             tell=tell,
         )

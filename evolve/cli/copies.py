@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.cli.options import RUNS, ApiBase, Assignments, Model, Run
+from evolve.cli.options import RUNS, ApiBase, Assignments, Model, Run, Trust
 from evolve.display import say
 
 Output = Annotated[Path, typer.Option(help="A new or empty folder.", metavar="DIR")]
@@ -27,19 +27,22 @@ def fork(
         Path | None, typer.Option(help="Run folder; by default a new one in ./runs.", metavar="DIR")
     ] = None,
     assignments: Assignments = None,
+    trust: Trust = False,
 ) -> None:
     """Make a new run of what another one had reached, to go on with other settings."""
     from evolve.copies.fork import fork_run
     from evolve.run_folder import find_run, load_run
-    from evolve.settings import change_settings, parse_assignment
+    from evolve.settings import Settings, change_settings, parse_assignment
+    from evolve.trust import find_addresses, read_mark, write_mark
     from evolve.wiring import complete_settings
 
     source = find_run(run, RUNS)
     problem, settings = load_run(source)
     islands = settings.search.islands
     chosen = dict(parse_assignment(text) for text in assignments or [])
-    named = {"models.model": model, "models.api_base": api_base}
-    chosen |= {key: value for key, value in named.items() if value is not None}
+    options = {"models.model": model, "models.api_base": api_base}
+    chosen |= {key: value for key, value in options.items() if value is not None}
+    named = read_mark(source, settings)
     settings = complete_settings(change_settings(settings, chosen, where="--set"))
     folder, last = fork_run(
         source,
@@ -50,6 +53,9 @@ def fork(
         folder=run_dir,
         parent=RUNS,
     )
+    if named is not None or trust:
+        new = find_addresses(change_settings(Settings(), chosen, where="--set"))
+        write_mark(folder, load_run(folder)[1], [*(named or ()), *new])
     say(f"run: {folder}: generations 0 to {last} of {source}")
     say(f"prompts may be changed in {folder / 'problem' / 'prompts'}")
     say(f"to go on: evolve resume {quote(str(folder))}")
@@ -95,10 +101,14 @@ def repair(run: Run, *, output: Output) -> None:
     """Save what can be read of a damaged run, up to its last whole generation, as a new run."""
     from evolve.copies.fork import repair_run
     from evolve.run_folder import find_run, load_run
+    from evolve.trust import read_mark, write_mark
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
+    named = read_mark(folder, settings)
     saved = repair_run(folder, problem, settings, output)
+    if named is not None:
+        write_mark(output, load_run(output)[1], named)
     for finding in saved.findings:
         say(f"damage: {finding}")
     say(f"run: {output}: generations 0 to {saved.generation} of {folder}")

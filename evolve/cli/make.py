@@ -57,12 +57,14 @@ def check(
 
     blank = start_blank()
     from evolve.problem import load_problem
-    from evolve.problem.gallery import find_problem
+    from evolve.problem.gallery import find_problem, is_shipped
     from evolve.wiring import complete_settings, describe_isolation, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
     settings = complete_settings(read_settings(options, assignments, None))
     found = load_problem(find_problem(problem), settings.parameters)
+    if not is_shipped(found):
+        say(f"evaluator {found.evaluator} (runs with your rights)")
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start(blank)
         from evolve.session.running import evaluate_initial

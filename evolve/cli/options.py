@@ -82,6 +82,12 @@ Detach = Annotated[
     bool,
     typer.Option("--detach", help="Go on without this terminal; `evolve attach` shows the run."),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Use the evaluator, commands and addresses of a run made elsewhere."
+    ),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting, or parameters.NAME.", metavar="SECTION.NAME=VALUE"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evolve.cli.inspect import opened_run, show_number
-from evolve.cli.options import RUNS, AllowWeak, AsJson, Run
+from evolve.cli.options import RUNS, AllowWeak, AsJson, Run, Trust
 from evolve.display import one_line, say, say_json
 from evolve.errors import UsageError
 
@@ -39,13 +39,13 @@ def best(
         typer.Option(help="Write the champion's answer for a competition.", metavar="FILE"),
     ] = None,
     allow_weak_sandbox: AllowWeak = False,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the champion, write its files, or draw its answer."""
     from evolve.run_folder import (
         describe_verdict,
         find_run,
-        load_run,
         trust_programs,
         write_program,
         write_text,
@@ -60,8 +60,9 @@ def best(
         if file is not None:
             from evolve.problem import Purpose
             from evolve.session.champion import ask_for_product
+            from evolve.trust import load_trusted
 
-            problem, settings = load_run(find_run(run, RUNS))
+            problem, settings = load_trusted(find_run(run, RUNS), trusts=trust)
             settings = trust_programs(settings, trusts=allow_weak_sandbox)
             program = attempt.program_or_fail
             write_text(file, ask_for_product(problem, settings, program, Purpose(purpose)))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.cli.options import RUNS, AllowWeak, Run
+from evolve.cli.options import RUNS, AllowWeak, Run, Trust
 from evolve.display import say
 from evolve.errors import ExitCode, UsageError
 
@@ -62,6 +62,7 @@ def verify(
         ),
     ] = None,
     allow_weak_sandbox: AllowWeak = False,
+    trust: Trust = False,
     output: Annotated[
         Path | None, typer.Option(help="The certificate; by default in the run.", metavar="FILE")
     ] = None,
@@ -72,14 +73,15 @@ def verify(
     """
     from evolve.population.snapshot import load_standing
     from evolve.proof.verify import Check, certify, verify_run, write_certificate
-    from evolve.run_folder import expect_writable, find_run, load_run, trust_programs
+    from evolve.run_folder import expect_writable, find_run, trust_programs
     from evolve.store import Store
+    from evolve.trust import load_trusted
 
     # Nothing agrees within NaN, and everything within infinity.
     if tolerance is not None and not math.isfinite(tolerance):
         raise UsageError(f"--tolerance: expected a finite number, got {tolerance}")
     folder = find_run(run, RUNS)
-    problem, settings = load_run(folder)
+    problem, settings = load_trusted(folder, trusts=trust)
     settings = trust_programs(settings, trusts=allow_weak_sandbox)
     allowed = problem.noise if tolerance is None else tolerance
     path = expect_writable(output or folder / CERTIFICATE)

@@ -29,6 +29,7 @@ from evolve.cli.options import (
     StrategyName,
     Summarizer,
     Target,
+    Trust,
     Workers,
     read_options,
     read_settings,
@@ -38,6 +39,8 @@ from evolve.display import say
 if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.settings import Settings
+
+    _Recorded = tuple[Problem, Settings, tuple[str, ...]]
 
 
 def run(
@@ -77,6 +80,7 @@ def run(
         str | None,
         typer.Option(help="Answer from this run's record, with its settings.", metavar="RUN"),
     ] = None,
+    trust: Trust = False,
     detach: Detach = False,
 ) -> None:
     """Improve the program of a problem folder."""
@@ -94,23 +98,24 @@ def run(
     from evolve.wiring import complete_settings, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
-    base = None if replay is None else _load_recorded(replay)
+    base = None if replay is None else _load_recorded(replay, trust=trust)
     settings = read_settings(options, assignments, settings_file, base and base[1])
     settings = complete_settings(settings)
+    named = _list_named(read_settings(options, assignments, settings_file), base)
     found = _load_problem(problem, settings, base and base[0])
     source = None if lessons is None else find_run(lessons, RUNS)
     folder = create_run_folder(found, settings, folder=run_dir, parent=RUNS)
     original = found
     found, frozen = load_run(folder)
     settings = trust_programs(frozen, trusts=settings.sandbox.allow_weak)
+    _claim(folder, original, settings, named)
     if source is not None:
         _take_lessons(source, folder)
     if detach:
         from evolve.cli.detach import start_detached
 
         say(_introduce(settings, str(folder)))
-        trust = ["--allow-weak-sandbox"] if settings.sandbox.allow_weak else []
-        start_detached(folder, ["resume", str(folder), *trust])
+        start_detached(folder, ["resume", str(folder), *_allow_again(settings)])
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start(blank)
         from evolve.cli.ending import go
@@ -121,7 +126,7 @@ def run(
             go(
                 folder,
                 introduction,
-                lambda view: start_run(folder, found, settings, evaluators, view),
+                lambda view: start_run(folder, found, settings, evaluators, view, named=named),
             )
 
 
@@ -143,6 +148,7 @@ def resume(
     max_evaluations: MaxEvaluations = None,
     max_time: MaxTime = None,
     target: Target = None,
+    trust: Trust = False,
     detach: Detach = False,
 ) -> None:
     """Go on with a run from its last checkpoint."""
@@ -150,13 +156,19 @@ def resume(
 
     blank = None if detach else start_blank()
     from evolve.run_folder import find_run, load_run
-    from evolve.settings import change_settings
+    from evolve.settings import Settings, change_settings
+    from evolve.trust import expect_trust, find_addresses
     from evolve.wiring import open_evaluators
 
     options = {key: value for key, value in locals().items() if key in OPTION_KEYS}
     folder = find_run(name, RUNS)
     problem, settings = load_run(folder)
-    settings = change_settings(settings, read_options(options), where="options")
+    chosen = read_options(options)
+    named = {
+        *expect_trust(folder, problem, settings, trusts=trust),
+        *find_addresses(change_settings(Settings(), chosen, where="options")),
+    }
+    settings = change_settings(settings, chosen, where="options")
     if detach:
         from evolve.cli.detach import start_detached
 
@@ -171,7 +183,7 @@ def resume(
         go(
             folder,
             introduction,
-            lambda view: resume_run(folder, problem, settings, evaluators, view),
+            lambda view: resume_run(folder, problem, settings, evaluators, view, named=named),
         )
 
 
@@ -184,15 +196,45 @@ def _take_lessons(source: Path, folder: Path) -> None:
     say(f"lessons: {count} taken over from {source}")
 
 
-def _load_recorded(name: str) -> tuple[Problem, Settings]:
-    """Gives the problem and settings of a run whose record is to answer."""
+def _load_recorded(name: str, *, trust: bool) -> _Recorded:
+    """Returns problem, settings and named addresses of a run whose record is to answer."""
     from evolve.run_folder import find_run, load_run
     from evolve.settings import change_settings
+    from evolve.trust import expect_trust
 
     folder = find_run(name, RUNS)
     problem, settings = load_run(folder)
+    named = expect_trust(folder, problem, settings, trusts=trust)
     changes = {"models.replay": str(folder.resolve())}
-    return problem, change_settings(settings, changes, where="--replay")
+    return problem, change_settings(settings, changes, where="--replay"), named
+
+
+def _allow_again(settings: Settings) -> list[str]:
+    """Returns the options by which a run that was just begun is resumed by itself."""
+    address = settings.models.api_base
+    return [
+        "--trust",
+        *(["--allow-weak-sandbox"] if settings.sandbox.allow_weak else []),
+        *(["--api-base", address] if address else []),
+    ]
+
+
+def _list_named(settings: Settings, base: _Recorded | None) -> list[str]:
+    """Returns the addresses that the user named, now or for the run whose record answers."""
+    from evolve.trust import find_addresses
+
+    return [*find_addresses(settings), *(() if base is None else base[2])]
+
+
+def _claim(folder: Path, problem: Problem, settings: Settings, named: list[str]) -> None:
+    """Marks a new run as this user's, and names the code that runs with the user's rights."""
+    from evolve.problem.gallery import is_shipped
+    from evolve.trust import write_mark
+
+    write_mark(folder, settings, named)
+    # That of the gallery is ours.
+    if not is_shipped(problem):
+        say(f"evaluator: {problem.evaluator} (runs with your rights)")
 
 
 def _load_problem(path: Path | None, settings: Settings, default: Problem | None) -> Problem:

@@ -32,7 +32,8 @@ def start_blank() -> Blank:
     """Starts a process, without waiting for it."""
     log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
     process = subprocess.Popen(
-        [sys.executable, "-m", "evolve.evaluation.process"],
+        # Not with the current folder on its path, which may be a stranger's.
+        [sys.executable, "-P", "-m", "evolve.evaluation.process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,

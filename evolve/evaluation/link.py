@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.errors import EvaluatorError, ProblemError, SandboxError
 from evolve.evaluation.launch import start_blank
+from evolve.keys import cut_keys
 from evolve.problem import Purpose
 from evolve.records import Evaluation
 from evolve.sandbox.cgroup import remove_groups_of
@@ -158,7 +159,10 @@ class EvaluatorProcess:
         self._evaluations += 1
         answer = self._await_verdict()
         self._raise_error(answer)
-        return Evaluation.from_dict(answer)
+        texts = {name: cut_keys(text) for name, text in answer["artifacts"].items()}
+        return Evaluation.from_dict(
+            {**answer, "artifacts": texts, "reason": cut_keys(answer["reason"])}
+        )
 
     @property
     def is_worn(self) -> bool:
@@ -244,7 +248,7 @@ class EvaluatorProcess:
 
     def _raise_error(self, answer: Mapping[str, Any]) -> None:
         if "error" in answer:
-            raise _ERRORS[answer["error"]](answer["message"])
+            raise _ERRORS[answer["error"]](cut_keys(answer["message"]))
 
     def _last_words(self) -> str:
         code = self._process.wait()
@@ -254,4 +258,4 @@ class EvaluatorProcess:
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - 2000))
         words = self._log.read().decode(errors="replace").strip()
-        return f"{LOST} {how}" + (f": {words}" if words else "")
+        return f"{LOST} {how}" + (f": {cut_keys(words)}" if words else "")

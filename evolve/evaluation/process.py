@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serves evaluations until standard input ends."""
+    # Its folder stays as it was when the user began the run: see `evolve.trust`.
+    sys.dont_write_bytecode = True
     # Whatever an evaluator prints goes to the log, never between two answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

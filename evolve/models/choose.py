@@ -22,6 +22,7 @@ def open_model(
     name: str,
     *,
     api_base: str | None = None,
+    sends_key: bool = True,
     folder: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Model:
@@ -31,6 +32,7 @@ def open_model(
         name: `scripted`, `scripted:SCRIPT.json`, `cmd:COMMAND`, `manual`, or a name LiteLLM
             knows: `provider/model`.
         api_base: Address of the provider, when it is not its usual one.
+        sends_key: Whether the provider's key may go to that address.
         folder: Where a person finds prompts; the current folder's `manual` by default.
         tell: Is told what a person is waited for.
 
@@ -46,4 +48,4 @@ def open_model(
         return ManualModel(folder or Path(MANUAL), tell=tell)
     if not name.strip():
         raise ModelError("model: expected a name like `openai/gpt-4o-mini`, got an empty one")
-    return LiteLLMModel(name, api_base=api_base)
+    return LiteLLMModel(name, api_base=api_base, sends_key=sends_key)

@@ -18,6 +18,7 @@ import time
 from typing import IO, TYPE_CHECKING
 
 from evolve.errors import ModelError, ModelUnavailableError
+from evolve.keys import cut_keys
 from evolve.models.protocol import ReplyError
 from evolve.models.retry import EmptyReplyError, RetryableError
 from evolve.records.chat import Message, Reply, Request
@@ -203,7 +204,8 @@ def _write_some(stream: IO[bytes], left: memoryview) -> memoryview:
 def _read_end(errors: IO[bytes]) -> str:
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(size - 4 * _SHOWN_CHARACTERS, 0))
-    return " ".join(errors.read().decode("utf-8", "replace").split())[-_SHOWN_CHARACTERS:]
+    text = cut_keys(errors.read().decode("utf-8", "replace"))
+    return " ".join(text.split())[-_SHOWN_CHARACTERS:]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

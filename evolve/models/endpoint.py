@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from evolve.errors import ModelUnavailableError
+from evolve.keys import cut_keys
 from evolve.models.budget import usage_of
 from evolve.models.gate import Gate, OutageError
 from evolve.models.protocol import ReplyError, estimate_prompt_tokens, estimate_tokens
@@ -212,6 +213,9 @@ class Endpoint:
 
         Where a provider tells no usage it is estimated from the texts, on the high side.
         """
+        # Nothing that follows from a reply may hold a key that it echoes.
+        others = tuple(map(cut_keys, reply.others))
+        reply = replace(reply, text=cut_keys(reply.text), others=others)
         if not reply.prompt_tokens + reply.completion_tokens:
             written = sum(estimate_tokens(text) for text in (reply.text, *reply.others))
             reply = replace(

@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from evolve.errors import ModelError
+from evolve.keys import cut_keys
 from evolve.models.protocol import ReplyError
 from evolve.models.retry import RetryableError
 
@@ -103,7 +104,8 @@ def _sort_refusal(error: Exception, message: str, remedy: str) -> Exception:
 
 def describe_failure(error: Exception) -> str:
     """Gives one bounded line: LiteLLM's message, with the cause where it says nothing."""
-    text = str(error).split("Traceback (most recent call last)", maxsplit=1)[0]
+    # Before anything is cut off, which might be a part of a key.
+    text = cut_keys(str(error)).split("Traceback (most recent call last)", maxsplit=1)[0]
     text = " ".join(re.sub(r"\b(litellm\.)?\w+(Error|Exception)( Error)?( -|:) ", "", text).split())
     causes = [
         # Some libraries put words of their own for the system's.
@@ -113,6 +115,7 @@ def describe_failure(error: Exception) -> str:
     ]
     if causes and causes[-1] not in text:
         text = f"{text.rstrip('.')} ({causes[-1]})"
+    text = cut_keys(text)
     if len(text) > _LONGEST_MESSAGE:
         text = text[:_LONGEST_MESSAGE] + " ..."
     return text or type(error).__name__

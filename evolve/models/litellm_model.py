@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import replace
 from functools import cached_property
+from shlex import quote
 from typing import Any
 
 from evolve.errors import ModelError, ModelUnavailableError
@@ -29,6 +30,8 @@ _MAX_REFUSALS = 3
 # The deadline is kept here. LiteLLM keeps an HTTP client for each time-out that it is told, so it
 # is always told the same one.
 _NEVER_SECONDS = 86_400.0
+# Providers of which it is known that the key is all that they would send.
+_KEYLESS = {"openai", "hosted_vllm", "ollama", "ollama_chat"}
 
 
 class LiteLLMModel:
@@ -37,13 +40,15 @@ class LiteLLMModel:
     Args:
         name: Name as LiteLLM knows it: `provider/model`.
         api_base: Address of the provider, when it is not its usual one.
+        sends_key: Whether the provider's key may go to that address.
     """
 
     is_patient = False
 
-    def __init__(self, name: str, *, api_base: str | None = None) -> None:
+    def __init__(self, name: str, *, api_base: str | None = None, sends_key: bool = True) -> None:
         self.name = name
         self.api_base = api_base
+        self._sends_key = sends_key
         self._closed = threading.Event()
         self._refusals = 0
         self._shapes_refused = False
@@ -187,8 +192,13 @@ class LiteLLMModel:
         if self.api_base is not None:
             settings["api_base"] = self.api_base
             # A local server takes any key, but the client insists on having one.
-            if self._missing_keys:
+            if self._missing_keys or not self._sends_key:
                 settings["api_key"] = "none"
+            if not self._sends_key and self._provider not in _KEYLESS:
+                raise ModelError(
+                    f"model {self.name!r}{self._address}: the run's folder names this address, and "
+                    f"you have not: if your key may go there, add --api-base {quote(self.api_base)}"
+                )
         return settings
 
     def _takes(self, setting: str) -> bool:

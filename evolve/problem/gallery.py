@@ -29,6 +29,11 @@ def list_gallery() -> list[Problem]:
     return [load_problem(path.parent) for path in sorted(_root().glob("*/problem.toml"))]
 
 
+def is_shipped(problem: Problem) -> bool:
+    """Returns whether a problem's evaluator came with the package."""
+    return problem.evaluator.is_relative_to(_root().parent)
+
+
 def find_problem(path: Path) -> Path:
     """Gives the folder itself if there is one, else the gallery's problem of that name."""
     shipped = _root() / path.name

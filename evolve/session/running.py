@@ -22,6 +22,7 @@ from evolve.session.champion import evaluate_holdout
 from evolve.session.failures import failures_of_the_machine
 from evolve.settings.launches import Launch, find_changes
 from evolve.store import Store
+from evolve.trust import write_mark
 from evolve.wiring import (
     Preflight,
     describe_isolation,
@@ -30,7 +31,7 @@ from evolve.wiring import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from evolve.evaluation.pool import Evaluators
@@ -43,7 +44,13 @@ if TYPE_CHECKING:
 
 
 def start_run(
-    folder: Path, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
+    folder: Path,
+    problem: Problem,
+    settings: Settings,
+    evaluators: Evaluators,
+    view: View,
+    *,
+    named: Collection[str] | None = None,
 ) -> Outcome:
     """Starts the run that a new run folder describes, until it stops.
 
@@ -55,6 +62,7 @@ def start_run(
         settings: Complete.
         evaluators: Started, so that they get ready while slower modules are imported.
         view: Is told what happens.
+        named: The addresses of models that the user has named; None for all of them.
 
     Raises:
         UsageError: The starting program fails.
@@ -63,7 +71,7 @@ def start_run(
     store = Store.create(folder)
     try:
         _note_launch(store, {})
-        return _run(store, problem, settings, evaluators, view)
+        return _run(store, problem, settings, evaluators, view, named=named)
     finally:
         is_empty = store.last_generation() is None
         store.close()
@@ -72,9 +80,23 @@ def start_run(
 
 
 def resume_run(
-    folder: Path, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
+    folder: Path,
+    problem: Problem,
+    settings: Settings,
+    evaluators: Evaluators,
+    view: View,
+    *,
+    named: Collection[str] | None = None,
 ) -> Outcome:
     """Goes on with a run from its last checkpoint, until it stops.
+
+    Args:
+        folder: The run folder.
+        problem: The run's own copy.
+        settings: As of now.
+        evaluators: Started.
+        view: Is told what happens.
+        named: The addresses of models that the user has named; None for all of them.
 
     Raises:
         UsageError: The folder is no run, or is in use by another process.
@@ -86,7 +108,9 @@ def resume_run(
         # generations that the new ones steered.
         _note_launch(store, find_changes(load_run(folder)[1], settings))
         save_settings(folder, settings)
-        return _run(store, problem, settings, evaluators, view)
+        if named is not None:
+            write_mark(folder, settings, named)
+        return _run(store, problem, settings, evaluators, view, named=named)
 
 
 def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
@@ -109,11 +133,17 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
 
 
 def _run(
-    store: Store, problem: Problem, settings: Settings, evaluators: Evaluators, view: View
+    store: Store,
+    problem: Problem,
+    settings: Settings,
+    evaluators: Evaluators,
+    view: View,
+    *,
+    named: Collection[str] | None,
 ) -> Outcome:
     try:
         with failures_of_the_machine(store.folder), ExitStack() as stack:
-            endpoints = open_endpoints(settings, store.folder, view.tell)
+            endpoints = open_endpoints(settings, store.folder, view.tell, named)
             for endpoint in endpoints.values():
                 stack.callback(endpoint.close)
             _prepare(

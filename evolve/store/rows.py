@@ -8,6 +8,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from evolve.files import inside
+from evolve.keys import cut_keys
 from evolve.records import (
     Attempt,
     AttemptKey,
@@ -57,7 +58,7 @@ def call_row(call: Call) -> Row:
         call.request.hash,
         call.request.role,
         reply.model,
-        call.error,
+        cut_keys(call.error),
         reply.finish_reason,
         reply.prompt_tokens,
         reply.cached_tokens,
@@ -80,7 +81,7 @@ def expense_row(expense: Expense) -> Row:
         expense.cached_tokens,
         expense.completion_tokens,
         expense.cost_usd,
-        expense.lost,
+        cut_keys(expense.lost),
     )
 
 

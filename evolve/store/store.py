@@ -13,6 +13,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from evolve.keys import cut_keys
 from evolve.records.results import Call, Evaluated, Expense
 from evolve.source import fingerprint
 from evolve.store import rows, statements
@@ -86,7 +87,7 @@ class Store(Reader):
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)",
-                [(name, json.dumps(value)) for name, value in facts.items()],
+                [(name, cut_keys(json.dumps(value))) for name, value in facts.items()],
             )
 
     def add_launch(self, launch: Launch) -> None:

@@ -1,0 +1,239 @@
+"""Whose a run is: what its folder would run, read and ask is used for the user who chose that.
+
+A run folder holds an evaluator, which runs with the user's rights, and settings that name commands
+and addresses. Who begins a run has chosen them. The folder then gets a mark: a checksum of all of
+that, keyed with a secret in the user's state folder. A copied or moved folder keeps its mark; one
+that was made elsewhere, by another user, or changed since has none that fits, and is asked about
+once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_bytes
+from typing import TYPE_CHECKING, Any
+
+from evolve.display import one_line
+from evolve.errors import UsageError
+from evolve.files import open_plain, write_inside
+from evolve.models.command_model import PREFIX
+from evolve.models.roster import parse_candidate
+from evolve.run_folder import EVALUATOR_FOLDER, PROBLEM_FOLDER, load_run
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from evolve.problem import Problem
+    from evolve.settings import Settings
+
+MARK_FILE = "run.owner"
+_SECRET_FILE, _SECRET_BYTES = "owner.key", 32
+_MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Powers:
+    """What a run's settings make this machine do, beside running its evaluator.
+
+    Attributes:
+        commands: Models that are commands, which run with the user's rights.
+        files: Files and runs that are read.
+        addresses: Where models are asked, other than their provider's own addresses.
+        sandbox: Settings of the sandbox that are not the default.
+    """
+
+    commands: tuple[str, ...]
+    files: tuple[str, ...]
+    addresses: tuple[str, ...]
+    sandbox: tuple[str, ...]
+
+    def describe(self) -> Iterator[str]:
+        """Returns a line for each."""
+        for command in self.commands:
+            yield f"runs the command {command.removeprefix(PREFIX)!r}"
+        for file in self.files:
+            yield f"reads {file!r}"
+        for address in self.addresses:
+            yield f"asks models at {address!r}"
+        for line in self.sandbox:
+            yield f"sets {line}"
+
+
+def find_powers(settings: Settings) -> Powers:
+    """Returns what the settings of a run make this machine do."""
+    names, models, sandbox = _list_models(settings), settings.models, settings.sandbox
+    scripts = [name.partition(":")[2] for name in names if name.startswith("scripted:")]
+    chosen = {"backend": sandbox.backend, "image": sandbox.image, "devices": sandbox.devices}
+    return Powers(
+        commands=tuple(name for name in names if name.startswith(PREFIX)),
+        files=tuple(file for file in (*scripts, models.replay) if file),
+        addresses=tuple(find_addresses(settings)),
+        sandbox=tuple(
+            f"sandbox.{name} to {value!r}"
+            for name, value in chosen.items()
+            if value not in {"", "auto"}
+        ),
+    )
+
+
+def find_addresses(settings: Settings) -> list[str]:
+    """Returns the addresses that settings name, those in names of models included."""
+    entries = (entry.get("api_base", "") for entry in settings.endpoints.values())
+    in_names = (name for name in _list_models(settings) if is_address(name))
+    found = (settings.models.api_base, *entries, *in_names)
+    return [address for address in dict.fromkeys(found) if address]
+
+
+def is_address(name: str) -> bool:
+    """Returns whether a model's name has an address in it, as some providers take them."""
+    return "://" in name and not name.startswith((PREFIX, "scripted"))
+
+
+def expect_trust(
+    folder: Path, problem: Problem, settings: Settings, *, trusts: bool
+) -> tuple[str, ...]:
+    """Returns the addresses in a run's settings that its user has named.
+
+    Args:
+        folder: The run's folder.
+        problem: Of the run.
+        settings: As the folder has them.
+        trusts: Whether the user allows what the folder would do, from now on.
+
+    Raises:
+        UsageError: The run is somebody else's, or was changed, and the user has not allowed it; the
+            message says what it would do.
+    """
+    named = read_mark(folder, settings)
+    if named is not None:
+        return named
+    if not trusts:
+        lines = [
+            f"runs its evaluator, {one_line(problem.evaluator)}",
+            *find_powers(settings).describe(),
+        ]
+        raise UsageError(
+            f"{folder}: the run was not begun here by this user, or its evaluator or settings were "
+            "changed since. With your rights it\n"
+            + "".join(f"  {line}\n" for line in lines)
+            + "read these files; `--trust` allows them from now on (an address gets no key unless "
+            "you name it: --api-base URL)"
+        )
+    write_mark(folder, settings, ())
+    return ()
+
+
+def load_trusted(folder: Path, *, trusts: bool) -> tuple[Problem, Settings]:
+    """Returns the problem and settings of a run whose evaluator may run.
+
+    Raises:
+        UsageError: The folder is no run, or somebody else's that the user has not allowed.
+    """
+    problem, settings = load_run(folder)
+    expect_trust(folder, problem, settings, trusts=trusts)
+    return problem, settings
+
+
+def read_mark(folder: Path, settings: Settings) -> tuple[str, ...] | None:
+    """Returns the addresses that the user named; None where the run is not this user's."""
+    secret = _read_secret()
+    try:
+        with os.fdopen(open_plain(folder / MARK_FILE, os.O_RDONLY), "rb") as stream:
+            kept = json.loads(stream.read(_MOST_BYTES))
+        named, mark = tuple(map(str, kept["addresses"])), str(kept["mark"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if secret is None or not mark.isascii():
+        return None
+    return named if hmac.compare_digest(mark, _make_mark(secret, folder, settings, named)) else None
+
+
+def write_mark(folder: Path, settings: Settings, addresses: Collection[str]) -> None:
+    """Marks a run as this user's; does nothing where no secret can be kept.
+
+    Args:
+        folder: The run's folder.
+        settings: As the folder has them.
+        addresses: Those that the user has named.
+    """
+    named = tuple(sorted(set(addresses)))
+    if read_mark(folder, settings) == named:
+        return
+    secret = _read_secret() or _make_secret()
+    if secret is not None:
+        kept = {"addresses": named, "mark": _make_mark(secret, folder, settings, named)}
+        with suppress(OSError):
+            write_inside(folder, MARK_FILE, json.dumps(kept) + "\n")
+
+
+def _list_models(settings: Settings) -> list[str]:
+    models = settings.models
+    roles = (models.model, models.planner, models.editor, models.summarizer, models.leap)
+    names = [parse_candidate(text).name for role in roles for text in role]
+    return list(dict.fromkeys([*names, *models.fallbacks]))
+
+
+def _make_mark(secret: bytes, folder: Path, settings: Settings, named: tuple[str, ...]) -> str:
+    powers = find_powers(settings)
+    told: list[Any] = [
+        list(named), _list_models(settings), [*powers.files, *powers.addresses, *powers.sandbox],
+        sorted((name, repr(value)) for name, value in settings.parameters.items()),
+    ]  # fmt: skip
+    digest = hmac.new(secret, json.dumps(told).encode(), hashlib.sha256)
+    place = folder / EVALUATOR_FOLDER
+    # Compiled files, too: an interpreter may take them for the source.
+    for path in (folder / PROBLEM_FOLDER / "problem.toml", *sorted(place.rglob("*"))):
+        if path.is_file():
+            digest.update(json.dumps(str(path.relative_to(folder))).encode())
+            with path.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _state_folder() -> Path | None:
+    named = os.environ.get("XDG_STATE_HOME", "")
+    if Path(named).is_absolute():
+        return Path(named) / "evolve"
+    with suppress(RuntimeError):
+        return Path.home() / ".local/state/evolve"
+    return None
+
+
+def _read_secret() -> bytes | None:
+    """Returns the user's secret; None where there is none that nobody else could have made."""
+    folder = _state_folder()
+    if folder is None:
+        return None
+    try:
+        with os.fdopen(open_plain(folder / _SECRET_FILE, os.O_RDONLY), "rb") as stream:
+            found = os.fstat(stream.fileno())
+            secret = stream.read(_SECRET_BYTES)
+    except OSError:
+        return None
+    is_own = found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    return secret if is_own and len(secret) == _SECRET_BYTES else None
+
+
+def _make_secret() -> bytes | None:
+    folder = _state_folder()
+    if folder is None:
+        return None
+    draft = folder / f".{_SECRET_FILE}-{os.getpid()}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(token_bytes(_SECRET_BYTES))
+        # Another process may have made one meanwhile, which then is the user's.
+        with suppress(FileExistsError):
+            (folder / _SECRET_FILE).hardlink_to(draft)
+        draft.unlink()
+    except OSError:
+        return None
+    return _read_secret()
