@@ -48,7 +48,7 @@ def make_bubblewrap(preload: Sequence[str], view: View) -> WarmSandbox:
         *_isolation(),
         *_mounts(view),
         "--",
-        *guest_command("zygote", GUEST_PATH, json.dumps(settings)),
+        *guest_command("relay", GUEST_PATH, json.dumps(settings)),
     ]
     return WarmSandbox(NAME, lambda: Link(command, guest_environment(), NAME))
 

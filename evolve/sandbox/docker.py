@@ -100,7 +100,7 @@ def make_docker(
         # Where the engine lets the guest make no namespaces, all of the container is read.
         "readable": [("/", landlock.READ)],
     }
-    command = guest_command("zygote", GUEST_PATH, json.dumps(settings))
+    command = guest_command("relay", GUEST_PATH, json.dumps(settings))
     if not image:
         place = "where evolve is installed"
         return WarmSandbox(NAME, lambda: _start(made, command, view, place, devices))

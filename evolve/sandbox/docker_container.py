@@ -159,7 +159,7 @@ def _host_config(client: Any, view: View, profile: str, devices: str, *, is_podm
         ulimits=[Ulimit(name=name, soft=most, hard=most) for name, most in limits.items()],
         ipc_mode="private",
         shm_size=_MB,
-        # Podman's own init is a package apart; the zygote does without.
+        # Podman's own init is a package apart; the relay does without.
         init=not is_podman,
         auto_remove=True,
         log_config={"Type": "none"},

@@ -104,7 +104,7 @@ def guest_command(module: str, path: str, settings: str) -> list[str]:
     """Gives the command that starts a module of the guest.
 
     Args:
-        module: `zygote` or `launch`.
+        module: `relay` or `launch`.
         path: Where the guest's folder is, seen from the process that is started.
         settings: JSON text for the module's `main`.
     """

@@ -92,5 +92,5 @@ def _start_portable(preload: Sequence[str], view: View) -> Link:
         "box": box,
         "host_folder": box,
     }
-    command = guest_command("zygote", str(GUEST_SOURCE), json.dumps(settings))
+    command = guest_command("relay", str(GUEST_SOURCE), json.dumps(settings))
     return Link(command, guest_environment(), NAME)

@@ -24,6 +24,8 @@ DATA = "/data"
 TEMPORARY = (("tmp", "/tmp"), ("tmp", "/var/tmp"), ("shm", "/dev/shm"))  # noqa: S108
 DEVICES = ("null", "zero", "full", "random", "urandom")
 INHERITED_RULESET = 5
+# The least number of descriptors among which none of the guest's is.
+ABOVE = 64
 _DEVICE_RIGHTS = landlock.READ_FILE | landlock.WRITE_FILE
 _NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS
 _OPEN_FILES = 128
@@ -63,6 +65,7 @@ class Cage(NamedTuple):
         has_devices: Whether programs drive accelerators, whose libraries map far more addresses
             than memory.
         portable: How things stood at the start where there is nothing but POSIX; else None.
+        above: More than the number of any open descriptor.
     """
 
     box: str
@@ -76,6 +79,7 @@ class Cage(NamedTuple):
     covers: tuple[tuple[str, str], ...] = ()
     has_devices: bool = False
     portable: portable.Start | None = None
+    above: int = ABOVE
 
     @property
     def flags(self) -> int:
@@ -95,6 +99,7 @@ def confine(cage: Cage, bounds: Bounds) -> None:
     # A process that cannot be dumped, as the zygote, owns neither its files in /proc nor lets
     # the watchdog see what it shares.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    _offer_to_the_kernel()
     if cage.is_namespaced:
         _enter_namespaces(cage, bounds)
     else:
@@ -141,6 +146,16 @@ def _enter_namespaces(cage: Cage, bounds: Bounds) -> None:
     options = f"size={size}m,nr_inodes={bounds.inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
     kernel.mount("tmpfs", cage.box, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     kernel.mount(EMPTY, "/proc", "", kernel.MS_BIND)
+
+
+def _offer_to_the_kernel() -> None:
+    # When memory runs out, in the guest or on the machine, programs go first, and the guest stays
+    # to say so: else a program could have it killed, and pass for a victim of the machine.
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        pass
 
 
 def _set_limits(cage: Cage, bounds: Bounds) -> None:

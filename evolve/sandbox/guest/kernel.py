@@ -40,11 +40,13 @@ _AT_RECURSIVE = 0x8000
 _KEPT_FLAGS = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | 0x400 | 0x800
 _CHILD_CLEARTID = 0x00200000
 _CHILD_SETTID = 0x01000000
+_CLONE_PARENT = 0x00008000
 _CAPABILITY_VERSION_3 = 0x20080522
 
 # Numbers per machine: (x86_64, aarch64).
 _NUMBERS = {
     "clone": (56, 220),
+    "getppid": (110, 173),
     "capset": (126, 91),
     "mount": (165, 40),
     "umount2": (166, 39),
@@ -77,6 +79,14 @@ def _libc() -> ctypes.PyDLL:
     libc = ctypes.PyDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     return libc
+
+
+@functools.cache
+def _blind_syscall() -> ctypes._NamedFuncPointer:
+    # Another function object: what it returns is never looked at.
+    syscall = ctypes.PyDLL(None, use_errno=True).syscall
+    syscall.restype = None
+    return syscall
 
 
 def call(name: str, *args: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
@@ -123,7 +133,9 @@ def prepare_fork() -> None:
     """Loads lazily what `fork_into` needs, so that its children do not each do so."""
     machine_column()
     _libc()
+    _blind_syscall()
     _tid_address()
+    _fork_hooks()
 
 
 def fork_into(flags: int) -> int:
@@ -152,6 +164,41 @@ def fork_into(flags: int) -> int:
         raise
     (parent if pid else child)()
     return pid
+
+
+def fork_sibling(flags: int) -> bool:
+    """Forks a process that is no child of this one but of its parent.
+
+    Nothing of it is left in this process, its number included, which would tell later ones how
+    many processes the earlier ones had.
+
+    Args:
+        flags: `CLONE_NEW*` flags.
+
+    Returns:
+        Whether this is the new process.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    own = os.getpid()
+    address = _tid_address()
+    bits = flags | _CLONE_PARENT | (_CHILD_CLEARTID | _CHILD_SETTID if address else 0)
+    column = machine_column()
+    tail = (address, 0) if column == 0 else (0, address)
+    words = [ctypes.c_long(word) for word in (_NUMBERS["clone"][column], bits, 0, 0, *tail)]
+    before, child, parent = _fork_hooks()
+    before()
+    ctypes.set_errno(0)
+    _blind_syscall()(*words)
+    is_child = os.getpid() != own
+    (child if is_child else parent)()
+    if code := 0 if is_child else ctypes.get_errno():
+        raise OSError(code, f"clone: {os.strerror(code)}")
+    # Its number goes from the stack as well: the same call, with an answer that never differs.
+    words[0] = ctypes.c_long(_NUMBERS["getppid"][column])
+    _blind_syscall()(*words)
+    return is_child
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import stat
 import tempfile
 from typing import Any, NoReturn
 
-from . import kernel, zygote
+from . import kernel, relay
 from .confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID, TEMPORARY
 
 _NAMESPACES = (
@@ -28,10 +28,10 @@ _BOX_MB = 4096
 
 
 def main(settings: dict[str, Any]) -> NoReturn:
-    """Builds the isolation as far as it is allowed, and becomes the zygote in it.
+    """Builds the isolation as far as it is allowed, and becomes the guest in it.
 
     Args:
-        settings: Those of the zygote; `trees`, `hidden`, `data`: what is visible; `temporary`,
+        settings: Those of the relay; `trees`, `hidden`, `data`: what is visible; `temporary`,
             `prefix`: where the files of programs go if namespaces are forbidden, and how the
             folder's name begins.
     """
@@ -43,7 +43,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
         _enter_or_exit(settings, ids)
         os.write(entered, b".")
         os.close(entered)
-        zygote.main({**settings, "box": BOX, "data": settings["data"] and DATA})
+        relay.main({**settings, "box": BOX, "data": settings["data"] and DATA})
     os.close(entered)
     if pid > 0 and os.read(is_entered, 1):
         _wait_for(pid)
@@ -53,7 +53,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
         # Where that fails the zygote cannot leave root either, and says so.
         with contextlib.suppress(OSError):
             os.chown(box, GUEST_ID, GUEST_ID)
-    zygote.main({**settings, "box": box, "host_folder": box, "namespaces": False})
+    relay.main({**settings, "box": box, "host_folder": box, "namespaces": False})
 
 
 def _fork(ids: tuple[int, int]) -> int:
@@ -77,8 +77,9 @@ def _wait_for(pid: int) -> NoReturn:
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    status = os.waitpid(pid, 0)[1]
-    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    # As shells tell of a signal.
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def _enter(settings: dict[str, Any], ids: tuple[int, int]) -> None:

@@ -1,27 +1,29 @@
-"""The zygote's loop: passes bytes between the host and one child, and watches over the child.
+"""The guest's first process: passes bytes between the host and one program, and watches over it.
 
-Bytes of programs pass through memory that children do not inherit, and are never looked at:
-nothing of one program is left for the next one to find.
+Before it knows of any program it forks the zygote, from which programs are forked. So what passes
+through here is in no memory that a program inherits.
 """
+
+# System calls stand here by their own names.
+# ruff: noqa: PTH208
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import child, memory, portable
-from .confine import Bounds
-from .files import Usage, measure, measure_unlinked, remove
+from . import confine, kernel, memory, orders, portable, watched, zygote
+from .files import Usage, measure, measure_unlinked, remove, wipe
+from .orders import Order, ZygoteLostError
 from .output import Output
-from .wire import CHUNK, DATA, EXITED, HEADER, KILL, OUTPUT, START
+from .wire import CHUNK, DATA, EXITED, FAILED, HEADER, KILL, OUTPUT, READY, START
 
 if TYPE_CHECKING:
-    from .confine import Cage
+    import socket
 
 _MAX_OUTPUT = 1 << 20
 _STDIN, _STDOUT = 0, 1
@@ -29,46 +31,88 @@ _TICK_SECONDS = 0.02
 _SLOW_TICK_SECONDS = 0.1
 # Each look starts a process.
 _PORTABLE_TICK_SECONDS = 0.5
-# How much longer than the last look at the memory the zygote waits before the next.
+# How much longer than the last look at the memory the relay waits before the next.
 _REST = 4
+# As shells tell of a signal.
+_SIGNALLED = 128
 
 
-def unforked_memory(size: int) -> memoryview:
-    """Gives memory that forked children do not get."""
-    region = mmap.mmap(-1, size)
-    if hasattr(mmap, "MADV_DONTFORK"):
-        region.madvise(mmap.MADV_DONTFORK)
-    return memoryview(region)
+def main(settings: dict[str, Any]) -> NoReturn:
+    """Serves the host over standard input and output, until it closes them.
+
+    Args:
+        settings: `preload`, names of packages; `paths`, where else they are; `box`, a folder
+            for programs; `data`, one that they may read; `namespaces`, whether the guest has
+            its own; `readable`, paths with rights for when it has not.
+    """
+    try:
+        _leave_privileges(settings)
+        pid, channel = zygote.fork_zygote(settings)
+        told = zygote.read_greeting(channel)
+    except OSError as error:
+        told = {"reason": str(error), "package": None}
+    if "reason" in told:
+        if settings.get("host_folder"):
+            remove(settings["host_folder"])
+        _tell(FAILED, told)
+        os._exit(1)
+    relay = Relay(settings, told, pid, channel)
+    os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
+    _tell(READY, {**told, "host_folder": settings.get("host_folder")})
+    relay.run()
+
+
+def _leave_privileges(settings: dict[str, Any]) -> None:
+    if os.getuid() == 0:
+        kernel.leave_root(confine.GUEST_ID)
+        if not os.access(os.__file__, os.R_OK):
+            raise OSError(
+                f"{os.__file__} cannot be read by other users than root; run as an ordinary user "
+                "or install Python where everybody can read it"
+            )
+    if settings["namespaces"]:
+        # After any change of user, which clears it.
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+
+
+def _tell(kind: bytes, told: dict[str, Any]) -> None:
+    body = json.dumps(told).encode()
+    os.write(_STDOUT, HEADER.pack(kind, len(body)) + body)
 
 
 class Relay:
-    """Everything that the zygote does after its preparation.
+    """Everything that the guest does after its preparation.
 
     Args:
-        cage: How children are confined.
-        proc: Descriptor of `/proc`, seen from the zygote.
-        baseline: Memory of the warm guest itself, in bytes.
+        settings: As for `main`.
+        told: The zygote's greeting.
+        zygote: Its process id.
+        channel: To it.
     """
 
-    def __init__(self, cage: Cage, proc: int, baseline: int) -> None:
-        self._cage = cage
-        self._proc = proc
-        self._baseline = baseline
-        names = [] if cage.portable else os.listdir(proc)
-        self._known = frozenset(name for name in names if name.isdigit())
-        self._inbound = unforked_memory(HEADER.size + CHUNK)
+    def __init__(
+        self, settings: dict[str, Any], told: dict[str, Any], zygote: int, channel: socket.socket
+    ) -> None:
+        self._zygote = zygote
+        self._channel = channel
+        self._box = settings["box"]
+        self._is_portable = settings.get("portable", False)
+        self._is_namespaced = told["namespaces"]
+        self._baseline = told["baseline"]
+        self._proc, self._known = self._look_around()
+        self._inbound = memoryview(bytearray(HEADER.size + CHUNK))
         self._start = self._end = self._data_left = 0
         self._is_blocked = False
-        self._outbound = unforked_memory(HEADER.size + CHUNK)
+        self._outbound = memoryview(bytearray(HEADER.size + CHUNK))
         self._unsent = self._outbound[:0]
-        self._output = Output(unforked_memory(_MAX_OUTPUT), unforked_memory(CHUNK))
-        self._child: child.Child | None = None
+        self._output = Output(memoryview(bytearray(_MAX_OUTPUT)), memoryview(bytearray(CHUNK)))
+        self._child: watched.Child | None = None
         self._limit = 0
         self._most_files = Usage(0, 0)
         self._next_tick = 0.0
         # Without a pid namespace every process of the machine is looked at.
-        self._tick = _TICK_SECONDS if cage.is_namespaced else _SLOW_TICK_SECONDS
-        if cage.portable:
+        self._tick = _TICK_SECONDS if self._is_namespaced else _SLOW_TICK_SECONDS
+        if self._is_portable:
             self._tick = _PORTABLE_TICK_SECONDS
         self._wakeup, writer = os.pipe()
         for descriptor in (self._wakeup, writer):
@@ -78,22 +122,47 @@ class Relay:
         os.set_blocking(_STDIN, False)
         os.set_blocking(_STDOUT, False)
 
+    def _look_around(self) -> tuple[int, frozenset[str]]:
+        if self._is_portable:
+            return -1, frozenset()
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        if not self._is_namespaced:
+            # Orphans of a program come here, to be seen and reaped.
+            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        return proc, frozenset(name for name in os.listdir(proc) if name.isdigit())
+
     def run(self) -> NoReturn:
         """Serves the host until it closes its end, then ends with everything in here."""
-        while True:
-            for descriptor, _ in self._poll():
-                if descriptor == _STDIN:
-                    self._read_host()
-                elif descriptor == _STDOUT:
-                    self._flush()
-                elif descriptor == self._wakeup:
-                    os.read(self._wakeup, 512)
-                elif self._child is not None:
-                    self._attend(self._child, descriptor)
-            if self._child is not None:
-                self._look_after(self._child)
+        try:
+            while True:
+                self._serve()
+        except ZygoteLostError:
+            status = os.waitpid(self._zygote, 0)[1]
+            # A signal is passed on: the host asks who sent it.
+            os._exit(_SIGNALLED + os.WTERMSIG(status) if os.WIFSIGNALED(status) else 1)
 
-    def _attend(self, it: child.Child, descriptor: int) -> None:
+    def _serve(self) -> None:
+        for descriptor, _ in self._poll():
+            if descriptor == _STDIN:
+                self._read_host()
+            elif descriptor == _STDOUT:
+                self._flush()
+            elif descriptor == self._wakeup:
+                os.read(self._wakeup, 512)
+            elif descriptor == self._channel.fileno():
+                self._read_report()
+            elif self._child is not None:
+                self._attend(self._child, descriptor)
+        if self._child is not None:
+            self._look_after(self._child)
+
+    def _read_report(self) -> None:
+        report = orders.receive_report(self._channel)
+        if self._child is not None and report.kind == orders.ENDED:
+            self._child.reaped = watched.End(report.number, report.spent)
+
+    def _attend(self, it: watched.Child, descriptor: int) -> None:
         if descriptor == it.output:
             self._output.read_from(descriptor)
         elif descriptor == it.replies:
@@ -105,6 +174,7 @@ class Relay:
     def _poll(self) -> list[tuple[int, int]]:
         poller = select.poll()
         poller.register(self._wakeup, select.POLLIN)
+        poller.register(self._channel, select.POLLIN)
         if not self._is_blocked:
             poller.register(_STDIN, select.POLLIN)
         if self._unsent:
@@ -167,9 +237,10 @@ class Relay:
             settings = json.loads(body)
             self._output.clear(settings["output_bytes"])
             self._limit = settings["memory_mb"] << 20
-            bounds = Bounds(settings["memory_mb"], settings["processes"], settings["workspace_mb"])
+            order = Order(*(settings[name] for name in Order._fields))
+            bounds = confine.Bounds(order.memory_mb, order.processes, order.workspace_mb)
             self._most_files = Usage(bounds.workspace_mb << 20, bounds.inodes)
-            self._child = child.start(self._cage, settings)
+            self._child = watched.start(self._channel, order)
             self._next_tick = time.monotonic() + self._tick
         elif kind == KILL and self._child is not None:
             self._end_child(self._child, "asked")
@@ -177,7 +248,7 @@ class Relay:
             self._output.read_from(self._child.output)
             self._send(OUTPUT, self._output.text())
 
-    def _read_child(self, it: child.Child) -> None:
+    def _read_child(self, it: watched.Child) -> None:
         try:
             count = os.readv(it.replies, [self._outbound[HEADER.size :]])
         except BlockingIOError:
@@ -211,8 +282,8 @@ class Relay:
                 poller.register(_STDOUT, select.POLLOUT)
                 poller.poll()
 
-    def _look_after(self, it: child.Child) -> None:
-        if child.has_ended(it):
+    def _look_after(self, it: watched.Child) -> None:
+        if watched.has_ended(it):
             self._end_child(it, "")
         elif time.monotonic() >= self._next_tick:
             started = time.monotonic()
@@ -222,41 +293,51 @@ class Relay:
             if cause:
                 self._end_child(it, cause)
 
-    def _find_excess(self, it: child.Child) -> str:
-        if self._cage.portable:
+    def _find_excess(self, it: watched.Child) -> str:
+        if self._is_portable:
             names = []
             if portable.sum_memory(it.pid) > self._baseline + self._limit:
                 return "memory"
-        elif self._cage.is_namespaced:
+        elif self._is_namespaced:
             names = memory.list_strangers(self._proc, self._known)
         else:
             names = memory.list_group(self._proc, it.pid)
         if memory.is_exceeded(self._proc, names, self._baseline, self._limit):
             return "memory"
-        if self._cage.is_namespaced:
+        if self._is_namespaced:
             return ""
         most = self._most_files
-        used = measure(self._cage.box, most)
+        used = measure(self._box, most)
         size = used.size + measure_unlinked(self._proc, names)
         return "disk" if size > most.size or used.number > most.number else ""
 
-    def _end_child(self, it: child.Child, cause: str) -> None:
-        status, spent = child.kill(self._cage, it)
+    def _end_child(self, it: watched.Child, cause: str) -> None:
+        end = self._kill(it)
         while not it.is_silent and not cause:
             self._flush_all()
             self._read_child(it)
         self._flush_all()
         self._output.read_from(it.output)
-        child.clear(self._cage, it)
+        self._clear(it)
         self._child, self._is_blocked = None, False
-        head = json.dumps({"status": status, "cause": cause, "spent": spent}).encode()
+        head = json.dumps({**end._asdict(), "cause": cause}).encode()
         self._send(EXITED, HEADER.pack(EXITED, len(head)) + head + self._output.text())
         self._output.clear(0)
 
+    def _kill(self, it: watched.Child) -> watched.End:
+        return watched.kill(
+            it, self._channel, is_namespaced=self._is_namespaced, is_kept=self._is_portable
+        )
+
+    def _clear(self, it: watched.Child) -> None:
+        watched.close(it)
+        if not self._is_namespaced:
+            wipe(self._box)
+
     def _shut_down(self) -> NoReturn:
         if self._child is not None:
-            child.kill(self._cage, self._child)
-            child.clear(self._cage, self._child)
-        if not self._cage.is_namespaced:
-            remove(self._cage.box)
+            self._kill(self._child)
+            self._clear(self._child)
+        if not self._is_namespaced:
+            remove(self._box)
         os._exit(0)

@@ -1,7 +1,11 @@
-"""The guest's first process: warms up, leaves every privilege, then relays."""
+"""The process that programs are forked from: it warms up, and then obeys the relay.
+
+It is forked before the relay knows of any program, reads nothing but orders (see `orders`), and
+never learns how a program ended. So each program inherits what the first one did.
+"""
 
 # System calls stand here by their own names.
-# ruff: noqa: PTH112, PTH114, PTH123, PTH208
+# ruff: noqa: PTH112, PTH114, PTH208
 
 from __future__ import annotations
 
@@ -10,50 +14,91 @@ import importlib
 import json
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import child, confine, files, frames, kernel, landlock, memory, portable, seccomp, tracebacks
-from .relay import Relay
-from .wire import FAILED, HEADER, READY
+from . import (
+    child,
+    confine,
+    frames,
+    kernel,
+    landlock,
+    mappings,
+    memory,
+    orders,
+    portable,
+    seccomp,
+    tracebacks,
+)
+
+if TYPE_CHECKING:
+    import socket
 
 _WARM_UP_ROUNDS = 20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_MAX_GREETING = 1 << 16
+# Descriptors that an order brings.
+_SPARE = 16
 
 
-def main(settings: dict[str, Any]) -> NoReturn:
-    """Serves the host over standard input and output, until it closes them.
+def fork_zygote(settings: dict[str, Any]) -> tuple[int, socket.socket]:
+    """Forks the zygote off the relay, and returns its process id and a channel to it.
 
     Args:
-        settings: `preload`, names of packages; `paths`, where else they are; `box`, a folder
-            for programs; `data`, one that they may read; `namespaces`, whether the zygote has
-            its own; `readable`, paths with rights for when it has not.
+        settings: As for `relay.main`.
     """
+    ours, theirs = orders.open_channel()
+    relay = os.getpid()
+    pid = os.fork()
+    if not pid:
+        ours.close()
+        _run(settings, theirs, relay)
+    theirs.close()
+    return pid, ours
+
+
+def read_greeting(channel: socket.socket) -> dict[str, Any]:
+    """Waits until the zygote is warm.
+
+    Returns:
+        `namespaces`, `landlock` and `baseline` (memory of the zygote, in bytes), or a `reason`
+        why it cannot serve, with the `package` that is missing.
+
+    Raises:
+        OSError: It ended without a word.
+    """
+    greeting = channel.recv(_MAX_GREETING)
+    if not greeting:
+        raise OSError("the process that starts programs ended while it was prepared")
+    told: dict[str, Any] = json.loads(greeting)
+    return told
+
+
+def _run(settings: dict[str, Any], channel: socket.socket, relay: int) -> NoReturn:
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
     try:
-        relay, told = _prepare(settings)
+        cage, told = _prepare(settings, relay)
     except (OSError, ImportError) as error:
         package = error.name if isinstance(error, ImportError) else None
-        if settings.get("host_folder"):
-            files.remove(settings["host_folder"])
-        _tell(FAILED, {"reason": str(error), "package": package})
+        _greet(channel, {"reason": str(error), "package": package})
         os._exit(1)
-    _tell(READY, told)
-    os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
-    relay.run()
+    os.dup2(null, 2)
+    os.close(null)
+    _greet(channel, told)
+    child.serve_orders(cage, channel)
 
 
-def _prepare(settings: dict[str, Any]) -> tuple[Relay, dict[str, Any]]:
-    if os.getuid() == 0:
-        kernel.leave_root(confine.GUEST_ID)
-        if not os.access(os.__file__, os.R_OK):
-            raise OSError(
-                f"{os.__file__} cannot be read by other users than root; run as an ordinary user "
-                "or install Python where everybody can read it"
-            )
+def _greet(channel: socket.socket, told: dict[str, Any]) -> None:
+    channel.sendall(json.dumps(told).encode())
+
+
+def _prepare(settings: dict[str, Any], relay: int) -> tuple[confine.Cage, dict[str, Any]]:
     is_portable = settings.get("portable", False)
-    if settings["namespaces"]:
-        # After any change of user, which clears it.
+    if not is_portable:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
-    _set_score()
+        if os.getppid() != relay:
+            os._exit(1)
     sys.path[:] = [path for path in sys.path if path] + settings["paths"]
     for name in settings["preload"]:
         _import(name)
@@ -65,23 +110,27 @@ def _prepare(settings: dict[str, Any]) -> tuple[Relay, dict[str, Any]]:
         cage = _build_portable_cage(settings)
     else:
         kernel.prepare_fork()
+        if not settings.get("devices", False):
+            mappings.make_private()
         proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         cage = _build_cage(settings, proc)
-        if not cage.is_namespaced:
-            # Orphans of a program come to the zygote, which then sees and reaps them.
-            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     child.set_environment(cage)
     _warm_up()
     gc.collect()
     gc.freeze()
     baseline = cage.baseline_bytes if is_portable else memory.read_bytes(proc, "self")
+    if proc >= 0:
+        # What a package opened while it was imported is closed in each program.
+        above = max(map(int, os.listdir("/proc/self/fd"))) + _SPARE
+        cage = cage._replace(above=max(above, confine.ABOVE))
+        os.close(proc)
     told = {
         "namespaces": cage.is_namespaced,
         "landlock": cage.landlock_version,
-        "host_folder": settings.get("host_folder"),
+        "baseline": baseline,
     }
-    return Relay(cage, proc, baseline), told
+    return cage, told
 
 
 def _build_portable_cage(settings: dict[str, Any]) -> confine.Cage:
@@ -168,17 +217,3 @@ def _import(name: str) -> None:
         reason = " ".join(str(error).split())[-300:]
         told = f"sandbox: package `{name}` cannot be imported: {reason}"
         raise ImportError(told, name=name) from None
-
-
-def _set_score() -> None:
-    # When memory runs out on the machine, the kernel takes programs first.
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
-    except OSError:
-        pass
-
-
-def _tell(kind: bytes, told: dict[str, Any]) -> None:
-    body = json.dumps(told).encode()
-    os.write(1, HEADER.pack(kind, len(body)) + body)
