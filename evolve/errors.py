@@ -5,6 +5,7 @@
     │   └── ProblemError        2: a problem folder that cannot be used
     └── MachineError            4: the machine failed, the program under search did not
         ├── SandboxError        no sandbox, or it broke
+        │   └── SandboxKilledError       it was killed from outside while a program ran
         ├── EvaluatorError      the trusted evaluator's process broke again and again
         ├── ModelError          a language model cannot be used (key, name, quota)
         │   └── ModelUnavailableError    it did not answer within the deadline
@@ -56,6 +57,10 @@ class MachineError(EvolveError):
 
 class SandboxError(MachineError):
     """No sandbox isolates here, or the one in use broke."""
+
+
+class SandboxKilledError(SandboxError):
+    """The sandbox was killed from outside while a program ran: nothing is known about that."""
 
 
 class EvaluatorError(MachineError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from evolve.errors import EvaluatorError
+from evolve.errors import EvaluatorError, SandboxError
 from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import load_problem
@@ -99,3 +100,77 @@ def test_what_programs_return_cannot_stop_the_run(tmp_path: Path) -> None:
     with closing(Evaluators(config, 1, problem.initial)) as pool:
         found = [pool.evaluate(hostile) for _ in range(21)]
     assert {item.status for item in found} == {Status.EVALUATOR_FAILED}
+
+
+COUNTING = """
+import os
+from pathlib import Path
+from evolve.scoring import Score
+
+COUNT = Path(__file__).with_name("count")
+
+def count():
+    COUNT.write_text(str(int(COUNT.read_text()) + 1 if COUNT.exists() else 1))
+
+def smoke(program):
+    count()
+    program.call("point")
+
+def evaluate(program):
+    count()
+    value = program.call("point")
+    if value == "break the evaluator":
+        os.abort()
+    return Score(float(value))
+"""
+LIMITS_ITSELF = """import resource
+        resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
+        while True: pass"""
+THROWS = """
+import os
+
+def point():
+    roll = os.urandom(1)[0]
+    if roll < 250:
+        {action}
+    return roll
+"""
+
+
+@pytest.mark.parametrize("backend", ["docker", "bubblewrap", "native"])
+@pytest.mark.parametrize(
+    ("action", "smoke"),
+    [
+        ("os._exit(roll)", ""),
+        ("os._exit(roll)", 'smoke = "smoke"\n'),
+        ("os.abort()", ""),
+        ("return 'break the evaluator'", ""),
+        (LIMITS_ITSELF, ""),
+    ],
+    ids=["exit", "exit in the smoke check", "abort", "breaks the evaluator", "killed by its limit"],
+)
+def test_a_program_throws_its_dice_once(
+    tmp_path: Path, backend: str, action: str, smoke: str
+) -> None:
+    program = THROWS.format(action=action)
+    toml = smoke + PROBLEM
+    problem = load_problem(
+        write_problem(tmp_path / "problem", evaluator=COUNTING, toml=toml, initial=program)
+    )
+    config = EvaluatorConfig(
+        problem.folder, problem.folder, {}, backend, allow_weak=True, image="", seconds=20.0,
+        memory_mb=1024,
+    )  # fmt: skip
+    with closing(Evaluators(config, 1)) as pool:
+        try:
+            pool.wait()
+        except SandboxError as error:
+            if backend in os.environ.get("EVOLVE_REQUIRE_SANDBOXES", ""):
+                raise
+            pytest.skip(str(error))
+        for number in range(1, 4):
+            found = pool.evaluate(problem.initial)
+            is_both = bool(smoke) and found.status is not Status.REJECTED
+            times = int((problem.folder / "count").read_text())
+            (problem.folder / "count").unlink()
+            assert times == 1 + is_both, (number, found)

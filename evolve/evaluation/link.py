@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evolve.errors import EvaluatorError, ProblemError, SandboxError
+from evolve.errors import EvaluatorError, ProblemError, SandboxError, SandboxKilledError
 from evolve.evaluation.launch import start_blank
 from evolve.keys import cut_keys
 from evolve.problem import Purpose
@@ -36,7 +36,9 @@ _MB = 1 << 20
 # What an evaluator's process says at both ends of a wait for another one, and how long that is.
 WAITING = "waiting"
 _MOST_WAITING_SECONDS = 3600.0
-_ERRORS = {"SandboxError": SandboxError, "ProblemError": ProblemError}
+_ERRORS = {kind.__name__: kind for kind in (SandboxKilledError, SandboxError, ProblemError)}
+# What others send to end a process; a fault of its own has other numbers.
+_KILLS = {signal.SIGKILL, signal.SIGTERM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,12 @@ class ProcessLostError(Exception):
 
     Args:
         reason: What happened.
-        is_final: Whether another try would only take as long again.
+        was_killed: Whether somebody else ended it, which no program can bring about.
     """
 
-    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+    def __init__(self, reason: str, *, was_killed: bool = False) -> None:
         super().__init__(reason)
-        self.is_final = is_final
+        self.was_killed = was_killed
 
 
 class EvaluatorProcess:
@@ -104,6 +106,7 @@ class EvaluatorProcess:
         self._learn = learn
         self._ready = False
         self._evaluations = 0
+        self._seen_bytes = 0
         self._buffer = bytearray()
         self._process, self._log = start_blank() if blank is None else blank
         self._send(
@@ -224,15 +227,13 @@ class EvaluatorProcess:
         while b"\n" not in self._buffer[-65536:]:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise ProcessLostError(
-                    f"the evaluator did not answer within {seconds:g} s", is_final=True
-                )
+                raise ProcessLostError(f"the evaluator did not answer within {seconds:g} s")
             if not select.select([pipe], [], [], min(left, _LOOK_SECONDS))[0]:
                 self._check_memory()
                 continue
             data = os.read(pipe.fileno(), 65536)
             if not data:
-                raise ProcessLostError(self._last_words())
+                raise self._explain_end()
             self._buffer += data
         line, _, rest = self._buffer.partition(b"\n")
         self._buffer = rest
@@ -240,7 +241,8 @@ class EvaluatorProcess:
         return answer
 
     def _check_memory(self) -> None:
-        if self.memory_bytes > self._config.memory_mb * _MB:
+        self._seen_bytes = self.memory_bytes
+        if self._seen_bytes > self._config.memory_mb * _MB:
             raise ProcessLostError(
                 f"the evaluator's process used more than {self._config.memory_mb} MB of memory; "
                 "mend the evaluator, or raise `sandbox.evaluator_memory_mb`"
@@ -250,8 +252,13 @@ class EvaluatorProcess:
         if "error" in answer:
             raise _ERRORS[answer["error"]](cut_keys(answer["message"]))
 
-    def _last_words(self) -> str:
+    def _explain_end(self) -> ProcessLostError:
         code = self._process.wait()
+        # What a program returns may make an evaluator grow until the kernel ends it.
+        is_small = self._seen_bytes < self._config.memory_mb * _MB // 2
+        return ProcessLostError(self._last_words(code), was_killed=-code in _KILLS and is_small)
+
+    def _last_words(self, code: int) -> str:
         how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
         if self._log.closed:
             return f"{LOST} {how}: the pool was closed"

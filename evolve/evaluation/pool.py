@@ -6,7 +6,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-from evolve.errors import EvaluatorError, SandboxError
+from evolve.errors import EvaluatorError, SandboxError, SandboxKilledError
 from evolve.evaluation.link import EvaluatorProcess, ProcessLostError
 from evolve.problem import Purpose
 from evolve.records import Evaluation, Status
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _FAILURES_IN_A_ROW = 10
 _TRIES = 3
+_KILLS = 2
 
 
 class Evaluators:
@@ -103,33 +104,29 @@ class Evaluators:
             process.kill()
 
     def _evaluate(self, program: Program, purpose: Purpose) -> Evaluation:
-        """Tries until something is known about the program, not about what ran it.
+        """Returns the first verdict that there is.
 
-        A process or sandbox may die of something else, so the next try has a new one; a crash
-        counts when it is seen twice.
+        A crash is one: whatever a program can bring about counts, or it could throw dice until
+        it likes them. Only where somebody else killed the sandbox or the evaluator is there a
+        second try, in new ones.
         """
-        verdict: Evaluation | None = None
-        failures = tries = 0
+        kills = failures = 0
         while True:
             try:
-                evaluation = self._try(program, purpose)
+                return self._try(program, purpose)
             except ProcessLostError as error:
-                evaluation = Evaluation(Status.EVALUATOR_FAILED, reason=str(error))
-                is_known = error.is_final
+                kills += 1
+                if not error.was_killed or kills == _KILLS:
+                    return Evaluation(Status.EVALUATOR_FAILED, reason=str(error))
+            except SandboxKilledError as error:
+                kills += 1
+                if kills == _KILLS:
+                    return Evaluation(Status.CRASHED, reason=f"{error}, {_KILLS} times")
             except (SandboxError, EvaluatorError):
                 # What did not start has seen nothing of the program: such tries count apart.
                 failures += 1
                 if failures == _TRIES:
                     raise
-                continue
-            else:
-                is_known = evaluation.status is not Status.CRASHED or (
-                    verdict is not None and verdict.reason == evaluation.reason
-                )
-            tries += 1
-            if is_known or tries == _TRIES:
-                return evaluation
-            verdict = evaluation
 
     def _try(self, program: Program, purpose: Purpose) -> Evaluation:
         process = self._take()

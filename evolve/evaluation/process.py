@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evolve.errors import ProblemError, SandboxError
+from evolve.errors import ProblemError, SandboxError, SandboxKilledError
 from evolve.evaluation.bench import Bench
 from evolve.evaluation.link import WAITING
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
@@ -116,8 +116,9 @@ def _answer(stream: TextIO, message: Mapping[str, Any]) -> None:
 
 
 def _error_message(error: ProblemError | SandboxError) -> dict[str, str]:
-    kind = "SandboxError" if isinstance(error, SandboxError) else "ProblemError"
-    return {"error": kind, "message": str(error)}
+    kinds = (SandboxKilledError, SandboxError, ProblemError)
+    kind = next(kind for kind in kinds if isinstance(error, kind))
+    return {"error": kind.__name__, "message": str(error)}
 
 
 if __name__ == "__main__":

@@ -105,8 +105,7 @@ def _try_smoke(
         raise
     except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
         failed = _explain(error, program, handle.seconds)
-        # These may be the machine's doing: they are tried again, like those of an evaluation.
-        if failed.status in {Status.EVALUATOR_FAILED, Status.CRASHED}:
+        if failed.status is Status.EVALUATOR_FAILED:
             return failed
         reason = f"smoke check: {failed.status}: {failed.reason}"
         return replace(failed, status=Status.REJECTED, reason=reason)

@@ -9,11 +9,13 @@ import struct
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import OWN_MEMORY_MB
-from evolve.sandbox.link import Link, LinkLostError
+from evolve.sandbox.guest.wire import SIGNALLED
+from evolve.sandbox.link import KILLS, Link, LinkLostError
 
 if TYPE_CHECKING:
     from evolve.sandbox.protocol import Limits
@@ -24,6 +26,8 @@ _STDOUT, _STDERR = 1, 2
 _MAX_ERRORS = 1 << 16
 _NOT_FOUND, _CONFLICT = 404, 409
 _GONE_SECONDS = 10.0
+# The engine tells of what has just happened a little later, and of whole seconds.
+_EVENT_SECONDS = 3.0
 _MB = 1 << 20
 
 
@@ -168,6 +172,47 @@ class DockerLink(Link):
     def why_no_cgroup(self) -> str:
         """Tells which limits the container does not have; empty when it has all."""
         return self._discarded
+
+    def ran_out_of_memory(self) -> bool:
+        """Returns whether the kernel killed something for its memory since the last time."""
+        before = self._kills
+        self._kills = self._count_events()["oom"]
+        return self._kills > before
+
+    def find_killer(self) -> str:
+        """Returns who ended a container that is gone; see `Link.find_killer`."""
+        import docker
+
+        try:
+            found = self._count_events(until_gone=True)
+        except (docker.errors.DockerException, OSError):
+            return "the engine of the sandbox has ended"
+        if found["oom"] > self._kills:
+            return ""
+        if not found["die"]:
+            return "the engine of the sandbox was started again"
+        is_killed = found["kill"] or any(found[f"die {SIGNALLED + number}"] for number in KILLS)
+        return "the sandbox was killed from outside" if is_killed else ""
+
+    def _count_events(self, *, until_gone: bool = False) -> Counter[str]:
+        """Counts what the engine says happened to the container: `oom`, `kill`, `die`, `die CODE`.
+
+        Args:
+            until_gone: Whether to wait until its end is among that, which may take a moment.
+        """
+        assert isinstance(self._process, Container)  # noqa: S101 - narrows the type
+        asked = {"container": self._process.identifier}
+        deadline = time.monotonic() + _EVENT_SECONDS
+        while True:
+            found: Counter[str] = Counter()
+            now = int(time.time())
+            for event in self._client.api.events(since=1, until=now, filters=asked, decode=True):
+                found[event["Action"]] += 1
+                if event["Action"] == "die":
+                    found[f"die {event['Actor']['Attributes'].get('exitCode')}"] += 1
+            if (found["die"] if until_gone else found["oom"]) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.1)
 
     def fit(self, limits: Limits) -> None:
         """Sets the limit of the container to what a program may use, beside the guest."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import tempfile
 import time
@@ -14,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import NoCgroupError, make_group
 from evolve.sandbox.guest import files
-from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY
+from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY, SIGNALLED
 from evolve.sandbox.process import kill_session, starter
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
 _END_SECONDS = 5.0
+# What others send to end a process; a fault of its own has other numbers.
+KILLS = {signal.SIGKILL, signal.SIGTERM}
 _MAX_CONTROL_BYTES = 4 << 20
 _DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
@@ -157,6 +160,21 @@ class Link:
         before = self._kills
         self._kills = self._group.out_of_memory_kills if self._group is not None else 0
         return self._kills > before
+
+    def find_killer(self) -> str:
+        """Returns who ended a guest that is gone; empty if its program may have brought it about.
+
+        No program can send its guest a signal; what it can do is to use up memory, of which its
+        own processes are killed first.
+        """
+        if self.ran_out_of_memory():
+            return ""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(_END_SECONDS)
+            number = -code if code < 0 else code - SIGNALLED
+            if number in KILLS:
+                return f"the sandbox was killed from outside ({signal.Signals(number).name})"
+        return ""
 
     def send(self, kind: bytes, body: bytes = b"") -> None:
         """Queues a frame; `receive` and `flush` write it."""

@@ -45,6 +45,14 @@ class Stream(Protocol):
         ...
 
 
+def count_memory_kills() -> int:
+    """Returns how many processes the kernel has killed for lack of memory; 0 where it is silent."""
+    with contextlib.suppress(OSError, ValueError):
+        _, found, rest = Path("/proc/vmstat").read_text().partition("\noom_kill ")
+        return int(rest.split(maxsplit=1)[0]) if found else 0
+    return 0
+
+
 def kill_session(leader: int) -> None:
     """Kills every process of a session but its leader, and waits until they are gone."""
     # Without a pid namespace children outlive a guest that is killed, but none of them may

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from evolve.errors import ProgramError, SandboxError
+from evolve.errors import ProgramError, SandboxError, SandboxKilledError
 from evolve.records import Status
 from evolve.sandbox.finished import read_finished, request_of
 from evolve.sandbox.guest import frames
@@ -32,6 +32,7 @@ from evolve.sandbox.guest.wire import (
     YIELDED,
 )
 from evolve.sandbox.link import LinkLostError
+from evolve.sandbox.process import count_memory_kills
 from evolve.sandbox.protocol import Answer
 from evolve.sandbox.shown import printable
 
@@ -76,6 +77,7 @@ class WarmSession:
         self._is_confined = False
         self._is_open = True
         self._spent_at_start = self._spent = 0.0
+        self._kills_before = count_memory_kills()
         self._max_message = limits.reply_mb << 20
         settings = {
             "memory_mb": limits.memory_mb,
@@ -140,8 +142,7 @@ class WarmSession:
             self._send(nonce, {**request, "seconds": seconds})
             return self._await_answer(nonce, started, seconds)
         except LinkLostError as error:
-            self._finish(is_doubtful=True)
-            raise ProgramError(Status.CRASHED, f"the sandbox broke: {error}") from None
+            self._fail_lost(error)
 
     def _await_answer(self, nonce: bytes, started: float, seconds: float) -> Answer:
         last: bytes | None = None
@@ -214,12 +215,24 @@ class WarmSession:
         reason = f"no answer within {seconds:g} s"
         raise ProgramError(Status.TIMEOUT, reason, printable(output, _MAX_DETAIL))
 
+    def _fail_lost(self, error: LinkLostError) -> NoReturn:
+        killer = self._link.find_killer()
+        self._finish(is_doubtful=True)
+        if not self._is_confined:
+            raise SandboxError(f"the sandbox broke before the program began: {error}") from None
+        if killer:
+            raise SandboxKilledError(killer) from None
+        raise ProgramError(Status.CRASHED, f"the sandbox broke: {error}") from None
+
     def _fail_exited(self, body: bytes) -> NoReturn:
         told, output = _read_exit(body)
         self._spent = told["spent"]
         if told["status"] == signal.SIGKILL and not told["cause"]:
-            # Nobody else kills it: the kernel was quicker than the guest's watchdog.
+            # The kernel was quicker than the guest's watchdog, or the program ended itself.
             told["cause"] = "memory" if self._link.ran_out_of_memory() else ""
+            if not told["cause"] and self._is_victim(told["peak_bytes"]):
+                self._finish(is_doubtful=True)
+                raise SandboxKilledError("the machine ran out of memory")
         self._finish(is_doubtful=told["cause"] == "memory")
         detail = printable(output, _MAX_DETAIL)
         if not self._is_confined and not told["cause"]:
@@ -233,6 +246,12 @@ class WarmSession:
             )
             raise ProgramError(Status.CRASHED, reason, detail)
         raise ProgramError(Status.CRASHED, _describe_exit(told["status"]), detail)
+
+    def _is_victim(self, peak_bytes: int) -> bool:
+        """Returns whether the kernel took a program for lack of memory that others had used."""
+        is_small = peak_bytes < self._limits.memory_mb << 19
+        is_held = bool(self._link.told.get("namespaces"))
+        return is_held and is_small and count_memory_kills() > self._kills_before
 
     def _fail_reported(self, kind: bytes, body: bytes) -> NoReturn:
         if kind == OUT_OF_MEMORY:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from . import kernel, relay
 from .confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID, TEMPORARY
+from .wire import SIGNALLED
 
 _NAMESPACES = (
     kernel.CLONE_NEWNS
@@ -78,8 +79,7 @@ def _wait_for(pid: int) -> NoReturn:
     os.dup2(null, 0)
     os.dup2(null, 1)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    # As shells tell of a signal.
-    os._exit(code if code >= 0 else 128 - code)
+    os._exit(code if code >= 0 else SIGNALLED - code)
 
 
 def _enter(settings: dict[str, Any], ids: tuple[int, int]) -> None:

@@ -20,7 +20,7 @@ from . import confine, kernel, memory, orders, portable, watched, zygote
 from .files import Usage, measure, measure_unlinked, remove, wipe
 from .orders import Order, ZygoteLostError
 from .output import Output
-from .wire import CHUNK, DATA, EXITED, FAILED, HEADER, KILL, OUTPUT, READY, START
+from .wire import CHUNK, DATA, EXITED, FAILED, HEADER, KILL, OUTPUT, READY, SIGNALLED, START
 
 if TYPE_CHECKING:
     import socket
@@ -33,8 +33,6 @@ _SLOW_TICK_SECONDS = 0.1
 _PORTABLE_TICK_SECONDS = 0.5
 # How much longer than the last look at the memory the relay waits before the next.
 _REST = 4
-# As shells tell of a signal.
-_SIGNALLED = 128
 
 
 def main(settings: dict[str, Any]) -> NoReturn:
@@ -140,7 +138,7 @@ class Relay:
         except ZygoteLostError:
             status = os.waitpid(self._zygote, 0)[1]
             # A signal is passed on: the host asks who sent it.
-            os._exit(_SIGNALLED + os.WTERMSIG(status) if os.WIFSIGNALED(status) else 1)
+            os._exit(SIGNALLED + os.WTERMSIG(status) if os.WIFSIGNALED(status) else 1)
 
     def _serve(self) -> None:
         for descriptor, _ in self._poll():

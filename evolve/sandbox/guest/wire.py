@@ -12,6 +12,9 @@ import struct
 HEADER = struct.Struct("<cI")
 CHUNK = 1 << 16
 
+# A guest that a signal ended exits with this and its number, as in a shell.
+SIGNALLED = 128
+
 START = b"S"
 DATA = b"D"
 OUTPUT = b"O"
