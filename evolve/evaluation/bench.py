@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from evolve.awake import awake_seconds
 from evolve.errors import ProgramError
 from evolve.evaluation.quiet import hold_quiet
 from evolve.records import Program, SourceFile, Status
@@ -152,6 +153,7 @@ class Trial:
         self._bench = bench
         self._program = program
         self._session: Session | None = None
+        self._called_seconds = 0.0
 
     @property
     def files(self) -> Mapping[str, str]:
@@ -180,8 +182,9 @@ class Trial:
         *,
         timeout_seconds: float | None = None,
     ) -> Answer:
-        """Calls a function; see `sandbox.protocol.Session`."""
-        return self._running().call(function, args, kwargs, timeout_seconds=timeout_seconds)
+        """Calls a function, within what is left of the limit; see `sandbox.protocol.Session`."""
+        with self._charge(timeout_seconds) as seconds:
+            return self._running().call(function, args, kwargs, timeout_seconds=seconds)
 
     def call_many(
         self,
@@ -190,8 +193,9 @@ class Trial:
         *,
         timeout_seconds: float | None = None,
     ) -> Answer:
-        """Calls a function for each list of arguments; see `sandbox.protocol.Session`."""
-        return self._running().call_many(function, argument_lists, timeout_seconds=timeout_seconds)
+        """Calls a function for each list of arguments; see `call`."""
+        with self._charge(timeout_seconds) as seconds:
+            return self._running().call_many(function, argument_lists, timeout_seconds=seconds)
 
     def run(self, command: Command, *, timeout_seconds: float | None = None) -> Finished:
         """Starts a command in a workspace that holds the program and what was built, only.
@@ -258,6 +262,21 @@ class Trial:
         finally:
             self._bench.clear()
         return Sample(finished, finished.seconds, finished.cpu_seconds)
+
+    @contextlib.contextmanager
+    def _charge(self, timeout_seconds: float | None) -> Iterator[float]:
+        """Yields the deadline of a call, and takes its time off the limit of all calls together."""
+        limit = self._bench.limits.seconds
+        left = limit - self._called_seconds
+        if left <= 0:
+            reason = f"no answer within {limit:g} s: earlier calls have used them up"
+            raise ProgramError(Status.TIMEOUT, reason)
+        self._running()
+        started = awake_seconds()
+        try:
+            yield left if timeout_seconds is None else min(timeout_seconds, left)
+        finally:
+            self._called_seconds += awake_seconds() - started
 
     def _timed(self, core: int, *, is_alone: bool) -> Limits:
         return replace(self._bench.limits, core=core, is_alone=is_alone)

@@ -50,7 +50,8 @@ class ProgramHandle:
         Args:
             function: Its name.
             *args: Plain data and NumPy arrays; the program gets copies.
-            timeout_seconds: Deadline; by default what is left of the problem's limit.
+            timeout_seconds: Deadline; by default, and at most, what earlier calls have left of the
+                problem's limit, which is that of all calls of an evaluation together.
             **kwargs: The same as `args`, by name.
 
         Returns:
@@ -72,6 +73,8 @@ class ProgramHandle:
         timeout_seconds: float | None = None,
     ) -> list[Any]:
         """Calls a function once for each list of arguments, in one round trip.
+
+        The deadline is that of all of them together; see `call`.
 
         Returns:
             One value for each list of arguments, in their order.

@@ -59,6 +59,28 @@ Judge = Callable[..., Evaluation]
 
 
 @pytest.fixture
+def judge_calls(sandbox: WarmSandbox, tmp_path: Path) -> Callable[[str], Evaluation]:
+    """Judges a program that naps, as an evaluator with these lines does."""
+
+    def judge(text: str) -> Evaluation:
+        lines = f"    {text}\n"
+        folder = tmp_path / "naps"
+        folder.mkdir()
+        (folder / "problem.toml").write_text('direction = "maximize"\n[limits]\nseconds = 1.0\n')
+        (folder / "statement.md").write_text("Nap.\n")
+        (folder / "initial.py").write_text("import time\ndef nap(s): time.sleep(s)\n")
+        (folder / "evaluator.py").write_text(
+            f"from evolve.scoring import Score\n\ndef evaluate(program):\n{lines}"
+            "    return Score(1.0)\n"
+        )
+        problem = load_problem(folder)
+        bench = Bench(sandbox, Limits(**problem.limits), problem.recipe)
+        return evaluate_program(problem, load_evaluator(problem), problem.initial, bench)
+
+    return judge
+
+
+@pytest.fixture
 def judge(tmp_path: Path, sandbox: WarmSandbox) -> Judge:
     """Gives a function that writes a problem folder and evaluates a program of it."""
 
@@ -186,3 +208,33 @@ def test_a_run_says_and_records_that_its_sandboxes_are_fresh(problem: Path, tmp_
     done = run_evolve("run", problem, *options, cwd=tmp_path)
     assert "new for each program" in done.stdout + done.stderr
     assert "fresh = true" in (run / "settings.toml").read_text()
+
+
+def test_the_limit_is_that_of_all_calls_together(
+    judge_calls: Callable[[str], Evaluation],
+) -> None:
+    found = judge_calls("[program.call('nap', 0.4) for _ in range(4)]")
+    assert (found.status, found.objective) == (Status.TIMEOUT, None)
+    assert "no answer within" in found.reason
+    assert found.seconds < 1.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "program.call('nap', 0.7); program.restart(); program.call('nap', 0.7)",
+        "program.call('nap', 0.7); program.call_many('nap', [(0.4,), (0.4,)])",
+        "program.call('nap', 0.7); program.call('nap', 0.7, timeout_seconds=60.0)",
+        """try: program.call('nap', 5)
+    except Exception: pass
+    program.call('nap', 0)""",
+    ],
+    ids=["restarted", "many at once", "a deadline of its own", "a time-out that is caught"],
+)
+def test_no_way_leads_beyond_it(judge_calls: Callable[[str], Evaluation], text: str) -> None:
+    assert judge_calls(text).status is Status.TIMEOUT
+
+
+def test_calls_within_it_are_not_hindered(judge_calls: Callable[[str], Evaluation]) -> None:
+    text = "[program.call('nap', 0.0) for _ in range(20)]"
+    assert judge_calls(text).status is Status.OK

@@ -2,6 +2,7 @@ import contextlib
 import json
 import math
 import struct
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -255,6 +256,19 @@ class TestRefusalToDecode:
     def test_each_trick_is_refused(self, message: bytes) -> None:
         with pytest.raises(FrameError):
             decode(message)
+
+    @pytest.mark.parametrize("text", [b"null", b'"' + b"x" * MB + b'"', b"[" + b"0," * MB + b"0]"])
+    def test_millions_of_buffers_are_refused_before_any_is_made(self, text: bytes) -> None:
+        count = (63 * MB) // 8
+        message = struct.pack("<II", len(text), count) + bytes(8 * count) + text
+        tracemalloc.start()
+        try:
+            with pytest.raises(FrameError):
+                decode(message)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < MB
 
     def test_keys_that_collide_are_refused(self) -> None:
         pairs = [[i * (2**61 - 1), 0] for i in range(1000)]

@@ -27,6 +27,8 @@ from .values import (
 )
 
 _MAX_SAME_HASH = 16
+# The shortest tag that takes a buffer: `{"!":"ints"}`.
+_TAG_BYTES = 12
 _SPECIAL_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -62,6 +64,10 @@ def _split(message: memoryview, scale: int) -> tuple[memoryview, list[memoryview
     position = COUNTS.size + count * SIZE.size
     if text_size > MAX_JSON_BYTES * scale or position > len(message):
         raise FrameError("the head announces more than there is")
+    # Each has a tag in the text, and none is made before that is sure: millions of empty ones
+    # would fill the memory.
+    if count > min(MAX_NODES * scale, text_size // _TAG_BYTES):
+        raise FrameError(f"{count} buffers are more than the data can have")
     sizes = [SIZE.unpack_from(message, COUNTS.size + i * SIZE.size)[0] for i in range(count)]
     if position + text_size + sum(sizes) != len(message):
         raise FrameError("the sizes do not add up")
