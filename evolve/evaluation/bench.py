@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evolve.awake import awake_seconds
 from evolve.errors import ProgramError
 from evolve.evaluation.quiet import hold_quiet
 from evolve.records import Program, SourceFile, Status
@@ -272,11 +272,11 @@ class Trial:
             reason = f"no answer within {limit:g} s: earlier calls have used them up"
             raise ProgramError(Status.TIMEOUT, reason)
         self._running()
-        started = awake_seconds()
+        started = time.monotonic()
         try:
             yield left if timeout_seconds is None else min(timeout_seconds, left)
         finally:
-            self._called_seconds += awake_seconds() - started
+            self._called_seconds += time.monotonic() - started
 
     def _timed(self, core: int, *, is_alone: bool) -> Limits:
         return replace(self._bench.limits, core=core, is_alone=is_alone)
