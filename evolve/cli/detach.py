@@ -132,7 +132,7 @@ def stop(
 def _signal(folder: Path, holder: str, number: int) -> None:
     try:
         # Below 2 stand groups of processes, all of them, and the first one.
-        if not holder.isdecimal() or int(holder) < 2:
+        if not (holder.isascii() and holder.isdecimal()) or int(holder) < 2:
             raise ValueError(holder)
         os.kill(int(holder), number)
     except (ValueError, ProcessLookupError) as error:

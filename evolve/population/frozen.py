@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import UsageError
@@ -34,10 +35,11 @@ def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> N
     now, facts = dataclasses.asdict(settings), store.facts()
     for name, value in facts.get(_FACT, {}).items():
         if name in now and now[name] != value:
+            change = quote(f"search.{name}={now[name]}")
             raise UsageError(
                 f"{store.folder / 'settings.toml'}: `search.{name}`: expected {value!r}, as the "
-                f"run began with, got {now[name]!r}; put it back, then `evolve fork {store.folder} "
-                f"--set search.{name}={now[name]}` makes a run that goes on with it"
+                f"run began with, got {now[name]!r}; put it back, then `evolve fork "
+                f"{quote(str(store.folder))} --set {change}` makes a run that goes on with it"
             )
     space = _describe_space(problem)
     for name, value in facts.get(_SPACE, {}).items():

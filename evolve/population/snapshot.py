@@ -70,7 +70,11 @@ def load_standing(store: Store, problem: Problem, settings: SearchSettings) -> S
     standing = Standing(problem, settings)
     data = store.load_snapshot(_version(problem, settings))
     if data is not None:
-        _restore(standing, data)
+        try:
+            _restore(standing, data)
+        # It is derived, and the run may be anybody's: one of another form is skipped.
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
+            standing = Standing(problem, settings)
     last = store.last_generation()
     if last is not None:
         told = store.told_attempts(standing.generation + 1)
@@ -126,11 +130,11 @@ def _dump_elite(elite: Elite) -> list[Any]:
 
 
 def _restore(standing: Standing, data: dict[str, Any]) -> None:
-    standing.generation = data["generation"]
-    standing.evaluations = data["evaluations"]
-    standing.samples = data["samples"]
-    standing.tuned = {AttemptKey(*key) for key in data["tuned"]}
-    standing.initial = data["initial"]
+    standing.generation = int(data["generation"])
+    standing.evaluations = int(data["evaluations"])
+    standing.samples = int(data["samples"])
+    standing.tuned = {_load_key(key) for key in data["tuned"]}
+    standing.initial = None if data["initial"] is None else float(data["initial"])
     if data["champion"] is not None:
         standing.champion = _load_elite(data["champion"])
     if data["start"] is not None:
@@ -156,12 +160,17 @@ def _restore_archive(archive: Archive, data: dict[str, Any]) -> None:
 def _load_elite(data: list[Any]) -> Elite:
     key, program_id, objective, measures, origin, depth, parent, others = data
     return Elite(
-        key=AttemptKey(*key),
-        program_id=program_id,
-        objective=objective,
-        measures=tuple(measures),
-        origin=origin,
-        depth=depth,
-        parent=None if parent is None else AttemptKey(*parent),
-        others=tuple(others),
+        key=_load_key(key),
+        program_id=str(program_id),
+        objective=float(objective),
+        measures=tuple(map(float, measures)),
+        origin=int(origin),
+        depth=int(depth),
+        parent=None if parent is None else _load_key(parent),
+        others=tuple(map(float, others)),
     )
+
+
+def _load_key(data: list[Any]) -> AttemptKey:
+    generation, slot, number = map(int, data)
+    return AttemptKey(generation, slot, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from evolve.errors import EvaluatorError, StoreError, UsageError
@@ -49,7 +50,8 @@ class BestWriter:
                 write_program(folder, self._store.load_attempt(champion.key), below=BEST_FOLDER)
             except StoreError as error:
                 raise StoreError(
-                    f"{error}; what was committed is safe: mend that, then `evolve resume {folder}`"
+                    f"{error}; what was committed is safe: mend that, then "
+                    f"`evolve resume {quote(str(folder))}`"
                 ) from error
             self._written = champion.key
         self._observer.on_commit(population)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from evolve.errors import MachineError
@@ -57,5 +58,5 @@ def failures_of_the_machine(folder: Path) -> Iterator[None]:
 def _tell(folder: Path, what: str, to_do: str) -> str:
     return (
         f"{folder}: the machine failed: {what}; what was committed is safe: {to_do}, then "
-        f"`evolve resume {folder}`"
+        f"`evolve resume {quote(str(folder))}`"
     )

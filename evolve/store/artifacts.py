@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from evolve.errors import StoreError
@@ -85,7 +86,7 @@ class ArtifactFiles:
                 raise StoreError(
                     f"{self._folder / digest}: cannot be written: {error.strerror or error}; what "
                     f"was committed is safe: free the disk or mend its permissions, then "
-                    f"`evolve resume {self._run}`"
+                    f"`evolve resume {quote(str(self._run))}`"
                 ) from error
             ends = [
                 json.dumps(end) for end in (text[:_SHOWN_CHARACTERS], text[-_SHOWN_CHARACTERS:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from contextlib import contextmanager
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from evolve.errors import DamagedStoreError, StoreError, UsageError
@@ -143,11 +144,11 @@ def _advice(error: sqlite3.Error, folder: Path) -> str:
     if "locked" in str(error):
         return (
             "another process holds the database, and what was committed is safe: end that one, "
-            f"then `evolve resume {folder}`"
+            f"then `evolve resume {quote(str(folder))}`"
         )
     return (
         "what was committed is safe: free the disk or mend its permissions, "
-        f"then `evolve resume {folder}`"
+        f"then `evolve resume {quote(str(folder))}`"
     )
 
 
@@ -157,4 +158,4 @@ def _name_damage(folder: Path, error: Exception) -> DamagedStoreError:
 
 
 def _repair(folder: Path) -> str:
-    return f"`evolve repair {folder} --output DIR` copies what can be read"
+    return f"`evolve repair {quote(str(folder))} --output DIR` copies what can be read"
