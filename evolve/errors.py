@@ -103,10 +103,15 @@ class ProgramError(Exception):
         status: One of the failing values of `records.Status`.
         reason: One line that says what happened.
         detail: Traceback or last output, bounded and free of control characters.
+        plain: What may be said of it where nothing that the program chose may travel; the reason
+            itself where the program has no part in that.
     """
 
-    def __init__(self, status: str, reason: str, detail: str = "") -> None:
+    def __init__(
+        self, status: str, reason: str, detail: str = "", *, plain: str | None = None
+    ) -> None:
         super().__init__(reason)
+        self.plain = reason if plain is None else plain
         self.status = status
         self.reason = reason
         self.detail = detail

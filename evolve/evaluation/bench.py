@@ -112,7 +112,9 @@ class Bench:
         try:
             done: Finished = self._session.run(command).value
         except ProgramError as error:
-            raise ProgramError(error.status, f"build: {error.reason}", error.detail) from None
+            raise ProgramError(
+                error.status, f"build: {error.reason}", error.detail, plain=f"build: {error.plain}"
+            ) from None
         finally:
             self.clear()
         if done.code:

@@ -110,6 +110,7 @@ class Evaluators:
         it likes them. Only where somebody else killed the sandbox or the evaluator is there a
         second try, in new ones.
         """
+        is_holdout = purpose is Purpose.HOLDOUT
         kills = failures = 0
         while True:
             try:
@@ -117,7 +118,9 @@ class Evaluators:
             except ProcessLostError as error:
                 kills += 1
                 if not error.was_killed or kills == _KILLS:
-                    return Evaluation(Status.EVALUATOR_FAILED, reason=str(error))
+                    # What the evaluator printed may be of the hold-out.
+                    reason = str(error).partition(":")[0] if is_holdout else str(error)
+                    return Evaluation(Status.EVALUATOR_FAILED, reason=reason)
             except SandboxKilledError as error:
                 kills += 1
                 if kills == _KILLS:

@@ -77,21 +77,48 @@ def evaluate_program(
     bench: Bench,
     purpose: Purpose = Purpose.SEARCH,
 ) -> Evaluation:
-    """Gives the verdict on a program; every failure of the program is a status in it.
+    """Returns the verdict on a program; every failure of the program is a status in it.
 
-    A program that the problem's smoke function fails is rejected, and not evaluated.
+    A program that the problem's smoke function fails is rejected, and not evaluated. Of a problem
+    whose inputs are secret a verdict holds no word of the program's; of a hold-out it holds
+    numbers alone.
 
     Raises:
         SandboxError: The sandbox broke; nothing is known about the program.
     """
+    is_holdout = purpose is Purpose.HOLDOUT
+    token = scoring.quotes_values.set(not (problem.secret or is_holdout))
     try:
-        if purpose is Purpose.SEARCH and Purpose.SMOKE in functions:
-            refusal = _try_smoke(functions[Purpose.SMOKE], problem, program, bench)
-            if refusal is not None:
-                return refusal
-        return _ask(functions[purpose], problem, program, bench, purpose)
+        verdict = _evaluate(problem, functions, program, bench, purpose)
     finally:
         bench.end()
+        scoring.quotes_values.reset(token)
+    return _keep_numbers(verdict) if is_holdout else verdict
+
+
+def _keep_numbers(verdict: Evaluation) -> Evaluation:
+    reason = "" if verdict.status is Status.OK else "on the hold-out, of which no more is told"
+    return Evaluation(
+        verdict.status,
+        objective=verdict.objective,
+        metrics=verdict.metrics,
+        seconds=verdict.seconds,
+        reason=reason,
+    )
+
+
+def _evaluate(
+    problem: Problem,
+    functions: Mapping[Purpose, Callable[..., object]],
+    program: Program,
+    bench: Bench,
+    purpose: Purpose,
+) -> Evaluation:
+    if purpose is Purpose.SEARCH and Purpose.SMOKE in functions:
+        refusal = _try_smoke(functions[Purpose.SMOKE], problem, program, bench)
+        if refusal is not None:
+            return refusal
+    return _ask(functions[purpose], problem, program, bench, purpose)
 
 
 def _try_smoke(
@@ -104,7 +131,7 @@ def _try_smoke(
     except SandboxError:
         raise
     except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
-        failed = _explain(error, program, handle.seconds)
+        failed = _explain(error, problem, program, handle.seconds)
         if failed.status is Status.EVALUATOR_FAILED:
             return failed
         reason = f"smoke check: {failed.status}: {failed.reason}"
@@ -131,14 +158,16 @@ def _ask(
     except SandboxError:
         raise
     except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
-        return _explain(error, program, handle.seconds)
+        return _explain(error, problem, program, handle.seconds)
 
 
-def _explain(error: Exception, program: Program, seconds: float) -> Evaluation:
-    """Gives the verdict that follows from what an evaluator's function raised."""
+def _explain(error: Exception, problem: Problem, program: Program, seconds: float) -> Evaluation:
+    """Returns the verdict that follows from what an evaluator's function raised."""
     if isinstance(error, Infeasible):
         return Evaluation(Status.INFEASIBLE, seconds=seconds, reason=str(error))
     if isinstance(error, ProgramError):
+        if problem.secret:
+            return Evaluation(Status(error.status), seconds=seconds, reason=error.plain)
         kind = "traceback" if program.entry.path.endswith(".py") else "output"
         artifacts = {kind: error.detail} if error.detail else {}
         return Evaluation(

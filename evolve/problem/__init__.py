@@ -42,6 +42,7 @@ _VALUES = (
     "submit",
     "evaluator_seconds",
     "noise",
+    "secret",
     "cooperative",
 )
 _LISTS = ("packages", "entry", "measures", "objectives")
@@ -81,6 +82,8 @@ class Problem:
         evaluator_seconds: Deadline for scoring one program, sandbox time included.
         noise: How far two objectives of one program may lie apart; above 0 where they depend on
             time or chance.
+        secret: Whether what the evaluator gives to programs must not reach a model: of a program
+            that fails only the kind and line of its exception are kept, and no output.
         parameters: Keyword arguments of that function.
         objectives: What is optimised beside the objective; cells hold Pareto fronts then.
         measures: Axes of measure space; none at all gives an archive of one cell.
@@ -106,6 +109,7 @@ class Problem:
     functions: Mapping[Purpose, str]
     evaluator_seconds: float
     noise: float
+    secret: bool
     parameters: Mapping[str, Any]
     objectives: tuple[Objective, ...]
     measures: tuple[Measure, ...]
@@ -164,6 +168,7 @@ def load_problem(
         functions=_read_functions(top),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),
         noise=top.number("noise", above=0.0) if "noise" in top.values else 0.0,
+        secret=top.flag("secret"),
         parameters=parameters,
         objectives=read_objectives(top),
         measures=read_measures(top, initial),

@@ -34,7 +34,7 @@ from evolve.sandbox.guest.wire import (
 from evolve.sandbox.link import LinkLostError
 from evolve.sandbox.process import count_memory_kills
 from evolve.sandbox.protocol import Answer
-from evolve.sandbox.shown import printable
+from evolve.sandbox.shown import name_kind_and_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +71,7 @@ class WarmSession:
         on_close: Callable[[bool], None],
     ) -> None:
         self._link = link
+        self._program = program
         self._limits = limits
         self._on_close = on_close
         self._stream = bytearray()
@@ -262,11 +263,14 @@ class WarmSession:
         if type(told) is not tuple or [type(part) for part in told] != [str, str]:
             self._fail_garbled("it came out of turn")
         reason = " ".join(printable(told[0], _MAX_REASON).split()) or "an error without a name"
-        raise ProgramError(Status.ERROR, reason, printable(told[1], _MAX_DETAIL))
+        detail = printable(told[1], _MAX_DETAIL)
+        plain = name_kind_and_line(told[0], told[1], self._program)
+        raise ProgramError(Status.ERROR, reason, detail, plain=plain)
 
     def _fail_garbled(self, reason: str) -> NoReturn:
         self.close()
-        raise ProgramError(Status.ERROR, f"what the program sent back is no value: {reason}")
+        said = "what the program sent back is no value"
+        raise ProgramError(Status.ERROR, f"{said}: {reason}", plain=said)
 
     def _kill(self, *, is_doubtful: bool = False) -> str:
         """Ends the child; gives what it printed, and the whole guest up if it does not confirm."""

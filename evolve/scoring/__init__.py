@@ -18,6 +18,7 @@ crash inside the program passes through it and becomes the verdict.
 from __future__ import annotations
 
 import math
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Finished", "Infeasible", "ProgramHandle", "Score", "Spread", "Timing", "as_floats"]
 
 Shape = tuple[int | None, ...]
+
+# Whether messages on what a program returned may quote it: what it returns may be its input.
+quotes_values: ContextVar[bool] = ContextVar("quotes_values", default=True)
 
 
 class Infeasible(Exception):  # noqa: N818 - a verdict on the program, not an error
@@ -117,9 +121,9 @@ def as_floats(
         bad = ~(sizes_of_numbers <= magnitude)
         place = np.unravel_index(int(np.argmax(bad)), array.shape)
         indices = "".join(f"[{index}]" for index in place)
+        got = f", got {float(array[place])!r}" if quotes_values.get() else ""
         raise Infeasible(
-            f"{where}{indices}: expected a finite number of at most {magnitude:g} in size, "
-            f"got {float(array[place])!r}"
+            f"{where}{indices}: expected a finite number of at most {magnitude:g} in size{got}"
         )
     return array
 
@@ -178,7 +182,8 @@ def _describe(sizes: Sequence[int | None]) -> str:
 
 def _show(value: object) -> str:
     kind = type(value).__name__
-    return f"{kind} {value!r:.60}" if isinstance(value, int | float | str | None) else f"a {kind}"
+    is_short = isinstance(value, int | float | str | None) and quotes_values.get()
+    return f"{kind} {value!r:.60}" if is_short else f"a {kind}"
 
 
 def _check_number(where: str, value: object) -> float:

@@ -157,8 +157,9 @@ def check_code(finished: Finished, name: str) -> None:
     said = next(
         (line.strip() for line in reversed(finished.stderr.splitlines()) if line.strip()), ""
     )
-    reason = f"`{name}` exited with code {finished.code}" + (f": {said[:200]}" if said else "")
-    raise ProgramError(Status.ERROR, reason, finished.stderr)
+    plain = f"`{name}` exited with code {finished.code}"
+    reason = plain + (f": {said[:200]}" if said else "")
+    raise ProgramError(Status.ERROR, reason, finished.stderr, plain=plain)
 
 
 def _check_paths(table: Table, paths: tuple[str, ...]) -> tuple[str, ...]:

@@ -172,4 +172,5 @@ def check_clock(samples: Sequence[Sample]) -> None:
             Status.ERROR,
             f"the clock inside the sandbox was changed: it counted {inside:.4g} s, the one "
             f"outside {outside:.4g} s",
+            plain="the clock inside the sandbox was changed",
         )
