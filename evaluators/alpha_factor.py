@@ -6,7 +6,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, draw_normal, open_stream, play_together
+from instances import (
+    HOLDOUT,
+    TRAINING,
+    VALIDATION,
+    draw_normal,
+    open_stream,
+    play_together,
+    renew_seed,
+)
 
 from evolve.scoring import ProgramHandle, Score, as_floats
 
@@ -48,6 +56,7 @@ def evaluate(program: ProgramHandle, *, seed: int, dates: int) -> Score:
 def evaluate_holdout(program: ProgramHandle, *, seed: int, dates: int) -> Score:
     """Scores the factor on markets that the search never sees."""
     count = _MARKETS[HOLDOUT]
+    seed = renew_seed(seed)
     markets = [draw_market(HOLDOUT, seed, number, dates) for number in range(count)]
     return _score(play_together(program, "factor", [trade(*market[:3]) for market in markets]), {})
 

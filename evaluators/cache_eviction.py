@@ -6,7 +6,7 @@ import heapq
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together
+from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together, renew_seed
 
 from evolve.scoring import ProgramHandle, Score, as_floats
 
@@ -42,6 +42,7 @@ def evaluate(program: ProgramHandle, *, seed: int, capacity: int, requests: int)
 
 def evaluate_holdout(program: ProgramHandle, *, seed: int, capacity: int, requests: int) -> Score:
     """Scores the rule on traces that the search never sees."""
+    seed = renew_seed(seed)
     traces = [draw_trace(HOLDOUT, seed, number, requests) for number in range(_HOLDOUT)]
     games = [play(trace, capacity) for trace in traces]
     return _score(play_together(program, "priority", games), {})

@@ -6,7 +6,15 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, draw_normal, open_stream, play_together
+from instances import (
+    HOLDOUT,
+    TRAINING,
+    VALIDATION,
+    draw_normal,
+    open_stream,
+    play_together,
+    renew_seed,
+)
 from replies import as_indices
 
 from evolve.scoring import Infeasible, ProgramHandle, Score
@@ -45,6 +53,7 @@ def evaluate_holdout(
     program: ProgramHandle, *, seed: int, experts: int, gpus: int, slots: int, steps: int
 ) -> Score:
     """Scores the placements on loads that the search never sees."""
+    seed = renew_seed(seed)
     loads = [draw_loads(HOLDOUT, seed, number, experts, steps) for number in range(_HOLDOUT)]
     return _score(play_together(program, "place", [play(x, (gpus, slots)) for x in loads]), {})
 

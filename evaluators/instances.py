@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -36,6 +37,14 @@ def open_stream(problem: str, split: str, seed: int, number: int) -> np.random.G
     """
     key = [_SECRET, *problem.encode(), 0, _SPLITS.index(split), seed, number]
     return np.random.default_rng(key)
+
+
+def renew_seed(seed: int) -> int:
+    """Returns another seed every time, for a hold-out: its instances are then known to nobody.
+
+    A program that was tried on instances may have kept them somewhere, against all precautions.
+    """
+    return seed + (secrets.randbits(60) << 32)
 
 
 def draw_normal(stream: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:

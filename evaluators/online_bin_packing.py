@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together
+from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together, renew_seed
 
 from evolve.scoring import ProgramHandle, Score, as_floats
 
@@ -81,6 +81,7 @@ def evaluate_holdout(
 ) -> Score:
     """Scores the rule on instances that the search never sees."""
     count = max(_HOLDOUT, instances)
+    seed = renew_seed(seed)
     packings = [draw_packing(distribution, HOLDOUT, seed, n, items) for n in range(count)]
     pack(program, packings)
     return _score(packings, {})

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, draw_normal, open_stream, play_together
+from instances import (
+    HOLDOUT,
+    TRAINING,
+    VALIDATION,
+    draw_normal,
+    open_stream,
+    play_together,
+    renew_seed,
+)
 
 from evolve.scoring import ProgramHandle, Score, as_floats
 
@@ -35,7 +43,7 @@ def evaluate(program: ProgramHandle, *, seed: int, samples: int) -> Score:
 
 def evaluate_holdout(program: ProgramHandle, *, seed: int, samples: int) -> Score:
     """Scores the filter on signals that the search never sees."""
-    return _score(measure_fronts(program, (HOLDOUT,), seed, samples)[HOLDOUT], {})
+    return _score(measure_fronts(program, (HOLDOUT,), renew_seed(seed), samples)[HOLDOUT], {})
 
 
 def measure_fronts(

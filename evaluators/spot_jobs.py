@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together
+from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together, renew_seed
 from replies import as_indices
 
 from evolve.scoring import ProgramHandle, Score
@@ -69,6 +69,7 @@ def evaluate(program: ProgramHandle, *, seed: int) -> Score:
 
 def evaluate_holdout(program: ProgramHandle, *, seed: int) -> Score:
     """Scores the policy on jobs that the search never sees."""
+    seed = renew_seed(seed)
     jobs = [draw_job(HOLDOUT, seed, number) for number in range(_HOLDOUT)]
     return _score(play_together(program, "choose", [play(job) for job in jobs]), {})
 

@@ -41,11 +41,29 @@ def test_the_first_round_does_not_count_and_turns_change() -> None:
         order.append(name)
         return Sample(len(order), 1.0, 1.0)
 
-    timing = measure_times(lambda: execute("ours"), lambda: execute("theirs"), 2)
+    timing = measure_times(lambda _: execute("ours"), lambda _: execute("theirs"), 2)
     assert order == ["theirs", "ours", "ours", "theirs", "theirs", "ours"]
     assert timing.values == (3, 6)
     with pytest.raises(ValueError, match="at least 1 repeat, got 0"):
-        measure_times(lambda: execute("ours"), None, 0)
+        measure_times(lambda _: execute("ours"), None, 0)
+
+
+def test_both_are_given_the_same_input_which_is_drawn_anew_for_each_round() -> None:
+    drawn = iter(range(10))
+    given: list[tuple[str, int]] = []
+
+    def execute(name: str, number: int) -> Sample:
+        given.append((name, number))
+        return Sample(number, 1.0, 1.0)
+
+    timing = measure_times(
+        lambda number: execute("ours", number),
+        lambda number: execute("theirs", number),
+        2,
+        lambda: next(drawn),
+    )
+    assert sorted(given) == [(name, number) for name in ("ours", "theirs") for number in range(3)]
+    assert timing.inputs == timing.values == (1, 2)
 
 
 def samples(*pairs: tuple[float, float]) -> list[Sample]:

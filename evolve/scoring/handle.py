@@ -132,7 +132,7 @@ class ProgramHandle:
     def time(
         self,
         function: str,
-        args: Sequence[Any] = (),
+        args: Sequence[Any] | Callable[[], Sequence[Any]] = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
         repeats: int = 5,
@@ -148,29 +148,35 @@ class ProgramHandle:
 
         Args:
             function: Its name.
-            args: Plain data and NumPy arrays; better so much work that it takes 50 ms or more.
+            args: Plain data and NumPy arrays; better so much work that it takes 50 ms or more. A
+                function that draws them is asked before each round: a program cannot know the
+                answer to an input that nobody has seen, wherever it might have kept it.
             kwargs: The same, by name.
             repeats: Executions that count, at least 1; from 6 on intervals are of 95 percent.
             reference: A program to compare with, from `other`.
             timeout_seconds: Deadline of each execution; by default the problem's limit.
 
         Returns:
-            The times; `values` of it, which the evaluator has to check, each of them.
+            The times; `values` of it, which the evaluator has to check, each of them against its
+            own of `inputs`.
 
         Raises:
             ProgramError: The program failed, or its clock was found to be changed.
         """
 
-        def sampler(handle: ProgramHandle, core: int) -> Callable[[], Sample]:
-            timer = functools.partial(handle._session.time_call, core, function, args, kwargs or {})
-            return functools.partial(handle._sample, timer, timeout_seconds)
+        def execute(handle: ProgramHandle, core: int, given: Sequence[Any]) -> Sample:
+            timer = functools.partial(
+                handle._session.time_call, core, function, given, kwargs or {}
+            )
+            return handle._sample(timer, timeout_seconds)
 
-        return self._measure(sampler, reference, repeats)
+        draw = args if callable(args) else lambda: args
+        return self._measure(execute, reference, repeats, draw)
 
     def time_run(
         self,
         *arguments: str,
-        stdin: str | bytes = b"",
+        stdin: str | bytes | Callable[[], str | bytes] = b"",
         files: Mapping[str, str | bytes] | None = None,
         outputs: Sequence[str] = (),
         repeats: int = 5,
@@ -179,7 +185,8 @@ class ProgramHandle:
     ) -> Timing:
         """Times the program as a command, and a reference with the same input in turn with it.
 
-        As for `time`, with the arguments of `run`; the command's process can start no other.
+        As for `time`, with the arguments of `run`; `stdin` may be a function that draws it. The
+        command's process can start no other.
 
         Returns:
             The times; `values` of it, each a `Finished` that the evaluator has to check.
@@ -188,14 +195,15 @@ class ProgramHandle:
             ProgramError: The program failed; an exit code other than 0 is a failure.
             ValueError: No command is known, or a path leads out of the workspace.
         """
-        words = self._session.start
-        asked = make_command((*words, *arguments) if words else (), stdin, files, outputs)
+        words = (*self._session.start, *arguments) if self._session.start else ()
+        draw = stdin if callable(stdin) else lambda: stdin
 
-        def sampler(handle: ProgramHandle, core: int) -> Callable[[], Sample]:
+        def execute(handle: ProgramHandle, core: int, given: str | bytes) -> Sample:
+            asked = make_command(words, given, files, outputs)
             timer = functools.partial(handle._session.time_run, core, asked)
-            return functools.partial(handle._sample, timer, timeout_seconds)
+            return handle._sample(timer, timeout_seconds)
 
-        return self._measure(sampler, reference, repeats)
+        return self._measure(execute, reference, repeats, draw)
 
     def restart(self) -> None:
         """Ends the program's process with all that calls have left; the next call has another."""
@@ -214,13 +222,15 @@ class ProgramHandle:
 
     def _measure(
         self,
-        sampler: Callable[[ProgramHandle, int], Callable[[], Sample]],
+        execute: Callable[[ProgramHandle, int, Any], Sample],
         reference: ProgramHandle | None,
         repeats: int,
+        draw: Callable[[], Any],
     ) -> Timing:
         with self._session.quiet() as core:
-            other = None if reference is None else sampler(reference, core)
-            return measure_times(sampler(self, core), other, repeats)
+            ours = functools.partial(execute, self, core)
+            theirs = functools.partial(execute, reference, core) if reference else None
+            return measure_times(ours, theirs, repeats, draw)
 
     def _sample(self, timer: Callable[..., Sample], timeout_seconds: float | None) -> Sample:
         with self._blame():

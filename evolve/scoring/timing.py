@@ -61,14 +61,16 @@ class Timing:
     Attributes:
         samples: Of the program.
         references: Of the reference, one beside each of the program's; empty without one.
+        inputs: What each of them was given.
     """
 
     samples: tuple[Sample, ...]
     references: tuple[Sample, ...] = ()
+    inputs: tuple[Any, ...] = ()
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """Gives what each execution returned: each is to be checked, for one may differ."""
+        """Returns what each execution returned: each is to be checked, against its own input."""
         return tuple(sample.value for sample in self.samples)
 
     @property
@@ -125,16 +127,20 @@ def spread_of(values: Sequence[float]) -> Spread:
 
 
 def measure_times(
-    program: Callable[[], Sample], reference: Callable[[], Sample] | None, repeats: int
+    program: Callable[[Any], Sample],
+    reference: Callable[[Any], Sample] | None,
+    repeats: int,
+    draw: Callable[[], Any] = lambda: None,
 ) -> Timing:
     """Executes a program again and again, in turn with a reference.
 
     A first round, in which files and memory are read for the first time, does not count.
 
     Args:
-        program: Executes it once, in a fresh process.
+        program: Executes it once on an input, in a fresh process.
         reference: Executes the reference once.
         repeats: Rounds that count, at least 1.
+        draw: Returns the input of a round, which both are given.
 
     Raises:
         ProgramError: The program failed, or its clock is false.
@@ -144,13 +150,15 @@ def measure_times(
         raise ValueError(f"time: expected at least 1 repeat, got {repeats}")
     samples: list[Sample] = []
     references: list[Sample] = []
+    inputs = []
     for number in range(repeats + 1):
         # Whoever comes second in a round may find warmer caches.
         turns = [(program, samples), *([(reference, references)] if reference else [])]
+        inputs.append(draw())
         for execute, found in turns if number % 2 else reversed(turns):
-            found.append(execute())
+            found.append(execute(inputs[-1]))
     check_clock(samples)
-    return Timing(tuple(samples[1:]), tuple(references[1:]))
+    return Timing(tuple(samples[1:]), tuple(references[1:]), tuple(inputs[1:]))
 
 
 def check_clock(samples: Sequence[Sample]) -> None:

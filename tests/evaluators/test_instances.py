@@ -1,5 +1,5 @@
 import pytest
-from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together
+from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together, renew_seed
 
 from evolve.scoring import Infeasible
 from tests.direct_program import DirectProgram
@@ -42,3 +42,11 @@ def test_a_missing_reply_is_infeasible():
 
     with pytest.raises(Infeasible, match="f: expected 1 replies, got 0"):
         play_together(Short(), "f", [count_down(1)])
+
+
+def test_a_hold_out_has_another_seed_every_time():
+    seeds = {renew_seed(3) for _ in range(100)}
+    assert len(seeds) == 100
+    assert 3 not in seeds
+    draws = [open_stream("a", HOLDOUT, seed, 0).random() for seed in seeds]
+    assert len(set(draws)) == 100
