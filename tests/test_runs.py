@@ -285,14 +285,14 @@ def test_what_is_no_run_cannot_be_resumed(tmp_path):
     assert "no run yet" in run_evolve("show", "latest", cwd=tmp_path, code=2).stderr
 
 
-def test_a_run_of_a_newer_version_is_refused(tmp_path, problem):
+def test_a_run_of_another_version_is_refused_and_its_writer_is_named(tmp_path, problem):
     run_evolve("run", problem, "--generations", 1, *RUN, cwd=tmp_path)
     connection = sqlite3.connect(tmp_path / "r" / "run.db")
     connection.execute("PRAGMA user_version = 999")
     connection.close()
     for command in ("resume", "show"):
         done = run_evolve(command, "r", cwd=tmp_path, code=2)
-        assert "written by a newer `evolve`" in done.stderr
+        assert f"written by evolve {__version__}; use that version" in done.stderr
 
 
 def test_a_run_folder_that_cannot_be_written_or_is_in_use_is_refused(tmp_path, problem):
