@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import re
+import socket
 import tempfile
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import CPU_PERIOD_MICROSECONDS
 from evolve.sandbox.docker_image import INIT_FOLDER
-from evolve.sandbox.guest import seccomp
+from evolve.sandbox.guest import calls
 from evolve.sandbox.guest.confine import BOX, DATA, EMPTY, GUEST_ID
 from evolve.sandbox.layout import GUEST_PATH, GUEST_SOURCE, View, guest_environment
 
@@ -28,9 +30,8 @@ _OPEN_FILES = 1024
 _PAGE_KB = 4
 # What the engine writes by itself, partly from the host's own.
 _ENGINE_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
-# The zygote gives every program namespaces and a file system of its own; the filter that each
-# program gets on top refuses these calls as well.
-_NEEDED_BY_THE_GUEST = {"mount"}
+_SOCKETS = {"socket", "socketpair"}
+_ERRNO = "SCMP_ACT_ERRNO"
 _CDI_NAME = re.compile(r"[\w.-]+/[\w.-]+=[\w.:-]+")
 
 
@@ -78,13 +79,29 @@ def create_container(
 
 
 def build_profile() -> str:
-    """Gives the seccomp profile of a container as JSON text.
+    """Returns the seccomp profile of a container as JSON text.
 
-    Its deny list is that of `guest.seccomp`, but for what the guest itself needs.
+    It allows what `guest.calls` does, and what the guest itself needs; the filter that each
+    program gets on top is tighter. Engines that do not know `defaultErrnoRet` answer unknown
+    calls with `EPERM`: what libraries fall back from is therefore named.
     """
-    names = sorted(set(seccomp.list_denied()) - _NEEDED_BY_THE_GUEST)
-    rule = {"names": names, "action": "SCMP_ACT_ERRNO", "args": []}
-    return json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})
+    allowed = {*calls.ALLOWED, *calls.GRANTED, *calls.NEEDED_BY_THE_GUEST} - _SOCKETS
+    rules: list[dict[str, Any]] = [
+        {"names": sorted(allowed), "action": "SCMP_ACT_ALLOW"},
+        {
+            "names": sorted(_SOCKETS),
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "value": socket.AF_UNIX, "op": "SCMP_CMP_EQ"}],
+        },
+        {
+            "names": sorted(calls.REFUSED.keys() - allowed),
+            "action": _ERRNO,
+            "errnoRet": errno.EPERM,
+        },
+        {"names": ["clone3", "preadv2"], "action": _ERRNO, "errnoRet": errno.ENOSYS},
+    ]
+    default = {"defaultAction": _ERRNO, "defaultErrnoRet": errno.ENOSYS}
+    return json.dumps({**default, "syscalls": rules})
 
 
 def parse_devices(text: str) -> list[Any]:

@@ -27,7 +27,7 @@ from evolve.sandbox.docker import (
 )
 from evolve.sandbox.docker_container import build_profile, parse_devices
 from evolve.sandbox.docker_image import REPOSITORY
-from evolve.sandbox.guest import seccomp
+from evolve.sandbox.guest import calls
 from evolve.sandbox.layout import find_view
 from tests.commands import run_evolve
 
@@ -288,10 +288,16 @@ class TestContainers:
         assert prepare_image(find_view(())).startswith(f"{REPOSITORY}:")
 
 
-def test_the_profile_has_the_calls_that_programs_may_not_make() -> None:
-    (rule,) = json.loads(build_profile())["syscalls"]
-    assert set(seccomp.list_denied()) - set(rule["names"]) == {"mount"}
-    assert {"io_uring_setup", "ptrace", "keyctl", "bpf"} <= set(rule["names"])
+def test_the_profile_allows_what_programs_and_the_guest_may_call() -> None:
+    profile = json.loads(build_profile())
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    by_action: dict[str, set[str]] = {"SCMP_ACT_ALLOW": set(), "SCMP_ACT_ERRNO": set()}
+    for rule in profile["syscalls"]:
+        by_action[rule["action"]] |= set(rule["names"])
+    allowed, refused = by_action["SCMP_ACT_ALLOW"], by_action["SCMP_ACT_ERRNO"]
+    assert allowed >= {*calls.ALLOWED, *calls.GRANTED, "mount"}
+    assert {"io_uring_setup", "ptrace", "keyctl", "bpf", "fadvise64", "clone3"} <= refused
+    assert not allowed & refused
 
 
 def _prepare_without_sweep(image: str = "") -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import struct
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.sandbox.guest import files, kernel, landlock, memory, seccomp, tracebacks
+from evolve.sandbox.guest import calls, files, kernel, landlock, memory, seccomp, tracebacks
 from evolve.sandbox.guest.output import Output
 
 ON_LINUX = pytest.mark.skipif(os.uname().sysname != "Linux", reason="needs Linux")
@@ -104,23 +105,79 @@ class TestMemory:
         assert not tmp_path.exists()
 
 
+# Of calls that depend on an argument, one that is allowed.
+ORDINARY = {"socket": 1, "socketpair": 1, "setsockopt": 2, "prctl": 15, "ioctl": 0x5401}
+
+
+def interpret(code: bytes, number: int, argument: int) -> int:
+    """Runs a filter on a system call all of whose arguments are the same."""
+    architecture = (0xC000003E, 0xC00000B7)[kernel.machine_column()]
+    data = struct.pack("=IIQ6Q", number, architecture, 0, *[argument] * 6)
+    lines = list(struct.iter_unpack("=HBBI", code))
+    place = value = 0
+    while True:
+        kind, if_true, if_false, constant = lines[place]
+        place += 1
+        if kind == 0x20:
+            value = struct.unpack_from("=I", data, constant)[0]
+        elif kind == 0x54:
+            value &= constant
+        elif kind == 0x06:
+            return int(constant)
+        else:
+            holds = {0x15: value == constant, 0x35: value >= constant}[kind]
+            place += if_true if holds else if_false
+
+
 @ON_LINUX
 class TestFilter:
     @pytest.mark.parametrize("own_pid", [None, 77])
     @pytest.mark.parametrize("may_signal", [True, False])
-    def test_jumps_stay_inside_and_the_end_allows(
-        self, own_pid: int | None, may_signal: bool
+    @pytest.mark.parametrize("has_devices", [True, False])
+    def test_jumps_stay_inside_and_the_end_refuses(
+        self, own_pid: int | None, may_signal: bool, has_devices: bool
     ) -> None:
-        code = seccomp.build_filter(own_pid, may_signal=may_signal)
+        code = seccomp.build_filter(own_pid, may_signal=may_signal, has_devices=has_devices)
         lines = list(struct.iter_unpack("=HBBI", code))
-        assert lines[-1] == (0x06, 0, 0, 0x7FFF0000)
+        assert lines[-1] == (0x06, 0, 0, 0x00050000 | errno.ENOSYS)
+        assert len(lines) < 4096
         for place, (kind, if_true, if_false, _) in enumerate(lines):
             if kind & 0x07 == 0x05:
                 assert place + 1 + max(if_true, if_false) < len(lines)
 
+    @given(st.integers(0, 500) | st.integers(0, 2**32 - 1))
+    def test_what_stands_in_no_table_is_unknown(self, number: int) -> None:
+        column = kernel.machine_column()
+        tables = {
+            0x7FFF0000: calls.ALLOWED,
+            0x00050000: calls.GRANTED,
+            0x00050000 | errno.EPERM: calls.REFUSED,
+        }
+        wanted = 0x00050000 | errno.ENOSYS
+        for answer, table in tables.items():
+            if number in {pair[column] for pair in table.values()}:
+                wanted = answer
+        ordinary = {kernel.number_of(name): value for name, value in ORDINARY.items()}
+        assert interpret(seccomp.build_filter(), number, ordinary.get(number, 0)) == wanted
+
+    def test_no_call_is_in_two_tables(self) -> None:
+        for column in kernel.MACHINES.values():
+            tables = (calls.ALLOWED, calls.GRANTED, calls.REFUSED)
+            numbers = [pair[column] for table in tables for pair in table.values()]
+            there = [number for number in numbers if number is not None]
+            assert len(there) == len(set(there))
+
     def test_it_is_stricter_without_namespaces(self) -> None:
-        alone = seccomp.build_filter(77, may_signal=False)
-        assert len(seccomp.build_filter()) < len(seccomp.build_filter(77)) < len(alone)
+        kill, setsid, tgkill = map(kernel.number_of, ("kill", "setsid", "tgkill"))
+        refused = 0x00050000 | errno.EPERM
+        for code, wanted in (
+            (seccomp.build_filter(), []),
+            (seccomp.build_filter(77), [setsid]),
+            (seccomp.build_filter(77, may_signal=False), [kill, setsid, tgkill]),
+        ):
+            held = [n for n in (kill, setsid, tgkill) if interpret(code, n or 0, 5) == refused]
+            assert held == wanted
+        assert interpret(seccomp.build_filter(77, may_signal=False), tgkill or 0, 77) == 0x7FFF0000
 
     def test_refused_calls_carry_their_reason(self) -> None:
         with pytest.raises(OSError, match="mount on /nowhere"):

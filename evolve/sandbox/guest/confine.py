@@ -22,13 +22,18 @@ EMPTY = "/empty"
 DATA = "/data"
 # Where programs look for a place for temporary files, and the folder of the box that it is.
 TEMPORARY = (("tmp", "/tmp"), ("tmp", "/var/tmp"), ("shm", "/dev/shm"))  # noqa: S108
+# Processes; what the kernel counts, also of programs before; pseudo terminals, which are the whole
+# machine's; queues of messages.
+_COVERED = ("/proc", "/sys", "/dev/pts", "/dev/mqueue")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 INHERITED_RULESET = 5
 # The least number of descriptors among which none of the guest's is.
 ABOVE = 64
+_TERMINALS = {"console", "ptmx", "pts", "tty", "shm", "mqueue"}
 _DEVICE_RIGHTS = landlock.READ_FILE | landlock.WRITE_FILE
 _NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS
 _OPEN_FILES = 128
+_PENDING_SIGNALS = 256
 _CPU_SECONDS = 4 * 3600
 _INODES, _INODES_PER_MB = 1024, 256
 _MB = 1 << 20
@@ -130,8 +135,23 @@ def file_rules_without_namespaces(
         version: Of the kernel's interface.
         readable: Paths with the rights on them.
     """
-    devices = [(f"/dev/{name}", _DEVICE_RIGHTS) for name in DEVICES]
-    return [*readable, *devices, (box, landlock.all_rights(version))]
+    shown = [rule for path, rights in readable for rule in _leave_out_covered(path, rights)]
+    return [*shown, *list_devices(), (box, landlock.all_rights(version))]
+
+
+def _leave_out_covered(path: str, rights: int) -> list[tuple[str, int]]:
+    if path != "/":
+        return [(path, rights)]
+    hidden = {place.split("/")[1] for place in _COVERED}
+    return [(f"/{name}", rights) for name in sorted(os.listdir("/")) if name not in hidden]
+
+
+def list_devices(*, has_accelerators: bool = False) -> list[tuple[str, int]]:
+    """Returns Landlock's rules for devices: never terminals, of which the machine has few."""
+    if not has_accelerators:
+        return [(f"/dev/{name}", _DEVICE_RIGHTS) for name in DEVICES]
+    names = set(os.listdir("/dev")) - _TERMINALS
+    return [(f"/dev/{name}", _DEVICE_RIGHTS | landlock.IOCTL_DEV) for name in sorted(names)]
 
 
 def make_folders(box: str) -> None:
@@ -145,7 +165,10 @@ def _enter_namespaces(cage: Cage, bounds: Bounds) -> None:
     size = bounds.workspace_mb
     options = f"size={size}m,nr_inodes={bounds.inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
     kernel.mount("tmpfs", cage.box, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
-    kernel.mount(EMPTY, "/proc", "", kernel.MS_BIND)
+    for place in _COVERED:
+        # The backends but for `docker` show only the first.
+        with contextlib.suppress(FileNotFoundError):
+            kernel.mount(EMPTY, place, "", kernel.MS_BIND)
 
 
 def _offer_to_the_kernel() -> None:
@@ -169,6 +192,10 @@ def _set_limits(cage: Cage, bounds: Bounds) -> None:
         (resource.RLIMIT_CPU, _CPU_SECONDS),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
+        # What the kernel keeps for a user outside of every process.
+        (resource.RLIMIT_SIGPENDING, _PENDING_SIGNALS),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
     ):
         hard = resource.getrlimit(kind)[1]
         wanted = [limit for limit in (value, hard) if limit != resource.RLIM_INFINITY]
@@ -193,9 +220,15 @@ def _count_tasks() -> int:
 def _file_rules(cage: Cage) -> list[tuple[str, int]]:
     everything = landlock.all_rights(cage.landlock_version)
     covers = [(f"{cage.box}/{name}", everything) for name, _ in cage.covers]
-    devices = _DEVICE_RIGHTS | (landlock.IOCTL_DEV if cage.has_devices else 0)
-    return [("/", landlock.READ), ("/dev", devices), (cage.box, everything), *covers]
+    return [
+        ("/", landlock.READ),
+        *list_devices(has_accelerators=cage.has_devices),
+        (cage.box, everything),
+        *covers,
+    ]
 
 
 def _build_own_filter(cage: Cage) -> bytes:
-    return seccomp.build_filter(os.getpid(), may_signal=cage.landlock_version >= 6)
+    return seccomp.build_filter(
+        os.getpid(), may_signal=cage.landlock_version >= 6, has_devices=cage.has_devices
+    )

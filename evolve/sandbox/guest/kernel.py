@@ -10,6 +10,8 @@ import platform
 import signal
 import struct
 
+from . import calls
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -43,20 +45,6 @@ _CHILD_SETTID = 0x01000000
 _CLONE_PARENT = 0x00008000
 _CAPABILITY_VERSION_3 = 0x20080522
 
-# Numbers per machine: (x86_64, aarch64).
-_NUMBERS = {
-    "clone": (56, 220),
-    "getppid": (110, 173),
-    "capset": (126, 91),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "sethostname": (170, 161),
-    "mount_setattr": (442, 442),
-    "landlock_create_ruleset": (444, 444),
-    "landlock_add_rule": (445, 445),
-    "landlock_restrict_self": (446, 446),
-}
 MACHINES = {"x86_64": 0, "aarch64": 1}
 
 
@@ -71,6 +59,15 @@ def machine_column() -> int:
     if platform.system() != "Linux" or machine not in MACHINES:
         raise OSError(f"kernel: expected Linux on x86_64 or aarch64, got {machine!r}")
     return MACHINES[machine]
+
+
+def number_of(name: str) -> int | None:
+    """Returns the number of a system call on this machine; None where it does not exist.
+
+    Raises:
+        OSError: The machine is not supported.
+    """
+    return calls.NUMBERS[name][machine_column()]
 
 
 @functools.cache
@@ -95,7 +92,9 @@ def call(name: str, *args: int | bytes | ctypes.Array[ctypes.c_char] | None) -> 
     Raises:
         OSError: The kernel refused.
     """
-    number = _NUMBERS[name][machine_column()]
+    number = number_of(name)
+    if number is None:
+        raise OSError(errno.ENOSYS, f"{name}: {os.strerror(errno.ENOSYS)}")
     converted = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
     result: int = _libc().syscall(ctypes.c_long(number), *converted)
     if result < 0:

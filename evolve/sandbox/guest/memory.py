@@ -1,10 +1,18 @@
 """The memory of everything that runs beside the zygote."""
 
+# System calls stand here by their own names.
+# ruff: noqa: PTH208
+
 from __future__ import annotations
 
+import _socket
+import contextlib
+import functools
 import os
+import stat
 
 _SHARES = (b"\nPss_Anon:", b"\nPss_Shmem:", b"\nSwapPss:")
+_PIPE_BYTES = 1 << 16
 _FIELDS = (b"\nRssAnon:", b"\nRssShmem:", b"\nVmSwap:")
 
 
@@ -28,8 +36,53 @@ def list_group(proc: int, group: int) -> list[str]:
     return [name for name in os.listdir(proc) if name.isdigit() and _is_in(proc, name, group)]
 
 
-def is_exceeded(proc: int, names: list[str], baseline: int, limit: int) -> bool:
-    """Tells whether processes together use more memory than a limit.
+def measure_buffers(proc: int, names: list[str], *, has_own_network: bool) -> int:
+    """Returns the most that sockets and pipes can hold of the kernel's memory, in bytes.
+
+    What they do hold the kernel does not say. In a network namespace it counts the sockets, also
+    those that no process has open any more; without one, descriptors are looked at.
+
+    Args:
+        proc: Descriptor of `/proc`.
+        names: Process ids.
+        has_own_network: Whether the sockets of the network namespace are these processes' own.
+    """
+    if has_own_network:
+        rows = (row.split() for row in _read(proc, "self/net/protocols", 1 << 16).splitlines())
+        return _socket_bytes() * sum(int(row[2]) for row in rows if row[0].startswith(b"UNIX"))
+    kinds = _list_descriptors(proc, names)
+    return sum(_socket_bytes() if is_socket else _PIPE_BYTES for is_socket in kinds.values())
+
+
+@functools.cache
+def _socket_bytes() -> int:
+    # Not by the `socket` module, which takes a guest longer to import than all of this package.
+    with contextlib.closing(_socket.socket(_socket.AF_UNIX)) as probe:
+        # A last message may lie on top of a buffer that is almost full.
+        return 2 * probe.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
+
+
+def _list_descriptors(proc: int, names: list[str]) -> dict[tuple[int, int], bool]:
+    """Returns, by its identity, whether each open socket or pipe is a socket."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            folder = os.open(f"{name}/fd", os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
+            try:
+                for entry in os.listdir(folder):
+                    with contextlib.suppress(OSError):
+                        told = os.stat(entry, dir_fd=folder)
+                        if stat.S_ISSOCK(told.st_mode) or stat.S_ISFIFO(told.st_mode):
+                            found[told.st_dev, told.st_ino] = stat.S_ISSOCK(told.st_mode)
+            finally:
+                os.close(folder)
+    return found
+
+
+def is_exceeded(
+    proc: int, names: list[str], baseline: int, limit: int, *, has_own_network: bool = False
+) -> bool:
+    """Returns whether processes together use more memory than a limit.
 
     What a forked process still shares with the warm guest is not its own; who shares what is
     slow to find out, and asked only when the answer depends on it.
@@ -39,7 +92,9 @@ def is_exceeded(proc: int, names: list[str], baseline: int, limit: int) -> bool:
         names: Process ids.
         baseline: Memory of the warm guest, in bytes.
         limit: In bytes, beyond the baseline.
+        has_own_network: Whether the sockets of the network namespace are these processes' own.
     """
+    limit -= measure_buffers(proc, names, has_own_network=has_own_network)
     sizes = {name: read_bytes(proc, name) for name in names}
     if sum(sizes.values()) - baseline <= limit:
         return False
@@ -82,9 +137,9 @@ def _sum_fields(text: bytes, fields: tuple[bytes, ...]) -> int:
     return total * 1024
 
 
-def _read(proc: int, path: str) -> bytes:
+def _read(proc: int, path: str, most: int = 8192) -> bytes:
     descriptor = os.open(path, os.O_RDONLY, dir_fd=proc)
     try:
-        return os.read(descriptor, 8192)
+        return os.read(descriptor, most)
     finally:
         os.close(descriptor)

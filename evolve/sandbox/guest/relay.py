@@ -300,7 +300,13 @@ class Relay:
             names = memory.list_strangers(self._proc, self._known)
         else:
             names = memory.list_group(self._proc, it.pid)
-        if memory.is_exceeded(self._proc, names, self._baseline, self._limit):
+        if memory.is_exceeded(
+            self._proc,
+            names,
+            self._baseline,
+            self._limit,
+            has_own_network=self._is_namespaced,
+        ):
             return "memory"
         if self._is_namespaced:
             return ""

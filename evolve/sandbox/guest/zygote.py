@@ -156,7 +156,7 @@ def _build_cage(settings: dict[str, Any], proc: int) -> confine.Cage:
         box=settings["box"],
         is_namespaced=True,
         landlock_version=version,
-        code=seccomp.build_filter(),
+        code=seccomp.build_filter(has_devices=settings.get("devices", False)),
         baseline_bytes=pages * _PAGE,
         ids=(os.getuid(), os.getgid()),
         data=settings["data"] or "",
