@@ -20,7 +20,7 @@ from evolve.errors import ProblemError, SandboxError, SandboxKilledError
 from evolve.evaluation.bench import Bench
 from evolve.evaluation.link import WAITING
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
-from evolve.problem import Purpose, load_problem
+from evolve.problem import Problem, Purpose, load_problem
 from evolve.records import Program, SourceFile
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.choose import open_sandbox
@@ -54,7 +54,7 @@ def main() -> None:
             image=config["image"],
             devices=config["devices"],
             data=problem.data,
-            hide=(problem.evaluator.parent,),
+            hide=_list_hidden(problem),
         )
         isolation = sandbox.isolation or sandbox.prove()
         functions = loading.result()
@@ -89,6 +89,16 @@ def main() -> None:
                 _answer(answers, _error_message(error))
             else:
                 _answer(answers, evaluation.as_dict())
+
+
+def _list_hidden(problem: Problem) -> tuple[Path, ...]:
+    """Returns what no program may see: the evaluator, the problem, the run, and keys."""
+    folders = [problem.evaluator.parent, problem.folder]
+    if (problem.folder.parent / "run.db").exists():
+        folders.append(problem.folder.parent)
+    here = Path.cwd()
+    around = [here, *here.parents, problem.folder, *problem.folder.parents]
+    return (*folders, *dict.fromkeys(folder / ".env" for folder in around))
 
 
 def _read_requests() -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -23,6 +24,10 @@ _SOURCE = Path(__file__).with_name("canary_program.txt")
 # Files of the host that every user may read and no sandbox may show.
 _BAITS = (Path("/etc/passwd"), Path(errors.__file__))
 _BAIT_LENGTH = 200
+# Of a virtual environment, which may be the folder of a project.
+_OF_PYTHON = "pyvenv.cfg"
+_MOST_BAITS = 200
+_MOST_NAMED = 3
 _LIMITS = Limits(seconds=10.0, memory_mb=64, processes=4, workspace_mb=1)
 # What is judged, each with what its absence means and the way to get it.
 REMEDIES = {
@@ -40,8 +45,12 @@ REMEDIES = {
 }
 
 
-def judge(sandbox: WarmSandbox) -> Isolation:
-    """Attacks the host from inside a sandbox and tells what held.
+def judge(sandbox: WarmSandbox, hidden: tuple[Path, ...] = ()) -> Isolation:
+    """Attacks the host from inside a sandbox and returns what held.
+
+    Args:
+        sandbox: To be judged.
+        hidden: Files, and folders of such, that no program may read by their own paths.
 
     Raises:
         SandboxError: The sandbox cannot start.
@@ -49,41 +58,66 @@ def judge(sandbox: WarmSandbox) -> Isolation:
     name = f"evolve-canary-{secrets.token_hex(8)}"
     places = {Path(tempfile.gettempdir()), Path.home(), Path.cwd()}
     targets = [place / name for place in places]
+    baits = _read_baits([*_BAITS, *_list_files(hidden)])
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
         port = server.getsockname()[1]
-        baits = [str(path) for path in _BAITS]
-        held = _attack(sandbox, [baits, list(map(str, targets)), port, os.getpid()])
+        held = _attack(sandbox, [list(baits), list(map(str, targets)), port, os.getpid()])
         reached = _was_reached(server)
     written = [path for path in targets if _take_away(path)]
-    secret = {path.read_text(errors="replace")[:_BAIT_LENGTH] for path in _BAITS if path.exists()}
     read = held.get("read")
     seen = {kind: held.get(kind) is True for kind in REMEDIES}
     seen["network"] = seen["network"] and not reached
-    seen["files"] = (
-        type(read) is list
-        and not any(text in secret for text in read if type(text) is str)
-        and not written
-        and _guards_truncation(sandbox.told)
-    )
+    found = _find_read(baits, read) if type(read) is list else list(baits)
+    seen["files"] = not found and not written and _guards_truncation(sandbox.told)
     alone = sandbox.why_no_cgroup
     seen["cgroup"] = not alone
     enforced = tuple(kind for kind in REMEDIES if seen[kind])
     remedies = {**REMEDIES, "cgroup": f"{REMEDIES['cgroup']} ({alone})"}
+    if found:
+        remedies["files"] += f" (read: {', '.join(found[:_MOST_NAMED])})"
     missing = tuple(f"{kind}: {text}" for kind, text in remedies.items() if not seen[kind])
     return Isolation(sandbox.name, enforced, missing)
+
+
+def _list_files(places: tuple[Path, ...]) -> list[Path]:
+    """Returns the files among some places and directly in them, by their real paths as well."""
+    files = list(places)
+    for place in places:
+        with contextlib.suppress(OSError):
+            files += sorted(place.iterdir())
+    wanted = [path for path in files if path.name != _OF_PYTHON]
+    return list(dict.fromkeys(spelled for path in wanted for spelled in (path, path.resolve())))
+
+
+def _read_baits(paths: list[Path]) -> dict[str, bytes]:
+    baits = {}
+    for path in paths[:_MOST_BAITS]:
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                with path.open("rb") as file:
+                    baits[str(path)] = file.read(_BAIT_LENGTH)
+    return {path: text for path, text in baits.items() if text}
+
+
+def _find_read(baits: dict[str, bytes], read: list[object]) -> list[str]:
+    return [path for path, text in zip(baits, read, strict=False) if text == baits[path]]
 
 
 def _attack(sandbox: WarmSandbox, args: list[object]) -> dict[str, object]:
     program = Program((SourceFile("canary.py", _SOURCE.read_text(encoding="utf-8")),))
     session = sandbox.open(program, _LIMITS)
+    held: dict[str, object] = {}
     try:
-        held = session.call("attack", args).value
+        answer = session.call("attack", args).value
+        held = answer if type(answer) is dict else {}
+        # Last: where nothing but the watchdog bounds files, it may end the program.
+        held["disk"] = session.call("fills_no_disk").value
     except ProgramError:
-        return {}
+        return held
     finally:
         session.close()
-    return held if type(held) is dict else {}
+    return held
 
 
 def _take_away(path: Path) -> bool:

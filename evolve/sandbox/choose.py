@@ -101,7 +101,7 @@ def open_sandbox(
         preload: Packages that the guest imports once.
         allow_weak: Also takes a backend that leaves network or files within reach.
         data: Folder that programs read at `data/`.
-        hide: Files and folders that programs must not see wherever they lie.
+        hide: Files and folders that programs must not see wherever they lie; the canary tries.
         image: A container image with Python and the packages, for the backend `docker`.
         devices: GPUs and accelerators, for the same.
 
@@ -121,7 +121,7 @@ def open_sandbox(
     for backend in BACKENDS if name == "auto" else (name,):
         try:
             sandbox = BACKENDS[backend](preload, view, image, devices)
-            isolation = sandbox.prove()
+            isolation = sandbox.prove(hide)
         except MissingPackageError:
             raise
         except SandboxError as error:

@@ -16,18 +16,20 @@ from evolve.sandbox.guest import landlock
 
 GUEST_SOURCE = Path(__file__).with_name("guest")
 GUEST_PATH = "/opt/evolve/guest"
+# What programs and compilers are started from, and what they lean on. The rest of these folders is
+# not shown: projects lie in `/usr/src/app` and the like.
 _SYSTEM = (
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/etc/ld.so.cache",
-    "/etc/alternatives",
-    "/etc/localtime",
-    "/nix/store",
-    "/gnu/store",
+    *("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"),
+    *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/java-*"),
+)
+_BELOW_PREFIXES = (
+    *("bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "include", "*-linux-gnu*"),
+    *("go", "cuda*", "rustup", "cargo/bin"),
+)
+_SHARED = (
+    *("zoneinfo", "locale", "terminfo", "perl*", "python3", "java", "maven*", "gradle*", "node*"),
+    *("npm", "ruby*", "rubygems*", "lua*", "php*", "R", "julia*", "octave", "dotnet", "go", "gcc*"),
+    *("cmake*", "pkgconfig", "aclocal*", "autoconf*", "automake*", "bison", "libtool", "tcltk"),
 )
 # Python's own `-I` would also drop PYTHONHASHSEED: the order of sets must not differ by guest.
 _FLAGS = ("-s", "-P", "-B")
@@ -135,17 +137,29 @@ def guest_environment() -> dict[str, str]:
     }
 
 
+def _list_system() -> list[Path]:
+    patterns = list(_SYSTEM)
+    for prefix in ("/usr", "/usr/local"):
+        patterns += [f"{prefix}/{name}" for name in _BELOW_PREFIXES]
+        patterns += [f"{prefix}/share/{name}" for name in _SHARED]
+    root = Path("/")
+    return [path for pattern in patterns for path in sorted(root.glob(pattern[1:]))]
+
+
 def _interpreter_folders() -> list[Path]:
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    names = ("stdlib", "platstdlib", "purelib", "platlib", "include", "platinclude")
     found = [Path(sysconfig.get_path(name)) for name in names]
-    found += [Path(sys.prefix), Path(sys.base_prefix)]
+    found += [Path(sys.base_prefix, name) for name in ("lib", "lib64")]
+    if sys.prefix != sys.base_prefix:
+        # A virtual environment may be the folder of the project itself.
+        found += [Path(sys.prefix, "pyvenv.cfg"), *Path(sys.prefix, "lib").glob("*.so*")]
     executable = Path(os.path.normpath(sys.executable))
     found.append(executable)
     # A virtual environment's interpreter is a chain of links, each of which must be there.
     while executable.is_symlink():
         executable = executable.parent / executable.readlink()
         found.append(executable)
-    return [*(Path(path) for path in _SYSTEM), *found, *(path.resolve() for path in found)]
+    return [*_list_system(), *found, *(path.resolve() for path in found)]
 
 
 def _package_places(name: str) -> list[Path]:

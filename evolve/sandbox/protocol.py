@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from evolve.records import Program
     from evolve.scoring.commands import Command, OutputFile
@@ -171,8 +172,11 @@ class Sandbox(Protocol):
 
     name: str
 
-    def prove(self) -> Isolation:
+    def prove(self, hidden: tuple[Path, ...] = ()) -> Isolation:
         """Runs the canary: small attacks inside a session, judged from what comes back.
+
+        Args:
+            hidden: Files, and folders of such, that no program may read by their own paths.
 
         Raises:
             SandboxError: The backend cannot start here; the message has the remedy.

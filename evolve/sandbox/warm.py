@@ -13,6 +13,7 @@ from evolve.sandbox.session import WarmSession
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
 
     from evolve.records import Program
     from evolve.sandbox.link import Link
@@ -42,9 +43,9 @@ class WarmSandbox:
         self._sessions = 0
         self._ending: Future[None] | None = None
 
-    def prove(self) -> Isolation:
+    def prove(self, hidden: tuple[Path, ...] = ()) -> Isolation:
         """Runs the canary in the first session; see `protocol.Sandbox`."""
-        self.isolation = judge(self)
+        self.isolation = judge(self, hidden)
         return self.isolation
 
     def open(

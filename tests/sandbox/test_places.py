@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import venv
 from pathlib import Path
@@ -89,7 +90,8 @@ def test_what_is_hidden_is_hidden_below_a_link_too(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     venv.create(tmp_path / "link" / "venv", with_pip=False, symlinks=True)
-    secret = tmp_path / "real" / "venv" / "secret.py"
+    packages = Path(sysconfig.get_path("purelib", vars={"base": "venv"}))
+    secret = tmp_path / "real" / packages / "secret.py"
     secret.write_text("")
     code = (
         "import sys; from pathlib import Path; from evolve.sandbox.layout import find_view\n"
@@ -102,5 +104,139 @@ def test_what_is_hidden_is_hidden_below_a_link_too(tmp_path):
         text=True,
         check=True,
     )
-    linked = tmp_path / "link" / "venv" / "secret.py"
+    linked = tmp_path / "link" / packages / "secret.py"
     assert {str(secret), str(linked)} <= set(done.stdout.split("\n"))
+
+
+def write_secrets(folder: Path) -> list[Path]:
+    paths = [folder / name for name in (".env", "evaluator.py", "hidden/data.csv", "lib/notes.txt")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text("secret = 1")
+    return paths
+
+
+def run_host(python: Path, code: str, *words: object) -> str:
+    # Not all interpreters here have the packages that a host needs.
+    paths = [str(Path(evolve.__file__).parents[1]), sysconfig.get_path("purelib")]
+    done = subprocess.run(
+        [python, "-c", code, *map(str, words)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "no `bwrap`" in done.stderr or "docker: no" in done.stderr:
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def read_inside(python: Path, backend: str, paths: list[Path], hide: list[Path]) -> list[str]:
+    """Returns those of some paths that a program can read, after the words of what is enforced."""
+    code = READER.replace("PATHS", repr([str(path) for path in paths]))
+    return run_host(python, code, backend, *hide).split()
+
+
+READER = """
+import sys
+from pathlib import Path
+from evolve.records import Program, SourceFile
+from evolve.sandbox.choose import BACKENDS
+from evolve.sandbox.layout import find_view
+from evolve.sandbox.native import make_native
+from evolve.sandbox.protocol import Limits
+
+TEXT = '''
+import os
+def read(paths):
+    found = []
+    for path in paths:
+        try:
+            if open(path).read(): found.append(path)
+        except OSError: pass
+    return found
+'''
+view = find_view((), None, tuple(map(Path, sys.argv[2:])))
+name = sys.argv[1]
+make = BACKENDS.get(name, lambda *of: make_native(*of, with_namespaces=False))
+sandbox = make((), view)
+print(*sandbox.prove(tuple(map(Path, sys.argv[2:]))).enforced)
+session = sandbox.open(Program((SourceFile("a.py", TEXT),)), Limits())
+print(*session.call("read", [PATHS]).value)
+session.close()
+sandbox.close()
+"""
+FORMS = ["docker", "bubblewrap", "native", "native-without-namespaces"]
+
+
+@pytest.mark.parametrize("backend", FORMS)
+def test_a_virtual_environment_shows_nothing_of_the_project_that_it_is(tmp_path, backend):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    venv.create(tmp_path / "project", with_pip=False, symlinks=True)
+    secrets = write_secrets(tmp_path / "project")
+    python = tmp_path / "project" / "bin" / "python"
+    if backend == FORMS[-1] and not is_readable_for_all(python):
+        pytest.skip("the interpreter cannot be read by other users than root")
+    found = read_inside(python, backend, secrets, [])
+    assert "files" in found
+    assert not [word for word in found if word.startswith("/")]
+
+
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("place", ["/usr/src", "/usr/local/src", "/usr/share", "/usr", "/srv"])
+def test_a_project_among_the_systems_folders_is_not_shown(backend, place):
+    if not os.access(place, os.W_OK):
+        pytest.skip(f"{place} cannot be written")
+    if backend == FORMS[-1] and not is_readable_for_all(Path(sys.executable)):
+        pytest.skip("the interpreter cannot be read by other users than root")
+    with tempfile.TemporaryDirectory(prefix="evolve-test-", dir=place) as folder:
+        Path(folder).chmod(0o755)
+        found = read_inside(Path(sys.executable), backend, write_secrets(Path(folder)), [])
+    assert not [word for word in found if word.startswith("/")]
+
+
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("is_hidden", [True, False])
+def test_what_lies_among_the_packages_is_hidden_or_found_by_the_canary(
+    tmp_path, backend, is_hidden
+):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    venv.create(tmp_path / "link" / "venv", with_pip=False, symlinks=True)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "link" / "venv")}))
+    secrets = write_secrets(packages / "app")
+    python = tmp_path / "link" / "venv" / "bin" / "python"
+    if backend == FORMS[-1] and not is_readable_for_all(python):
+        pytest.skip("the interpreter cannot be read by other users than root")
+    spelled = [path.resolve() for path in secrets]
+    if is_hidden:
+        hide = [packages / "app"]
+        assert not [
+            word for word in read_inside(python, backend, secrets + spelled, hide) if "/" in word
+        ]
+        return
+    assert "evaluator.py" in run_host(python, CANARY, backend, packages / "app")
+
+
+CANARY = """
+import sys
+from pathlib import Path
+from evolve.sandbox.choose import BACKENDS
+from evolve.sandbox.layout import find_view
+from evolve.sandbox.native import make_native
+make = BACKENDS.get(sys.argv[1], lambda *of: make_native(*of, with_namespaces=False))
+sandbox = make((), find_view())
+isolation = sandbox.prove((Path(sys.argv[2]),))
+sandbox.close()
+assert not isolation.is_strong
+print([text for text in isolation.missing if text.startswith("files")])
+"""
+
+
+def is_readable_for_all(python: Path) -> bool:
+    real = Path(os.path.realpath(python))
+    return bool(os.getuid()) or all(path.stat().st_mode & 0o005 for path in (real, *real.parents))
