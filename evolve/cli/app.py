@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from evolve import __version__
+from evolve.cli.first import leave_first_process
 from evolve.display import say, say_bug, say_error
 from evolve.errors import EvolveError, ExitCode
 
@@ -123,6 +124,7 @@ def _listed() -> None:
 
 def main() -> NoReturn:
     """Runs the command line and exits with the code that says how it went."""
+    leave_first_process()
     code: object = ExitCode.OK
     sys.excepthook = say_bug
     try:
