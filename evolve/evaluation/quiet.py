@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from evolve.errors import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _LOOK_SECONDS = 0.05
 _STAT = Path("/proc/stat")
@@ -29,7 +30,7 @@ def hold_quiet(tell: Callable[[], None]) -> Iterator[int]:
     Raises:
         SandboxError: The file of the lock cannot be opened.
     """
-    path = Path(tempfile.gettempdir(), f"evolve-timing-{os.getuid()}.lock")
+    path = find_own_folder(_list_places()) / "timing.lock"
     descriptor = _take_lock(path, tell)
     try:
         yield find_quiet_core()
@@ -37,6 +38,28 @@ def hold_quiet(tell: Callable[[], None]) -> Iterator[int]:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
+
+
+def find_own_folder(places: Iterable[Path]) -> Path:
+    """Returns the first of some folders that only this user can write, made where it is missing.
+
+    In a folder that all can write, anybody may make and hold the lock of anybody else.
+
+    Raises:
+        SandboxError: There is none.
+    """
+    for place in places:
+        with contextlib.suppress(OSError):
+            if place.parent.is_dir():
+                place.mkdir(mode=0o700, exist_ok=True)
+            about = place.lstat()
+            is_closed = not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and is_closed:
+                return place
+    raise SandboxError(
+        f"{place}: expected a folder that only this user can write, found something else; "
+        "remove it, or set TMPDIR to a folder of your own"
+    )
 
 
 def find_quiet_core() -> int:
@@ -48,8 +71,12 @@ def find_quiet_core() -> int:
     return max(sorted(allowed), key=lambda core: after.get(core, 0) - before.get(core, 0))
 
 
+def _list_places() -> tuple[Path, ...]:
+    own = os.getuid()
+    return (Path(f"/run/user/{own}/evolve"), Path(tempfile.gettempdir(), f"evolve-{own}"))
+
+
 def _take_lock(path: Path, tell: Callable[[], None]) -> int:
-    # Whoever put a link there must not make us open what it points to.
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
         try:

@@ -10,9 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from evolve.errors import SandboxError
 from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
-from evolve.evaluation.quiet import hold_quiet
+from evolve.evaluation.quiet import find_own_folder, hold_quiet
 from evolve.problem import load_problem
 from evolve.records import Status
 from tests.commands import write_problem
@@ -48,10 +51,39 @@ def test_a_second_timing_run_waits_for_the_first_and_says_so() -> None:
 
 
 def test_no_file_is_left_of_the_lock() -> None:
-    lock = Path(tempfile.gettempdir(), f"evolve-timing-{os.getuid()}.lock")
+    places = (
+        Path(f"/run/user/{os.getuid()}"),
+        Path(tempfile.gettempdir(), f"evolve-{os.getuid()}"),
+    )
+
+    def find_locks() -> list[Path]:
+        return [path for place in places for path in place.glob("**/timing.lock")]
+
     with hold_quiet(lambda: None):
-        assert lock.exists()
-    assert not lock.exists()
+        (lock,) = find_locks()
+        assert not lock.parent.stat().st_mode & 0o022
+    assert not find_locks()
+
+
+def test_a_folder_that_others_may_write_holds_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "own").mkdir(0o700)
+    (tmp_path / "link").symlink_to("own")
+    (tmp_path / "file").write_text("")
+    unfit = [tmp_path / name for name in ("open", "link", "file", "none/below")]
+    assert find_own_folder([*unfit, tmp_path / "new"]) == tmp_path / "new"
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(SandboxError, match="only this user can write"):
+        find_own_folder(unfit)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_holds_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir(0o700)
+    os.chown(tmp_path / "theirs", 64000, 64000)
+    with pytest.raises(SandboxError, match="TMPDIR"):
+        find_own_folder([tmp_path / "theirs"])
 
 
 def test_the_wait_for_others_is_not_the_programs(tmp_path: Path) -> None:
