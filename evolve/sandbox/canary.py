@@ -39,8 +39,9 @@ REMEDIES = {
     "memory": "memory is not limited",
     "disk": "files are limited one by one only; use a kernel that allows user namespaces",
     "cgroup": (
-        "only the guest's watchdog bounds the memory of several processes together; run as root, "
-        "or with cgroups of version 2 as `systemd-run --user --scope evolve ...`"
+        "only the guest's watchdog bounds the memory of several processes together, with what "
+        "their sockets may hold, and pipes have bounds of the kernel's own (64 MB for a user); run "
+        "as root, or as a user to whom systemd delegates memory, pids and cpu"
     ),
 }
 

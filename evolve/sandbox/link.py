@@ -13,10 +13,11 @@ import time
 from typing import IO, TYPE_CHECKING, Any
 
 from evolve.errors import SandboxError
-from evolve.sandbox.cgroup import NoCgroupError, make_group
+from evolve.sandbox.cgroup import NoCgroupError
 from evolve.sandbox.guest import files
 from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY, SIGNALLED
 from evolve.sandbox.process import kill_session, starter
+from evolve.sandbox.scope import make_group_or_scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ class Link:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `kill`
         # Where none can be made the guest's own watchdog remains; the canary tells.
         try:
-            self._group = make_group()
+            self._group = make_group_or_scope()
             command = self._group.wrap(command)
         except NoCgroupError as error:
             self._why_alone = str(error)

@@ -1,0 +1,58 @@
+"""Scopes of systemd, where its user manager has controllers to delegate."""
+
+import subprocess
+
+import pytest
+
+from evolve.sandbox.cgroup import NoCgroupError, make_group
+from evolve.sandbox.protocol import Limits
+from evolve.sandbox.scope import Scope, make_group_or_scope
+
+
+@pytest.fixture
+def scope() -> Scope:
+    try:
+        found = make_group_or_scope()
+    except NoCgroupError as error:
+        pytest.skip(f"no scopes here: {error}")
+    if not isinstance(found, Scope):
+        found.remove()
+        pytest.skip("this user makes groups without systemd")
+    return found
+
+
+@pytest.fixture
+def why_no_group() -> str:
+    try:
+        make_group().remove()
+    except NoCgroupError as error:
+        return str(error)
+    pytest.skip("this user makes groups without systemd")
+
+
+def test_where_neither_can_be_made_both_reasons_are_told(why_no_group: str) -> None:
+    try:
+        make_group_or_scope().remove()
+    except NoCgroupError as error:
+        told = str(error)
+    else:
+        pytest.skip("systemd delegates here")
+    assert told.startswith(f"{why_no_group}; ")
+    assert "systemd" in told
+
+
+def test_a_scope_limits_and_ends_what_runs_in_it(scope: Scope) -> None:
+    code = "read line; echo $$; exec sleep 60"
+    command = scope.wrap(["/bin/sh", "-c", f"echo begun; {code}"])
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        scope.fit(Limits(memory_mb=100))
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert int(process.stdout.readline()) == process.pid
+        scope.remove()
+        assert process.wait(20) == -9
