@@ -204,6 +204,6 @@ def test_a_text_that_unpacks_without_end_is_damage():
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{", "\ud800".encode("utf-16", "surrogatepass")])
 def test_facts_that_cannot_be_read_are_damage(run, text):
-    change(run, "UPDATE facts SET value = ?", text)
+    change(run, "INSERT INTO facts VALUES ('seed', ?)", text)
     with pytest.raises(EvolveError), closing(Store.open_to_read(run)) as store:
         store.facts()
