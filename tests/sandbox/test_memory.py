@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from evolve.errors import ProgramError
+from evolve.evaluation.bench import Bench, Trial
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.protocol import Limits
-from evolve.scoring.commands import Command
+from evolve.scoring.commands import Command, Recipe
 
 from .conftest import has_namespaces, make_sandbox
 from .programs import LIMITS, ask, make_program
@@ -188,7 +189,7 @@ class Markers:
 
     def find(self, sandbox: WarmSandbox) -> list[int]:
         """Searches a fresh program's memory, and one that holds the first marker, for all."""
-        halves = (self._halves(),)
+        halves = (self.halves(),)
         found, size = ask(sandbox, SEARCH, "search", halves, SEARCH_LIMITS).value
         assert size > 8 << 20
         session = sandbox.open(make_program(SEARCH), SEARCH_LIMITS)
@@ -197,7 +198,7 @@ class Markers:
         session.close()
         return list(found)
 
-    def _halves(self) -> list[list[bytes]]:
+    def halves(self) -> list[list[bytes]]:
         return [_halve(text.encode()) for text in self._all]
 
 
@@ -260,6 +261,29 @@ def test_nor_is_what_commands_read_and_wrote(sandbox: WarmSandbox, name: str) ->
     session.close()
     assert (done.code, done.stdout.decode().strip()) == (0, line), done.stderr
     assert done.files[0].data.decode().strip() == line
+    assert markers.find(sandbox) == []
+
+
+@pytest.mark.parametrize("is_fresh", [False, True])
+def test_nor_is_it_in_the_next_process_of_one_evaluation(
+    sandbox: WarmSandbox, *, is_fresh: bool
+) -> None:
+    markers = Markers()
+    recipe = Recipe(build="cp main.py built.py", run=("sh", "-c", "cat; cat main.py >&2"))
+    bench = Bench(sandbox, SEARCH_LIMITS, recipe, is_fresh=is_fresh)
+    for _ in range(2):
+        text = markers.make()
+        trial = Trial(bench, make_program(PRINTS, other=f"# {markers.make()}"))
+        assert trial.call("f", (text, markers.make().encode(), 1)).value[0] == 2 * text
+        # Each of these has a process of its own.
+        trial.restart()
+        trial.call_many("g", [(markers.make(),)])
+        assert trial.run(Command(recipe.run, markers.make().encode())).code == 0
+        trial.other({"main.py": PRINTS}).call("g", (markers.make(),))
+        trial.time_call(0, "g", (markers.make(),), {})
+        searcher = Trial(bench, make_program(SEARCH))
+        assert searcher.call("search", (markers.halves(),)).value[0] == []
+        bench.end()
     assert markers.find(sandbox) == []
 
 
