@@ -7,7 +7,16 @@ import pytest
 
 from evolve.sandbox.choose import BACKENDS
 
-from . import test_attacks, test_commands, test_contract, test_host, test_places, test_tricks
+from . import (
+    test_attacks,
+    test_blame,
+    test_commands,
+    test_contract,
+    test_host,
+    test_memory,
+    test_places,
+    test_tricks,
+)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sandbox.md"
 TABLE = DOCUMENT.read_text().partition("## Attack by attack")[2].partition("*watched*")[0]
@@ -27,7 +36,7 @@ def find_tests(*modules: ModuleType) -> dict[str, set[str]]:
     }
 
 
-ATTACKS = find_tests(test_attacks, test_tricks, test_host)
+ATTACKS = find_tests(test_attacks, test_tricks, test_host, test_memory, test_blame)
 OTHERS = find_tests(test_contract, test_commands, test_places)
 
 

@@ -183,9 +183,8 @@ def fork_sibling(flags: int) -> bool:
     own = os.getpid()
     address = _tid_address()
     bits = flags | _CLONE_PARENT | (_CHILD_CLEARTID | _CHILD_SETTID if address else 0)
-    column = machine_column()
-    tail = (address, 0) if column == 0 else (0, address)
-    words = [ctypes.c_long(word) for word in (calls.NUMBERS["clone"][column], bits, 0, 0, *tail)]
+    tail = (address, 0) if machine_column() == 0 else (0, address)
+    words = [ctypes.c_long(word) for word in (number_of("clone") or 0, bits, 0, 0, *tail)]
     before, child, parent = _fork_hooks()
     before()
     ctypes.set_errno(0)
@@ -195,7 +194,7 @@ def fork_sibling(flags: int) -> bool:
     if code := 0 if is_child else ctypes.get_errno():
         raise OSError(code, f"clone: {os.strerror(code)}")
     # Its number goes from the stack as well: the same call, with an answer that never differs.
-    words[0] = ctypes.c_long(calls.NUMBERS["getppid"][column])
+    words[0] = ctypes.c_long(number_of("getppid") or 0)
     _blind_syscall()(*words)
     return is_child
 

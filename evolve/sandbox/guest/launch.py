@@ -51,7 +51,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
     os.close(is_entered)
     box = tempfile.mkdtemp(prefix=settings["prefix"], dir=settings["temporary"])
     if not ids[0]:
-        # Where that fails the zygote cannot leave root either, and says so.
+        # Where that fails the guest cannot leave root either, and says so.
         with contextlib.suppress(OSError):
             os.chown(box, GUEST_ID, GUEST_ID)
     relay.main({**settings, "box": box, "host_folder": box, "namespaces": False})

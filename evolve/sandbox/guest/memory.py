@@ -1,4 +1,4 @@
-"""The memory of everything that runs beside the zygote."""
+"""The memory of everything that runs beside the guest."""
 
 # System calls stand here by their own names.
 # ruff: noqa: PTH208

@@ -1,8 +1,8 @@
-"""Frames between the host and the zygote: a kind, a length, a payload.
+"""Frames between the host and the relay: a kind, a length, a payload.
 
 The host sends `START` (limits of a new child), `DATA` (bytes for it), `OUTPUT` (asks what was
-printed) and `KILL`. The zygote sends `READY` or `FAILED` once, then `DATA` (bytes of the child,
-opaque), `OUTPUT` and `EXITED`. A child never reaches this stream: the zygote relays for it.
+printed) and `KILL`. The relay sends `READY` or `FAILED` once, then `DATA` (bytes of the child,
+opaque), `OUTPUT` and `EXITED`. A child never reaches this stream: the relay is between.
 """
 
 from __future__ import annotations
