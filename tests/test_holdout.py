@@ -54,7 +54,8 @@ def test_nothing_of_the_hold_out_reaches_a_model(problem):
     lines = [json.loads(line) for line in (problem / "out/run.jsonl").read_text().splitlines()]
     calls = [line for line in lines if "request" in line]
     assert calls
-    assert not any("432" in json.dumps(line["request"]) for line in calls)
+    objective = re.compile(r"(?<![\d.])43[123]\d")
+    assert not any(objective.search(json.dumps(line["request"])) for line in calls)
 
 
 def test_a_hold_out_that_is_missing_is_named(problem):
