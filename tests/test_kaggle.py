@@ -109,3 +109,28 @@ def test_metrics_agree_with_scikit_learn():
     assert set(expected) == set(METRICS)
     for name, (real, said, reference) in expected.items():
         assert METRICS[name].function(real, said) == pytest.approx(reference(real, said)), name
+
+
+@pytest.mark.parametrize(
+    "answer", ["=cmd|'/c calc'!A1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1"]
+)
+def test_no_answer_of_a_program_is_computed_by_a_spreadsheet(tmp_path, answer):
+    write_competition(write_folder(tmp_path / "houses", metric="accuracy"), tmp_path / "mine")
+    code = f"def predict(train, targets, rows):\n    return [{answer!r}] * len(rows['id'])\n"
+    (tmp_path / "mine/initial.py").write_text(code)
+    run_evolve("run", "mine", "--run-dir", "r", "--max-evaluations", "1", cwd=tmp_path, code=3)
+    run_evolve("best", "r", "--submit", "s.csv", cwd=tmp_path)
+    with (tmp_path / "s.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["id", "price"]
+    assert [row[0] for row in rows[1:]] == [str(number) for number in range(50, 60)]
+    assert all(row[1].startswith("'") for row in rows[1:])
+
+
+@pytest.mark.parametrize("target", ['a,"b"', "two\nlines", "=1"])
+def test_a_submission_keeps_the_names_of_its_columns(tmp_path, target):
+    write_competition(write_folder(tmp_path / "houses", target=target), tmp_path / "mine")
+    run_evolve("run", "mine", "--run-dir", "r", "--max-evaluations", "1", cwd=tmp_path, code=3)
+    run_evolve("best", "r", "--submit", "s.csv", cwd=tmp_path)
+    with (tmp_path / "s.csv").open(newline="") as file:
+        assert next(csv.reader(file)) == ["id", target]
