@@ -20,7 +20,7 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
-from evolve.display import one_line
+from evolve.display import one_line, say
 from evolve.errors import UsageError
 from evolve.files import open_plain, write_inside
 from evolve.models.command_model import PREFIX
@@ -114,18 +114,15 @@ def expect_trust(
     named = read_mark(folder, settings)
     if named is not None:
         return named
+    evaluator = f"runs its evaluator, {one_line(problem.evaluator)}"
+    lines = "".join(f"  {line}\n" for line in (evaluator, *find_powers(settings).describe()))
     if not trusts:
-        lines = [
-            f"runs its evaluator, {one_line(problem.evaluator)}",
-            *find_powers(settings).describe(),
-        ]
         raise UsageError(
             f"{folder}: the run was not begun here by this user, or its evaluator or settings were "
-            "changed since. With your rights it\n"
-            + "".join(f"  {line}\n" for line in lines)
-            + "read these files; `--trust` allows them from now on (an address gets no key unless "
-            "you name it: --api-base URL)"
+            f"changed since. With your rights it\n{lines}read these files; `--trust` allows them "
+            "from now on (an address gets no key unless you name it: --api-base URL)"
         )
+    say(f"trusted from now on: with your rights this run\n{lines}", end="")
     write_mark(folder, settings, ())
     return ()
 

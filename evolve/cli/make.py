@@ -64,7 +64,7 @@ def check(
     settings = complete_settings(read_settings(options, assignments, None))
     found = load_problem(find_problem(problem), settings.parameters)
     if not is_shipped(found):
-        say(f"evaluator {found.evaluator} (runs with your rights)")
+        say(f"evaluator {one_line(found.evaluator)} (runs with your rights)")
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start(blank)
         from evolve.session.running import evaluate_initial

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from evolve.cli.options import AllowWeak, AsJson, Assignments, Model, SandboxName, read_settings
-from evolve.display import say, say_json
+from evolve.display import one_line, say, say_json
 from evolve.errors import UsageError
 
 
@@ -31,7 +31,7 @@ def prompt(
 ) -> None:
     """Print the prompts of a first slot, word for word; no model is asked."""
     from evolve.problem import load_problem
-    from evolve.problem.gallery import find_problem
+    from evolve.problem.gallery import find_problem, is_shipped
     from evolve.search.previews import preview_prompts
     from evolve.session.running import evaluate_initial
     from evolve.steps.prompt import show_messages
@@ -44,6 +44,9 @@ def prompt(
     }
     settings = complete_settings(read_settings(options, assignments, None))
     found = load_problem(find_problem(problem), settings.parameters)
+    if not is_shipped(found):
+        # Apart from the prompts, which may be piped.
+        say(f"evaluator {one_line(found.evaluator)} (runs with your rights)", err=True)
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start()
         evaluators.wait()

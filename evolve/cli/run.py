@@ -34,7 +34,7 @@ from evolve.cli.options import (
     read_options,
     read_settings,
 )
-from evolve.display import say
+from evolve.display import one_line, say
 
 if TYPE_CHECKING:
     from evolve.problem import Problem
@@ -95,6 +95,7 @@ def run(
         naming_originals,
         trust_programs,
     )
+    from evolve.trust import write_mark
     from evolve.wiring import complete_settings, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
@@ -108,24 +109,23 @@ def run(
     original = found
     found, frozen = load_run(folder)
     settings = trust_programs(frozen, trusts=settings.sandbox.allow_weak)
-    _claim(folder, original, settings, named)
+    write_mark(folder, settings, named)
     if source is not None:
         _take_lessons(source, folder)
     if detach:
         from evolve.cli.detach import start_detached
 
-        say(_introduce(settings, str(folder)))
+        say(_introduce(settings, str(folder), original))
         start_detached(folder, ["resume", str(folder), *_allow_again(settings)])
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start(blank)
         from evolve.cli.ending import go
         from evolve.session.running import start_run
 
-        introduction = _introduce(settings, str(folder))
         with naming_originals(folder, original):
             go(
                 folder,
-                introduction,
+                _introduce(settings, str(folder), original),
                 lambda view: start_run(folder, found, settings, evaluators, view, named=named),
             )
 
@@ -226,17 +226,6 @@ def _list_named(settings: Settings, base: _Recorded | None) -> list[str]:
     return [*find_addresses(settings), *(() if base is None else base[2])]
 
 
-def _claim(folder: Path, problem: Problem, settings: Settings, named: list[str]) -> None:
-    """Marks a new run as this user's, and names the code that runs with the user's rights."""
-    from evolve.problem.gallery import is_shipped
-    from evolve.trust import write_mark
-
-    write_mark(folder, settings, named)
-    # That of the gallery is ours.
-    if not is_shipped(problem):
-        say(f"evaluator: {problem.evaluator} (runs with your rights)")
-
-
 def _load_problem(path: Path | None, settings: Settings, default: Problem | None) -> Problem:
     from evolve.errors import UsageError
     from evolve.problem import load_problem
@@ -249,8 +238,10 @@ def _load_problem(path: Path | None, settings: Settings, default: Problem | None
     return default
 
 
-def _introduce(settings: Settings, folder: str) -> str:
+def _introduce(settings: Settings, folder: str, problem: Problem | None = None) -> str:
+    """Returns the first lines of a run; of a new one they name the evaluator, unless it is ours."""
     from evolve.models.roster import describe_roster
+    from evolve.problem.gallery import is_shipped
 
     first = (
         f"models: {describe_roster(settings.models)}"
@@ -258,4 +249,7 @@ def _introduce(settings: Settings, folder: str) -> str:
         else "no model is configured: model-free operators make the changes; "
         "for a model: --model provider/name and the provider's key in the environment"
     )
-    return f"{first}\nrun: {folder}"
+    lines = [first, f"run: {folder}"]
+    if problem is not None and not is_shipped(problem):
+        lines.insert(0, f"evaluator: {one_line(problem.evaluator)} (runs with your rights)")
+    return "\n".join(lines)

@@ -88,8 +88,10 @@ def test_what_runs_nothing_of_it_asks_nothing(run, tmp_path, command):
 def test_one_is_asked_once(run, tmp_path):
     send_by_another_user(run)
     run_evolve("resume", "r", "--generations", "2", cwd=tmp_path, code=2)
-    run_evolve("resume", "r", "--generations", "2", "--trust", cwd=tmp_path)
-    run_evolve("resume", "r", "--generations", "3", cwd=tmp_path)
+    told = run_evolve("resume", "r", "--generations", "2", "--trust", cwd=tmp_path).stdout
+    assert f"runs its evaluator, {run}/evaluator/evaluator.py" in told
+    told = run_evolve("resume", "r", "--generations", "3", cwd=tmp_path).stdout
+    assert "its evaluator" not in told
     run_evolve("verify", "r", cwd=tmp_path)
 
 
@@ -249,12 +251,12 @@ def test_nothing_in_the_current_folder_is_imported(run, problem, tmp_path, comma
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize("command", ["check", "run", "prompt"])
 def test_the_evaluator_that_will_run_is_named_before_it_does(problem, tmp_path, command):
     (problem / "evaluator.py").write_text("import sys; sys.exit(3)\n")
     process = start_evolve(command, "valley", cwd=tmp_path)
-    out, _ = process.communicate(timeout=120)
-    assert f"{problem}/evaluator.py (runs with your rights)" in out.splitlines()[0]
+    out, err = process.communicate(timeout=120)
+    assert f"{problem}/evaluator.py (runs with your rights)" in (out + err).splitlines()[0]
 
 
 def test_the_state_folder_is_the_users_alone(made):
