@@ -103,9 +103,8 @@ def verify(
     certificate = certify(folder, checks, isolation, missing, tolerance=allowed)
     write_certificate(path, certificate)
     elites = certificate["elites"]
-    for line in missing:
-        say(line)
-    say(f"champion: {checks[0].attempt.program_or_fail.id}, {checks[0].again[0].objective!r}")
+    champion = f"champion: {checks[0].attempt.program_or_fail.id}, {checks[0].again[0].objective!r}"
+    say("\n".join([*missing, champion]))
     say(
         f"{certificate['verdict']}: {elites['agree']} of {elites['checked']} programs; "
         f"largest noise {elites['largest_noise']:g}"
