@@ -33,7 +33,7 @@ def fork(
     from evolve.copies.fork import fork_run
     from evolve.run_folder import find_run, load_run
     from evolve.settings import Settings, change_settings, parse_assignment
-    from evolve.trust import find_addresses, read_mark, write_mark
+    from evolve.trust import expect_trust, find_addresses, read_mark, write_mark
     from evolve.wiring import complete_settings
 
     source = find_run(run, RUNS)
@@ -43,6 +43,8 @@ def fork(
     options = {"models.model": model, "models.api_base": api_base}
     chosen |= {key: value for key, value in options.items() if value is not None}
     named = read_mark(source, settings)
+    if trust:
+        named = expect_trust(source, problem, settings, trusts=True)
     settings = complete_settings(change_settings(settings, chosen, where="--set"))
     folder, last = fork_run(
         source,
@@ -53,9 +55,9 @@ def fork(
         folder=run_dir,
         parent=RUNS,
     )
-    if named is not None or trust:
+    if named is not None:
         new = find_addresses(change_settings(Settings(), chosen, where="--set"))
-        write_mark(folder, load_run(folder)[1], [*(named or ()), *new])
+        write_mark(folder, load_run(folder)[1], [*named, *new])
     say(f"run: {folder}: generations 0 to {last} of {source}")
     say(f"prompts may be changed in {folder / 'problem' / 'prompts'}")
     say(f"to go on: evolve resume {quote(str(folder))}")

@@ -159,7 +159,8 @@ def test_a_fork_is_ones_own_where_its_origin_is(run, tmp_path):
     send_by_another_user(run)
     run_evolve("fork", "r", "--run-dir", "g", cwd=tmp_path)
     run_evolve("verify", "g", cwd=tmp_path, code=2)
-    run_evolve("fork", "r", "--run-dir", "h", "--trust", cwd=tmp_path)
+    told = run_evolve("fork", "r", "--run-dir", "h", "--trust", cwd=tmp_path).stdout
+    assert "runs its evaluator" in told
     run_evolve("verify", "h", cwd=tmp_path)
 
 
