@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from evolve.store import Store
 
 MANUAL_FOLDER = "manual"
+WORKERS = 8
+"""Model calls at a time, where the settings say nothing."""
 
 
 def show_price_setting(name: str) -> str:
@@ -133,6 +135,8 @@ def open_endpoints(
             api_base=address,
             sends_key=named is None or address is None or address in named,
             folder=folder / MANUAL_FOLDER,
+            idle_seconds=models.idle_seconds,
+            drop=entry.pop("drop", ()),
             tell=tell,
         )
         gate = Gate(
@@ -208,6 +212,7 @@ def restore_budget(store: Store, settings: Settings) -> Budget:
         max_evaluations=caps.max_evaluations,
         max_calls=caps.max_calls,
         max_tokens=caps.max_tokens,
+        shares=settings.loop.workers or WORKERS,
     )
     for role, model, used in store.usage():
         budget.restore(role, model, used)
@@ -228,7 +233,7 @@ def describe_isolation(isolation: Isolation, *, fresh: bool) -> str:
 
 
 class Preflight:
-    """Asks each model for a token beside the first evaluation.
+    """Asks each model for a few tokens beside the first evaluation.
 
     Args:
         endpoints: The models of the run, by name.
@@ -274,7 +279,7 @@ class Preflight:
         return [
             Expense(
                 generation, 0, "preflight", name, reply.prompt_tokens, reply.cached_tokens,
-                reply.completion_tokens, reply.cost_usd,
+                reply.completion_tokens, reply.cost_usd, thinking_tokens=reply.thinking_tokens,
             )
             for name, reply in sorted(self._replies.items())
         ]  # fmt: skip

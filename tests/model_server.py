@@ -1,7 +1,8 @@
-"""A real HTTP server on loopback that speaks the OpenAI chat protocol, well or badly.
+"""A real HTTP server on loopback that speaks the protocols of language models, well or badly.
 
-In tests it is a context manager; alone, `python tests/model_server.py --port 0 --delay 0.2` prints
-its address and answers like the scripted model until it is stopped.
+It takes OpenAI's chat protocol, and those of Anthropic, Gemini and Ollama by their paths, at once
+or as a stream. In tests it is a context manager; alone, `python tests/model_server.py --port 0
+--delay 0.2` prints its address and answers like the scripted model until it is stopped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from evolve.models.protocol import ReplyError
 from evolve.models.scripted import ScriptedModel
 from evolve.records.chat import Message, Request
 
+try:
+    from tests import provider_protocols as protocols
+except ImportError:  # alone, as a script
+    import provider_protocols as protocols
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -27,7 +33,8 @@ class Answer:
 
     `body` replaces the whole JSON text; `cut_after` closes the connection after so many bytes of
     the body; `drip_seconds` is waited before each of its bytes; `status` other than 200 sends an
-    OpenAI error with `text` as its message.
+    OpenAI error with `text` as its message. `thinking` comes apart from the text, as
+    `reasoning_content`; a stream comes in `pieces`, with `gap_seconds` between them.
     """
 
     text: str | None = "hello"
@@ -43,6 +50,16 @@ class Answer:
     body: bytes | None = None
     cut_after: int | None = None
     drip_seconds: float = 0.0
+    thinking: str = ""
+    thinking_tokens: int = 0
+    pieces: int = 1
+    gap_seconds: float = 0.0
+    parts: list[dict[str, Any]] | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a well-formed answer, which may be streamed."""
+        return self.status == 200 and self.body is None
 
     def encode(self, model: str) -> bytes:
         if self.body is not None:
@@ -50,7 +67,9 @@ class Answer:
         if self.status != 200:
             error = {"message": self.text, "type": "error", "param": None, "code": self.error_code}
             return json.dumps({"error": error}).encode()
-        message = {"role": "assistant", "content": self.text}
+        message = {"role": "assistant", "content": self.parts or self.text}
+        if self.thinking:
+            message["reasoning_content"] = self.thinking
         choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
         reply: dict[str, Any] = {
             "id": "chatcmpl-1",
@@ -60,12 +79,19 @@ class Answer:
             "choices": [choice] if self.has_choices else [],
         }
         if self.has_usage:
-            reply["usage"] = {
-                "prompt_tokens": self.prompt_tokens,
-                "completion_tokens": self.completion_tokens,
-                "total_tokens": self.prompt_tokens + self.completion_tokens,
-            }
+            reply["usage"] = self.usage
         return json.dumps(reply).encode()
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        usage: dict[str, Any] = {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+        if self.thinking_tokens:
+            usage["completion_tokens_details"] = {"reasoning_tokens": self.thinking_tokens}
+        return usage
 
 
 Script = Sequence[Answer] | Callable[[Mapping[str, Any]], Answer]
@@ -76,12 +102,14 @@ class ModelServer:
 
     Attributes:
         bodies: The requests so far, in the order in which they came.
+        paths: Theirs.
         keys: Their bearer tokens.
         times: When they came, on the monotonic clock.
     """
 
     def __init__(self, script: Script = (Answer(),), *, port: int = 0, delay: float = 0.0) -> None:
         self.bodies: list[dict[str, Any]] = []
+        self.paths: list[str] = []
         self.keys: list[str] = []
         self.times: list[float] = []
         self._script = script
@@ -131,52 +159,60 @@ class ModelServer:
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection, connection.makefile("rb") as stream:
             while (request := _read_request(stream)) is not None:
-                body, headers = request
-                if not self._answer(connection, body, headers):
+                if not self._answer(connection, *request):
                     break
         with self._lock:
             self._connections.discard(connection)
 
     def _answer(
-        self, connection: socket.socket, body: dict[str, Any], headers: Mapping[str, str]
+        self, connection: socket.socket, path: str, body: dict[str, Any], headers: Mapping[str, str]
     ) -> bool:
         """Tells whether the connection stays open."""
         with self._lock:
             index = len(self.bodies)
             self.bodies.append(body)
+            self.paths.append(path)
             self.keys.append(headers.get("authorization", "").removeprefix("Bearer "))
             self.times.append(time.monotonic())
         script = self._script
-        answer = script(body) if callable(script) else script[min(index, len(script) - 1)]
+        asked = protocols.as_chat(path, body)
+        answer = script(asked) if callable(script) else script[min(index, len(script) - 1)]
         if self._delay + answer.delay:
             time.sleep(self._delay + answer.delay)
-        payload = answer.encode(body.get("model", ""))
+        kind, pieces = protocols.encode(path, body, answer)
         head = [
             f"HTTP/1.1 {answer.status} Scripted",
-            f"Content-Length: {len(payload)}",
-            "Content-Type: application/json",
+            f"Content-Length: {sum(map(len, pieces))}",
+            f"Content-Type: {kind}",
             *(f"{name}: {value}" for name, value in answer.headers.items()),
         ]
-        data = ("\r\n".join(head) + "\r\n\r\n").encode()
+        connection.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
         if answer.drip_seconds:
-            connection.sendall(data)
-            for i in range(len(payload)):
+            for byte in b"".join(pieces):
                 time.sleep(answer.drip_seconds)
-                connection.sendall(payload[i : i + 1])
+                connection.sendall(bytes([byte]))
             return True
-        connection.sendall(data + payload[: answer.cut_after])
-        return answer.cut_after is None
+        if answer.cut_after is not None:
+            connection.sendall(b"".join(pieces)[: answer.cut_after])
+            return False
+        for number, piece in enumerate(pieces):
+            if number and answer.gap_seconds:
+                time.sleep(answer.gap_seconds)
+            connection.sendall(piece)
+        return True
 
 
-def _read_request(stream: Any) -> tuple[dict[str, Any], dict[str, str]] | None:
-    if not stream.readline():
+def _read_request(stream: Any) -> tuple[str, dict[str, Any], dict[str, str]] | None:
+    line = stream.readline()
+    if not line:
         return None
+    path = line.decode("latin-1").split(" ")[1]
     headers: dict[str, str] = {}
     while (line := stream.readline().strip()) != b"":
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.lower()] = value.strip()
     body = stream.read(int(headers.get("content-length", "0")))
-    return (json.loads(body) if body else {}), headers
+    return path, (json.loads(body) if body else {}), headers
 
 
 def answer_like_scripted(body: Mapping[str, Any]) -> Answer:

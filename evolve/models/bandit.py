@@ -86,7 +86,7 @@ class ModelStats:
     def choose(
         self, role: str, candidates: Sequence[Candidate], rng: Generator, *, thrift: float
     ) -> str:
-        """Gives the name of the model that plays a role.
+        """Returns the name of the model that plays a role.
 
         Args:
             role: The role.
@@ -107,7 +107,7 @@ class ModelStats:
         return best
 
     def _rank(self, gain: float) -> float:
-        """Gives the reward of a gain, from 0 for none to 1 for the largest of late."""
+        """Returns the reward of a gain, from 0 for none to 1 for the largest of late."""
         if gain <= 0.0:
             return 0.0
         self._gains.append(gain)
@@ -127,7 +127,7 @@ def draw_by_weight(candidates: Sequence[Candidate], rng: Generator) -> str:
 
 
 def _relative_costs(tallies: Sequence[_Tally]) -> list[float]:
-    """Gives what a slot costs with each model, in parts of the mean; 1 where it is not known.
+    """Returns what a slot costs with each model, in parts of the mean; 1 where it is not known.
 
     Counts money where all prices are known, else tokens.
     """

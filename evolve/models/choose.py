@@ -13,7 +13,7 @@ from evolve.models.manual_model import ManualModel
 from evolve.models.scripted import ScriptedModel, load_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from evolve.models.protocol import Model
 
@@ -24,6 +24,8 @@ def open_model(
     api_base: str | None = None,
     sends_key: bool = True,
     folder: Path | None = None,
+    idle_seconds: float = 120.0,
+    drop: Iterable[str] = (),
     tell: Callable[[str], None] = lambda _: None,
 ) -> Model:
     """Finds the model behind a name; nothing is imported or asked yet.
@@ -34,7 +36,9 @@ def open_model(
         api_base: Address of the provider, when it is not its usual one.
         sends_key: Whether the provider's key may go to that address.
         folder: Where a person finds prompts; the current folder's `manual` by default.
-        tell: Is told what a person is waited for.
+        idle_seconds: Longest silence within an answer that has begun.
+        drop: Settings that are never sent.
+        tell: Called with what a person is waited for, and with settings that are left out.
 
     Raises:
         ModelError: The name is empty, or a script or command cannot be read.
@@ -48,4 +52,11 @@ def open_model(
         return ManualModel(folder or Path(MANUAL), tell=tell)
     if not name.strip():
         raise ModelError("model: expected a name like `openai/gpt-4o-mini`, got an empty one")
-    return LiteLLMModel(name, api_base=api_base, sends_key=sends_key)
+    return LiteLLMModel(
+        name,
+        api_base=api_base,
+        sends_key=sends_key,
+        idle_seconds=idle_seconds,
+        drop=drop,
+        tell=tell,
+    )

@@ -19,8 +19,9 @@ from typing import IO, TYPE_CHECKING
 
 from evolve.errors import ModelError, ModelUnavailableError
 from evolve.keys import cut_keys
+from evolve.models.incoming import Incoming
 from evolve.models.protocol import ReplyError
-from evolve.models.retry import EmptyReplyError, RetryableError
+from evolve.models.retry import RetryableError
 from evolve.records.chat import Message, Reply, Request
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ class CommandModel:
     """
 
     is_patient = False
+    address = remedy = ""
 
     def __init__(self, command: str) -> None:
         self.name = PREFIX + command
+        self.incoming = Incoming()
         try:
             self._arguments = shlex.split(command)
         except ValueError as error:
@@ -63,7 +66,7 @@ class CommandModel:
         """Runs the command once.
 
         Raises:
-            RetryableError: It failed, printed nothing, or took too long.
+            RetryableError: It failed, or took too long.
             ModelError: It cannot be started.
             ReplyError: It printed more than a reply can be.
         """
@@ -86,12 +89,9 @@ class CommandModel:
         if code:
             raise RetryableError(f"ended with code {code}: {told or 'no message'}")
         text = printed.decode("utf-8", "replace").strip()
-        reply = Reply(text, self.name, seconds=time.monotonic() - start)
-        if not text:
-            raise EmptyReplyError(reply)
-        return reply
+        return Reply(text, self.name, seconds=time.monotonic() - start)
 
-    def preflight(self) -> None:
+    def prepare(self) -> None:
         """Checks that there is such a command; it is not run.
 
         Raises:
@@ -103,8 +103,11 @@ class CommandModel:
                 f"{self._arguments[0]!r}; install it, or give its full path"
             )
 
+    def find_most_tokens(self) -> None:
+        """Returns nothing: what a command can print is not known."""
+
     def find_price(self) -> Price | None:
-        """Gives nothing: what a command costs is not known."""
+        """Returns nothing: what a command costs is not known."""
         return None
 
     def close(self) -> None:
@@ -145,7 +148,7 @@ class CommandModel:
 
 
 def format_prompt(messages: Sequence[Message]) -> str:
-    """Gives a chat as one text; roles are named where there is more than one question."""
+    """Returns a chat as one text; roles are named where there is more than one question."""
     if sum(message.role != "system" for message in messages) <= 1:
         return "\n\n".join(message.text for message in messages) + "\n"
     parts = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from evolve.models.protocol import ReplyError
 from evolve.models.retry import RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 _NO_KEY = re.compile(
     r"missing [^.]*(credential|api[ _-]?key)|no api[ _-]?key|api_key client option",
@@ -30,6 +32,24 @@ _TOO_LONG = re.compile(
 _FILTERED = re.compile(
     r"content[ _](filter|management|policy)|filtered due to|safety system", re.IGNORECASE
 )
+# OpenAI's models say so when the limit leaves no room for an answer after the thinking.
+_CUT_OFF = re.compile(r"could not finish the message because", re.IGNORECASE)
+_ROOM = re.compile(
+    r"context length is (\d+) tokens.*?\((\d+) in the messages, \d+ in the completion\)", re.DOTALL
+)
+# What each setting that may be left out is called where it is refused; the first one counts.
+_SETTINGS = {
+    "system": r"system (role|message|prompt|instruction)|role.{0,12}system|roles must alternate"
+    r"|alternating",
+    "max_tokens": r"max_(completion_|output_|new_)?tokens|maxoutputtokens|output tokens",
+    "stream_options": r"stream_options|include_usage",
+    "stream": r"\bstream(s|ed|ing)?\b",
+    "response_format": r"response_format|response_schema|json_schema|json_object|grammar",
+    "reasoning_effort": r"reasoning|\beffort\b|thinking",
+    "temperature": r"temperature",
+    "seed": r"\bseed\b",
+    "n": r"['`\"]n['`\"]|\bcandidate_?count|\bn (must|should|>)",
+}
 _LONGEST_MESSAGE = 300
 # What httpx and json raise when an answer breaks off, is late, or is not what it should be.
 _LOST_ANSWERS = {
@@ -44,6 +64,45 @@ _LOST_ANSWERS = {
 
 class RefusedRequestError(Exception):
     """The provider refused a request as malformed: this one's fault, or that of all."""
+
+
+def find_refused_setting(error: Exception, sent: Container[str]) -> str:
+    """Returns the setting that a provider refused, empty when its error names none of those sent.
+
+    Args:
+        error: What LiteLLM raised.
+        sent: Names of the settings that the request carried; `system` for a system message.
+    """
+    status, message = getattr(error, "status_code", None), str(error)
+    if status is not None and status >= 500:
+        # Some servers fail where they compile a grammar.
+        is_shape = re.search(_SETTINGS["response_format"], message, re.IGNORECASE)
+        return "response_format" if is_shape and "response_format" in sent else ""
+    if status not in {400, 422} or _FILTERED.search(message) or _CUT_OFF.search(message):
+        return ""
+    if _ROOM.search(message):
+        return "max_tokens" if "max_tokens" in sent else ""
+    if _TOO_LONG.search(message):
+        return ""
+    named = (name for name, words in _SETTINGS.items() if re.search(words, message, re.IGNORECASE))
+    return next((name for name in named if name in sent), "")
+
+
+def find_most_tokens(error: Exception, limit: int) -> int | None:
+    """Returns the limit on a reply that an error allows; None when none at all is taken.
+
+    Args:
+        error: What LiteLLM raised about a limit.
+        limit: What was sent.
+    """
+    message = str(error)
+    room = _ROOM.search(message)
+    if room is not None:
+        return max(int(room[1]) - int(room[2]), 1)
+    if re.search(r"unsupported|not supported|extra_forbidden|not permitted", message):
+        return None
+    numbers = [int(number) for number in re.findall(r"\b\d{2,7}\b", message)]
+    return max((number for number in numbers if number < limit), default=limit // 2)
 
 
 def sort_failure(error: Exception, remedy: str) -> Exception:
@@ -61,6 +120,8 @@ def sort_failure(error: Exception, remedy: str) -> Exception:
     """
     status = getattr(error, "status_code", None)
     message = describe_failure(error)
+    if status in {400, 422} and _CUT_OFF.search(message):
+        return ReplyError(f"cut off at its limit before the answer began: {message}")
     if type(error).__name__ == "ContextWindowExceededError" or status == 413:
         return ReplyError(f"the prompt is too long for the model: {message}")
     if status in {401, 402, 403, 404} or _NO_KEY.search(message):
@@ -71,7 +132,7 @@ def sort_failure(error: Exception, remedy: str) -> Exception:
         wish = read_retry_after(error)
         return RetryableError(message, retry_after_seconds=wish, is_outage=False)
     if status in {400, 422}:
-        return _sort_refusal(error, message, remedy)
+        return _sort_refusal(error, message)
     return RetryableError(
         message,
         retry_after_seconds=read_retry_after(error),
@@ -80,13 +141,13 @@ def sort_failure(error: Exception, remedy: str) -> Exception:
 
 
 def _was_under_way(error: Exception) -> bool:
-    """Tells whether a request had reached the provider when its answer was lost."""
+    """Returns whether a request had reached the provider when its answer was lost."""
     if isinstance(error, TimeoutError) or type(error).__name__ == "Timeout":
         return True
     return any(cause.__class__.__name__ in _LOST_ANSWERS for cause in _walk_causes(error))
 
 
-def _sort_refusal(error: Exception, message: str, remedy: str) -> Exception:
+def _sort_refusal(error: Exception, message: str) -> Exception:
     if _TOO_LONG.search(message):
         return ReplyError(f"the prompt is too long for the model: {message}")
     if "ContentPolicy" in type(error).__name__ or _FILTERED.search(message):
@@ -97,22 +158,15 @@ def _sort_refusal(error: Exception, message: str, remedy: str) -> Exception:
             " `openai/gpt-4o-mini`, `anthropic/claude-sonnet-4-5`, `gemini/gemini-2.5-flash`,"
             " `ollama/qwen2.5-coder`, or `openai/NAME` with `--api-base` for a local server"
         )
-    if type(error).__name__ == "UnsupportedParamsError":
-        return ModelError(f"{message}; {remedy}")
     return RefusedRequestError(message)
 
 
 def describe_failure(error: Exception) -> str:
-    """Gives one bounded line: LiteLLM's message, with the cause where it says nothing."""
+    """Returns one bounded line: LiteLLM's message, with the cause where it says nothing."""
     # Before anything is cut off, which might be a part of a key.
     text = cut_keys(str(error)).split("Traceback (most recent call last)", maxsplit=1)[0]
     text = " ".join(re.sub(r"\b(litellm\.)?\w+(Error|Exception)( Error)?( -|:) ", "", text).split())
-    causes = [
-        # Some libraries put words of their own for the system's.
-        f"[Errno {cause.errno}] {os.strerror(cause.errno)}" if cause.errno else str(cause)
-        for cause in _walk_causes(error)
-        if isinstance(cause, OSError)
-    ]
+    causes = [_describe_cause(cause) for cause in _walk_causes(error) if isinstance(cause, OSError)]
     if causes and causes[-1] not in text:
         text = f"{text.rstrip('.')} ({causes[-1]})"
     text = cut_keys(text)
@@ -121,8 +175,25 @@ def describe_failure(error: Exception) -> str:
     return text or type(error).__name__
 
 
+def _describe_cause(error: OSError) -> str:
+    """Returns what the system or the other side said, and what to do where that is known."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"certificate verify failed: {error.verify_message}; if you trust it, name the file of"
+            " its authority in the environment variable SSL_CERT_FILE"
+        )
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or "TLS failed").replace("_", " ").lower()
+        hint = "; no TLS is spoken there: try http://" if "wrong version" in reason else ""
+        return f"{reason}{hint}"
+    if isinstance(error, socket.gaierror):
+        return f"host name not known: {error.strerror}"
+    # Some libraries put words of their own for the system's.
+    return f"[Errno {error.errno}] {os.strerror(error.errno)}" if error.errno else str(error)
+
+
 def read_retry_after(error: Exception) -> float | None:
-    """Gives the seconds of a `Retry-After` header, which may be a date; nonsense is none.
+    """Returns the seconds of a `Retry-After` header, which may be a date; nonsense is none.
 
     A date is counted from the server's own clock where it tells it: the one here may be set anew.
     """

@@ -53,7 +53,7 @@ class Gate:
         limits: What the provider takes.
         outage_seconds: Longest wait for a model that is down, or that asks to be left alone.
         tell: Is told of pauses and their ends, from any thread.
-        clock: Gives seconds that never go back.
+        clock: Returns seconds that never go back.
         longest_nap_seconds: Who waits looks again at least so often.
     """
 
@@ -116,7 +116,7 @@ class Gate:
                 self._prolong()
 
     def has_answered_since(self, moment: float) -> bool:
-        """Tells whether any request was answered after a moment of the clock."""
+        """Returns whether any request was answered after a moment of the clock."""
         return self._last_answer >= moment
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class Gate:
             )
 
     def _find_nap(self, tokens: int) -> float:
-        """Gives the seconds until the request may pass as far as is known now; 0 to pass."""
+        """Returns the seconds until the request may pass as far as is known now; 0 to pass."""
         now, limits = self._clock(), self._limits
         if self._in_flight and self._down_since is not None:
             return math.inf

@@ -29,7 +29,7 @@ def start_import() -> threading.Thread:
 
 
 def import_litellm() -> Any:
-    """Gives the module, imported once and silenced.
+    """Returns the module, imported once and silenced.
 
     Raises:
         ModelError: It cannot be imported.
@@ -68,6 +68,17 @@ def _import_once() -> Any:
             gc.enable()
     litellm.suppress_debug_info = True
     litellm.telemetry = False
+    # A reply that repeats itself is judged like any other.
+    litellm.REPEATED_STREAMING_CHUNK_LIMIT = 10**9
+    _share_client(litellm)
+    # Without a handler, Python prints what libraries warn of.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     return litellm
+
+
+def _share_client(litellm: Any) -> None:
+    from evolve.models.streams import StreamingClient
+
+    litellm.aclient_session = StreamingClient()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from evolve.errors import ModelError, ModelUnavailableError
 from evolve.files import open_plain, write_inside
 from evolve.models.command_model import format_prompt
+from evolve.models.incoming import Incoming
 from evolve.models.protocol import Price
 from evolve.records.chat import Reply, Request
 
@@ -33,11 +34,13 @@ class ManualModel:
     """
 
     is_patient = True
+    address = remedy = ""
 
     def __init__(
         self, folder: Path, *, tell: Callable[[str], None], poll_seconds: float = 0.5
     ) -> None:
         self.name = NAME
+        self.incoming = Incoming()
         self._folder = folder
         self._tell = tell
         self._poll_seconds = poll_seconds
@@ -60,8 +63,11 @@ class ManualModel:
             raise ModelError(f"model {NAME!r}: {answer}: {error}") from error
         return Reply(text, NAME, seconds=time.monotonic() - start, cost_usd=0.0)
 
-    def preflight(self) -> None:
+    def prepare(self) -> None:
         """Has nothing to check."""
+
+    def find_most_tokens(self) -> None:
+        """Has no limit."""
 
     def find_price(self) -> Price | None:
         """Costs nothing."""
@@ -79,7 +85,7 @@ class ManualModel:
         write_inside(path.parent.parent, name, format_prompt(request.messages))
 
     def _wait_for(self, path: Path) -> str:
-        """Gives the text of a file, once there is one that does not change any more."""
+        """Returns the text of a file, once there is one that does not change any more."""
         before, is_told = "", False
         while True:
             text = _read(path) if path.exists() else ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from evolve.models.incoming import Incoming
     from evolve.records.chat import Reply, Request
 
 GENEROUS_TOKENS = 32_000
@@ -39,7 +40,7 @@ class Price:
     cached_usd: float | None = None
 
     def cost_of(self, reply: Reply) -> float:
-        """Gives the price of a reply in US dollars."""
+        """Returns the price of a reply in US dollars."""
         cached_usd = self.prompt_usd if self.cached_usd is None else self.cached_usd
         return (
             (reply.prompt_tokens - reply.cached_tokens) * self.prompt_usd
@@ -68,10 +69,22 @@ class Model(Protocol):
     Attributes:
         name: In ledgers and reports.
         is_patient: Whether it answers in its own time, as people do: no deadline holds.
+        incoming: What it is sending right now.
     """
 
     name: str
     is_patient: bool
+    incoming: Incoming
+
+    @property
+    def address(self) -> str:
+        """Returns where it is asked, for messages: empty, or ` at ` and an address."""
+        ...
+
+    @property
+    def remedy(self) -> str:
+        """Returns what a user can do when nothing answers."""
+        ...
 
     def complete(self, request: Request, timeout_seconds: float) -> Reply:
         """Makes one request.
@@ -81,26 +94,27 @@ class Model(Protocol):
             timeout_seconds: Wall time for the answer.
 
         Raises:
-            RetryableError: No answer, or an empty one; another request may get one.
+            RetryableError: No answer; another request may get one.
+            RefusedSettingError: The provider takes all but one of the settings.
             ModelError: The model cannot be used.
             ReplyError: The answer cannot be used.
         """
         ...
 
-    def preflight(self) -> tuple[Request, Reply] | None:
-        """Asks for one token, to find a wrong key, name or address before the run begins.
-
-        Returns:
-            What was asked, and what was paid for; None when nothing was.
+    def prepare(self) -> Request | None:
+        """Returns what to ask first, to see whether the model answers; None for nothing.
 
         Raises:
             ModelError: The model cannot be used; the message has the remedy.
-            ModelUnavailableError: Nothing answers at its address.
         """
         ...
 
+    def find_most_tokens(self) -> int | None:
+        """Returns the most tokens of a reply, or `None` when that is unknown."""
+        ...
+
     def find_price(self) -> Price | None:
-        """Gives what the model costs, or `None` when that is unknown."""
+        """Returns what the model costs, or `None` when that is unknown."""
         ...
 
     def close(self) -> None:
@@ -109,13 +123,13 @@ class Model(Protocol):
 
 
 def estimate_prompt_tokens(request: Request) -> int:
-    """Gives an upper estimate of the tokens of a request's messages."""
+    """Returns an upper estimate of the tokens of a request's messages."""
     tokens = sum(estimate_tokens(message.text) for message in request.messages)
     return tokens + 8 * len(request.messages) + 8
 
 
 def estimate_tokens(text: str) -> int:
-    """Gives an upper estimate of the tokens of a text.
+    """Returns an upper estimate of the tokens of a text.
 
     Some tokenizers cut numbers into single digits, and none makes more than a token of a byte
     of other alphabets, so these count one each.

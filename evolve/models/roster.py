@@ -46,7 +46,7 @@ class Part:
     effort: str = ""
 
     def tune(self, request: Request) -> Request:
-        """Gives the request as this part asks it."""
+        """Returns the request as this part asks it."""
         temperature = request.temperature if self.temperature is None else self.temperature
         return replace(request, temperature=temperature, effort=self.effort)
 
@@ -68,7 +68,7 @@ def parse_candidate(text: str) -> Candidate:
 
 
 def make_roster(settings: ModelSettings) -> Mapping[str, tuple[Candidate, ...]]:
-    """Gives the candidates of each role; no role when there is no model at all.
+    """Returns the candidates of each role; no role when there is no model at all.
 
     Raises:
         UsageError: Some roles have a model and others none, or a name cannot be read.
@@ -92,7 +92,7 @@ def make_roster(settings: ModelSettings) -> Mapping[str, tuple[Candidate, ...]]:
 
 
 def describe_roster(settings: ModelSettings) -> str:
-    """Gives one line: the models of all roles, or of each role where they differ."""
+    """Returns one line: the models of all roles, or of each role where they differ."""
     roster = {
         role: ", ".join(settings.names_for(role)) for role in ROLES if settings.names_for(role)
     }

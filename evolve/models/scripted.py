@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import ModelError
+from evolve.models.incoming import Incoming
 from evolve.models.protocol import Price, ReplyError
 from evolve.records.chat import Reply
 from evolve.source import find_blocks
@@ -43,12 +44,14 @@ class ScriptedModel:
     """
 
     is_patient = False
+    address = remedy = ""
 
     def __init__(
         self, script: Script | None = None, *, name: str = "scripted", latency_seconds: float = 0.0
     ) -> None:
         self.name = name
         self.latency_seconds = latency_seconds
+        self.incoming = Incoming()
         self._script = dict(script or {})
 
     def complete(self, request: Request, timeout_seconds: float) -> Reply:
@@ -70,8 +73,11 @@ class ScriptedModel:
             others=tuple(others),
         )
 
-    def preflight(self) -> None:
+    def prepare(self) -> None:
         """Has nothing to check."""
+
+    def find_most_tokens(self) -> None:
+        """Has no limit."""
 
     def find_price(self) -> Price | None:
         """Costs nothing."""
@@ -90,7 +96,7 @@ class ScriptedModel:
 
 
 def _split_samples(request: Request) -> list[Request]:
-    """Gives one request for each sample that is wanted, each with a seed of its own."""
+    """Returns one request for each sample that is wanted, each with a seed of its own."""
     if request.samples == 1:
         return [request]
     seed = request.seed or 0
@@ -141,7 +147,7 @@ def hash_request(request: Request) -> int:
 
 
 def make_plan_text(request: Request) -> str:
-    """Gives a plan as JSON."""
+    """Returns a plan as JSON."""
     digest = hash_request(request)
     return json.dumps(
         {
@@ -155,7 +161,7 @@ def make_plan_text(request: Request) -> str:
 
 
 def make_summary_text(request: Request) -> str:
-    """Gives a summary as JSON."""
+    """Returns a summary as JSON."""
     return json.dumps(
         {
             "verdict": "a number was scaled",
@@ -167,7 +173,7 @@ def make_summary_text(request: Request) -> str:
 
 
 def make_edit_text(request: Request) -> str:
-    """Gives an edit that multiplies one number of the program in the prompt.
+    """Returns an edit that multiplies one number of the program in the prompt.
 
     Raises:
         ReplyError: The prompt shows no program, or the program has no number.
@@ -211,7 +217,7 @@ DEFAULTS: Mapping[str, Callable[[Request], str]] = {
 
 
 def _find_program(request: Request) -> tuple[list[str], int, int]:
-    """Gives the lines of the program in the prompt and the range of its first block."""
+    """Returns the lines of the program in the prompt and the range of its first block."""
     user = next((message.text for message in request.messages if message.role == "user"), "")
     fence = FENCE.search(user)
     if fence is None:

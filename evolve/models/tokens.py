@@ -19,7 +19,7 @@ _PIECE = re.compile(r"[A-Za-z]+|[ \t\r\n]+|.", re.DOTALL)
 _LETTERS, _SPACES = 3, 4
 _BEYOND_ASCII = 2
 _KEPT = 4096
-_OFFLINE = ("scripted", "command", "manual")
+_OFFLINE = ("scripted", "cmd", "manual")
 
 
 class TokenCounter:
@@ -33,24 +33,24 @@ class TokenCounter:
         self._models = [name for name in models if name.partition(":")[0] not in _OFFLINE]
 
     def bound(self, text: str) -> int:
-        """Gives at least the tokens of a text, in microseconds."""
+        """Returns at least the tokens of a text, in microseconds."""
         return bound_tokens(text)
 
     def count(self, text: str) -> int:
-        """Gives the tokens of a text, with the model's tokenizer where LiteLLM has it offline."""
+        """Returns the tokens of a text, with the model's tokenizer where LiteLLM has it offline."""
         if not self._models:
             return bound_tokens(text)
         return max(count_tokens(model, text) for model in self._models)
 
 
 def count_for(settings: ModelSettings, role: str) -> TokenCounter:
-    """Gives the counter for the models that play a role."""
+    """Returns the counter for the models that play a role."""
     return TokenCounter(parse_candidate(name).name for name in settings.names_for(role))
 
 
 @lru_cache(maxsize=_KEPT)
 def bound_tokens(text: str) -> int:
-    """Gives at least the tokens of a text: tokenizers split digits and signs one by one at most."""
+    """Returns at least the tokens of a text: digits and signs are split one by one at most."""
     total = 0
     for piece in _PIECE.findall(text):
         if piece.isascii():

@@ -59,6 +59,7 @@ class Reply:
         finish_reason: `stop`, `length` or the provider's own word.
         others: The further replies to a request for several samples.
         cached_tokens: Of the tokens read, those that came from the provider's cache.
+        thinking_tokens: Of the tokens written, those of thinking, as far as the provider says.
     """
 
     text: str
@@ -70,3 +71,4 @@ class Reply:
     finish_reason: str = "stop"
     others: tuple[str, ...] = ()
     cached_tokens: int = 0
+    thinking_tokens: int = 0

@@ -59,6 +59,7 @@ class Expense:
         completion_tokens: Tokens written.
         cost_usd: Price in US dollars; `None` when it is unknown.
         lost: Why no answer came, so that all numbers are upper estimates; empty when one did.
+        thinking_tokens: Of the tokens written, those of thinking, as far as it is known.
     """
 
     generation: int
@@ -70,6 +71,7 @@ class Expense:
     completion_tokens: int
     cost_usd: float | None
     lost: str = ""
+    thinking_tokens: int = 0
 
 
 class ModelUse(NamedTuple):
@@ -186,6 +188,7 @@ class Totals:
         lost_requests: Requests that may have been charged for and brought nothing.
         lost_tokens: Upper estimate of what these used.
         lost_usd: Upper estimate of their price, as far as it is known.
+        thinking_tokens: Of the tokens written, those of thinking, as far as providers say.
     """
 
     calls: int = 0
@@ -197,10 +200,11 @@ class Totals:
     lost_requests: int = 0
     lost_tokens: int = 0
     lost_usd: float = 0.0
+    thinking_tokens: int = 0
 
     @property
     def tokens(self) -> int:
-        """Gives the tokens read and written together."""
+        """Returns the tokens read and written together."""
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: Totals) -> Totals:

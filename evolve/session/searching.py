@@ -17,7 +17,7 @@ from evolve.session.champion import BestWriter
 from evolve.session.interrupts import interrupts
 from evolve.session.outcome import Outcome
 from evolve.settings.launches import SettingsHistory
-from evolve.wiring import open_recording, restore_budget
+from evolve.wiring import WORKERS, open_recording, restore_budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from evolve.session.outcome import View
     from evolve.settings import Settings
     from evolve.store import Store
-
-_WORKERS = 8
 
 
 def search(
@@ -57,12 +55,13 @@ def search(
     """
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     budget = restore_budget(store, settings)
+    budget.incoming = [endpoint.incoming for endpoint in endpoints.values()]
     journal = Journal(
         endpoints=endpoints,
         evaluate=evaluators.evaluate,
         budget=budget,
         keep=partial(keep_paid, events),
-        workers=settings.loop.workers or _WORKERS,
+        workers=settings.loop.workers or WORKERS,
         deadline_seconds=settings.models.deadline_seconds,
         fallbacks=settings.models.fallbacks,
         tell=view.tell,
@@ -95,7 +94,7 @@ def search(
             journal=journal,
             events=events,
             observer=BestWriter(store, observer),
-            threads=min(slots_in_flight, 2 * (settings.loop.workers or _WORKERS) + 8),
+            threads=min(slots_in_flight, 2 * (settings.loop.workers or WORKERS) + 8),
         ).run()
     key, best = INITIAL, initial
     if population.champion is not None:

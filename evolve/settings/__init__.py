@@ -152,6 +152,7 @@ FREE_SECTIONS: Mapping[str, Mapping[str, type] | None] = {
     "prices": dict.fromkeys(("prompt", "completion", "cached"), float),
     "endpoints": {
         "api_base": str,
+        "drop": list,
         **dict.fromkeys(("concurrency", "requests_per_minute", "tokens_per_minute"), float),
     },
 }

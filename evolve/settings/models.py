@@ -30,8 +30,11 @@ class ModelSettings:
     replay: str = setting("", "run folder whose recorded replies answer in place of models")
     temperature: float | None = setting(None, "sent only when set", low=0, high=2)
     effort: str = setting("", "reasoning effort, sent only when set")
-    deadline_seconds: float = setting(300.0, "one call, all retries included", low=1)
-    request_seconds: float = setting(120.0, "one request, before it is made again", low=0.1)
+    deadline_seconds: float = setting(1800.0, "one call, all retries included", low=1)
+    request_seconds: float = setting(900.0, "one request, before it is made again", low=0.1)
+    idle_seconds: float = setting(
+        120.0, "longest silence within an answer that has begun to come in", low=0.1
+    )
     outage_seconds: float = setting(
         900.0, "a model that is down is waited for so long, then the run stops", low=0
     )

@@ -88,7 +88,7 @@ def check_entry(value: Any, kinds: Mapping[str, type], where: str) -> dict[str, 
 
     Args:
         value: What was set.
-        kinds: What each key takes: `float` or `str`.
+        kinds: What each key takes: `float`, `str`, or `list` for texts.
         where: Named in errors.
 
     Raises:
@@ -100,6 +100,9 @@ def check_entry(value: Any, kinds: Mapping[str, type], where: str) -> dict[str, 
     for key, item in value.items():
         if key not in kinds:
             raise UsageError(f"{where}: unknown key `{key}`; expected a table {_describe(kinds)}")
+        if kinds[key] is list:
+            checked[key] = list(_check_texts(item, f"{where}: `{key}`"))
+            continue
         if kinds[key] is str:
             fits = isinstance(item, str)
         else:

@@ -7,7 +7,7 @@ from evolve.errors import BudgetExhaustedError, ModelError
 from evolve.models.budget import Budget, usage_of
 from evolve.models.endpoint import Endpoint
 from evolve.models.protocol import Price, ReplyError, estimate_prompt_tokens
-from evolve.models.retry import EmptyReplyError, RetryableError, RetryPolicy
+from evolve.models.retry import RetryableError, RetryPolicy
 from evolve.models.scripted import ScriptedModel
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Totals
@@ -25,11 +25,14 @@ class PricedModel(ScriptedModel):
     cost_usd: float | None = 0.6
     error: Exception | None = None
     name: str = "priced"
+    text: str = "hi"
 
     def complete(self, request: Request, timeout_seconds: float) -> Reply:
         if self.error is not None:
             raise self.error
-        return Reply("hi", self.name, self.prompt_tokens, self.completion_tokens, self.cost_usd)
+        return Reply(
+            self.text, self.name, self.prompt_tokens, self.completion_tokens, self.cost_usd
+        )
 
     def find_price(self) -> Price | None:
         return PRICE if self.cost_usd is not None else None
@@ -125,21 +128,21 @@ def test_what_cannot_have_been_charged_counts_for_nothing():
 
 def test_empty_replies_are_reserved_one_by_one():
     """Each of them is paid for, so that three of one call could pass a cap together."""
-    empty = EmptyReplyError(Reply("", "priced", 100, 100, 1.1))
+    empty = PricedModel(completion_tokens=100, cost_usd=1.1, text="")
     budget = Budget(max_cost_usd=2.5)
     with pytest.raises(ReplyError, match=r"`max_cost_usd`: 3\.316 might") as caught:
-        complete(budget, PricedModel(error=empty))
+        complete(budget, empty)
     assert caught.value.reply.cost_usd == pytest.approx(2.2)
     assert budget.total == Totals(1, 200, 0, 200, pytest.approx(2.2), 0)
 
 
 def test_a_model_that_reads_more_than_estimated_is_estimated_higher():
     budget = Budget()
-    before, _ = budget.estimate_tokens(REQUEST, "priced")
+    before = budget.estimate_prompt(REQUEST, "priced")
     complete(budget, PricedModel(prompt_tokens=3 * before))
-    after, _ = budget.estimate_tokens(REQUEST, "priced")
+    after = budget.estimate_prompt(REQUEST, "priced")
     assert 3 * before < after < 4 * before
-    assert budget.estimate_tokens(REQUEST, "other")[0] == before
+    assert budget.estimate_prompt(REQUEST, "other") == before
 
 
 def test_an_unusable_reply_is_paid_for():

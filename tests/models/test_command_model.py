@@ -9,7 +9,7 @@ from evolve.models.choose import open_model
 from evolve.models.command_model import format_prompt
 from evolve.models.endpoint import Endpoint
 from evolve.models.protocol import ReplyError
-from evolve.models.retry import EmptyReplyError, RetryableError, RetryPolicy
+from evolve.models.retry import RetryableError, RetryPolicy
 from evolve.records.chat import Message, Request
 
 REQUEST = Request("editor", (Message("system", "Be brief."), Message("user", "Why?")), 50)
@@ -57,7 +57,6 @@ def test_a_command_that_reads_nothing_and_one_that_reads_much_are_fine():
     ("code", "kind", "message"),
     [
         ("import sys; sys.exit('no account')", RetryableError, "ended with code 1: no account"),
-        ("pass", EmptyReplyError, "an empty reply"),
         ("import time; time.sleep(60)", RetryableError, r"no reply within 0\.5 s"),
         ("import os; os.close(1); import time; time.sleep(60)", RetryableError, "no reply within"),
         ("while True: print('x' * 100000)", ReplyError, "printed more than 32000000 bytes"),
@@ -79,9 +78,16 @@ def test_a_command_that_fails_is_run_again(tmp_path):
     assert endpoint.complete(REQUEST, 20.0, Budget()).text == "fine"
 
 
+def test_a_command_that_prints_nothing_is_run_three_times():
+    budget = Budget()
+    with pytest.raises(ReplyError, match="an empty reply"):
+        Endpoint(open_model(python("pass")), policy=FAST).complete(REQUEST, 20.0, budget)
+    assert budget.total.calls == 1
+
+
 def test_a_command_that_is_not_there_stops_the_run():
     with pytest.raises(ModelError, match="found no 'no-such-tool'; install it"):
-        open_model("cmd:no-such-tool --fast").preflight()
+        open_model("cmd:no-such-tool --fast").prepare()
     with pytest.raises(ModelError, match="cannot be started"):
         open_model("cmd:no-such-tool").complete(REQUEST, 1.0)
     with pytest.raises(ModelError, match="expected a command such as"):

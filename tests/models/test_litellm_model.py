@@ -67,6 +67,8 @@ def test_only_settings_that_were_set_are_sent():
             "model": "tiny",
             "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}],
             "max_tokens": 20,
+            "stream": True,
+            "stream_options": {"include_usage": True},
         }
         assert server.bodies[1].items() >= {"max_tokens": 9, "temperature": 0.5, "seed": 3}.items()
 
@@ -175,9 +177,9 @@ def test_a_reply_that_cannot_be_used_is_not_asked_for_again(answer, message):
 
 
 def test_replies_that_stay_empty_are_given_up_and_counted():
-    with ModelServer([Answer(text="", finish_reason="length")]) as server:
+    with ModelServer([Answer(text="")]) as server:
         budget = Budget()
-        with pytest.raises(ReplyError, match="empty reply, finish reason 'length'"):
+        with pytest.raises(ReplyError, match="empty reply, finish reason 'stop'"):
             endpoint_at(server).complete(REQUEST, 20.0, budget)
         assert server.count == 3
     assert budget.total.prompt_tokens == 33
@@ -268,25 +270,25 @@ def test_many_failures_leave_an_exact_ledger():
 class TestPreflight:
     def test_a_ready_model_is_asked_for_one_token(self):
         with ModelServer([Answer(text="")]) as server:
-            model_at(server).preflight()
-            assert server.bodies[0]["max_tokens"] == 1
+            endpoint_at(server).preflight()
+            assert server.bodies[0]["max_tokens"] == 16
 
     def test_a_wrong_key_is_told(self):
         with ModelServer([Answer("Incorrect API key", status=401)]) as server:
             with pytest.raises(ModelError, match="Incorrect API key; check that the server"):
-                model_at(server).preflight()
+                endpoint_at(server).preflight()
             assert server.count == 1
 
     def test_nobody_at_the_address_is_told_soon(self):
         with ModelServer() as server:
             gone = server.url
         with pytest.raises(ModelUnavailableError, match=r"refused.*check that the server runs"):
-            LiteLLMModel("openai/tiny", api_base=gone).preflight()
+            Endpoint(LiteLLMModel("openai/tiny", api_base=gone)).preflight()
 
     @pytest.mark.parametrize("name", ["nonsense", "foo/bar"])
     def test_an_unknown_provider_is_told(self, name):
         with pytest.raises(ModelError, match=r"write `provider/model`, for example `openai/"):
-            open_model(name).preflight()
+            Endpoint(open_model(name)).preflight()
 
     @pytest.mark.parametrize(
         ("name", "variable"),
@@ -296,7 +298,7 @@ class TestPreflight:
         if variable in os.environ:
             pytest.skip(f"{variable} is set here")
         with pytest.raises(ModelError, match=f"set the environment variable .*{variable}"):
-            open_model(name).preflight()
+            Endpoint(open_model(name)).preflight()
 
 
 def test_a_server_like_the_scripted_model_answers_by_role():

@@ -89,7 +89,7 @@ def test_a_script_gives_texts_or_a_function_by_role():
 
 def test_a_scripted_model_costs_nothing_and_is_always_ready():
     model = open_model("scripted")
-    model.preflight()
+    assert model.prepare() is None
     model.close()
     assert model.name == "scripted"
     assert model.find_price() == Price(0.0, 0.0)
