@@ -11,6 +11,7 @@ from evolve.display import say_error
 from evolve.errors import DamagedStoreError, EvolveError, ExitCode, MachineError
 from evolve.records.endings import (
     FINISHED,
+    FRUITLESS,
     GENERATIONS,
     INTERRUPTED,
     MAX_CALLS,
@@ -36,6 +37,10 @@ _RAISES = {
     MAX_EVALUATIONS: ", with a higher --max-evaluations",
     MAX_SECONDS: ", with a longer --max-time",
 }
+
+
+# Of rejections, in the last lines.
+_REASONS = 5
 
 
 def go(folder: Path, introduction: str, start: Callable[[View], Outcome]) -> NoReturn:
@@ -87,6 +92,8 @@ def exit_code(outcome: Outcome) -> ExitCode:
     """Gives the code of a run that came to its end without a failure."""
     if outcome.stopped_because == INTERRUPTED:
         return ExitCode.INTERRUPTED
+    if outcome.stopped_because == FRUITLESS or _is_in_vain(outcome):
+        return ExitCode.MACHINE
     done = outcome.stopped_because in FINISHED
     return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
 
@@ -97,11 +104,14 @@ def describe(outcome: Outcome, folder: Path) -> str:
     from evolve.report.spending import describe_money, describe_spending
 
     why = {
+        FRUITLESS: "stopped: next to nothing was evaluated in the last generations",
         GENERATIONS: "finished: all generations done",
         TARGET: "finished: target reached",
         INTERRUPTED: "interrupted",
         RECORDING: "finished: the recording ends here",
     }.get(outcome.stopped_because, f"stopped by budget: {outcome.stopped_because}")
+    if _is_in_vain(outcome):
+        why = f"{why.replace('finished', 'ended')}; nothing new was evaluated"
     gain = outcome.best - outcome.initial
     result = (
         f"champion {outcome.best:.10g}, {gain:+.6g} on the start {outcome.initial:.10g}"
@@ -118,11 +128,35 @@ def describe(outcome: Outcome, folder: Path) -> str:
             f"{tokens} tokens, {money}, {outcome.seconds:.1f} s"
         ),
         *(f"  {line}" for line in describe_spending(spent["usage"])),
+        *_describe_rejections(outcome),
         f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
     ]
     if outcome.stopped_because not in {"generations", "target"}:
         lines.append(_say_how_to_go_on(outcome.stopped_because, folder))
     return "\n".join(lines)
+
+
+def _is_in_vain(outcome: Outcome) -> bool:
+    """Returns whether all was done as asked, but no program beside the first was evaluated."""
+    is_done = outcome.stopped_because in FINISHED and outcome.stopped_because != TARGET
+    return is_done and outcome.spent["evaluations"] <= 1
+
+
+def _describe_rejections(outcome: Outcome) -> list[str]:
+    """Returns how many attempts were rejected, by reason, and what to change where all were."""
+    from evolve.session.rejections import advise, count_reasons
+
+    reasons = count_reasons(outcome.rejections)
+    if not reasons:
+        return []
+    lines = [f"rejected: {sum(count for _, count in reasons)} attempts"]
+    lines += [f"  {count}  {reason}" for reason, count in reasons[:_REASONS]]
+    others = sum(count for _, count in reasons[_REASONS:])
+    if others:
+        lines.append(f"  {others}  for other reasons")
+    if outcome.stopped_because == FRUITLESS or _is_in_vain(outcome):
+        lines.append(f"to change that: {advise(reasons[0][0])}")
+    return lines
 
 
 def _say_how_to_go_on(because: str, folder: Path) -> str:

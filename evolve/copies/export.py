@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evolve.population.curve import Point
     from evolve.problem import Problem
     from evolve.records import Attempt
-    from evolve.records.results import Call, Evaluated
+    from evolve.records.results import Call, Evaluated, Expense
     from evolve.settings import Settings
     from evolve.store import Store
 
@@ -63,7 +63,7 @@ def export_run(store: Store, problem: Problem, settings: Settings, folder: Path)
 def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
     """Gives all rows of a run as plain data, by generation; `kind` says what a line is.
 
-    Calls and evaluations of generations that are not committed come last.
+    Calls, evaluations and expenses of generations that are not committed come last.
     """
     for name, value in sorted(store.facts().items()):
         yield {"kind": "fact", "name": name, "value": value}
@@ -73,6 +73,7 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
     for number, seconds in store.generations():
         yield {"kind": "generation", "generation": number, "seconds": seconds}
         yield from _describe_finished(*store.finished_after(number - 1, number))
+        yield from _describe_expenses(store.expenses(number - 1, number))
         slots = set()
         for key in store.keys_of(number):
             slots.add(key.slot)
@@ -93,6 +94,7 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
                 }
         last = number
     yield from _describe_finished(*store.finished_after(last))
+    yield from _describe_expenses(store.expenses(last))
 
 
 def _curve_row(point: Point) -> list[Any]:
@@ -114,13 +116,19 @@ def _describe_finished(calls: list[Call], evaluations: list[Evaluated]) -> Itera
                 "max_tokens": request.max_tokens,
                 "temperature": request.temperature,
                 "seed": request.seed,
+                "schema": json.loads(request.schema) if request.schema else None,
+                "samples": request.samples,
+                "effort": request.effort,
             },
             "text": reply.text,
+            "others": list(reply.others),
             "error": call.error,
             "model": reply.model,
             "finish_reason": reply.finish_reason,
             "prompt_tokens": reply.prompt_tokens,
+            "cached_tokens": reply.cached_tokens,
             "completion_tokens": reply.completion_tokens,
+            "thinking_tokens": reply.thinking_tokens,
             "cost_usd": reply.cost_usd,
             "seconds": reply.seconds,
         }
@@ -131,6 +139,11 @@ def _describe_finished(calls: list[Call], evaluations: list[Evaluated]) -> Itera
             "program": item.program.id,
             **item.evaluation.as_dict(),
         }
+
+
+def _describe_expenses(expenses: list[Expense]) -> Iterator[dict[str, Any]]:
+    for expense in expenses:
+        yield {"kind": "expense", **dataclasses.asdict(expense)}
 
 
 def _describe_attempt(attempt: Attempt) -> dict[str, Any]:

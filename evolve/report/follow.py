@@ -87,4 +87,5 @@ def read_outcome(store: Store, standing: Standing) -> Outcome:
         champion.key,
         store.spent(),
         store.seconds(),
+        store.rejections(),
     )

@@ -23,6 +23,7 @@ def list_spending(usage: Usage) -> list[dict[str, Any]]:
             "prompt_tokens": used.prompt_tokens,
             "cached_tokens": used.cached_tokens,
             "completion_tokens": used.completion_tokens,
+            "thinking_tokens": used.thinking_tokens,
             "cost_usd": used.cost_usd,
             "unpriced_calls": used.unpriced_calls,
             "lost_requests": used.lost_requests,
@@ -65,4 +66,7 @@ def _describe(used: Totals) -> tuple[str, str, str, str]:
         read += f" ({used.cached_tokens} cached)"
     # The preflight is no call of any slot.
     calls = f"{used.calls} calls" if used.calls else ""
-    return calls, read, f"{used.completion_tokens} written", describe_money(used)
+    written = f"{used.completion_tokens} written"
+    if used.thinking_tokens:
+        written += f" ({used.thinking_tokens} thinking)"
+    return calls, read, written, describe_money(used)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from evolve.population.snapshot import SnapshotKeeper
 from evolve.records.endings import (
+    FRUITLESS,
     GENERATIONS,
     INTERRUPTED,
     MAX_EVALUATIONS,
@@ -17,6 +18,7 @@ from evolve.records.endings import (
     TARGET,
 )
 from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult
+from evolve.search.fruitless import FruitlessWatch
 from evolve.search.jobs import JobMaker
 from evolve.source.light import light_attempts
 from evolve.steps.slot import run_slot
@@ -121,6 +123,7 @@ class Search:
         self._observer = observer
         self._threads = threads
         self._maker = JobMaker(population, store, history)
+        self._fruitless = FruitlessWatch(history.now.models.fruitless)
         self._snapshots = SnapshotKeeper(store, problem, history.now.search)
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._results: dict[int, dict[int, SlotResult | None]] = {}
@@ -233,6 +236,7 @@ class Search:
             self._snapshots.on_commit(self._population, len(attempts))
             self._observer.on_commit(self._population)
             self._check_target()
+            self._check_fruitless(results)
             self._launch(beyond=0)
 
     def _is_torn(self, results: tuple[SlotResult, ...]) -> bool:
@@ -240,7 +244,7 @@ class Search:
 
         What a budget cut short is committed as far as it came, for it may hold the champion.
         """
-        if self._stopped_because in {INTERRUPTED, TARGET}:
+        if self._stopped_because in {INTERRUPTED, TARGET, FRUITLESS}:
             return any(result.cut_by for result in results)
         return all(result.cut_by and not result.attempts for result in results)
 
@@ -250,6 +254,11 @@ class Search:
             return
         if not self._problem.direction.is_better(target, champion.objective):
             self._stop(TARGET)
+
+    def _check_fruitless(self, results: tuple[SlotResult, ...]) -> None:
+        with_model = self._settings.models.is_configured
+        if with_model and self._fruitless.add(results) and not self._stopped_because:
+            self._stop(FRUITLESS)
 
     def _check_time(self) -> None:
         if self._is_late() and not self._stopped_because:
@@ -270,7 +279,7 @@ class Search:
         if not self._stopped_because:
             return False
         late = self._give_up_at is not None and time.monotonic() > self._give_up_at
-        if late or self._stopped_because == TARGET:
+        if late or self._stopped_because in {TARGET, FRUITLESS}:
             return True
         oldest = self._results.get(self._population.generation + 1, {})
         done = [result for result in oldest.values() if result is not None]

@@ -39,8 +39,9 @@ _LESSONS = 12
 _FAILING = 4
 _IDEAS = 16
 _COSTS = (
-    "SELECT SUM(cost_usd) FROM calls WHERE generation > ? AND generation <= ? "
-    "GROUP BY generation ORDER BY generation"
+    "SELECT SUM(cost_usd) FROM (SELECT generation, cost_usd FROM calls "
+    "UNION ALL SELECT generation, cost_usd FROM expenses) "
+    "WHERE generation > ? AND generation <= ? GROUP BY generation ORDER BY generation"
 )
 
 
@@ -200,7 +201,7 @@ def note_experience(store: Store, problem: Problem, evaluate: Callable[..., Eval
 
 
 def copy_experience(store: Store, source: Path) -> None:
-    """Writes down what the prompts of another run told from the first generation on.
+    """Writes down what the prompts of another run rest on: lessons, machine, and money spent.
 
     Args:
         store: Of the new run.
@@ -210,7 +211,8 @@ def copy_experience(store: Store, source: Path) -> None:
         StoreError: A database cannot be read or written.
     """
     with closing(type(store).open_to_read(source)) as other:
-        facts = other.facts()
+        facts, expenses = other.facts(), other.expenses()
+    store.keep(expenses)
     store.set_facts(**{name: facts.get(name) for name in (_LESSONS_FACT, _MACHINE_FACT)})
 
 

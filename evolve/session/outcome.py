@@ -31,13 +31,14 @@ class Outcome:
     """How a run, or this part of it, came to its end.
 
     Attributes:
-        stopped_because: `generations`, `target`, `interrupted`, or the cap that was reached.
+        stopped_because: A word of `records.endings`: the end, or the cap that was reached.
         initial: Objective of the starting program.
         best: Objective of the champion.
         improved: Whether the champion is better than the starting program.
         champion: The best program's attempt.
         spent: What all of the run has used so far: evaluations, calls, tokens, money.
         seconds: How long all of the run has taken so far.
+        rejections: How many attempts were rejected, by reason.
     """
 
     stopped_because: str
@@ -47,3 +48,4 @@ class Outcome:
     champion: AttemptKey
     spent: Mapping[str, Any]
     seconds: float
+    rejections: Mapping[str, int]

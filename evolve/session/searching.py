@@ -100,7 +100,9 @@ def search(
     if population.champion is not None:
         key, best = population.champion.key, population.champion.objective
     improved = problem.direction.is_better(best, initial)
-    return Outcome(reason, initial, best, improved, key, store.spent(), store.seconds())
+    return Outcome(
+        reason, initial, best, improved, key, store.spent(), store.seconds(), store.rejections()
+    )
 
 
 def _objective_of_initial(store: Store) -> float:

@@ -38,6 +38,11 @@ class ModelSettings:
     outage_seconds: float = setting(
         900.0, "a model that is down is waited for so long, then the run stops", low=0
     )
+    fruitless: int = setting(
+        3,
+        "generations in a row that evaluate next to nothing after which the run stops; 0 never",
+        low=0,
+    )
     max_tokens: int | None = setting(
         None, "most tokens of a reply, thinking included; by default the model's own limit", low=16
     )

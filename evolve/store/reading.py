@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.errors import StoreError
 from evolve.records import Attempt, AttemptKey
-from evolve.records.results import ModelUse
+from evolve.records.results import Expense, ModelUse
 from evolve.store import rows, statements
 from evolve.store.artifacts import ArtifactFiles
 from evolve.store.opening import parsing, telling
@@ -185,6 +185,7 @@ class Reader:
             "prompt_tokens": spent.prompt_tokens,
             "cached_tokens": spent.cached_tokens,
             "completion_tokens": spent.completion_tokens,
+            "thinking_tokens": spent.thinking_tokens,
             "cost_usd": spent.cost_usd,
             "unpriced_calls": spent.unpriced_calls,
             "lost_requests": spent.lost_requests,
@@ -192,6 +193,16 @@ class Reader:
             "evaluations": tally.evaluations,
             "usage": self.usage(),
         }
+
+    def expenses(self, generation: int = -1, upto: int = NEWEST) -> list[Expense]:
+        """Returns what was paid beside the calls after one generation, up to another."""
+        found = self._all(statements.SELECT_EXPENSES_OF, generation, upto)
+        with parsing(self.folder):
+            return [rows.expense(row) for row in found]
+
+    def rejections(self) -> dict[str, int]:
+        """Returns how many committed attempts were rejected, by reason."""
+        return dict(self._all(statements.SELECT_REJECTIONS))
 
     def outcomes(self) -> dict[str, int]:
         """Returns the number of committed attempts by status."""

@@ -63,6 +63,7 @@ def call_row(call: Call) -> Row:
         reply.prompt_tokens,
         reply.cached_tokens,
         reply.completion_tokens,
+        reply.thinking_tokens,
         reply.cost_usd,
         reply.seconds,
         _pack(request),
@@ -80,24 +81,34 @@ def expense_row(expense: Expense) -> Row:
         expense.prompt_tokens,
         expense.cached_tokens,
         expense.completion_tokens,
+        expense.thinking_tokens,
         expense.cost_usd,
         cut_keys(expense.lost),
     )
 
 
+def expense(row: Row) -> Expense:
+    """Returns the expense of a row of `expenses`."""
+    _, generation, slot, role, model, prompt, cached, completion, thinking, cost_usd, lost = row
+    return Expense(
+        generation, slot, role, model, prompt, cached, completion, cost_usd, lost, thinking
+    )
+
+
 def call(row: Row) -> Call:
     """Returns the call of a row of `calls`."""
-    request = unpack(row[13])
+    request = unpack(row[14])
     request["messages"] = tuple(Message(*message) for message in request["messages"])
-    text = inflate(row[14]).decode()
+    text = inflate(row[15]).decode()
     samples = json.loads(text) if request.get("samples", 1) > 1 else [text]
     reply = Reply(
         samples[0],
         model=row[5],
         prompt_tokens=row[8],
         completion_tokens=row[10],
-        cost_usd=row[11],
-        seconds=row[12],
+        thinking_tokens=row[11],
+        cost_usd=row[12],
+        seconds=row[13],
         finish_reason=row[7],
         others=tuple(samples[1:]),
         cached_tokens=row[9],

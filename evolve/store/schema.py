@@ -9,7 +9,7 @@ from contextlib import suppress
 from evolve.errors import UsageError
 
 # Another version for each change of `SCHEMA`: nothing brings an older database up to it.
-VERSION = 8
+VERSION = 9
 SCHEMA = """
     CREATE TABLE facts (              -- what is known when a run starts, and how it stopped
         name TEXT PRIMARY KEY,
@@ -99,6 +99,7 @@ SCHEMA = """
         prompt_tokens INTEGER NOT NULL,
         cached_tokens INTEGER NOT NULL,
         completion_tokens INTEGER NOT NULL,
+        thinking_tokens INTEGER NOT NULL, -- of these, as far as the provider reports them
         cost_usd REAL,                -- null when the price is unknown
         seconds REAL NOT NULL,
         request BLOB NOT NULL,        -- zlib of JSON
@@ -114,6 +115,7 @@ SCHEMA = """
         prompt_tokens INTEGER NOT NULL,
         cached_tokens INTEGER NOT NULL,
         completion_tokens INTEGER NOT NULL,
+        thinking_tokens INTEGER NOT NULL, -- of these, as far as the provider reports them
         cost_usd REAL,                -- null when the price is unknown
         lost TEXT NOT NULL            -- why no answer came, so that all are upper estimates
     );

@@ -6,13 +6,13 @@ from __future__ import annotations
 INSERT_PAID = {
     table: f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})"
     for table, columns in (
-        ("calls", 15),
+        ("calls", 16),
         ("evaluations", 10),
         ("artifacts", 4),
         ("artifact_files", 8),
     )
 }
-INSERT_EXPENSE = f"INSERT INTO expenses VALUES (NULL, {', '.join('?' * 9)})"
+INSERT_EXPENSE = f"INSERT INTO expenses VALUES (NULL, {', '.join('?' * 10)})"
 INSERT_SOURCE = "INSERT INTO sources (data) VALUES (?)"
 INSERT_PROGRAM = "INSERT OR REPLACE INTO programs VALUES (?, ?, ?)"
 INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join('?' * 13)})"
@@ -75,13 +75,22 @@ SELECT_EVALUATIONS = (
 _RANGE = "generation > ? AND generation <= ? GROUP BY role, model ORDER BY role, model"
 SELECT_USAGE = (
     "SELECT role, model, COUNT(*), SUM(prompt_tokens), SUM(cached_tokens), "
-    "SUM(completion_tokens), COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd) "
-    f"FROM calls WHERE {_RANGE}"
+    "SUM(completion_tokens), COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd), "
+    f"SUM(thinking_tokens) FROM calls WHERE {_RANGE}"
 )
 SELECT_EXPENSES = (
     "SELECT role, model, 0, SUM(prompt_tokens), SUM(cached_tokens), SUM(completion_tokens), "
-    "COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd) "
+    "COALESCE(SUM(cost_usd), 0.0), COUNT(*) - COUNT(cost_usd), SUM(thinking_tokens) "
     f"FROM expenses WHERE lost = '' AND {_RANGE}"
+)
+SELECT_EXPENSES_OF = (
+    "SELECT * FROM expenses WHERE generation > ? AND generation <= ? ORDER BY generation, number"
+)
+SELECT_REJECTIONS = (
+    "SELECT COALESCE(NULLIF(a.reason, ''), e.reason) AS why, COUNT(*) FROM attempts a "
+    "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
+    "AND e.sequence = a.evaluation WHERE COALESCE(e.status, 'rejected') = 'rejected' "
+    "GROUP BY why ORDER BY COUNT(*) DESC, why"
 )
 SELECT_LOST = (
     "SELECT role, model, COUNT(*), SUM(prompt_tokens + completion_tokens), "

@@ -87,8 +87,9 @@ def _read_usage(
 ) -> dict[tuple[str, str], Totals]:
     usage: dict[tuple[str, str], Totals] = {}
     for sql in (statements.SELECT_USAGE, statements.SELECT_EXPENSES):
-        for role, model, *sums in connection.execute(sql, limits):
-            usage[role, model] = usage.get((role, model), Totals()) + Totals(*sums)
+        for role, model, *sums, thinking in connection.execute(sql, limits):
+            used = Totals(*sums) + Totals(thinking_tokens=thinking)
+            usage[role, model] = usage.get((role, model), Totals()) + used
     for role, model, requests, tokens, cost_usd in connection.execute(
         statements.SELECT_LOST, limits
     ):
