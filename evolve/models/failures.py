@@ -165,6 +165,7 @@ def describe_failure(error: Exception) -> str:
     """Returns one bounded line: LiteLLM's message, with the cause where it says nothing."""
     # Before anything is cut off, which might be a part of a key.
     text = cut_keys(str(error)).split("Traceback (most recent call last)", maxsplit=1)[0]
+    text = text.split(" To drop unsupported", maxsplit=1)[0]
     text = " ".join(re.sub(r"\b(litellm\.)?\w+(Error|Exception)( Error)?( -|:) ", "", text).split())
     causes = [_describe_cause(cause) for cause in _walk_causes(error) if isinstance(cause, OSError)]
     if causes and causes[-1] not in text:

@@ -47,7 +47,6 @@ _CONNECT_SECONDS = 30.0
 _PREFLIGHT_TOKENS = 16
 # These speak the OpenAI protocol through a client of ours, which reads streams.
 _OWN_CLIENT = {"openai", "azure"}
-_TEXTS = {"text", "output_text"}
 # Without a limit these answer with an error or with very little.
 _NEEDS_LIMIT = {"anthropic", "azure_ai", "bedrock", "databricks", "vertex_ai"}
 SETTINGS = (
@@ -489,9 +488,8 @@ def _is_vague(error: Exception) -> bool:
 def _text_of(content: Any) -> str:
     """Returns the text of a message, of which some providers send typed parts."""
     if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict)]
-        content = "".join(
-            str(part.get("text") or "") for part in parts if part.get("type", "text") in _TEXTS
-        )
+        from evolve.models.streams import flatten
+
+        content, _ = flatten(content)
     # Lone surrogates come through JSON, and no file or database takes them.
     return content.encode("utf-8", "replace").decode("utf-8") if isinstance(content, str) else ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 _RESETS = 10
+_TYPED_PARTS = re.compile(rb'"content"\s*:\s*\[\s*\{')
 
 
 class Listener(NamedTuple):
@@ -59,7 +61,7 @@ class StreamingClient(httpx.AsyncClient):
         try:
             if "text/event-stream" not in response.headers.get("content-type", ""):
                 await response.aread()
-                return _find_error(response)
+                return _flatten_content(_find_error(response))
             answer = await _gather(response)
         finally:
             await response.aclose()
@@ -93,9 +95,12 @@ class Gathered:
             delta = choice.get("delta") or choice.get("message") or {}
             text = delta.get("content")
             thinking = delta.get("reasoning_content") or delta.get("reasoning")
+            if isinstance(text, list):
+                text, apart = flatten(text)
+                thinking = (thinking or "") + apart
             if text:
                 known["text"].append(text)
-            if isinstance(thinking, str):
+            if thinking:
                 known["thinking"].append(thinking)
             characters += len(text or "") + len(thinking or "")
         return characters
@@ -119,7 +124,7 @@ class Gathered:
                     "finish_reason": choice["finish"] or "stop",
                     "message": {
                         "role": "assistant",
-                        "content": _join(choice["text"]),
+                        "content": "".join(choice["text"]),
                         "reasoning_content": "".join(choice["thinking"]) or None,
                     },
                 }
@@ -129,14 +134,19 @@ class Gathered:
         }
 
 
-def _join(parts: list[Any]) -> Any:
-    """Returns the text of parts; a list where they are lists of typed parts themselves."""
-    if all(isinstance(part, str) for part in parts):
-        return "".join(parts)
-    typed: list[Any] = []
+def flatten(parts: list[Any]) -> tuple[str, str]:
+    """Returns the text and the thinking in a list of typed parts."""
+    texts: list[str] = []
+    thoughts: list[str] = []
     for part in parts:
-        typed += part if isinstance(part, list) else [{"type": "text", "text": str(part)}]
-    return typed
+        if not isinstance(part, dict):
+            continue
+        text = part.get("text") or part.get("thinking") or part.get("reasoning") or ""
+        if isinstance(text, list):
+            text = "".join(flatten(text))
+        is_text = part.get("type", "text") in {"text", "output_text"}
+        (texts if is_text else thoughts).append(str(text))
+    return "".join(texts), "".join(thoughts)
 
 
 async def _gather(response: httpx.Response) -> dict[str, Any]:
@@ -195,6 +205,22 @@ def _find_error(response: httpx.Response) -> httpx.Response:
         if status is not None:
             return httpx.Response(status, content=response.content, request=response.request)
     return response
+
+
+def _flatten_content(response: httpx.Response) -> httpx.Response:
+    """Returns the response, with text in place of the typed parts that LiteLLM does not take."""
+    if response.status_code != 200 or not _TYPED_PARTS.search(response.content):
+        return response
+    try:
+        answer = response.json()
+        for choice in answer["choices"]:
+            message = choice["message"]
+            if isinstance(message["content"], list):
+                message["content"], message["reasoning_content"] = flatten(message["content"])
+    except (ValueError, KeyError, TypeError):
+        return response
+    content = json.dumps(answer).encode()
+    return httpx.Response(200, content=content, request=response.request)
 
 
 def _find_status(answer: Any) -> int | None:
