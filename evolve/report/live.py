@@ -109,6 +109,12 @@ class Progress:
         total = self.budget.total
         return f"{total.calls} calls  {total.tokens} tokens  {describe_money(total)}"
 
+    def describe_incoming(self) -> str:
+        """Returns how many answers are coming in, and how much of all answers has."""
+        answers = sum(incoming.answers for incoming in self.budget.incoming)
+        characters = sum(incoming.characters for incoming in self.budget.incoming)
+        return f"{answers} coming in, {characters} characters so far" if characters else ""
+
     def list_spending(self) -> list[str]:
         """Gives one line for each role and model."""
         used = sorted(self.budget.totals_by_call().items())
@@ -235,6 +241,8 @@ class LiveView:
             ("rate", f"{rate:.1f} evaluations/s"),
             ("time", f"{progress.elapsed:.0f} s, left {'?' if left is None else f'{left:.0f} s'}"),
         ]
+        if incoming := progress.describe_incoming():
+            rows.insert(4, ("answers", incoming))
         if progress.budget.total.calls:
             rows.insert(4, ("models", progress.describe_spending()))
             rows[5:5] = [("", line) for line in progress.list_spending()]

@@ -2,11 +2,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evolve.errors import BudgetExhaustedError, ModelError
-from evolve.models.budget import Budget, usage_of
+from evolve.models.budget import Budget, Reservation, usage_of
 from evolve.models.endpoint import Endpoint
-from evolve.models.protocol import Price, ReplyError, estimate_prompt_tokens
+from evolve.models.protocol import GENEROUS_TOKENS, Price, ReplyError, estimate_prompt_tokens
 from evolve.models.retry import RetryableError, RetryPolicy
 from evolve.models.scripted import ScriptedModel
 from evolve.records.chat import Message, Reply, Request
@@ -87,6 +89,80 @@ def test_what_a_call_did_not_use_is_given_back():
         budget.settle(worst, usage_of(Reply("", "m", 10, 1, 0.02)))
         budget.settle(waiting.result(), Totals())
     assert budget.total == Totals(1, 10, 0, 1, 0.02, 0)
+
+
+class TestShares:
+    """Where money is capped, replies get limits that leave room for others beside them."""
+
+    OPEN = Request("editor", (Message("user", "x" * 300),))
+    CHEAP = Price(prompt_usd=1e-6, completion_usd=10e-6)
+
+    def test_without_a_cap_no_limit_is_sent(self):
+        assert Budget().reserve(self.OPEN, "m", self.CHEAP).limit is None
+        assert Budget(max_cost_usd=2.0).reserve(self.OPEN, "m", None).limit is None
+        assert Budget().reserve(REQUEST, "m", self.CHEAP).limit == 100
+
+    def test_eight_requests_are_in_flight_whatever_the_model_can_write(self):
+        budget = Budget(max_cost_usd=2.0, shares=8)
+        made = [budget.reserve(self.OPEN, "m", self.CHEAP, most=128_000) for _ in range(8)]
+        limits = [reservation.limit for reservation in made]
+        assert min(limits) >= 20_000
+        assert max(limits) - min(limits) <= 200
+        assert sum(reservation.cost_usd for reservation in made) <= 2.0
+
+    def test_the_limit_is_generous_not_endless(self):
+        limit = Budget(max_cost_usd=1e6).reserve(self.OPEN, "m", self.CHEAP).limit
+        assert limit == GENEROUS_TOKENS
+        most = Budget(max_cost_usd=1e6).reserve(self.OPEN, "m", self.CHEAP, most=9000).limit
+        assert most == 9000
+
+    def test_a_share_that_is_too_small_waits_for_others(self):
+        budget = Budget(max_cost_usd=1.0, shares=8)
+        first = budget.reserve(self.OPEN, "m", self.CHEAP)
+        budget.settle(first, usage_of(Reply("", "m", 100, 30_000, 0.3)))
+        made = [budget.reserve(self.OPEN, "m", self.CHEAP) for _ in range(2)]
+        assert [reservation.limit for reservation in made] == [30_000, 30_000]
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(budget.reserve, self.OPEN, "m", self.CHEAP)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+            budget.settle(made[0], usage_of(Reply("", "m", 100, 100, 0.001)))
+            assert waiting.result(timeout=5).limit >= 30_000
+
+    def test_what_is_left_is_used_where_nothing_is_known_of_replies(self):
+        budget = Budget(max_cost_usd=0.02)
+        assert 1000 < budget.reserve(self.OPEN, "m", self.CHEAP).limit < 2000
+
+    @given(
+        cap=st.floats(0.001, 5.0),
+        price=st.floats(1e-7, 1e-4),
+        shares=st.integers(1, 16),
+        uses=st.lists(st.floats(0, 1), min_size=1, max_size=40),
+    )
+    def test_no_cap_is_passed_and_the_worst_case_is_set_aside(self, cap, price, shares, uses):
+        budget = Budget(max_cost_usd=cap, shares=shares)
+        price = Price(price / 4, price)
+        pending = []
+        for share in uses:
+            try:
+                if len(pending) == shares:
+                    raise BudgetExhaustedError("full")
+                pending.append((share, self.reserve_at_once(budget, price)))
+            except BudgetExhaustedError:
+                if not pending:
+                    break
+                part, made = pending.pop(0)
+                written = int(part * made.limit)
+                cost = price.cost_of(Reply("", "m", made.prompt_tokens, written))
+                used = Totals(1, made.prompt_tokens, 0, written, cost)
+                budget.settle(made, used)
+            held = sum(made.cost_usd for _, made in pending)
+            assert budget.total.cost_usd + held <= cap * (1 + 1e-9)
+
+    def reserve_at_once(self, budget: Budget, price: Price) -> Reservation:
+        """Reserves, or raises where it would wait."""
+        budget.stop("no waiting")
+        return budget.reserve(self.OPEN, "m", price, most=50_000)
 
 
 def test_who_waits_for_others_ends_with_the_run_or_with_the_cap():
