@@ -50,6 +50,8 @@ _SETTINGS = {
     "seed": r"\bseed\b",
     "n": r"['`\"]n['`\"]|\bcandidate_?count|\bn (must|should|>)",
 }
+# Keys of the well-known forms, also where the provider masked their middle.
+_MASKED_KEY = re.compile(r"\b(?:sk|pk|gsk|xai|hf|r8)[-_][\w*.\-]{6,}|\bAIza[\w*\-]{10,}")
 _LONGEST_MESSAGE = 300
 # What httpx and json raise when an answer breaks off, is late, or is not what it should be.
 _LOST_ANSWERS = {
@@ -170,7 +172,7 @@ def describe_failure(error: Exception) -> str:
     causes = [_describe_cause(cause) for cause in _walk_causes(error) if isinstance(cause, OSError)]
     if causes and causes[-1] not in text:
         text = f"{text.rstrip('.')} ({causes[-1]})"
-    text = cut_keys(text)
+    text = _MASKED_KEY.sub("***", cut_keys(text))
     if len(text) > _LONGEST_MESSAGE:
         text = text[:_LONGEST_MESSAGE] + " ..."
     return text or type(error).__name__
