@@ -12,6 +12,8 @@ import os
 import stat
 
 _SHARES = (b"\nPss_Anon:", b"\nPss_Shmem:", b"\nSwapPss:")
+# Between the guest's own processes.
+_OWN_SOCKETS = 2
 _PIPE_BYTES = 1 << 16
 _FIELDS = (b"\nRssAnon:", b"\nRssShmem:", b"\nVmSwap:")
 
@@ -49,7 +51,8 @@ def measure_buffers(proc: int, names: list[str], *, has_own_network: bool) -> in
     """
     if has_own_network:
         rows = (row.split() for row in _read(proc, "self/net/protocols", 1 << 16).splitlines())
-        return _socket_bytes() * sum(int(row[2]) for row in rows if row[0].startswith(b"UNIX"))
+        count = sum(int(row[2]) for row in rows if row[0].startswith(b"UNIX"))
+        return _socket_bytes() * max(0, count - _OWN_SOCKETS)
     kinds = _list_descriptors(proc, names)
     return sum(_socket_bytes() if is_socket else _PIPE_BYTES for is_socket in kinds.values())
 
