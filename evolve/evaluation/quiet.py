@@ -63,7 +63,7 @@ def find_own_folder(places: Iterable[Path]) -> Path:
 
 
 def find_quiet_core() -> int:
-    """Gives the core, of those that this process may use, that has least to do just now."""
+    """Returns the core, of those that this process may use, that has least to do just now."""
     allowed = os.sched_getaffinity(0)
     before = _read_idle()
     time.sleep(_LOOK_SECONDS)

@@ -79,7 +79,7 @@ class Group:
             raise
 
     def wrap(self, command: Sequence[str]) -> list[str]:
-        """Gives the command that joins the group before it becomes another."""
+        """Returns the command that joins the group before it becomes another."""
         folders = [str(folder) for folder in self._unique()]
         return ["/bin/sh", "-c", _JOIN, "sh", str(len(folders)), *folders, *command]
 
@@ -106,7 +106,7 @@ class Group:
 
     @property
     def out_of_memory_kills(self) -> int:
-        """Gives how many processes the kernel killed for the memory of the group."""
+        """Returns how many processes the kernel killed for the memory of the group."""
         name = "memory.events" if self._version == 2 else "memory.oom_control"
         with contextlib.suppress(OSError):
             for line in self._read("memory", name).splitlines():
@@ -169,7 +169,7 @@ def remove_groups_of(pid: int) -> None:
 
 @functools.cache
 def _find_place(_process: int) -> Place | str:
-    """Gives where groups can be made, or why nowhere; removes what ended processes left."""
+    """Returns where groups can be made, or why nowhere; removes what ended processes left."""
     try:
         place = read_place(
             Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()

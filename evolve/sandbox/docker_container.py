@@ -105,7 +105,7 @@ def build_profile() -> str:
 
 
 def parse_devices(text: str) -> list[Any]:
-    """Gives what an engine is asked for.
+    """Returns what an engine is asked for.
 
     Args:
         text: `all` or a number of GPUs; `device=ID,ID` for some of them; names such as
@@ -135,7 +135,7 @@ def parse_devices(text: str) -> list[Any]:
 
 @contextlib.contextmanager
 def _offer_profile(*, is_podman: bool) -> Iterator[str]:
-    """Gives what an engine takes as the profile: its text, or to Podman the path of a file."""
+    """Returns what an engine takes as the profile: its text, or to Podman the path of a file."""
     if not is_podman:
         yield build_profile()
         return

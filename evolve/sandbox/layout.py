@@ -91,7 +91,9 @@ def find_view(
     hidden = [*copies, package.with_name("evaluators"), *(path.resolve() for path in hide)]
     trees = _outermost([*_interpreter_folders(), *map(_tree_around, places)])
     there = [path for tree in trees for path in _spell_below(tree, hidden) if path.exists()]
-    return View(trees, tuple(dict.fromkeys(there)), data.resolve() if data else None, paths)
+    # What lies in a covered folder is not there to be covered.
+    outer = [path for path in dict.fromkeys(there) if not {*path.parents} & {*there}]
+    return View(trees, tuple(outer), data.resolve() if data else None, paths)
 
 
 def list_readable(view: View) -> list[tuple[Path, int]]:
@@ -103,7 +105,7 @@ def list_readable(view: View) -> list[tuple[Path, int]]:
 
 
 def guest_command(module: str, path: str, settings: str) -> list[str]:
-    """Gives the command that starts a module of the guest.
+    """Returns the command that starts a module of the guest.
 
     Args:
         module: `relay` or `launch`.
@@ -126,7 +128,7 @@ def _compile_guest() -> None:
 
 
 def guest_environment() -> dict[str, str]:
-    """Gives the whole environment of a guest: nothing of the host's own."""
+    """Returns the whole environment of a guest: nothing of the host's own."""
     threads = dict.fromkeys(_SINGLE_THREADED, "1")
     return {
         **threads,
@@ -182,7 +184,7 @@ def _tree_around(place: Path) -> Path:
 
 
 def _spell_below(tree: Path, hidden: list[Path]) -> list[Path]:
-    """Gives hidden paths as they are called within a tree, whose own path may lead over links."""
+    """Returns hidden paths as they are called within a tree, whose own path may lead over links."""
     if tree.is_symlink():
         return []
     real = tree.resolve()

@@ -12,6 +12,7 @@ import evolve
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.native import make_native
 from evolve.sandbox.owner import name_owner
+from tests.commands import write_problem
 
 SCRIPT = """
 import os, sys
@@ -220,6 +221,50 @@ def test_what_lies_among_the_packages_is_hidden_or_found_by_the_canary(
         ]
         return
     assert "evaluator.py" in run_host(python, CANARY, backend, packages / "app")
+
+
+@pytest.mark.parametrize("backend", FORMS[:-1])
+def test_a_run_shows_neither_its_folder_nor_what_lies_around_it(tmp_path, backend):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "venv")}))
+    (packages / "app" / "run").mkdir(parents=True)
+    for name in ("app/.env", "app/run/run.db", ".env"):
+        (packages / name).write_text("secret = 1")
+    problem = write_problem(packages / "app" / "run" / "problem")
+    paths = [packages / "app" / ".env", packages / ".env", packages / "app" / "run" / "run.db"]
+    paths += sorted(problem.iterdir())
+    assert "evaluator.py" in str(paths)
+    source = READING.replace("PATHS", repr([str(path) for path in paths]))
+    (problem / "initial.py").write_text(source)
+    told = run_host(tmp_path / "venv" / "bin" / "python", EVALUATING, backend, problem)
+    assert told.splitlines() == ["ok", ""]
+
+
+READING = """
+def point():
+    for path in PATHS:
+        try:
+            if open(path).read(): raise ValueError(path)
+        except OSError: pass
+    return [0.5, 0.5]
+"""
+EVALUATING = """
+import sys
+from contextlib import closing
+from pathlib import Path
+from evolve.evaluation.link import EvaluatorConfig
+from evolve.evaluation.pool import Evaluators
+from evolve.problem import load_problem
+backend, folder = sys.argv[1], Path(sys.argv[2])
+config = EvaluatorConfig(folder, folder, {}, backend, False, "", 20.0, 1024)
+with closing(Evaluators(config, 1)) as pool:
+    pool.start()
+    pool.wait()
+    verdict = pool.evaluate(load_problem(folder).initial)
+    print(verdict.status, verdict.reason, sep="\\n")
+"""
 
 
 CANARY = """

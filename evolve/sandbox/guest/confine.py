@@ -48,7 +48,7 @@ class Bounds(NamedTuple):
 
     @property
     def inodes(self) -> int:
-        """Gives how many files and folders there may be."""
+        """Returns how many files and folders there may be."""
         return _INODES + _INODES_PER_MB * self.workspace_mb
 
 
@@ -88,7 +88,7 @@ class Cage(NamedTuple):
 
     @property
     def flags(self) -> int:
-        """Gives the namespaces of a child."""
+        """Returns the namespaces of a child."""
         return _NAMESPACES if self.is_namespaced else 0
 
 
@@ -128,7 +128,7 @@ def confine(cage: Cage, bounds: Bounds) -> None:
 def file_rules_without_namespaces(
     box: str, version: int, readable: Iterable[tuple[str, int]]
 ) -> list[tuple[str, int]]:
-    """Gives Landlock's rules for a program that has no file system of its own.
+    """Returns Landlock's rules for a program that has no file system of its own.
 
     Args:
         box: Folder for the workspace and the temporary folders.

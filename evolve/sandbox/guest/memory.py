@@ -123,7 +123,7 @@ def _is_in(proc: int, name: str, group: int) -> bool:
 
 
 def read_bytes(proc: int, name: str) -> int:
-    """Gives the memory of one process in bytes; 0 when it is gone."""
+    """Returns the memory of one process in bytes; 0 when it is gone."""
     try:
         status = _read(proc, f"{name}/status")
     except OSError:
