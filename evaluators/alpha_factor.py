@@ -11,6 +11,7 @@ from instances import (
     TRAINING,
     VALIDATION,
     draw_normal,
+    name_values,
     open_stream,
     play_together,
     renew_seed,
@@ -49,8 +50,7 @@ def evaluate(program: ProgramHandle, *, seed: int, dates: int) -> Score:
     ]
     outcomes = play_together(program, "factor", [trade(*market[:3]) for market in markets])
     count = _MARKETS[TRAINING]
-    validation = np.mean([np.mean(ranks) for ranks, _ in outcomes[count:]])
-    return _score(outcomes[:count], {"validation": float(validation)})
+    return _score(outcomes[:count], [float(np.mean(ranks)) for ranks, _ in outcomes[count:]])
 
 
 def evaluate_holdout(program: ProgramHandle, *, seed: int, dates: int) -> Score:
@@ -58,7 +58,7 @@ def evaluate_holdout(program: ProgramHandle, *, seed: int, dates: int) -> Score:
     count = _MARKETS[HOLDOUT]
     seed = renew_seed(seed)
     markets = [draw_market(HOLDOUT, seed, number, dates) for number in range(count)]
-    return _score(play_together(program, "factor", [trade(*market[:3]) for market in markets]), {})
+    return _score(play_together(program, "factor", [trade(*market[:3]) for market in markets]))
 
 
 @cache
@@ -152,7 +152,10 @@ def _standardise(values: Floats) -> Floats:
     return np.clip(scaled, -3.0, 3.0)
 
 
-def _score(outcomes: list[tuple[list[float], list[float]]], metrics: dict[str, float]) -> Score:
+def _score(
+    outcomes: list[tuple[list[float], list[float]]], validation: list[float] | None = None
+) -> Score:
+    metrics = {"validation": float(np.mean(validation))} if validation else {}
     coefficients = [np.array(ranks) for ranks, _ in outcomes]
     means = [float(ranks.mean()) for ranks in coefficients]
     together = np.concatenate(coefficients)
@@ -171,4 +174,6 @@ def _score(outcomes: list[tuple[list[float], list[float]]], metrics: dict[str, f
                 f"market {n}: {mean:.4f}" for n, mean in enumerate(means)
             )
         },
+        instances=name_values(means),
+        validation=name_values(validation or ()),
     )

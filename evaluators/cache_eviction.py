@@ -6,7 +6,15 @@ import heapq
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together, renew_seed
+from instances import (
+    HOLDOUT,
+    TRAINING,
+    VALIDATION,
+    name_values,
+    open_stream,
+    play_together,
+    renew_seed,
+)
 
 from evolve.scoring import ProgramHandle, Score, as_floats
 
@@ -36,8 +44,7 @@ def evaluate(program: ProgramHandle, *, seed: int, capacity: int, requests: int)
     checks = [draw_trace(VALIDATION, seed, number, requests) for number in range(_VALIDATION)]
     games = [play(trace, capacity) for trace in (*traces, *checks)]
     outcomes = play_together(program, "priority", games)
-    validation = np.mean([ratio for ratio, _ in outcomes[_TRAINING:]])
-    return _score(outcomes[:_TRAINING], {"validation": float(validation)})
+    return _score(outcomes[:_TRAINING], [ratio for ratio, _ in outcomes[_TRAINING:]])
 
 
 def evaluate_holdout(program: ProgramHandle, *, seed: int, capacity: int, requests: int) -> Score:
@@ -45,7 +52,7 @@ def evaluate_holdout(program: ProgramHandle, *, seed: int, capacity: int, reques
     seed = renew_seed(seed)
     traces = [draw_trace(HOLDOUT, seed, number, requests) for number in range(_HOLDOUT)]
     games = [play(trace, capacity) for trace in traces]
-    return _score(play_together(program, "priority", games), {})
+    return _score(play_together(program, "priority", games))
 
 
 def draw_trace(split: str, seed: int, number: int, requests: int) -> list[int]:
@@ -134,7 +141,8 @@ def bound_hits(trace: Sequence[int], capacity: int) -> float:
     return hits / len(trace)
 
 
-def _score(outcomes: list[Outcome], metrics: dict[str, float]) -> Score:
+def _score(outcomes: list[Outcome], validation: list[float] | None = None) -> Score:
+    metrics = {"validation": float(np.mean(validation))} if validation else {}
     ratios: NDArray[np.float64] = np.array([ratio for ratio, _ in outcomes])
     return Score(
         float(ratios.mean()),
@@ -144,4 +152,6 @@ def _score(outcomes: list[Outcome], metrics: dict[str, float]) -> Score:
             "spread": float(np.ptp(ratios)),
         },
         artifacts={"hits": "\n".join(f"trace {n}: {x:.4f}" for n, x in enumerate(ratios))},
+        instances=name_values(ratios),
+        validation=name_values(validation or ()),
     )

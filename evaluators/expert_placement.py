@@ -11,6 +11,7 @@ from instances import (
     TRAINING,
     VALIDATION,
     draw_normal,
+    name_values,
     open_stream,
     play_together,
     renew_seed,
@@ -45,8 +46,7 @@ def evaluate(
         for number in range(count)
     ]
     outcomes = play_together(program, "place", games)
-    validation = np.mean([_value(outcome) for outcome in outcomes[_TRAINING:]])
-    return _score(outcomes[:_TRAINING], {"validation": float(validation)})
+    return _score(outcomes[:_TRAINING], [_value(outcome) for outcome in outcomes[_TRAINING:]])
 
 
 def evaluate_holdout(
@@ -55,7 +55,7 @@ def evaluate_holdout(
     """Scores the placements on loads that the search never sees."""
     seed = renew_seed(seed)
     loads = [draw_loads(HOLDOUT, seed, number, experts, steps) for number in range(_HOLDOUT)]
-    return _score(play_together(program, "place", [play(x, (gpus, slots)) for x in loads]), {})
+    return _score(play_together(program, "place", [play(x, (gpus, slots)) for x in loads]))
 
 
 def draw_loads(split: str, seed: int, number: int, experts: int, steps: int) -> NDArray[np.float64]:
@@ -119,7 +119,8 @@ def _value(outcome: tuple[float, float]) -> float:
     return balance - MOVE_PRICE * moved
 
 
-def _score(outcomes: list[tuple[float, float]], metrics: dict[str, float]) -> Score:
+def _score(outcomes: list[tuple[float, float]], validation: list[float] | None = None) -> Score:
+    metrics = {"validation": float(np.mean(validation))} if validation else {}
     values = [_value(outcome) for outcome in outcomes]
     balance, moved = (float(np.mean(column)) for column in zip(*outcomes, strict=True))
     return Score(
@@ -127,4 +128,6 @@ def _score(outcomes: list[tuple[float, float]], metrics: dict[str, float]) -> Sc
         metrics={"lowest": min(values), "balance": balance, **metrics},
         measures={"moved": moved, "unevenness": 1.0 - balance},
         artifacts={"balance and moves": "\n".join(f"{b:.3f} {m:.3f}" for b, m in outcomes)},
+        instances=name_values(values),
+        validation=name_values(validation or ()),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from evolve.scoring import Infeasible
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -89,3 +89,8 @@ def play_together(
         for index, reply in zip(asked, replies, strict=True):
             go_on(index, reply)
     return [outcomes[index] for index in range(len(games))]
+
+
+def name_values(values: Iterable[float]) -> dict[str, float]:
+    """Returns numbers by the number of their instance."""
+    return {str(number): float(value) for number, value in enumerate(values)}

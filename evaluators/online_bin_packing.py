@@ -7,12 +7,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together, renew_seed
+from instances import (
+    HOLDOUT,
+    TRAINING,
+    VALIDATION,
+    name_values,
+    open_stream,
+    play_together,
+    renew_seed,
+)
 
 from evolve.scoring import ProgramHandle, Score, as_floats
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
 # Sizes follow a Weibull distribution, as in Romera-Paredes 2024 (FunSearch), table 1, or are
 # whole numbers from 20 to 100, as in the files `binpack1` to `binpack4` of Beasley's OR-Library.
@@ -73,7 +81,7 @@ def evaluate(
     packings = [draw_packing(distribution, TRAINING, seed, n, items) for n in range(instances)]
     checks = [draw_packing(distribution, VALIDATION, seed, n, items) for n in range(_VALIDATION)]
     pack(program, [*packings, *checks])
-    return _score(packings, {"validation": find_excess(checks)})
+    return _score(packings, checks)
 
 
 def evaluate_holdout(
@@ -84,7 +92,7 @@ def evaluate_holdout(
     seed = renew_seed(seed)
     packings = [draw_packing(distribution, HOLDOUT, seed, n, items) for n in range(count)]
     pack(program, packings)
-    return _score(packings, {})
+    return _score(packings)
 
 
 def pack(program: ProgramHandle, packings: list[Packing]) -> None:
@@ -92,7 +100,7 @@ def pack(program: ProgramHandle, packings: list[Packing]) -> None:
     play_together(program, "priority", [packing.play() for packing in packings])
 
 
-def find_excess(packings: list[Packing]) -> float:
+def find_excess(packings: Sequence[Packing]) -> float:
     """Gives how many bins too many there are in all, in percent of the least that may suffice."""
     used = sum(len(packing.room) for packing in packings)
     return 100.0 * (used / sum(packing.least for packing in packings) - 1.0)
@@ -110,7 +118,8 @@ def draw_packing(distribution: str, split: str, seed: int, number: int, count: i
     return Packing(tuple(np.clip(sizes, 1, capacity).astype(int).tolist()), capacity)
 
 
-def _score(packings: list[Packing], metrics: dict[str, float]) -> Score:
+def _score(packings: list[Packing], checks: Sequence[Packing] = ()) -> Score:
+    metrics = {"validation": find_excess(checks)} if checks else {}
     excesses = [packing.excess() for packing in packings]
     room = np.array([left for packing in packings for left in packing.room])
     return Score(
@@ -126,6 +135,8 @@ def _score(packings: list[Packing], metrics: dict[str, float]) -> Score:
             "awkward_share": float(np.mean((room > 0) & (room < 15))),
         },
         artifacts={"room_left": _describe(room)},
+        instances=name_values(excesses),
+        validation=name_values(packing.excess() for packing in checks),
     )
 
 

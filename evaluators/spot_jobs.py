@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together, renew_seed
+from instances import (
+    HOLDOUT,
+    TRAINING,
+    VALIDATION,
+    name_values,
+    open_stream,
+    play_together,
+    renew_seed,
+)
 from replies import as_indices
 
 from evolve.scoring import ProgramHandle, Score
@@ -63,15 +71,14 @@ def evaluate(program: ProgramHandle, *, seed: int) -> Score:
     jobs = [draw_job(TRAINING, seed, number) for number in range(_TRAINING)]
     checks = [draw_job(VALIDATION, seed, number) for number in range(_VALIDATION)]
     outcomes = play_together(program, "choose", [play(job) for job in (*jobs, *checks)])
-    validation = np.mean([cost for cost, *_ in outcomes[_TRAINING:]])
-    return _score(outcomes[:_TRAINING], {"validation": float(validation)})
+    return _score(outcomes[:_TRAINING], [cost for cost, *_ in outcomes[_TRAINING:]])
 
 
 def evaluate_holdout(program: ProgramHandle, *, seed: int) -> Score:
     """Scores the policy on jobs that the search never sees."""
     seed = renew_seed(seed)
     jobs = [draw_job(HOLDOUT, seed, number) for number in range(_HOLDOUT)]
-    return _score(play_together(program, "choose", [play(job) for job in jobs]), {})
+    return _score(play_together(program, "choose", [play(job) for job in jobs]))
 
 
 def draw_job(split: str, seed: int, number: int) -> Job:
@@ -146,7 +153,10 @@ def _describe_state(job: Job, state: State, price: float | None) -> tuple[float,
     return (*hours, float(state.running), float(price is not None), price or 0.0)
 
 
-def _score(outcomes: list[tuple[float, float, float]], metrics: dict[str, float]) -> Score:
+def _score(
+    outcomes: list[tuple[float, float, float]], validation: list[float] | None = None
+) -> Score:
+    metrics = {"validation": float(np.mean(validation))} if validation else {}
     costs, spot, waiting = (np.array(column) for column in zip(*outcomes, strict=True))
     return Score(
         float(costs.mean()),
@@ -157,4 +167,6 @@ def _score(outcomes: list[tuple[float, float, float]], metrics: dict[str, float]
                 f"job {n}: {cost:.1f} % of on demand" for n, cost in enumerate(costs.tolist())
             )
         },
+        instances=name_values(costs),
+        validation=name_values(validation or ()),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from instances import HOLDOUT, TRAINING, VALIDATION, open_stream, play_together
+from instances import HOLDOUT, TRAINING, VALIDATION, name_values, open_stream, play_together
 from travelling_salesman_references import REFERENCES
 
 from evolve.scoring import ProgramHandle, Score, as_floats
@@ -33,16 +33,14 @@ def evaluate(program: ProgramHandle, *, rounds: int) -> Score:
     ]
     outcomes = play_together(program, "penalize", games)
     training = outcomes[: counts[TRAINING]]
-    return _score(
-        training, TRAINING, {"validation": _excess(outcomes[counts[TRAINING] :], VALIDATION).mean()}
-    )
+    return _score(training, TRAINING, _excess(outcomes[counts[TRAINING] :], VALIDATION))
 
 
 def evaluate_holdout(program: ProgramHandle, *, rounds: int) -> Score:
     """Scores the rule on instances that the search never sees."""
     count = len(REFERENCES[HOLDOUT])
     games = [play(draw_cities(HOLDOUT, number), rounds) for number in range(count)]
-    return _score(play_together(program, "penalize", games), HOLDOUT, {})
+    return _score(play_together(program, "penalize", games), HOLDOUT)
 
 
 def try_small(program: ProgramHandle, **_: Any) -> None:
@@ -133,8 +131,11 @@ def measure(tour: NDArray[np.int64], distances: NDArray[np.float64]) -> float:
 
 
 def _score(
-    outcomes: list[tuple[float, float, float]], split: str, metrics: dict[str, float]
+    outcomes: list[tuple[float, float, float]],
+    split: str,
+    validation: NDArray[np.float64] | None = None,
 ) -> Score:
+    metrics = {} if validation is None else {"validation": float(validation.mean())}
     excesses = _excess(outcomes, split)
     first = 100.0 * (np.array([outcome[1] for outcome in outcomes]) / REFERENCES[split] - 1.0)
     return Score(
@@ -143,13 +144,15 @@ def _score(
             "worst_excess": float(excesses.max()),
             "first_excess": float(first.mean()),
             "solved": float(np.mean(excesses < 1e-6)),
-            **{name: float(value) for name, value in metrics.items()},
+            **metrics,
         },
         measures={
             "moved": float(np.mean([outcome[2] for outcome in outcomes])),
             "evenness": float(excesses.min() / max(excesses.max(), 1e-12)),
         },
         artifacts={"excess": "\n".join(f"instance {n}: {x:.3f} %" for n, x in enumerate(excesses))},
+        instances=name_values(excesses),
+        validation=name_values(() if validation is None else validation),
     )
 
 

@@ -83,6 +83,10 @@ class DamagedStoreError(StoreError):
     """Something of the run's database is lost; what is left of it may be saved."""
 
 
+class EvaluationCutError(Exception):
+    """An evaluation was ended by a cap on time; nothing is known about its program."""
+
+
 class BudgetExhaustedError(Exception):
     """A hard cap would be passed; the slot ends without another attempt.
 

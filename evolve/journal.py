@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
-from evolve.errors import BudgetExhaustedError, ModelError, StoreError
+from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, StoreError
 from evolve.models.budget import usage_of
 from evolve.models.protocol import ReplyError
 from evolve.models.roster import Part
 from evolve.records import AttemptKey, Evaluation, Status
 from evolve.records.chat import Reply
-from evolve.records.results import Call, Evaluated, Expense, ModelUse
+from evolve.records.endings import MAX_SECONDS
+from evolve.records.results import Call, Evaluated, EvaluationPlace, Expense, ModelUse
+from evolve.source import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,6 +58,7 @@ class Journal:
         deadline_seconds: For one call, retries included.
         tell: Is told when a fallback is asked, from any thread.
         recording: Answers in place of all models; None for models.
+        cut_evaluations: Ends the evaluations that run.
     """
 
     def __init__(
@@ -70,12 +73,14 @@ class Journal:
         fallbacks: Sequence[str] = (),
         tell: Callable[[str], None] = lambda _: None,
         recording: Callable[[AttemptKey, Request], Call] | None = None,
+        cut_evaluations: Callable[[], None] = lambda: None,
     ) -> None:
         self.budget = budget
         self._endpoints = endpoints
         self._fallbacks = fallbacks
         self._tell = tell
         self._recording = recording
+        self._cut_evaluations = cut_evaluations
         self._replaced: set[str] = set()
         self._evaluate = evaluate
         self._keep = keep
@@ -84,16 +89,37 @@ class Journal:
         self._stopped_because = ""
         self._calls: dict[AttemptKey, Call] = {}
         self._evaluations: dict[AttemptKey, Evaluated] = {}
+        self._shared: dict[str, _Shared] = {}
+        self._sharing = threading.Lock()
 
     def recall(self, calls: Iterable[Call], evaluations: Iterable[Evaluated]) -> None:
         """Remembers what was paid for before the run was resumed."""
         self._calls |= {call.key: call for call in calls}
+        evaluations = list(evaluations)
         self._evaluations |= {evaluated.key: evaluated for evaluated in evaluations}
+        self.share(evaluations)
+
+    def share(self, evaluations: Iterable[Evaluated]) -> None:
+        """Remembers evaluations that slots may need which began before they were committed."""
+        for evaluated in evaluations:
+            if evaluated.evaluation.status is Status.REJECTED:
+                continue
+            shared = self._shared.setdefault(fingerprint(evaluated.program), _Shared(evaluated.key))
+            if not shared.future.done():
+                shared.future.set_result(evaluated.evaluation)
+
+    def forget(self, generation: int) -> None:
+        """Forgets the evaluations of generations up to one: the population knows them now."""
+        with self._sharing:
+            for mark in [m for m, one in self._shared.items() if one.key.generation <= generation]:
+                del self._shared[mark]
 
     def stop(self, reason: str) -> None:
         """Lets no further call or evaluation begin; those that run are still kept."""
         self._stopped_because = reason
         self.budget.stop(reason)
+        if reason == MAX_SECONDS:
+            self._cut_evaluations()
 
     def open_slot(
         self, generation: int, slot: int, parts: Mapping[str, Part] | None = None
@@ -123,8 +149,11 @@ class Journal:
         self._keep(call)
         return call
 
-    def evaluate(self, key: AttemptKey, program: Program) -> Evaluation:
-        """Gives the verdict from the record, else from the evaluator; a rejection is not paid for.
+    def evaluate(self, key: AttemptKey, program: Program) -> tuple[Evaluation, EvaluationPlace]:
+        """Returns the verdict on a program, and where it is recorded.
+
+        It comes from the record, from a slot that evaluates the same program at this time, or
+        from the evaluator; a rejection is not paid for.
 
         Raises:
             BudgetExhaustedError: The cap is reached, or the run is stopping.
@@ -139,10 +168,38 @@ class Journal:
                     f"evaluation {key}: expected the program that was recorded, got another; "
                     "settings were changed since: fork the run instead of resuming it"
                 )
-            return known.evaluation
+            return known.evaluation, EvaluationPlace(key, key)
+        mark = fingerprint(program)
+        with self._sharing:
+            shared = self._shared.get(mark)
+            is_first = shared is None
+            if shared is None:
+                shared = self._shared[mark] = _Shared(key)
+        if is_first:
+            try:
+                evaluation = self._pay(key, program)
+            except BaseException as error:
+                with self._sharing:
+                    del self._shared[mark]
+                shared.future.set_exception(error)
+                raise
+            if evaluation.status is Status.REJECTED:
+                with self._sharing:
+                    del self._shared[mark]
+            shared.future.set_result(evaluation)
+        evaluation = shared.future.result()
+        if evaluation.status is Status.REJECTED and not is_first:
+            # What was not paid for is no duplicate later, so that each slot has its own.
+            return self._pay(key, program), EvaluationPlace(key, key)
+        return evaluation, EvaluationPlace(key, shared.key)
+
+    def _pay(self, key: AttemptKey, program: Program) -> Evaluation:
         self._check_stopped()
         self.budget.reserve_evaluations()
-        evaluation = self._evaluate(program)
+        try:
+            evaluation = self._evaluate(program)
+        except EvaluationCutError as error:
+            raise BudgetExhaustedError(self._stopped_because) from error
         if evaluation.status is Status.REJECTED:
             self.budget.release_evaluations()
         self._keep(Evaluated(key, program, evaluation))
@@ -224,14 +281,16 @@ class SlotJournal:
         """Gives what the finished calls say about models, in order."""
         return tuple(self._uses[key] for key in sorted(self._uses))
 
-    def evaluate(self, program: Program) -> tuple[Evaluation, int]:
-        """Gives the verdict and its number in the slot; raises as `Journal.evaluate`."""
+    def evaluate(self, program: Program) -> tuple[Evaluation, EvaluationPlace]:
+        """Returns the verdict and its place; raises as `Journal.evaluate`."""
         key = AttemptKey(*self._place, self._evaluations)
         self._evaluations += 1
-        return self._journal.evaluate(key, program), key.number
+        return self._journal.evaluate(key, program)
 
-    def evaluate_all(self, programs: Sequence[Program]) -> Iterator[tuple[Evaluation, int]]:
-        """Gives verdicts and their numbers in order; several are worked on at a time.
+    def evaluate_all(
+        self, programs: Sequence[Program]
+    ) -> Iterator[tuple[Evaluation, EvaluationPlace]]:
+        """Yields verdicts and their places in order; several are worked on at a time.
 
         Raises as `Journal.evaluate`, after those verdicts that come before the failure.
         """
@@ -239,15 +298,23 @@ class SlotJournal:
         self._evaluations += len(programs)
         if len(programs) < 2:
             for key, program in zip(keys, programs, strict=True):
-                yield self._journal.evaluate(key, program), key.number
+                yield self._journal.evaluate(key, program)
             return
         with ThreadPoolExecutor(min(len(programs), _AT_A_TIME)) as threads:
             waiting = [
                 threads.submit(self._journal.evaluate, key, program)
                 for key, program in zip(keys, programs, strict=True)
             ]
-            for key, future in zip(keys, waiting, strict=True):
-                yield future.result(), key.number
+            for future in waiting:
+                yield future.result()
+
+
+class _Shared:
+    """An evaluation that several slots may need at the same time, and where it is recorded."""
+
+    def __init__(self, key: AttemptKey) -> None:
+        self.key = key
+        self.future: Future[Evaluation] = Future()
 
 
 def use_of(call: Call) -> ModelUse:

@@ -16,7 +16,15 @@ from evolve.evaluation.pool import Evaluators
 from evolve.models.roster import make_roster
 from evolve.records.results import Expense
 from evolve.sandbox.choose import NAMES
-from evolve.settings.defaults import LEAST_TUNING, WITH_MODEL, WITHOUT_MODEL
+from evolve.settings.defaults import (
+    LEAST_TUNING,
+    LEAST_WITH_MODEL,
+    MOST_TUNING,
+    SLOW_SECONDS,
+    TUNING_SECONDS,
+    WITH_MODEL,
+    WITHOUT_MODEL,
+)
 from evolve.settings.strategies import STRATEGIES
 from evolve.trust import is_address
 
@@ -57,26 +65,59 @@ def complete_settings(settings: Settings) -> Settings:
         raise UsageError(f"--sandbox: expected one of {names}, got {settings.sandbox.backend!r}")
     defaults = WITH_MODEL if make_roster(settings.models) else WITHOUT_MODEL
     loop, budget = settings.loop, settings.budget
+    if not loop.slots:
+        loop = dataclasses.replace(loop, slots=defaults.slots)
     if loop.generations is None:
         loop = dataclasses.replace(loop, generations=defaults.generations)
         if budget.max_seconds is None:
             budget = dataclasses.replace(budget, max_seconds=defaults.max_seconds)
-    search = settings.search
+    search, steps = settings.search, settings.steps
     if search.stall_after is None:
         search = dataclasses.replace(search, stall_after=defaults.stall_after)
     if STRATEGIES[search.strategy].is_baseline:
-        # Nothing comes from archives: several would only show the same programs apart.
+        # Nothing comes from archives: several would only show the same programs apart. Nothing
+        # that was learnt is shown, either.
         search = dataclasses.replace(search, islands=1)
+        steps = dataclasses.replace(steps, summarize=False, lessons=False)
     tuning = settings.tuning
-    if tuning.share is None:
-        tuning = dataclasses.replace(tuning, share=_tuning_share(settings, defaults))
-    return dataclasses.replace(settings, loop=loop, budget=budget, search=search, tuning=tuning)
+    if tuning.share is None and (share := _tuning_share(settings, defaults)) is not None:
+        tuning = dataclasses.replace(tuning, share=share)
+    return dataclasses.replace(
+        settings, loop=loop, budget=budget, search=search, steps=steps, tuning=tuning
+    )
 
 
-def _tuning_share(settings: Settings, defaults: Defaults) -> float:
+def _tuning_share(settings: Settings, defaults: Defaults) -> float | None:
+    """Returns the default; None where it depends on how long an evaluation takes."""
+    if STRATEGIES[settings.search.strategy].is_baseline:
+        return 0.0
     share = defaults.tuning_share
+    if share is None:
+        return None
     is_short = share * (settings.budget.max_evaluations or math.inf) < LEAST_TUNING
-    return 0.0 if is_short or STRATEGIES[settings.search.strategy].is_baseline else share
+    return 0.0 if is_short else share
+
+
+def settle_tuning(settings: Settings, seconds: float) -> Settings:
+    """Fills in the share of tuning in a run with a model, where nobody asked for one.
+
+    While models think, evaluators have nothing to do: in each generation so many evaluations tune
+    constants as fit into that time. A cap on evaluations is shared with the slots evenly.
+
+    Args:
+        settings: Complete but for this.
+        seconds: What the evaluation of the starting program took.
+    """
+    if settings.tuning.share is not None:
+        return settings
+    slots, cap = settings.loop.slots, settings.budget.max_evaluations
+    count = min(MOST_TUNING, int(TUNING_SECONDS / max(seconds, 1e-3)))
+    if cap is not None:
+        count = min(count, slots) if cap >= LEAST_WITH_MODEL else 0
+    if seconds > SLOW_SECONDS:
+        count = 0
+    tuning = dataclasses.replace(settings.tuning, share=count / (count + slots))
+    return dataclasses.replace(settings, tuning=tuning)
 
 
 def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:

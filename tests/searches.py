@@ -20,10 +20,11 @@ from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.proof.replay import Replay
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
-from evolve.records.results import Evaluated, Generation, SlotResult, Told
-from evolve.search import Search, keep_paid
+from evolve.records.results import Evaluated, EvaluationPlace, Generation, SlotResult, Told
+from evolve.search import Search, record
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings, change_settings
+from evolve.settings.defaults import MOST_LAG
 from evolve.settings.launches import SettingsHistory
 from evolve.source import built_in_measures
 from evolve.store import Store
@@ -89,15 +90,16 @@ class Searches:
                 self._start(store, evaluate(self.problem.initial))
             events = queue.SimpleQueue()
             journal = Journal(
-                endpoints={}, evaluate=slowly, budget=Budget(), keep=partial(keep_paid, events),
+                endpoints={}, evaluate=slowly, budget=Budget(), keep=partial(record, events),
                 workers=8, deadline_seconds=60.0,
             )  # fmt: skip
-            journal.recall(*store.finished_after(store.last_generation()))
+            last = store.last_generation()
+            journal.recall(*store.finished_after(last))
+            journal.share(store.finished_after(last - MOST_LAG - 1, last)[1])
             population = Population(self.problem, settings.search)
             history = SettingsHistory(settings, store.launches())
             schedule = Schedule(
-                generations=generations, lag=settings.loop.lag,
-                size_at=lambda number: size_of(history.at(number)),
+                generations=generations, size_at=lambda number: size_of(history.at(number)),
             )  # fmt: skip
             Search(
                 problem=self.problem, history=history, store=store, population=population,
@@ -127,7 +129,11 @@ class Searches:
     def _start(self, store: Store, evaluation: Evaluation) -> None:
         attempt = Attempt(INITIAL, 0, None, 0, None, self.problem.initial, evaluation)
         store.keep([Evaluated(INITIAL, self.problem.initial, evaluation)])
-        store.commit(Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0))
+        store.commit(
+            Generation(
+                0, (SlotResult(0, (Told(attempt, EvaluationPlace(INITIAL, INITIAL)),)),), 0.0
+            )
+        )
 
 
 def archives_of(population: Population) -> list[object]:

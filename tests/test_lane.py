@@ -43,7 +43,7 @@ def test_constants_are_tuned_beside_the_slots_and_any_number_of_workers_tunes_al
     state = run_json("show", "one", cwd=tmp_path)
     assert state["tuning"] == {"attempts": 6 * 12, "sessions": 1}
     assert "72 attempts in 1 sessions" in run_evolve("show", "one", cwd=tmp_path).stdout
-    log = run_evolve("log", "one", "--generation", 12, cwd=tmp_path).stdout
+    log = run_evolve("log", "one", "--generation", 11, cwd=tmp_path).stdout
     assert "tune 2 constants by CMA-ES, samples 61 to 72" in log
     assert run_evolve("replay", "one", cwd=tmp_path).stdout.startswith("equal: ")
 

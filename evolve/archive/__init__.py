@@ -37,6 +37,7 @@ class Elite:
         depth: Length of its chain of parents.
         parent: The attempt it was made from.
         others: Further objectives, in the order in which the problem declares them.
+        instances: Objectives by instance, in the order of the instances' names.
     """
 
     key: AttemptKey
@@ -47,6 +48,7 @@ class Elite:
     depth: int
     parent: AttemptKey | None
     others: tuple[float, ...] = ()
+    instances: tuple[float, ...] = ()
 
 
 class AddStatus(IntEnum):

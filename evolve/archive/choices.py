@@ -41,7 +41,6 @@ class Chooser:
         sketch_of: Gives the sketch of an elite's source.
         champion: What a climbing slot changes.
         climb: Share of the slots that climb.
-        alone: Whether nothing is shown beside the champion then.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class Chooser:
         sketch_of: Callable[[Elite], NDArray[np.uint32]],
         champion: Elite | None = None,
         climb: float = 0.0,
-        alone: bool = True,
     ) -> None:
         self._islands = islands
         self._entropy = entropy
@@ -61,7 +59,6 @@ class Chooser:
         self._sketch_of = sketch_of
         self._champion = champion
         self._climb = climb
-        self._alone = alone
         self._lotteries: dict[int, Lottery] = {}
         self._orders: dict[int, _Order] = {}
 
@@ -78,7 +75,7 @@ class Chooser:
         wanted = self._islands.settings.inspirations
         if self._champion is not None and self._climb and rng.random() < self._climb:
             island, parent = self._champion.origin, self._champion
-            wanted = 0 if self._alone else wanted
+            wanted = 0
         else:
             parent = self._islands.archives[island].elites[self._lottery_of(island).draw(rng)]
         archive = self._islands.archives[island]

@@ -19,6 +19,7 @@ from evolve.records.endings import (
     MAX_EVALUATIONS,
     MAX_SECONDS,
     MAX_TOKENS,
+    PATIENCE,
     RECORDING,
     TARGET,
 )
@@ -94,7 +95,7 @@ def exit_code(outcome: Outcome) -> ExitCode:
         return ExitCode.INTERRUPTED
     if outcome.stopped_because == FRUITLESS or _is_in_vain(outcome):
         return ExitCode.MACHINE
-    done = outcome.stopped_because in FINISHED
+    done = outcome.stopped_because in FINISHED - {PATIENCE}
     return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
 
 
@@ -107,6 +108,7 @@ def describe(outcome: Outcome, folder: Path) -> str:
         FRUITLESS: "stopped: next to nothing was evaluated in the last generations",
         GENERATIONS: "finished: all generations done",
         TARGET: "finished: target reached",
+        PATIENCE: "finished: no progress for as long as --patience allows",
         INTERRUPTED: "interrupted",
         RECORDING: "finished: the recording ends here",
     }.get(outcome.stopped_because, f"stopped by budget: {outcome.stopped_because}")
@@ -131,7 +133,7 @@ def describe(outcome: Outcome, folder: Path) -> str:
         *_describe_rejections(outcome),
         f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
     ]
-    if outcome.stopped_because not in {"generations", "target"}:
+    if outcome.stopped_because not in FINISHED:
         lines.append(_say_how_to_go_on(outcome.stopped_because, folder))
     return "\n".join(lines)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evolve.cli.options import RUNS, AsJson, Run
 from evolve.display import one_line, say, say_json
 
 if TYPE_CHECKING:
-    from evolve.steps.lessons import Lesson
+    from evolve.steps.lessons import KnownLesson
 
 
 def lessons(run: Run, *, as_json: AsJson = False) -> None:
@@ -21,27 +21,29 @@ def lessons(run: Run, *, as_json: AsJson = False) -> None:
     with closing(Store.open_to_read(find_run(run, RUNS))) as store:
         found = read_lessons(store)
     if as_json:
-        say_json([_describe(lesson) for lesson in found])
+        say_json([lesson.as_dict() for lesson in found])
         return
     for lesson in found:
         say(_format(lesson))
     if not found:
-        say("no lessons: the summaries of a model teach them, and this run has none so far")
+        say("no lessons: a model's summaries teach them, and this run has none so far")
 
 
-def _describe(lesson: Lesson) -> dict[str, Any]:
-    return {**lesson.as_dict(), "keeps_failing": lesson.keeps_failing}
-
-
-def _format(lesson: Lesson) -> str:
-    counts = f"taught {lesson.taught}, gained {lesson.gained}"
-    if lesson.followed:
-        counts += f", followed {lesson.followed}, paid {lesson.paid}"
-    mark = "  keeps failing" if lesson.keeps_failing else ""
-    origin = f"  from {lesson.origin}" if lesson.origin else ""
-    lines = [f"[{lesson.id}] {lesson.text}", f"{lesson.cause}; {counts}{origin}{mark}"]
-    if lesson.tags:
-        lines.append(f"tags: {', '.join(lesson.tags)}")
-    if lesson.next_step:
-        lines.append(f"next: {lesson.next_step}")
+def _format(known: KnownLesson) -> str:
+    lesson = known.lesson
+    counts = f"taught {known.taught} times"
+    if known.followed:
+        counts += f", followed {known.followed} times, a new best {known.paid} times"
+    origin = f", from {known.origin}" if known.origin else ""
+    word = "works" if lesson.works else "does not work"
+    lines = [f"[{known.id}] {lesson.claim}", f"{word}; {counts}{origin}"]
+    lines += [
+        f"{name}: {text}"
+        for name, text in (
+            ("evidence", lesson.evidence),
+            ("scope", lesson.scope),
+            ("tags", ", ".join(lesson.tags)),
+        )
+        if text
+    ]
     return "\n    ".join(map(one_line, lines))

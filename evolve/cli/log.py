@@ -65,17 +65,9 @@ def _read(
                 "reason": attempt.evaluation.reason,
                 "plan": attempt.plan.change if attempt.plan else None,
             }
-        for slot in sorted({key.slot for key in store.keys_of(number)}):
-            lesson = store.load_lesson(number, slot)
-            if lesson is not None:
-                yield {
-                    "kind": "lesson",
-                    "key": f"{number}.{slot}",
-                    "cause": lesson.cause,
-                    "verdict": lesson.verdict,
-                    "lesson": lesson.lesson,
-                    "next_step": lesson.next_step,
-                }
+        summary = store.load_summary(number)
+        if summary is not None:
+            yield {"kind": "summary", "key": str(number), **dataclasses.asdict(summary)}
         for response in responses:
             if response.generation == number:
                 yield {"kind": "stall", "key": str(number), **response.as_dict()}
@@ -119,8 +111,9 @@ def _format(line: dict[str, Any]) -> str:
         return f"{start}  {line['role']}  {line['tokens']} tokens  {line['seconds']:.2f} s{error}"
     if line["kind"] == "stall":
         return f"{start}  level {line['level']}: {line['action']}"
-    if line["kind"] == "lesson":
-        return f"{start}  {line['verdict']}  {line['lesson']}"
+    if line["kind"] == "summary":
+        claims = "".join(f"\n{'':21}- {lesson['claim']}" for lesson in line["lessons"])
+        return f"{start}  {line['verdict']}{claims}"
     found = line["status"] if line["objective"] is None else f"{line['objective']:.10g}"
     why = (line["reason"] or line["plan"] or "the starting program")[:100]
     return f"{start}  {found}  {why}"

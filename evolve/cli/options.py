@@ -31,6 +31,7 @@ OPTION_KEYS = {
     "max_evaluations": "budget.max_evaluations",
     "max_time": "budget.max_seconds",
     "target": "budget.target",
+    "patience": "budget.patience",
 }
 
 Generations = Annotated[int | None, typer.Option(help="Generations to run.", metavar="N")]
@@ -76,6 +77,10 @@ MaxCost = Annotated[float | None, typer.Option(help="Hard cap, US dollars.", met
 MaxEvaluations = Annotated[int | None, typer.Option(help="Hard cap, evaluations.", metavar="N")]
 MaxTime = Annotated[
     str | None, typer.Option(help="Hard cap, seconds, or such as 90s, 30m, 8h.", metavar="TIME")
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(help="Stop after so many evaluations without progress.", metavar="N"),
 ]
 Target = Annotated[float | None, typer.Option(help="Stop at this objective.", metavar="OBJECTIVE")]
 Detach = Annotated[

@@ -87,7 +87,6 @@ def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> 
 
     with opened_run(run) as (store, population):
         line = trace_line(store, _find_attempt(store, population, program))
-        lessons = [store.load_lesson(item.key.generation, item.key.slot) for item in line]
     if as_json:
         say_json(
             [
@@ -97,9 +96,8 @@ def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> 
                     "generation": item.key.generation,
                     "objective": item.objective,
                     "plan": item.plan.change if item.plan else None,
-                    "lesson": lesson.lesson if lesson else None,
                 }
-                for item, lesson in zip(line, lessons, strict=True)
+                for item in line
             ]
         )
         return

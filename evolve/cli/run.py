@@ -23,6 +23,7 @@ from evolve.cli.options import (
     MaxEvaluations,
     MaxTime,
     Model,
+    Patience,
     Planner,
     SandboxFresh,
     SandboxName,
@@ -66,6 +67,7 @@ def run(
     max_evaluations: MaxEvaluations = None,
     max_time: MaxTime = None,
     target: Target = None,
+    patience: Patience = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Run folder; by default a new one in ./runs.", metavar="DIR")
     ] = None,
@@ -148,6 +150,7 @@ def resume(
     max_evaluations: MaxEvaluations = None,
     max_time: MaxTime = None,
     target: Target = None,
+    patience: Patience = None,
     trust: Trust = False,
     detach: Detach = False,
 ) -> None:

@@ -74,24 +74,11 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
         yield {"kind": "generation", "generation": number, "seconds": seconds}
         yield from _describe_finished(*store.finished_after(number - 1, number))
         yield from _describe_expenses(store.expenses(number - 1, number))
-        slots = set()
         for key in store.keys_of(number):
-            slots.add(key.slot)
             yield _describe_attempt(store.load_attempt(key))
-        for slot in sorted(slots):
-            lesson = store.load_lesson(number, slot)
-            if lesson is not None:
-                yield {
-                    "kind": "lesson",
-                    "generation": number,
-                    "slot": slot,
-                    "verdict": lesson.verdict,
-                    "cause": lesson.cause,
-                    "lesson": lesson.lesson,
-                    "tags": list(lesson.tags),
-                    "evidence": lesson.evidence,
-                    "next_step": lesson.next_step,
-                }
+        summary = store.load_summary(number)
+        if summary is not None:
+            yield {"kind": "summary", "generation": number, **dataclasses.asdict(summary)}
         last = number
     yield from _describe_finished(*store.finished_after(last))
     yield from _describe_expenses(store.expenses(last))

@@ -6,7 +6,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-from evolve.errors import EvaluatorError, SandboxError, SandboxKilledError
+from evolve.errors import EvaluationCutError, EvaluatorError, SandboxError, SandboxKilledError
 from evolve.evaluation.link import EvaluatorProcess, ProcessLostError
 from evolve.problem import Purpose
 from evolve.records import Evaluation, Status
@@ -42,6 +42,7 @@ class Evaluators:
         self._lock = threading.Lock()
         self._failures = 0
         self._closed = False
+        self._cuts = 0
         self.isolation: Isolation | None = None
 
     def start(self, blank: Blank | None = None) -> None:
@@ -88,12 +89,23 @@ class Evaluators:
         Raises:
             SandboxError: The sandbox broke and could not be restarted.
             EvaluatorError: The evaluator failed on many programs in a row.
+            EvaluationCutError: `cut` was called meanwhile.
         """
         with self._permits:
             evaluation = self._evaluate(program, purpose)
             if self._count_failures(evaluation) >= _FAILURES_IN_A_ROW:
                 self._examine(evaluation)
         return evaluation
+
+    def cut(self) -> None:
+        """Ends the evaluations that run, each with an `EvaluationCutError`; others may follow."""
+        with self._lock:
+            self._cuts += 1
+            running, self._alive = self._alive, set()
+            while not self._idle.empty():
+                self._idle.get_nowait()
+        for process in running:
+            process.kill()
 
     def close(self) -> None:
         """Ends all processes and their sandboxes."""
@@ -112,9 +124,10 @@ class Evaluators:
         """
         is_holdout = purpose is Purpose.HOLDOUT
         kills = failures = 0
+        cuts = self._cuts
         while True:
             try:
-                return self._try(program, purpose)
+                return self._try(program, purpose, cuts)
             except ProcessLostError as error:
                 kills += 1
                 if not error.was_killed or kills == _KILLS:
@@ -131,13 +144,15 @@ class Evaluators:
                 if failures == _TRIES:
                     raise
 
-    def _try(self, program: Program, purpose: Purpose) -> Evaluation:
+    def _try(self, program: Program, purpose: Purpose, cuts: int) -> Evaluation:
         process = self._take()
         try:
             process.wait_ready()
             evaluation = process.evaluate(program, purpose)
-        except BaseException:
+        except BaseException as error:
             self._discard(process)
+            if self._cuts != cuts:
+                raise EvaluationCutError("the evaluation was cut") from error
             raise
         if process.is_worn:
             self._discard(process)

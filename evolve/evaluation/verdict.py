@@ -202,6 +202,10 @@ def _verdict(
         metrics=score.metrics,
         measures={axis.name: measures[axis.name] for axis in axes},
         artifacts=score.artifacts,
+        instances={
+            **score.instances,
+            **{f"validation {name}": value for name, value in score.validation.items()},
+        },
         seconds=seconds,
     )
 

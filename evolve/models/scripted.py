@@ -9,6 +9,7 @@ multiplies a number of the program shown in the first fenced block of the first 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import time
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
 
 Script = Mapping[str, Callable[["Request"], str] | Sequence[str]]
 
+_SECONDS = re.compile(r"\b\d+(?:\.\d+)?(?:e-?\d+)? s\b")
+
 ROLES = ("planner", "editor", "summarizer", "leap")
 FACTORS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.4, 2.0)
 FENCE = re.compile(r"^(`{3,})[^\n`]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_PROGRAM = "\n## Program "
+_NAMED_FENCE = re.compile(r"^(`{3,})\w+\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?(?![\w.])")
 
 
@@ -142,8 +147,19 @@ def _check_texts(path: Path, role: str, texts: Any) -> None:
 
 
 def hash_request(request: Request) -> int:
-    """Returns a 64-bit number that depends on everything in the request."""
-    return int(request.hash[:16], 16)
+    """Returns a 64-bit number that depends on everything in the request but measured seconds.
+
+    Prompts show how long programs took, and no two runs measure the same.
+    """
+    parts = [
+        request.role,
+        [[message.role, _SECONDS.sub("", message.text)] for message in request.messages],
+        request.max_tokens,
+        request.temperature,
+        request.seed,
+    ]
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big")
 
 
 def make_plan_text(request: Request) -> str:
@@ -219,7 +235,9 @@ DEFAULTS: Mapping[str, Callable[[Request], str]] = {
 def _find_program(request: Request) -> tuple[list[str], int, int]:
     """Returns the lines of the program in the prompt and the range of its first block."""
     user = next((message.text for message in request.messages if message.role == "user"), "")
-    fence = FENCE.search(user)
+    # Of the programs that a prompt shows the first; what made it stands above, in a fence too.
+    start = max(user.find(_PROGRAM), 0)
+    fence = _NAMED_FENCE.search(user, start) or FENCE.search(user, start)
     if fence is None:
         raise ReplyError("scripted model: the first user message has no fenced program")
     text = fence.group(2)

@@ -19,6 +19,7 @@ _PIECE = re.compile(r"[A-Za-z]+|[ \t\r\n]+|.", re.DOTALL)
 _LETTERS, _SPACES = 3, 4
 _BEYOND_ASCII = 2
 _KEPT = 4096
+_LARGEST_PROMPT, _UNKNOWN_PROMPT = 40_000, 12_000
 _OFFLINE = ("scripted", "cmd", "manual")
 
 
@@ -46,6 +47,29 @@ class TokenCounter:
 def count_for(settings: ModelSettings, role: str) -> TokenCounter:
     """Returns the counter for the models that play a role."""
     return TokenCounter(parse_candidate(name).name for name in settings.names_for(role))
+
+
+def prompt_cap(settings: ModelSettings, role: str) -> int:
+    """Returns the most tokens of a prompt for the models that play a role.
+
+    That is `models.digest_tokens` where it is set, else what the smallest context window among
+    the models allows: a third of it, at most 40,000. The window of a model that LiteLLM's table
+    lacks, such as one on a server of the user's own, is taken to be small.
+    """
+    if settings.digest_tokens is not None:
+        return settings.digest_tokens
+    names = [parse_candidate(name).name for name in settings.names_for(role)]
+    return min((_cap_of(name) for name in names), default=_LARGEST_PROMPT)
+
+
+@lru_cache(maxsize=_KEPT)
+def _cap_of(model: str) -> int:
+    if model.partition(":")[0] in _OFFLINE:
+        return _LARGEST_PROMPT
+    known = import_litellm().model_cost
+    entry = known.get(model) or known.get(model.partition("/")[2]) or {}
+    window = entry.get("max_input_tokens") or entry.get("max_tokens")
+    return min(_LARGEST_PROMPT, int(window) // 3) if window else _UNKNOWN_PROMPT
 
 
 @lru_cache(maxsize=_KEPT)

@@ -7,6 +7,7 @@ in every generation from whose start all of its earlier samples are committed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
 # Elites that are looked at beside the best of each island when a new session starts.
 _DRAWS = 24
+# Where a model writes programs: samples of a first try, tries in a generation, the fewest samples
+# of a session that are worth it, and sessions in a generation.
+_TRY, _TRIES, _LEAST = 16, 3, 8
+MOST_SESSIONS = 4
+# A structure is tried with so much of what the champion gained on the starting program.
+_LEAST_GAIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +78,18 @@ class State(Protocol):
     direction: Direction
     islands: Islands
     champion: Elite | None
+    start: Elite | None
     sessions: Sessions
 
     def objective_of(self, key: AttemptKey) -> float | None:
         """Gives the objective of an attempt that has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Structure:
+    utility: float
+    session: Session
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +131,65 @@ class Lane:
                 self._load(start), self._state.direction, seed=[self._seed, *start], told=told
             )
         return tuner
+
+    def share_out(self, evaluations: int) -> list[tuple[Session, int]]:
+        """Returns the sessions that a generation of a model's programs goes on with.
+
+        A program that a model wrote has guessed constants, and would lose against tuned ones for
+        that alone: each promising structure gets a first try, as many as there are places for,
+        before the best go on.
+
+        Args:
+            evaluations: How many there are for all sessions.
+
+        Returns:
+            Sessions, each with its number of evaluations.
+        """
+        structures = self._list_structures()
+        fresh = [one for one in structures if one.samples < _TRY]
+        spent = [one for one in structures if one.samples >= _TRY]
+        chosen = (fresh[:_TRIES] + spent)[: max(1, min(MOST_SESSIONS, evaluations // _LEAST))]
+        if not chosen:
+            return []
+        share, rest = divmod(evaluations, len(chosen))
+        return [(one.session, share + (number < rest)) for number, one in enumerate(chosen)]
+
+    def skeleton_of(self, key: AttemptKey) -> str:
+        """Returns what a program has in common with all that differ in tuned constants only."""
+        return self._know(key).skeleton
+
+    def _list_structures(self) -> list[_Structure]:
+        """Returns what can still be tuned, each structure once, the best objective first."""
+        sign, sessions = self._state.direction.sign, self._state.sessions.told
+        best: dict[str, tuple[float, Session]] = {}
+        begun: dict[str, AttemptKey] = {}
+        for key in sessions:
+            begun.setdefault(self._know(key).skeleton, key)
+        for archive in self._state.islands.archives:
+            for elite in archive.elites:
+                known = self._know(elite.key)
+                utility = sign * elite.objective
+                if known.constants and utility > best.get(known.skeleton, (-math.inf, None))[0]:
+                    best[known.skeleton] = utility, Session(elite.origin, elite.key)
+        champion = self._state.champion
+        least = -math.inf if champion is None else self._least(sign * champion.objective)
+        structures = []
+        for skeleton, (utility, found) in best.items():
+            start = begun.get(skeleton)
+            if utility < least or (start is not None and self._is_spent(start)):
+                continue
+            session = found if start is None else Session(found.island, start)
+            samples = 0 if start is None else len(sessions[start])
+            structures.append(_Structure(utility, session, samples))
+        return sorted(structures, key=lambda one: (-one.utility, one.session.start))
+
+    def _least(self, champion: float) -> float:
+        """Returns the utility below which tuning will hardly lead to a champion."""
+        start = self._state.start
+        if start is None:
+            return -math.inf
+        first = self._state.direction.sign * start.objective
+        return first + _LEAST_GAIN * (champion - first)
 
     def _choose(self, rng: np.random.Generator) -> Session | None:
         """Gives the first elite whose structure was not tuned yet; else one not tuned itself."""

@@ -76,7 +76,7 @@ class Population(Standing):
             return [self.champion]
         return self._pool
 
-    def find_twin(self, mark: str, horizon: int) -> AttemptKey | None:
+    def find_duplicate(self, mark: str, horizon: int) -> AttemptKey | None:
         """Gives the first evaluated attempt with a fingerprint, up to a generation."""
         key = self._first.get(mark)
         return key if key is not None and key.generation <= horizon else None
@@ -101,7 +101,7 @@ class Population(Standing):
             if self._keeps:
                 self._keep(attempt)
         if operator == TUNE:
-            self.sessions.record(attempt, self._objective_or_twins(attempt))
+            self.sessions.record(attempt, self._objective_or_duplicates(attempt))
         # What several operators did in a leap tells nothing about any of them.
         elif operator and OPERATOR_JOIN not in operator:
             improved = self._find_gain(attempt) > 0.0
@@ -123,7 +123,7 @@ class Population(Standing):
             self.quotas.forget(island)
         return island
 
-    def _objective_or_twins(self, attempt: LightAttempt) -> float | None:
+    def _objective_or_duplicates(self, attempt: LightAttempt) -> float | None:
         """Gives an attempt's objective, or that of its twin where it was rejected for one."""
         if attempt.status is not Status.REJECTED or attempt.fingerprint is None:
             return attempt.objective

@@ -98,6 +98,7 @@ def _dump(standing: Standing) -> dict[str, Any]:
         "samples": standing.samples,
         "tuned": sorted(standing.tuned),
         "initial": standing.initial,
+        "progressed_at": standing.progressed_at,
         "champion": None if champion is None else _dump_elite(champion),
         "start": None if standing.start is None else _dump_elite(standing.start),
         "stalls": standing.stalls.dump(),
@@ -126,6 +127,7 @@ def _dump_elite(elite: Elite) -> list[Any]:
         elite.depth,
         elite.parent,
         elite.others,
+        elite.instances,
     ]
 
 
@@ -135,6 +137,7 @@ def _restore(standing: Standing, data: dict[str, Any]) -> None:
     standing.samples = int(data["samples"])
     standing.tuned = {_load_key(key) for key in data["tuned"]}
     standing.initial = None if data["initial"] is None else float(data["initial"])
+    standing.progressed_at = int(data["progressed_at"])
     if data["champion"] is not None:
         standing.champion = _load_elite(data["champion"])
     if data["start"] is not None:
@@ -158,7 +161,7 @@ def _restore_archive(archive: Archive, data: dict[str, Any]) -> None:
 
 
 def _load_elite(data: list[Any]) -> Elite:
-    key, program_id, objective, measures, origin, depth, parent, others = data
+    key, program_id, objective, measures, origin, depth, parent, others, instances = data
     return Elite(
         key=_load_key(key),
         program_id=str(program_id),
@@ -168,6 +171,7 @@ def _load_elite(data: list[Any]) -> Elite:
         depth=int(depth),
         parent=None if parent is None else _load_key(parent),
         others=tuple(map(float, others)),
+        instances=tuple(map(float, instances)),
     )
 
 

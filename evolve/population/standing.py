@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from evolve.archive import AddStatus, Elite
 from evolve.archive.cells import locate
 from evolve.archive.islands import Islands
+from evolve.archive.progress import is_progress, outranks
 from evolve.archive.stalls import StallDetector, StallLevel
 from evolve.records import Status
 from evolve.records.operators import TUNE
@@ -51,6 +52,8 @@ class Standing:
         self.generation = -1
         self.evaluations = 0
         self.initial: float | None = None
+        # Evaluations up to the last progress.
+        self.progressed_at = 0
         self.champion: Elite | None = None
         # Samples of the tuning lane, and the attempts whose constants they tuned.
         self.samples = 0
@@ -59,6 +62,7 @@ class Standing:
         # A resume tells all attempts again: what each of them asks for is looked up once.
         self._settings = settings
         self._sign = problem.direction.sign
+        self._noise = problem.noise
         self._notes_places = settings.centroids == "start"
         # A baseline is what it is; a lone island has no other to begin again from.
         highest = StallLevel.RESTART if settings.islands > 1 else StallLevel.LEAP
@@ -126,7 +130,7 @@ class Standing:
             objective = attempt.objective
             utility = -math.inf if objective is None else self._sign * objective
             # With several objectives there is progress beside the champion's.
-            leads = self.champion is not champion or bool(self.others and status)
+            leads = self._note_progress(champion) or bool(self.others and status)
             # Most samples are worse than their parent by design.
             if leads or not is_sample:
                 self.stalls.tell(utility, leads=leads)
@@ -140,8 +144,7 @@ class Standing:
             return AddStatus.NOT_ADDED
         archive = self.islands.archives[attempt.island]
         coordinates = locate(archive.space.axes, attempt.measures)
-        champion = self.champion
-        leads = champion is None or self._sign * objective > self._sign * champion.objective
+        leads = self._outranks_champion(attempt, objective)
         others = self._further(attempt) if self.others else ()
         if self._notes_places and len(self.first_places) < _START_PROGRAMS:
             self.first_places.append(coordinates)
@@ -157,6 +160,30 @@ class Standing:
             self.islands.seed(elite)
             return AddStatus.NEW
         return archive.add(elite)
+
+    def _outranks_champion(self, attempt: LightAttempt, objective: float) -> bool:
+        champion = self.champion
+        if champion is None:
+            return True
+        instances = tuple(attempt.instances[name] for name in sorted(attempt.instances))
+        old = (champion.objective, champion.instances)
+        return outranks(self._sign, (objective, instances), old, self._noise)
+
+    def _note_progress(self, before: Elite | None) -> bool:
+        """Returns whether the champion is new and enough better than the one before."""
+        champion = self.champion
+        if champion is None or champion is before:
+            return False
+        if before is None or self.initial is None:
+            self.progressed_at = self.evaluations
+            return True
+        gain = self._sign * (champion.objective - before.objective)
+        # By instances a champion may be better whose objective is not.
+        gained = self._sign * (before.objective - self.initial)
+        if gain <= 0.0 or is_progress(gain, gained):
+            self.progressed_at = self.evaluations
+            return True
+        return False
 
     def _further(self, attempt: LightAttempt) -> tuple[float, ...]:
         return tuple(attempt.metrics[name] for name in self.others)
@@ -197,4 +224,5 @@ def make_elite(
         depth=attempt.depth,
         parent=attempt.parent,
         others=others,
+        instances=tuple(attempt.instances[name] for name in sorted(attempt.instances)),
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 1_000_000
 # The prompts that a problem may have of its own, as `prompts/NAME.md`.
-PROMPTS = ("plan", "leap", "edit", "rewrite", "lines", "repair", "agent", "summarize")
+PROMPTS = ("plan", "edit", "repair", "agent", "summarize")
 _PARAMETER = re.compile(r"\{\{(\w+)\}\}")
 
 

@@ -12,12 +12,13 @@ from evolve.models.budget import Budget
 from evolve.population import Population
 from evolve.population.frozen import expect_frozen
 from evolve.records import INITIAL
-from evolve.records.results import Generation, SlotResult, Told
+from evolve.records.results import EvaluationPlace, Generation, SlotResult, Told
+from evolve.search.generation import GenerationRunner, reject_known
 from evolve.search.jobs import JobMaker
 from evolve.search.schedule import Schedule, size_of
+from evolve.search.workers import Inline
 from evolve.settings.launches import SettingsHistory
 from evolve.source.light import light_attempts
-from evolve.steps.slot import run_slot
 from evolve.store.pruning import PRUNED
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from evolve.population import Standing
     from evolve.problem import Problem
-    from evolve.records import Evaluation, Program
+    from evolve.records import Evaluation, Plan, Program
     from evolve.records.results import LightAttempt
     from evolve.search.schedule import Turn
     from evolve.settings import Settings
@@ -51,7 +52,7 @@ class Replay:
         self._history = SettingsHistory(settings, store.launches())
         self._population = Population(problem, settings.search)
         self._recorded = Population(problem, settings.search)
-        self._maker = JobMaker(self._population, store, self._history)
+        self._maker = JobMaker(problem, self._population, store, self._history)
         self._generations: dict[int, Generation] = {}
 
     @property
@@ -80,7 +81,6 @@ class Replay:
             raise StoreError(f"{self._store.folder}: the run has no generation yet")
         schedule = Schedule(
             generations=last,
-            lag=self._history.now.loop.lag,
             size_at=lambda number: size_of(self._history.at(number)),
         )
         attempts_told = self._store.told_attempts(with_uses=True)
@@ -92,7 +92,7 @@ class Replay:
             again = attempts
             if number >= first:
                 made = self._generations.pop(number) if number else self._start()
-                again = light_attempts(made)
+                again = light_attempts(reject_known(made, self._population))
             self._population.tell(number, again)
             self._recorded.tell(number, attempts)
             differences = compare_attempts(attempts, again)
@@ -101,7 +101,7 @@ class Replay:
             if differences:
                 return
             try:
-                for turn in schedule.ready(number, self._population.evaluations):
+                while turn := schedule.next(number, self._population.evaluations):
                     if turn.generation >= first:
                         self._generations[turn.generation] = self._run(turn)
             except OtherRequestError as error:
@@ -110,7 +110,8 @@ class Replay:
 
     def _start(self) -> Generation:
         attempt = self._store.load_attempt(INITIAL)
-        return Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0)
+        place = EvaluationPlace(INITIAL, INITIAL)
+        return Generation(0, (SlotResult(0, (Told(attempt, place),)),), 0.0)
 
     def _run(self, turn: Turn) -> Generation:
         number = turn.generation
@@ -124,12 +125,16 @@ class Replay:
             deadline_seconds=1.0,
         )
         journal.recall(*self._store.finished_after(number - 1, number))
+        journal.share(self._store.finished_after(self._population.generation, number - 1)[1])
         journal.stop(_NOT_RECORDED)
-        results = []
-        for job in self._maker.make_jobs(turn):
-            slot = journal.open_slot(number, job.slot, job.parts)
-            results.append(run_slot(job, self._problem, settings, slot))
-        return Generation(number, tuple(results), 0.0)
+        in_flight = range(self._population.generation + 1, number)
+        pending = [plan for one in in_flight for plan in self._store.load_plans(one)]
+        job = self._maker.make_job(turn, pending)
+        runner = GenerationRunner(
+            self._problem, settings, journal=journal, workers=Inline(), reporter=_Silent()
+        )
+        result = runner.run(job)
+        return Generation(number, result.slots, 0.0, result.summary)
 
 
 def compare_attempts(recorded: Sequence[LightAttempt], again: Sequence[LightAttempt]) -> list[str]:
@@ -161,6 +166,16 @@ def compare_archives(recorded: Standing, again: Standing) -> list[str]:
         elif one.curiosity.tolist() != two.curiosity.tolist():
             differences.append(f"island {island}: another curiosity")
     return differences
+
+
+class _Silent:
+    """Learns what happens in a generation, and does nothing with it."""
+
+    def on_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
+        """The plans of all slots are known."""
+
+    def on_slot(self, generation: int, result: SlotResult) -> None:
+        """A slot has ended."""
 
 
 def _evaluate_nothing(program: Program) -> Evaluation:

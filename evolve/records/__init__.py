@@ -86,6 +86,8 @@ class Evaluation:
         metrics: Other numbers, shown and never selected on.
         measures: Coordinates in measure space.
         artifacts: Texts for the next prompt; programs write them: never instructions.
+        instances: Objectives of the instances that the objective is the mean of, by name, and of
+            validation instances that it leaves out.
         seconds: Time inside the sandbox, measured outside it.
         reason: One line that says why there is no objective; empty when there is one.
     """
@@ -95,6 +97,7 @@ class Evaluation:
     metrics: Mapping[str, float] = field(default_factory=dict)
     measures: Mapping[str, float] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=dict)
+    instances: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     reason: str = ""
 
@@ -121,6 +124,7 @@ class Evaluation:
             "metrics": dict(self.metrics),
             "measures": dict(self.measures),
             "artifacts": dict(self.artifacts),
+            "instances": dict(self.instances),
             "seconds": self.seconds,
             "reason": self.reason,
         }
@@ -152,29 +156,29 @@ class Plan:
     Attributes:
         change: The change, in words; for operators their name and details.
         hypothesis: Why it should help.
-        predicted_gain: Expected gain in the problem's units, positive is better.
-        risk: What may go wrong.
-        tags: Short words that group ideas.
+        predicted_gain: Expected gain on the base in the problem's units, positive is better.
+        tags: Short words that group approaches.
         operator: Name of the model-free operator, empty for a model's plan.
         lessons: Ids of the lessons that it follows.
+        base: Key of the attempt whose program is changed, as text; empty where the slot decides.
     """
 
     change: str
     hypothesis: str = ""
     predicted_gain: float | None = None
-    risk: str = ""
     tags: tuple[str, ...] = ()
     operator: str = ""
     lessons: tuple[str, ...] = ()
+    base: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain data that `from_dict` turns back into an equal plan."""
+        """Returns plain data that `from_dict` turns back into an equal plan."""
         values = {name: getattr(self, name) for name in _PLAN_NAMES}
         return {**values, "tags": list(self.tags), "lessons": list(self.lessons)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """Gives the plan that `as_dict` wrote."""
+        """Returns the plan that `as_dict` wrote."""
         lists = {name: tuple(data.get(name, ())) for name in ("tags", "lessons")}
         return cls(**{**data, **lists})
 
@@ -226,37 +230,42 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What a slot taught.
+class Lesson:
+    """What a generation taught, as its summary puts it.
 
     Attributes:
-        verdict: One line on the outcome.
-        cause: `idea`, `implementation`, `time` or `noise`.
-        lesson: The durable content, empty when nothing was learnt.
+        claim: What is to be remembered.
+        evidence: The numbers that show it.
+        scope: Where it holds.
+        works: Whether the claim says that something works; else that it does not.
         tags: Short words that group lessons.
-        evidence: What in the outcome shows it.
-        next_step: What to try next.
     """
 
-    verdict: str
-    cause: str = "idea"
-    lesson: str = ""
-    tags: tuple[str, ...] = ()
+    claim: str
     evidence: str = ""
-    next_step: str = ""
+    scope: str = ""
+    works: bool = True
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Ancestor:
-    """An evaluated attempt with the lesson drawn from it."""
+class Summary:
+    """What the attempts of a generation taught, compared with one another.
 
-    attempt: Attempt
-    lesson: str = ""
+    Attributes:
+        verdict: One line on what decided between the best and the others.
+        lessons: The durable content; empty when nothing was learnt.
+        outdated: Ids of earlier lessons that its numbers contradict.
+    """
+
+    verdict: str
+    lessons: tuple[Lesson, ...] = ()
+    outdated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The elite that is changed and the elites shown beside it."""
+    """The attempt whose program is changed, and those whose programs are shown or mixed in."""
 
-    parent: Ancestor
-    inspirations: tuple[Ancestor, ...] = ()
+    parent: Attempt
+    inspirations: tuple[Attempt, ...] = ()

@@ -5,6 +5,7 @@ A failure leaves the name of its error and a message instead.
 
 GENERATIONS = "generations"
 TARGET = "target"
+PATIENCE = "patience"
 RECORDING = "recording"
 INTERRUPTED = "interrupted"
 FRUITLESS = "fruitless"
@@ -15,4 +16,4 @@ MAX_TOKENS = "max_tokens"
 MAX_COST = "max_cost_usd"
 
 # A run that ended for one of these did all that it was asked for.
-FINISHED = frozenset({GENERATIONS, TARGET, RECORDING})
+FINISHED = frozenset({GENERATIONS, TARGET, PATIENCE, RECORDING})

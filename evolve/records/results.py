@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -83,12 +84,24 @@ class ModelUse(NamedTuple):
     tokens: int
 
 
+class EvaluationPlace(NamedTuple):
+    """Where an evaluation belongs, and where it was recorded.
+
+    Attributes:
+        own: Generation, slot, and its number among the evaluations of that slot.
+        recorded: The same, or the place of a slot that needed the same evaluation and began first.
+    """
+
+    own: AttemptKey
+    recorded: AttemptKey
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An attempt with the evaluation that was paid for it, if any."""
+    """An attempt with the place of the evaluation that was paid for it, if any."""
 
     attempt: Attempt
-    evaluation_sequence: int | None = None
+    evaluated: EvaluationPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +111,12 @@ class SlotResult:
     Attributes:
         slot: Its place in the generation.
         attempts: Its attempts in order.
-        summary: What they taught.
         cut_by: The budget or interrupt that ended it early; empty when it ran to its end.
         uses: Its model calls in order.
     """
 
     slot: int
     attempts: tuple[Told, ...]
-    summary: Summary | None = None
     cut_by: str = ""
     uses: tuple[ModelUse, ...] = ()
 
@@ -118,11 +129,15 @@ class Generation:
         number: 0 holds the initial program alone.
         slots: Results in slot order.
         seconds: Running time of the whole run so far.
+        summary: What its attempts taught, compared with one another.
+        plans: The first plan of each slot, as they were shown to the next generation.
     """
 
     number: int
     slots: tuple[SlotResult, ...]
     seconds: float
+    summary: Summary | None = None
+    plans: tuple[Plan, ...] = ()
 
 
 class LightAttempt(NamedTuple):
@@ -139,6 +154,7 @@ class LightAttempt(NamedTuple):
     objective: float | None
     measures: Mapping[str, float]
     metrics: Mapping[str, float]
+    instances: Mapping[str, float] = MappingProxyType({})
     uses: tuple[ModelUse, ...] = ()
 
 
@@ -148,30 +164,32 @@ class SlotNote(NamedTuple):
     Attributes:
         generation: Its generation.
         slot: Its place in it.
+        key: Its best attempt, or its last one where none has an objective.
         parent: The attempt whose program it changed.
         plan: What it set out to do.
         before: Objective of the parent.
-        objectives: Those of its attempts that have one.
+        objective: That of its best attempt.
+        seconds: Time that this one took in the sandbox.
         attempts: How many it made.
         unapplied: How many of them gave no program.
-        status: Of its last attempt.
+        status: Of its best attempt, or of its last one.
         reason: Why that has no objective.
         editors: The models that were asked for edits, in order.
-        summary: What it taught.
     """
 
     generation: int
     slot: int
+    key: AttemptKey
     parent: AttemptKey
     plan: Plan
     before: float | None
-    objectives: tuple[float, ...]
+    objective: float | None
+    seconds: float
     attempts: int
     unapplied: int
     status: Status
     reason: str
     editors: tuple[str, ...] = ()
-    summary: Summary | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from evolve.report.document import Document, Listing, Paragraph, Picture, Sectio
 from evolve.report.plot import draw_steps
 from evolve.report.spending import describe_money
 from evolve.report.state import describe_run
+from evolve.search.digests import read_lessons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +44,13 @@ def write_contents(
         sections += _describe_champion(store, champion)
     sections.append(Section("Islands", (_tabulate_islands(state),)))
     sections.append(Section("Attempts by outcome", (_tabulate_outcomes(state),)))
-    lessons = store.lessons(state["generations"] + 1, _LESSONS)
+    lessons = read_lessons(store)[:_LESSONS]
     if lessons:
-        rows = tuple((item.verdict, item.lesson, ", ".join(item.tags)) for item in lessons)
-        sections.append(Section("Lessons", (Table(("verdict", "lesson", "tags"), rows),)))
+        rows = tuple(
+            ("works" if item.lesson.works else "does not", item.lesson.claim, item.lesson.evidence)
+            for item in lessons
+        )
+        sections.append(Section("Lessons", (Table(("", "claim", "evidence"), rows),)))
     sections.append(Section("Problem", (Listing(problem.statement),)))
     return Document(f"{state['problem']}: {state['run']}", tuple(sections))
 
@@ -111,18 +115,15 @@ def _tabulate_spent(state: dict[str, Any], store: Store) -> Table:
 
 def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
     line = trace_line(store, champion)
-    rows = []
-    for attempt in line:
-        lesson = store.load_lesson(attempt.key.generation, attempt.key.slot)
-        rows.append(
-            (
-                str(attempt.key.generation),
-                _number(attempt.objective),
-                attempt.plan.change if attempt.plan else "the starting program",
-                lesson.lesson if lesson else "",
-            )
+    rows = [
+        (
+            str(attempt.key.generation),
+            _number(attempt.objective),
+            attempt.plan.change if attempt.plan else "the starting program",
         )
-    head = ("generation", "objective", "plan", "lesson")
+        for attempt in line
+    ]
+    head = ("generation", "objective", "plan")
     yield Section("How the champion came about", (Table(head, tuple(rows)),))
     initial = dict(store.load_attempt(INITIAL).program_or_fail.files)
     changes: list[Block] = []

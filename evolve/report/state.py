@@ -83,7 +83,6 @@ def describe_elites(store: Store, population: Standing) -> list[dict[str, Any]]:
             zip(archive.cells, archive.elites, strict=True), key=lambda pair: pair[0]
         ):
             attempt = store.load_attempt(elite.key)
-            summary = store.load_lesson(elite.key.generation, elite.key.slot)
             elites.append(
                 {
                     "id": elite.program_id,
@@ -96,7 +95,6 @@ def describe_elites(store: Store, population: Standing) -> list[dict[str, Any]]:
                     "parent": _parent_id(store, elite),
                     "generation": elite.key.generation,
                     "plan": attempt.plan.change if attempt.plan else None,
-                    "lesson": summary.lesson if summary else None,
                 }
             )
     return elites

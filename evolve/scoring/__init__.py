@@ -54,6 +54,10 @@ class Score:
         metrics: Other finite numbers, shown and never selected on.
         measures: Coordinates in measure space; at least those that `problem.toml` expects.
         artifacts: Texts for the next prompt.
+        instances: Objectives of the instances that the objective is the mean of, by name. A
+            champion is then replaced only by a program that is better beyond their noise.
+        validation: The same of instances that the objective leaves out. Nothing is selected by
+            them but the champion.
 
     Raises:
         TypeError: A number is no real number (booleans are none), or a text no text.
@@ -64,6 +68,8 @@ class Score:
     metrics: Mapping[str, float] = field(default_factory=dict)
     measures: Mapping[str, float] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=dict)
+    instances: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if "objective" in self.measures:
@@ -71,7 +77,8 @@ class Score:
                 "Score: expected measures that differ from the objective, got a measure called "
                 "`objective`; measures say how programs differ, not how good they are"
             )
-        for place, texts in (("metrics", self.metrics), ("measures", self.measures)):
+        for place in ("metrics", "measures", "instances", "validation"):
+            texts: Mapping[str, float] = getattr(self, place)
             numbers = {
                 _check_text(f"a name in {place}", name): _check_number(f"{place} `{name}`", value)
                 for name, value in texts.items()

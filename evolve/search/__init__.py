@@ -1,10 +1,16 @@
-"""The loop: launch generations, take in what slots bring, commit in order."""
+"""The loop: select, plan, execute, evaluate, summarize, commit, add.
+
+`evolve.search.generation` is the page to read: one generation in the words of the algorithm. This
+module starts generations when their turn comes, makes durable what they pay for, and commits them
+in order.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,33 +21,42 @@ from evolve.records.endings import (
     INTERRUPTED,
     MAX_EVALUATIONS,
     MAX_SECONDS,
+    PATIENCE,
     TARGET,
 )
 from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult
 from evolve.search.fruitless import FruitlessWatch
+from evolve.search.generation import (
+    GenerationResult,
+    GenerationRunner,
+    mark_duplicates,
+    reject_known,
+)
 from evolve.search.jobs import JobMaker
+from evolve.search.workers import Threads
+from evolve.settings.defaults import MOST_LAG
 from evolve.source.light import light_attempts
-from evolve.steps.slot import run_slot
 
 if TYPE_CHECKING:
     from evolve.journal import Journal
     from evolve.population import Population
     from evolve.problem import Problem
-    from evolve.search.schedule import Schedule
+    from evolve.records import Plan
+    from evolve.search.schedule import Schedule, Turn
     from evolve.settings.launches import SettingsHistory
-    from evolve.steps.tools import Job
+    from evolve.steps.jobs import GenerationJob
     from evolve.store import Store
 
 # How long running calls and evaluations are waited for once the run is asked to stop.
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = {INTERRUPTED: 10.0, MAX_SECONDS: 0.5}
 _TICK_SECONDS = 0.25
 
 
 class Observer(Protocol):
-    """Is told what happens, on the loop's thread."""
+    """Sees what happens, on the loop's thread."""
 
     def on_slot(self, result: SlotResult) -> None:
-        """A slot came to its end."""
+        """A slot has ended."""
 
     def on_commit(self, population: Population) -> None:
         """A generation is committed, or the run was rebuilt."""
@@ -54,48 +69,58 @@ class Interrupt:
     """Asks the loop to stop."""
 
 
-class Finished(tuple[int, SlotResult]):
-    """A slot came to its end: number of its generation, and what it brought."""
-
-    __slots__ = ()
-
-
 @dataclass(frozen=True, slots=True)
-class Paid:
+class Recorded:
     """A finished call or evaluation, whose slot waits until it is durable."""
 
     item: Call | Evaluated | Expense
     durable: threading.Event
 
 
-Event = Paid | Finished | Interrupt | BaseException
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The plans of all slots of a generation are known."""
+
+    generation: int
+    plans: tuple[Plan, ...]
 
 
-def keep_paid(events: queue.SimpleQueue[Event], item: Call | Evaluated | Expense) -> None:
-    """Hands what was paid for to the loop, and returns when it is durable.
+@dataclass(frozen=True, slots=True)
+class SlotEnded:
+    """A slot has ended."""
+
+    generation: int
+    result: SlotResult
+
+
+Event = Recorded | Planned | SlotEnded | GenerationResult | Interrupt | BaseException
+
+
+def record(events: queue.SimpleQueue[Event], item: Call | Evaluated | Expense) -> None:
+    """Hands a finished call or evaluation to the loop, and returns when it is durable.
 
     Nothing that follows from it is asked for before, so a kill loses only what is under way.
     """
-    paid = Paid(item, threading.Event())
-    events.put(paid)
-    paid.durable.wait()
+    recorded = Recorded(item, threading.Event())
+    events.put(recorded)
+    recorded.durable.wait()
 
 
 class Search:
     """Runs generations until a limit, a budget, the target or an interrupt.
 
-    Only `run`'s thread changes any state; slots run on threads of their own and report through
-    `events`.
+    Only `run`'s thread changes any state; generations run on threads of their own and report
+    through `events`.
 
     Args:
         problem: What is solved.
         history: The settings of each generation; those of now have the number of generations.
         store: The run's database, open to write, with the initial program committed.
-        population: Empty; it is told what is committed.
+        population: Empty; committed generations are added to it.
         schedule: Which generation may start when.
-        journal: The way to models and evaluators; it keeps by `keep_paid`.
-        events: What slots, the journal and the user's interrupt report.
-        observer: Is told what happens.
+        journal: The way to models and evaluators; it keeps by `record`.
+        events: What generations, the journal and the user's interrupt report.
+        observer: Sees what happens.
         threads: Slots that run at a time.
     """
 
@@ -121,12 +146,16 @@ class Search:
         self._journal = journal
         self._events = events
         self._observer = observer
-        self._threads = threads
-        self._maker = JobMaker(population, store, history)
+        self._workers = Threads(threads)
+        self._maker = JobMaker(problem, population, store, history)
         self._fruitless = FruitlessWatch(history.now.models.fruitless)
         self._snapshots = SnapshotKeeper(store, problem, history.now.search)
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._results: dict[int, dict[int, SlotResult | None]] = {}
+        # The generations in flight, in order; the results of those that have ended.
+        self._running: deque[int] = deque()
+        self._results: dict[int, GenerationResult] = {}
+        self._ended: dict[int, list[SlotResult]] = {}
+        self._plans: dict[int, tuple[Plan, ...]] = {}
+        self._planned = 0
         self._stopped_because = ""
         self._give_up_at: float | None = None
         self._seconds_before = store.seconds()
@@ -134,61 +163,84 @@ class Search:
 
     @property
     def seconds(self) -> float:
-        """Gives the running time of the run, over all its resumptions."""
+        """The running time of the run, over all its resumptions."""
         return self._seconds_before + time.monotonic() - self._started
 
     def run(self) -> str:
-        """Runs until the end and says why it came.
+        """Runs until the end and returns why it came.
 
         Raises:
             MachineError: A model, the sandbox, the evaluator or the store failed.
         """
         self._rebuild()
-        for _ in range(self._threads):
-            threading.Thread(target=self._work, daemon=True).start()
-        while self._results and not self._is_over():
-            self._take_in(self._wait())
+        while self._running and not self._is_over():
+            self._process(self._wait())
             self._commit_finished()
             self._check_time()
             self._observer.on_tick()
+        self._commit_ended_slots()
         return self._stopped_because or self._exhausted()
 
     def _rebuild(self) -> None:
-        """Folds what is committed; launches the rest from the same states as before."""
+        """Adds what is committed to the population; starts the rest from the same states."""
         last = self._store.last_generation()
-        told = self._store.told_attempts(with_uses=True)
-        for _ in self._population.tell_all(told, -1 if last is None else last):
+        committed = -1 if last is None else last
+        attempts = self._store.told_attempts(self._population.generation + 1, with_uses=True)
+        for number in self._population.tell_all(attempts, committed):
+            self._note_plans(number, self._store.load_plans(number))
             self._check_target()
             if not self._is_late():
-                self._launch(beyond=last or 0)
+                self._launch(beyond=committed)
         self._check_time()
         self._observer.on_commit(self._population)
 
-    def _launch(self, beyond: int) -> None:
-        if self._stopped_because:
-            return
+    def _launch(self, beyond: int = 0) -> None:
+        """Starts the generations whose turn has come; those up to `beyond` are committed."""
         population = self._population
-        for turn in self._schedule.ready(population.generation, population.evaluations):
-            if turn.generation > beyond:
-                jobs = self._maker.make_jobs(turn)
-                self._results[turn.generation] = dict.fromkeys(job.slot for job in jobs)
-                # The tuning lane's job, the last one, takes longest.
-                for job in reversed(jobs):
-                    self._jobs.put(job)
-
-    def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            try:
-                journal = self._journal.open_slot(job.generation, job.slot, job.parts)
-                result = run_slot(job, self._problem, self._history.at(job.generation), journal)
-            except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread
-                self._events.put(error)
+        while not self._stopped_because:
+            if self._schedule.waits_for_plans(population.generation, self._planned):
                 return
-            self._events.put(Finished((job.generation, result)))
+            turn = self._schedule.next(population.generation, population.evaluations)
+            if turn is None:
+                return
+            if turn.generation > beyond:
+                self._start(turn)
+            elif turn.generation > population.generation:
+                # It was started from this state, and its plans are committed with it.
+                self._note_plans(turn.generation, self._store.load_plans(turn.generation))
+
+    def _start(self, turn: Turn) -> None:
+        in_flight = range(self._population.generation + 1, turn.generation)
+        pending = [plan for number in in_flight for plan in self._plans[number]]
+        job = self._maker.make_job(turn, pending)
+        self._running.append(turn.generation)
+        if job.digest is None:
+            self._note_plans(turn.generation, ())
+        threading.Thread(target=self._run_generation, args=(job,), daemon=True).start()
+
+    def _run_generation(self, job: GenerationJob) -> None:
+        runner = GenerationRunner(
+            self._problem,
+            self._history.at(job.number),
+            journal=self._journal,
+            workers=self._workers,
+            reporter=self,
+        )
+        try:
+            self._events.put(runner.run(job))
+        except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread
+            self._events.put(error)
+
+    def on_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
+        """Reports the plans of a generation to the loop; may be called from any thread."""
+        self._events.put(Planned(generation, plans))
+
+    def on_slot(self, generation: int, result: SlotResult) -> None:
+        """Reports the end of a slot to the loop; may be called from any thread."""
+        self._events.put(SlotEnded(generation, result))
 
     def _wait(self) -> list[Event]:
-        """Gives all events there are, after at least one or a tick."""
+        """Returns all events there are, after at least one or a tick."""
         events: list[Event] = []
         try:
             events.append(self._events.get(timeout=_TICK_SECONDS))
@@ -197,56 +249,82 @@ class Search:
         except queue.Empty:
             return events
 
-    def _take_in(self, events: list[Event]) -> None:
-        paid = [event for event in events if isinstance(event, Paid)]
-        if paid:
-            self._store.keep([one.item for one in paid])
-        for one in paid:
+    def _process(self, events: list[Event]) -> None:
+        recorded = [event for event in events if isinstance(event, Recorded)]
+        if recorded:
+            self._store.keep([one.item for one in recorded])
+        for one in recorded:
             one.durable.set()
         for event in events:
-            if isinstance(event, Finished):
-                generation, result = event
-                self._observer.on_slot(result)
-                self._results[generation][result.slot] = result
-                if result.cut_by and not self._stopped_because:
-                    self._stop(result.cut_by)
+            if isinstance(event, Planned):
+                self._note_plans(event.generation, event.plans)
+                self._launch()
+            elif isinstance(event, SlotEnded):
+                self._ended.setdefault(event.generation, []).append(event.result)
+                self._observer.on_slot(event.result)
+                self._stop_for(event.result.cut_by)
+            elif isinstance(event, GenerationResult):
+                self._results[event.number] = event
+                self._stop_for(event.cut_by)
             elif isinstance(event, Interrupt):
                 self._stop(INTERRUPTED)
             elif isinstance(event, BaseException):
                 raise event
 
+    def _note_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
+        self._plans.setdefault(generation, plans)
+        while self._planned + 1 in self._plans:
+            self._planned += 1
+
     def _commit_finished(self) -> None:
-        """Commits generations in order, as far as all their slots have come to an end.
+        """Commits generations in order, as far as they have ended.
 
         Nothing is committed after the target: what else is finished by then is a matter of time.
         """
-        while self._stopped_because != TARGET:
-            number = self._population.generation + 1
-            slots = self._results.get(number)
-            if slots is None:
+        while self._running and self._stopped_because != TARGET:
+            result = self._results.get(self._running[0])
+            if result is None or self._is_torn(result) or self._holds_commits():
                 return
-            results = tuple(result for result in slots.values() if result is not None)
-            if len(results) < len(slots) or self._is_torn(results):
-                return
-            del self._results[number]
-            generation = Generation(number, results, self.seconds)
-            self._store.commit(generation)
-            attempts = light_attempts(generation)
-            self._population.tell(number, attempts)
-            self._snapshots.on_commit(self._population, len(attempts))
-            self._observer.on_commit(self._population)
+            self._commit(result)
             self._check_target()
-            self._check_fruitless(results)
-            self._launch(beyond=0)
+            self._check_patience()
+            self._check_fruitless(result)
+            self._launch()
 
-    def _is_torn(self, results: tuple[SlotResult, ...]) -> bool:
-        """Tells whether a generation was cut so that it is to be run again, not committed.
+    def _holds_commits(self) -> bool:
+        """Returns whether a generation is yet to start from the present state."""
+        return not self._stopped_because and self._schedule.waits_for_plans(
+            self._population.generation, self._planned
+        )
+
+    def _commit(self, result: GenerationResult) -> None:
+        number = result.number
+        self._running.popleft()
+        self._results.pop(number, None)
+        self._ended.pop(number, None)
+        plans = self._plans.get(number, ())
+        generation = reject_known(
+            Generation(number, result.slots, self.seconds, result.summary, plans),
+            self._population,
+        )
+        self._store.commit(generation)
+        attempts = light_attempts(generation)
+        self._population.tell(number, attempts)
+        # A generation in flight knows what was committed when it started.
+        self._journal.forget(number - MOST_LAG)
+        self._snapshots.on_commit(self._population, len(attempts))
+        self._observer.on_commit(self._population)
+
+    def _is_torn(self, result: GenerationResult) -> bool:
+        """Returns whether a generation was cut so that it is to be run again, not committed.
 
         What a budget cut short is committed as far as it came, for it may hold the champion.
         """
         if self._stopped_because in {INTERRUPTED, TARGET, FRUITLESS}:
-            return any(result.cut_by for result in results)
-        return all(result.cut_by and not result.attempts for result in results)
+            return bool(result.cut_by) or any(slot.cut_by for slot in result.slots)
+        if not result.slots:
+            return bool(result.cut_by)
+        return all(slot.cut_by and not slot.attempts for slot in result.slots)
 
     def _check_target(self) -> None:
         target, champion = self._settings.budget.target, self._population.champion
@@ -255,35 +333,54 @@ class Search:
         if not self._problem.direction.is_better(target, champion.objective):
             self._stop(TARGET)
 
-    def _check_fruitless(self, results: tuple[SlotResult, ...]) -> None:
+    def _check_fruitless(self, result: GenerationResult) -> None:
         with_model = self._settings.models.is_configured
-        if with_model and self._fruitless.add(results) and not self._stopped_because:
-            self._stop(FRUITLESS)
+        if with_model and self._fruitless.add(result.slots):
+            self._stop_for(FRUITLESS)
+
+    def _check_patience(self) -> None:
+        patience = self._settings.budget.patience
+        population = self._population
+        if patience and population.evaluations - population.progressed_at >= patience:
+            self._stop_for(PATIENCE)
 
     def _check_time(self) -> None:
-        if self._is_late() and not self._stopped_because:
-            self._stop(MAX_SECONDS)
+        if self._is_late():
+            self._stop_for(MAX_SECONDS)
 
     def _is_late(self) -> bool:
         limit = self._settings.budget.max_seconds
         return limit is not None and self.seconds >= limit
 
+    def _stop_for(self, reason: str) -> None:
+        """Stops for a reason, if there is one and the run is not stopping already."""
+        if reason and not self._stopped_because:
+            self._stop(reason)
+
     def _stop(self, reason: str) -> None:
         self._stopped_because = reason
         self._journal.stop(reason)
-        if reason in {INTERRUPTED, MAX_SECONDS}:
-            self._give_up_at = time.monotonic() + _GRACE_SECONDS
+        if reason in _GRACE_SECONDS:
+            self._give_up_at = time.monotonic() + _GRACE_SECONDS[reason]
 
     def _is_over(self) -> bool:
-        """Tells whether nothing is left to wait for, or it has been waited for long enough."""
+        """Returns whether nothing is left to wait for, or it has been waited for long enough."""
         if not self._stopped_because:
             return False
-        late = self._give_up_at is not None and time.monotonic() > self._give_up_at
-        if late or self._stopped_because in {TARGET, FRUITLESS}:
+        if self._give_up_at is not None and time.monotonic() > self._give_up_at:
             return True
-        oldest = self._results.get(self._population.generation + 1, {})
-        done = [result for result in oldest.values() if result is not None]
-        return len(done) == len(oldest) and self._is_torn(tuple(done))
+        if self._stopped_because in {TARGET, FRUITLESS}:
+            return True
+        result = self._results.get(self._running[0])
+        return result is not None and self._is_torn(result)
+
+    def _commit_ended_slots(self) -> None:
+        """Commits what the oldest generation has when a cap on time cuts its other slots."""
+        if self._stopped_because != MAX_SECONDS or not self._running:
+            return
+        ended = sorted(self._ended.get(self._running[0], ()), key=lambda result: result.slot)
+        if any(result.attempts for result in ended):
+            self._commit(GenerationResult(self._running[0], mark_duplicates(ended)))
 
     def _exhausted(self) -> str:
         committed = self._population.generation

@@ -1,47 +1,39 @@
-"""What planners are told: from the store's committed generations to digests."""
+"""What prompts show: from the store's committed generations to digests."""
 
 from __future__ import annotations
 
 import json
 from contextlib import closing
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from evolve.evaluation.machine import PROBE, Machine, read_machine
 from evolve.files import write_inside
 from evolve.problem import Purpose
 from evolve.records import Direction
-from evolve.source.ledger import build_ledger
-from evolve.steps.lessons import Lesson
-from evolve.steps.memory import Digest, Memory, Remaining, merge_notes, take_over
-from evolve.store.notes import load_notes
+from evolve.search.schedule import size_of
+from evolve.steps.digest import Digest, Standing
+from evolve.steps.lessons import KnownLesson, inherit_lessons
+from evolve.steps.memory import Memory
+from evolve.store.notes import load_notes, load_summaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from evolve.population import Population
     from evolve.problem import Problem
-    from evolve.records import Ancestor, AttemptKey, Evaluation, Selection
-    from evolve.settings import BudgetSettings
+    from evolve.records import Attempt, Evaluation, Plan
+    from evolve.search.schedule import Turn
     from evolve.settings.launches import SettingsHistory
-    from evolve.source.ledger import LineRecord
     from evolve.store import Store
 
 LESSONS_FILE = "lessons.json"
 
 _LESSONS_FACT, _MACHINE_FACT = "inherited_lessons", "machine"
-
-_ANCESTORS = 3
-_SIBLINGS = 12
-_CHILDREN = 8
-_LINES = 6
-_LESSONS = 12
-_FAILING = 4
-_IDEAS = 16
+_LESSONS = 16
 _COSTS = (
-    "SELECT SUM(cost_usd) FROM (SELECT generation, cost_usd FROM calls "
-    "UNION ALL SELECT generation, cost_usd FROM expenses) "
-    "WHERE generation > ? AND generation <= ? GROUP BY generation ORDER BY generation"
+    "SELECT COALESCE(SUM(cost_usd), 0.0) FROM calls WHERE generation > ? AND generation <= ?",
+    "SELECT COALESCE(SUM(cost_usd), 0.0) FROM expenses WHERE generation > ? AND generation <= ?",
 )
 
 
@@ -49,132 +41,117 @@ class DigestMaker:
     """Makes digests; what it reads of the store is read once.
 
     Args:
-        store: May hold later generations, when a run is resumed; they are passed over.
+        store: May hold later generations, when a run is resumed; they are ignored.
         history: The settings of each generation.
         direction: Whether a larger or a smaller objective is better.
-        load: Gives an attempt with its lesson.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        history: SettingsHistory,
-        direction: Direction,
-        load: Callable[[AttemptKey], Ancestor],
-    ) -> None:
+    def __init__(self, store: Store, history: SettingsHistory, direction: Direction) -> None:
         facts = store.facts()
-        self.memory = Memory(direction, map(Lesson.from_dict, facts.get(_LESSONS_FACT) or []))
+        inherited = map(KnownLesson.from_dict, facts.get(_LESSONS_FACT) or [])
+        self._memory = Memory(direction, inherited)
         self._store = store
-        self._direction = direction
         self._history = history
-        self._load = load
         machine = facts.get(_MACHINE_FACT)
         self._machine = None if machine is None else Machine.from_dict(machine)
-        self._told = -1
+        self._read = -1
         self._cost_usd = 0.0
-        self._shared: tuple[int, Digest] | None = None
 
-    def advance(self, horizon: int) -> None:
-        """Takes in what was committed up to a generation.
+    def make(
+        self,
+        population: Population,
+        turn: Turn,
+        programs: Sequence[Attempt],
+        *,
+        pending: tuple[Plan, ...] = (),
+    ) -> Digest:
+        """Returns the digest of a generation.
+
+        Args:
+            population: The state that the generation follows from.
+            turn: The generation.
+            programs: Those that are shown in full, the best first.
+            pending: Plans of the generations in flight.
 
         Raises:
             StoreError: The database cannot be read.
         """
-        if horizon <= self._told:
-            return
-        for note in load_notes(self._store, self._told, horizon):
-            self.memory.tell(note)
-        for (cost_usd,) in self._store.query(_COSTS, self._told, horizon):
-            self._cost_usd += cost_usd or 0.0
-        self._told = horizon
-
-    def make(self, selection: Selection, generation: int, evaluations: int) -> Digest:
-        """Gives the digest for one selection.
-
-        Args:
-            selection: The parent and its inspirations.
-            generation: The generation that the digest is for.
-            evaluations: How many were used up to the state that it follows from.
-        """
-        shared = self._share(generation, evaluations)
-        ancestors: list[Ancestor] = []
-        key = selection.parent.attempt.parent
-        while key is not None and len(ancestors) < _ANCESTORS:
-            ancestors.append(self._load(key))
-            key = ancestors[-1].attempt.parent
-        line = (selection.parent, *ancestors)
+        self._advance(population.generation)
+        settings = self._history.at(turn.generation)
+        memory, steps = self._memory, settings.steps
+        is_baseline = population.islands.strategy.is_baseline
         return Digest(
-            ancestors=line,
-            lines=self._find_lines(line),
-            siblings=self.memory.siblings(selection.parent.attempt.key, _SIBLINGS),
-            lessons=shared.lessons,
-            failing=shared.failing,
-            ideas=shared.ideas,
-            failures=shared.failures,
-            calibration=shared.calibration,
-            rewrites=shared.rewrites,
-            remaining=shared.remaining,
+            standing=self._describe_standing(population, turn, programs[0]),
+            programs=tuple(programs),
+            # A baseline knows nothing of what came before.
+            trials=() if is_baseline else memory.trials,
+            tuned=() if is_baseline else memory.tuned,
+            lessons=memory.book.rank(turn.generation, _LESSONS) if steps.lessons else (),
+            pending=() if is_baseline else pending,
+            tuning=0 if is_baseline else size_of(settings).tuning,
+            rewrites=memory.prefers_rewrites,
             machine=self._machine.describe() if self._machine else "",
             modules=self._machine.modules if self._machine else frozenset(),
-            generation=generation,
-            generations=shared.generations,
         )
 
-    def _find_lines(self, line: Sequence[Ancestor]) -> tuple[LineRecord, ...]:
-        """Gives lines that changes of a parent, and those that led to it, added for nothing."""
-        parent = line[0].attempt
-        pairs = [(one.attempt, older.attempt) for one, older in pairwise(line)]
-        children = self._store.children(parent.key, self._told, _CHILDREN)
-        pairs += [(self._load(key).attempt, parent) for key in children]
-        ledger = build_ledger(pairs, self._direction)
-        return tuple(ledger.find_tried(parent.program_or_fail)[:_LINES])
+    def _advance(self, horizon: int) -> None:
+        """Reads what was committed up to a generation."""
+        if horizon <= self._read:
+            return
+        for note in load_notes(self._store, self._read, horizon):
+            self._memory.add_slot(note)
+        for generation, summary in load_summaries(self._store, self._read, horizon):
+            self._memory.add_summary(generation, summary)
+        for query in _COSTS:
+            ((cost_usd,),) = self._store.query(query, self._read, horizon)
+            self._cost_usd += cost_usd
+        self._read = horizon
 
-    def _share(self, generation: int, evaluations: int) -> Digest:
-        """Gives what all slots of a generation are told alike."""
-        if self._shared is not None and self._shared[0] == generation:
-            return self._shared[1]
-        settings = self._history.at(generation)
-        memory, told = self.memory, settings.steps.lessons
-        digest = Digest(
-            lessons=memory.book.rank(generation, _LESSONS) if told else (),
-            failing=memory.book.failing(_FAILING) if told else (),
-            ideas=memory.ideas(_IDEAS),
-            failures=memory.failures(_IDEAS),
-            calibration=memory.calibration(),
-            rewrites=memory.prefers_rewrites(),
-            remaining=self._find_remaining(settings.budget, evaluations),
-            generations=settings.loop.generations or generation,
-        )
-        self._shared = generation, digest
-        return digest
-
-    def _find_remaining(self, budget: BudgetSettings, evaluations: int) -> Remaining:
+    def _describe_standing(self, population: Population, turn: Turn, champion: Attempt) -> Standing:
+        budget, loop = (settings := self._history.at(turn.generation)).budget, settings.loop
         most, most_usd = budget.max_evaluations, budget.max_cost_usd
-        return Remaining(
-            None if most is None else max(0, most - evaluations),
-            None if most_usd is None else max(0.0, most_usd - self._cost_usd),
+        used = population.evaluations
+        best = [one.best for one in population.islands.archives]
+        if champion.objective is None or population.initial is None:
+            raise ValueError("population: expected a champion with an objective, got none")
+        return Standing(
+            generation=turn.generation,
+            generations=loop.generations or turn.generation,
+            evaluations=used,
+            start=population.initial,
+            champion=champion.key,
+            objective=champion.objective,
+            evaluations_left=None if most is None else max(0, most - used),
+            cost_usd_left=None if most_usd is None else max(0.0, most_usd - self._cost_usd),
+            islands=tuple(elite.objective for elite in best if elite is not None),
+            references=tuple(population.references.items()),
         )
 
 
-def read_lessons(store: Store) -> tuple[Lesson, ...]:
-    """Gives all lessons of a run, the most worth telling first, those that keep failing last.
+def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
+    """Returns all lessons of a run, the most useful first.
 
     Raises:
         StoreError: The database cannot be read.
     """
     facts = store.facts()
-    inherited = map(Lesson.from_dict, facts.get(_LESSONS_FACT) or [])
-    notes = list(load_notes(store, -1, store.last_generation() or 0))
-    return merge_notes(Direction(facts.get("direction", "maximize")), notes, inherited)
+    inherited = map(KnownLesson.from_dict, facts.get(_LESSONS_FACT) or [])
+    memory = Memory(Direction(facts.get("direction", "maximize")), inherited)
+    last = store.last_generation() or 0
+    for note in load_notes(store, -1, last):
+        memory.add_slot(note)
+    for generation, summary in load_summaries(store, -1, last):
+        memory.add_summary(generation, summary)
+    return memory.book.rank(last, len(memory.book.lessons))
 
 
 def write_lessons(folder: Path, source: Store) -> int:
-    """Leaves the lessons of one run in the folder of a new one, and gives their number.
+    """Leaves the lessons of one run in the folder of a new one, and returns their number.
 
     Raises:
         StoreError: The other run cannot be read.
     """
-    lessons = take_over(read_lessons(source), source.folder.name)
+    lessons = inherit_lessons(read_lessons(source), source.folder.name)
     text = json.dumps([lesson.as_dict() for lesson in lessons], indent=1)
     write_inside(folder, LESSONS_FILE, text)
     return len(lessons)

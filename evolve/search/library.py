@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evolve.archive import Elite
+    from evolve.problem import Problem
     from evolve.records import Attempt
 
 _MOST_ELITES = 20
 _MOST_FOUND = 12
 _SEARCH = """
     SELECT a.generation, a.slot, a.number FROM attempts a
-    LEFT JOIN lessons l ON l.generation = a.generation AND l.slot = a.slot
-    WHERE a.generation <= ? AND (a.plan LIKE ? ESCAPE '!' OR l.lesson LIKE ? ESCAPE '!')
+    WHERE a.generation <= ? AND a.plan LIKE ? ESCAPE '!'
     ORDER BY a.generation DESC, a.slot DESC, a.number DESC LIMIT ?
 """
 
@@ -32,26 +32,29 @@ class RunLibrary:
 
     Args:
         folder: The run folder.
+        problem: Of the run.
         horizon: The last generation that may be read.
-        elites: Those of the agent's island, in any order.
-        sign: +1 when larger objectives are better, -1 when smaller ones are.
+        elites: Those of all islands, in any order.
     """
 
-    def __init__(self, folder: Path, horizon: int, elites: Sequence[Elite], sign: float) -> None:
+    def __init__(
+        self, folder: Path, problem: Problem, horizon: int, elites: Sequence[Elite]
+    ) -> None:
         self._folder = folder
+        self._problem = problem
         self._horizon = horizon
+        sign = problem.direction.sign
         self._best = sorted(elites, key=lambda elite: (-sign * elite.objective, elite.key))
 
     def elites(self) -> str:
-        """Gives the best programs of the island, one a line, with ids, objectives and lessons."""
+        """Returns the best programs of the island, one a line, with ids and objectives."""
         with closing(Store.open_to_read(self._folder)) as store:
             return "\n".join(
-                self._show(store, store.load_attempt(elite.key))
-                for elite in self._best[:_MOST_ELITES]
+                self._show(store.load_attempt(elite.key)) for elite in self._best[:_MOST_ELITES]
             )
 
     def program(self, name: str) -> str:
-        """Gives the files of a program and its verdict; empty when there is none of that id."""
+        """Returns the files of a program and its verdict; empty when there is none of that id."""
         if not name:
             return ""
         with closing(Store.open_to_read(self._folder)) as store:
@@ -60,21 +63,19 @@ class RunLibrary:
                 return ""
             attempt = store.load_attempt(keys[0])
         files = "\n\n".join(f"{path}:\n{text}" for path, text in attempt.program_or_fail.files)
-        return f"{files}\n\n{show_evaluation(attempt, detail_characters=1000)}"
+        return f"{files}\n\n{show_evaluation(attempt, self._problem, detail_characters=1000)}"
 
     def search(self, words: str) -> str:
-        """Gives attempts whose plan or lesson has all the words in this order, newest first."""
+        """Returns attempts whose plan has all the words in this order, newest first."""
         pattern = "%".join(_escape(word) for word in words.split())
         if not pattern:
             return ""
         like = f"%{pattern}%"
         with closing(Store.open_to_read(self._folder)) as store:
-            found = store.query(_SEARCH, self._horizon, like, like, _MOST_FOUND)
-            return "\n".join(
-                self._show(store, store.load_attempt(AttemptKey(*row))) for row in found
-            )
+            found = store.query(_SEARCH, self._horizon, like, _MOST_FOUND)
+            return "\n".join(self._show(store.load_attempt(AttemptKey(*row))) for row in found)
 
-    def _show(self, store: Store, attempt: Attempt) -> str:
+    def _show(self, attempt: Attempt) -> str:
         name = attempt.program.id if attempt.program is not None else "-"
         outcome = (
             str(attempt.evaluation.status)
@@ -82,9 +83,7 @@ class RunLibrary:
             else f"objective {attempt.objective:.10g}"
         )
         change = plain(attempt.plan.change)[:200] if attempt.plan else "the starting program"
-        summary = store.load_lesson(attempt.key.generation, attempt.key.slot)
-        lesson = f"; lesson: {plain(summary.lesson)[:200]}" if summary and summary.lesson else ""
-        return f"{name}  {outcome}  {change}{lesson}"
+        return f"{name}  {outcome}  {change}"
 
 
 def _escape(word: str) -> str:

@@ -1,23 +1,15 @@
-"""The prompts of a run's first slot, without a run."""
+"""The prompts of a run's first generation, without a run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evolve.records import (
-    INITIAL,
-    Ancestor,
-    Attempt,
-    AttemptKey,
-    Evaluation,
-    Plan,
-    Selection,
-    Status,
-)
+from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Plan, Status
 from evolve.search.digests import find_machine
+from evolve.search.schedule import size_of
 from evolve.steps.agent import agent_messages
+from evolve.steps.digest import Digest, Seat, Standing
 from evolve.steps.execute import edit_messages, repair_messages
-from evolve.steps.memory import Digest, Remaining
 from evolve.steps.plan import plan_messages
 from evolve.steps.summarize import summary_messages
 
@@ -28,7 +20,7 @@ if TYPE_CHECKING:
     from evolve.records.chat import Message
     from evolve.settings import Settings
 
-_PLAN = Plan("(the planner's change)", hypothesis="(the planner's hypothesis)", predicted_gain=0.0)
+_PLAN = Plan("(the planned change)", hypothesis="(why)", predicted_gain=0.0, base=str(INITIAL))
 _REASON = "(why the program failed)"
 
 
@@ -38,7 +30,7 @@ def preview_prompts(
     evaluation: Evaluation,
     evaluate: Callable[..., Evaluation],
 ) -> Mapping[str, tuple[Message, ...]]:
-    """Gives the messages of each step; what models and programs would say stands in brackets.
+    """Returns the messages of each step; what models and programs would say stands in brackets.
 
     Args:
         problem: What is solved.
@@ -46,16 +38,8 @@ def preview_prompts(
         evaluation: Of the starting program.
         evaluate: Evaluates a program for a purpose.
     """
-    machine = find_machine(problem, evaluate)
-    start = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
-    selection = Selection(Ancestor(start))
-    budget = settings.budget
-    digest = Digest(
-        ancestors=(selection.parent,),
-        remaining=Remaining(budget.max_evaluations, budget.max_cost_usd),
-        machine=machine.describe() if machine else "",
-        generations=settings.loop.generations or 1,
-    )
+    digest = _make_digest(problem, settings, evaluation, evaluate)
+    slots = settings.loop.slots
     failed = Attempt(
         AttemptKey(1, 0, 0),
         0,
@@ -65,15 +49,42 @@ def preview_prompts(
         problem.initial,
         Evaluation(Status.ERROR, artifacts={"traceback": "(its traceback)"}, reason=_REASON),
     )
-    edited = (problem, selection, _PLAN, digest)
+    seat = Seat(0, slots)
     return {
-        "plan": plan_messages(problem, selection, digest, settings=settings),
-        "leap": plan_messages(problem, selection, digest, settings=settings, leaps=True),
-        **{
-            form: edit_messages(*edited, settings=settings, form=form)
-            for form in ("edit", "rewrite", "lines")
-        },
-        "agent": agent_messages(*edited, settings=settings),
+        "edit": edit_messages(problem, digest, seat, None, settings=settings),
+        "leap": edit_messages(problem, digest, Seat(0, slots, leap=True), None, settings=settings),
+        "plan": plan_messages(problem, digest, slots, settings=settings),
+        "planned": edit_messages(problem, digest, seat, _PLAN, settings=settings),
+        "agent": agent_messages(problem, digest, seat, None, settings=settings),
         "repair": repair_messages(problem, failed),
-        "summarize": summary_messages(problem, selection, _PLAN, (failed,), settings=settings),
+        "summarize": summary_messages(problem, digest, [[failed]], settings=settings),
     }
+
+
+def _make_digest(
+    problem: Problem,
+    settings: Settings,
+    evaluation: Evaluation,
+    evaluate: Callable[..., Evaluation],
+) -> Digest:
+    machine = find_machine(problem, evaluate)
+    start = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
+    if evaluation.objective is None:
+        raise ValueError("evaluation: expected an objective of the starting program, got none")
+    named = {"baseline": problem.baseline, "best known": problem.best_known}
+    return Digest(
+        standing=Standing(
+            generation=1,
+            generations=settings.loop.generations or 1,
+            evaluations=1,
+            start=evaluation.objective,
+            champion=INITIAL,
+            objective=evaluation.objective,
+            evaluations_left=settings.budget.max_evaluations,
+            cost_usd_left=settings.budget.max_cost_usd,
+            references=tuple((name, known) for name, known in named.items() if known is not None),
+        ),
+        programs=(start,),
+        tuning=size_of(settings).tuning,
+        machine=machine.describe() if machine else "",
+    )

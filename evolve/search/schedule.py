@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from evolve.settings import Settings
 
+# With a model the first generations wait for each other: each learns from the one before.
+_IN_TURN = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -21,51 +24,66 @@ class Turn:
 
 
 class Size(NamedTuple):
-    """How large a generation may be.
+    """How large a generation may be, and how many may be in flight.
 
     Attributes:
         slots: Slots in it.
         per_slot: Most evaluations of a slot.
         max_evaluations: Cap over the whole run, the initial one included.
-        tuning: Evaluations of the tuning lane, on average over generations.
+        tuning: Evaluations that tune constants, on average over generations.
+        lag: Generations that may be in flight beside the oldest when it starts.
+        in_turn: Generations at the start of the run that start one after the other.
     """
 
     slots: int
     per_slot: int
     max_evaluations: int | None = None
     tuning: int = 0
+    lag: int = 0
+    in_turn: int = 0
 
 
 def size_of(settings: Settings) -> Size:
-    """Gives the size of a generation under these settings."""
-    per_slot = settings.steps.most_evaluations if settings.models.is_configured else 1
+    """Returns the size of a generation under these settings."""
+    with_model = settings.models.is_configured
+    per_slot = settings.steps.most_evaluations if with_model else 1
     slots, share = settings.loop.slots, settings.tuning.share or 0.0
     tuning = round(slots * share / (1.0 - share))
-    return Size(slots, per_slot, settings.budget.max_evaluations, tuning)
+    in_turn = _IN_TURN if with_model else 0
+    cap = settings.budget.max_evaluations
+    return Size(slots, per_slot, cap, tuning, settings.loop.lag, in_turn)
 
 
 class Schedule:
     """Decides from committed generations alone, so that timing has no say.
 
-    Generation g starts from the state after g - 1 - lag. The cap on evaluations is shared out
-    before a generation starts; where it might not suffice for a whole one, everything in flight is
-    waited for first, then the rest is given to as many slots as it lasts for.
+    Generation g starts from the state after g - 1 - lag, once the plans of all generations before
+    it are known. The cap on evaluations is shared out before a generation starts; where it might
+    not suffice for a whole one, everything in flight is waited for first, then the rest is given
+    to as many slots as it lasts for.
 
     Args:
         generations: The last one to run.
-        lag: Generations that may be in flight beside the oldest.
-        size_at: Gives the size of a generation.
+        size_at: Returns the size of a generation.
     """
 
-    def __init__(self, *, generations: int, lag: int, size_at: Callable[[int], Size]) -> None:
+    def __init__(self, *, generations: int, size_at: Callable[[int], Size]) -> None:
         self._generations = generations
-        self._lag = lag
         self._size_at = size_at
         self._next = 1
         self._reserved: dict[int, int] = {}
+        # The last generation that tunes constants: no other starts before it is committed.
+        self._tuned = 0
 
-    def ready(self, committed: int, evaluations: int) -> list[Turn]:
-        """Gives the generations that may start now; each is given once.
+    def waits_for_plans(self, committed: int, planned: int) -> bool:
+        """Returns whether only plans are missing for the next generation to start.
+
+        Then nothing more is to be committed: it is to start from the present state.
+        """
+        return self._may_start(committed) and planned < self._next - 1
+
+    def next(self, committed: int, evaluations: int) -> Turn | None:
+        """Returns the next generation, if it may start from this state; each is returned once.
 
         Args:
             committed: The last committed generation.
@@ -73,21 +91,33 @@ class Schedule:
         """
         for generation in [number for number in self._reserved if number <= committed]:
             del self._reserved[generation]
-        turns = []
-        while self._next <= min(self._generations, committed + 1 + self._lag):
-            allowances, tuning = self._allowances(evaluations)
-            if not allowances:
-                break
-            turns.append(Turn(self._next, allowances, tuning))
-            self._reserved[self._next] = sum(allowances) + tuning
-            self._next += 1
-        return turns
+        if not self._may_start(committed):
+            return None
+        allowances, tuning = self._allowances(committed, evaluations)
+        if not allowances:
+            return None
+        turn = Turn(self._next, allowances, tuning)
+        self._reserved[self._next] = sum(allowances) + tuning
+        if tuning:
+            self._tuned = self._next
+        self._next += 1
+        return turn
 
-    def _allowances(self, evaluations: int) -> tuple[tuple[int, ...], int]:
+    def _may_start(self, committed: int) -> bool:
+        if self._next > self._generations:
+            return False
+        return self._next <= committed + 1 + self._lag(committed)
+
+    def _lag(self, committed: int) -> int:
+        size = self._size_at(self._next)
+        return 0 if committed < size.in_turn else size.lag
+
+    def _allowances(self, committed: int, evaluations: int) -> tuple[tuple[int, ...], int]:
         size = self._size_at(self._next)
         full = (size.per_slot,) * size.slots
-        # The tuning lane works where all of its earlier samples are committed.
-        tuning = size.tuning * (self._lag + 1) if self._next % (self._lag + 1) == 0 else 0
+        # Tuning goes on where all of its earlier samples are committed.
+        tuning = size.tuning if self._tuned <= committed else 0
+        tuning *= 1 + self._lag(committed)
         if size.max_evaluations is None:
             return full, tuning
         left = size.max_evaluations - evaluations - sum(self._reserved.values())
@@ -95,5 +125,8 @@ class Schedule:
             return full, tuning
         if self._reserved or left <= 0:
             return (), 0
+        # The rest is shared as a whole generation would be; a slot at least goes on.
+        tuning = min(left - 1, round(left * tuning / (sum(full) + tuning)))
+        left -= tuning
         slots = min(size.slots, max(1, left // size.per_slot))
-        return (min(size.per_slot, left // slots),) * slots, 0
+        return (min(size.per_slot, left // slots),) * slots, tuning

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from evolve.models.protocol import GENEROUS_TOKENS, estimate_tokens
 from evolve.models.roster import make_roster
+from evolve.models.tokens import prompt_cap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from evolve.store import Store
 
 # Typical replies, in tokens, and repair turns a slot, where no run tells better.
-TYPICAL_TOKENS = {"planner": 350, "editor": 900, "summarizer": 180}
+TYPICAL_TOKENS = {"planner": 1500, "editor": 1500, "summarizer": 400}
 TYPICAL_REPAIRS = 0.3
 _STEPS = {"planner": "plan", "editor": "edit", "summarizer": "summarize"}
 # An upper estimate of tokens is about so much above what is counted.
@@ -103,7 +104,9 @@ def estimate_roles(
 
 def measure_uses(store: Store) -> dict[str, Use]:
     """Gives what each role used in a slot of a run, on average."""
-    ((slots,),) = store.query("SELECT COUNT(DISTINCT generation * 65536 + slot) FROM calls")
+    ((slots,),) = store.query(
+        "SELECT COUNT(DISTINCT generation * 65536 + slot) FROM calls WHERE slot >= 0"
+    )
     rows = store.query(
         "SELECT role, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens) FROM calls GROUP BY role"
     )
@@ -111,21 +114,23 @@ def measure_uses(store: Store) -> dict[str, Use]:
 
 
 def _find_roles(settings: Settings) -> list[str]:
-    kept = {"planner": settings.steps.plan, "summarizer": settings.steps.summarize}
+    kept = {"planner": settings.models.plans_apart, "summarizer": settings.steps.summarize}
     return [role for role in TYPICAL_TOKENS if kept.get(role, True)]
 
 
 def _find_uses(settings: Settings, role: str, messages: tuple[Message, ...]) -> tuple[Use, Use]:
-    """Returns what is to be expected of a role in a slot, and the most with generous replies."""
+    """Returns what is to be expected of a role in a slot, and the most that settings allow."""
     models, steps = settings.models, settings.steps
     read = sum(estimate_tokens(message.text) for message in messages)
     written = TYPICAL_TOKENS[role]
     limit = models.max_tokens or GENEROUS_TOKENS
-    # Later prompts show more: up to the digest's limit.
-    most_read = read + models.digest_tokens
+    # Later prompts show more: up to their cap.
+    most_read = max(read, prompt_cap(models, role))
     if role != "editor":
-        typical = min(written * (steps.plans if role == "planner" else 1), limit)
-        return Use(1, read / _EXCESS, typical), Use(1, most_read, limit)
+        # One call serves all slots of a generation.
+        part = 1 / settings.loop.slots
+        expected = Use(part, part * read / _EXCESS, part * min(written, limit))
+        return expected, Use(part, part * most_read, part * limit)
     turns = 1 + TYPICAL_REPAIRS * bool(steps.repairs)
     expected = Use(turns, turns * read / _EXCESS, turns * min(written, limit))
     calls = steps.most_evaluations

@@ -16,8 +16,9 @@ from evolve.population.frozen import freeze_past
 from evolve.problem import Purpose
 from evolve.records import INITIAL, Attempt, Status
 from evolve.records.endings import INTERRUPTED
-from evolve.records.results import Evaluated, Generation, SlotResult, Told
+from evolve.records.results import Evaluated, EvaluationPlace, Generation, SlotResult, Told
 from evolve.run_folder import load_run, save_settings
+from evolve.search.schedule import size_of
 from evolve.session.champion import evaluate_holdout
 from evolve.session.failures import failures_of_the_machine
 from evolve.settings.launches import Launch, find_changes
@@ -28,6 +29,7 @@ from evolve.wiring import (
     describe_isolation,
     gather_experience,
     open_endpoints,
+    settle_tuning,
 )
 
 if TYPE_CHECKING:
@@ -146,7 +148,7 @@ def _run(
             endpoints = open_endpoints(settings, store.folder, view.tell, named)
             for endpoint in endpoints.values():
                 stack.callback(endpoint.close)
-            _prepare(
+            settings = _prepare(
                 store, problem, settings, evaluators=evaluators, endpoints=endpoints, view=view
             )
             # Slow to import: until here the machine had the sandbox to start.
@@ -155,7 +157,7 @@ def _run(
             outcome = search(
                 store, problem, settings, evaluators=evaluators, endpoints=endpoints, view=view
             )
-            if Purpose.HOLDOUT in problem.functions and outcome.stopped_because != INTERRUPTED:
+            if Purpose.HOLDOUT in problem.functions:
                 view.tell(evaluate_holdout(store, evaluators, outcome.champion))
     except (EvolveError, KeyboardInterrupt) as error:
         told = isinstance(error, EvolveError)
@@ -176,8 +178,12 @@ def _prepare(
     evaluators: Evaluators,
     endpoints: Mapping[str, Endpoint],
     view: View,
-) -> None:
-    """Proves the sandbox, asks the models for a sign of life, evaluates the starting program."""
+) -> Settings:
+    """Proves the sandbox, asks the models for a sign of life, evaluates the starting program.
+
+    Returns:
+        The settings, with those filled in that depend on what an evaluation takes.
+    """
     isolation = evaluators.wait()
     # From here on LiteLLM may be imported, beside the first evaluation.
     preflight = Preflight(endpoints, is_capped=settings.budget.max_cost_usd is not None)
@@ -187,6 +193,7 @@ def _prepare(
         evaluation = evaluate_initial(problem, evaluators)
         view.tell(f"starting program: objective {evaluation.objective:.10g}")
         preflight.wait(view.tell)
+        settings = _settle(store, settings, evaluation, view)
         gather_experience(store, problem, settings, evaluators.evaluate)
         _commit_initial(store, problem, settings, evaluation, isolation)
     else:
@@ -198,6 +205,21 @@ def _prepare(
         sandbox_missing=list(isolation.missing),
         replay=settings.models.replay,
     )
+    return settings
+
+
+def _settle(store: Store, settings: Settings, evaluation: Evaluation, view: View) -> Settings:
+    """Fills in how many evaluations tune constants, and reports it."""
+    settled = settle_tuning(settings, evaluation.seconds)
+    if settings.tuning.share is None:
+        save_settings(store.folder, settled)
+        tuning = size_of(settled).tuning
+        view.tell(
+            f"tuning: {tuning} evaluations beside each generation tune constants"
+            if tuning
+            else "tuning: off, since an evaluation takes too long or the cap leaves too few"
+        )
+    return settled
 
 
 def _commit_initial(
@@ -219,7 +241,8 @@ def _commit_initial(
     )
     freeze_past(store, problem, settings.search)
     store.keep([Evaluated(INITIAL, problem.initial, evaluation)])
-    store.commit(Generation(0, (SlotResult(0, (Told(attempt, 0),)),), 0.0))
+    place = EvaluationPlace(INITIAL, INITIAL)
+    store.commit(Generation(0, (SlotResult(0, (Told(attempt, place),)),), 0.0))
 
 
 def _note_launch(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> None:

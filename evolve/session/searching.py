@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 from evolve.errors import StoreError
 from evolve.journal import Journal
+from evolve.operators.lane import MOST_SESSIONS
 from evolve.population import Population
 from evolve.population.frozen import expect_frozen
 from evolve.records import INITIAL
-from evolve.search import Interrupt, Search, keep_paid
+from evolve.search import Interrupt, Search, record
 from evolve.search.schedule import Schedule, size_of
 from evolve.session.champion import BestWriter
 from evolve.session.interrupts import interrupts
 from evolve.session.outcome import Outcome
+from evolve.settings.defaults import MOST_LAG
 from evolve.settings.launches import SettingsHistory
 from evolve.wiring import WORKERS, open_recording, restore_budget
 
@@ -60,21 +62,23 @@ def search(
         endpoints=endpoints,
         evaluate=evaluators.evaluate,
         budget=budget,
-        keep=partial(keep_paid, events),
+        keep=partial(record, events),
         workers=settings.loop.workers or WORKERS,
         deadline_seconds=settings.models.deadline_seconds,
         fallbacks=settings.models.fallbacks,
         tell=view.tell,
         recording=open_recording(settings),
+        cut_evaluations=evaluators.cut,
     )
     last = store.last_generation() or 0
     journal.recall(*store.finished_after(last))
+    journal.share(store.finished_after(last - MOST_LAG - 1, last)[1])
     expect_frozen(store, problem, settings.search)
     population = Population(problem, settings.search)
     generations = settings.loop.generations or last
     history = SettingsHistory(settings, store.launches())
     initial = _objective_of_initial(store)
-    slots_in_flight = (settings.loop.slots + 1) * (settings.loop.lag + 1)
+    slots_in_flight = (settings.loop.slots + MOST_SESSIONS) * (settings.loop.lag + 1)
     with (
         view.watch(
             title=store.folder.name, generations=generations, budget=budget, initial=initial
@@ -88,13 +92,12 @@ def search(
             population=population,
             schedule=Schedule(
                 generations=generations,
-                lag=settings.loop.lag,
                 size_at=lambda number: size_of(history.at(number)),
             ),
             journal=journal,
             events=events,
             observer=BestWriter(store, observer),
-            threads=min(slots_in_flight, 2 * (settings.loop.workers or WORKERS) + 8),
+            threads=min(slots_in_flight, 2 * (settings.loop.workers or WORKERS) + 16),
         ).run()
     key, best = INITIAL, initial
     if population.champion is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import UsageError
-from evolve.settings.defaults import WITH_MODEL, WITHOUT_MODEL
+from evolve.settings.defaults import MOST_LAG, WITH_MODEL, WITHOUT_MODEL
 from evolve.settings.models import EffortSettings, ModelSettings, TemperatureSettings
 from evolve.settings.search import SearchSettings, TuningSettings
 from evolve.settings.values import (
@@ -39,12 +39,20 @@ class LoopSettings:
         f"{WITHOUT_MODEL.generations} without",
         low=1,
     )
-    slots: int = setting(8, "slots in a generation", low=1, high=4096)
+    slots: int = setting(
+        0,
+        f"slots in a generation; by default {WITH_MODEL.slots} with a model, "
+        f"{WITHOUT_MODEL.slots} without",
+        low=0,
+        high=4096,
+    )
     seed: int = setting(0, "seed of every random stream", low=0)
     workers: int | None = setting(
         None, "model calls at a time; by default 8; changes no result", low=1, high=1024
     )
-    lag: int = setting(1, "generations that may be in flight beside the oldest", low=0, high=16)
+    lag: int = setting(
+        1, "generations that may be in flight beside the oldest", low=0, high=MOST_LAG
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,9 @@ class BudgetSettings:
         low=0,
     )
     target: float | None = setting(None, "objective at which the run stops")
+    patience: int | None = setting(
+        None, "evaluations without progress after which the run stops", low=1
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +79,10 @@ class StepSettings:
     """How plans are executed."""
 
     repairs: int = setting(1, "repair turns after a failed edit or program", low=0, high=8)
-    rounds: int = setting(
-        1, "rounds of attempts at a plan, of 1, 2, 3... each, up to the first gain", low=1, high=6
-    )
-    batch: bool = setting(
-        False,  # noqa: FBT003
-        "ask for the attempts of a round in one request, where that is cheaper",
-    )
     form: str = setting(
         "auto",
-        "what the editor is asked for; `auto` is `edit` until a model's edits keep failing",
-        choices=("auto", "edit", "rewrite", "lines"),
+        "what the editor is asked for; `auto` is edits until a model's edits keep failing",
+        choices=("auto", "edit", "rewrite"),
     )
     executor: str = setting(
         "chat",
@@ -88,19 +92,13 @@ class StepSettings:
     agent_turns: int = setting(12, "most answers of an agent in a slot", low=1, high=200)
     agent_evaluations: int = setting(3, "most evaluations of an agent", low=1, high=100)
     agent_tokens: int = setting(60_000, "most tokens an agent reads and writes", low=1000)
-    plans: int = setting(1, "plans to ask for in a slot, the best of which is taken", low=1, high=8)
-    diverse_start: bool = setting(
-        True,  # noqa: FBT003
-        "show each plan of the first generation the earlier ones",
-    )
-    plan: bool = setting(True, "plan before each edit")  # noqa: FBT003
-    summarize: bool = setting(True, "draw a lesson from each slot")  # noqa: FBT003
-    lessons: bool = setting(True, "tell the lessons of the run")  # noqa: FBT003
+    summarize: bool = setting(True, "draw lessons from each generation")  # noqa: FBT003
+    lessons: bool = setting(True, "show the lessons of the run")  # noqa: FBT003
 
     @property
     def most_evaluations(self) -> int:
         """Gives the most evaluations that a slot with a model may use."""
-        chat = self.rounds * (self.rounds + 1) // 2 * (1 + self.repairs)
+        chat = 1 + self.repairs
         return {
             "chat": chat,
             "agent": self.agent_evaluations,

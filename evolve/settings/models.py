@@ -15,10 +15,12 @@ class ModelSettings:
     """
 
     model: tuple[str, ...] = setting((), "models of every role that names none")
-    planner: tuple[str, ...] = setting((), "models that make plans")
+    planner: tuple[str, ...] = setting(
+        (), "models that plan for all slots in one call; by default each editor plans for itself"
+    )
     editor: tuple[str, ...] = setting((), "models that write edits")
     summarizer: tuple[str, ...] = setting((), "models that draw lessons")
-    leap: tuple[str, ...] = setting((), "models that leap on a stall; by default the planner's")
+    leap: tuple[str, ...] = setting((), "models that leap on a stall; by default the editor's")
     fallbacks: tuple[str, ...] = setting((), "models that are asked when another one is down")
     choice: str = setting(
         "bandit", "how one of several models is chosen", choices=("bandit", "weights")
@@ -46,14 +48,26 @@ class ModelSettings:
     max_tokens: int | None = setting(
         None, "most tokens of a reply, thinking included; by default the model's own limit", low=16
     )
-    digest_tokens: int = setting(12000, "most tokens of what a prompt shows", low=500)
+    digest_tokens: int | None = setting(
+        None,
+        "most tokens of a prompt; by default a third of the model's window, at most 40000",
+        low=500,
+    )
 
     def names_for(self, role: str) -> tuple[str, ...]:
         """Returns the names of a role's models, with their weights in front."""
         own: tuple[str, ...] = getattr(self, role)
         if not own and role == "leap":
-            own = self.planner
+            own = self.editor
         return own or self.model
+
+    @property
+    def plans_apart(self) -> bool:
+        """Whether a planner of its own plans for all slots of a generation in one call.
+
+        Where it is the editor's model, each editor plans for itself, which costs no call.
+        """
+        return bool(self.planner) and self.planner != self.names_for("editor")
 
     @property
     def is_configured(self) -> bool:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evolve.settings.defaults import LEAST_TUNING, WITH_MODEL, WITHOUT_MODEL
+from evolve.settings.defaults import (
+    LEAST_TUNING,
+    MOST_TUNING,
+    SLOW_SECONDS,
+    TUNING_SECONDS,
+    WITH_MODEL,
+    WITHOUT_MODEL,
+)
 from evolve.settings.strategies import DEFAULT_STRATEGY, STRATEGIES
 from evolve.settings.values import setting
 
@@ -36,14 +43,15 @@ class SearchSettings:
         True,  # noqa: FBT003
         "change the champion alone in many slots, while that surely pays more",
     )
-    inspirations: int = setting(2, "elites shown beside the parent", low=0, high=16)
+    inspirations: int = setting(
+        3, "programs shown beside the champion, or mixed into the parent", low=0, high=16
+    )
     stall_after: int | None = setting(
         None,
         "evaluations without progress that make a stall; by default "
         f"{WITH_MODEL.stall_after} with a model, {WITHOUT_MODEL.stall_after} without; 0 never",
         low=0,
     )
-    dedup: bool = setting(True, "reject programs seen before, unevaluated")  # noqa: FBT003
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +61,10 @@ class TuningSettings:
     share: float | None = setting(
         None,
         "share of the evaluations that tunes constants, 0 for none; by default "
-        f"{WITH_MODEL.tuning_share:g} with a model, {WITHOUT_MODEL.tuning_share:g} without, none "
-        f"where that is fewer than {LEAST_TUNING} evaluations",
+        f"{WITHOUT_MODEL.tuning_share:g} without a model, none where that is fewer than "
+        f"{LEAST_TUNING} evaluations; with a model what fits into {TUNING_SECONDS:g} s a "
+        f"generation, at most {MOST_TUNING} evaluations, none where one takes longer than "
+        f"{SLOW_SECONDS:g} s",
         low=0,
         high=0.99,
     )

@@ -31,5 +31,6 @@ def _light(told: Told, result: SlotResult) -> LightAttempt:
         objective=attempt.objective,
         measures=attempt.evaluation.measures,
         metrics=attempt.evaluation.metrics,
+        instances=attempt.evaluation.instances,
         uses=result.uses,
     )

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evolve.edits import apply_reply
 from evolve.models.protocol import ReplyError
-from evolve.models.tokens import count_for
-from evolve.records import Rejected, Status
+from evolve.models.tokens import count_for, prompt_cap
+from evolve.records import Plan, Rejected, Status
 from evolve.records.chat import Message, Request
 from evolve.steps import prompt
 from evolve.steps.blocks import Block, fence
-from evolve.steps.execute import LONGEST_SHOWN
+from evolve.steps.execute import Draft, answer_blocks, find_base
+from evolve.steps.page import page_blocks
 from evolve.steps.parse import as_text, find_object
+from evolve.steps.reply import UNNAMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evolve.problem import Problem
-    from evolve.records import Attempt, Plan, Program, Selection
+    from evolve.records import Attempt
     from evolve.settings import Settings
-    from evolve.steps.memory import Digest
-    from evolve.steps.tools import Ask, Library
+    from evolve.steps.digest import Digest, Seat
+    from evolve.steps.jobs import Ask, Library
 
 TOOLS = """{"tool": "elites"} lists good programs of the run with their objectives
 {"tool": "program", "id": "..."} shows one of them
@@ -38,17 +39,14 @@ _LONGEST_ANSWER = 6000
 
 
 def agent_messages(
-    problem: Problem, selection: Selection, plan: Plan, digest: Digest, *, settings: Settings
+    problem: Problem, digest: Digest, seat: Seat, plan: Plan | None, *, settings: Settings
 ) -> tuple[Message, ...]:
-    """Gives what the agent is told at first."""
-    steps, parent = settings.steps, selection.parent.attempt
+    """Returns what the agent is shown at first."""
+    steps = settings.steps
     blocks = [
-        *prompt.parent_blocks(parent),
-        prompt.inspirations_block(selection.inspirations),
-        prompt.machine_block(digest),
-        Block("plan", (prompt.show_plan(plan),), rank=0),
+        *page_blocks(digest, problem),
+        *answer_blocks(digest, seat, plan, settings),
         Block("tools", (TOOLS,), rank=0),
-        Block("editable", (prompt.show_editable(parent.program_or_fail),), rank=0),
         Block("turns", (str(steps.agent_turns),), rank=0),
         Block("evaluations", (str(steps.agent_evaluations),), rank=0),
     ]
@@ -56,20 +54,21 @@ def agent_messages(
         "agent",
         problem,
         blocks,
-        most=settings.models.digest_tokens,
+        most=prompt_cap(settings.models, "editor"),
         counter=count_for(settings.models, "editor"),
     )
 
 
 class Agent:
-    """Works on one plan until it gains, gives up, or reaches a cap.
+    """Works on one slot until it gains, gives up, or reaches a cap.
 
     Args:
         problem: What is solved.
-        selection: The parent and its inspirations.
-        plan: What to do.
-        digest: What the run has learnt.
+        digest: What the run has learnt, and the programs that a change may start from.
+        seat: The slot's place among those of its generation.
+        plan: What to do; None where the agent plans for itself.
         ask: Asks the model.
+        read: Reads a reply that holds a draft.
         attempt: Evaluates a draft and keeps it.
         library: What the run has so far.
         settings: Caps and limits.
@@ -78,24 +77,25 @@ class Agent:
     def __init__(
         self,
         problem: Problem,
-        selection: Selection,
-        plan: Plan,
         digest: Digest,
+        seat: Seat,
+        plan: Plan | None,
         *,
         ask: Ask,
-        attempt: Callable[[Program | Rejected], Attempt],
+        read: Callable[..., Draft],
+        attempt: Callable[[Draft], Attempt],
         library: Library,
         settings: Settings,
     ) -> None:
         self._problem = problem
-        self._parent = selection.parent.attempt
-        self._plan = plan
         self._digest = digest
+        self._plan = plan
         self._ask = ask
+        self._read = read
         self._attempt = attempt
         self._library = library
         self._settings = settings
-        self._messages = agent_messages(problem, selection, plan, digest, settings=settings)
+        self._messages = agent_messages(problem, digest, seat, plan, settings=settings)
         self._evaluations = 0
         self._tokens = 0
 
@@ -118,14 +118,18 @@ class Agent:
             if self._turn(draw_seed()):
                 return
 
+    def give_up(self) -> None:
+        """Keeps that no draft was made."""
+        self._reject("the agent ended without a draft")
+
     def _turn(self, seed: int) -> bool:
-        """Takes one turn; tells whether the work is done."""
-        models = self._settings.models
-        request = Request("editor", self._messages, models.max_tokens, models.temperature, seed)
+        """Takes one turn; returns whether the work is done."""
+        temperature = self._settings.models.temperature
+        request = Request("editor", self._messages, temperature=temperature, seed=seed)
         try:
             reply = self._ask(request)
         except ReplyError as error:
-            self._attempt(Rejected(f"the agent's reply cannot be used: {error.reason}"))
+            self._reject(f"the agent's reply cannot be used: {error.reason}")
             return True
         self._tokens += reply.prompt_tokens + reply.completion_tokens
         call = find_object(reply.text)
@@ -134,12 +138,16 @@ class Agent:
             answer = self._call(name, call)
         else:
             answer = self._evaluate(reply.text, cut_off=reply.finish_reason == "length")
-        shown = reply.text[:LONGEST_SHOWN]
-        self._messages += (Message("assistant", shown), Message("user", answer))
+        self._messages += (Message("assistant", reply.text), Message("user", answer))
         return not answer
 
+    def _reject(self, reason: str) -> None:
+        base = find_base(self._digest, self._plan)
+        plan = self._plan or Plan(UNNAMED, base=str(base.key))
+        self._attempt(Draft(self._messages, base, plan, Rejected(reason)))
+
     def _call(self, name: str, call: dict[str, object]) -> str:
-        """Gives a tool's answer, empty when the work is done."""
+        """Returns a tool's answer, empty when the work is done."""
         if name == "finish":
             return ""
         if name == "statement":
@@ -150,7 +158,7 @@ class Agent:
             found = self._library.program(as_text(call.get("id"), 40))
         elif name == "lessons":
             lessons = self._digest.lessons
-            found = "\n".join(f"[{lesson.id}] {lesson.text}" for lesson in lessons)
+            found = "\n".join(f"[{known.id}] {known.lesson.claim}" for known in lessons)
         elif name == "search":
             found = self._library.search(as_text(call.get("words"), 200))
         else:
@@ -158,14 +166,14 @@ class Agent:
         return fence(found[:_LONGEST_ANSWER]) if found else "Nothing was found."
 
     def _evaluate(self, text: str, *, cut_off: bool) -> str:
-        """Evaluates the draft in a reply; gives its verdict, empty when it gained."""
-        made = apply_reply(self._parent.program_or_fail, text, cut_off=cut_off)
-        attempt = self._attempt(made)
+        """Evaluates the draft in a reply; returns its verdict, empty when it gained."""
+        draft = self._read(self._messages, text, cut_off=cut_off)
+        attempt = self._attempt(draft)
         if attempt.evaluation.status is not Status.REJECTED:
             self._evaluations += 1
-        new, old = attempt.objective, self._parent.objective
+        new, old = attempt.objective, draft.base.objective
         if new is not None and (old is None or self._problem.direction.is_better(new, old)):
             return ""
         left = self._settings.steps.agent_evaluations - self._evaluations
-        verdict = prompt.show_evaluation(attempt, detail_characters=1500)
+        verdict = prompt.show_evaluation(attempt, self._problem, detail_characters=1500)
         return f"{verdict}\n\nThis does not gain. Evaluations left: {left}."

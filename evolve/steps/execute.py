@@ -1,240 +1,226 @@
-"""The second step: a plan to new programs. A language model's form and a model-free one."""
+"""The second step: new programs. A language model's form and a model-free one."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from evolve.edits import LineEdit, apply_line_edits, apply_reply
+from evolve.edits import apply_reply
 from evolve.models.protocol import ReplyError
-from evolve.models.tokens import count_for
+from evolve.models.tokens import count_for, prompt_cap
 from evolve.operators import OPERATOR_JOIN, apply_operator
-from evolve.records import Rejected
+from evolve.records import Plan, Program, Rejected
 from evolve.records.chat import Message, Request
-from evolve.source import find_blocks
-from evolve.steps import prompt, shapes, told
+from evolve.steps import prompt
 from evolve.steps.blocks import Block, fence
-from evolve.steps.parse import find_object
+from evolve.steps.page import page_blocks
+from evolve.steps.reply import UNNAMED, read_reply
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
     from evolve.problem import Problem
-    from evolve.records import Attempt, Plan, Program, Selection
+    from evolve.records import Attempt, Selection
     from evolve.settings import Settings
-    from evolve.steps.memory import Digest
-    from evolve.steps.tools import Ask
-
-_LONGEST_DIFF = 3000
-LONGEST_SHOWN = 60_000
-"""Characters of a reply that a later turn of the same chat repeats."""
+    from evolve.steps.digest import Digest, Seat
+    from evolve.steps.jobs import Ask
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What one reply gave.
+    """What one reply brought.
 
     Attributes:
         messages: The chat so far, the reply included.
+        base: The attempt whose program it changes.
+        plan: What it sets out to do.
         made: The program in it, or why there is none.
     """
 
     messages: tuple[Message, ...]
+    base: Attempt
+    plan: Plan
     made: Program | Rejected
 
 
 class Editor:
-    """Asks for programs that carry out one plan.
+    """Asks a model to plan a change and to carry it out, or to carry out a plan.
 
     Args:
         problem: What is solved.
-        selection: The parent and its inspirations.
-        plan: What to do.
-        digest: What the run has learnt.
+        digest: What the run has learnt, and the programs that a change may start from.
+        seat: The slot's place among those of its generation.
+        plan: What to do; None where the editor plans for itself.
         ask: Asks the model.
-        settings: Limits, temperature and the form of the edits.
+        settings: Temperature, the cap on the prompt, and the form of the edits.
     """
 
     def __init__(
         self,
         problem: Problem,
-        selection: Selection,
-        plan: Plan,
         digest: Digest,
+        seat: Seat,
+        plan: Plan | None,
         *,
         ask: Ask,
         settings: Settings,
     ) -> None:
         self._problem = problem
-        self._selection = selection
-        self._parent = selection.parent.attempt.program_or_fail
-        self._plan = plan
         self._digest = digest
+        self._seat = seat
+        self._plan = plan
         self._ask = ask
         self._settings = settings
-        self.form = find_form(settings, self._parent, digest)
 
-    def open(self, attempts: Sequence[Attempt]) -> tuple[Message, ...]:
-        """Gives the prompt, with what came of earlier attempts at the plan."""
+    def open(self) -> tuple[Message, ...]:
+        """Returns the first prompt."""
         return edit_messages(
-            self._problem,
-            self._selection,
-            self._plan,
-            self._digest,
-            settings=self._settings,
-            form=self.form,
-            attempts=attempts,
+            self._problem, self._digest, self._seat, self._plan, settings=self._settings
         )
 
-    def draft(self, messages: tuple[Message, ...], seed: int, *, samples: int = 1) -> list[Draft]:
-        """Asks once, for one or several samples.
+    def draft(self, messages: tuple[Message, ...], seed: int) -> Draft:
+        """Asks once.
 
         Raises:
             BudgetExhaustedError: The call might pass a cap.
             ModelError: The model cannot be used, or does not answer.
         """
-        models = self._settings.models
-        schema = self._schema() if self.form == "lines" else ""
-        request = Request(
-            "editor",
-            messages,
-            models.max_tokens,
-            models.temperature,
-            seed,
-            schema=schema,
-            samples=samples,
-        )
+        role = "leap" if self._seat.leap else "editor"
+        request = Request(role, messages, temperature=self._settings.models.temperature, seed=seed)
         try:
             reply = self._ask(request)
         except ReplyError as error:
             refusal = Rejected(f"the editor's reply cannot be used: {error.reason}")
-            return [Draft((*messages, Message("assistant", "(no reply)")), refusal)]
-        cut_off = reply.finish_reason == "length"
-        return [self._read(messages, text, cut_off=cut_off) for text in (reply.text, *reply.others)]
+            chat = (*messages, Message("assistant", "(no reply)"))
+            base = find_base(self._digest, self._plan)
+            return Draft(chat, base, self._plan or Plan(UNNAMED, base=str(base.key)), refusal)
+        return self.read(messages, reply.text, cut_off=reply.finish_reason == "length")
 
     def repair(self, draft: Draft, failed: Attempt, seed: int) -> Draft:
-        """Asks again, told why the last program of this chat failed; raises as `draft`."""
+        """Asks again, with what became of the last program of this chat; raises as `draft`.
+
+        The plan stays that of the first reply: a repair carries it out.
+        """
         messages = draft.messages + repair_messages(self._problem, failed)
-        return self.draft(messages, seed)[0]
+        repaired = self.draft(messages, seed)
+        if draft.plan.change == UNNAMED:
+            return repaired
+        return replace(repaired, plan=replace(draft.plan, base=str(repaired.base.key)))
 
-    def _read(self, messages: tuple[Message, ...], text: str, *, cut_off: bool) -> Draft:
-        shown = text[:LONGEST_SHOWN]
-        made: Program | Rejected | None = None
-        if self.form == "lines":
-            made = _apply_numbered(self._parent, text)
-        if made is None:
-            made = apply_reply(self._parent, text, cut_off=cut_off)
-        return Draft((*messages, Message("assistant", shown)), made)
-
-    def _schema(self) -> str:
-        text = self._parent.entry.text
-        blocks = find_blocks(text)
-        first = text.count("\n", 0, blocks[0].start) + 1
-        return shapes.line_edits(first, max(first, text.count("\n", 0, blocks[-1].end)))
-
-
-def find_form(settings: Settings, parent: Program, digest: Digest) -> str:
-    """Gives what an editor is asked for: `edit`, `rewrite` or `lines`."""
-    form = settings.steps.form
-    if form == "auto":
-        return "rewrite" if digest.rewrites else "edit"
-    # Line numbers name no file.
-    return "edit" if form == "lines" and len(parent.files) > 1 else form
+    def read(self, messages: tuple[Message, ...], text: str, *, cut_off: bool) -> Draft:
+        """Reads a reply to a chat; `cut_off` where the model was stopped by its limit."""
+        chat = (*messages, Message("assistant", text))
+        if self._plan is not None:
+            base = find_base(self._digest, self._plan)
+            made = apply_reply(base.program_or_fail, text, cut_off=cut_off)
+            return Draft(chat, base, self._plan, made)
+        base, plan, made = read_reply(self._digest, self._problem.direction, text, cut_off=cut_off)
+        return Draft(chat, base, plan, made)
 
 
 def edit_messages(
-    problem: Problem,
-    selection: Selection,
-    plan: Plan,
-    digest: Digest,
-    *,
-    settings: Settings,
-    form: str,
-    attempts: Sequence[Attempt] = (),
+    problem: Problem, digest: Digest, seat: Seat, plan: Plan | None, *, settings: Settings
 ) -> tuple[Message, ...]:
-    """Gives what the editor is told."""
-    parent = selection.parent.attempt
-    program = parent.program_or_fail
-    evaluation, source = prompt.parent_blocks(parent)
-    if form == "lines":
-        source = Block("parent_source", (prompt.show_numbered(program),), rank=0)
-    files = ""
-    if len(program.files) > 1:
-        files = " Name the file of each edit or program in a line above it."
-    blocks = [
-        evaluation,
-        source,
-        prompt.inspirations_block(selection.inspirations),
-        told.lessons_block(digest),
-        _attempts_block(program, attempts),
-        prompt.machine_block(digest),
-        Block("plan", (prompt.show_plan(plan),), rank=0),
-        Block("editable", (prompt.show_editable(program),), rank=0),
-        Block("files", (files,) if files else (), rank=0),
-    ]
+    """Returns what the editor is shown at first.
+
+    Args:
+        problem: What is solved.
+        digest: What the run has learnt, and the programs that a change may start from.
+        seat: The slot's place among those of its generation.
+        plan: What to do; None where the editor plans for itself.
+        settings: The cap on the prompt and the form of the edits.
+    """
+    blocks = [*page_blocks(digest, problem), *answer_blocks(digest, seat, plan, settings)]
     return prompt.compose(
-        form,
+        "edit",
         problem,
         blocks,
-        most=settings.models.digest_tokens,
+        most=prompt_cap(settings.models, "editor"),
         counter=count_for(settings.models, "editor"),
     )
 
 
+def answer_blocks(digest: Digest, seat: Seat, plan: Plan | None, settings: Settings) -> list[Block]:
+    """Returns what is asked of an editor, and the form of its answer."""
+    program = find_base(digest, plan).program_or_fail
+    is_rewrite = settings.steps.form == "rewrite" or (
+        settings.steps.form == "auto" and digest.rewrites
+    )
+    return [
+        Block("task", (_show_task(seat, plan),), rank=0),
+        Block("plan_form", (_PLAN_FORM,) if plan is None else (), rank=0),
+        Block("edit_form", (_REWRITE_FORM if is_rewrite else _EDIT_FORM,), rank=0),
+        Block("editable", (prompt.show_editable(program),), rank=0),
+        Block("files", (_FILES,) if len(program.files) > 1 else (), rank=0),
+    ]
+
+
+def find_base(digest: Digest, plan: Plan | None) -> Attempt:
+    """Returns the attempt that a plan starts from, the champion where it names none."""
+    named = None if plan is None else digest.find(plan.base)
+    return named or digest.programs[0]
+
+
+_PLAN_FORM = """First state the change, then carry it out. Begin with these lines, in plain text:
+
+Base: the key of the program that you start from
+Change: what you change, in one or two sentences
+Why: why it should improve the objective
+Tags: one to four words that name the approach
+Expect: the objective that you expect
+Lessons: ids of the lessons above that you follow, if any"""
+
+_EDIT_FORM = """Write the code as one or more edits of the base in this form,
+
+<<<<<<< SEARCH
+lines copied exactly from the program
+=======
+the lines that replace them
+>>>>>>> REPLACE
+
+or, where more than half changes, the complete new program in one fenced code block. Copy the \
+SEARCH lines as they stand, with their indentation, and enough of them to be unique."""
+
+_REWRITE_FORM = "Write the code as the complete new program in one fenced code block."
+
+_FILES = " Name the file of each edit or program in a line above it."
+
+
+def _show_task(seat: Seat, plan: Plan | None) -> str:
+    if plan is not None:
+        return f"Carry out this plan:\n\n{fence(prompt.show_plan(plan))}"
+    if seat.leap:
+        return (
+            "The search has stalled: changes like those listed above no longer gain. Name the "
+            "assumption that all programs so far share, drop it, and propose a different "
+            "representation, algorithm or decomposition. The program may be rewritten as a whole."
+        )
+    if seat.count == 1:
+        return (
+            "Make the one change that promises most: an improvement of one of the programs, a "
+            "combination of several, or another approach. Do not repeat what was tried."
+        )
+    return (
+        f"{seat.count} engineers answer this same page at the same time, without seeing each "
+        f"other's answers. You are number {seat.number + 1}. So that the answers differ: think of "
+        f"the {seat.count} most promising changes that were not tried yet and differ in kind from "
+        "each other (improvements of one of the programs, combinations of several, other "
+        "approaches), rank them from the most promising on, and carry out "
+        f"number {seat.number + 1} of your list, as well as you can."
+    )
+
+
 def repair_messages(problem: Problem, failed: Attempt) -> tuple[Message, ...]:
-    """Gives what the editor is told about a program that failed."""
+    """Returns what the editor is told about a program that failed."""
     evaluation = failed.evaluation.as_told()
-    detail = "\n".join(evaluation.artifacts.values())[-3000:]
+    detail = prompt.cut_middle("\n".join(evaluation.artifacts.values()), 4000)
+    took = f" after {evaluation.seconds:.2g} s" if evaluation.seconds else ""
+    reason = fence(evaluation.reason[:1000])
     values = {
-        "failure": f"That did not work ({evaluation.status}):\n\n{fence(evaluation.reason[:1000])}",
+        "failure": f"That did not work ({evaluation.status}{took}):\n\n{reason}",
         "detail": fence(detail) if detail else "",
     }
     return prompt.fill_template("repair", problem.folder, values)
-
-
-def _attempts_block(parent: Program, attempts: Sequence[Attempt]) -> Block:
-    items = []
-    for number, attempt in enumerate(attempts, 1):
-        parts = [f"Attempt {number}:"]
-        if attempt.program is not None:
-            parts.append(fence(show_diff(parent, attempt.program)[:_LONGEST_DIFF], "diff"))
-        parts.append(prompt.show_evaluation(attempt, detail_characters=800))
-        items.append("\n\n".join(parts))
-    heading = "# Attempts at this plan so far; none of them gained"
-    return Block("attempts", tuple(reversed(items)), heading, share=0.35, rank=3)
-
-
-def show_diff(old: Program, new: Program) -> str:
-    """Gives the changes from one program to another as a unified diff."""
-    before = dict(old.files)
-    lines: list[str] = []
-    for path, text in new.files:
-        lines += difflib.unified_diff(
-            before.get(path, "").splitlines(), text.splitlines(), path, path, lineterm=""
-        )
-    return "\n".join(lines)
-
-
-def _apply_numbered(parent: Program, text: str) -> Program | Rejected | None:
-    """Applies edits by line numbers; gives None when the reply holds none."""
-    found = find_object(text)
-    listed = found.get("edits") if found else None
-    if not isinstance(listed, list):
-        return None
-    edits = []
-    for item in listed:
-        if not isinstance(item, dict):
-            return None
-        first, last, lines = item.get("first"), item.get("last"), item.get("lines")
-        if isinstance(lines, str):
-            lines = lines.split("\n")
-        if type(first) is not int or type(last) is not int or not isinstance(lines, list):
-            return Rejected("an edit lacks `first`, `last` or `lines`")
-        edits.append(LineEdit(first, last, tuple(str(line) for line in lines)))
-    return apply_line_edits(parent, edits)
 
 
 def execute_operator(
@@ -242,10 +228,10 @@ def execute_operator(
 ) -> Program | Rejected:
     """Applies the plan's operators to the parent in turn; the inspirations are their mates.
 
-    Of several, those that find no place are passed over.
+    Of several, those that find no place are skipped.
     """
-    mates = [elite.attempt.program_or_fail for elite in selection.inspirations]
-    program = selection.parent.attempt.program_or_fail
+    mates = [attempt.program_or_fail for attempt in selection.inspirations]
+    program = selection.parent.program_or_fail
     made: Program | Rejected = Rejected("no operator was chosen")
     changed = False
     for name in plan.operator.split(OPERATOR_JOIN):

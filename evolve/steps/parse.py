@@ -7,8 +7,6 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from evolve.steps.shapes import MEANINGS
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,7 +16,7 @@ _LONGEST_CUT = 100_000
 
 
 def find_object(text: str) -> dict[str, Any] | None:
-    """Finds the first JSON object in a reply, whatever stands around it.
+    """Returns the first JSON object in a reply, whatever stands around it.
 
     Returns:
         The object, or None when there is none that parses.
@@ -27,12 +25,12 @@ def find_object(text: str) -> dict[str, Any] | None:
 
 
 def find_objects(text: str) -> list[dict[str, Any]]:
-    """Finds the JSON objects in a reply, those inside another one left out."""
+    """Returns the JSON objects in a reply, those inside another one left out."""
     return list(islice(_objects_in(text), _MOST_OBJECTS))
 
 
-def complete_object(text: str) -> dict[str, Any] | None:
-    """Gives what was written of an object whose end was cut off, its last text as far as it goes.
+def finish_object(text: str) -> dict[str, Any] | None:
+    """Returns what was written of an object whose end was cut off, its last text as far as it goes.
 
     Not for edits: half of one would be another one.
     """
@@ -52,7 +50,7 @@ def complete_object(text: str) -> dict[str, Any] | None:
 
 
 def _find_end(written: str) -> tuple[str, int]:
-    """Gives the marks that are missing at the end, and the place of the last comma outside text."""
+    """Returns the marks missing at the end, and the place of the last comma outside text."""
     closing: list[str] = []
     comma = 0
     is_text = is_escaped = False
@@ -87,13 +85,17 @@ def _objects_in(text: str) -> Iterator[dict[str, Any]]:
 
 
 def as_text(value: object, limit: int = 2000) -> str:
-    """Gives a text field, empty when it is none or only repeats what the prompt says of it."""
-    text = " ".join(value.split())[:limit] if isinstance(value, str) else ""
-    return "" if text.lower().rstrip(".") in MEANINGS else text
+    """Returns a text field on one line, cut at a sentence where it is long; empty for others."""
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    if len(text) <= limit:
+        return text
+    cut = text[:limit]
+    end = max(cut.rfind(mark) for mark in (". ", "; ", "! ", "? "))
+    return cut[: end + 1] if end > limit // 2 else cut
 
 
 def as_number(value: object) -> float | None:
-    """Gives a finite number, also from text such as `"+0.02"`; else None."""
+    """Returns a finite number, also from text such as `"+0.02"`; else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -104,7 +106,7 @@ def as_number(value: object) -> float | None:
 
 
 def as_tags(value: object) -> tuple[str, ...]:
-    """Gives at most six short lower-case tags."""
+    """Returns at most six short lower-case tags."""
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list):
         return ()
@@ -113,7 +115,7 @@ def as_tags(value: object) -> tuple[str, ...]:
 
 
 def as_names(value: object) -> tuple[str, ...]:
-    """Gives at most six short names as they stand."""
+    """Returns at most six short names as they stand."""
     items = value if isinstance(value, list) else [value]
     names = (as_text(item, 40).strip("[]") for item in items)
     return tuple(dict.fromkeys(name for name in names if name))[:6]

@@ -1,175 +1,114 @@
-"""The first step: what to try. A language model's form and a model-free one."""
+"""The first step: what to try. A language model's form and the model-free ones."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from evolve.models.protocol import ReplyError
-from evolve.models.tokens import count_for
+from evolve.models.tokens import count_for, prompt_cap
 from evolve.operators import OPERATOR_JOIN, TUNE, choose_operator
 from evolve.records import Plan, Rejected
 from evolve.records.chat import Request
-from evolve.steps import prompt, shapes, told
+from evolve.steps import prompt
 from evolve.steps.blocks import Block
-from evolve.steps.parse import (
-    as_names,
-    as_number,
-    as_tags,
-    as_text,
-    complete_object,
-    find_object,
-    find_objects,
-)
+from evolve.steps.page import page_blocks
+from evolve.steps.parse import find_objects, finish_object
+from evolve.steps.reply import make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
     from evolve.operators import OperatorStats
     from evolve.problem import Problem
-    from evolve.records import Selection
+    from evolve.records import Direction
     from evolve.records.chat import Message
     from evolve.settings import Settings
-    from evolve.steps.memory import Calibration, Digest
-    from evolve.steps.tools import Ask
+    from evolve.steps.digest import Digest
+    from evolve.steps.jobs import Ask
 
 _LEAP_OPERATORS = 6
-UNPLANNED = Plan("Find a change of your own that improves the objective.")
-"""What an editor is told where nothing is planned."""
 
 
-def make_plan(
-    problem: Problem,
-    selection: Selection,
-    digest: Digest,
-    *,
-    ask: Ask,
-    settings: Settings,
-    seed: int,
-    leaps: bool = False,
-    earlier: Sequence[Plan] = (),
-) -> Plan | Rejected:
-    """Asks the planner for a change to the parent; of several, takes the most promising one.
-
-    A reply without the JSON object that was asked for is taken as the change in words.
+def make_plans(
+    problem: Problem, digest: Digest, count: int, *, ask: Ask, settings: Settings, seed: int
+) -> list[Plan] | Rejected:
+    """Asks the planner for as many different changes as a generation has slots.
 
     Args:
         problem: What is solved.
-        selection: The parent and its inspirations.
-        digest: What the run has learnt.
+        digest: What the run has learnt, and the programs that a change may start from.
+        count: How many plans are wanted; there may be fewer.
         ask: Asks the model.
-        settings: Limits and temperature, and how many plans to ask for.
+        settings: Temperature, and the cap on the prompt.
         seed: Of the request.
-        leaps: Whether a new formulation is wanted, since the search has stalled.
-        earlier: Plans that others follow from the same start, and that this one shall differ from.
+
+    Returns:
+        Plans in the planner's order, each with the program that it starts from.
 
     Raises:
         BudgetExhaustedError: The call might pass a cap.
         ModelError: The model cannot be used, or does not answer.
     """
-    messages = plan_messages(
-        problem, selection, digest, settings=settings, leaps=leaps, earlier=earlier
-    )
-    count = settings.steps.plans
-    request = Request(
-        "leap" if leaps else "planner",
-        messages,
-        settings.models.max_tokens,
-        settings.models.temperature,
-        seed,
-        schema=shapes.PLAN if count == 1 else shapes.plans(count),
-    )
+    messages = plan_messages(problem, digest, count, settings=settings)
+    request = Request("planner", messages, temperature=settings.models.temperature, seed=seed)
     try:
-        plans = parse_plans(ask(request).text)
+        return parse_plans(ask(request).text, digest, problem.direction, count)
     except ReplyError as error:
         return Rejected(f"the planner's reply cannot be used: {error.reason}")
-    if isinstance(plans, Rejected):
-        return plans
-    return choose_plan(plans, digest.calibration)
 
 
 def plan_messages(
-    problem: Problem,
-    selection: Selection,
-    digest: Digest,
-    *,
-    settings: Settings,
-    leaps: bool = False,
-    earlier: Sequence[Plan] = (),
+    problem: Problem, digest: Digest, count: int, *, settings: Settings
 ) -> tuple[Message, ...]:
-    """Gives what the planner is told."""
-    blocks = [
-        *prompt.parent_blocks(selection.parent.attempt),
-        prompt.inspirations_block(selection.inspirations),
-        *told.digest_blocks(digest, problem.direction),
-        told.earlier_block(earlier),
-        _answer_block(settings.steps.plans),
-    ]
+    """Returns what the planner is shown."""
+    blocks = [*page_blocks(digest, problem), Block("count", (str(count),), rank=0)]
     return prompt.compose(
-        "leap" if leaps else "plan",
+        "plan",
         problem,
         blocks,
-        most=settings.models.digest_tokens,
+        most=prompt_cap(settings.models, "planner"),
         counter=count_for(settings.models, "planner"),
     )
 
 
-def parse_plans(text: str) -> list[Plan] | Rejected:
-    """Gives the plans in a reply, at least one; rejected when there are no words in it."""
-    listed = (find_object(text) or {}).get("plans")
-    objects = listed if isinstance(listed, list) else find_objects(text)
-    cut_off = None if objects else complete_object(text)
-    if cut_off is not None:
-        objects = [cut_off]
-    plans = [_read_plan(item) for item in objects if isinstance(item, dict)]
-    known = [plan for plan in plans if plan is not None]
-    if known:
-        return known
-    if objects:
-        return Rejected("the planner's reply names no change")
-    words = as_text(text)
-    return [Plan(words)] if words else Rejected("the planner's reply is empty")
-
-
-def choose_plan(plans: Sequence[Plan], calibration: Calibration) -> Plan:
-    """Gives the plan with the highest gain to expect, the first one among equals."""
-    return max(plans, key=calibration.expect)
-
-
-def _read_plan(found: dict[str, object]) -> Plan | None:
-    change = as_text(found.get("change"))
-    if not change:
-        return None
-    return Plan(
-        change=change,
-        hypothesis=as_text(found.get("hypothesis")),
-        predicted_gain=as_number(found.get("predicted_gain")),
-        risk=as_text(found.get("risk")),
-        tags=as_tags(found.get("tags")),
-        lessons=as_names(found.get("lessons")),
+def parse_plans(
+    text: str, digest: Digest, direction: Direction, count: int
+) -> list[Plan] | Rejected:
+    """Returns the plans in a reply, at least one; rejected where none names a change."""
+    objects = find_objects(text)
+    listed = next(
+        (one["plans"] for one in reversed(objects) if isinstance(one.get("plans"), list)), None
     )
+    if listed is None:
+        cut_off = finish_object(text) or {}
+        listed = cut_off.get("plans") or objects or [cut_off]
+    plans = [_read_plan(item, digest, direction) for item in listed if isinstance(item, dict)]
+    known = [plan for plan in plans if plan is not None]
+    return known[:count] or Rejected("the planner's reply names no change")
 
 
-def _answer_block(count: int) -> Block:
-    if count == 1:
-        text = "Propose one change. Answer with one JSON object and nothing else. Its keys:"
-    else:
-        text = (
-            f"Propose {count} changes that differ in kind. Answer with one JSON object and "
-            f"nothing else. Its only key, `plans`, holds a list of {count} objects with these keys:"
-        )
-    return Block("answer", (f"{text}\n\n{shapes.list_keys(shapes.PLAN_KEYS)}",), rank=0)
+def _read_plan(found: dict[str, object], digest: Digest, direction: Direction) -> Plan | None:
+    fields = {
+        key.lower(): "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+        for key, value in found.items()
+        if value is not None
+    }
+    fields["tags"] = fields.get("tags", "").replace("\n", ",")
+    if not fields.get("change", "").strip():
+        return None
+    base = digest.find(fields.get("base", "").strip()) or digest.programs[0]
+    return make_plan(fields, base, direction)
 
 
 def make_operator_plan(stats: OperatorStats, rng: np.random.Generator, *, leap: bool) -> Plan:
-    """Chooses an operator by how well each has paid so far; for a leap, several in a row."""
-    names = [choose_operator(stats, rng) for _ in range(_LEAP_OPERATORS if leap else 1)]
+    """Returns an operator chosen by how well each has paid; for a leap, several in a row."""
+    count = _LEAP_OPERATORS if leap else 1
+    names = [choose_operator(stats, rng) for _ in range(count)]
     change = " then ".join(name.replace("_", " ") for name in names)
     return Plan(change=change, operator=OPERATOR_JOIN.join(names), tags=("leap",) if leap else ())
 
 
 def make_tuning_plan(constants: int, first: int, last: int) -> Plan:
-    """Says which samples of a session of tuning are made, counted from 1."""
+    """Returns which samples of a session of tuning are made, counted from 1."""
     change = f"tune {constants} constants by CMA-ES, samples {first} to {last}"
     return Plan(change=change, operator=TUNE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from functools import lru_cache
 from importlib import resources
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
     from evolve.models.tokens import TokenCounter
     from evolve.problem import Problem
-    from evolve.records import Ancestor, Attempt, Plan, Program
-    from evolve.steps.memory import Digest
+    from evolve.records import Attempt, Plan, Program
 
 _SLOT = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
 
@@ -28,7 +28,7 @@ _SLOT = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
 def compose(
     name: str, problem: Problem, blocks: Sequence[Block], *, most: int, counter: TokenCounter
 ) -> tuple[Message, ...]:
-    """Gives the messages of a template, all of them together within a cap of tokens.
+    """Returns the messages of a template, all of them together within a cap of tokens.
 
     Args:
         name: One of `evolve.problem.files.PROMPTS`.
@@ -48,7 +48,7 @@ def compose(
 
 
 def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[Message, ...]:
-    """Gives the messages of a template, the problem's own one where it has one.
+    """Returns the messages of a template, the problem's own one where it has one.
 
     The text above a line of five dashes is the system message. Lines left empty by empty values
     are closed up.
@@ -77,8 +77,10 @@ def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[M
     if not separator:
         system, user = "", template
     messages = [Message("system", system.strip())] if system.strip() else []
-    # Values are put in once: a value that looks like a template is not filled again.
-    text = re.sub(r"\n{3,}", "\n\n", _SLOT.sub(look_up, user).strip())
+    # Empty values go first, so that only lines of the template are closed up: blank lines of a
+    # program stay. Values are filled in once: one that looks like a template is not filled again.
+    kept = _SLOT.sub(lambda match: match[0] if look_up(match).strip() else "", user)
+    text = _SLOT.sub(look_up, re.sub(r"\n{3,}", "\n\n", kept).strip())
     return (*messages, Message("user", text))
 
 
@@ -92,7 +94,7 @@ def _load_template(name: str, folder: Path) -> tuple[str, str]:
 
 
 def show_program(program: Program) -> str:
-    """Gives the files of a program, fenced; the first is the entry file."""
+    """Returns the files of a program, fenced; the first is the entry file."""
     parts = []
     for path, text in program.files:
         language = path.rpartition(".")[2] if "." in path else ""
@@ -101,87 +103,79 @@ def show_program(program: Program) -> str:
     return "\n\n".join(parts)
 
 
-def show_numbered(program: Program) -> str:
-    """Gives a program's first file, fenced, with the number of each line before it."""
-    lines = program.entry.text.splitlines()
-    return fence("\n".join(f"{number:4}| {line}" for number, line in enumerate(lines, 1)))
-
-
-def show_evaluation(attempt: Attempt, *, detail_characters: int = 2000) -> str:
-    """Gives what the evaluator said about an attempt."""
-    return "\n\n".join(list_evaluation(attempt, detail_characters=detail_characters))
-
-
-def list_evaluation(attempt: Attempt, *, detail_characters: int = 2000) -> tuple[str, ...]:
-    """Gives what the evaluator said about an attempt, the verdict first, then each artifact."""
+def show_evaluation(attempt: Attempt, problem: Problem, *, detail_characters: int = 2000) -> str:
+    """Returns what is known of an attempt's evaluation: numbers, time, then each artifact."""
     evaluation = attempt.evaluation.as_told()
+    seconds = f"{evaluation.seconds:.2g} s of {_limit_of(problem):g} s"
     if evaluation.status is Status.OK:
         numbers = {"objective": evaluation.objective, **evaluation.metrics, **evaluation.measures}
-        verdict = "Evaluation: " + ", ".join(f"{plain(k)} {v:.10g}" for k, v in numbers.items())
+        listed = ", ".join(f"{plain(name)} {value:.10g}" for name, value in numbers.items())
+        verdict = f"Evaluation: {listed}; took {seconds}."
+    elif evaluation.status is Status.REJECTED:
+        verdict = f"Rejected before an evaluation:\n\n{fence(evaluation.reason[:800])}"
     else:
-        verdict = f"Evaluation: {evaluation.status}\n\n{fence(evaluation.reason[:500])}"
+        verdict = (
+            f"Evaluation: {evaluation.status} after {seconds}:\n\n{fence(evaluation.reason[:800])}"
+        )
     artifacts = (
-        f"{plain(name)}:\n\n{fence(text[-detail_characters:])}"
+        f"{plain(name)}:\n\n{fence(cut_middle(text, detail_characters))}"
         for name, text in evaluation.artifacts.items()
     )
-    return (verdict, *artifacts)
+    return "\n\n".join([verdict, *artifacts])
 
 
-def show_plan(plan: Plan | None) -> str:
-    """Gives a plan as a short list."""
-    if plan is None:
-        return "None: this is the starting program."
-    lines = [f"- change: {plain(plan.change)}"]
+def cut_middle(text: str, most: int) -> str:
+    """Returns the beginning and the end of a text that is longer than a number of characters."""
+    if len(text) <= most + most // 5:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half} characters cut]\n{text[-half:]}"
+
+
+def show_plan(plan: Plan) -> str:
+    """Returns a plan with the program that it starts from."""
+    lines = [f"Start from program {plan.base}." if plan.base else "", plan.change.strip()]
     if plan.hypothesis:
-        lines.append(f"- hypothesis: {plain(plan.hypothesis)}")
+        lines.append(f"Why: {plan.hypothesis.strip()}")
     if plan.predicted_gain is not None:
-        lines.append(f"- predicted gain: {plan.predicted_gain:.6g}")
-    if plan.risk:
-        lines.append(f"- risk: {plain(plan.risk)}")
-    return "\n".join(lines)
+        lines.append(f"Predicted gain: {plan.predicted_gain:.6g}")
+    return "\n\n".join(line for line in lines if line)
 
 
-def inspirations_block(inspirations: Sequence[Ancestor]) -> Block:
-    """Gives other elites with their source."""
-    items = [
-        show_evaluation(elite.attempt, detail_characters=300)
-        + "\n\n"
-        + show_program(elite.attempt.program_or_fail)
-        for elite in inspirations
-    ]
-    return Block("inspirations", tuple(items), "# Other good programs", share=0.4, rank=6)
-
-
-def parent_blocks(attempt: Attempt) -> list[Block]:
-    """Gives a parent's source and what the evaluator said about it."""
-    source = show_program(attempt.program_or_fail)
-    return [
-        Block("parent_evaluation", list_evaluation(attempt), share=0.25, rank=2),
-        Block("parent_source", (source,), rank=0),
-    ]
-
-
-def machine_block(digest: Digest) -> Block:
-    """Gives what programs find in the sandbox, to follow on their limits."""
-    return Block("machine", (f" {digest.machine}",) if digest.machine else (), rank=1)
+def show_difference(old: Program, new: Program, most: int = 4000) -> str:
+    """Returns the changes from one program to another as a unified diff, cut where it is long."""
+    before = dict(old.files)
+    lines: list[str] = []
+    for path, text in new.files:
+        lines += difflib.unified_diff(
+            before.get(path, "").splitlines(), text.splitlines(), path, path, lineterm=""
+        )
+    return cut_middle("\n".join(lines), most)
 
 
 def show_messages(messages: Sequence[Message]) -> str:
-    """Gives messages as text for people."""
+    """Returns messages as text for people."""
     return "\n".join(f"[{message.role}]\n{message.text}\n" for message in messages)
 
 
 def common_values(problem: Problem) -> dict[str, str]:
-    """Gives the values that every template may use."""
+    """Returns the values that every template may use."""
+    limits = f"The program may run for {_limit_of(problem):g} seconds."
+    if not problem.recipe.run and problem.initial.entry.path.endswith(".py"):
+        limits += " Where a function is a generator, its last value before the deadline counts."
     return {
         "direction": str(problem.direction),
         "objective_name": "objective",
-        "limits": f"The program may run for {problem.limits.get('seconds', 10.0):g} seconds.",
+        "limits": limits,
     }
 
 
+def _limit_of(problem: Problem) -> float:
+    return float(problem.limits.get("seconds", 10.0))
+
+
 def show_editable(program: Program) -> str:
-    """Says which parts of a program's files may change."""
+    """Returns which parts of a program's files may change."""
     bounded = [
         f"`{path}`"
         for path, text in program.files
@@ -191,5 +185,5 @@ def show_editable(program: Program) -> str:
         return "All of the program may change."
     lines = "the lines between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END may change"
     if len(bounded) == len(program.files):
-        return f"Only {lines}."
+        return f"Only {lines}: what the code imports must be imported there or above."
     return f"Of {', '.join(bounded)} only {lines}, of the other files everything."

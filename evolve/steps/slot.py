@@ -1,300 +1,347 @@
-"""One slot: plan, execute, summarize."""
+"""One slot: a plan is carried out, checked, evaluated and, where it failed, repaired."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evolve.archive.stalls import StallLevel
 from evolve.errors import BudgetExhaustedError
-from evolve.records import Attempt, AttemptKey, Evaluation, Plan, Program, Rejected, Status
+from evolve.records import (
+    INITIAL,
+    Attempt,
+    AttemptKey,
+    Evaluation,
+    Plan,
+    Program,
+    Rejected,
+    Status,
+)
 from evolve.records.results import SlotResult, Told
 from evolve.source import fingerprint
 from evolve.steps.agent import Agent
 from evolve.steps.checks import check_program
 from evolve.steps.execute import Draft, Editor, execute_operator
-from evolve.steps.plan import UNPLANNED, make_operator_plan, make_plan, make_tuning_plan
-from evolve.steps.summarize import summarize_attempts
+from evolve.steps.jobs import ModelJob, OperatorJob, TuningJob
+from evolve.steps.plan import make_operator_plan, make_tuning_plan
+from evolve.steps.reply import UNNAMED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from evolve.journal import SlotJournal
-    from evolve.operators import Tuner
     from evolve.problem import Problem
-    from evolve.records import Summary
-    from evolve.records.chat import Message
+    from evolve.records.results import EvaluationPlace, ModelUse
     from evolve.settings import Settings
-    from evolve.steps.memory import Digest
-    from evolve.steps.tools import Job
+    from evolve.steps.digest import Digest
+    from evolve.steps.jobs import GenerationJob, Known, SlotJob
 
 
-def run_slot(job: Job, problem: Problem, settings: Settings, journal: SlotJournal) -> SlotResult:
+def run_slot(
+    job: SlotJob,
+    generation: GenerationJob,
+    plan: Plan | None,
+    *,
+    problem: Problem,
+    settings: Settings,
+    journal: SlotJournal,
+    on_plan: Callable[[Plan | None], None] = lambda _: None,
+) -> SlotResult:
     """Runs a slot to its end; a budget that runs out cuts it short and keeps what there is.
+
+    Args:
+        job: What the slot does.
+        generation: The generation that it is part of.
+        plan: What a model is to carry out; None where it plans for itself.
+        problem: What is solved.
+        settings: Of the generation.
+        journal: The slot's way to models and evaluators.
+        on_plan: Called once, as soon as the slot's plan is known, or that there is none.
 
     Raises:
         MachineError: A model, the sandbox, the evaluator or the store failed.
     """
-    slot = _Slot(job, problem, settings, journal)
-    summary, cut_by = None, ""
+    recorder = _Recorder(job.slot, generation, problem, settings, journal)
+    rng = np.random.default_rng([settings.loop.seed, generation.number, job.slot])
+    cut_by = ""
     try:
-        if job.open_tuner is not None:
-            slot.run_tuning(job.open_tuner())
-        elif job.digest is None:
-            slot.run_operator()
+        if isinstance(job, OperatorJob):
+            _run_operator(job, recorder, rng)
+        elif isinstance(job, TuningJob):
+            _run_tuning(job, recorder)
+        elif generation.digest is None:
+            raise ValueError("generation: expected a digest for its models, got None")
         else:
-            slot.run_models()
-            summary = slot.summarize()
+            _ModelSlot(job, generation.digest, plan, recorder, rng).run(on_plan)
     except BudgetExhaustedError as error:
         cut_by = error.cap
     finally:
-        if job.board is not None:
-            # Without a plan by now there will be none: nobody shall wait for it.
-            job.board.leave(job.slot, None, cut_by=cut_by or "a failure of the machine")
-    return SlotResult(job.slot, tuple(slot.told), summary, cut_by, journal.uses)
+        on_plan(None)
+    return SlotResult(job.slot, tuple(recorder.told), cut_by, journal.uses)
 
 
-class _Slot:
+def _run_operator(job: OperatorJob, recorder: _Recorder, rng: np.random.Generator) -> None:
+    plan = make_operator_plan(job.operators, rng, leap=job.leap)
+    made = execute_operator(job.selection, plan, rng)
+    recorder.attempt(job.selection.parent, plan, made, island=job.island)
+
+
+def _run_tuning(job: TuningJob, recorder: _Recorder) -> None:
+    """Goes on with a session of tuning, for as many evaluations as the slot has."""
+    tuner = job.tuner
+    first = len(tuner.told) + 1
+    left = job.evaluations
+    plan = make_tuning_plan(tuner.constants, first, first + left - 1)
+    while left:
+        programs = tuner.ask(left)
+        attempts = recorder.attempt_all(job.start, plan, programs, island=job.island)
+        tuner.tell([recorder.objective_of(attempt) for attempt in attempts])
+        left -= len(programs)
+
+
+class _ModelSlot:
+    """A slot in which a model works.
+
+    Args:
+        job: What the slot does.
+        digest: What its prompts show.
+        plan: What to carry out; None where the model plans for itself.
+        recorder: Evaluates and keeps attempts.
+        rng: The slot's random stream.
+    """
+
     def __init__(
-        self, job: Job, problem: Problem, settings: Settings, journal: SlotJournal
+        self,
+        job: ModelJob,
+        digest: Digest,
+        plan: Plan | None,
+        recorder: _Recorder,
+        rng: np.random.Generator,
     ) -> None:
         self._job = job
-        self._problem = problem
-        self._settings = settings
-        self._journal = journal
-        stream = [settings.loop.seed, job.generation, job.slot]
-        self._rng = np.random.default_rng(stream)
-        self._plan: Plan | None = None
-        self._evaluations = 0
-        self.told: list[Told] = []
-
-    def run_operator(self) -> None:
-        """Applies one operator to the parent."""
-        job = self._job
-        if job.operators is None:
-            raise ValueError("job: expected how operators have paid, got None")
-        self._plan = make_operator_plan(job.operators, self._rng, leap=job.leap)
-        self._attempt(execute_operator(job.selection, self._plan, self._rng))
-
-    def run_tuning(self, tuner: Tuner) -> None:
-        """Goes on with a session of tuning, for as many evaluations as the slot has."""
-        first = len(tuner.told) + 1
-        left = self._job.evaluations
-        self._plan = make_tuning_plan(tuner.constants, first, first + left - 1)
-        while left:
-            programs = tuner.ask(left)
-            attempts = self._attempt_all(programs)
-            tuner.tell([self._objective_of(attempt) for attempt in attempts])
-            left -= len(programs)
-
-    def run_models(self) -> None:
-        """Makes a plan and executes it."""
-        plan = self._make_plan()
-        if isinstance(plan, Rejected):
-            self._attempt(plan)
-            return
-        if self._job.leap:
-            plan = dataclasses.replace(plan, tags=(*plan.tags, "leap"))
+        self._digest = digest
         self._plan = plan
-        executor = self._settings.steps.executor
-        if executor == "agent" or (executor == "fuse" and self._job.stall > StallLevel.NONE):
-            self._let_agent_work(plan)
-        else:
-            self._converse(plan)
-
-    def summarize(self) -> Summary | None:
-        """Asks what the attempts taught; None when there was no plan."""
-        if self._plan is None or not self._settings.steps.summarize:
-            return None
-        return summarize_attempts(
-            self._problem,
-            self._job.selection,
-            self._plan,
-            [told.attempt for told in self.told],
-            ask=self._journal.ask,
-            settings=self._settings,
-            seed=self._draw_seed(),
-        )
-
-    def _make_plan(self) -> Plan | Rejected:
-        job, settings = self._job, self._settings
-        if not settings.steps.plan:
-            return UNPLANNED
-        earlier = job.board.earlier(job.slot) if job.board else ()
-        plan = make_plan(
-            self._problem,
-            job.selection,
-            self._digest,
-            ask=self._journal.ask,
-            settings=settings,
-            seed=self._draw_seed(),
-            leaps=job.leap,
-            earlier=earlier,
-        )
-        if job.board:
-            job.board.leave(job.slot, plan if isinstance(plan, Plan) else None)
-        return plan
-
-    def _converse(self, plan: Plan) -> None:
-        """Makes rounds of 1, 2, 3... attempts, up to the first gain."""
-        steps = self._settings.steps
-        editor = Editor(
-            self._problem,
-            self._job.selection,
+        self._recorder = recorder
+        self._rng = rng
+        self._editor = Editor(
+            recorder.problem,
+            digest,
+            job.seat,
             plan,
-            self._digest,
-            ask=self._journal.ask,
-            settings=self._settings,
+            ask=recorder.journal.ask,
+            settings=recorder.settings,
         )
-        for size in range(1, steps.rounds + 1):
-            messages = editor.open([told.attempt for told in self.told])
-            for draft in self._draft(editor, messages, size):
-                if self._pursue(editor, draft):
-                    return
 
-    def _draft(self, editor: Editor, messages: tuple[Message, ...], size: int) -> Iterator[Draft]:
-        if size > 1 and self._settings.steps.batch:
-            drafts = editor.draft(messages, self._draw_seed(), samples=size)
-            yield from drafts
-            # Some providers give one sample whatever they are asked for.
-            size -= len(drafts)
-        for _ in range(size):
-            yield from editor.draft(messages, self._draw_seed())
-
-    def _pursue(self, editor: Editor, draft: Draft) -> bool:
-        """Attempts a draft, with repairs of what fails; tells whether the slot is done."""
-        attempt = self._attempt(draft.made)
-        for _ in range(self._settings.steps.repairs):
+    def run(self, on_plan: Callable[[Plan | None], None]) -> None:
+        """Makes attempts until one succeeds or the slot has used what it may."""
+        if self._job.library is not None:
+            self._let_agent_work()
+            return
+        draft = self._editor.draft(self._editor.open(), self._draw_seed())
+        on_plan(draft.plan)
+        attempt = self._attempt(draft)
+        for _ in range(self._recorder.settings.steps.repairs):
             if attempt.evaluation.status is Status.OK or self._is_spent():
-                break
-            draft = editor.repair(draft, attempt, self._draw_seed())
-            attempt = self._attempt(draft.made)
-        before = self._job.selection.parent.attempt.objective
-        new = attempt.objective
-        gained = new is not None and (
-            before is None or self._problem.direction.is_better(new, before)
-        )
-        return gained or self._is_spent()
+                return
+            draft = self._editor.repair(draft, attempt, self._draw_seed())
+            attempt = self._attempt(draft)
 
-    def _let_agent_work(self, plan: Plan) -> None:
+    def _let_agent_work(self) -> None:
+        recorder = self._recorder
         if self._job.library is None:
             raise ValueError("job: expected a library for the agent, got None")
         agent = Agent(
-            self._problem,
-            self._job.selection,
-            plan,
+            recorder.problem,
             self._digest,
-            ask=self._journal.ask,
+            self._job.seat,
+            self._plan,
+            ask=recorder.journal.ask,
+            read=self._editor.read,
             attempt=self._attempt,
             library=self._job.library,
-            settings=self._settings,
+            settings=recorder.settings,
         )
         agent.work(self._draw_seed, self._job.evaluations)
-        if not self.told:
-            self._attempt(Rejected("the agent ended without a draft"))
+        if not recorder.told:
+            agent.give_up()
 
-    @property
-    def _digest(self) -> Digest:
-        if self._job.digest is None:
-            raise ValueError("job: expected a digest for the planner, got None")
-        return self._job.digest
+    def _attempt(self, draft: Draft) -> Attempt:
+        made = draft.made
+        if isinstance(made, Program):
+            refusal = check_program(made, self._recorder.problem, self._digest.modules)
+            if refusal is not None:
+                return self._recorder.reject(
+                    draft.base, draft.plan, refusal, made, island=self._island_of(draft.base)
+                )
+        return self._recorder.attempt(
+            draft.base, draft.plan, made, island=self._island_of(draft.base)
+        )
+
+    def _island_of(self, base: Attempt) -> int:
+        """Returns the island of a program; the starting program stands on all of them."""
+        if base.key != INITIAL:
+            return base.island
+        return self._job.seat.number % self._recorder.settings.search.islands
 
     def _is_spent(self) -> bool:
-        return self._evaluations >= self._job.evaluations
-
-    def _attempt(self, made: Program | Rejected) -> Attempt:
-        """Records an attempt, evaluated if its program is worth it."""
-        if isinstance(made, Rejected):
-            return self._record(None, _reject(made))
-        refusal = self._refuse(made)
-        if refusal is not None:
-            return self._record(made, _reject(refusal))
-        evaluation, sequence = self._journal.evaluate(made)
-        self._evaluations += evaluation.status is not Status.REJECTED
-        return self._record(made, evaluation, sequence)
-
-    def _attempt_all(self, programs: Sequence[Program]) -> list[Attempt]:
-        """Records attempts at several programs that do not depend on each other."""
-        twins = []
-        for index, program in enumerate(programs):
-            earlier = [self._mark(one) for one in programs[:index]]
-            twin = self._find_twin(program)
-            if twin is None and self._mark(program) in earlier:
-                number = len(self.told) + earlier.index(self._mark(program))
-                twin = _same_as(AttemptKey(self._job.generation, self._job.slot, number))
-            twins.append(twin if self._settings.search.dedup else None)
-        fresh = [made for made, twin in zip(programs, twins, strict=True) if twin is None]
-        verdicts = self._journal.evaluate_all(fresh)
-        return [
-            self._record(made, *next(verdicts))
-            if twin is None
-            else self._record(made, _reject(twin))
-            for made, twin in zip(programs, twins, strict=True)
-        ]
-
-    def _objective_of(self, attempt: Attempt) -> float | None:
-        """Gives the objective of an attempt, or that of its twin where it was rejected for one."""
-        if attempt.evaluation.status is not Status.REJECTED or attempt.program is None:
-            return attempt.objective
-        parent = self._job.selection.parent.attempt
-        mark = self._mark(attempt.program)
-        if mark == self._mark(parent.program_or_fail):
-            return parent.objective
-        earlier = self._job.find_twin(mark)
-        if earlier is not None:
-            return self._job.objective_of(earlier)
-        same = (one.attempt for one in self.told if one.attempt.program is not None)
-        return next(one.objective for one in same if self._mark(one.program_or_fail) == mark)
-
-    def _record(
-        self, program: Program | None, evaluation: Evaluation, sequence: int | None = None
-    ) -> Attempt:
-        parent = self._job.selection.parent.attempt
-        attempt = Attempt(
-            key=AttemptKey(self._job.generation, self._job.slot, len(self.told)),
-            island=self._job.island,
-            parent=parent.key,
-            depth=parent.depth + 1,
-            plan=self._plan,
-            program=program,
-            evaluation=evaluation,
-        )
-        self.told.append(Told(attempt, sequence))
-        return attempt
-
-    def _refuse(self, program: Program) -> Rejected | None:
-        """Says why a program is not worth an evaluation, or gives None."""
-        if self._job.digest is not None:
-            refusal = check_program(program, self._problem, self._digest.modules)
-            if refusal is not None:
-                return refusal
-        return self._find_twin(program) if self._settings.search.dedup else None
-
-    def _mark(self, program: Program) -> str:
-        return fingerprint(program)
-
-    def _find_twin(self, program: Program) -> Rejected | None:
-        mark = self._mark(program)
-        if mark == self._mark(self._job.selection.parent.attempt.program_or_fail):
-            return Rejected("the change alters nothing that matters: same program as the parent")
-        earlier = self._job.find_twin(mark)
-        if earlier is not None:
-            return Rejected(f"the same program was evaluated before, by attempt {earlier}")
-        for told in self.told:
-            if told.attempt.program is not None and self._mark(told.attempt.program) == mark:
-                return _same_as(told.attempt.key)
-        return None
+        return self._recorder.evaluations >= self._job.evaluations
 
     def _draw_seed(self) -> int:
         return int(self._rng.integers(2**31))
 
 
-def _same_as(key: AttemptKey) -> Rejected:
+class _Recorder:
+    """Evaluates the programs of a slot, unless they were evaluated before, and keeps attempts.
+
+    Args:
+        slot: Place of the slot in the generation.
+        generation: The generation that it is part of.
+        problem: What is solved.
+        settings: Of the generation.
+        journal: The slot's way to models and evaluators.
+    """
+
+    def __init__(
+        self,
+        slot: int,
+        generation: GenerationJob,
+        problem: Problem,
+        settings: Settings,
+        journal: SlotJournal,
+    ) -> None:
+        self.problem = problem
+        self.settings = settings
+        self.journal = journal
+        self.told: list[Told] = []
+        self.evaluations = 0
+        self._slot = slot
+        self._generation = generation.number
+        self._known: Known = generation.known
+
+    def attempt(
+        self, base: Attempt, plan: Plan, made: Program | Rejected, *, island: int | None = None
+    ) -> Attempt:
+        """Keeps an attempt, evaluated if its program is new."""
+        if isinstance(made, Rejected):
+            return self.reject(base, plan, made, island=island)
+        duplicate = self._find_duplicate(base, made)
+        if duplicate is not None:
+            return self.reject(base, plan, duplicate, made, island=island)
+        evaluation, place = self.journal.evaluate(made)
+        self.evaluations += evaluation.status is not Status.REJECTED
+        return self._record(base, plan, made, evaluation, place, island=island)
+
+    def reject(
+        self,
+        base: Attempt,
+        plan: Plan,
+        rejected: Rejected,
+        program: Program | None = None,
+        *,
+        island: int | None = None,
+    ) -> Attempt:
+        """Keeps an attempt that is not worth an evaluation."""
+        return self._record(base, plan, program, reject(rejected), island=island)
+
+    def attempt_all(
+        self, base: Attempt, plan: Plan, programs: Sequence[Program], *, island: int
+    ) -> list[Attempt]:
+        """Keeps attempts at several programs that do not depend on each other."""
+        duplicates: list[Rejected | None] = []
+        marks: list[str] = []
+        for program in programs:
+            mark = fingerprint(program)
+            duplicate = self._find_duplicate(base, program)
+            if duplicate is None and mark in marks:
+                number = len(self.told) + marks.index(mark)
+                duplicate = same_as(AttemptKey(self._generation, self._slot, number))
+            duplicates.append(duplicate)
+            marks.append(mark)
+        pairs = list(zip(programs, duplicates, strict=True))
+        verdicts = self.journal.evaluate_all([made for made, twin in pairs if twin is None])
+        return [
+            self._record(base, plan, made, *next(verdicts), island=island)
+            if duplicate is None
+            else self._record(base, plan, made, reject(duplicate), island=island)
+            for made, duplicate in pairs
+        ]
+
+    def objective_of(self, attempt: Attempt) -> float | None:
+        """Returns the objective of an attempt, or that of the one it is a duplicate of."""
+        if attempt.evaluation.status is not Status.REJECTED or attempt.program is None:
+            return attempt.objective
+        mark = fingerprint(attempt.program)
+        earlier = self._known.find_duplicate(mark)
+        if earlier is not None:
+            return self._known.objective_of(earlier)
+        same = (told.attempt for told in self.told if told.attempt.program is not None)
+        return next(
+            (one.objective for one in same if fingerprint(one.program_or_fail) == mark), None
+        )
+
+    def _record(
+        self,
+        base: Attempt,
+        plan: Plan,
+        program: Program | None,
+        evaluation: Evaluation,
+        place: EvaluationPlace | None = None,
+        *,
+        island: int | None = None,
+    ) -> Attempt:
+        attempt = Attempt(
+            key=AttemptKey(self._generation, self._slot, len(self.told)),
+            island=base.island if island is None else island,
+            parent=base.key,
+            depth=base.depth + 1,
+            plan=plan,
+            program=program,
+            evaluation=evaluation,
+        )
+        self.told.append(Told(attempt, place))
+        return attempt
+
+    def _find_duplicate(self, base: Attempt, program: Program) -> Rejected | None:
+        mark = fingerprint(program)
+        if mark == fingerprint(base.program_or_fail):
+            return Rejected("the change alters nothing that matters: same program as the base")
+        earlier = self._known.find_duplicate(mark)
+        if earlier is not None:
+            return seen_before(earlier)
+        for told in self.told:
+            if told.attempt.program is not None and fingerprint(told.attempt.program) == mark:
+                return same_as(told.attempt.key)
+        return None
+
+
+def reject_plan(job: GenerationJob, refused: Rejected, uses: tuple[ModelUse, ...]) -> SlotResult:
+    """Returns the result of a generation whose planner gave no plan."""
+    if job.digest is None:
+        raise ValueError("generation: expected a digest for its models, got None")
+    base = job.digest.programs[0]
+    attempt = Attempt(
+        key=AttemptKey(job.number, 0, 0),
+        island=base.island,
+        parent=base.key,
+        depth=base.depth + 1,
+        plan=Plan(UNNAMED, base=str(base.key)),
+        program=None,
+        evaluation=reject(refused),
+    )
+    return SlotResult(0, (Told(attempt),), uses=uses)
+
+
+def seen_before(key: AttemptKey) -> Rejected:
+    """Returns why a program is not evaluated that an earlier generation has."""
+    return Rejected(f"the same program was evaluated before, by attempt {key}")
+
+
+def same_as(key: AttemptKey) -> Rejected:
+    """Returns why a program is not evaluated that another attempt of its generation has."""
     return Rejected(f"the same program as attempt {key}")
 
 
-def _reject(rejected: Rejected) -> Evaluation:
+def reject(rejected: Rejected) -> Evaluation:
+    """Returns the verdict on what is not worth an evaluation."""
     artifacts = {"detail": rejected.detail} if rejected.detail else {}
     return Evaluation(Status.REJECTED, artifacts=artifacts, reason=rejected.reason)

@@ -1,142 +1,144 @@
-"""The third step: what the attempts taught. A language model's form and a model-free one."""
+"""The third step: what the attempts of a generation taught, compared with one another."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from evolve.models.protocol import ReplyError
-from evolve.models.tokens import count_for
-from evolve.records import Status, Summary
+from evolve.models.tokens import count_for, prompt_cap
+from evolve.records import Lesson, Status, Summary
 from evolve.records.chat import Request
 from evolve.steps import prompt
-from evolve.steps.blocks import Block
-from evolve.steps.parse import as_tags, as_text, complete_object, find_object
-from evolve.steps.shapes import CAUSES, SUMMARY, SUMMARY_KEYS, list_keys
+from evolve.steps.blocks import Block, fence
+from evolve.steps.page import lessons_blocks, show_outcomes, show_standing
+from evolve.steps.parse import as_names, as_tags, as_text, find_objects, finish_object
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from evolve.problem import Problem
-    from evolve.records import Attempt, Direction, Plan, Selection
+    from evolve.records import Attempt, Direction
     from evolve.records.chat import Message
     from evolve.settings import Settings
-    from evolve.steps.tools import Ask
+    from evolve.steps.digest import Digest
+    from evolve.steps.jobs import Ask
+
+_MOST_LESSONS = 3
 
 
 def summarize_attempts(
     problem: Problem,
-    selection: Selection,
-    plan: Plan,
-    attempts: Sequence[Attempt],
+    digest: Digest,
+    slots: Sequence[Sequence[Attempt]],
     *,
     ask: Ask,
     settings: Settings,
     seed: int,
-) -> Summary:
-    """Asks the summarizer what was learnt; where its reply cannot be used, says what is known.
+) -> Summary | None:
+    """Asks the summarizer what a generation taught.
+
+    Args:
+        problem: What is solved.
+        digest: What its prompts showed.
+        slots: The attempts of each slot.
+        ask: Asks the model.
+        settings: Temperature, and the cap on the prompt.
+        seed: Of the request.
+
+    Returns:
+        The summary; None where no program was evaluated, or the reply cannot be used.
 
     Raises:
         BudgetExhaustedError: The call might pass a cap.
         ModelError: The model cannot be used, or does not answer.
     """
-    known = judge_attempts(problem.direction, selection, attempts)
-    request = Request(
-        "summarizer",
-        summary_messages(problem, selection, plan, attempts, settings=settings),
-        settings.models.max_tokens,
-        settings.models.temperature,
-        seed,
-        schema=SUMMARY,
-    )
+    attempts = [attempt for slot in slots for attempt in slot]
+    if all(attempt.evaluation.status is Status.REJECTED for attempt in attempts):
+        return None
+    messages = summary_messages(problem, digest, slots, settings=settings)
+    request = Request("summarizer", messages, temperature=settings.models.temperature, seed=seed)
     try:
-        return parse_summary(ask(request).text, known)
+        return parse_summary(ask(request).text)
     except ReplyError:
-        return known
+        return None
 
 
 def summary_messages(
     problem: Problem,
-    selection: Selection,
-    plan: Plan,
-    attempts: Sequence[Attempt],
+    digest: Digest,
+    slots: Sequence[Sequence[Attempt]],
     *,
     settings: Settings,
 ) -> tuple[Message, ...]:
-    """Gives what the summarizer is told."""
-    shown = [
-        f"Attempt {number} of {len(attempts)}:\n\n"
-        + prompt.show_evaluation(attempt, detail_characters=800)
-        for number, attempt in enumerate(attempts, 1)
-    ]
-    comparison = _compare(problem.direction, selection, plan, attempts)
+    """Returns what the summarizer is shown."""
     blocks = [
-        Block("attempts", tuple(shown), rank=3),
-        Block("comparison", (comparison,) if comparison else (), rank=2),
-        Block("plan", (prompt.show_plan(plan),), rank=1),
-        Block("keys", (list_keys(SUMMARY_KEYS),), rank=0),
+        Block("standing", (show_standing(digest.standing, problem),), rank=1),
+        Block("outcomes", tuple(_show_slots(problem, digest, slots)), rank=3),
+        *lessons_blocks(digest.lessons),
     ]
     return prompt.compose(
         "summarize",
         problem,
         blocks,
-        most=settings.models.digest_tokens,
+        most=prompt_cap(settings.models, "summarizer"),
         counter=count_for(settings.models, "summarizer"),
     )
 
 
-def parse_summary(text: str, known: Summary) -> Summary:
-    """Gives the summary in a reply; what it does not say is taken from what is known."""
-    found = find_object(text) or complete_object(text)
-    if found is None:
-        return known
-    cause = as_text(found.get("cause")).lower()
-    return Summary(
-        verdict=as_text(found.get("verdict"), 500) or known.verdict,
-        cause=cause if cause in CAUSES else known.cause,
-        lesson=as_text(found.get("lesson"), 1000),
-        tags=as_tags(found.get("tags")),
-        evidence=as_text(found.get("evidence"), 500),
-        next_step=as_text(found.get("next") or found.get("next_step"), 500),
+def _show_slots(
+    problem: Problem, digest: Digest, slots: Sequence[Sequence[Attempt]]
+) -> Iterator[str]:
+    """Yields each plan with what came of it, the best objective first."""
+    tried = [slot for slot in slots if slot]
+    for slot in sorted(tried, key=lambda slot: _best_of(slot, problem.direction), reverse=True):
+        plan = slot[-1].plan
+        base = digest.find(plan.base) if plan is not None else None
+        before = ""
+        if base is not None and base.objective is not None:
+            before = f" (objective {base.objective:.10g})"
+        name = f"## Plan of slot {slot[0].key.slot}, on program {slot[0].parent}{before}"
+        change = fence(prompt.show_plan(plan)) if plan is not None else ""
+        yield "\n\n".join(
+            part for part in (name, change, show_outcomes(base, slot, problem)) if part
+        )
+
+
+def _best_of(slot: Sequence[Attempt], direction: Direction) -> float:
+    objectives = [one.objective for one in slot if one.objective is not None]
+    return max((direction.sign * value for value in objectives), default=-float("inf"))
+
+
+def parse_summary(text: str) -> Summary | None:
+    """Returns the summary in a reply; None where there is neither a verdict nor a lesson."""
+    found = next(
+        (one for one in reversed(find_objects(text)) if "lessons" in one or "verdict" in one),
+        finish_object(text),
     )
+    if found is None:
+        return None
+    listed = found.get("lessons")
+    items = listed if isinstance(listed, list) else [found]
+    lessons = [lesson for item in items if (lesson := _read_lesson(item)) is not None]
+    verdict = as_text(found.get("verdict"), 500)
+    if not verdict and not lessons:
+        return None
+    outdated = as_names(found.get("outdated") or [])
+    return Summary(verdict, tuple(lessons[:_MOST_LESSONS]), outdated)
 
 
-def judge_attempts(
-    direction: Direction, selection: Selection, attempts: Sequence[Attempt]
-) -> Summary:
-    """Gives what can be told of attempts without a model: a verdict and a likely cause."""
-    before = selection.parent.attempt.objective
-    gains = measure_gains(direction, before, attempts)
-    if gains:
-        gain = max(gains)
-        word = "gained" if gain > 0 else "lost" if gain < 0 else "changed nothing:"
-        return Summary(f"{word} {abs(gain):.6g} against the parent", "idea")
-    last = attempts[-1].evaluation if attempts else None
-    if last is None:
-        return Summary("no attempt was made", "implementation")
-    cause = "time" if last.status is Status.TIMEOUT else "implementation"
-    return Summary(f"no program with an objective: {last.status}", cause)
-
-
-def measure_gains(
-    direction: Direction, before: float | None, attempts: Sequence[Attempt]
-) -> list[float]:
-    """Gives the gains of the attempts with an objective, positive is better."""
-    if before is None:
-        return []
-    objectives = [attempt.objective for attempt in attempts if attempt.objective is not None]
-    return [direction.sign * (objective - before) for objective in objectives]
-
-
-def _compare(
-    direction: Direction, selection: Selection, plan: Plan, attempts: Sequence[Attempt]
-) -> str:
-    before = selection.parent.attempt.objective
-    if before is None:
-        return ""
-    lines = [f"The parent's objective was {before:.10g}."]
-    if plan.predicted_gain is not None:
-        lines.append(f"Predicted gain: {plan.predicted_gain:.6g}.")
-    gains = measure_gains(direction, before, attempts)
-    measured = f"{max(gains):.6g}" if gains else "none, no program got an objective"
-    lines.append(f"Measured gain: {measured}.")
-    return " ".join(lines)
+def _read_lesson(item: object) -> Lesson | None:
+    if isinstance(item, str):
+        item = {"claim": item}
+    if not isinstance(item, dict):
+        return None
+    claim = as_text(item.get("claim") or item.get("lesson"), 1000)
+    if not claim:
+        return None
+    works = item.get("works", True)
+    return Lesson(
+        claim,
+        evidence=as_text(item.get("evidence"), 600),
+        scope=as_text(item.get("scope"), 400),
+        works=works if isinstance(works, bool) else str(works).strip().lower() != "false",
+        tags=as_tags(item.get("tags")),
+    )

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 BY_GENERATION = (
     "generations",
     "attempts",
-    "lessons",
     "evaluations",
     "artifacts",
     "artifact_files",

@@ -6,20 +6,19 @@ import json
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from evolve.records import AttemptKey, Plan, Status
+from evolve.records import AttemptKey, Direction, Plan, Status
 from evolve.records.results import SlotNote
-from evolve.store import rows, statements
-from evolve.store.opening import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from evolve.records import Summary
     from evolve.store.store import Store
 
 _ATTEMPTS = """
-    SELECT a.generation, a.slot, a.parent_generation, a.parent_slot, a.parent_number, a.plan,
-        a.program IS NULL, COALESCE(e.status, 'rejected'), e.objective,
-        COALESCE(e.reason, a.reason), pe.objective
+    SELECT a.generation, a.slot, a.number, a.parent_generation, a.parent_slot, a.parent_number,
+        a.plan, a.program IS NULL, COALESCE(e.status, 'rejected'), e.objective,
+        COALESCE(e.reason, a.reason), pe.objective, COALESCE(e.seconds, 0.0)
     FROM attempts a
     LEFT JOIN evaluations e
         ON e.generation = a.generation AND e.slot = a.slot AND e.sequence = a.evaluation
@@ -33,42 +32,52 @@ _ATTEMPTS = """
 """
 _EDITORS = """
     SELECT generation, slot, model FROM calls
-    WHERE generation > ? AND generation <= ? AND role = 'editor'
+    WHERE generation > ? AND generation <= ? AND role IN ('editor', 'leap')
     ORDER BY generation, slot, sequence
 """
 
 
 def load_notes(store: Store, after: int, upto: int) -> Iterator[SlotNote]:
-    """Returns the slots with a plan of the generations after one, up to another, in order.
+    """Yields the slots with a plan of the generations after one, up to another, in order.
 
     Raises:
         StoreError: The database cannot be read.
     """
-    with parsing(store.folder):
-        summaries = {
-            row[:2]: rows.summary(row[2:])
-            for row in store.query(statements.SELECT_SUMMARIES, after, upto)
-        }
-        editors: dict[tuple[int, int], list[str]] = {}
-        for generation, slot, model in store.query(_EDITORS, after, upto):
-            editors.setdefault((generation, slot), []).append(model)
-        found = store.query(_ATTEMPTS, after, upto)
-        for place, group in groupby(found, key=lambda row: row[:2]):
-            note = _note(list(group))
-            yield note._replace(editors=tuple(editors.get(place, ())), summary=summaries.get(place))
+    sign = Direction(store.facts().get("direction", "maximize")).sign
+    editors: dict[tuple[int, int], list[str]] = {}
+    for generation, slot, model in store.query(_EDITORS, after, upto):
+        editors.setdefault((generation, slot), []).append(model)
+    found = store.query(_ATTEMPTS, after, upto)
+    for place, group in groupby(found, key=lambda row: row[:2]):
+        yield _note(list(group), sign)._replace(editors=tuple(editors.get(place, ())))
 
 
-def _note(attempts: Sequence[tuple[Any, ...]]) -> SlotNote:
-    first, last = attempts[0], attempts[-1]
+def load_summaries(store: Store, after: int, upto: int) -> Iterator[tuple[int, Summary]]:
+    """Yields the summaries of the generations after one, up to another, in order.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    for generation in range(max(after + 1, 0), upto + 1):
+        summary = store.load_summary(generation)
+        if summary is not None:
+            yield generation, summary
+
+
+def _note(attempts: Sequence[tuple[Any, ...]], sign: float) -> SlotNote:
+    scored = [row for row in attempts if row[9] is not None]
+    best = max(scored, key=lambda row: sign * row[9]) if scored else attempts[-1]
     return SlotNote(
-        generation=first[0],
-        slot=first[1],
-        parent=AttemptKey(*first[2:5]),
-        plan=Plan.from_dict(json.loads(first[5])),
-        before=first[10],
-        objectives=tuple(row[8] for row in attempts if row[8] is not None),
+        generation=best[0],
+        slot=best[1],
+        key=AttemptKey(*best[:3]),
+        parent=AttemptKey(*best[3:6]),
+        plan=Plan.from_dict(json.loads(best[6])),
+        before=best[11],
+        objective=best[9],
+        seconds=best[12],
         attempts=len(attempts),
-        unapplied=sum(row[6] for row in attempts),
-        status=Status(last[7]),
-        reason=last[9],
+        unapplied=sum(row[7] for row in attempts),
+        status=Status(best[8]),
+        reason=best[10],
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from evolve.records import Summary
+    from evolve.records import Plan, Summary
     from evolve.records.results import Call, Evaluated, LightAttempt, Totals
     from evolve.settings.launches import Launch
     from evolve.store.artifacts import Missing
@@ -123,17 +123,17 @@ class Reader:
         )
         return [AttemptKey(*row) for row in found]
 
-    def load_lesson(self, generation: int, slot: int) -> Summary | None:
-        """Returns the summary of a slot, if there is one."""
-        found = self._all(statements.SELECT_LESSON, generation, slot)
+    def load_summary(self, generation: int) -> Summary | None:
+        """Returns what a generation taught, if it has a summary."""
+        found = self._all("SELECT summary FROM generations WHERE generation = ?", generation)
         with parsing(self.folder):
-            return rows.summary(found[0]) if found else None
+            return rows.summary(found[0][0]) if found and found[0][0] is not None else None
 
-    def lessons(self, horizon: int, limit: int) -> list[Summary]:
-        """Returns the last lessons up to a generation, the newest first."""
+    def load_plans(self, generation: int) -> tuple[Plan, ...]:
+        """Returns the first plan of each slot of a committed generation."""
+        found = self._all("SELECT plans FROM generations WHERE generation = ?", generation)
         with parsing(self.folder):
-            found = self._all(statements.SELECT_LESSONS, horizon, limit)
-            return [rows.summary(row) for row in found]
+            return rows.plans(found[0][0]) if found else ()
 
     def children(self, parent: AttemptKey, horizon: int, limit: int) -> list[AttemptKey]:
         """Returns the attempts made from a parent up to a generation, the newest first."""

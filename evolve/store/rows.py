@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from evolve.files import inside
@@ -13,6 +14,7 @@ from evolve.records import (
     Attempt,
     AttemptKey,
     Evaluation,
+    Lesson,
     Plan,
     Program,
     SourceFile,
@@ -27,7 +29,7 @@ from evolve.store.artifacts import is_large
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evolve.records.results import Told
+    from evolve.records.results import Generation, Told
     from evolve.store.artifacts import ArtifactFiles
 
 Row = tuple[Any, ...]
@@ -138,6 +140,7 @@ def evaluation_row(evaluated: Evaluated) -> Row:
         evaluation.objective,
         json.dumps(dict(evaluation.metrics)),
         json.dumps(dict(evaluation.measures)),
+        json.dumps(dict(evaluation.instances)),
         evaluation.seconds,
         evaluation.reason,
     )
@@ -168,9 +171,9 @@ def attempt_row(told: Told) -> Row:
         attempt.depth,
         None if attempt.plan is None else json.dumps(attempt.plan.as_dict()),
         None if attempt.program is None else attempt.program.id,
-        told.evaluation_sequence,
-        attempt.evaluation.reason if told.evaluation_sequence is None else "",
-        attempt.evaluation.artifacts.get("detail", "") if told.evaluation_sequence is None else "",
+        None if told.evaluated is None else told.evaluated.own.number,
+        attempt.evaluation.reason if told.evaluated is None else "",
+        attempt.evaluation.artifacts.get("detail", "") if told.evaluated is None else "",
     )
 
 
@@ -197,7 +200,7 @@ def light_attempt(row: Row) -> LightAttempt:
     """Returns the attempt of a row of `SELECT_TOLD`."""
     (
         generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
-        operator, program_id, mark, status, objective, measures, metrics,
+        operator, program_id, mark, status, objective, measures, metrics, instances,
     ) = row  # fmt: skip
     parent = None
     if parent_generation is not None:
@@ -217,28 +220,33 @@ def light_attempt(row: Row) -> LightAttempt:
             objective,
             _scan(measures, 0)[0] if measures else {},
             _scan(metrics, 0)[0] if metrics else {},
+            _scan(instances, 0)[0] if instances else {},
             (),
         ),
     )
 
 
-def lesson_row(generation: int, slot: int, summary: Summary) -> Row:
-    """Returns the row of a slot's summary."""
+def generation_row(generation: Generation) -> Row:
+    """Returns the row of a committed generation."""
+    summary = generation.summary
     return (
-        generation,
-        slot,
-        summary.verdict,
-        summary.cause,
-        summary.lesson,
-        json.dumps(list(summary.tags)),
-        summary.evidence,
-        summary.next_step,
+        generation.number,
+        generation.seconds,
+        None if summary is None else json.dumps(asdict(summary)),
+        json.dumps([plan.as_dict() for plan in generation.plans]),
     )
 
 
-def summary(row: Sequence[Any]) -> Summary:
-    """Returns the summary of a row of `SELECT_LESSON` or `SELECT_LESSONS`."""
-    return Summary(row[0], row[1], row[2], tuple(json.loads(row[3])), row[4], row[5])
+def summary(text: str) -> Summary:
+    """Returns the summary of a generation."""
+    found = json.loads(text)
+    lessons = (Lesson(**{**item, "tags": tuple(item["tags"])}) for item in found["lessons"])
+    return Summary(found["verdict"], tuple(lessons), tuple(found["outdated"]))
+
+
+def plans(text: str) -> tuple[Plan, ...]:
+    """Returns the plans of a generation."""
+    return tuple(map(Plan.from_dict, json.loads(text)))
 
 
 def launch_row(launch: Launch) -> Row:
@@ -288,13 +296,14 @@ def _parent(row: Sequence[int | None]) -> AttemptKey | None:
 
 
 def _evaluation(row: Sequence[Any], files: ArtifactFiles) -> Evaluation:
-    status, objective, metrics, measures, seconds, reason, artifacts, in_files = row
+    status, objective, metrics, measures, instances, seconds, reason, artifacts, in_files = row
     texts = {} if artifacts is None else unpack(artifacts)
     return Evaluation(
         Status(status),
         objective=objective,
         metrics=json.loads(metrics),
         measures=json.loads(measures),
+        instances=json.loads(instances),
         artifacts=files.fill(texts, in_files),
         seconds=seconds,
         reason=reason,

@@ -163,7 +163,8 @@ def _is_readable(reader: Reader, generation: int) -> bool:
         reader.finished_after(generation - 1, generation)
         for key in reader.keys_of(generation):
             reader.load_attempt(key)
-            reader.load_lesson(generation, key.slot)
+        reader.load_summary(generation)
+        reader.load_plans(generation)
     except DamagedStoreError:
         return False
     return True

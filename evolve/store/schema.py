@@ -26,7 +26,9 @@ SCHEMA = """
     );
     CREATE TABLE generations (        -- a row is the checkpoint: its generation is committed
         generation INTEGER PRIMARY KEY,
-        seconds REAL NOT NULL         -- running time of the whole run when it was committed
+        seconds REAL NOT NULL,        -- running time of the whole run when it was committed
+        summary TEXT,                 -- JSON; null where there is none
+        plans TEXT NOT NULL           -- JSON: the first plan of each slot that a model served
     );
     CREATE TABLE programs (           -- read whole on a resume, so without their sources
         id TEXT PRIMARY KEY,          -- hash of the content
@@ -64,6 +66,7 @@ SCHEMA = """
         objective REAL,
         metrics TEXT NOT NULL,        -- JSON
         measures TEXT NOT NULL,       -- JSON
+        instances TEXT NOT NULL,      -- JSON: objectives of its instances, by name
         seconds REAL NOT NULL,
         reason TEXT NOT NULL,
         PRIMARY KEY (generation, slot, sequence)
@@ -120,17 +123,6 @@ SCHEMA = """
         lost TEXT NOT NULL            -- why no answer came, so that all are upper estimates
     );
     CREATE INDEX expenses_by_generation ON expenses (generation);
-    CREATE TABLE lessons (            -- one a slot, written with the commit of its generation
-        generation INTEGER NOT NULL,
-        slot INTEGER NOT NULL,
-        verdict TEXT NOT NULL,
-        cause TEXT NOT NULL,
-        lesson TEXT NOT NULL,
-        tags TEXT NOT NULL,           -- JSON
-        evidence TEXT NOT NULL,
-        next_step TEXT NOT NULL,
-        PRIMARY KEY (generation, slot)
-    ) WITHOUT ROWID;
     CREATE TABLE snapshots (          -- derived; may be deleted at any time
         generation INTEGER PRIMARY KEY,
         version TEXT NOT NULL,        -- of what folded it: another one skips it

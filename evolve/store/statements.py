@@ -7,7 +7,7 @@ INSERT_PAID = {
     table: f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})"
     for table, columns in (
         ("calls", 16),
-        ("evaluations", 10),
+        ("evaluations", 11),
         ("artifacts", 4),
         ("artifact_files", 8),
     )
@@ -17,15 +17,12 @@ INSERT_SOURCE = "INSERT INTO sources (data) VALUES (?)"
 INSERT_PROGRAM = "INSERT OR REPLACE INTO programs VALUES (?, ?, ?)"
 INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join('?' * 13)})"
 INSERT_LAUNCH = f"INSERT INTO launches VALUES ({', '.join('?' * 7)})"
-INSERT_LESSON = f"INSERT INTO lessons VALUES ({', '.join('?' * 8)})"
-_SUMMARY = "verdict, cause, lesson, tags, evidence, next_step"
-SELECT_LESSON = f"SELECT {_SUMMARY} FROM lessons WHERE generation = ? AND slot = ?"
-SELECT_SUMMARIES = (
-    f"SELECT generation, slot, {_SUMMARY} FROM lessons WHERE generation > ? AND generation <= ?"
-)
-SELECT_LESSONS = (
-    f"SELECT {_SUMMARY} FROM lessons WHERE generation <= ? AND lesson != '' "
-    "ORDER BY generation DESC, slot DESC LIMIT ?"
+INSERT_GENERATION = "INSERT INTO generations VALUES (?, ?, ?, ?)"
+# What belongs to one slot, and was recorded by another that needed the same evaluation first.
+MOVE_EVALUATION = tuple(
+    f"UPDATE {table} SET generation = ?, slot = ?, sequence = ? "
+    "WHERE generation = ? AND slot = ? AND sequence = ?"
+    for table in ("evaluations", "artifacts", "artifact_files")
 )
 
 _FILES = (
@@ -35,7 +32,7 @@ _FILES = (
 )
 # Null for what was rejected; no status at all where the row that is referred to is not there.
 _STATUS = "CASE WHEN a.evaluation IS NOT NULL THEN COALESCE(e.status, 'missing') END"
-_VERDICT = f"e.objective, e.metrics, e.measures, e.seconds, e.reason, r.data, {_FILES}"
+_VERDICT = f"e.objective, e.metrics, e.measures, e.instances, e.seconds, e.reason, r.data, {_FILES}"
 _JOIN = (
     "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
     "AND e.sequence = a.evaluation LEFT JOIN programs p ON p.id = a.program"
@@ -48,7 +45,8 @@ _SOURCE = "LEFT JOIN sources s ON s.number = p.source"
 SELECT_TOLD = (
     "SELECT a.generation, a.slot, a.number, a.island, a.parent_generation, a.parent_slot, "
     "a.parent_number, a.depth, json_extract(a.plan, '$.operator'), a.program, p.fingerprint, "
-    f"{_STATUS}, e.objective, e.measures, e.metrics FROM attempts a {_JOIN} "
+    f"{_STATUS}, e.objective, e.measures, e.metrics, e.instances FROM attempts "
+    f"a {_JOIN} "
     "WHERE a.generation >= ? AND a.generation <= ? ORDER BY a.generation, a.slot, a.number"
 )
 SELECT_ATTEMPT = (

@@ -115,17 +115,15 @@ class Store(Reader):
             for result in generation.slots:
                 for told in result.attempts:
                     # What was evaluated came with its evaluation.
-                    if told.attempt.program is not None and told.evaluation_sequence is None:
+                    if told.attempt.program is not None and told.evaluated is None:
                         self._put_program(told.attempt.program)
+                    if told.evaluated is not None and told.evaluated.own != told.evaluated.recorded:
+                        for statement in statements.MOVE_EVALUATION:
+                            connection.execute(
+                                statement, (*told.evaluated.own, *told.evaluated.recorded)
+                            )
                     connection.execute(statements.INSERT_ATTEMPT, rows.attempt_row(told))
-                if result.summary is not None:
-                    connection.execute(
-                        statements.INSERT_LESSON,
-                        rows.lesson_row(generation.number, result.slot, result.summary),
-                    )
-            connection.execute(
-                "INSERT INTO generations VALUES (?, ?)", (generation.number, generation.seconds)
-            )
+            connection.execute(statements.INSERT_GENERATION, rows.generation_row(generation))
 
     def save_snapshot(self, version: str, population: Any) -> None:
         """Keeps what was folded from all committed generations, in place of an earlier one.

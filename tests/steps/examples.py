@@ -1,32 +1,30 @@
 """A made-up state of a run, as the steps see it."""
 
 import dataclasses
-from collections.abc import Sequence
 
 from evolve.problem import Problem
+from evolve.problem.objectives import Reference
 from evolve.records import (
     INITIAL,
-    Ancestor,
     Attempt,
     AttemptKey,
     Evaluation,
+    Lesson,
     Plan,
     Program,
-    Selection,
     SourceFile,
     Status,
 )
-from evolve.source.ledger import LineRecord
-from evolve.steps.lessons import Lesson
-from evolve.steps.memory import Calibration, Digest, Idea, Remaining, Trial
+from evolve.steps.digest import Digest, Standing, Trial, TuningRecord
+from evolve.steps.lessons import KnownLesson
 
 PLAN = Plan(
     "Move the first number towards 3",
     hypothesis="the objective falls with the distance from a hidden point",
     predicted_gain=0.5,
-    risk="the hidden point may lie elsewhere",
     tags=("constants",),
     lessons=("2.1",),
+    base="2.1.0",
 )
 
 
@@ -41,9 +39,12 @@ def make_attempt(problem: Problem, key: AttemptKey, objective: float | None, **f
             Status.ERROR,
             reason="ValueError: no such point",
             artifacts={"traceback": 'File "initial.py", line 4\nValueError: no such point'},
+            seconds=0.25,
         )
         if objective is None
-        else Evaluation(Status.OK, objective, {"distance": 1.5}, {"first": 2.0})
+        else Evaluation(
+            Status.OK, objective, {"distance": 1.5}, {"first": 2.0}, {"output": "x"}, seconds=0.5
+        )
     )
     parent = None if key == INITIAL else INITIAL
     program = problem.initial if key == INITIAL else change_number(problem, key.generation + 1.5)
@@ -53,36 +54,65 @@ def make_attempt(problem: Problem, key: AttemptKey, objective: float | None, **f
     return dataclasses.replace(attempt, **fields)
 
 
-def make_selection(problem: Problem) -> Selection:
-    parent = make_attempt(problem, AttemptKey(2, 1, 0), -8.25)
-    other = make_attempt(problem, AttemptKey(1, 0, 0), -9.25)
-    return Selection(Ancestor(parent, "Larger numbers helped."), (Ancestor(other),))
-
-
-def make_digest(problem: Problem, *, extra: Sequence[Trial] = ()) -> Digest:
-    gained = Trial("Double the second number", 0.25, -8.0, Status.OK, "", ("constants",))
-    lost = Trial("Negate both numbers", -3.0, -11.25, Status.OK, "", ("sign",))
-    failed = Trial("Return three numbers", None, None, Status.INFEASIBLE, "2 numbers expected")
-    return Digest(
-        ancestors=(
-            make_selection(problem).parent,
-            Ancestor(make_attempt(problem, INITIAL, -13.0)),
-        ),
-        siblings=(failed, lost, gained, *extra),
-        lines=(LineRecord("first = -first", 2, 1, 0, -3.0, -3.5),),
-        lessons=(
-            Lesson("2.1", "Larger numbers helped.", taught=3, followed=2, paid=1, next_step="5"),
-            Lesson("1.0", "Signs matter."),
-        ),
-        failing=(Lesson("1.4", "Return zeros.", followed=4),),
-        ideas=(
-            Idea("constants", 4, 2, 0, gained, lost),
-            Idea("sign", 1, 0, 0, lost, lost),
-        ),
-        failures=(Idea("sign", 1, 0, 0, lost, lost),),
-        calibration=Calibration(0.3, 7, (("constants", 0.4),)),
-        remaining=Remaining(120, 1.5),
-        machine="It runs with Python 3.12.1, numpy 2.1.0.",
-        generation=3,
-        generations=30,
+def make_trial(key: AttemptKey, objective: float | None, change: str, **fields) -> Trial:
+    trial = Trial(
+        key=key,
+        base=INITIAL,
+        change=change,
+        tags=("constants",),
+        objective=objective,
+        gain=None if objective is None else objective + 13.0,
+        leads=False,
+        seconds=0.5,
+        status=Status.OK if objective is not None else Status.INFEASIBLE,
+        reason="" if objective is not None else "2 numbers expected",
     )
+    return dataclasses.replace(trial, **fields)
+
+
+def make_digest(problem: Problem, **fields) -> Digest:
+    digest = Digest(
+        standing=Standing(
+            generation=3,
+            generations=30,
+            evaluations=41,
+            start=-13.0,
+            champion=AttemptKey(2, 1, 0),
+            objective=-8.25,
+            evaluations_left=59,
+            cost_usd_left=1.5,
+            islands=(-8.25, -9.25),
+            references=(("best known", Reference(0.0, "the hidden point itself")),),
+        ),
+        programs=(
+            make_attempt(problem, AttemptKey(2, 1, 0), -8.25),
+            make_attempt(problem, AttemptKey(1, 0, 0), -9.25),
+        ),
+        trials=(
+            make_trial(AttemptKey(1, 0, 0), -9.25, "Double the first number", leads=True),
+            make_trial(AttemptKey(1, 1, 0), -14.0, "Negate both numbers", tags=("sign",)),
+            make_trial(AttemptKey(1, 2, 0), None, "Return three numbers"),
+            make_trial(AttemptKey(2, 1, 0), -8.25, "Add one", leads=True),
+            make_trial(
+                AttemptKey(2, 2, 0),
+                None,
+                "Add one again",
+                status=Status.REJECTED,
+                reason="the same program as attempt 2.1.0",
+            ),
+        ),
+        tuned=(TuningRecord(AttemptKey(1, 0, 0), 24, -9.25, -9.0),),
+        lessons=(
+            KnownLesson(
+                "2.1",
+                Lesson("Larger numbers help.", "-9.25 against -13", "up to 4"),
+                taught=3,
+                followed=2,
+                paid=1,
+            ),
+            KnownLesson("1.0", Lesson("Negative numbers lose.", works=False)),
+        ),
+        tuning=24,
+        machine="It runs with Python 3.12.1, numpy 2.1.0.",
+    )
+    return dataclasses.replace(digest, **fields)

@@ -10,52 +10,49 @@ from evolve.problem import load_problem
 from evolve.records import AttemptKey
 from evolve.settings import Settings, change_settings
 from evolve.steps.agent import agent_messages
+from evolve.steps.digest import Seat
 from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.plan import plan_messages
 from evolve.steps.prompt import show_messages
 from evolve.steps.summarize import summary_messages
-from tests.steps.examples import PLAN, make_attempt, make_digest, make_selection
+from tests.steps.examples import PLAN, make_attempt, make_digest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SETTINGS = change_settings(Settings(), {"models.model": ["scripted"]}, where="test")
-SEVERAL = change_settings(SETTINGS, {"steps.plans": 3}, where="test")
+NAMES = ("agent", "edit", "edit_alone", "edit_leap", "edit_planned", "edit_rewrite", "plan")
 
 
 def prompts(problem):
-    selection, digest = make_selection(problem), make_digest(problem)
+    digest = make_digest(problem)
     failed = make_attempt(problem, AttemptKey(3, 0, 0), None)
-    dull = make_attempt(problem, AttemptKey(3, 0, 1), -8.5)
-    planned = (problem, selection, digest)
-    edited = (problem, selection, PLAN, digest)
+    dull = make_attempt(problem, AttemptKey(3, 1, 0), -8.5)
+    edits = {
+        "edit": (digest, Seat(2, 4), None),
+        "edit_alone": (make_digest(problem, pending=(PLAN,)), Seat(), None),
+        "edit_leap": (digest, Seat(0, 4, leap=True), None),
+        "edit_planned": (digest, Seat(0, 4), PLAN),
+        "edit_rewrite": (make_digest(problem, rewrites=True), Seat(0, 4), None),
+    }
     return {
-        "plan": plan_messages(*planned, settings=SETTINGS),
-        "plan_several": plan_messages(*planned, settings=SEVERAL, earlier=(PLAN,)),
-        "leap": plan_messages(*planned, settings=SETTINGS, leaps=True),
-        "edit": edit_messages(*edited, settings=SETTINGS, form="edit"),
-        "edit_again": edit_messages(
-            *edited, settings=SETTINGS, form="edit", attempts=(failed, dull)
-        ),
-        "rewrite": edit_messages(*edited, settings=SETTINGS, form="rewrite"),
-        "lines": edit_messages(*edited, settings=SETTINGS, form="lines"),
-        "agent": agent_messages(*edited, settings=SETTINGS),
+        **{name: edit_messages(problem, *one, settings=SETTINGS) for name, one in edits.items()},
+        "plan": plan_messages(problem, digest, 4, settings=SETTINGS),
+        "agent": agent_messages(problem, digest, Seat(2, 4), None, settings=SETTINGS),
         "repair": repair_messages(problem, failed),
-        "summarize": summary_messages(problem, selection, PLAN, (failed, dull), settings=SETTINGS),
+        "summarize": summary_messages(problem, digest, [[failed], [dull]], settings=SETTINGS),
     }
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("*.md")))
+@pytest.mark.parametrize("name", [*NAMES, "repair", "summarize"])
 def test_a_prompt_reads_as_it_did(name, problem):
-    assert (
-        show_messages(prompts(load_problem(problem))[name]) == (GOLDEN / f"{name}.md").read_text()
-    )
-
-
-def test_every_prompt_has_its_golden_text(problem):
-    found = prompts(load_problem(problem))
+    shown = show_messages(prompts(load_problem(problem))[name])
+    path = GOLDEN / f"{name}.md"
     if os.environ.get("EVOLVE_UPDATE_GOLDEN"):
-        for name, messages in found.items():
-            (GOLDEN / f"{name}.md").write_text(show_messages(messages))
-    assert {path.stem for path in GOLDEN.glob("*.md")} == set(found)
+        path.write_text(shown)
+    assert shown == path.read_text()
+
+
+def test_every_golden_text_is_of_a_prompt(problem):
+    assert {path.stem for path in GOLDEN.glob("*.md")} == set(prompts(load_problem(problem)))
 
 
 def shared_start(*texts: str) -> str:
@@ -63,9 +60,14 @@ def shared_start(*texts: str) -> str:
     return "".join(column[0] for column in alike)
 
 
-def test_prompts_begin_alike_so_that_providers_read_the_problem_once(problem):
-    found = {name: show_messages(chat) for name, chat in prompts(load_problem(problem)).items()}
-    start = shared_start(*(found[name] for name in ("plan", "leap", "edit", "agent")))
+def test_prompts_of_a_generation_begin_alike_so_that_providers_read_the_page_once(problem):
+    found = load_problem(problem)
+    digest = make_digest(found)
+    seats = [
+        show_messages(edit_messages(found, digest, Seat(number, 4), None, settings=SETTINGS))
+        for number in range(4)
+    ]
+    start = shared_start(*seats)
     assert "def point()" in start
-    assert "# Other good programs" in start
-    assert "Return two numbers" in shared_start(found["plan"], found["summarize"])
+    assert "All attempts so far" in start
+    assert "engineers answer this same page" in start

@@ -6,16 +6,15 @@ import pytest
 
 from evolve.models.scripted import FENCE
 from evolve.problem import load_problem
-from evolve.records import AttemptKey, Evaluation, Program, Selection, SourceFile, Status
+from evolve.records import AttemptKey, Evaluation, Lesson, Program, SourceFile, Status
 from evolve.settings import Settings, change_settings
-from evolve.source.ledger import LineRecord
 from evolve.steps.agent import agent_messages
+from evolve.steps.digest import Seat
 from evolve.steps.execute import edit_messages, repair_messages
-from evolve.steps.lessons import Lesson
-from evolve.steps.memory import Idea, Trial
+from evolve.steps.lessons import KnownLesson
 from evolve.steps.plan import plan_messages
 from evolve.steps.summarize import summary_messages
-from tests.steps.examples import PLAN, make_attempt, make_digest, make_selection
+from tests.steps.examples import PLAN, make_attempt, make_digest, make_trial
 
 SETTINGS = change_settings(Settings(), {"models.model": ["scripted"]}, where="test")
 ATTACKS = [
@@ -38,38 +37,27 @@ def infect(attempt, attack):
 
 
 def infected_prompts(problem, attack):
-    clean = make_selection(problem)
-    selection = Selection(
-        dataclasses.replace(clean.parent, attempt=infect(clean.parent.attempt, attack)),
-        tuple(
-            dataclasses.replace(elite, attempt=infect(elite.attempt, attack))
-            for elite in clean.inspirations
-        ),
+    clean = make_digest(problem)
+    stolen = dataclasses.replace(PLAN, change=attack, hypothesis=attack)
+    trial = make_trial(
+        AttemptKey(1, 0, 0), None, attack, tags=(attack,), reason=attack, status=Status.ERROR
     )
-    trial = Trial(attack, None, None, Status.ERROR, attack, (attack,))
-    idea = Idea(attack, 1, 0, 1, trial, trial)
-    lesson = Lesson("1.1", attack, next_step=attack, tags=(attack,))
+    lesson = Lesson(attack, attack, attack, tags=(attack,))
     digest = dataclasses.replace(
-        make_digest(problem),
-        siblings=(trial,),
-        lines=(LineRecord(attack, 2, 0, 2, None, None),),
-        ideas=(idea,),
-        failures=(idea,),
-        lessons=(lesson,),
-        failing=(lesson,),
-        ancestors=(dataclasses.replace(selection.parent, lesson=attack), *clean.inspirations),
+        clean,
+        programs=tuple(infect(attempt, attack) for attempt in clean.programs),
+        trials=(trial,),
+        lessons=(KnownLesson("1.0", lesson),),
+        pending=(stolen,),
     )
-    failed = infect(make_attempt(problem, AttemptKey(3, 0, 0), None), attack)
-    stolen = dataclasses.replace(PLAN, change=attack)
-    edited = (problem, selection, PLAN, digest)
+    failed = infect(make_attempt(problem, AttemptKey(3, 0, 0), None, plan=stolen), attack)
     return [
-        plan_messages(problem, selection, digest, settings=SETTINGS, earlier=(stolen,)),
-        plan_messages(problem, selection, digest, settings=SETTINGS, leaps=True),
-        edit_messages(*edited, settings=SETTINGS, form="edit", attempts=(failed,)),
-        edit_messages(*edited, settings=SETTINGS, form="lines"),
-        agent_messages(*edited, settings=SETTINGS),
+        plan_messages(problem, digest, 3, settings=SETTINGS),
+        edit_messages(problem, digest, Seat(), None, settings=SETTINGS),
+        edit_messages(problem, digest, Seat(), stolen, settings=SETTINGS),
+        agent_messages(problem, digest, Seat(), None, settings=SETTINGS),
         repair_messages(problem, failed),
-        summary_messages(problem, selection, PLAN, (failed,), settings=SETTINGS),
+        summary_messages(problem, digest, [[failed]], settings=SETTINGS),
     ]
 
 
@@ -88,12 +76,11 @@ def test_hidden_instructions_stay_inside_fences(problem, attack):
 def test_they_stay_there_when_the_prompt_is_cut(problem, attack):
     tight = change_settings(SETTINGS, {"models.digest_tokens": 500}, where="test")
     found = load_problem(problem)
-    selection = make_selection(found)
-    parent = infect(selection.parent.attempt, attack * 40)
+    clean = make_digest(found)
     infected = dataclasses.replace(
-        selection, parent=dataclasses.replace(selection.parent, attempt=parent)
+        clean, programs=tuple(infect(attempt, attack * 40) for attempt in clean.programs)
     )
-    messages = plan_messages(found, infected, make_digest(found), settings=tight)
+    messages = edit_messages(found, infected, Seat(), None, settings=tight)
     assert "OBEY ME" not in FENCE.sub("", messages[-1].text)
 
 
@@ -102,14 +89,12 @@ def test_what_a_broken_evaluator_says_reaches_no_model(problem):
     secret = "labels[7] == 0.731"
     broken = Evaluation(Status.EVALUATOR_FAILED, artifacts={"evaluator": secret}, reason=secret)
     failed = dataclasses.replace(make_attempt(found, AttemptKey(3, 0, 0), None), evaluation=broken)
-    selection = make_selection(found)
-    given = (found, selection, PLAN)
+    digest = make_digest(found)
+    shown = dataclasses.replace(digest, programs=(failed, *digest.programs))
     prompts = [
-        edit_messages(
-            *given, make_digest(found), settings=SETTINGS, form="edit", attempts=(failed,)
-        ),
+        edit_messages(found, shown, Seat(), None, settings=SETTINGS),
         repair_messages(found, failed),
-        summary_messages(*given, (failed,), settings=SETTINGS),
+        summary_messages(found, digest, [[failed]], settings=SETTINGS),
     ]
     texts = [message.text for messages in prompts for message in messages]
     assert not any(secret in text for text in texts)

@@ -70,6 +70,13 @@ def number_of(name: str) -> int | None:
     return calls.NUMBERS[name][machine_column()]
 
 
+def _existing(name: str) -> int:
+    number = number_of(name)
+    if number is None:
+        raise OSError(errno.ENOSYS, f"{name}: this machine has no such system call")
+    return number
+
+
 @functools.cache
 def _libc() -> ctypes.PyDLL:
     # PyDLL keeps the interpreter lock: a clone must not happen between two locks.
@@ -183,8 +190,9 @@ def fork_sibling(flags: int) -> bool:
     own = os.getpid()
     address = _tid_address()
     bits = flags | _CLONE_PARENT | (_CHILD_CLEARTID | _CHILD_SETTID if address else 0)
-    tail = (address, 0) if machine_column() == 0 else (0, address)
-    words = [ctypes.c_long(word) for word in (number_of("clone") or 0, bits, 0, 0, *tail)]
+    column = machine_column()
+    tail = (address, 0) if column == 0 else (0, address)
+    words = [ctypes.c_long(word) for word in (_existing("clone"), bits, 0, 0, *tail)]
     before, child, parent = _fork_hooks()
     before()
     ctypes.set_errno(0)
@@ -194,7 +202,7 @@ def fork_sibling(flags: int) -> bool:
     if code := 0 if is_child else ctypes.get_errno():
         raise OSError(code, f"clone: {os.strerror(code)}")
     # Its number goes from the stack as well: the same call, with an answer that never differs.
-    words[0] = ctypes.c_long(number_of("getppid") or 0)
+    words[0] = ctypes.c_long(_existing("getppid"))
     _blind_syscall()(*words)
     return is_child
 

@@ -7,24 +7,10 @@ from hypothesis import strategies as st
 from evolve.errors import ProblemError
 from evolve.problem import load_problem
 from evolve.problem.files import PROMPTS
-from evolve.records import (
-    INITIAL,
-    Ancestor,
-    Attempt,
-    Evaluation,
-    Plan,
-    Program,
-    Rejected,
-    Selection,
-    SourceFile,
-    Status,
-    Summary,
-)
+from evolve.records import Program, SourceFile
 from evolve.steps import prompt
 from evolve.steps.blocks import fence
-from evolve.steps.parse import as_number, as_tags, complete_object, find_object
-from evolve.steps.plan import parse_plans
-from evolve.steps.summarize import parse_summary
+from evolve.steps.parse import as_number, as_tags, find_object, finish_object
 
 
 @given(st.text())
@@ -98,40 +84,14 @@ def test_the_first_object_in_a_reply_is_found(text, found):
     ],
 )
 def test_of_an_object_that_was_cut_off_there_is_what_was_written(text, found):
-    assert complete_object(text) == found
+    assert finish_object(text) == found
 
 
 @given(st.dictionaries(st.text(), st.text() | st.lists(st.integers()), min_size=1), st.data())
 def test_an_object_cut_anywhere_gives_only_keys_that_it_has(whole, data):
     text = json.dumps(whole)
-    found = complete_object(text[: data.draw(st.integers(1, len(text)))])
+    found = finish_object(text[: data.draw(st.integers(1, len(text)))])
     assert found is None or set(found) <= set(whole)
-
-
-def test_a_plan_that_was_cut_off_after_its_change_is_followed():
-    assert parse_plans('{"hypothesis": "h", "change": "c", "ri') == [Plan("c", "h")]
-
-
-@given(st.text())
-def test_any_reply_gives_a_plan_or_a_rejection(text):
-    plans = parse_plans(text)
-    assert isinstance(plans, Rejected) or all(plan.change for plan in plans)
-
-
-def test_a_plan_is_read_from_its_object():
-    text = '{"change": "c", "hypothesis": "h", "predicted_gain": "+0.5", "tags": "A, b,,a"}'
-    assert parse_plans(text) == [Plan("c", "h", 0.5, "", ("a", "b"))]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"plans": [{"change": "one"}, {"change": "two", "predicted_gain": 2}, {"risk": "r"}]}',
-        'First {"change": "one"} and then {"change": "two", "predicted_gain": "2"}.',
-    ],
-)
-def test_several_plans_are_read_however_they_are_listed(text):
-    assert parse_plans(text) == [Plan("one"), Plan("two", predicted_gain=2.0)]
 
 
 @pytest.mark.parametrize("value", [True, None, "much", float("inf"), [1], "9" * 400])
@@ -144,26 +104,25 @@ def test_tags_are_few_and_short():
     assert as_tags({"no": "list"}) == ()
 
 
-def test_what_a_summary_does_not_say_is_taken_from_what_is_known():
-    known = Summary("gained 1", "time")
-    assert parse_summary("I think it went well", known) == known
-    reply = '{"verdict": "v", "cause": "magic", "lesson": "l", "evidence": "e", "next": "n"}'
-    expected = Summary("v", "time", "l", (), "e", "n")
-    assert parse_summary(reply, known) == expected
-
-
 def test_the_limits_and_the_editable_part_are_told(problem):
     found = load_problem(problem)
     assert "2 seconds" in prompt.common_values(found)["limits"]
     assert "Only the lines between" in prompt.show_editable(found.initial)
 
 
-def test_inspirations_show_their_source(problem):
-    found = load_problem(problem)
-    attempt = Attempt(INITIAL, 0, None, 0, None, found.initial, Evaluation(Status.OK, 1.0))
-    selection = Selection(Ancestor(attempt), (Ancestor(attempt),))
-    assert "def point()" in prompt.inspirations_block(selection.inspirations).text
-    assert prompt.inspirations_block(()).text == ""
+def test_a_source_is_shown_as_it_is_with_its_blank_lines(problem):
+    text = "def point():\n    return [1.0, 2.0]\n\n\n\ndef other():\n    return 1\n"
+    shown = prompt.show_program(Program((SourceFile("initial.py", text),)))
+    messages = prompt.fill_template("repair", problem, {"failure": shown, "detail": ""})
+    assert text in messages[-1].text
+
+
+def test_the_middle_of_a_long_text_gives_way():
+    cut = prompt.cut_middle("start" + "x" * 1000 + "end", 100)
+    assert cut.startswith("start")
+    assert cut.endswith("end")
+    assert "[908 characters cut]" in cut
+    assert prompt.cut_middle("x" * 110, 100) == "x" * 110
 
 
 def test_of_several_files_those_with_bounds_are_named():

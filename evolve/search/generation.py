@@ -1,0 +1,253 @@
+"""One generation: plan, execute, summarize (Wan 2025, LoongFlow)."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from evolve.errors import BudgetExhaustedError
+from evolve.records import Plan, Rejected
+from evolve.records.results import Told
+from evolve.source import fingerprint
+from evolve.steps.jobs import ModelJob
+from evolve.steps.plan import make_plans
+from evolve.steps.reply import UNNAMED
+from evolve.steps.slot import reject, reject_plan, run_slot, same_as, seen_before
+from evolve.steps.summarize import summarize_attempts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evolve.journal import Journal, SlotJournal
+    from evolve.population import Population
+    from evolve.problem import Problem
+    from evolve.records import AttemptKey, Summary
+    from evolve.records.results import Generation, SlotResult
+    from evolve.search.workers import Workers
+    from evolve.settings import Settings
+    from evolve.steps.jobs import GenerationJob, SlotJob
+
+# The calls that serve a whole generation are recorded under this slot.
+WHOLE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    """What a generation brought.
+
+    Attributes:
+        number: Of the generation.
+        slots: Results in slot order.
+        summary: What they taught; None where there is no summary.
+        cut_by: The budget or interrupt that ended planning or summarizing early.
+    """
+
+    number: int
+    slots: tuple[SlotResult, ...]
+    summary: Summary | None = None
+    cut_by: str = ""
+
+
+class Reporter(Protocol):
+    """Learns what happens in a generation, from any thread."""
+
+    def on_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
+        """The plans of all slots are known; called once, before the generation ends."""
+
+    def on_slot(self, generation: int, result: SlotResult) -> None:
+        """A slot has ended."""
+
+
+class GenerationRunner:
+    """Runs a generation to its end: plans, slots side by side, and a summary.
+
+    Args:
+        problem: What is solved.
+        settings: Of the generation.
+        journal: The way to models and evaluators.
+        workers: Run the slots; a slot never waits for another one.
+        reporter: Learns of plans and ended slots.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        *,
+        journal: Journal,
+        workers: Workers,
+        reporter: Reporter,
+    ) -> None:
+        self._problem = problem
+        self._settings = settings
+        self._journal = journal
+        self._workers = workers
+        self._reporter = reporter
+
+    def run(self, job: GenerationJob) -> GenerationResult:
+        """Runs a generation; a budget that runs out cuts it short and keeps what there is.
+
+        Raises:
+            MachineError: A model, the sandbox, the evaluator or the store failed.
+        """
+        whole = self._journal.open_slot(job.number, WHOLE, job.parts)
+        # A random stream of its own, apart from those of the slots.
+        rng = np.random.default_rng([self._settings.loop.seed, job.number, len(job.slots), 4])
+        seeds = [int(seed) for seed in rng.integers(2**31, size=2)]
+        try:
+            plans = self._plan(job, whole, seeds[0])
+        except BudgetExhaustedError as error:
+            self._reporter.on_plans(job.number, ())
+            return GenerationResult(job.number, (), cut_by=error.cap)
+        if isinstance(plans, Rejected):
+            self._reporter.on_plans(job.number, ())
+            return GenerationResult(job.number, (reject_plan(job, plans, whole.uses),))
+        results = self._execute(job, plans)
+        try:
+            summary = self._summarize(job, results, whole, seeds[1])
+        except BudgetExhaustedError as error:
+            return GenerationResult(job.number, results, cut_by=error.cap)
+        return GenerationResult(job.number, results, summary)
+
+    def _plan(
+        self, job: GenerationJob, whole: SlotJournal, seed: int
+    ) -> Mapping[int, Plan] | Rejected:
+        """Returns the plan of each slot that has one made for it, by slot."""
+        slots = [slot.slot for slot in job.slots if isinstance(slot, ModelJob)]
+        if job.digest is None or not self._settings.models.plans_apart:
+            return {}
+        plans = make_plans(
+            self._problem,
+            job.digest,
+            len(slots),
+            ask=whole.ask,
+            settings=self._settings,
+            seed=seed,
+        )
+        return plans if isinstance(plans, Rejected) else dict(zip(slots, plans, strict=False))
+
+    def _execute(self, job: GenerationJob, plans: Mapping[int, Plan]) -> tuple[SlotResult, ...]:
+        """Runs all slots; those for which a planner had no plan are left out."""
+        slots = [
+            slot
+            for slot in job.slots
+            if not plans or not isinstance(slot, ModelJob) or slot.slot in plans
+        ]
+        models = [slot.slot for slot in slots if isinstance(slot, ModelJob)]
+        gathered = _Plans(models, partial(self._reporter.on_plans, job.number))
+        # The tuning slot, the last one, takes longest.
+        running = [
+            self._workers.submit(partial(self._run_slot, slot, job, plans.get(slot.slot), gathered))
+            for slot in reversed(slots)
+        ]
+        return mark_duplicates([future.result() for future in reversed(running)])
+
+    def _run_slot(
+        self, slot: SlotJob, job: GenerationJob, plan: Plan | None, gathered: _Plans
+    ) -> SlotResult:
+        parts = slot.parts if isinstance(slot, ModelJob) else {}
+        result = run_slot(
+            slot,
+            job,
+            plan,
+            problem=self._problem,
+            settings=self._settings,
+            journal=self._journal.open_slot(job.number, slot.slot, parts),
+            on_plan=partial(gathered.add, slot.slot),
+        )
+        self._reporter.on_slot(job.number, result)
+        return result
+
+    def _summarize(
+        self,
+        job: GenerationJob,
+        results: Sequence[SlotResult],
+        whole: SlotJournal,
+        seed: int,
+    ) -> Summary | None:
+        if job.digest is None or not self._settings.steps.summarize:
+            return None
+        models = {slot.slot for slot in job.slots if isinstance(slot, ModelJob)}
+        return summarize_attempts(
+            self._problem,
+            job.digest,
+            [[told.attempt for told in one.attempts] for one in results if one.slot in models],
+            ask=whole.ask,
+            settings=self._settings,
+            seed=seed,
+        )
+
+
+class _Plans:
+    """Gathers the plans of the slots of a generation, and reports them once all are known."""
+
+    def __init__(self, slots: Sequence[int], report: partial[None]) -> None:
+        self._lock = threading.Lock()
+        self._missing = set(slots)
+        self._plans: dict[int, Plan] = {}
+        self._report = report
+
+    def add(self, slot: int, plan: Plan | None) -> None:
+        """Adds the plan of a slot, or that it has none; only the first word of a slot counts."""
+        with self._lock:
+            if slot not in self._missing:
+                return
+            self._missing.discard(slot)
+            if plan is not None and plan.change != UNNAMED:
+                self._plans[slot] = plan
+            if self._missing:
+                return
+        self._report(tuple(self._plans[slot] for slot in sorted(self._plans)))
+
+
+def mark_duplicates(results: Sequence[SlotResult]) -> tuple[SlotResult, ...]:
+    """Returns the results of a generation with each program counted once, in slot order.
+
+    Slots run side by side, and an evaluation is shared by those that need it at the same time:
+    which of them counts must not depend on which came first.
+    """
+    first: dict[str, AttemptKey] = {}
+    marked = []
+    for result in results:
+        attempts = []
+        for told in result.attempts:
+            attempt = told.attempt
+            if told.evaluated is None or attempt.program is None:
+                attempts.append(told)
+                continue
+            owner = first.setdefault(fingerprint(attempt.program), attempt.key)
+            if owner == attempt.key:
+                attempts.append(told)
+            else:
+                verdict = reject(same_as(owner))
+                attempts.append(
+                    replace(told, attempt=replace(attempt, evaluation=verdict), evaluated=None)
+                )
+        marked.append(replace(result, attempts=tuple(attempts)))
+    return tuple(marked)
+
+
+def reject_known(generation: Generation, population: Population) -> Generation:
+    """Returns a generation without programs that an earlier one had while it was in flight.
+
+    Args:
+        generation: About to be committed.
+        population: As of the generation before it.
+    """
+
+    def check(told: Told) -> Told:
+        attempt = told.attempt
+        if told.evaluated is None or attempt.program is None:
+            return told
+        mark = fingerprint(attempt.program)
+        earlier = population.find_duplicate(mark, population.generation)
+        if earlier is None:
+            return told
+        return Told(replace(attempt, evaluation=reject(seen_before(earlier))))
+
+    slots = (replace(one, attempts=tuple(map(check, one.attempts))) for one in generation.slots)
+    return replace(generation, slots=tuple(slots))

@@ -1,0 +1,130 @@
+"""What the steps of a generation are given: one job for each slot, of one of three kinds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evolve.models.roster import Part
+    from evolve.operators import OperatorStats, Tuner
+    from evolve.records import Attempt, AttemptKey, Selection
+    from evolve.records.chat import Reply, Request
+    from evolve.steps.digest import Digest, Seat
+
+
+class Ask(Protocol):
+    """Asks the model of the request's role."""
+
+    def __call__(self, request: Request) -> Reply:
+        """Returns the reply.
+
+        Raises:
+            ReplyError: The reply cannot be used.
+            BudgetExhaustedError: The call might pass a cap.
+            ModelError: The model cannot be used, or does not answer.
+        """
+
+
+class Library(Protocol):
+    """What an agent may read of the run, as of the state that its job follows from."""
+
+    def elites(self) -> str:
+        """Returns the best programs, one a line, with their ids and objectives."""
+
+    def program(self, name: str) -> str:
+        """Returns the files of a program and its verdict; empty when there is none of that id."""
+
+    def search(self, words: str) -> str:
+        """Returns plans, outcomes and lessons with these words, one a line."""
+
+
+class Known(Protocol):
+    """What was evaluated before, as of the state that a generation follows from."""
+
+    def find_duplicate(self, fingerprint: str) -> AttemptKey | None:
+        """Returns the committed attempt at a program with this fingerprint, if there is one."""
+
+    def objective_of(self, key: AttemptKey) -> float | None:
+        """Returns the objective of a committed attempt that has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorJob:
+    """A slot in which an operator changes a program, without a model.
+
+    Attributes:
+        slot: Place in the generation.
+        island: Island it works for.
+        selection: The parent, and the programs that operators may mix in.
+        operators: How well each operator has paid.
+        leap: Whether to apply several operators at a time.
+    """
+
+    slot: int
+    island: int
+    selection: Selection
+    operators: OperatorStats
+    leap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TuningJob:
+    """A slot in which the constants of a program are tuned.
+
+    Attributes:
+        slot: Place in the generation.
+        island: Island it works for.
+        start: The attempt whose program is tuned.
+        tuner: As it is after all samples that are committed.
+        evaluations: Evaluations that the slot uses.
+    """
+
+    slot: int
+    island: int
+    start: Attempt
+    tuner: Tuner
+    evaluations: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelJob:
+    """A slot in which a model plans a change and carries it out.
+
+    Attributes:
+        slot: Place in the generation.
+        seat: Place among the slots of this kind.
+        evaluations: Most evaluations that the slot may use.
+        parts: Which model plays each role, and how.
+        library: What an agent may read; None where the editor calls no tools.
+    """
+
+    slot: int
+    seat: Seat
+    evaluations: int
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    library: Library | None = None
+
+
+SlotJob = OperatorJob | TuningJob | ModelJob
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationJob:
+    """All that a generation depends on, besides replies and verdicts.
+
+    Attributes:
+        number: Of the generation.
+        slots: What each slot does, in slot order.
+        known: What was evaluated before.
+        digest: What prompts show; None without a model.
+        parts: Which model plays each role that serves the whole generation, and how.
+    """
+
+    number: int
+    slots: tuple[SlotJob, ...]
+    known: Known
+    digest: Digest | None = None
+    parts: Mapping[str, Part] = field(default_factory=dict)

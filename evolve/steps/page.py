@@ -1,0 +1,274 @@
+"""A digest as the blocks of a prompt: the page that all slots of a generation are shown."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from evolve.archive.progress import paired_gain
+from evolve.records import Direction, Status
+from evolve.records.operators import TUNE
+from evolve.steps import prompt
+from evolve.steps.blocks import Block, fence, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from evolve.problem import Problem
+    from evolve.records import Attempt, Plan
+    from evolve.steps.digest import Digest, Standing, Trial, TuningRecord
+    from evolve.steps.lessons import KnownLesson
+
+_LONGEST_CHANGE = 240
+_CODE = re.compile(r"(```|~~~).*", re.DOTALL)
+_DETAIL_CHARACTERS = 700
+# Attempts that the table lists at most: the best, the latest, and the latest that failed.
+_BEST, _LATEST, _FAILED = 24, 12, 8
+# Shares of the way from the start to what is known to be possible.
+_FAR, _NEAR = 0.9, 0.99
+_DUPLICATES = ("the same program", "the change alters nothing")
+
+
+def page_blocks(digest: Digest, problem: Problem) -> list[Block]:
+    """Returns all that editors and planners are shown beside their task."""
+    return [
+        Block("machine", (f" {digest.machine}",) if digest.machine else (), rank=1),
+        Block("standing", (show_standing(digest.standing, problem),), rank=1),
+        programs_block(digest, problem),
+        trials_block(digest, problem.direction),
+        *lessons_blocks(digest.lessons),
+        pending_block(digest.pending),
+        Block("tuning", (show_tuning(digest),) if digest.tuning else (), rank=2),
+    ]
+
+
+def show_standing(standing: Standing, problem: Problem) -> str:
+    """Returns where the run stands, and what kind of change that asks for."""
+    numbers = [f"start {standing.start:.10g}"]
+    numbers += [
+        f"{name} {known.value:.10g}" + (f" ({plain(known.source)})" if known.source else "")
+        for name, known in standing.references
+    ]
+    lines = [
+        (
+            f"Generation {standing.generation} of {standing.generations}; "
+            f"{_count(standing.evaluations, 'evaluation')} used{_show_left(standing)}."
+        ),
+        (
+            f"Objectives: champion {standing.objective:.10g} (program {standing.champion}), "
+            f"{'; '.join(numbers)}."
+        ),
+    ]
+    if len(standing.islands) > 1:
+        best = ", ".join(f"{value:.10g}" for value in standing.islands)
+        lines.append(f"Best of each island: {best}.")
+    waited = standing.generation - 1 - standing.champion.generation
+    if waited > 0:
+        lines.append(f"The last {_count(waited, 'generation')} brought no new champion.")
+    lines.append(_advise(standing, problem.direction))
+    return "\n".join(line for line in lines if line)
+
+
+def _show_left(standing: Standing) -> str:
+    left = []
+    if standing.evaluations_left is not None:
+        left.append(f"{standing.evaluations_left} evaluations left")
+    if standing.cost_usd_left is not None:
+        left.append(f"${standing.cost_usd_left:.2f} left for models")
+    return "".join(f", {item}" for item in left)
+
+
+def _advise(standing: Standing, direction: Direction) -> str:
+    possible = dict(standing.references).get("best known")
+    if possible is None:
+        return ""
+    way = direction.sign * (possible.value - standing.start)
+    share = direction.sign * (standing.objective - standing.start) / way if way > 0 else math.inf
+    if share < _FAR:
+        return (
+            f"The champion has come {abs(max(share, 0.0)):.0%} of the way from the start to the "
+            "best known value: another approach can gain more than a small change."
+        )
+    if share >= _NEAR:
+        return "The champion is near the best known value: change one thing at a time."
+    return ""
+
+
+def programs_block(digest: Digest, problem: Problem) -> Block:
+    """Returns the programs that a change may start from, in full, with their evaluations."""
+    champion = digest.programs[0]
+    items = [show_attempt(attempt, champion, digest.trials, problem) for attempt in digest.programs]
+    return Block("programs", tuple(items), share=0.75, rank=3)
+
+
+def show_attempt(
+    attempt: Attempt, champion: Attempt, trials: Sequence[Trial], problem: Problem
+) -> str:
+    """Returns a program in full under its key, with its plan and evaluation."""
+    made_by = "The starting program."
+    if attempt.plan is not None:
+        made_by = f"Made by this change:\n\n{fence(_name_change(attempt, trials))}"
+    compared = "" if attempt is champion else compare_instances(attempt, champion, problem)
+    return "\n\n".join(
+        [
+            f"## Program {attempt.key}",
+            made_by,
+            prompt.show_program(attempt.program_or_fail),
+            prompt.show_evaluation(attempt, problem, detail_characters=_DETAIL_CHARACTERS),
+            *([compared] if compared else []),
+        ]
+    )
+
+
+def _name_change(attempt: Attempt, trials: Sequence[Trial]) -> str:
+    """Returns what made a program; of a sample of tuning, what made the program it is of."""
+    plan = attempt.plan
+    if plan is None or plan.operator != TUNE:
+        return "" if plan is None else shorten(plan.change)
+    origin = next((trial for trial in trials if trial.key == attempt.parent), None)
+    change = "" if origin is None else f" ({shorten(origin.change)})"
+    return f"tuned constants of {attempt.parent}{change}"
+
+
+def compare_instances(attempt: Attempt, champion: Attempt, problem: Problem) -> str:
+    """Returns by how much a program differs from the champion, and how much of that is noise."""
+    ours, theirs = attempt.evaluation.instances, champion.evaluation.instances
+    if len(ours) < 2 or ours.keys() != theirs.keys():
+        return ""
+    names = sorted(ours)
+    gain, error = paired_gain(
+        problem.direction.sign,
+        [ours[name] for name in names],
+        [theirs[name] for name in names],
+    )
+    return (
+        f"Gain on the champion, instance by instance: {gain:+.3g}, with a standard error of "
+        f"{error:.2g} over {len(names)} instances."
+    )
+
+
+def shorten(change: str) -> str:
+    """Returns a change in one line, without its code, cut between words where it is long."""
+    text = plain(_CODE.sub("", change)) or plain(change)
+    if len(text) <= _LONGEST_CHANGE:
+        return text
+    return f"{text[:_LONGEST_CHANGE].rpartition(' ')[0]} ..."
+
+
+def trials_block(digest: Digest, direction: Direction) -> Block:
+    """Returns all attempts so far in a table, the best objective first."""
+    known = [trial for trial in digest.trials if not _is_duplicate(trial)]
+    ranked = sorted(
+        (trial for trial in known if trial.objective is not None),
+        key=lambda trial: (-direction.sign * (trial.objective or 0.0), trial.key),
+    )
+    failed = [trial for trial in known if trial.objective is None]
+    chosen = {trial.key for trial in (*ranked[:_BEST], *known[-_LATEST:], *failed[-_FAILED:])}
+    shown = [trial for trial in (*ranked, *failed[::-1]) if trial.key in chosen]
+    items = [_show_trial(trial) for trial in shown]
+    if left := len(known) - len(shown):
+        items.append(f"- and {_count(left, 'attempt')} between the best and the latest")
+    if repeated := len(digest.trials) - len(known):
+        items.append(f"- {_count(repeated, 'attempt')} repeated a program that was known already")
+    items += [_show_tuned(record) for record in digest.tuned]
+    heading = (
+        "# All attempts so far, the best objective first\n\n"
+        "Program, objective, gain on its base, seconds, change."
+    )
+    return Block("trials", tuple(items), heading, share=0.3, rank=5, is_data=True)
+
+
+def _is_duplicate(trial: Trial) -> bool:
+    return trial.status is Status.REJECTED and trial.reason.startswith(_DUPLICATES)
+
+
+def _show_trial(trial: Trial) -> str:
+    change = shorten(trial.change)
+    tags = f" [{', '.join(trial.tags)}]" if trial.tags else ""
+    if trial.objective is None:
+        return f"- {trial.key}: failed ({trial.status}): {change}{tags}; {plain(trial.reason)}"
+    gain = "" if trial.gain is None else f", {_round(trial.gain):+.4g} on {trial.base}"
+    lead = ", new best" if trial.leads else ""
+    return (
+        f"- {trial.key}: {trial.objective:.8g}{gain}{lead}, {trial.seconds:.2g} s: {change}{tags}"
+    )
+
+
+def _show_tuned(record: TuningRecord) -> str:
+    best = "none with an objective" if record.best is None else f"best {record.best:.8g}"
+    return (
+        f"- constants of {record.key} ({record.before:.8g}) tuned: "
+        f"{_count(record.samples, 'evaluation')}, {best}"
+    )
+
+
+def lessons_blocks(lessons: Sequence[KnownLesson]) -> list[Block]:
+    """Returns what is known to work and what is known not to, as two lists."""
+    return [
+        _lessons_block("works", (one for one in lessons if one.lesson.works), "# Known to work"),
+        _lessons_block(
+            "fails", (one for one in lessons if not one.lesson.works), "# Known not to work"
+        ),
+    ]
+
+
+def _lessons_block(name: str, lessons: Iterable[KnownLesson], heading: str) -> Block:
+    items = tuple(map(_show_lesson, lessons))
+    return Block(name, items, heading, share=0.1, rank=6, is_data=True)
+
+
+def _show_lesson(known: KnownLesson) -> str:
+    lesson = known.lesson
+    parts = [f"[{known.id}] {plain(lesson.claim)}"]
+    if lesson.evidence:
+        parts.append(f"Evidence: {plain(lesson.evidence)}")
+    if lesson.scope:
+        parts.append(f"Scope: {plain(lesson.scope)}")
+    if known.followed and lesson.works:
+        parts.append(f"(followed {known.followed} times, a new best {known.paid} times)")
+    return " ".join(parts)
+
+
+def pending_block(plans: Sequence[Plan]) -> Block:
+    """Returns the plans whose outcomes are not known yet."""
+    items = tuple(f"- on {plan.base or 'a program'}: {shorten(plan.change)}" for plan in plans)
+    heading = "# Plans under way, whose outcomes are not known yet"
+    return Block("pending", items, heading, share=0.15, rank=4, is_data=True)
+
+
+def show_tuning(digest: Digest) -> str:
+    """Returns what editors need to know of the tuning of constants."""
+    return (
+        f"Constants are tuned for you: beside each generation {digest.tuning} evaluations tune the "
+        "floating-point literals of the best programs (CMA-ES). Do not spend a change on picking "
+        "numbers. Write every number that matters as a literal of its own, and give it a range "
+        "where you know one, in a comment on its line: `weight = 0.3  # tune: 0.01 .. 10 log`. "
+        "Where no line has such a comment, all floating-point literals are tuned; whole numbers "
+        "are tuned only where they are marked."
+    )
+
+
+def show_outcomes(base: Attempt | None, attempts: Sequence[Attempt], problem: Problem) -> str:
+    """Returns what came of the attempts at one plan, with their differences from the base."""
+    parts = []
+    for attempt in attempts:
+        lines = [f"Attempt {attempt.key}:"]
+        if base is not None and attempt.program is not None:
+            difference = prompt.show_difference(base.program_or_fail, attempt.program)
+            lines.append(fence(difference, "diff"))
+        lines.append(prompt.show_evaluation(attempt, problem, detail_characters=800))
+        if attempt.objective is not None and base is not None and base.objective is not None:
+            gain = problem.direction.sign * (attempt.objective - base.objective)
+            lines.append(f"Gain on the base: {_round(gain):+.6g}.")
+        parts.append("\n\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _round(gain: float) -> float:
+    """Returns a gain without the last digits of its sums, which are rounding errors."""
+    return round(gain, 12)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
