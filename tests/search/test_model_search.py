@@ -53,7 +53,7 @@ def test_a_generation_takes_one_call_a_slot_and_one_for_each_step_of_all(
 def test_a_program_that_all_slots_write_is_evaluated_once(tmp_path, problem):
     script = write_script(tmp_path / "s.json", editor=[WORSE.format(2.5)])
     options = ("--set", "loop.slots=8", "--set", "steps.repairs=0", "--set", "tuning.share=0")
-    command = ("run", problem, "--model", script, "--generations", 6, *options, "--run-dir", "r")
+    command = ("run", problem, "--model", script, "--generations", 1, *options, "--run-dir", "r")
     run_evolve(*command, cwd=tmp_path)
     state = run_json("show", "r", cwd=tmp_path)
     assert state["evaluations"] == 2
@@ -66,7 +66,7 @@ def test_a_program_that_all_slots_write_is_evaluated_once(tmp_path, problem):
 def test_a_generation_in_which_nothing_was_evaluated_is_not_summarized(tmp_path, problem):
     script = write_script(tmp_path / "s.json", editor=["I would rather not."])
     command = ("run", problem, "--model", script, "--generations", 2, "--run-dir", "r")
-    run_evolve(*command, "--set", "tuning.share=0", cwd=tmp_path, code=None)
+    run_evolve(*command, "--set", "tuning.share=0", cwd=tmp_path, code=4)
     assert {line["role"] for line in log_of("r", tmp_path, "call")} == {"editor"}
 
 
@@ -81,7 +81,8 @@ def test_the_next_generation_sees_what_the_last_one_tried(tmp_path, problem):
     run_evolve(*command, cwd=tmp_path)
     run_evolve("export", "r", "--output", "out", cwd=tmp_path)
     lines = map(json.loads, (tmp_path / "out/run.jsonl").read_text().splitlines())
-    prompts = [json.dumps(line) for line in lines if line.get("role") == "editor"]
+    asked = [line["request"] for line in lines if line["kind"] == "call"]
+    prompts = [request["messages"][-1]["text"] for request in asked if request["role"] == "editor"]
     later = [text for text in prompts if "Generation 2 of 2" in text]
     assert later
     assert all("All attempts so far" in text for text in later)
