@@ -240,9 +240,9 @@ def _guess_role(model: str, prompt: str) -> str:
     for role in ("planner", "editor", "summarizer"):
         if role in model:
             return role
-    if "SEARCH" in prompt:
-        return "editor"
-    return "summarizer" if "lesson" in prompt and "hypothesis" not in prompt else "planner"
+    if "You plan, others carry out." in prompt:
+        return "planner"
+    return "summarizer" if "Compare the attempts" in prompt else "editor"
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ def prompt(
     step: Annotated[
         str | None,
         typer.Option(
-            help="plan, leap, edit, rewrite, lines, agent, repair or summarize; by default all.",
+            help="edit, leap, plan, planned, agent, repair or summarize; by default all.",
             metavar="STEP",
         ),
     ] = None,

@@ -9,7 +9,7 @@ from evolve.models.tokens import count_for, prompt_cap
 from evolve.operators import OPERATOR_JOIN, TUNE, choose_operator
 from evolve.records import Plan, Rejected
 from evolve.records.chat import Request
-from evolve.steps import prompt
+from evolve.steps import prompt, shapes
 from evolve.steps.blocks import Block
 from evolve.steps.page import page_blocks
 from evolve.steps.parse import find_objects, finish_object
@@ -50,7 +50,13 @@ def make_plans(
         ModelError: The model cannot be used, or does not answer.
     """
     messages = plan_messages(problem, digest, count, settings=settings)
-    request = Request("planner", messages, temperature=settings.models.temperature, seed=seed)
+    request = Request(
+        "planner",
+        messages,
+        temperature=settings.models.temperature,
+        seed=seed,
+        schema=shapes.plans(count),
+    )
     try:
         return parse_plans(ask(request).text, digest, problem.direction, count)
     except ReplyError as error:

@@ -12,6 +12,7 @@ from evolve.steps import prompt
 from evolve.steps.blocks import Block, fence
 from evolve.steps.page import lessons_blocks, show_outcomes, show_standing
 from evolve.steps.parse import as_names, as_tags, as_text, find_objects, finish_object
+from evolve.steps.shapes import SUMMARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +57,13 @@ def summarize_attempts(
     if all(attempt.evaluation.status is Status.REJECTED for attempt in attempts):
         return None
     messages = summary_messages(problem, digest, slots, settings=settings)
-    request = Request("summarizer", messages, temperature=settings.models.temperature, seed=seed)
+    request = Request(
+        "summarizer",
+        messages,
+        temperature=settings.models.temperature,
+        seed=seed,
+        schema=SUMMARY,
+    )
     try:
         return parse_summary(ask(request).text)
     except ReplyError:
