@@ -71,20 +71,16 @@ def complete_settings(settings: Settings) -> Settings:
         loop = dataclasses.replace(loop, generations=defaults.generations)
         if budget.max_seconds is None:
             budget = dataclasses.replace(budget, max_seconds=defaults.max_seconds)
-    search, steps = settings.search, settings.steps
+    search = settings.search
     if search.stall_after is None:
         search = dataclasses.replace(search, stall_after=defaults.stall_after)
     if STRATEGIES[search.strategy].is_baseline:
-        # Nothing comes from archives: several would only show the same programs apart. Nothing
-        # that was learnt is shown, either.
+        # Nothing comes from archives: several would only show the same programs apart.
         search = dataclasses.replace(search, islands=1)
-        steps = dataclasses.replace(steps, summarize=False, lessons=False)
     tuning = settings.tuning
     if tuning.share is None and (share := _tuning_share(settings, defaults)) is not None:
         tuning = dataclasses.replace(tuning, share=share)
-    return dataclasses.replace(
-        settings, loop=loop, budget=budget, search=search, steps=steps, tuning=tuning
-    )
+    return dataclasses.replace(settings, loop=loop, budget=budget, search=search, tuning=tuning)
 
 
 def _tuning_share(settings: Settings, defaults: Defaults) -> float | None:

@@ -11,16 +11,22 @@ PRICES = {"a": Price(1e-6, 2e-6), "b": Price(3e-6, 6e-6), "c": None}
 
 
 def make_settings(**changes: object) -> Settings:
-    changes = {"models.model": ["a"], **{key.replace("__", "."): v for key, v in changes.items()}}
+    changes = {
+        "models.model": ["a"],
+        "loop.slots": 4,
+        **{key.replace("__", "."): v for key, v in changes.items()},
+    }
     return change_settings(Settings(), changes, where="test")
 
 
 def test_a_role_costs_what_its_models_cost_by_weight():
-    settings = make_settings(models__editor=["a", "3*b"], steps__repairs=0)
-    planner, editor, _ = estimate_roles(settings, PROMPTS, PRICES.get)
+    settings = make_settings(models__planner=["a"], models__editor=["a", "3*b"], steps__repairs=0)
+    planner, editor, summarizer = estimate_roles(settings, PROMPTS, PRICES.get)
+    # One call for the four slots of a generation.
     use = planner.expected
-    assert use == Use(1, 1000.0, TYPICAL_TOKENS["planner"])
-    assert planner.cost_usd == pytest.approx(1000e-6 + 2e-6 * use.completion_tokens)
+    assert use == Use(0.25, 250.0, 0.25 * TYPICAL_TOKENS["planner"])
+    assert planner.cost_usd == pytest.approx(250e-6 + 2e-6 * use.completion_tokens)
+    assert summarizer.expected.calls == 0.25
     single = 1000e-6 + 2e-6 * TYPICAL_TOKENS["editor"]
     assert editor.cost_usd == pytest.approx((1 + 3 * 3) / 4 * single)
     assert editor.most_usd > editor.cost_usd
@@ -28,18 +34,18 @@ def test_a_role_costs_what_its_models_cost_by_weight():
 
 def test_an_unknown_price_is_not_taken_for_nothing():
     estimates = estimate_roles(make_settings(models__editor=["a", "c"]), PROMPTS, PRICES.get)
-    assert [estimate.cost_usd is None for estimate in estimates] == [False, True, False]
+    assert [estimate.cost_usd is None for estimate in estimates] == [True, False]
 
 
 def test_another_run_tells_better_than_typical_numbers():
-    like = {"planner": Use(1.0, 10.0, 20.0)}
-    planner, editor, _ = estimate_roles(make_settings(), PROMPTS, PRICES.get, like)
-    assert planner.cost_usd == pytest.approx(50e-6)
-    assert editor.cost_usd == 0.0
+    like = {"editor": Use(1.0, 10.0, 20.0)}
+    editor, summarizer = estimate_roles(make_settings(), PROMPTS, PRICES.get, like)
+    assert editor.cost_usd == pytest.approx(50e-6)
+    assert summarizer.cost_usd == 0.0
 
 
 def test_steps_that_are_left_out_cost_nothing():
-    settings = make_settings(steps__plan=False, steps__summarize=False)
+    settings = make_settings(steps__summarize=False)
     roles = [estimate.role for estimate in estimate_roles(settings, PROMPTS, PRICES.get)]
     assert roles == ["editor"]
 
@@ -50,5 +56,5 @@ def test_check_tells_what_a_run_will_cost_and_what_a_budget_buys(tmp_path, probl
         "check", problem, "--estimate", "--model", "scripted", "--set", price,
         "--max-cost", 1, "--generations", 10, cwd=tmp_path,
     )  # fmt: skip
-    assert "a run of 80 slots: " in done.stdout
+    assert "a run of 40 slots: " in done.stdout
     assert "$1 buys about " in done.stdout

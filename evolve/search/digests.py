@@ -80,13 +80,14 @@ class DigestMaker:
         settings = self._history.at(turn.generation)
         memory, steps = self._memory, settings.steps
         is_baseline = population.islands.strategy.is_baseline
+        hides = is_baseline or not steps.lessons
         return Digest(
             standing=self._describe_standing(population, turn, programs[0]),
             programs=tuple(programs),
             # A baseline knows nothing of what came before.
             trials=() if is_baseline else memory.trials,
             tuned=() if is_baseline else memory.tuned,
-            lessons=memory.book.rank(turn.generation, _LESSONS) if steps.lessons else (),
+            lessons=() if hides else memory.book.rank(turn.generation, _LESSONS),
             pending=() if is_baseline else pending,
             tuning=0 if is_baseline else size_of(settings).tuning,
             rewrites=memory.prefers_rewrites,

@@ -169,7 +169,7 @@ class GenerationRunner:
         whole: SlotJournal,
         seed: int,
     ) -> Summary | None:
-        if job.digest is None or not self._settings.steps.summarize:
+        if job.digest is None or not job.summarizes:
             return None
         models = {slot.slot for slot in job.slots if isinstance(slot, ModelJob)}
         return summarize_attempts(

@@ -102,7 +102,13 @@ class JobMaker:
             known,
             digest=self._make_digest(turn, settings, pending),
             parts=self._cast(settings, turn.generation, WHOLE),
+            # A baseline learns nothing.
+            summarizes=settings.steps.summarize and not self._is_baseline,
         )
+
+    @property
+    def _is_baseline(self) -> bool:
+        return self._population.islands.strategy.is_baseline
 
     def _make_operator_jobs(self, turn: Turn, settings: Settings) -> list[OperatorJob]:
         population, loop = self._population, settings.loop
@@ -134,8 +140,7 @@ class JobMaker:
 
     def _make_model_jobs(self, turn: Turn, settings: Settings) -> list[ModelJob]:
         # A baseline draws from the same prompt again and again.
-        alike = self._population.islands.strategy.is_baseline
-        count = 1 if alike else len(turn.allowances)
+        count = 1 if self._is_baseline else len(turn.allowances)
         return [
             ModelJob(
                 slot=slot,
@@ -150,7 +155,7 @@ class JobMaker:
     def _make_digest(self, turn: Turn, settings: Settings, pending: Sequence[Plan]) -> Digest:
         population = self._population
         rng = np.random.default_rng([settings.loop.seed, turn.generation, WHOLE % 2**32, 1])
-        if population.islands.strategy.is_baseline:
+        if self._is_baseline:
             pool = population.pool
             shown = [pool[int(rng.integers(len(pool)))]]
         else:

@@ -121,6 +121,7 @@ class GenerationJob:
         known: What was evaluated before.
         digest: What prompts show; None without a model.
         parts: Which model plays each role that serves the whole generation, and how.
+        summarizes: Whether its attempts are summarized.
     """
 
     number: int
@@ -128,3 +129,4 @@ class GenerationJob:
     known: Known
     digest: Digest | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
+    summarizes: bool = False

@@ -128,8 +128,9 @@ def cut_middle(text: str, most: int) -> str:
     """Returns the beginning and the end of a text that is longer than a number of characters."""
     if len(text) <= most + most // 5:
         return text
+    # Without a count: of an artifact whose file was lost only both ends are known.
     half = most // 2
-    return f"{text[:half]}\n[{len(text) - 2 * half} characters cut]\n{text[-half:]}"
+    return f"{text[:half]}\n[cut]\n{text[-half:]}"
 
 
 def show_plan(plan: Plan) -> str:

@@ -60,7 +60,7 @@ def folder(tmp_path_factory) -> Path:
             for column in columns:
                 database.execute(f"UPDATE {table} SET {column} = ?", (ATTACK + FORGED,))
         plan = {"change": ATTACK + FORGED, "hypothesis": ATTACK, "predicted_gain": None,
-                "risk": ATTACK, "tags": [ATTACK], "operator": "", "lessons": []}  # fmt: skip
+                "tags": [ATTACK], "operator": "", "lessons": []}  # fmt: skip
         database.execute("UPDATE attempts SET plan = ?, reason = ?", (json.dumps(plan), ATTACK))
         database.execute("UPDATE lessons SET tags = ?", (json.dumps([ATTACK]),))
         for name in ("problem", "stopped_because", "sandbox", "replay"):

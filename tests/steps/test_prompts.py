@@ -121,7 +121,7 @@ def test_the_middle_of_a_long_text_gives_way():
     cut = prompt.cut_middle("start" + "x" * 1000 + "end", 100)
     assert cut.startswith("start")
     assert cut.endswith("end")
-    assert "[908 characters cut]" in cut
+    assert "[cut]" in cut
     assert prompt.cut_middle("x" * 110, 100) == "x" * 110
 
 

@@ -88,7 +88,7 @@ def check_whole(store: Store, acknowledged: list[object]) -> None:
         assert store.keys_of(number) == (keys if number <= committed else [])
         for key in store.keys_of(number):
             store.load_attempt(key)
-        assert (store.load_lesson(number, 0) is not None) == (number <= committed)
+        assert (store.load_summary(number) is not None) == (number <= committed)
     assert sum(store.outcomes().values()) == 2 * (committed + 1)
 
 
@@ -210,7 +210,7 @@ def test_a_damaged_text_is_named_and_the_generations_before_it_are_saved(run, sa
         ("UPDATE attempts SET plan = CAST(X'80' AS TEXT) WHERE generation = 4 AND number = 0", 2),
         ("UPDATE evaluations SET status = 'other' WHERE generation = 4", 3),
         ("UPDATE evaluations SET measures = 'null,' WHERE generation = 4", 3),
-        ("UPDATE lessons SET tags = '1' WHERE generation = 4", 3),
+        ("UPDATE generations SET summary = '1' WHERE generation = 4", 3),
         ("DELETE FROM evaluations WHERE generation = 4", 3),
         ("DELETE FROM generations WHERE generation = 4", 3),
         ("DELETE FROM sources WHERE number = 5", 3),
@@ -349,7 +349,7 @@ def read_all(run: Path) -> int:
         list(describe_everything(store))
         list(store.told_attempts(with_uses=True))
         list(load_notes(store, -1, GENERATIONS))
-        store.spent(), store.outcomes(), store.lessons(GENERATIONS, 9), store.missing_artifacts()
+        store.spent(), store.outcomes(), store.load_summary(1), store.missing_artifacts()
         last = store.last_generation()
         assert last is not None
         return last

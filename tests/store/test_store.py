@@ -8,6 +8,7 @@ from evolve.records import (
     Attempt,
     AttemptKey,
     Evaluation,
+    Lesson,
     Plan,
     Program,
     SourceFile,
@@ -15,7 +16,7 @@ from evolve.records import (
     Summary,
 )
 from evolve.records.chat import Message, Reply, Request
-from evolve.records.results import Call, Evaluated, Generation, SlotResult, Told
+from evolve.records.results import Call, Evaluated, EvaluationPlace, Generation, SlotResult, Told
 from evolve.source.light import light_attempts
 from evolve.store import Store
 from evolve.store.schema import VERSION
@@ -29,7 +30,8 @@ EVALUATION = Evaluation(
     Status.OK, 1.5, {"m": 2.0}, {"x": 0.25}, {"note": "text \U0001f600"}, seconds=0.5
 )
 EVALUATION_REJECTED = Evaluation(Status.REJECTED, reason="no code")
-PLAN = Plan("change", "hypothesis", 0.5, "risk", ("a", "b"))
+PLAN = Plan("change", "hypothesis", 0.5, ("a", "b"), base="0.0.0")
+SUMMARY = Summary("v", (Lesson("claim", "evidence", "scope", works=False, tags=("t",)),), ("1.0",))
 REQUEST = Request("editor", (Message("system", "s"), Message("user", "u")), 100, 0.5, 7)
 REPLY = Reply("text", "model", 10, 5, None, 1.5, "length")
 
@@ -47,8 +49,8 @@ def make_generation(number: int) -> Generation:
         None,
         Evaluation(Status.REJECTED, reason="no code", artifacts={"detail": "d"}),
     )
-    slot = SlotResult(0, (Told(good, 0), Told(rejected)), Summary("v", "time", "lesson", ("t",)))
-    return Generation(number, (slot,), float(number))
+    slot = SlotResult(0, (Told(good, EvaluationPlace(key, key)), Told(rejected)))
+    return Generation(number, (slot,), float(number), SUMMARY, (PLAN,))
 
 
 def fill(store: Store, generations: int = 3) -> None:
@@ -122,9 +124,8 @@ def test_usage_is_summed_by_role_and_model(store):
     )
 
 
-def test_lessons_and_children_stop_at_a_generation(store):
+def test_children_stop_at_a_generation(store):
     fill(store)
-    assert [summary.lesson for summary in store.lessons(1, 9)] == ["lesson"] * 2
     assert store.children(AttemptKey(0, 0, 0), 1, 9) == [AttemptKey(1, 0, 1), AttemptKey(1, 0, 0)]
     assert store.children(AttemptKey(0, 0, 0), 0, 9) == []
 
@@ -211,10 +212,22 @@ def test_all_samples_of_a_call_come_back(store):
     assert store.finished_after(-1)[0] == [call]
 
 
-def test_a_summary_comes_back_whole(store):
+def test_the_summary_and_the_plans_of_a_generation_come_back_whole(store):
     fill(store, 1)
     key = AttemptKey(1, 0, 0)
-    summary = Summary("v", "noise", "l", ("t",), "evidence", "next")
     told = Told(Attempt(key, 0, AttemptKey(0, 0, 0), 1, PLAN, None, EVALUATION_REJECTED))
-    store.commit(Generation(1, (SlotResult(0, (told,), summary),), 1.0))
-    assert store.load_lesson(1, 0) == summary
+    store.commit(Generation(1, (SlotResult(0, (told,)),), 1.0))
+    assert (store.load_summary(0), store.load_plans(0)) == (SUMMARY, (PLAN,))
+    assert (store.load_summary(1), store.load_plans(1)) == (None, ())
+    assert (store.load_summary(7), store.load_plans(7)) == (None, ())
+
+
+def test_an_evaluation_belongs_to_the_first_slot_that_needed_it_whoever_began(store):
+    fill(store, 1)
+    own, recorded = AttemptKey(1, 0, 0), AttemptKey(1, 3, 0)
+    store.keep([Evaluated(recorded, make_program(1), EVALUATION)])
+    attempt = Attempt(own, 0, AttemptKey(0, 0, 0), 1, PLAN, make_program(1), EVALUATION)
+    told = Told(attempt, EvaluationPlace(own, recorded))
+    store.commit(Generation(1, (SlotResult(0, (told,)),), 1.0))
+    assert store.load_attempt(own) == attempt
+    assert [one.key for one in store.finished_after(0)[1]] == [own]
