@@ -112,7 +112,7 @@ def _format(line: dict[str, Any]) -> str:
     if line["kind"] == "stall":
         return f"{start}  level {line['level']}: {line['action']}"
     if line["kind"] == "summary":
-        claims = "".join(f"\n{'':21}- {lesson['claim']}" for lesson in line["lessons"])
+        claims = "".join(f"\n{'':21}- {one_line(one['claim'])}" for one in line["lessons"])
         return f"{start}  {line['verdict']}{claims}"
     found = line["status"] if line["objective"] is None else f"{line['objective']:.10g}"
     why = (line["reason"] or line["plan"] or "the starting program")[:100]

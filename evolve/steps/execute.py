@@ -206,7 +206,8 @@ def _show_task(seat: Seat, plan: Plan | None) -> str:
         f"the {seat.count} most promising changes that were not tried yet and differ in kind from "
         "each other (improvements of one of the programs, combinations of several, other "
         "approaches), rank them from the most promising on, and carry out "
-        f"number {seat.number + 1} of your list, as well as you can."
+        f"number {seat.number + 1} of your list, as well as you can. Where that is not worth an "
+        "evaluation, take instead a strong change that the others would hardly make."
     )
 
 
@@ -219,6 +220,7 @@ def repair_messages(problem: Problem, failed: Attempt) -> tuple[Message, ...]:
     values = {
         "failure": f"That did not work ({evaluation.status}{took}):\n\n{reason}",
         "detail": fence(detail) if detail else "",
+        "base": f"program {failed.parent}" if failed.parent else "the starting program",
     }
     return prompt.fill_template("repair", problem.folder, values)
 

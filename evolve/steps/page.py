@@ -62,7 +62,11 @@ def show_standing(standing: Standing, problem: Problem) -> str:
     ]
     if len(standing.islands) > 1:
         best = ", ".join(f"{value:.10g}" for value in standing.islands)
-        lines.append(f"Best of each island: {best}.")
+        sign = problem.direction.sign
+        why = ""
+        if max(sign * value for value in standing.islands) > sign * standing.objective:
+            why = " The champion is chosen by more than the objective, validation included."
+        lines.append(f"Best of each island: {best}.{why}")
     waited = standing.generation - 1 - standing.champion.generation
     if waited > 0:
         lines.append(f"The last {_count(waited, 'generation')} brought no new champion.")
@@ -90,6 +94,8 @@ def _advise(standing: Standing, direction: Direction) -> str:
             f"The champion has come {abs(max(share, 0.0)):.0%} of the way from the start to the "
             "best known value: another approach can gain more than a small change."
         )
+    if share > 1.0:
+        return "The champion is beyond the best known value."
     if share >= _NEAR:
         return "The champion is near the best known value: change one thing at a time."
     return ""
@@ -131,9 +137,11 @@ def _name_change(attempt: Attempt, trials: Sequence[Trial]) -> str:
     return f"tuned constants of {attempt.parent}{change}"
 
 
-def compare_instances(attempt: Attempt, champion: Attempt, problem: Problem) -> str:
-    """Returns by how much a program differs from the champion, and how much of that is noise."""
-    ours, theirs = attempt.evaluation.instances, champion.evaluation.instances
+def compare_instances(
+    attempt: Attempt, other: Attempt, problem: Problem, *, name: str = "champion"
+) -> str:
+    """Returns by how much a program differs from another one, and how much of that is noise."""
+    ours, theirs = attempt.evaluation.instances, other.evaluation.instances
     if len(ours) < 2 or ours.keys() != theirs.keys():
         return ""
     names = sorted(ours)
@@ -143,7 +151,7 @@ def compare_instances(attempt: Attempt, champion: Attempt, problem: Problem) -> 
         [theirs[name] for name in names],
     )
     return (
-        f"Gain on the champion, instance by instance: {gain:+.3g}, with a standard error of "
+        f"Gain on the {name}, instance by instance: {gain:+.3g}, with a standard error of "
         f"{error:.2g} over {len(names)} instances."
     )
 
@@ -261,6 +269,8 @@ def show_outcomes(base: Attempt | None, attempts: Sequence[Attempt], problem: Pr
         if attempt.objective is not None and base is not None and base.objective is not None:
             gain = problem.direction.sign * (attempt.objective - base.objective)
             lines.append(f"Gain on the base: {_round(gain):+.6g}.")
+            if compared := compare_instances(attempt, base, problem, name="base"):
+                lines.append(compared)
         parts.append("\n\n".join(lines))
     return "\n\n".join(parts)
 

@@ -39,7 +39,6 @@ TOML = (
 # Every column that holds words; those with JSON keep their form.
 WORDS = {
     "calls": ("role", "model", "error", "finish_reason"),
-    "lessons": ("verdict", "cause", "lesson", "evidence", "next_step"),
     "expenses": ("role", "model", "lost"),
     "launches": ("host", "version"),
 }
@@ -62,7 +61,10 @@ def folder(tmp_path_factory) -> Path:
         plan = {"change": ATTACK + FORGED, "hypothesis": ATTACK, "predicted_gain": None,
                 "tags": [ATTACK], "operator": "", "lessons": []}  # fmt: skip
         database.execute("UPDATE attempts SET plan = ?, reason = ?", (json.dumps(plan), ATTACK))
-        database.execute("UPDATE lessons SET tags = ?", (json.dumps([ATTACK]),))
+        words = ATTACK + FORGED
+        lesson = {"claim": words, "evidence": words, "scope": words, "works": True, "tags": [words]}
+        summary = {"verdict": words, "lessons": [lesson], "outdated": [words]}
+        database.execute("UPDATE generations SET summary = ?", (json.dumps(summary),))
         for name in ("problem", "stopped_because", "sandbox", "replay"):
             value = json.dumps(ATTACK + FORGED)
             database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
