@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # A full cache makes room for so many objects at once.
 BATCH = 20
 
-_TRAINING, _VALIDATION, _HOLDOUT = 4, 2, 6
+_TRAINING, _VALIDATION, _HOLDOUT = 4, 2, 12
 _MAX_PRIORITY = 1e300
 
 # How often each kind of request comes: popular objects, a scan that never returns, a loop, and

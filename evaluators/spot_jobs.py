@@ -27,7 +27,7 @@ WAIT, SPOT, ON_DEMAND = range(3)
 # Times are whole steps of a quarter of an hour; an on-demand machine costs 1 a step.
 STEPS_PER_HOUR = 4
 
-_TRAINING, _VALIDATION, _HOLDOUT = 24, 12, 60
+_TRAINING, _VALIDATION, _HOLDOUT = 24, 12, 240
 _PRICES = (0.2, 0.3, 0.45, 0.7)
 _PRICE_CHANGE = 0.08
 

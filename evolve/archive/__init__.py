@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evolve.archive.cells import is_outside
+from evolve.archive.progress import Merit
 from evolve.archive.ranking import Ranking, dense_ranks
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # Cully & Demiris 2018, Quality and Diversity Optimization: A Unifying Modular Framework.
 _CURIOSITY_GAIN = 1.0
 _CURIOSITY_LOSS = 0.5
+_NO_MERIT = Merit(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Elite:
         depth: Length of its chain of parents.
         parent: The attempt it was made from.
         others: Further objectives, in the order in which the problem declares them.
-        instances: Objectives by instance, in the order of the instances' names.
+        merit: What decides between it and the champion.
     """
 
     key: AttemptKey
@@ -48,7 +50,7 @@ class Elite:
     depth: int
     parent: AttemptKey | None
     others: tuple[float, ...] = ()
-    instances: tuple[float, ...] = ()
+    merit: Merit = _NO_MERIT
 
 
 class AddStatus(IntEnum):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Sequence  # noqa: TC003 - a field's type
+from typing import NamedTuple
 
 # A new champion must be better on the instances by so many standard errors of the difference.
 _STANDARD_ERRORS = 1.0
@@ -14,27 +12,40 @@ _STANDARD_ERRORS = 1.0
 _LEAST_SHARE = 1e-6
 
 
-def outranks(
-    sign: float,
-    new: tuple[float, Sequence[float]],
-    old: tuple[float, Sequence[float]],
-    noise: float,
-) -> bool:
+class Merit(NamedTuple):
+    """What decides between a program and the champion.
+
+    Attributes:
+        objective: In the problem's units.
+        instances: Objectives of the instances that the objective is the mean of.
+        validation: Objectives of instances that the objective leaves out.
+    """
+
+    objective: float
+    instances: Sequence[float] = ()
+    validation: Sequence[float] = ()
+
+
+def outranks(sign: float, new: Merit, old: Merit, noise: float) -> bool:
     """Returns whether a program is better than the champion by more than luck explains.
 
-    Where both have objectives on the same instances, those are compared pair by pair, validation
-    instances included: instances differ much more than programs do. Else the objective must be
-    better by more than the noise that the problem declares.
+    Where both have objectives on the same instances, those are compared pair by pair, for
+    instances differ much more than programs do: all together it must be better by more than the
+    standard error, and on validation instances, which nothing was fitted to, not worse. Else the
+    objective must be better by more than the noise that the problem declares.
 
     Args:
         sign: +1 when larger objectives are better, -1 when smaller ones are.
-        new: Objective and objectives by instance of the program.
-        old: The same of the champion.
+        new: Of the program.
+        old: Of the champion.
         noise: How far two objectives of one program may lie apart.
     """
-    if len(new[1]) < 2 or len(new[1]) != len(old[1]):
-        return sign * (new[0] - old[0]) > noise
-    gain, error = paired_gain(sign, new[1], old[1])
+    ours, theirs = ([*one.instances, *one.validation] for one in (new, old))
+    if len(ours) < 2 or len(ours) != len(theirs):
+        return sign * (new.objective - old.objective) > noise
+    if sign * (math.fsum(new.validation) - math.fsum(old.validation)) < 0.0:
+        return False
+    gain, error = paired_gain(sign, ours, theirs)
     return gain > _STANDARD_ERRORS * error
 
 

@@ -16,7 +16,7 @@ from evolve.errors import ProblemError, ProgramError, SandboxError
 from evolve.evaluation.bench import Trial
 from evolve.evaluation.machine import PACKAGES
 from evolve.problem import Purpose
-from evolve.records import Evaluation, Status
+from evolve.records import VALIDATION, Evaluation, Status
 from evolve.scoring import Infeasible, ProgramHandle, Score
 from evolve.source import built_in_measures
 
@@ -204,7 +204,7 @@ def _verdict(
         artifacts=score.artifacts,
         instances={
             **score.instances,
-            **{f"validation {name}": value for name, value in score.validation.items()},
+            **{f"{VALIDATION}{name}": value for name, value in score.validation.items()},
         },
         seconds=seconds,
     )

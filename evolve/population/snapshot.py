@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve import __version__
 from evolve.archive import Elite
+from evolve.archive.progress import Merit
 from evolve.population import Standing
 from evolve.population.frozen import expect_frozen
 from evolve.records import AttemptKey
@@ -127,7 +128,7 @@ def _dump_elite(elite: Elite) -> list[Any]:
         elite.depth,
         elite.parent,
         elite.others,
-        elite.instances,
+        elite.merit,
     ]
 
 
@@ -161,7 +162,7 @@ def _restore_archive(archive: Archive, data: dict[str, Any]) -> None:
 
 
 def _load_elite(data: list[Any]) -> Elite:
-    key, program_id, objective, measures, origin, depth, parent, others, instances = data
+    key, program_id, objective, measures, origin, depth, parent, others, merit = data
     return Elite(
         key=_load_key(key),
         program_id=str(program_id),
@@ -171,7 +172,7 @@ def _load_elite(data: list[Any]) -> Elite:
         depth=int(depth),
         parent=None if parent is None else _load_key(parent),
         others=tuple(map(float, others)),
-        instances=tuple(map(float, instances)),
+        merit=Merit(float(merit[0]), tuple(map(float, merit[1])), tuple(map(float, merit[2]))),
     )
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from evolve.archive import AddStatus, Elite
 from evolve.archive.cells import locate
 from evolve.archive.islands import Islands
-from evolve.archive.progress import is_progress, outranks
+from evolve.archive.progress import Merit, is_progress, outranks
 from evolve.archive.stalls import StallDetector, StallLevel
-from evolve.records import Status
+from evolve.records import VALIDATION, Status
 from evolve.records.operators import TUNE
 from evolve.settings.defaults import WITHOUT_MODEL
 
@@ -165,9 +165,7 @@ class Standing:
         champion = self.champion
         if champion is None:
             return True
-        instances = tuple(attempt.instances[name] for name in sorted(attempt.instances))
-        old = (champion.objective, champion.instances)
-        return outranks(self._sign, (objective, instances), old, self._noise)
+        return outranks(self._sign, merit_of(attempt, objective), champion.merit, self._noise)
 
     def _note_progress(self, before: Elite | None) -> bool:
         """Returns whether the champion is new and enough better than the one before."""
@@ -224,5 +222,15 @@ def make_elite(
         depth=attempt.depth,
         parent=attempt.parent,
         others=others,
-        instances=tuple(attempt.instances[name] for name in sorted(attempt.instances)),
+        merit=merit_of(attempt, attempt.objective),
     )
+
+
+def merit_of(attempt: LightAttempt, objective: float) -> Merit:
+    """Returns what decides between an evaluated attempt and the champion."""
+    if not attempt.instances:
+        return Merit(objective)
+    names = sorted(attempt.instances)
+    kept = tuple(attempt.instances[name] for name in names if name.startswith(VALIDATION))
+    fitted = tuple(attempt.instances[name] for name in names if not name.startswith(VALIDATION))
+    return Merit(objective, fitted, kept)

@@ -73,6 +73,9 @@ class Program:
         return self.files[0]
 
 
+VALIDATION = "validation "
+"""How the names of validation instances begin."""
+
 BROKEN_EVALUATOR = "the evaluator broke on what the program gave it, or by itself"
 
 
