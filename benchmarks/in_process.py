@@ -16,15 +16,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evolve.population import Population
 from evolve.problem import Purpose, load_problem
-from evolve.records import INITIAL, Attempt, Evaluation, Status
-from evolve.records.results import Generation, SlotResult, Told
+from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Status
+from evolve.records.results import EvaluationPlace, Generation, SlotResult, Told
 from evolve.scoring import Infeasible
+from evolve.search.generation import GenerationRunner, reject_known
 from evolve.search.jobs import JobMaker
 from evolve.search.schedule import Schedule, size_of
+from evolve.search.workers import Inline
 from evolve.settings.launches import SettingsHistory
 from evolve.source import built_in_measures
 from evolve.source.light import light_attempts
-from evolve.steps.slot import run_slot
 from evolve.wiring import complete_settings
 
 ROOT = Path(__file__).parents[1]
@@ -40,9 +41,6 @@ class Memory:
     def facts(self):
         return {}
 
-    def load_lesson(self, _generation, _slot):
-        return None
-
     def load_attempt(self, key):
         return self.attempts[key]
 
@@ -52,21 +50,34 @@ class Memory:
 
 
 class Paid:
-    """What slots ask of a journal: evaluates at once, in this thread."""
+    """What generations and slots ask of a journal: evaluates at once, in this thread."""
 
     uses = ()
 
-    def __init__(self, evaluate):
+    def __init__(self, evaluate, generation=0, slot=0):
         self._evaluate = evaluate
+        self._place = generation, slot
         self._number = 0
 
+    def open_slot(self, generation, slot, _parts=None):
+        return Paid(self._evaluate, generation, slot)
+
     def evaluate(self, program):
+        key = AttemptKey(*self._place, self._number)
         self._number += 1
-        return self._evaluate(program), self._number - 1
+        return self._evaluate(program), EvaluationPlace(key, key)
 
     def evaluate_all(self, programs):
         for program in programs:
             yield self.evaluate(program)
+
+
+class Silent:
+    """What generations report to."""
+
+    def on_plans(self, generation, plans): ...
+
+    def on_slot(self, generation, result): ...
 
 
 class Handle:
@@ -126,14 +137,20 @@ def search(problem, settings, evaluate, evaluations):
     settings = complete_settings(settings)
     memory, population = Memory(), Population(problem, settings.search)
     history = SettingsHistory(settings)
-    maker = JobMaker(population, memory, history)
+    maker = JobMaker(problem, population, memory, history)
+    runner = GenerationRunner(
+        problem, settings, journal=Paid(evaluate), workers=Inline(), reporter=Silent()
+    )
     size = size_of(settings)._replace(max_evaluations=evaluations)
-    schedule = Schedule(generations=10**9, lag=settings.loop.lag, size_at=lambda _: size)
+    schedule = Schedule(generations=10**9, size_at=lambda _: size)
     curve, best = [], None
     start = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluate(problem.initial))
-    waiting = [(None, Generation(0, (SlotResult(0, (Told(start, 0),)),), 0.0))]
+    place = EvaluationPlace(INITIAL, INITIAL)
+    waiting = [Generation(0, (SlotResult(0, (Told(start, place),)),), 0.0)]
     while waiting:
-        launch, generation = waiting.pop(0)
+        generation = waiting.pop(0)
+        if generation.number:
+            generation = reject_known(generation, population)
         memory.tell(generation)
         attempts = light_attempts(generation)
         population.tell(generation.number, attempts)
@@ -143,11 +160,9 @@ def search(problem, settings, evaluate, evaluations):
                 best = value
             if attempt.status is not Status.REJECTED:
                 curve.append(best)
-        for launch in schedule.ready(population.generation, population.evaluations):
-            results = [
-                run_slot(job, problem, settings, Paid(evaluate)) for job in maker.make_jobs(launch)
-            ]
-            waiting.append((launch, Generation(launch.generation, tuple(results), 0.0)))
+        while turn := schedule.next(population.generation, population.evaluations):
+            result = runner.run(maker.make_job(turn))
+            waiting.append(Generation(turn.generation, result.slots, 0.0))
     return population, memory, curve
 
 

@@ -55,7 +55,6 @@ PARTS = {
     "no migration": replace(OURS, migration_every=0),
     "no bandit of islands": replace(OURS, quota="turns"),
     "no cells": replace(OURS, archive="single"),
-    "no dedup": replace(OURS, dedup=False),
     "no stall responses": replace(OURS, stall_after=0),
     "best-of-n": replace(OURS, strategy="best-of-n", islands=1, stall_after=0),
     "hill-climb": replace(OURS, strategy="hill-climb", islands=1, stall_after=0),
@@ -154,7 +153,7 @@ class Ours:
             parent = self.genes[choice.parent.program_id]
             genes, failed = propose(self.landscape, parent, mates, rng)
             twin = False
-            if self.settings.dedup and not failed:
+            if not failed:
                 mark = fingerprint(program_of(genes))
                 twin = population.find_twin(mark, horizon) is not None
             plans.append((choice, genes, failed, twin))

@@ -33,6 +33,7 @@ from evolve.records import (
     Attempt,
     AttemptKey,
     Evaluation,
+    Lesson,
     Plan,
     Program,
     SourceFile,
@@ -40,7 +41,7 @@ from evolve.records import (
     Summary,
 )
 from evolve.records.chat import Message, Reply, Request
-from evolve.records.results import Call, Evaluated, Generation, SlotResult, Told
+from evolve.records.results import Call, Evaluated, EvaluationPlace, Generation, SlotResult, Told
 from evolve.run_folder import create_run_folder
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
@@ -127,9 +128,8 @@ def make_slot(maker: Maker, population: Population, sources, generation: int, sl
         json.dumps(plan.as_dict()),
     )  # fmt: skip
     kept = [Call(key, request, reply), Evaluated(key, program, evaluation)]
-    summary = Summary("better", "idea", f"lesson: {maker.line()}", ("a",))
-    maker.weigh(summary.lesson)
-    return kept, SlotResult(slot, (Told(attempt, 0),), summary), text
+    place = EvaluationPlace(key, key)
+    return kept, SlotResult(slot, (Told(attempt, place),)), text
 
 
 def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
@@ -147,16 +147,16 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
     population = Population(problem, settings.search)
     keeper = SnapshotKeeper(store, problem, settings.search)
     history = SettingsHistory(settings, [])
-    digests = DigestMaker(store, history, problem.direction, no_ancestor)
-    schedule = Schedule(
-        generations=attempts, lag=settings.loop.lag, size_at=lambda at: size_of(history.at(at))
-    )
+    digests = DigestMaker(store, history, problem.direction)
+    schedule = Schedule(generations=attempts, size_at=lambda at: size_of(history.at(at)))
     first = Evaluation(Status.OK, 0.0, measures={"first": 0.0, "second": 0.0})
     start = Program((SourceFile("initial.py", maker.source()),))
     initial = Attempt(INITIAL, 0, None, 0, None, start, first)
     store.set_facts(problem="scale", direction="maximize", seed=seed, sandbox="none")
     store.keep([Evaluated(INITIAL, start, first)])
-    generation = Generation(0, (SlotResult(0, (Told(initial, 0),)),), 0.0)
+    generation = Generation(
+        0, (SlotResult(0, (Told(initial, EvaluationPlace(INITIAL, INITIAL)),)),), 0.0
+    )
     store.commit(generation)
     population.tell(0, light_attempts(generation))
     sources = {start.id: start.entry.text}
@@ -168,14 +168,18 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
             started = time.perf_counter()
             store.keep(kept)
             keeps.append(time.perf_counter() - started)
-        generation = Generation(number, tuple(result for _, result, _ in made), float(number))
+        lesson = Lesson(f"lesson: {maker.line()}", maker.line())
+        maker.weigh(lesson.claim, lesson.evidence)
+        slots = tuple(result for _, result, _ in made)
+        generation = Generation(number, slots, float(number), Summary("better", (lesson,)))
         attempts_light = light_attempts(generation)
         started = time.perf_counter()
         store.commit(generation)
         population.tell(number, attempts_light)
         keeper.on_commit(population, SLOTS)
         commits.append(time.perf_counter() - started)
-        schedule.ready(number, population.evaluations)
+        while schedule.next(number, population.evaluations):
+            pass
         digests.advance(number)
         for _, result, text in made:
             sources[result.attempts[0].attempt.program.id] = text
@@ -188,10 +192,6 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
             rows.append((marks.pop(0), spread(commits[-400:]), spread(keeps[-400:])))
     store.close()
     return {"rows": rows, "plain_bytes": maker.plain_bytes}
-
-
-def no_ancestor(key):
-    raise NotImplementedError(key)
 
 
 def spread(seconds: list[float]) -> str:
@@ -217,11 +217,12 @@ budget = restore_budget(store, settings)
 last = store.last_generation()
 store.finished_after(last)
 history = SettingsHistory(settings, store.launches())
-schedule = Schedule(generations=10**6, lag=1, size_at=lambda at: size_of(history.at(at)))
-digests = DigestMaker(store, history, problem.direction, None)
+schedule = Schedule(generations=10**6, size_at=lambda at: size_of(history.at(at)))
+digests = DigestMaker(store, history, problem.direction)
 population = Population(problem, settings.search)
 for _ in population.tell_all(store.told_attempts(with_uses=True), last):
-    schedule.ready(population.generation, population.evaluations)
+    while schedule.next(population.generation, population.evaluations):
+        pass
 digests.advance(last)
 seconds = time.perf_counter() - started
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -76,7 +76,7 @@ class DigestMaker:
         Raises:
             StoreError: The database cannot be read.
         """
-        self._advance(population.generation)
+        self.advance(population.generation)
         settings = self._history.at(turn.generation)
         memory, steps = self._memory, settings.steps
         is_baseline = population.islands.strategy.is_baseline
@@ -95,8 +95,12 @@ class DigestMaker:
             modules=self._machine.modules if self._machine else frozenset(),
         )
 
-    def _advance(self, horizon: int) -> None:
-        """Reads what was committed up to a generation."""
+    def advance(self, horizon: int) -> None:
+        """Reads what was committed up to a generation.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
         if horizon <= self._read:
             return
         for note in load_notes(self._store, self._read, horizon):
