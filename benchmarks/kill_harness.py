@@ -46,7 +46,7 @@ class CountedServer(ModelServer):
 
     def _reply(self, body) -> Answer:
         # A client that is killed may send half a request.
-        if body.get("max_tokens", 1) == 1:
+        if body.get("max_tokens") == 1:
             return Answer("ok")
         with self._lock:
             self.calls += 1

@@ -62,7 +62,7 @@ def count_slots(run: Path, cwd: Path) -> tuple[int, int]:
 
 def test_a_default_run_evaluates_nearly_all_that_it_pays_for(tmp_path):
     with ModelServer(think) as server:
-        run_evolve("run", "circle_packing", *asked(server, "--generations", 5), cwd=tmp_path, **KEY)
+        run_evolve("run", "circle_packing", *asked(server, "--generations", 10), cwd=tmp_path, **KEY)
     slots, evaluated = count_slots(tmp_path / "r", tmp_path)
     assert slots >= 40
     assert evaluated >= 0.95 * slots
@@ -71,7 +71,7 @@ def test_a_default_run_evaluates_nearly_all_that_it_pays_for(tmp_path):
     assert sum(part["thinking_tokens"] for part in state["models"]) >= THINKING * calls
 
 
-def test_a_cap_on_money_holds_and_leaves_eight_requests_in_flight(tmp_path, problem):
+def test_a_cap_on_money_holds_and_keeps_two_generations_in_flight(tmp_path, problem):
     flying, peak = 0, 0
 
     class Counted(ModelServer):
@@ -93,7 +93,7 @@ def test_a_cap_on_money_holds_and_leaves_eight_requests_in_flight(tmp_path, prob
     assert "stopped by budget: max_cost_usd" in done.stdout
     state = run_json("show", "r", cwd=tmp_path)
     assert 1.8 <= state["cost_usd"] + state["lost_usd"] <= 2.0
-    assert peak == 8
+    assert 4 < peak <= 8, "four slots a generation"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ Summarizer = Annotated[
 ]
 Leap = Annotated[
     list[str] | None,
-    typer.Option(help="Model of leaps on a stall; by default the planner's.", metavar="NAME"),
+    typer.Option(help="Model of leaps on a stall; by default the editor's.", metavar="NAME"),
 ]
 ApiBase = Annotated[
     str | None, typer.Option(help="Address of an OpenAI-compatible server.", metavar="URL")

@@ -24,10 +24,10 @@ def test_a_name_is_needed_and_a_weight_above_0(text):
         parse_candidate(text)
 
 
-def test_roles_fall_back_on_the_model_of_all_and_leaps_on_the_planner():
+def test_roles_fall_back_on_the_model_of_all_and_leaps_on_the_editor():
     roster = make_roster(ModelSettings(model=("a",), planner=("b", "3*c")))
-    assert roster["planner"] == roster["leap"] == (Candidate("b"), Candidate("c", 3.0))
-    assert roster["editor"] == roster["summarizer"] == (Candidate("a"),)
+    assert roster["planner"] == (Candidate("b"), Candidate("c", 3.0))
+    assert roster["editor"] == roster["summarizer"] == roster["leap"] == (Candidate("a"),)
     assert make_roster(ModelSettings()) == {}
 
 
@@ -41,4 +41,4 @@ def test_a_role_without_a_model_and_a_model_twice_are_refused():
 def test_a_roster_is_described_by_role_only_where_roles_differ():
     assert describe_roster(ModelSettings(model=("a", "2*b"))) == "a, 2*b"
     text = describe_roster(ModelSettings(model=("a",), editor=("b",)))
-    assert text == "planner: a; editor: b; summarizer: a; leap: a"
+    assert text == "planner: a; editor: b; summarizer: a; leap: b"
