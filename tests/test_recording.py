@@ -28,7 +28,7 @@ def test_a_changed_prompt_is_a_miss_and_the_end_of_the_record_an_end(recorded):
     statement = recorded / "valley" / "statement.md"
     statement.write_text(statement.read_text() + "Be quick.\n")
     done = run_evolve("run", "valley", "--replay", "r", "--run-dir", "q", cwd=recorded, code=4)
-    assert "(planner): expected the request recorded in" in done.stderr
+    assert "(editor): expected the request recorded in" in done.stderr
     assert "now 'Be quick.'" in done.stderr
     statement.write_text(statement.read_text().replace("Be quick.\n", ""))
     done = run_evolve(

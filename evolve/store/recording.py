@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from contextlib import closing
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _GENERATIONS_KEPT = 8
 _SHOWN_CHARACTERS = 120
+# Measured times, as prompts tell them; they differ from one execution to the next.
+_MEASURED = re.compile(r"(?<!of )\b\d[\d.e+-]* s\b")
 
 
 class Recording:
@@ -56,10 +60,11 @@ class Recording:
                 f"call {key}: expected a recorded reply in {self._folder}, which has none at that "
                 "place; the problem, its evaluator or the settings are others now"
             )
-        if known.request.hash != request.hash:
+        before, now = without_times(known.request), without_times(request)
+        if before.hash != now.hash:
             raise OtherRequestError(
                 f"call {key} ({request.role}): expected the request recorded in {self._folder}, "
-                f"got another: {describe_difference(known.request, request)}; a changed prompt "
+                f"got another: {describe_difference(before, now)}; a changed prompt "
                 "needs a model: run it without `--replay`"
             )
         return Call(key, request, known.reply, known.error)
@@ -73,6 +78,14 @@ class Recording:
                 if len(self._generations) > _GENERATIONS_KEPT:
                     self._generations.popitem(last=False)
             return self._generations[generation]
+
+
+def without_times(request: Request) -> Request:
+    """Returns the request with each measured time as an ellipsis."""
+    messages = tuple(
+        replace(message, text=_MEASURED.sub("… s", message.text)) for message in request.messages
+    )
+    return replace(request, messages=messages)
 
 
 def describe_difference(recorded: Request, now: Request) -> str:
