@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -33,8 +34,11 @@ from tests.model_server import Answer, ModelServer, answer_like_scripted  # noqa
 VICTIMS = ("parent", "evaluator", "guest", "group")
 # Share of kills that may fall into the start of the process; the others wait for a model call.
 EARLY = 0.2
-# Of the machine, not of the search.
-TIMES = {"seconds"}
+# Of the machine, not of the search; the server counts the tokens of a prompt by its text.
+TIMES = {"seconds", "prompt_tokens"}
+MEASURED = re.compile(r"(?<!of )\b\d[\d.e+-]* s\b")
+# An expense is what a killed call may have cost.
+APART = {"fact", "launch", "expense"}
 
 
 class CountedServer(ModelServer):
@@ -122,12 +126,12 @@ def count_rows(folder: Path, table: str) -> int:
 
 
 def contents(folder: Path) -> list[str]:
-    """Gives everything but times, launches and the facts of the machine, as sorted lines."""
+    """Returns everything but times, launches and the facts of the machine, as sorted lines."""
     store = Store.open_to_read(folder)
     lines = [
         json.dumps(without_times(line), sort_keys=True)
         for line in describe_everything(store)
-        if line["kind"] not in {"fact", "launch"}
+        if line["kind"] not in APART
     ]
     store.close()
     return lines
@@ -136,7 +140,9 @@ def contents(folder: Path) -> list[str]:
 def without_times(value):
     if isinstance(value, dict):
         return {name: without_times(part) for name, part in value.items() if name not in TIMES}
-    return value
+    if isinstance(value, list):
+        return [without_times(part) for part in value]
+    return MEASURED.sub("… s", value) if isinstance(value, str) else value
 
 
 def harass(run: Run, server: CountedServer, options: argparse.Namespace, rng) -> Counter:

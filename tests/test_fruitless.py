@@ -1,64 +1,70 @@
-from evolve.records import Attempt, AttemptKey, Evaluation, Plan, Status
-from evolve.records.operators import TUNE
-from evolve.records.results import SlotResult, Told
+"""Runs whose models bring nothing end, and say why."""
+
+import signal
+
+from evolve.records.results import Efforts
 from evolve.search.fruitless import FruitlessWatch
 from evolve.session.rejections import advise, count_reasons
+from tests.commands import run_evolve, run_json, start_evolve, wait_for_rows, write_script
 
-SILENT = "the planner's reply cannot be used: an empty reply, finish reason 'stop'"
 PROSE = "the reply holds neither edits nor a program"
 
 
-def slot(number: int, *outcomes: str, operator: str = "") -> SlotResult:
-    """A slot with an attempt for each reason, or for `ok`."""
-    told = []
-    for index, outcome in enumerate(outcomes):
-        status = Status.OK if outcome == "ok" else Status.REJECTED
-        evaluation = Evaluation(status, objective=1.0 if outcome == "ok" else None, reason=outcome)
-        plan = Plan("change", operator=operator)
-        key = AttemptKey(1, number, index)
-        told.append(Told(Attempt(key, 0, None, 1, plan, None, evaluation)))
-    return SlotResult(number, tuple(told))
+def silent(slots: int = 1) -> Efforts:
+    """A generation in which no reply can be used."""
+    return Efforts(1, slots, 0, slots)
 
 
 def test_three_generations_without_any_usable_reply_end_a_run():
     watch = FruitlessWatch(3)
-    assert [watch.add([slot(0, SILENT)]) for _ in range(3)] == [False, False, True]
-
-
-def test_tuning_beside_a_silent_model_does_not_count():
-    watch = FruitlessWatch(3)
-    generation = [slot(0, SILENT), slot(1, "ok", "ok", operator=TUNE)]
-    assert [watch.add(generation) for _ in range(3)] == [False, False, True]
+    assert [watch.add(silent()) for _ in range(3)] == [False, False, True]
 
 
 def test_one_evaluation_starts_the_count_anew():
     watch = FruitlessWatch(3)
     for _ in range(5):
-        assert not watch.add([slot(0, SILENT), slot(1, SILENT)])
-        assert not watch.add([slot(0, SILENT), slot(1, SILENT)])
-        assert not watch.add([slot(0, SILENT), slot(1, "ok")])
+        assert not watch.add(silent(2))
+        assert not watch.add(silent(2))
+        assert not watch.add(Efforts(1, 2, 1, 1))
 
 
 def test_a_weak_model_that_answers_gets_more_attempts_than_one_that_does_not():
     watch = FruitlessWatch(3)
-    ends = [watch.add([slot(0, PROSE, PROSE)]) for _ in range(12)]
+    ends = [watch.add(Efforts(1, 2, 0, 0)) for _ in range(12)]
     assert ends == [False] * 11 + [True]
 
 
 def test_replies_that_are_nearly_all_unusable_end_a_run():
     watch = FruitlessWatch(3)
-    generation = [*(slot(number, PROSE) for number in range(19)), slot(19, "ok")]
-    assert [watch.add(generation) for _ in range(3)] == [False, False, True]
+    assert [watch.add(Efforts(1, 20, 1, 0)) for _ in range(3)] == [False, False, True]
 
 
 def test_a_generation_without_any_attempt_is_fruitless():
     watch = FruitlessWatch(2)
-    assert [watch.add([]), watch.add([])] == [False, True]
+    assert [watch.add(silent(0)), watch.add(silent(0))] == [False, True]
 
 
 def test_zero_switches_it_off():
     watch = FruitlessWatch(0)
-    assert not any(watch.add([slot(0, SILENT)]) for _ in range(50))
+    assert not any(watch.add(silent()) for _ in range(50))
+
+
+def test_tuning_beside_it_or_a_kill_does_not_prolong_such_a_run_and_a_resume_tries_anew(
+    tmp_path, problem
+):
+    model = write_script(tmp_path / "model.json", editor=["no program"], latency_seconds=0.1)
+    asked = ("run", problem, "--model", model, "--generations", 40, "--set", "steps.repairs=0")  # fmt: skip
+    run_evolve(*asked, "--run-dir", "whole", cwd=tmp_path, code=4)
+    ended = run_json("show", "whole", cwd=tmp_path)
+    assert ended["stopped_because"] == "fruitless"
+    process = start_evolve(*asked, "--run-dir", "r", cwd=tmp_path)
+    wait_for_rows(tmp_path / "r", "generations", 4)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    run_evolve("resume", "r", cwd=tmp_path, code=4)
+    assert run_json("show", "r", cwd=tmp_path)["attempts"] == ended["attempts"]
+    run_evolve("resume", "r", cwd=tmp_path, code=4)
+    assert run_json("show", "r", cwd=tmp_path)["attempts"] > ended["attempts"]
 
 
 def test_reasons_that_differ_in_numbers_and_names_count_as_one():

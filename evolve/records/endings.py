@@ -17,3 +17,6 @@ MAX_COST = "max_cost_usd"
 
 # A run that ended for one of these did all that it was asked for.
 FINISHED = frozenset({GENERATIONS, TARGET, PATIENCE, RECORDING})
+
+# The fact that holds the last generation of a fruitless end, from which a resume counts anew.
+FRUITLESS_UNTIL = "fruitless_until"

@@ -158,6 +158,26 @@ class LightAttempt(NamedTuple):
     uses: tuple[ModelUse, ...] = ()
 
 
+UNUSABLE = "cannot be used"
+"""What the reason of an attempt says when a model answered with nothing at all."""
+
+
+class Efforts(NamedTuple):
+    """What the models of a committed generation came to; model-free attempts do not count.
+
+    Attributes:
+        generation: Its number.
+        attempts: How many were made.
+        evaluated: How many of them were not rejected.
+        unusable: How many had no reply to work with.
+    """
+
+    generation: int
+    attempts: int
+    evaluated: int
+    unusable: int
+
+
 class SlotNote(NamedTuple):
     """What a committed slot set out to do, and what came of it.
 

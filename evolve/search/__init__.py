@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from evolve.population.snapshot import SnapshotKeeper
 from evolve.records.endings import (
     FRUITLESS,
+    FRUITLESS_UNTIL,
     GENERATIONS,
     INTERRUPTED,
     MAX_EVALUATIONS,
@@ -149,6 +150,8 @@ class Search:
         self._workers = Threads(threads)
         self._maker = JobMaker(problem, population, store, history)
         self._fruitless = FruitlessWatch(history.now.models.fruitless)
+        # The generations up to this one are counted, or ended an earlier launch.
+        self._counted = int(store.facts().get(FRUITLESS_UNTIL, 0))
         self._snapshots = SnapshotKeeper(store, problem, history.now.search)
         # The generations in flight, in order; the results of those that have ended.
         self._running: deque[int] = deque()
@@ -191,6 +194,7 @@ class Search:
             self._check_target()
             if not self._is_late():
                 self._launch(beyond=committed)
+        self._check_fruitless()
         self._check_time()
         self._observer.on_commit(self._population)
 
@@ -288,7 +292,7 @@ class Search:
             self._commit(result)
             self._check_target()
             self._check_patience()
-            self._check_fruitless(result)
+            self._check_fruitless()
             self._launch()
 
     def _holds_commits(self) -> bool:
@@ -333,10 +337,13 @@ class Search:
         if not self._problem.direction.is_better(target, champion.objective):
             self._stop(TARGET)
 
-    def _check_fruitless(self, result: GenerationResult) -> None:
-        with_model = self._settings.models.is_configured
-        if with_model and self._fruitless.add(result.slots):
-            self._stop_for(FRUITLESS)
+    def _check_fruitless(self) -> None:
+        if not self._settings.models.is_configured:
+            return
+        for efforts in self._store.efforts(self._counted):
+            self._counted = efforts.generation
+            if self._fruitless.add(efforts):
+                self._stop_for(FRUITLESS)
 
     def _check_patience(self) -> None:
         patience = self._settings.budget.patience

@@ -15,7 +15,7 @@ from evolve.evaluation.link import LOST
 from evolve.population.frozen import freeze_past
 from evolve.problem import Purpose
 from evolve.records import INITIAL, Attempt, Status
-from evolve.records.endings import INTERRUPTED
+from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, SlotResult, Told
 from evolve.run_folder import load_run, save_settings
 from evolve.search.schedule import size_of
@@ -198,6 +198,8 @@ def _prepare(
         _commit_initial(store, problem, settings, evaluation, isolation)
     else:
         preflight.wait(view.tell)
+        if store.facts().get("stopped_because") == FRUITLESS:
+            store.set_facts(**{FRUITLESS_UNTIL: last})
     store.keep(preflight.list_expenses((last or 0) + 1))
     store.set_facts(
         stopped_because=None,

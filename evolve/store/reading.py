@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.errors import StoreError
 from evolve.records import Attempt, AttemptKey
-from evolve.records.results import Expense, ModelUse
+from evolve.records.results import UNUSABLE, Efforts, Expense, ModelUse
 from evolve.store import rows, statements
 from evolve.store.artifacts import ArtifactFiles
 from evolve.store.opening import parsing, telling
@@ -199,6 +199,10 @@ class Reader:
         found = self._all(statements.SELECT_EXPENSES_OF, generation, upto)
         with parsing(self.folder):
             return [rows.expense(row) for row in found]
+
+    def efforts(self, after: int) -> list[Efforts]:
+        """Returns what the models of each generation after one came to."""
+        return [Efforts(*row) for row in self._all(statements.SELECT_EFFORTS, UNUSABLE, after)]
 
     def rejections(self) -> dict[str, int]:
         """Returns how many committed attempts were rejected, by reason."""

@@ -84,6 +84,15 @@ SELECT_EXPENSES = (
 SELECT_EXPENSES_OF = (
     "SELECT * FROM expenses WHERE generation > ? AND generation <= ? ORDER BY generation, number"
 )
+SELECT_EFFORTS = (
+    "SELECT g.generation, COUNT(a.number), COUNT(*) FILTER (WHERE e.status != 'rejected'), "
+    "COUNT(*) FILTER (WHERE instr(COALESCE(NULLIF(a.reason, ''), e.reason), ?)) "
+    "FROM generations g LEFT JOIN attempts a ON a.generation = g.generation "
+    "AND COALESCE(json_extract(a.plan, '$.operator'), '') = '' "
+    "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
+    "AND e.sequence = a.evaluation WHERE g.generation > ? GROUP BY g.generation "
+    "ORDER BY g.generation"
+)
 SELECT_REJECTIONS = (
     "SELECT COALESCE(NULLIF(a.reason, ''), e.reason) AS why, COUNT(*) FROM attempts a "
     "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
