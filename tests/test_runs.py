@@ -117,11 +117,12 @@ def test_workers_do_not_change_the_archives(tmp_path, problem, model):
 @pytest.mark.parametrize("lag", [0, 2])
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, problem, lag):
     model = write_script(tmp_path / "model.json", latency_seconds=0.02)
-    asked = (*SHORT[:2], "--model", model, "--set", f"loop.lag={lag}", "--set", "loop.slots=4")
+    asked = ("--generations", 14, "--model", model, "--set", f"loop.lag={lag}",
+             "--set", "loop.slots=4", "--set", "models.fruitless=0")  # fmt: skip
     run_evolve("run", problem, *asked, "--run-dir", "whole", cwd=tmp_path)
     process = start_evolve("run", problem, *asked, *RUN, cwd=tmp_path)
     database = tmp_path / "r" / "run.db"
-    for calls in (1, 10, 20):
+    for calls in (1, 30, 45, 60):
         wait_for(lambda calls=calls: count_rows(database, "calls") >= calls)
         process.send_signal(signal.SIGKILL)
         process.communicate()

@@ -194,6 +194,9 @@ class Search:
             self._check_target()
             if not self._is_late():
                 self._launch(beyond=committed)
+            # As in the first run: no later state before what starts from this one has started.
+            while number < committed and self._running and self._holds_commits():
+                self._process(self._wait())
         self._check_fruitless()
         self._check_time()
         self._observer.on_commit(self._population)
