@@ -12,7 +12,7 @@ from evolve.models.budget import usage_of
 from evolve.models.protocol import ReplyError
 from evolve.models.roster import Part
 from evolve.records import AttemptKey, Evaluation, Status
-from evolve.records.chat import Reply
+from evolve.records.chat import Reply, describe_difference
 from evolve.records.endings import MAX_SECONDS
 from evolve.records.results import Call, Evaluated, EvaluationPlace, Expense, ModelUse
 from evolve.source import fingerprint
@@ -139,8 +139,9 @@ class Journal:
         if known is not None:
             if known.request.hash != request.hash:
                 raise OtherRequestError(
-                    f"call {key}: expected the request that was recorded, got another; prompts or "
-                    "settings were changed since: fork the run instead of resuming it"
+                    f"call {key}: expected the request that was recorded, got another: "
+                    f"{describe_difference(known.request, request)}; prompts or settings were "
+                    "changed since: fork the run instead of resuming it"
                 )
             return known
         with self._permits:

@@ -1,7 +1,6 @@
 import pytest
 
-from evolve.records.chat import Message, Request
-from evolve.store.recording import describe_difference
+from evolve.records.chat import Message, Request, describe_difference
 from tests.commands import run_evolve, run_json
 
 REQUEST = Request("editor", (Message("system", "s"), Message("user", "a\nb\nc")), 10)

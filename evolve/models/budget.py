@@ -131,7 +131,7 @@ class Budget:
             BudgetExhaustedError: It might pass a cap by itself, or `stop` was called.
         """
         bounds = [bound for bound in (request.max_tokens, most) if bound is not None]
-        worth = _Worth(self.estimate_prompt(request, model), request.samples, price)
+        worth = _Worth(self.estimate_prompt(request, model), price)
         with self._lock:
             if self.max_tokens is None and (self.max_cost_usd is None or not worth.is_priced):
                 limit = max(request.max_tokens or 0, least or 0) or None
@@ -189,13 +189,13 @@ class Budget:
         if self.max_tokens is not None:
             used = self._total.tokens + self._total.lost_tokens + self._pending_tokens
             left = (self.max_tokens - used) / sharers
-            affordable = (left - worth.prompt_tokens) / worth.samples
+            affordable = left - worth.prompt_tokens
         if self.max_cost_usd is not None and worth.price is not None and worth.is_priced:
             paid = self._total.cost_usd + self._total.lost_usd + self._pending_cost_usd
             left = (self.max_cost_usd - paid) / sharers
             left -= worth.prompt_tokens * worth.price.prompt_usd
             # A little less, so that rounding passes no cap.
-            tokens = left / (worth.price.completion_usd * worth.samples) * (1 - 1e-9)
+            tokens = left / worth.price.completion_usd * (1 - 1e-9)
             affordable = min(affordable, tokens)
         return math.floor(min(affordable, 1e9))
 
@@ -305,12 +305,10 @@ class _Worth:
 
     Attributes:
         prompt_tokens: Upper estimate of the tokens read.
-        samples: Replies that are wanted.
         price: What the model costs; None when that is unknown.
     """
 
     prompt_tokens: int
-    samples: int
     price: Price | None
 
     @property
@@ -320,7 +318,6 @@ class _Worth:
 
     def reserve(self, role: str, model: str, written: int) -> Reservation:
         """Returns what a reply of so many tokens uses."""
-        written *= self.samples
         cost_usd = 0.0
         if self.price is not None:
             cost_usd = self.prompt_tokens * self.price.prompt_usd

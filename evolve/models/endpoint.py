@@ -258,8 +258,7 @@ class Endpoint:
         if begins_thinking(text) or (is_cut and self._thinks_unopened and not first.thinking):
             # A server that keeps the opening tag to itself tells thinking by its end alone.
             text = ""
-        others = tuple(split_thinking(other).answer for other in reply.others)
-        return replace(reply, text=text, others=others)
+        return replace(reply, text=text)
 
     def _check(self, call: _Call, reply: Reply, limit: int | None) -> Reply:
         """Returns a reply that holds an answer, whole or as long as it can be.
@@ -270,7 +269,7 @@ class Endpoint:
             ReplyError: It holds no answer, and never will.
         """
         if reply.finish_reason == "length":
-            written = limit or max(reply.completion_tokens // call.request.samples, 1)
+            written = limit or max(reply.completion_tokens, 1)
             bounds = [call.request.max_tokens, self._model.find_most_tokens()]
             most = min((bound for bound in bounds if bound is not None), default=None)
             least = 2 * written if limit else max(2 * written, GENEROUS_TOKENS)
@@ -300,13 +299,11 @@ class Endpoint:
         Where a provider tells no usage it is estimated from the texts, on the high side.
         """
         # Nothing that follows from a reply may hold a key that it echoes.
-        others = tuple(map(cut_keys, reply.others))
-        reply = replace(reply, text=cut_keys(reply.text), others=others)
+        reply = replace(reply, text=cut_keys(reply.text))
         if not reply.prompt_tokens + reply.completion_tokens:
-            written = sum(estimate_tokens(text) for text in (reply.text, *reply.others))
-            written += reply.thinking_tokens
+            written = estimate_tokens(reply.text) + reply.thinking_tokens
             if request.max_tokens is not None:
-                written = min(written, request.max_tokens * request.samples)
+                written = min(written, request.max_tokens)
             reply = replace(
                 reply,
                 prompt_tokens=estimate_prompt_tokens(request),

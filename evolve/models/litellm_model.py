@@ -29,7 +29,6 @@ from evolve.models.incoming import Incoming
 from evolve.models.loading import import_litellm
 from evolve.models.protocol import GENEROUS_TOKENS, Price, ReplyError, estimate_tokens
 from evolve.models.retry import RefusedSettingError
-from evolve.models.tokens import count_tokens
 from evolve.records.chat import Message, Reply, Request
 
 if TYPE_CHECKING:
@@ -61,14 +60,14 @@ class _Answer:
     """What came back, however it came.
 
     Attributes:
-        texts: The text of each choice.
+        text: The reply.
         thinking: Characters of thinking that came apart from the text.
         finish_reason: The provider's word; `stop` where it says none.
         usage: LiteLLM's record of it; None when none was reported.
         cost_usd: What LiteLLM knows of its price.
     """
 
-    texts: tuple[str, ...]
+    text: str
     thinking: str
     finish_reason: str
     usage: Any
@@ -182,9 +181,7 @@ class LiteLLMModel:
             settings["reasoning_effort"] = request.effort
             # LiteLLM keeps a table of who takes it; who sets it knows better.
             settings["allowed_openai_params"] = ["reasoning_effort"]
-        if request.samples > 1 and self._takes("n") and self._knows("n"):
-            settings["n"] = request.samples
-        elif self._takes("stream"):
+        if self._takes("stream"):
             settings["stream"] = True
             if self._takes("stream_options"):
                 settings["stream_options"] = {"include_usage": True}
@@ -223,10 +220,9 @@ class LiteLLMModel:
         answer = await self._litellm.acompletion(**settings)
         if settings.get("stream"):
             return await _gather(answer, on_text, self._idle_seconds)
-        texts = tuple(_text_of(choice.message.content) for choice in answer.choices)
         message = answer.choices[0].message if answer.choices else None
         return _Answer(
-            texts,
+            _text_of(message.content) if message else "",
             str(getattr(message, "reasoning_content", None) or ""),
             str((answer.choices[0].finish_reason if answer.choices else None) or "stop"),
             getattr(answer, "usage", None),
@@ -287,7 +283,7 @@ class LiteLLMModel:
         return failure
 
     def _read(self, answer: _Answer, seconds: float) -> Reply:
-        usage, texts = answer.usage, answer.texts
+        usage = answer.usage
         prompt_tokens = int(getattr(usage, "prompt_tokens", 0) or 0)
         completion_tokens = int(getattr(usage, "completion_tokens", 0) or 0)
         read = getattr(usage, "prompt_tokens_details", None)
@@ -295,13 +291,9 @@ class LiteLLMModel:
         thinking_tokens = int(getattr(written, "reasoning_tokens", 0) or 0)
         if not prompt_tokens + completion_tokens:
             thinking_tokens = estimate_tokens(answer.thinking)
-        if len(texts) > 1:
-            # Some servers report the tokens of the first choice only.
-            counted = sum(count_tokens(self.name, text) for text in texts)
-            completion_tokens = max(completion_tokens, counted)
-        cost_usd = answer.cost_usd if self._price is not None and len(texts) < 2 else None
+        cost_usd = answer.cost_usd if self._price is not None else None
         return Reply(
-            text=texts[0] if texts else "",
+            text=answer.text,
             model=self.name,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
@@ -310,7 +302,6 @@ class LiteLLMModel:
             thinking_tokens=thinking_tokens,
             seconds=seconds,
             finish_reason=answer.finish_reason,
-            others=texts[1:],
         )
 
     @cached_property
@@ -466,7 +457,7 @@ async def _gather(parts: Any, on_text: Callable[[int], None], idle_seconds: floa
                         timer.reschedule(now() + idle_seconds)
     except TimeoutError:
         raise TimeoutError(f"the answer fell silent for {idle_seconds:g} s") from None
-    return _Answer(("".join(texts),), "".join(thoughts), finish_reason or "stop", usage)
+    return _Answer("".join(texts), "".join(thoughts), finish_reason or "stop", usage)
 
 
 def _shape(schema: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ multiplies a number of the program shown in the first fenced block of the first 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -67,15 +66,14 @@ class ScriptedModel:
         """
         if self.latency_seconds:
             time.sleep(min(self.latency_seconds, timeout_seconds))
-        text, *others = (self._choose_text(one) for one in _split_samples(request))
+        text = self._choose_text(request)
         return Reply(
             text=text,
             model=self.name,
             prompt_tokens=sum(len(message.text) for message in request.messages) // 4,
-            completion_tokens=sum(map(len, (text, *others))) // 4,
+            completion_tokens=len(text) // 4,
             cost_usd=0.0,
             seconds=self.latency_seconds,
-            others=tuple(others),
         )
 
     def prepare(self) -> None:
@@ -98,17 +96,6 @@ class ScriptedModel:
         if callable(replies):
             return replies(request)
         return replies[hash_request(request) % len(replies)]
-
-
-def _split_samples(request: Request) -> list[Request]:
-    """Returns one request for each sample that is wanted, each with a seed of its own."""
-    if request.samples == 1:
-        return [request]
-    seed = request.seed or 0
-    return [
-        dataclasses.replace(request, samples=1, seed=seed + number)
-        for number in range(request.samples)
-    ]
 
 
 def load_script(path: Path) -> ScriptedModel:

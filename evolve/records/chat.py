@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import zip_longest
+
+_SHOWN_CHARACTERS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,6 @@ class Request:
         seed: Sent only when set; providers that ignore it are none the worse.
         schema: JSON schema of the reply, as JSON; sent only where the provider takes one, so that
             the messages must say the same in words.
-        samples: How many replies are wanted; `max_tokens` bounds each of them.
         effort: How hard a model is to think, in its provider's words; sent only when set.
     """
 
@@ -36,7 +38,6 @@ class Request:
     temperature: float | None = None
     seed: int | None = None
     schema: str = ""
-    samples: int = 1
     effort: str = ""
 
     @property
@@ -57,7 +58,6 @@ class Reply:
         cost_usd: Price in US dollars; `None` when it is unknown.
         seconds: Wall time of the call, retries included.
         finish_reason: `stop`, `length` or the provider's own word.
-        others: The further replies to a request for several samples.
         cached_tokens: Of the tokens read, those that came from the provider's cache.
         thinking_tokens: Of the tokens written, those of thinking, as far as the provider says.
     """
@@ -69,6 +69,29 @@ class Reply:
     cost_usd: float | None = None
     seconds: float = 0.0
     finish_reason: str = "stop"
-    others: tuple[str, ...] = ()
     cached_tokens: int = 0
     thinking_tokens: int = 0
+
+
+def describe_difference(recorded: Request, now: Request) -> str:
+    """Names the first thing in which two requests differ."""
+    pairs = zip_longest(recorded.messages, now.messages)
+    for number, (before, after) in enumerate(pairs, start=1):
+        if before is None or after is None:
+            return f"{len(recorded.messages)} messages recorded, {len(now.messages)} now"
+        if before.role != after.role:
+            return f"message {number} was of the {before.role}, is of the {after.role}"
+        lines = zip_longest(before.text.splitlines(), after.text.splitlines(), fillvalue="")
+        for line, (old, new) in enumerate(lines, start=1):
+            if old != new:
+                return f"message {number}, line {line}: recorded {_cut(old)}, now {_cut(new)}"
+    for name in ("role", "max_tokens", "temperature", "seed", "schema", "effort"):
+        old, new = getattr(recorded, name), getattr(now, name)
+        if old != new:
+            return f"`{name}`: recorded {_cut(old)}, now {_cut(new)}"
+    return "its form"
+
+
+def _cut(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

@@ -7,11 +7,11 @@ import threading
 from collections import OrderedDict
 from contextlib import closing
 from dataclasses import replace
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from evolve.errors import BudgetExhaustedError
 from evolve.journal import OtherRequestError
+from evolve.records.chat import describe_difference
 from evolve.records.endings import RECORDING
 from evolve.records.results import Call
 from evolve.store import Store
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from evolve.records.chat import Request
 
 _GENERATIONS_KEPT = 8
-_SHOWN_CHARACTERS = 120
 # Measured times, as prompts tell them; they differ from one execution to the next.
 _MEASURED = re.compile(r"(?<!of )\b\d[\d.e+-]* s\b")
 
@@ -86,27 +85,3 @@ def without_times(request: Request) -> Request:
         replace(message, text=_MEASURED.sub("… s", message.text)) for message in request.messages
     )
     return replace(request, messages=messages)
-
-
-def describe_difference(recorded: Request, now: Request) -> str:
-    """Names the first thing in which two requests differ."""
-    pairs = zip_longest(recorded.messages, now.messages)
-    for number, (before, after) in enumerate(pairs, start=1):
-        if before is None or after is None:
-            return f"{len(recorded.messages)} messages recorded, {len(now.messages)} now"
-        if before.role != after.role:
-            return f"message {number} was of the {before.role}, is of the {after.role}"
-        lines = zip_longest(before.text.splitlines(), after.text.splitlines(), fillvalue="")
-        for line, (old, new) in enumerate(lines, start=1):
-            if old != new:
-                return f"message {number}, line {line}: recorded {_cut(old)}, now {_cut(new)}"
-    for name in ("role", "max_tokens", "temperature", "seed", "schema", "samples", "effort"):
-        old, new = getattr(recorded, name), getattr(now, name)
-        if old != new:
-            return f"`{name}`: recorded {_cut(old)}, now {_cut(new)}"
-    return "its form"
-
-
-def _cut(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

@@ -51,7 +51,6 @@ def call_row(call: Call) -> Row:
         "temperature": call.request.temperature,
         "seed": call.request.seed,
         "schema": call.request.schema,
-        "samples": call.request.samples,
         "effort": call.request.effort,
     }
     reply = call.reply
@@ -69,7 +68,7 @@ def call_row(call: Call) -> Row:
         reply.cost_usd,
         reply.seconds,
         _pack(request),
-        zlib.compress(_join_samples(call).encode()),
+        zlib.compress(reply.text.encode()),
     )
 
 
@@ -101,10 +100,8 @@ def call(row: Row) -> Call:
     """Returns the call of a row of `calls`."""
     request = unpack(row[14])
     request["messages"] = tuple(Message(*message) for message in request["messages"])
-    text = inflate(row[15]).decode()
-    samples = json.loads(text) if request.get("samples", 1) > 1 else [text]
     reply = Reply(
-        samples[0],
+        inflate(row[15]).decode(),
         model=row[5],
         prompt_tokens=row[8],
         completion_tokens=row[10],
@@ -112,17 +109,9 @@ def call(row: Row) -> Call:
         cost_usd=row[12],
         seconds=row[13],
         finish_reason=row[7],
-        others=tuple(samples[1:]),
         cached_tokens=row[9],
     )
     return Call(AttemptKey(*row[:3]), Request(**request), reply, row[6])
-
-
-def _join_samples(call: Call) -> str:
-    """Returns the text that is kept: a JSON list where several samples were asked for."""
-    if call.request.samples == 1:
-        return call.reply.text
-    return json.dumps([call.reply.text, *call.reply.others])
 
 
 def source_row(program: Program) -> Row:

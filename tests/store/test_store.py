@@ -205,13 +205,6 @@ def test_counts_are_the_same_with_and_without_a_snapshot(store):
     assert store.outcomes() == {"ok": 6, "rejected": 6}
 
 
-def test_all_samples_of_a_call_come_back(store):
-    request = Request("editor", (Message("user", "u"),), 100, schema="{}", samples=2)
-    call = Call(AttemptKey(0, 0, 0), request, Reply("one", "model", others=("two \u00e9",)))
-    store.keep([call])
-    assert store.finished_after(-1)[0] == [call]
-
-
 def test_the_summary_and_the_plans_of_a_generation_come_back_whole(store):
     fill(store, 1)
     key = AttemptKey(1, 0, 0)
