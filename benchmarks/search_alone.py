@@ -102,7 +102,10 @@ class Ours:
     def __init__(self, landscape, settings, seed):
         self.landscape, self.settings, self.seed = landscape, settings, seed
         axes = tuple(Measure(name, 0.0, 1.0, CELLS) for name in ("first", "second"))
-        problem = SimpleNamespace(measures=axes, direction=Direction.MAXIMIZE, objectives=())
+        problem = SimpleNamespace(
+            measures=axes, direction=Direction.MAXIMIZE, objectives=(), noise=0.0,
+            baseline=None, best_known=None, bound=None,
+        )  # fmt: skip
         self.population = Population(problem, settings)
         self.genes, self.sketches = {}, {}
         self.curve = Curve(landscape)
@@ -155,7 +158,7 @@ class Ours:
             twin = False
             if not failed:
                 mark = fingerprint(program_of(genes))
-                twin = population.find_twin(mark, horizon) is not None
+                twin = population.find_duplicate(mark, horizon) is not None
             plans.append((choice, genes, failed, twin))
         return plans
 
