@@ -49,7 +49,7 @@ def find_folders() -> list[Path]:
 
 
 def run(problem: Problem, seconds: float, seed: int) -> dict[str, Any]:
-    """Gives what `evolve show --json` tells about a run."""
+    """Returns what `evolve show --json` tells about a run."""
     with tempfile.TemporaryDirectory() as folder:
         limits = ("--max-time", str(seconds), "--seed", str(seed), "--run-dir", "run")
         evolve = (sys.executable, "-m", "evolve")
@@ -63,7 +63,7 @@ def run(problem: Problem, seconds: float, seed: int) -> dict[str, Any]:
 
 
 def describe(problem: Problem, states: list[dict[str, Any]]) -> str:
-    """Gives a line of the table."""
+    """Returns a line of the table."""
     reached = ", ".join(f"{state['champion']['objective']:.8g}" for state in states)
     references = [
         f"{reference.value:.8g}" if reference else ""

@@ -104,7 +104,7 @@ def _expire(_number, _frame):
 
 
 def make_evaluate(problem):
-    """Gives what evaluates a program in this thread, which must be the main one."""
+    """Returns what evaluates a program in this thread, which must be the main one."""
     spec = importlib.util.spec_from_file_location(problem.evaluator.stem, problem.evaluator)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -133,7 +133,7 @@ def make_evaluate(problem):
 
 
 def search(problem, settings, evaluate, evaluations):
-    """Gives the population at the end and the champion's objective after each evaluation."""
+    """Returns the population at the end and the champion's objective after each evaluation."""
     settings = complete_settings(settings)
     memory, population = Memory(), Population(problem, settings.search)
     history = SettingsHistory(settings)

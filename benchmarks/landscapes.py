@@ -47,7 +47,7 @@ class Landscape:
 
 
 def propose(landscape, parent, mates, rng):
-    """Gives new settings and whether they fail; `mates` may be empty."""
+    """Returns new settings and whether they fail; `mates` may be empty."""
     kind = rng.random()
     if kind < FAILS:
         return parent, True

@@ -46,7 +46,7 @@ def make_request(number: int, characters: int) -> Request:
 
 
 def time_round(calls: int, call: Callable[[], object]) -> float:
-    """Gives the processor seconds of this process for one call."""
+    """Returns the processor seconds of this process for one call."""
     start = time.process_time()
     for _ in range(calls):
         call()

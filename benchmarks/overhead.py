@@ -53,7 +53,7 @@ print((time.process_time() - start) / calls)
 
 
 def measure(command: list[str], cwd: Path) -> tuple[float, float]:
-    """Gives CPU and wall seconds of a command with all its processes."""
+    """Returns CPU and wall seconds of a command with all its processes."""
     group = Path(f"/sys/fs/cgroup/cpuacct/overhead-{os.getpid()}-{time.monotonic_ns()}")
     try:
         group.mkdir()
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def measure_bare(url: str, calls: int) -> float:
-    """Gives the CPU seconds of a bare `litellm.completion` call."""
+    """Returns the CPU seconds of a bare `litellm.completion` call."""
     command = [sys.executable, "-c", BARE, url, str(calls), "4000"]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

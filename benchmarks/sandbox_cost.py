@@ -112,7 +112,7 @@ ATTACKS = {
 
 
 def make_program(source: str) -> Program:
-    """Gives a program of one file."""
+    """Returns a program of one file."""
     return Program((SourceFile("initial.py", source),))
 
 
@@ -130,7 +130,7 @@ def write_problem(folder: Path) -> Path:
 
 
 def list_processes() -> dict[int, tuple[int, list[str]]]:
-    """Gives every process with its parent and its fields in `/proc/PID/stat`."""
+    """Returns every process with its parent and its fields in `/proc/PID/stat`."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -141,7 +141,7 @@ def list_processes() -> dict[int, tuple[int, list[str]]]:
 
 
 def find_tree(roots: set[int], processes: dict[int, tuple[int, list[str]]]) -> set[int]:
-    """Gives the processes below some, and those themselves."""
+    """Returns the processes below some, and those themselves."""
     tree = set(roots) & set(processes)
     while more := {pid for pid, (parent, _) in processes.items() if parent in tree} - tree:
         tree |= more
@@ -149,7 +149,7 @@ def find_tree(roots: set[int], processes: dict[int, tuple[int, list[str]]]) -> s
 
 
 def find_engine() -> set[int]:
-    """Gives the engine's process, if one runs on this machine."""
+    """Returns the engine's process, if one runs on this machine."""
     address = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
         client.connect(address.removeprefix("unix://"))
@@ -175,7 +175,7 @@ class Account:
             self._groups = [own, CPUACCT / "docker"] if self._engine else [own]
 
     def find(self) -> dict[int, list[str]]:
-        """Gives their fields in `/proc/PID/stat`."""
+        """Returns their fields in `/proc/PID/stat`."""
         processes = list_processes()
         roots = {os.getpid()} | self._engine
         for pid in processes if self._engine else ():
@@ -186,7 +186,7 @@ class Account:
         return {pid: processes[pid][1] for pid in tree}
 
     def read_cpu(self) -> float:
-        """Gives their CPU seconds so far, with those of their children that ended."""
+        """Returns their CPU seconds so far, with those of their children that ended."""
         found = self.find()
         if self._groups:
             found = {pid: fields for pid, fields in found.items() if self._is_engine(pid)}
@@ -206,7 +206,7 @@ class Account:
         return pid in self._engine or b"containerd" in read_command(pid)
 
     def read_size(self) -> dict[str, int]:
-        """Gives how much they hold."""
+        """Returns how much they hold."""
         found = self.find()
         own = {pid for pid in found if pid not in self._engine}
         folders = {Path(tempfile.gettempdir()), Path("/dev/shm")}
@@ -219,7 +219,7 @@ class Account:
 
 
 def read_command(pid: int) -> bytes:
-    """Gives the command line of a process."""
+    """Returns the command line of a process."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -227,7 +227,7 @@ def read_command(pid: int) -> bytes:
 
 
 def count_descriptors(pid: int) -> int:
-    """Gives the number of open descriptors of a process."""
+    """Returns the number of open descriptors of a process."""
     try:
         return len(list(Path(f"/proc/{pid}/fd").iterdir()))
     except OSError:
@@ -235,7 +235,7 @@ def count_descriptors(pid: int) -> int:
 
 
 def read_private(pid: int) -> int:
-    """Gives the memory of a process that is no file's, in kB."""
+    """Returns the memory of a process that is no file's, in kB."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
@@ -244,7 +244,7 @@ def read_private(pid: int) -> int:
 
 
 def time_bare() -> float:
-    """Gives the CPU seconds of `python -c "import numpy"`."""
+    """Returns the CPU seconds of `python -c "import numpy"`."""
     process = subprocess.Popen([sys.executable, "-c", "import numpy"])
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -254,7 +254,7 @@ def time_bare() -> float:
 def time_batches(
     account: Account, evaluate: Callable[[], object], batches: int, size: int
 ) -> Iterator[tuple[float, float, float]]:
-    """Gives CPU and wall seconds of one evaluation, and bare CPU seconds, batch by batch."""
+    """Returns CPU and wall seconds of one evaluation, and bare CPU seconds, batch by batch."""
     for _ in range(batches):
         bare = time_bare()
         cpu, started = account.read_cpu(), time.monotonic()

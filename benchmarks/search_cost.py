@@ -62,7 +62,7 @@ def fill(archive: Archive, axes: list[Measure], count: int, rng: np.random.Gener
 
 
 def measure_adding(make_cells, count: int, repeats: int) -> list[float]:
-    """Gives CPU microseconds of one add, once a repeat."""
+    """Returns CPU microseconds of one add, once a repeat."""
     found = []
     for repeat in range(repeats):
         rng = np.random.default_rng([1, repeat])
@@ -82,7 +82,7 @@ def measure_adding(make_cells, count: int, repeats: int) -> list[float]:
 
 
 def measure_selecting(count: int, repeats: int, entropy: float = 0.7) -> list[float]:
-    """Gives CPU milliseconds of a generation, once a repeat."""
+    """Returns CPU milliseconds of a generation, once a repeat."""
     rng = np.random.default_rng(2)
     settings = SearchSettings()
     share = count // settings.islands
@@ -122,7 +122,7 @@ def measure_selecting(count: int, repeats: int, entropy: float = 0.7) -> list[fl
 
 
 def measure_memory(count: int) -> float:
-    """Gives bytes of an elite in an archive, with its sketch."""
+    """Returns bytes of an elite in an archive, with its sketch."""
     rng = np.random.default_rng(4)
     tracemalloc.start()
     axes = make_axes(count)

@@ -94,7 +94,7 @@ def draw_market(
 
 
 def expect(closes: Floats, volumes: Floats, book: Floats, custom: Floats) -> Floats:
-    """Gives the planted part of the next returns, from logarithms of all days before."""
+    """Returns the planted part of the next returns, from logarithms of all days before."""
     if len(closes) < _MEMORY:
         return np.zeros(closes.shape[1])
     week = closes[-1] - closes[-6]
@@ -133,7 +133,7 @@ def trade(
 
 
 def rank(values: Floats) -> Floats:
-    """Gives the places of numbers in rising order; equal ones share their mean place."""
+    """Returns the places of numbers in rising order; equal ones share their mean place."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     places: Floats = (last - (counts - 1) / 2.0)[inverse]
@@ -141,7 +141,7 @@ def rank(values: Floats) -> Floats:
 
 
 def correlate(first: Floats, second: Floats) -> float:
-    """Gives the correlation of two rankings; 0 where one of them has equal places only."""
+    """Returns the correlation of two rankings; 0 where one of them has equal places only."""
     first, second = first - first.mean(), second - second.mean()
     scale = float(np.sqrt((first @ first) * (second @ second)))
     return float(first @ second) / scale if scale else 0.0

@@ -38,7 +38,7 @@ def draw(program: ProgramHandle, *, steps: int) -> Score:
 
 
 def find_ratio(nodes: list[int]) -> Fraction:
-    """Gives the square of the 2-norm over the product of the 1-norm and the maximum.
+    """Returns the square of the 2-norm over the product of the 1-norm and the maximum.
 
     Of the continuous function that is linear between nodes at equal distances, and 0 before the
     first and behind the last.

@@ -119,7 +119,7 @@ def play(trace: Sequence[int], capacity: int) -> Generator[tuple[Any, ...], Any,
 
 
 def bound_hits(trace: Sequence[int], capacity: int) -> float:
-    """Gives the hit ratio of a cache that knows the future (Belady 1966), which none exceeds."""
+    """Returns the hit ratio of a cache that knows the future (Belady 1966), which none exceeds."""
     following = [len(trace)] * len(trace)
     seen: dict[int, int] = {}
     for now in range(len(trace) - 1, -1, -1):

@@ -31,7 +31,7 @@ def evaluate(program: ProgramHandle, *, dimensions: int) -> Score:
 
 
 def list_vectors(dimensions: int) -> NDArray[np.int64]:
-    """Gives all vectors over the integers modulo 3 in lexicographic order, one a row."""
+    """Returns all vectors over the integers modulo 3 in lexicographic order, one a row."""
     numbers = np.arange(3**dimensions)
     return numbers[:, None] // 3 ** np.arange(dimensions)[::-1] % 3
 

@@ -38,7 +38,7 @@ def evaluate_holdout(program: ProgramHandle, *, iterations: int) -> Score:
 
 @cache
 def open_game(name: str, size: int) -> Tree:
-    """Gives a game, unfolded once in this process; nothing changes it."""
+    """Returns a game, unfolded once in this process; nothing changes it."""
     deal = {"kuhn": deal_kuhn, "leduc": deal_leduc, "dice": roll_liars_dice}[name]
     # A program that could tell the game might bring its solution along.
     return Tree(deal(size), open_stream(f"cfr_variants {name}", TRAINING, 0, size))
@@ -87,7 +87,7 @@ def read_reply(reply: object, legal: Floats, where: str) -> tuple[Floats, Floats
 
 
 def normalise(weights: Floats, legal: Floats) -> Floats:
-    """Gives probabilities of legal actions; all alike where every weight is 0."""
+    """Returns probabilities of legal actions; all alike where every weight is 0."""
     allowed = weights * legal
     totals = allowed.sum(axis=1, keepdims=True)
     even = legal / legal.sum(axis=1, keepdims=True)

@@ -88,7 +88,7 @@ def certify(circles: NDArray[np.float64]) -> Certificate:
 
 
 def _border_gaps(circles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gives each circle's distance from the border, negative beyond it."""
+    """Returns each circle's distance from the border, negative beyond it."""
     x, y, radii = circles.T
     gaps: NDArray[np.float64] = np.minimum.reduce([x, y, 1.0 - x, 1.0 - y]) - radii
     return gaps

@@ -100,7 +100,7 @@ def shrink_circles(
 
 
 def measure_overlaps(circles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gives by how much pairs overlap, shape `(n, n)`; each pair counts once, the rest is -inf."""
+    """Returns the overlap of each pair once, shape `(n, n)`; the rest is -inf."""
     x, y, radii = circles.T
     distances = np.hypot(x[:, None] - x, y[:, None] - y)
     overlaps: NDArray[np.float64] = radii[:, None] + radii - distances
@@ -115,7 +115,7 @@ def describe_circles(circles: NDArray[np.float64]) -> str:
 
 
 def _overlap(first: Row, second: Row) -> int:
-    """Gives the shrinking that a pair needs; never too little."""
+    """Returns the shrinking that a pair needs; never too little."""
     squared = (first[0] - second[0]) ** 2 + (first[1] - second[1]) ** 2
     distance = math.isqrt(squared << (2 * _EXTRA_BITS))
     return ((first[2] + second[2]) << _EXTRA_BITS) - distance

@@ -29,7 +29,7 @@ def evaluate_holdout(program: ProgramHandle, *, rows: int) -> Score:
 
 
 def split_rows() -> dict[str, NDArray[np.int64]]:
-    """Gives the numbers of the rows to learn from, to validate on, and to hold out."""
+    """Returns the numbers of the rows to learn from, to validate on, and to hold out."""
     images, _ = _load()
     order = np.random.default_rng(_STREAM).permutation(len(images))
     parts = np.split(order, [600, 1400])
@@ -55,7 +55,7 @@ def _score(program: ProgramHandle, rows: int, part: str) -> Score:
 
 
 def _certainty(said: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gives by how much the first choice of each row leads, as a share of the row's range."""
+    """Returns by how much the first choice of each row leads, as a share of the row's range."""
     ordered = np.sort(said, axis=1)
     span = ordered[:, -1] - ordered[:, 0]
     lead = ordered[:, -1] - ordered[:, -2]

@@ -17,7 +17,7 @@ _MARGIN = 0.03
 def add_picture(
     score: Score, parts: Iterable[str], low: tuple[float, float], high: tuple[float, float]
 ) -> Score:
-    """Gives a score with a picture as its only artifact; see `frame`."""
+    """Returns a score with a picture as its only artifact; see `frame`."""
     return replace(score, artifacts={"picture.svg": frame(parts, low, high)})
 
 
@@ -40,23 +40,23 @@ def frame(parts: Iterable[str], low: tuple[float, float], high: tuple[float, flo
 
 
 def circle(x: float, y: float, radius: float, *, fill: str = "#9bbfe0") -> str:
-    """Gives a disc."""
+    """Returns a disc."""
     return f'<circle cx="{x:.9g}" cy="{-y:.9g}" r="{radius:.9g}" fill="{fill}"/>'
 
 
 def polygon(corners: Sequence[Sequence[float]], *, fill: str = "none") -> str:
-    """Gives a closed polygon; `corners` has one row `(x, y)` each."""
+    """Returns a closed polygon; `corners` has one row `(x, y)` each."""
     points = " ".join(f"{x:.9g},{-y:.9g}" for x, y in corners)
     return f'<polygon points="{points}" fill="{fill}"/>'
 
 
 def dots(points: Sequence[Sequence[float]], size: float) -> list[str]:
-    """Gives a disc of the radius `size` for each row `(x, y)`."""
+    """Returns a disc of the radius `size` for each row `(x, y)`."""
     return [circle(x, y, size, fill="#2563a8") for x, y in points]
 
 
 def steps(heights: Sequence[float]) -> list[str]:
-    """Gives the area under a step function over the range from 0 to 1, scaled to heights of 1."""
+    """Returns the area under a step function over the range from 0 to 1, scaled to heights of 1."""
     highest = max(map(abs, heights)) or 1.0
     width = 1.0 / len(heights)
     corners = [(0.0, 0.0)]

@@ -68,7 +68,7 @@ def repair_sum(heights: list[Fraction]) -> tuple[list[Fraction], Fraction]:
 
 
 def find_overlap(heights: list[Fraction]) -> Fraction:
-    """Gives the largest integral of `h(x) * (1 - h(x + t))` over all shifts t.
+    """Returns the largest integral of `h(x) * (1 - h(x + t))` over all shifts t.
 
     Between shifts by whole steps it is linear in the shift, so those suffice.
     """

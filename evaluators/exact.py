@@ -20,7 +20,7 @@ _LARGEST = Fraction(10**300)
 
 
 def round_down(value: Fraction) -> float:
-    """Gives the largest double that is at most the value.
+    """Returns the largest double that is at most the value.
 
     Raises:
         Infeasible: The value is beyond 1e300 in size.
@@ -32,29 +32,29 @@ def round_down(value: Fraction) -> float:
 
 
 def round_up(value: Fraction) -> float:
-    """Gives the smallest double that is at least the value; raises as `round_down`."""
+    """Returns the smallest double that is at least the value; raises as `round_down`."""
     return 0.0 - round_down(-value)
 
 
 def sqrt_down(value: Fraction, bits: int = 160) -> Fraction:
-    """Gives a lower bound of a root, by less than `2 ** -bits` too small."""
+    """Returns a lower bound of a root, by less than `2 ** -bits` too small."""
     return Fraction(math.isqrt((value.numerator << (2 * bits)) // value.denominator), 1 << bits)
 
 
 def sqrt_up(value: Fraction, bits: int = 160) -> Fraction:
-    """Gives an upper bound of a root, by at most `2 ** -bits` too large."""
+    """Returns an upper bound of a root, by at most `2 ** -bits` too large."""
     return sqrt_down(value, bits) + Fraction(1, 1 << bits)
 
 
 def scale_to_integers(values: Sequence[float]) -> tuple[list[int], int]:
-    """Gives whole numbers and the `bits` by which all of them are too large: `v == i / 2**bits`."""
+    """Returns whole numbers `i` and `bits`, such that `v == i / 2**bits` for all of them."""
     ratios = [value.as_integer_ratio() for value in values]
     bits = max((below.bit_length() - 1 for _, below in ratios), default=0)
     return [above * ((1 << bits) // below) for above, below in ratios], bits
 
 
 def scale_rows(rows: Iterable[Sequence[float]]) -> tuple[list[tuple[int, ...]], int]:
-    """Gives rows of whole numbers and the `bits` by which all of them are too large."""
+    """Returns rows of whole numbers and the `bits` by which all of them are too large."""
     rows = [tuple(row) for row in rows]
     flat, bits = scale_to_integers([value for row in rows for value in row])
     numbers = iter(flat)

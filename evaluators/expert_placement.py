@@ -100,7 +100,7 @@ def play(
 
 
 def measure_balance(placed: NDArray[np.int64], load: NDArray[np.float64]) -> float:
-    """Gives the mean load of the GPUs over the largest; copies of an expert share its load."""
+    """Returns the mean load of the GPUs over the largest; copies of an expert share its load."""
     copies = np.bincount(placed.ravel(), minlength=len(load))
     burden = (load / copies)[placed].sum(axis=1)
     return float(burden.mean() / burden.max())

@@ -100,7 +100,7 @@ class Tree:
                 sets[own] = order[sets[own]]
 
     def reach(self, policies: list[Floats]) -> tuple[list[Floats], list[Floats]]:
-        """Gives with which probability each place is reached, as far as it depends on each player.
+        """Returns the probability to reach each place, as far as it depends on each player.
 
         Also gives the same for the player's own information sets. The third of the former is
         that of chance.
@@ -120,7 +120,7 @@ class Tree:
         return parts, own
 
     def find_regrets(self, policies: list[Floats], player: int) -> tuple[Floats, Floats]:
-        """Gives what each action would have gained over the policy, counterfactually.
+        """Returns what each action would have gained over the policy, counterfactually.
 
         Zinkevich 2007, Regret minimization in games with incomplete information.
 
@@ -146,7 +146,7 @@ class Tree:
         return (gains - means) * self.legal[player], own[player]
 
     def best_response(self, policies: list[Floats], player: int) -> float:
-        """Gives the largest value that a player can get against the other's policy."""
+        """Returns the largest value that a player can get against the other's policy."""
         parts, _ = self.reach(policies)
         outside = parts[1 - player] * parts[CHANCE]
         values = self._utilities if player == 0 else -self._utilities
@@ -163,7 +163,7 @@ class Tree:
         return float(values[0])
 
     def find_exploitability(self, policies: list[Floats]) -> float:
-        """Gives the mean of what both players could gain by best responses; 0 in equilibrium."""
+        """Returns the mean of what both players could gain by best responses; 0 in equilibrium."""
         return sum(self.best_response(policies, player) for player in (0, 1)) / 2.0
 
 
@@ -207,7 +207,7 @@ def _chance(outcomes: list[tuple[float, State]]) -> Branch:
 
 
 def deal_kuhn(cards: int) -> Branch:
-    """Gives Kuhn poker with so many cards: 0 passes, 1 bets."""
+    """Returns Kuhn poker with so many cards: 0 passes, 1 bets."""
 
     def play(first: int, second: int, past: str) -> State:
         sign = 1 if first > second else -1
@@ -225,7 +225,7 @@ def deal_kuhn(cards: int) -> Branch:
 
 
 def deal_leduc(ranks: int) -> Branch:
-    """Gives Leduc poker with two cards of each rank: 0 folds, 1 calls or checks, 2 raises."""
+    """Returns Leduc poker with two cards of each rank: 0 folds, 1 calls or checks, 2 raises."""
     cards = 2 * ranks
 
     def play(hands: tuple[int, int], public: int, rounds: tuple[str, ...], paid: Any) -> State:
@@ -269,7 +269,7 @@ def deal_leduc(ranks: int) -> Branch:
 
 
 def roll_liars_dice(faces: int) -> Branch:
-    """Gives liar's dice with one die each: bids of a count and a face rise, the last doubts.
+    """Returns liar's dice with one die each: bids of a count and a face rise, the last doubts.
 
     Bid number b says that at least `1 + b // faces` dice show the face `b % faces`.
     """

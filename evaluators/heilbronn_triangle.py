@@ -63,7 +63,7 @@ def draw(program: ProgramHandle, *, count: int, triangle: str) -> Score:
 
 
 def find_side(rows: list[Point], bits: int, triangle: str) -> tuple[Fraction, bool]:
-    """Gives the side of the smallest triangle of this position around all points, rounded up.
+    """Returns the side of the smallest triangle of this position around all points, rounded up.
 
     Also tells whether all points lie in the triangle of side 1 exactly.
     """

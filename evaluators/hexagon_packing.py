@@ -53,7 +53,7 @@ class Hexagon:
         self.normals = [_turn(corner, middle) for corner in self.corners]
 
     def reach(self, direction: Vector) -> int:
-        """Gives how far the hexagon goes in a direction."""
+        """Returns how far the hexagon goes in a direction."""
         return max(_dot(corner, direction) for corner in self.corners)
 
 
@@ -129,7 +129,7 @@ def certify(rows: NDArray[np.float64]) -> tuple[Fraction, Fraction]:
 
 
 def _part(apart: Vector, first: Hexagon, second: Hexagon) -> int | None:
-    """Gives the factor on the distance of two hexagons that parts them; None if none does."""
+    """Returns the factor on the distance of two hexagons that parts them; None if none does."""
     factors = []
     for normal in first.normals[:3] + second.normals[:3]:
         distance = abs(_dot(apart, normal))
@@ -140,7 +140,7 @@ def _part(apart: Vector, first: Hexagon, second: Hexagon) -> int | None:
 
 
 def _rotate(degrees: Fraction) -> Vector:
-    """Gives cosine and sine by their series, for angles of at most 60 degrees."""
+    """Returns cosine and sine by their series, for angles of at most 60 degrees."""
     angle = degrees.numerator * _PI // (180 * degrees.denominator)
     sums, term, power = [0, 0], _ONE, 0
     while term:

@@ -26,7 +26,7 @@ Outcome = TypeVar("Outcome")
 
 
 def open_stream(problem: str, split: str, seed: int, number: int) -> np.random.Generator:
-    """Gives the random numbers of one instance; only `random` is stable between releases.
+    """Returns the random numbers of one instance; only `random` is stable between releases.
 
     Args:
         problem: Name of the family of instances.

@@ -85,7 +85,7 @@ def evaluate(program: ProgramHandle, *, seed: int, pairs: int, length: int) -> S
 
 
 def find_distance(a: str, b: str) -> int:
-    """Gives the exact edit distance, a whole column of the table at a time.
+    """Returns the exact edit distance, a whole column of the table at a time.
 
     Differences of neighbours in the table are -1, 0 or 1: two bits each, in two long whole
     numbers (Hyyro 2003, A bit-vector algorithm for computing Levenshtein and Damerau edit
@@ -146,7 +146,7 @@ def draw_pairs(rng: random.Random, count: int, length: int) -> list[Pair]:
 
 
 def write_pairs(pairs: list[Pair]) -> str:
-    """Gives the pairs as the program reads them."""
+    """Returns the pairs as the program reads them."""
     return "".join([f"{len(pairs)}\n", *(f"{a}\n{b}\n" for a, b in pairs)])
 
 

@@ -51,7 +51,7 @@ class Packing:
         return math.ceil(sum(self.items) / self.capacity)
 
     def excess(self) -> float:
-        """Gives how many bins too many there are, in percent of the least that may suffice."""
+        """Returns how many bins too many there are, in percent of the least that may suffice."""
         return find_excess([self])
 
     def play(self) -> Generator[tuple[Any, ...], Any, Packing]:
@@ -101,7 +101,7 @@ def pack(program: ProgramHandle, packings: list[Packing]) -> None:
 
 
 def find_excess(packings: Sequence[Packing]) -> float:
-    """Gives how many bins too many there are in all, in percent of the least that may suffice."""
+    """Returns how many bins too many there are in all, in percent of the least that may suffice."""
     used = sum(len(packing.room) for packing in packings)
     return 100.0 * (used / sum(packing.least for packing in packings) - 1.0)
 

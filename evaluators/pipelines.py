@@ -128,7 +128,7 @@ def _reuse(
     name: str,
     run: Callable[[], tuple[NDArray[Any], ...]],
 ) -> tuple[NDArray[Any], ...]:
-    """Gives what a stage gives for these sources, without running it twice."""
+    """Returns what a stage gives for these sources, without running it twice."""
     before = {f"{other}.py" for other in STAGES[STAGES.index(stage) + 1 :]}
     digest = hashlib.sha256(repr((stage, name)).encode())
     for path, text in sorted(files.items()):

@@ -17,13 +17,13 @@ Point = tuple[int, ...]
 
 
 def double_area(first: Point, second: Point, third: Point) -> int:
-    """Gives twice the signed area of a triangle; positive when it turns left."""
+    """Returns twice the signed area of a triangle; positive when it turns left."""
     (x, y), (x2, y2), (x3, y3) = first, second, third
     return (x2 - x) * (y3 - y) - (x3 - x) * (y2 - y)
 
 
 def find_smallest_triangle(points: Sequence[Point]) -> tuple[int, tuple[int, ...]]:
-    """Gives twice the smallest area of three points, and which three."""
+    """Returns twice the smallest area of three points, and which three."""
     return min(
         (abs(double_area(*(points[i] for i in chosen))), chosen)
         for chosen in combinations(range(len(points)), 3)
@@ -31,7 +31,7 @@ def find_smallest_triangle(points: Sequence[Point]) -> tuple[int, tuple[int, ...
 
 
 def find_hull(points: Sequence[Point]) -> list[Point]:
-    """Gives the corners of the convex hull, to the left around; points on its sides are none."""
+    """Returns the corners of the convex hull, to the left around; points on its sides are none."""
     ordered = sorted(set(points))
     hull: list[Point] = []
     for way in (ordered, ordered[::-1]):
@@ -45,13 +45,13 @@ def find_hull(points: Sequence[Point]) -> list[Point]:
 
 
 def double_hull_area(points: Sequence[Point]) -> int:
-    """Gives twice the area of the convex hull."""
+    """Returns twice the area of the convex hull."""
     hull = find_hull(points)
     return sum(a[0] * b[1] - a[1] * b[0] for a, b in zip(hull, hull[1:] + hull[:1], strict=True))
 
 
 def find_distances(points: Sequence[Point]) -> tuple[int, int]:
-    """Gives the squares of the smallest and of the largest distance."""
+    """Returns the squares of the smallest and of the largest distance."""
     squares = [
         sum((a - b) ** 2 for a, b in zip(first, second, strict=True))
         for first, second in combinations(points, 2)
@@ -60,13 +60,13 @@ def find_distances(points: Sequence[Point]) -> tuple[int, int]:
 
 
 def find_roundness(points: NDArray[np.float64]) -> float:
-    """Gives how alike the spreads of points along their main axes are, from 0 to 1."""
+    """Returns how alike the spreads of points along their main axes are, from 0 to 1."""
     spreads = np.linalg.eigvalsh(np.cov(points.T))
     return float(np.sqrt(max(spreads[0], 0.0) / spreads[-1])) if spreads[-1] > 0 else 0.0
 
 
 def find_hull_share(points: Sequence[Point]) -> float:
-    """Gives the share of the points that are corners of the convex hull."""
+    """Returns the share of the points that are corners of the convex hull."""
     return float(Fraction(len(find_hull(points)), len(points)))
 
 

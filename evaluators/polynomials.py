@@ -12,7 +12,7 @@ _WIDTH = Fraction(1, 1 << 120)
 
 
 def find_last_sign_change(polynomial: Polynomial) -> Fraction | None:
-    """Gives the largest positive place where a polynomial changes its sign, rounded up.
+    """Returns the largest positive place where a polynomial changes its sign, rounded up.
 
     Roots of even multiplicity are no changes. The result is too large by less than 2 ** -120;
     None where there is no such place.
@@ -31,12 +31,12 @@ def find_last_sign_change(polynomial: Polynomial) -> Fraction | None:
 
 
 def measure_degree(polynomial: Polynomial) -> int:
-    """Gives the largest power whose factor is not 0."""
+    """Returns the largest power whose factor is not 0."""
     return len(_trim(polynomial)) - 1
 
 
 def _odd_part(polynomial: Polynomial) -> Polynomial:
-    """Gives the product of the roots of odd multiplicity, each once (Yun 1976)."""
+    """Returns the product of the roots of odd multiplicity, each once (Yun 1976)."""
     product: Polynomial = [Fraction(1)]
     common = _greatest_divisor(polynomial, _derive(polynomial))
     rest, multiplicity = _divide(polynomial, common)[0], 1
@@ -63,7 +63,7 @@ def _count_changes(chain: list[Polynomial], place: Fraction) -> int:
 
 
 def _bound_roots(polynomial: Polynomial) -> Fraction:
-    """Gives a number beyond all roots (Cauchy), a power of 2."""
+    """Returns a number beyond all roots (Cauchy), a power of 2."""
     ratio = max((abs(value / polynomial[-1]) for value in polynomial), default=Fraction(0))
     return Fraction(2 ** (int(ratio) + 2).bit_length())
 

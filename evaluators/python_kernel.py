@@ -107,7 +107,7 @@ def check_answer(answer: Any, values: NDArray[np.float64], window: int, *, where
 
 
 def find_medians(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Gives the medians of all windows."""
+    """Returns the medians of all windows."""
     windows = np.lib.stride_tricks.sliding_window_view(values, window)
     middle = window // 2
     medians: NDArray[np.float64] = np.partition(windows, middle, axis=1)[:, middle]

@@ -49,7 +49,7 @@ def evaluate_holdout(program: ProgramHandle, *, seed: int, samples: int) -> Scor
 def measure_fronts(
     program: ProgramHandle, splits: tuple[str, ...], seed: int, samples: int
 ) -> dict[str, Floats]:
-    """Gives error, lag and roughness for each preference, as means over the signals of a split."""
+    """Returns mean error, lag and roughness over the signals of a split, by preference."""
     keys = [(s, n, p) for s in splits for n in range(_SIGNALS[s]) for p in PREFERENCES]
     games = [run(*draw_signal(s, seed, n, samples), preference) for s, n, preference in keys]
     rows = iter(play_together(program, "smooth", games))
@@ -96,7 +96,7 @@ def run(
 
 
 def find_lag(output: Floats, clean: Floats) -> float:
-    """Gives by how many samples the output comes late, from 0 to `MAX_LAG`.
+    """Returns by how many samples the output comes late, from 0 to `MAX_LAG`.
 
     The delay at which the clean signal fits best, with a parabola through its neighbours.
     """
@@ -116,7 +116,7 @@ def find_lag(output: Floats, clean: Floats) -> float:
 
 
 def find_volume(points: Floats) -> float:
-    """Gives the share of the unit cube in which some point is no worse in all coordinates."""
+    """Returns the share of the unit cube in which some point is no worse in all coordinates."""
     cut = np.clip(points, 0.0, 1.0)
     edges = [np.unique(np.append(column, 1.0)) for column in cut.T]
     volume = 0.0

@@ -137,7 +137,7 @@ def play(job: Job) -> Generator[tuple[Any, ...], Any, tuple[float, float, float]
 
 
 def _is_safe(job: Job, state: State, choice: int) -> bool:
-    """Tells whether an on-demand machine can still make it one step after a choice."""
+    """Returns whether an on-demand machine can still make it one step after a choice."""
     if choice == ON_DEMAND:
         return True
     starting = state.pending if state.running == choice else job.overhead
@@ -147,7 +147,7 @@ def _is_safe(job: Job, state: State, choice: int) -> bool:
 
 
 def _describe_state(job: Job, state: State, price: float | None) -> tuple[float, ...]:
-    """Gives what a policy is told; times in hours."""
+    """Returns what a policy is told; times in hours."""
     counts = (state.work, state.left, job.overhead, state.pending)
     hours = [count / STEPS_PER_HOUR for count in counts]
     return (*hours, float(state.running), float(price is not None), price or 0.0)

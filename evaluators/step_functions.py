@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def call_heights(program: ProgramHandle, steps: int) -> NDArray[np.float64]:
-    """Gives what `heights(steps)` returns: exactly as many finite numbers as there are steps."""
+    """Returns what `heights(steps)` returns: exactly as many finite numbers as there are steps."""
     return as_floats(program.call("heights", steps), (steps,), where="heights", magnitude=1e9)
 
 
 def convolve_with_itself(heights: Sequence[int]) -> list[int]:
-    """Gives the sums of `heights[i] * heights[k - i]` for each k, `2 * len(heights) - 1` of them.
+    """Returns the sums of `heights[i] * heights[k - i]` for each k, `2 * len(heights) - 1` of them.
 
     In whole numbers: products of doubles near 1e-81 would vanish. All of them are put into one
     large number, far enough apart, and its square has the sums as its digits (Kronecker 1882).
@@ -42,7 +42,7 @@ def convolve_with_itself(heights: Sequence[int]) -> list[int]:
 
 
 def measure_heights(heights: NDArray[np.float64]) -> dict[str, float]:
-    """Gives where a step function's weight lies, and how much of it is hardly there."""
+    """Returns where a step function's weight lies, and how much of it is hardly there."""
     weights = np.abs(heights)
     places = np.linspace(0.0, 1.0, len(heights))
     return {
@@ -57,7 +57,7 @@ def describe_heights(heights: NDArray[np.float64], parts: int = 20) -> str:
 
 
 def _pack(numbers: Sequence[int], width: int) -> int:
-    """Gives the number whose digits, each of so many bytes, are the given ones, lowest first."""
+    """Returns the number whose digits, each of so many bytes, are the given ones, lowest first."""
     return int.from_bytes(
         b"".join(number.to_bytes(width, "little") for number in numbers), "little"
     )

@@ -39,7 +39,7 @@ def evaluate(program: ProgramHandle) -> Score:
 
 
 def _logarithm(count: int, size: int) -> Fraction:
-    """Gives a lower bound of the logarithm of `count / size`, by less than two errors."""
+    """Returns a lower bound of the logarithm of `count / size`, by less than two errors."""
     quotient = _CONTEXT.divide(Decimal(count), Decimal(size))
     return Fraction(_CONTEXT.ln(quotient)) - _ERROR
 

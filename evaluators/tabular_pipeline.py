@@ -28,7 +28,7 @@ def evaluate_holdout(program: ProgramHandle) -> Score:
 
 
 def split_rows() -> dict[str, NDArray[np.int64]]:
-    """Gives the numbers of the rows to learn from, to validate on, and to hold out."""
+    """Returns the numbers of the rows to learn from, to validate on, and to hold out."""
     rows, _ = _load()
     order = np.random.default_rng(_STREAM).permutation(len(rows))
     parts = np.split(order, [200, 342])

@@ -59,7 +59,7 @@ def evaluate(program: ProgramHandle, *, seed: int, bytes: int) -> Score:  # noqa
 
 
 def check_bytes(value: Any, where: str) -> bytes:
-    """Gives a returned value back if it is bytes, and not too many.
+    """Returns a returned value back if it is bytes, and not too many.
 
     Raises:
         Infeasible: It is something else.

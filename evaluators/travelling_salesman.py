@@ -88,7 +88,7 @@ def play(
 
 
 def nearest_neighbours(distances: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Gives the tour that goes to the nearest city left, from city 0 on."""
+    """Returns the tour that goes to the nearest city left, from city 0 on."""
     tour, left = [0], set(range(1, len(distances)))
     while left:
         tour.append(min(left, key=lambda city: (distances[tour[-1], city], city)))
@@ -126,7 +126,7 @@ def improve(tour: NDArray[np.int64], distances: NDArray[np.float64]) -> NDArray[
 
 
 def measure(tour: NDArray[np.int64], distances: NDArray[np.float64]) -> float:
-    """Gives the length of a closed tour."""
+    """Returns the length of a closed tour."""
     return float(distances[tour, np.roll(tour, -1)].sum())
 
 
@@ -157,5 +157,5 @@ def _score(
 
 
 def _excess(outcomes: list[tuple[float, float, float]], split: str) -> NDArray[np.float64]:
-    """Gives how much longer than the references the best tours are, in percent."""
+    """Returns how much longer than the references the best tours are, in percent."""
     return 100.0 * (np.array([outcome[0] for outcome in outcomes]) / REFERENCES[split] - 1.0)

@@ -37,7 +37,7 @@ def evaluate(program: ProgramHandle, *, count: int) -> Score:
 
 
 def combine(free: list[Fraction]) -> Polynomial:
-    """Gives the sum of `free[k] * H_4k` and of the multiple of the next one that makes P(0) = 0.
+    """Returns the sum of `free[k] * H_4k` and of the multiple of the next one that makes P(0) = 0.
 
     As a polynomial in the square of x, divided by it, lowest power first.
     """
@@ -55,7 +55,7 @@ def combine(free: list[Fraction]) -> Polynomial:
 
 
 def hermite(degree: int) -> list[int]:
-    """Gives a (physicists') Hermite polynomial, lowest power first."""
+    """Returns a (physicists') Hermite polynomial, lowest power first."""
     before, current = [0], [1]
     for n in range(degree):
         following = [0] + [2 * value for value in current]

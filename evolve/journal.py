@@ -35,7 +35,7 @@ class OtherRequestError(StoreError):
 
 
 class Evaluate(Protocol):
-    """Gives the verdict on a program; safe to call from any thread."""
+    """Evaluates a program; safe to call from any thread."""
 
     def __call__(self, program: Program, /) -> Evaluation:
         """Evaluates a program and waits for the verdict."""
@@ -124,7 +124,7 @@ class Journal:
     def open_slot(
         self, generation: int, slot: int, parts: Mapping[str, Part] | None = None
     ) -> SlotJournal:
-        """Gives the view of one slot, in which models play their parts by role."""
+        """Returns the view of one slot, in which models play their parts by role."""
         return SlotJournal(self, generation, slot, parts or {})
 
     def ask(self, key: AttemptKey, request: Request, model: str) -> Call:
@@ -279,7 +279,7 @@ class SlotJournal:
 
     @property
     def uses(self) -> tuple[ModelUse, ...]:
-        """Gives what the finished calls say about models, in order."""
+        """Returns what the finished calls say about models, in order."""
         return tuple(self._uses[key] for key in sorted(self._uses))
 
     def evaluate(self, program: Program) -> tuple[Evaluation, EvaluationPlace]:
@@ -319,7 +319,7 @@ class _Shared:
 
 
 def use_of(call: Call) -> ModelUse:
-    """Gives what a call says about the model that answered."""
+    """Returns what a call says about the model that answered."""
     reply = call.reply
     tokens = reply.prompt_tokens + reply.completion_tokens
     return ModelUse(call.request.role, reply.model, reply.cost_usd, tokens)

@@ -92,7 +92,7 @@ def save_settings(folder: Path, settings: Settings) -> None:
 
 
 def load_run(folder: Path) -> tuple[Problem, Settings]:
-    """Gives the problem and settings that a run was made with.
+    """Returns the problem and settings that a run was made with.
 
     That programs may run where nothing isolates them has to be said anew each time.
 
@@ -152,7 +152,7 @@ def naming_originals(folder: Path, problem: Problem) -> Iterator[None]:
 
 
 def trust_programs(settings: Settings, *, trusts: bool) -> Settings:
-    """Gives settings that let programs run where nothing isolates them, or do not."""
+    """Returns settings that let programs run where nothing isolates them, or do not."""
     return change_settings(settings, {"sandbox.allow_weak": trusts}, where="options")
 
 
@@ -175,13 +175,13 @@ def find_run(name: str, parent: Path) -> Path:
 
 
 def list_runs(parent: Path) -> list[Path]:
-    """Gives the run folders in a folder, the oldest first."""
+    """Returns the run folders in a folder, the oldest first."""
     found = [path.parent for path in parent.glob(f"*/{DATABASE}")]
     return sorted(found, key=lambda run: ((run / SETTINGS_FILE).stat().st_mtime_ns, run.name))
 
 
 def expect_writable(path: Path) -> Path:
-    """Gives the path of a file that can be written, as is to be known before what takes long.
+    """Returns the path of a file that can be written, as is to be known before what takes long.
 
     Raises:
         StoreError: It cannot.
@@ -233,7 +233,7 @@ def write_program(folder: Path, attempt: Attempt, *, below: str = "") -> list[Pa
 
 
 def describe_verdict(attempt: Attempt) -> Mapping[str, Any]:
-    """Gives what was found about a program, as plain data."""
+    """Returns what was found about a program, as plain data."""
     evaluation = attempt.evaluation.as_dict()
     return {"program": attempt.program_or_fail.id, "attempt": str(attempt.key), **evaluation}
 
@@ -275,7 +275,7 @@ def _copy_modules(problem: Problem, evaluators: Path) -> None:
 
 
 def _move(draft: Path, folder: Path, *, is_named: bool) -> Path:
-    """Gives the folder that a draft became: the next free one where another run took the first."""
+    """Returns the folder that a draft became: the next free one where the first is taken."""
     taken = folder
     while True:
         try:

@@ -29,7 +29,7 @@ class Table:
         self.where = where
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Gives a text; without a default the key is required.
+        """Returns a text; without a default the key is required.
 
         Raises:
             ProblemError: It is missing, no text, or empty though required.
@@ -40,7 +40,7 @@ class Table:
         return str(value)
 
     def choice(self, key: str, choices: tuple[str, ...], default: str | None = None) -> str:
-        """Gives one of several texts.
+        """Returns one of several texts.
 
         Raises:
             ProblemError: It is missing or something else.
@@ -54,7 +54,7 @@ class Table:
     def texts(
         self, key: str, default: tuple[str, ...], *, required: bool = False
     ) -> tuple[str, ...]:
-        """Gives a list of texts, of which a single text is the short form.
+        """Returns a list of texts, of which a single text is the short form.
 
         Raises:
             ProblemError: It is something else, repeats itself, or is empty though required.
@@ -74,7 +74,7 @@ class Table:
     def number(
         self, key: str, default: float | None = None, *, above: float | None = None
     ) -> float:
-        """Gives a finite number; without a default the key is required.
+        """Returns a finite number; without a default the key is required.
 
         Raises:
             ProblemError: It is missing, no finite number, or not above the limit.
@@ -86,7 +86,7 @@ class Table:
         return value
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """Gives a whole number of at least 1; without a default the key is required.
+        """Returns a whole number of at least 1; without a default the key is required.
 
         Raises:
             ProblemError: It is missing, no whole number, or too small.
@@ -97,7 +97,7 @@ class Table:
         return int(value)
 
     def flag(self, key: str) -> bool:
-        """Gives true or false; false where there is nothing.
+        """Returns true or false; false where there is nothing.
 
         Raises:
             ProblemError: It is something else.
@@ -108,7 +108,7 @@ class Table:
         return value
 
     def free(self, key: str) -> dict[str, Any]:
-        """Gives a table in which every key may occur; empty when it is missing.
+        """Returns a table in which every key may occur; empty when it is missing.
 
         Raises:
             ProblemError: It is no table, or holds other than plain data.
@@ -122,7 +122,7 @@ class Table:
         return dict(values)
 
     def table(self, key: str, known: tuple[str, ...]) -> Table:
-        """Gives a table inside this one; empty when it is missing.
+        """Returns a table inside this one; empty when it is missing.
 
         Raises:
             ProblemError: It is no table, or has an unknown key.
@@ -130,7 +130,7 @@ class Table:
         return Table(self._take(key, {}, dict, "a table"), f"{self.where}: [{key}]", known)
 
     def tables(self, key: str, known: tuple[str, ...]) -> tuple[Table, ...] | None:
-        """Gives a list of tables, None when it is missing.
+        """Returns a list of tables, None when it is missing.
 
         Raises:
             ProblemError: It is no list of tables, or one of them has an unknown key.

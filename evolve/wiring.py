@@ -49,7 +49,7 @@ WORKERS = 8
 
 
 def show_price_setting(name: str) -> str:
-    """Gives the option that sets a model's price, with a price as an example."""
+    """Returns the option that sets a model's price, with a price as an example."""
     option = shlex.quote(f"prices.{name}={{prompt = 0.15, completion = 0.6}}")
     return f"--set {option} (US dollars per 1e6 tokens)"
 
@@ -117,7 +117,7 @@ def settle_tuning(settings: Settings, seconds: float) -> Settings:
 
 
 def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
-    """Gives the pool of evaluator processes for a problem; none is started yet."""
+    """Returns the pool of evaluator processes for a problem; none is started yet."""
     config = EvaluatorConfig(
         folder=problem.folder,
         evaluators=problem.evaluator.parent,
@@ -140,7 +140,7 @@ def open_endpoints(
     tell: Callable[[str], None],
     named: Collection[str] | None = None,
 ) -> dict[str, Endpoint]:
-    """Gives the models of a run by name; none without a model, or where a recording answers.
+    """Returns the models of a run by name; none without a model, or where a recording answers.
 
     Args:
         settings: Names, addresses, limits and prices.
@@ -193,7 +193,7 @@ def open_endpoints(
 
 
 def _read_price(settings: Settings, name: str) -> Price | None:
-    """Gives the price that the settings tell; None when they tell none."""
+    """Returns the price that the settings tell; None when they tell none."""
     from evolve.models.protocol import Price
 
     entry = settings.prices.get(name)
@@ -211,7 +211,7 @@ def _read_price(settings: Settings, name: str) -> Price | None:
 
 
 def open_recording(settings: Settings) -> Callable[[AttemptKey, Request], Call] | None:
-    """Gives what answers in place of models, None where models do.
+    """Returns what answers in place of models, None where models do.
 
     Raises:
         UsageError: The recorded run is not there any more.
@@ -240,7 +240,7 @@ def gather_experience(
 
 
 def restore_budget(store: Store, settings: Settings) -> Budget:
-    """Gives the caps of the settings, with what the run has used so far counted."""
+    """Returns the caps of the settings, with what the run has used so far counted."""
     from evolve.models.budget import Budget
 
     caps = settings.budget
@@ -258,7 +258,7 @@ def restore_budget(store: Store, settings: Settings) -> Budget:
 
 
 def describe_isolation(isolation: Isolation, *, fresh: bool) -> str:
-    """Gives one line on what the sandbox enforces and what it does not.
+    """Returns one line on what the sandbox enforces and what it does not.
 
     Args:
         isolation: What the canary saw.
@@ -308,7 +308,7 @@ class Preflight:
             )
 
     def list_expenses(self, generation: int) -> list[Expense]:
-        """Gives what was paid for.
+        """Returns what was paid for.
 
         Args:
             generation: The first one that is not committed.

@@ -22,7 +22,7 @@ PAGES = ROOT / "docs" / "problems"
 
 
 def write_page(problem: Problem) -> str:
-    """Gives the page of a problem."""
+    """Returns the page of a problem."""
     name = problem.name
     docstring = ast.get_docstring(ast.parse(problem.evaluator.read_text("utf-8"))) or ""
     rows = [
@@ -51,13 +51,13 @@ def write_page(problem: Problem) -> str:
 
 
 def write_index(problems: list[Problem]) -> str:
-    """Gives the list of all pages."""
+    """Returns the list of all pages."""
     lines = [f"- [{problem.name}]({problem.name}.md): {problem.summary}" for problem in problems]
     return "\n".join(["# Problems", "", *lines]) + "\n"
 
 
 def list_problems() -> list[Problem]:
-    """Gives the problems of the repository, by name."""
+    """Returns the problems of the repository, by name."""
     return [load_problem(path.parent) for path in sorted(ROOT.glob("problems/*/problem.toml"))]
 
 

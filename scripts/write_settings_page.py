@@ -26,7 +26,7 @@ Each is set with `--set KEY=VALUE`, in a TOML file (`--settings FILE`, `[section
 
 
 def write_page() -> str:
-    """Gives the page."""
+    """Returns the page."""
     rows = [_write_row(key, item) for key, item in known_keys().items()]
     return _HEAD + "".join(rows)
 

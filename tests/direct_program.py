@@ -27,6 +27,6 @@ class DirectProgram:
 
 
 def reply_with(value: Any) -> DirectProgram:
-    """Gives a program that returns the same from whatever function problems call."""
+    """Returns a program that returns the same from whatever function problems call."""
     names = ("pack", "place", "heights", "coefficients", "build", "decompose")
     return DirectProgram(**dict.fromkeys(names, lambda *_args: value))

@@ -47,7 +47,7 @@ class Judge:
 
 
 def open_judge(name: str, **parameters: object) -> Iterator[Judge]:
-    """Gives a judge for one test module; for fixtures."""
+    """Returns a judge for one test module; for fixtures."""
     problem = load_problem(ROOT / "problems" / name)
     with closing(open_sandbox("auto", preload=problem.packages)) as sandbox:
         bench = Bench(sandbox, Limits(**problem.limits), problem.recipe)

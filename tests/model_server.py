@@ -167,7 +167,7 @@ class ModelServer:
     def _answer(
         self, connection: socket.socket, path: str, body: dict[str, Any], headers: Mapping[str, str]
     ) -> bool:
-        """Tells whether the connection stays open."""
+        """Returns whether the connection stays open."""
         with self._lock:
             index = len(self.bodies)
             self.bodies.append(body)

@@ -109,19 +109,19 @@ class Searches:
         return population
 
     def replay(self, name: str, **changes: object) -> list[str]:
-        """Gives the differences between a search and its record."""
+        """Returns the differences between a search and its record."""
         with closing(Store.open_to_read(self.folder / name)) as store:
             compared = list(Replay(store, self.problem, self.with_(changes)).compare())
         return [difference for _, differences in compared for difference in differences]
 
     def evaluate(self, program: Program) -> Evaluation:
-        """Gives a verdict that depends on the first two numbers in the source alone."""
+        """Returns a verdict that depends on the first two numbers in the source alone."""
         first, second = (*_numbers(program), 0.0, 0.0)[:2]
         objective = -((first - 3.0) ** 2) - (second + 2.0) ** 2
         return self.verdict(program, objective, first=first)
 
     def verdict(self, program: Program, objective: float, **measures: float) -> Evaluation:
-        """Gives a verdict with the measures that the problem declares."""
+        """Returns a verdict with the measures that the problem declares."""
         known = built_in_measures(program, self.problem.initial) | measures
         declared = {axis.name: known[axis.name] for axis in self.problem.measures}
         return Evaluation(Status.OK, objective=objective, measures=declared)
@@ -137,7 +137,7 @@ class Searches:
 
 
 def archives_of(population: Population) -> list[object]:
-    """Gives all that must be equal when two searches are."""
+    """Returns all that must be equal when two searches are."""
     return [
         (list(archive.cells), list(archive.elites), archive.children.tolist(),
          archive.curiosity.tolist(), archive.out_of_range)

@@ -14,7 +14,7 @@ OTHER = AttemptKey(1, 1, 1)
 
 
 def climb_for(attempts, every, *, other_every=0, climbs=None) -> Climbs:
-    """Tells of attempts at champion and others in turns; each so-many-th one leads."""
+    """Returns of attempts at champion and others in turns; each so-many-th one leads."""
     climbs = climbs or Climbs()
     champion = INITIAL
     for number in range(1, attempts + 1):

@@ -99,7 +99,7 @@ _SPAWNS = (
 
 @contextmanager
 def folder_of_nobody() -> Iterator[tuple[Path, list[str], dict[str, str]]]:
-    """Gives a folder of another user, and how to run our Python as that user."""
+    """Returns a folder of another user, and how to run our Python as that user."""
     user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
     places = [str(Path(evolve.__file__).parent.parent), *site.getsitepackages()]

@@ -92,42 +92,42 @@ class Archive:
 
     @property
     def coverage(self) -> float:
-        """Gives the share of cells that hold an elite, from 0 to 1."""
+        """Returns the share of cells that hold an elite, from 0 to 1."""
         return len(self) / self.space.size
 
     @property
     def elites(self) -> Sequence[Elite]:
-        """Gives the elites in the order in which their cells were first filled."""
+        """Returns the elites in the order in which their cells were first filled."""
         return self._elites
 
     @property
     def cells(self) -> Sequence[int]:
-        """Gives the cell of each elite, in the order of `elites`."""
+        """Returns the cell of each elite, in the order of `elites`."""
         return self._cells
 
     @property
     def objectives(self) -> NDArray[np.float64]:
-        """Gives the objectives, shape `(len(archive),)`, as a view."""
+        """Returns the objectives, shape `(len(archive),)`, as a view."""
         return self._objectives[: len(self)]
 
     @property
     def children(self) -> NDArray[np.int64]:
-        """Gives how often each elite was a parent, shape `(len(archive),)`, as a view."""
+        """Returns how often each elite was a parent, shape `(len(archive),)`, as a view."""
         return self._children[: len(self)]
 
     @property
     def curiosity(self) -> NDArray[np.float64]:
-        """Gives how the offspring of each elite's cell fared, shape `(len(archive),)`."""
+        """Returns how the offspring of each elite's cell fared, shape `(len(archive),)`."""
         known = self.curiosity_by_cell
         return np.array([known.get(cell, 0.0) for cell in self._cells])
 
     @property
     def best(self) -> Elite | None:
-        """Gives the elite with the best objective, the earliest on ties."""
+        """Returns the elite with the best objective, the earliest on ties."""
         return None if self._best is None else self._elites[self._best]
 
     def takes(self, cell: int, objective: float, others: tuple[float, ...]) -> bool:  # noqa: ARG002
-        """Tells whether an elite with these objectives might be taken into a cell."""
+        """Returns whether an elite with these objectives might be taken into a cell."""
         position = self._position.get(cell)
         return position is None or bool(
             self._sign * objective > self._sign * self._elites[position].objective
@@ -175,11 +175,11 @@ class Archive:
         self.curiosity_by_cell[cell] = self.curiosity_by_cell.get(cell, 0.0) + change
 
     def by_objective(self) -> NDArray[np.int64]:
-        """Gives positions from the best objective to the worst, the earlier first on ties."""
+        """Returns positions from the best objective to the worst, the earlier first on ties."""
         return self._ranking.order(self.objectives)
 
     def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives positions from best to worst, and the rank of each, from 0.
+        """Returns positions from best to worst, and the rank of each, from 0.
 
         Equal objectives share a rank, so any increasing transformation of the objective leaves
         the result unchanged.

@@ -35,7 +35,7 @@ class Cells(Protocol):
     size: int
 
     def cell_of(self, coordinates: Sequence[float]) -> int:
-        """Gives the number of the cell of a point of shape `(len(axes),)`, from 0."""
+        """Returns the number of the cell of a point of shape `(len(axes),)`, from 0."""
 
 
 class GridCells:
@@ -50,7 +50,7 @@ class GridCells:
         self.size = math.prod(axis.cells for axis in self.axes)
 
     def cell_of(self, coordinates: Sequence[float]) -> int:
-        """Gives the number of the cell of a point, from 0."""
+        """Returns the number of the cell of a point, from 0."""
         cell = 0
         for axis, value in zip(self.axes, coordinates, strict=True):
             index = int(share_of(axis, value) * axis.cells)
@@ -70,7 +70,7 @@ class OneCell:
         self.size = 1
 
     def cell_of(self, coordinates: Sequence[float]) -> int:  # noqa: ARG002 - of the protocol
-        """Gives 0."""
+        """Returns 0."""
         return 0
 
 
@@ -97,7 +97,7 @@ class VoronoiCells:
         self._offsets = (self.centroids**2).sum(axis=1) / 2.0
 
     def cell_of(self, coordinates: Sequence[float]) -> int:
-        """Gives the number of the cell of a point: that of the nearest centroid."""
+        """Returns the number of the cell of a point: that of the nearest centroid."""
         point = np.array(self._shares(coordinates))
         return int((self._offsets - self.centroids @ point).argmin())
 
@@ -109,7 +109,7 @@ class VoronoiCells:
 def make_cells(
     axes: Sequence[Measure], settings: SearchSettings, start: Sequence[tuple[float, ...]] = ()
 ) -> Cells:
-    """Gives the cells that settings ask for; `start` is for `VoronoiCells`."""
+    """Returns the cells that settings ask for; `start` is for `VoronoiCells`."""
     if settings.archive == "single" or not axes:
         return OneCell(axes)
     if settings.archive == "cvt":
@@ -121,7 +121,7 @@ def make_cells(
 def _find_centroids(
     count: int, dimensions: int, start: tuple[tuple[float, ...], ...]
 ) -> NDArray[np.float64]:
-    """Gives centroids in the unit cube by Lloyd's algorithm, shape `(count, dimensions)`.
+    """Returns centroids in the unit cube by Lloyd's algorithm, shape `(count, dimensions)`.
 
     They depend on the arguments alone, so that runs with other seeds have the same cells.
     """
@@ -142,7 +142,7 @@ def _find_centroids(
 
 
 def share_of(axis: Measure, value: float) -> float:
-    """Gives the place of a value in an axis' range, from 0 to 1; the ends for what is outside."""
+    """Returns the place of a value in an axis' range, from 0 to 1; the ends for what is outside."""
     if value <= axis.low:
         return 0.0
     if value >= axis.high:
@@ -153,7 +153,7 @@ def share_of(axis: Measure, value: float) -> float:
 
 
 def locate(axes: Sequence[Measure], measures: Mapping[str, float]) -> tuple[float, ...]:
-    """Gives the coordinates of an evaluation's measures, shape `(len(axes),)`.
+    """Returns the coordinates of an evaluation's measures, shape `(len(axes),)`.
 
     Raises:
         ValueError: A measure is missing or not finite.
@@ -168,6 +168,6 @@ def locate(axes: Sequence[Measure], measures: Mapping[str, float]) -> tuple[floa
 
 
 def is_outside(axes: Sequence[Measure], coordinates: Sequence[float]) -> bool:
-    """Tells whether any coordinate lies outside its range."""
+    """Returns whether any coordinate lies outside its range."""
     pairs = zip(axes, coordinates, strict=True)
     return any(not axis.low <= value <= axis.high for axis, value in pairs)

@@ -63,7 +63,7 @@ class Chooser:
         self._orders: dict[int, _Order] = {}
 
     def choose(self, island: int, rng: Generator) -> Choice:
-        """Gives the parent and the inspirations of one slot.
+        """Returns the parent and the inspirations of one slot.
 
         The best elite of the island is shown first, where it is not the parent. The others are
         near the parent in objective and far from it in source; they come from another island and
@@ -100,7 +100,7 @@ class Chooser:
     def _find_far(
         self, island: int, parent: Elite, shown: dict[str, Elite], rng: Generator
     ) -> Elite | None:
-        """Gives the elite of an island that shares least with the parent, of a few near it."""
+        """Returns the elite of an island that shares least with the parent, of a few near it."""
         elites = self._islands.archives[island].elites
         near = self._order_of(island).near(parent.objective, _NEAREST)
         candidates: list[Elite] = []
@@ -145,7 +145,7 @@ class _Order:
         self._keys = -self._sign * archive.objectives[self._positions]
 
     def near(self, objective: float, count: int) -> list[int]:
-        """Gives the positions of at most so many elites around an objective, by rank."""
+        """Returns the positions of at most so many elites around an objective, by rank."""
         middle = int(self._keys.searchsorted(-self._sign * objective))
         start = max(0, min(middle - count // 2, len(self._keys) - count))
         near: list[int] = self._positions[start : start + count].tolist()

@@ -66,7 +66,7 @@ class Climbs:
 
     @property
     def share(self) -> float:
-        """Gives the share of slots that change the champion alone, from 0 to 0.9."""
+        """Returns the share of slots that change the champion alone, from 0 to 0.9."""
         other, own = zip(self._attempts, self._leads, strict=True)
         rate, variance = _describe(*own)
         if not self._is_on or self._fruitless * rate > _PATIENCE:
@@ -77,7 +77,7 @@ class Climbs:
 
 
 def _describe(attempts: float, leads: float) -> tuple[float, float]:
-    """Gives mean and variance of a rate."""
+    """Returns mean and variance of a rate."""
     total = attempts + _PRIOR_ATTEMPTS
     rate = (leads + _PRIOR_LEADS) / total
     return rate, rate * (1.0 - rate) / (total + 1.0)

@@ -41,18 +41,18 @@ class FrontArchive(Archive):
 
     @property
     def coverage(self) -> float:
-        """Gives the share of cells that hold an elite, from 0 to 1."""
+        """Returns the share of cells that hold an elite, from 0 to 1."""
         return len(self._fronts) / self.space.size
 
     @property
     def best(self) -> Elite | None:
-        """Gives the elite with the best first objective."""
+        """Returns the elite with the best first objective."""
         if not len(self):
             return None
         return self._elites[int(np.argmax(self.direction.sign * self.objectives))]
 
     def takes(self, cell: int, objective: float, others: tuple[float, ...]) -> bool:
-        """Tells whether an elite with these objectives would be taken into a cell."""
+        """Returns whether an elite with these objectives would be taken into a cell."""
         front = self._signed([self._elites[position] for position in self._fronts.get(cell, [])])
         return not (front >= self._signs * np.array([objective, *others])).all(axis=1).any()
 
@@ -79,7 +79,7 @@ class FrontArchive(Archive):
         return status
 
     def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives positions by how many fronts lie above, in each by the first objective.
+        """Returns positions by how many fronts lie above, in each by the first objective.
 
         The rank of each is that of its front, so that trade-offs are all alike.
         """
@@ -111,7 +111,7 @@ class FrontArchive(Archive):
 def find_front(
     elites: Sequence[Elite], direction: Direction, others: Sequence[Direction]
 ) -> list[Elite]:
-    """Gives the elites that nothing dominates, by the first objective; none without others."""
+    """Returns the elites that nothing dominates, by the first objective; none without others."""
     if not others or not elites:
         return []
     values = _sign(elites, np.array([item.sign for item in (direction, *others)]))
@@ -120,14 +120,14 @@ def find_front(
 
 
 def _sign(elites: Sequence[Elite], signs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gives objectives of which larger is better, shape `(len(elites), objectives)`."""
+    """Returns objectives of which larger is better, shape `(len(elites), objectives)`."""
     values = [(elite.objective, *elite.others) for elite in elites]
     signed: NDArray[np.float64] = np.array(values).reshape(-1, len(signs)) * signs
     return signed
 
 
 def domination_depths(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gives how many fronts lie above each point, 0 for those that nothing dominates.
+    """Returns how many fronts lie above each point, 0 for those that nothing dominates.
 
     Args:
         values: Shape `(n, objectives)`; larger is better.
@@ -145,7 +145,7 @@ def domination_depths(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def crowding_distances(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gives how alone each point of a front is; infinite at its ends.
+    """Returns how alone each point of a front is; infinite at its ends.
 
     Deb 2002, A fast and elitist multiobjective genetic algorithm: NSGA-II. Gaps between
     neighbours are relative to the span of each objective.

@@ -118,7 +118,7 @@ class Islands:
             self.archives[island] = fresh
 
     def front(self) -> list[Elite]:
-        """Gives the elites of all islands that nothing dominates, the best first.
+        """Returns the elites of all islands that nothing dominates, the best first.
 
         Empty where there is one objective, whose best elite would be all of it.
         """

@@ -20,7 +20,7 @@ _PRIOR_REWARD = 0.5
 
 
 class SlotQuotas:
-    """Gives slots to islands: half of them in turns, the others by recent progress.
+    """Shares slots among islands: half of them in turns, the others by recent progress.
 
     Probability matching with decay, as for operators: an island that has just improved gets more
     attempts, and none gets less than half of its even share.
@@ -48,18 +48,18 @@ class SlotQuotas:
         self._rewards[island] = _DECAY * self._rewards[island] + reward
 
     def forget(self, island: int) -> None:
-        """Gives an island that restarted the benefit of the doubt."""
+        """Forgets what an island did, so that its chance is that of a new one."""
         self._uses[island] = self._rewards[island] = 0.0
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Gives each island's chance of a slot that goes by progress, shape `(islands,)`."""
+        """Returns each island's chance of a slot that goes by progress, shape `(islands,)`."""
         qualities = (self._rewards + _PRIOR_REWARD) / (self._uses + _PRIOR_USES)
         shares: NDArray[np.float64] = qualities / qualities.sum()
         return shares
 
     def assign(self, generation: int, slots: int, rng: Generator) -> list[int]:
-        """Gives the island of each slot of a generation."""
+        """Returns the island of each slot of a generation."""
         islands = len(self._uses)
         turns = (slots + 1) // 2 if self._by_progress else slots
         assigned = [(generation * turns + slot) % islands for slot in range(turns)]

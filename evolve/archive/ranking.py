@@ -39,7 +39,7 @@ class Ranking:
         self._is_known = False
 
     def order(self, objectives: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Gives the positions in order, shape `(len(objectives),)`; not to be written to."""
+        """Returns the positions in order, shape `(len(objectives),)`; not to be written to."""
         if not self._is_known or len(self._changed) * _FEW > len(objectives):
             self._order = np.argsort(-self._sign * objectives, kind="stable")
         elif self._changed:
@@ -70,7 +70,7 @@ class Ranking:
 
 
 def dense_ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Gives the rank of each of some sorted values, from 0; equal values share theirs."""
+    """Returns the rank of each of some sorted values, from 0; equal values share theirs."""
     ranks = np.zeros(len(values), np.int64)
     np.cumsum(values[1:] != values[:-1], out=ranks[1:])
     return ranks

@@ -57,14 +57,14 @@ class Lottery:
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """Gives the chance of each elite, in the archive's order; they add up to 1."""
+        """Returns the chance of each elite, in the archive's order; they add up to 1."""
         probabilities = np.empty(len(self._weights))
         probabilities[self._positions] = self._weights / self._cumulative[-1]
         return probabilities
 
 
 def make_lottery(archive: Archive, rule: str, *, entropy: float, visit_penalty: float) -> Lottery:
-    """Gives the chances of an archive's elites to be a parent.
+    """Returns the chances of an archive's elites to be a parent.
 
     Args:
         archive: At least one elite.
@@ -99,7 +99,7 @@ def make_lottery(archive: Archive, rule: str, *, entropy: float, visit_penalty: 
 
 
 def _penalize(children: NDArray[np.int64], exponent: float) -> NDArray[np.float64] | None:
-    """Gives the logarithms of the visit penalties; None where there is none."""
+    """Returns the logarithms of the visit penalties; None where there is none."""
     most = int(children.max())
     if not exponent or not most:
         return None
@@ -158,7 +158,7 @@ class _Groups:
         self._log_weights = np.add.reduceat(weights * log_weights, starts) / self._weights
 
     def solve(self, entropy: float) -> float:
-        """Gives the largest inverse temperature at which the entropy still meets the target.
+        """Returns the largest inverse temperature at which the entropy still meets the target.
 
         The entropy first rises with the inverse temperature where the visit penalty bears on the
         best, then falls; the falling branch is wanted.
@@ -184,7 +184,7 @@ class _Groups:
         return low
 
     def _bracket(self, guess: float, target: float) -> tuple[float, float] | None:
-        """Gives inverse temperatures with more and with less entropy than wanted."""
+        """Returns inverse temperatures with more and with less entropy than wanted."""
         if self._entropy(guess) >= target:
             low, high = guess, guess * _STEP
             while self._entropy(high) >= target:
@@ -200,7 +200,7 @@ class _Groups:
         return low, high
 
     def _climb(self, target: float) -> tuple[float, float]:
-        """Gives the same where the entropy is met by a narrow peak, or else the peak twice."""
+        """Returns the same where the entropy is met by a narrow peak, or else the peak twice."""
         points = np.geomspace(_SMALLEST / _STEP, _LARGEST, _POINTS)
         for _ in range(_ZOOMS):
             entropies = np.array([self._entropy(point) for point in points.tolist()])
@@ -215,7 +215,7 @@ class _Groups:
         return highest, highest
 
     def _entropy(self, inverse_temperature: float) -> float:
-        """Gives the entropy of the whole distribution; each point is worked out once."""
+        """Returns the entropy of the whole distribution; each point is worked out once."""
         if inverse_temperature not in self._known:
             self._known[inverse_temperature] = self._measure(inverse_temperature)
         return self._known[inverse_temperature]
@@ -231,14 +231,14 @@ class _Groups:
 
 @lru_cache(maxsize=32)
 def _group_table(bits: int) -> NDArray[np.int64]:
-    """Gives the group of each rank below `2 ** bits`."""
+    """Returns the group of each rank below `2 ** bits`."""
     ranks = np.arange(1 << bits, dtype=np.float64)
     below = np.log2(np.maximum(ranks / _EXACT_RANKS, 1.0)) * _GROUPS_PER_OCTAVE
     return np.where(ranks < _EXACT_RANKS, ranks, _EXACT_RANKS + below).astype(np.int64)
 
 
 def _win_tournament(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Gives the chance of each to win a tournament; equals share theirs."""
+    """Returns the chance of each to win a tournament; equals share theirs."""
     counts = np.bincount(ranks)
     not_better = np.concatenate([np.cumsum(counts[::-1])[::-1], [0]]) / len(ranks)
     chances: NDArray[np.float64] = (-np.diff(not_better**TOURNAMENT_SIZE) / counts)[ranks]

@@ -60,7 +60,7 @@ class StallResponse:
         return ACTIONS[self.level] + where
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain data for reports."""
+        """Returns plain data for reports."""
         return {
             "generation": self.generation,
             "evaluations": self.evaluations,
@@ -98,7 +98,7 @@ class StallDetector:
         self.dull = 0 if leads else self.dull + 1
 
     def decide(self, generation: int, evaluations: int) -> StallResponse | None:
-        """Gives what to do after a generation, None when nothing changes."""
+        """Returns what to do after a generation, None when nothing changes."""
         level = self.level
         if not self.dull:
             level = StallLevel.NONE
@@ -120,7 +120,7 @@ class StallDetector:
         self.responses[-1] = StallResponse(last.generation, last.evaluations, last.level, island)
 
     def dump(self) -> dict[str, Any]:
-        """Gives plain data that `restore` takes."""
+        """Returns plain data that `restore` takes."""
         return {
             "level": int(self.level),
             "dull": self.dull,
@@ -141,14 +141,14 @@ class StallDetector:
         ]
 
     def _is_rising(self) -> bool:
-        """Tells whether the last window ranks higher than the one before."""
+        """Returns whether the last window ranks higher than the one before."""
         values = list(self._recent)
         before, after = values[: -self.window], values[-self.window :]
         return bool(before) and rank_shift(before, after) > _RISING
 
 
 def rank_shift(before: list[float], after: list[float]) -> float:
-    """Gives by how many standard errors the second sample ranks above the first.
+    """Returns by how many standard errors the second sample ranks above the first.
 
     The normal approximation of the U statistic, with ties; 0 when all values are equal.
     """

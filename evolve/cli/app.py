@@ -146,7 +146,7 @@ def main() -> NoReturn:
 
 
 def _code_of_unread() -> ExitCode:
-    """Gives the code where whoever read our output had enough, as in `evolve archive | head`.
+    """Returns the code where whoever read our output had enough, as in `evolve archive | head`.
 
     Where the code would have told something, that is not known then.
     """

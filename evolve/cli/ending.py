@@ -80,7 +80,7 @@ def go(folder: Path, introduction: str, start: Callable[[View], Outcome]) -> NoR
 
 
 def exit_code_of(because: str | None) -> ExitCode:
-    """Gives the code of a run that a failure stopped, from what it left in its facts."""
+    """Returns the code of a run that a failure stopped, from what it left in its facts."""
     kinds, found = [EvolveError], {}
     while kinds:
         kind = kinds.pop()
@@ -90,7 +90,7 @@ def exit_code_of(because: str | None) -> ExitCode:
 
 
 def exit_code(outcome: Outcome) -> ExitCode:
-    """Gives the code of a run that came to its end without a failure."""
+    """Returns the code of a run that came to its end without a failure."""
     if outcome.stopped_because == INTERRUPTED:
         return ExitCode.INTERRUPTED
     if outcome.stopped_because == FRUITLESS or _is_in_vain(outcome):
@@ -100,7 +100,7 @@ def exit_code(outcome: Outcome) -> ExitCode:
 
 
 def describe(outcome: Outcome, folder: Path) -> str:
-    """Gives the last lines of a run: why it ended, what it brought, what it used."""
+    """Returns the last lines of a run: why it ended, what it brought, what it used."""
     from evolve.records.results import Totals
     from evolve.report.spending import describe_money, describe_spending
 

@@ -192,5 +192,5 @@ def _describe_launches(launches: list[dict[str, Any]]) -> str:
 
 
 def show_number(value: float | None) -> str:
-    """Gives a number for people."""
+    """Returns a number for people."""
     return "-" if value is None else f"{value:.10g}"

@@ -111,7 +111,7 @@ def read_settings(
     path: Path | None,
     base: Settings | None = None,
 ) -> Settings:
-    """Gives the settings: a base or defaults, then the file, the environment, `--set`, the options.
+    """Returns settings: a base or defaults, then file, environment, `--set` and options.
 
     Raises:
         UsageError: A key is unknown or a value does not fit.
@@ -134,7 +134,7 @@ def read_settings(
 
 
 def read_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Gives the changes of settings that options ask for, by key.
+    """Returns the changes of settings that options ask for, by key.
 
     Raises:
         UsageError: A time cannot be read.

@@ -25,7 +25,7 @@ class Output:
         self.is_closed = False
 
     def isatty(self) -> bool:
-        """Tells whether it is a terminal."""
+        """Returns whether it is a terminal."""
         return sys.stdout.isatty()
 
     def write(self, text: str) -> None:
@@ -86,7 +86,7 @@ class TerminalView:
     def watch(
         self, *, title: str, generations: int, budget: Budget, initial: float
     ) -> LiveView | PlainView:
-        """Gives the view to open while the run goes on."""
+        """Returns the view to open while the run goes on."""
         progress = Progress(title, generations, budget, initial)
         if self._stream.isatty():
             self._live = LiveView(progress)

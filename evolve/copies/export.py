@@ -61,7 +61,7 @@ def export_run(store: Store, problem: Problem, settings: Settings, folder: Path)
 
 
 def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
-    """Gives all rows of a run as plain data, by generation; `kind` says what a line is.
+    """Returns all rows of a run as plain data, by generation; `kind` says what a line is.
 
     Calls, evaluations and expenses of generations that are not committed come last.
     """

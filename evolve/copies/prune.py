@@ -46,7 +46,7 @@ def prune_run(
 
 
 def find_shown(store: Store, problem: Problem, settings: Settings, last: int) -> set[AttemptKey]:
-    """Gives the attempts that a prompt may still show whole, and all their ancestors.
+    """Returns the attempts that a prompt may still show whole, and all their ancestors.
 
     Slots in flight were given parents from states as old as the lag.
     """

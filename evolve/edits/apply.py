@@ -87,7 +87,7 @@ def apply_reply(
 
 
 def _is_text(reply: str) -> bool:
-    """Tells whether a file can hold the reply: no lone surrogates, no zero bytes."""
+    """Returns whether a file can hold the reply: no lone surrogates, no zero bytes."""
     try:
         reply.encode()
     except UnicodeEncodeError:
@@ -131,7 +131,7 @@ def _apply_edits(parent: Program, edits: Sequence[Edit], target: str) -> Program
 
 
 def _resolve(parent: Program, named: str | None, target: str, *, is_diff: bool = False) -> str:
-    """Gives the program's file that a reply means, which may lack its folders."""
+    """Returns the program's file that a reply means, which may lack its folders."""
     known = [file.path for file in parent.files]
     wanted = (named if named is not None else target).removeprefix("./")
     if wanted in known:
@@ -170,7 +170,7 @@ def _apply_rewrites(
 
 
 def _rewrite_file(text: str, name: str, pieces: list[Piece], lines: list[str]) -> str | Rejected:
-    """Gives the first rewrite that parses and changes the file."""
+    """Returns the first rewrite that parses and changes the file."""
     is_python = name.endswith(".py")
     codes = _rank(text, pieces, lines, is_python=is_python)
     refusal = None if codes else _explain(text, pieces, is_python=is_python)
@@ -230,7 +230,7 @@ def finish_program(parent: Program, changed: Mapping[str, str]) -> Program | Rej
 
 
 def _is_same(old: str, new: str) -> bool:
-    """Tells whether texts differ in nothing but white space at the ends of lines."""
+    """Returns whether texts differ in nothing but white space at the ends of lines."""
     if old == new:
         return True
     return [line.rstrip() for line in old.rstrip().split("\n")] == [

@@ -46,7 +46,7 @@ def rank_python(old: str, frozen: str, pieces: list[Piece]) -> list[str]:
 
 
 def defined_names(old: str, frozen: str) -> set[str]:
-    """Gives the names of which a rewrite must define one.
+    """Returns the names of which a rewrite must define one.
 
     A block inside a function defines none at the top level: then it is those around it.
     """
@@ -83,7 +83,7 @@ def find_bare_python(lines: list[str], defined: set[str]) -> str | None:
 
 
 def _ends(lines: list[str], start: int) -> Iterator[int]:
-    """Gives the end of the reply, and from there backwards the ends of its paragraphs."""
+    """Returns the end of the reply, and from there backwards the ends of its paragraphs."""
     yield len(lines)
     blank = [index for index in range(start, len(lines)) if not lines[index].strip()]
     yield from reversed(blank[-_MOST_ENDS_TRIED:])

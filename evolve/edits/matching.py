@@ -146,7 +146,7 @@ _LEVELS = (
 
 
 def _relative(lines: Sequence[str]) -> list[tuple[int, str]]:
-    """Gives each line's indentation against the first one, and its text."""
+    """Returns each line's indentation against the first one, and its text."""
     base = next((measure_indent(line) for line in lines if line.strip()), 0)
     return [
         (measure_indent(line) - base, line.strip()) if line.strip() else (0, "") for line in lines
@@ -158,12 +158,12 @@ def _squeeze(lines: Sequence[str]) -> list[str]:
 
 
 def indent_of(line: str) -> str:
-    """Gives the white space before a line's text."""
+    """Returns the white space before a line's text."""
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def measure_indent(line: str) -> int:
-    """Gives the width of a line's indentation, tabs counted as four columns."""
+    """Returns the width of a line's indentation, tabs counted as four columns."""
     return len(indent_of(line).expandtabs(_TAB_WIDTH))
 
 
@@ -205,14 +205,14 @@ def _indent(line: str, width: int, *, uses_tabs: bool) -> str:
 
 
 def name_places(places: Sequence[Place]) -> str:
-    """Gives the first lines of places in words."""
+    """Returns the first lines of places in words."""
     named = ", ".join(str(place.first + 1) for place in places[:_MOST_PLACES_NAMED])
     rest = len(places) - _MOST_PLACES_NAMED
     return f"lines {named}" + (f" and {rest} more" if rest > 0 else "")
 
 
 def describe_nearest(lines: Sequence[str], search: Sequence[str]) -> str:
-    """Gives the lines of a file that are most like those searched, numbered, or nothing."""
+    """Returns the lines of a file that are most like those searched, numbered, or nothing."""
     wanted = [line.strip() for line in search if line.strip()]
     if not wanted or not lines:
         return ""
@@ -229,7 +229,7 @@ def describe_nearest(lines: Sequence[str], search: Sequence[str]) -> str:
 
 
 def _measure_likeness(lines: list[str], wanted: list[str]) -> list[float]:
-    """Gives how much each line is like the most similar of those wanted, from 0 to 1."""
+    """Returns how much each line is like the most similar of those wanted, from 0 to 1."""
     known: dict[str, float] = {"": 0.0}
     exact = set(wanted)
     sample = wanted[:_MOST_LINES_SHOWN]

@@ -90,7 +90,7 @@ class Blocks:
 
 
 def find_path(lines: list[str], index: int) -> str | None:
-    """Gives the file named by the nearest line with text above line `index`, a fence skipped."""
+    """Returns the file named by the nearest line with text above line `index`, a fence skipped."""
     for line in reversed(lines[max(0, index - 3) : index]):
         if len(line) > _LONGEST_TITLE:
             return None

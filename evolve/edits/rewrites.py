@@ -26,7 +26,7 @@ _MARKER = re.compile(r"EVOLVE-BLOCK-(START|END)\b")
 
 
 def rewrite_text(parent: str, code: str, *, is_python: bool) -> str | Rejected:
-    """Gives the parent's file with its evolvable blocks taken from a rewrite.
+    """Returns the parent's file with its evolvable blocks taken from a rewrite.
 
     What stands outside the blocks is the parent's, byte for byte. In Python, definitions that the
     rewrite left out but needs are kept from the parent.
@@ -68,14 +68,14 @@ def _rewrite_several(parent: str, blocks: tuple[Block, ...], parts: list[str]) -
 
 
 def _cut_parent(parent: str, block: Block) -> tuple[str, str, str]:
-    """Gives the block's text and the texts before and after it, line ends made plain."""
+    """Returns the block's text and the texts before and after it, line ends made plain."""
     texts = parent[block.start : block.end], parent[: block.start], parent[block.end :]
     old, before, after = (text.replace("\r\n", "\n") for text in texts)
     return old, before, after
 
 
 def _is_fragment(old: str, before: str, after: str) -> bool:
-    """Tells whether a block lies inside a statement, so that it is no program part of its own."""
+    """Returns whether a block lies inside a statement, so that it is no program part of its own."""
     return parse_python(old) is None or parse_python(before + after) is None
 
 
@@ -100,7 +100,7 @@ def _put(parent: str, parts: Sequence[tuple[Block, str]]) -> str:
 
 
 def _split_at_markers(code: str) -> list[str]:
-    """Gives what stands between markers; a last block that is not ended runs to the end."""
+    """Returns what stands between markers; a last block that is not ended runs to the end."""
     parts: list[str] = []
     inside: list[str] | None = None
     for line in code.split("\n"):

@@ -91,7 +91,7 @@ def _splice_in_turn(
 
 
 def frozen_parts(text: str) -> list[str]:
-    """Gives what stands outside the evolvable blocks of a file, one part more than blocks."""
+    """Returns what stands outside the evolvable blocks of a file, one part more than blocks."""
     ends = [0, *(block.end for block in find_blocks(text))]
     starts = [*(block.start for block in find_blocks(text)), len(text)]
     return [text[end:start] for end, start in zip(ends, starts, strict=True)]
@@ -155,7 +155,7 @@ def _aim(lines: list[Line], edit: Edit, name: str) -> tuple[_Spot, Edit]:
 
 
 def _added_imports(edit: Edit) -> list[str]:
-    """Gives the imports that an edit adds, if it keeps all it searched and adds nothing else."""
+    """Returns the imports that an edit adds, if it keeps all it searched and adds nothing else."""
     rest = [line.strip() for line in edit.replacement if line.strip()]
     for line in filter(None, (line.strip() for line in edit.search)):
         if line not in rest:

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def list_statements(text: str) -> list[ast.stmt]:
-    """Gives the statements at the top level; none when the text is no Python."""
+    """Returns the statements at the top level; none when the text is no Python."""
     tree = parse_python(text)
     return tree.body if tree is not None else []
 
 
 def slice_statements(text: str) -> list[tuple[ast.stmt, str]]:
-    """Gives the statements at the top level with their source."""
+    """Returns the statements at the top level with their source."""
     lines = text.replace("\r\n", "\n").split("\n")
     return [
         (node, "\n".join(lines[first_line(node) - 1 : node.end_lineno]))
@@ -27,13 +27,13 @@ def slice_statements(text: str) -> list[tuple[ast.stmt, str]]:
 
 
 def first_line(node: ast.stmt) -> int:
-    """Gives the line, counted from 1, where a statement starts, decorators included."""
+    """Returns the line, counted from 1, where a statement starts, decorators included."""
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 def bound_names(statements: Iterable[ast.stmt], *, imports: bool = True) -> set[str]:
-    """Gives the names that statements define at the top level, those of imports if wanted."""
+    """Returns the names that statements define at the top level, those of imports if wanted."""
     names: set[str] = set()
     for node in statements:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -51,7 +51,7 @@ def bound_names(statements: Iterable[ast.stmt], *, imports: bool = True) -> set[
 
 
 def loaded_names(statements: Iterable[ast.stmt]) -> set[str]:
-    """Gives the names that statements use, at any depth."""
+    """Returns the names that statements use, at any depth."""
     return {
         child.id
         for node in statements
@@ -61,7 +61,7 @@ def loaded_names(statements: Iterable[ast.stmt]) -> set[str]:
 
 
 def needed_names(block: str, frozen: str) -> set[str]:
-    """Gives the names that a block must define.
+    """Returns the names that a block must define.
 
     Those are the ones that the frozen part uses, and the functions and classes that nothing in
     the block uses: somebody outside must.

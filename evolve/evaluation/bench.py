@@ -76,7 +76,7 @@ class Bench:
             self._sandbox.close()
 
     def is_open(self, session: Session | None) -> bool:
-        """Tells whether a session is the one that was opened last."""
+        """Returns whether a session is the one that was opened last."""
         return session is not None and session is self._session
 
     def clear(self) -> None:
@@ -159,12 +159,12 @@ class Trial:
 
     @property
     def files(self) -> Mapping[str, str]:
-        """Gives the program's texts by path."""
+        """Returns the program's texts by path."""
         return dict(self._program.files)
 
     @property
     def start(self) -> tuple[str, ...]:
-        """Gives the words of the command that starts the program; none where it is only called."""
+        """Returns the words of the command that starts the program; none where it is called."""
         return self._bench.recipe.run
 
     def restart(self) -> None:
@@ -173,7 +173,7 @@ class Trial:
             self._bench.clear()
 
     def other(self, files: Mapping[str, str]) -> Trial:
-        """Gives a program of the evaluator's own, for the same bench."""
+        """Returns a program of the evaluator's own, for the same bench."""
         return Trial(self._bench, Program(tuple(SourceFile(*item) for item in files.items())))
 
     def call(

@@ -169,7 +169,7 @@ class EvaluatorProcess:
 
     @property
     def is_worn(self) -> bool:
-        """Tells whether the next program had better have a new process.
+        """Returns whether the next program had better have a new process.
 
         An evaluator that leaks is replaced between programs, long before its limit strikes.
         """
@@ -178,7 +178,7 @@ class EvaluatorProcess:
 
     @property
     def memory_bytes(self) -> int:
-        """Gives the memory of the process itself; 0 where the system does not tell."""
+        """Returns the memory of the process itself; 0 where the system does not tell."""
         try:
             proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         except OSError:

@@ -47,12 +47,12 @@ class Machine:
     modules: frozenset[str]
 
     def describe(self) -> str:
-        """Gives one sentence for a prompt."""
+        """Returns one sentence for a prompt."""
         found = "".join(f", {name} {version}" for name, version in self.versions.items())
         return f"It runs with Python {self.python}{found}."
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain data that `from_dict` turns back into an equal machine."""
+        """Returns plain data that `from_dict` turns back into an equal machine."""
         return {
             "python": self.python,
             "versions": dict(self.versions),
@@ -61,7 +61,7 @@ class Machine:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Machine:
-        """Gives the machine that `as_dict`, or the probe, wrote.
+        """Returns the machine that `as_dict`, or the probe, wrote.
 
         Raises:
             TypeError: A field has another type; the sandbox returned something else.
@@ -74,7 +74,7 @@ class Machine:
 
 
 def read_machine(verdict: Evaluation) -> Machine | None:
-    """Gives the machine that the evaluation of `PROBE` tells; None where it does not."""
+    """Returns the machine that the evaluation of `PROBE` tells; None where it does not."""
     try:
         return Machine.from_dict(json.loads(verdict.artifacts["machine"]))
     except (KeyError, TypeError, ValueError):

@@ -102,7 +102,7 @@ def _list_hidden(problem: Problem) -> tuple[Path, ...]:
 
 
 def _read_requests() -> Iterator[dict[str, Any]]:
-    """Gives the requests; when standard input ends the process goes at once, even at work."""
+    """Returns the requests; when standard input ends the process goes at once, even at work."""
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:

@@ -66,7 +66,7 @@ def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., object]]:
 
 
 def probe_machine(program: ProgramHandle, **_: Any) -> Score:
-    """Gives what `evolve.evaluation.machine.PROBE` finds, as the artifact `machine`."""
+    """Returns what `evolve.evaluation.machine.PROBE` finds, as the artifact `machine`."""
     return Score(0.0, artifacts={"machine": json.dumps(program.call("probe", list(PACKAGES)))})
 
 
@@ -124,7 +124,7 @@ def _evaluate(
 def _try_smoke(
     function: Callable[..., object], problem: Problem, program: Program, bench: Bench
 ) -> Evaluation | None:
-    """Gives the verdict on a program that the problem's smoke function fails, else None."""
+    """Returns the verdict on a program that the problem's smoke function fails, else None."""
     handle = ProgramHandle(Trial(bench, program))
     try:
         function(handle, **problem.parameters)
@@ -216,7 +216,7 @@ def _trace(error: BaseException) -> str:
 
 
 def _frames_of(error: BaseException) -> list[traceback.FrameSummary]:
-    """Gives where it came from in the evaluator's code; ours would lead nobody to its cause."""
+    """Returns where it came from in the evaluator's code; ours would lead nobody to its cause."""
     ours = (str(Path(__file__).parent), str(Path(scoring.__file__).parent), "<")
     frames = traceback.extract_tb(error.__traceback__)
     return [frame for frame in frames if not frame.filename.startswith(ours)]

@@ -62,7 +62,7 @@ class OperatorStats:
     tallies: Mapping[str, Tally] = field(default_factory=dict)
 
     def record(self, operator: str, *, improved: bool, accepted: bool) -> OperatorStats:
-        """Gives the statistics after one more use.
+        """Returns the statistics after one more use.
 
         Args:
             operator: Name of the operator; names of former versions are kept as they are.
@@ -81,7 +81,7 @@ class OperatorStats:
         return OperatorStats({**self.tallies, operator: tally})
 
     def probabilities(self) -> dict[str, float]:
-        """Gives the chance of every operator to be chosen next; they add up to 1."""
+        """Returns the chance of every operator to be chosen next; they add up to 1."""
         qualities = {name: self.tallies.get(name, Tally()).quality for name in OPERATORS}
         total = sum(qualities.values())
         even = _FLOOR / len(OPERATORS)

@@ -188,7 +188,7 @@ def _jump(index: int, numbers: Sequence[Number], rng: Generator) -> float:
 
 
 def _like(value: float, new: float) -> float:
-    """Gives the new number in the kind of the old one."""
+    """Returns the new number in the kind of the old one."""
     if isinstance(value, int):
         return round(min(max(new, -_LARGEST), _LARGEST))
     return float(new)

@@ -242,7 +242,7 @@ def _is_call_of(node: ast.expr, name: str) -> bool:
 
 
 def _cut_node(parent: Syntax, node: ast.expr) -> str:
-    """Gives the source of an operand, in parentheses where it has an operator of its own."""
+    """Returns the source of an operand, in parentheses where it has an operator of its own."""
     inner = next((other for other in parent.places if other.node is node), None)
     return _enclose(inner, parent.cut(inner)) if inner is not None else ast.unparse(node)
 

@@ -53,7 +53,7 @@ def _idioms(syntax: Syntax) -> list[Place]:
 
 
 def _is_value(place: Place) -> bool:
-    """Tells whether an expression stands where a number may."""
+    """Returns whether an expression stands where a number may."""
     node = place.node
     return (
         isinstance(place.parent, _HOLDERS)
@@ -76,7 +76,7 @@ def _names_near(parent: Syntax, place: Place) -> list[str]:
 
 
 def _fill(text: str, known: Sequence[str], old: str, rng: Generator) -> str:
-    """Gives an idiom with names that are not known replaced by known ones, alike by alike."""
+    """Returns an idiom with names that are not known replaced by known ones, alike by alike."""
     tree = parse_expression(text)
     called = {
         id(part)

@@ -59,7 +59,7 @@ class Knob:
 
     @property
     def position(self) -> float:
-        """Gives the coordinate of its value: from 0 to 1 in a range, 0 without one."""
+        """Returns the coordinate of its value: from 0 to 1 in a range, 0 without one."""
         if self.range is None:
             return 0.0
         low, high, is_log = self.range
@@ -69,7 +69,7 @@ class Knob:
         return (value - low) / (high - low)
 
     def value_at(self, position: float) -> float:
-        """Gives the value of a coordinate, the inverse of `position`."""
+        """Returns the value of a coordinate, the inverse of `position`."""
         if self.range is None:
             value = self.value + position * max(abs(self.value), _LEAST_SCALE)
         else:
@@ -100,7 +100,7 @@ def find_knobs(program: Program, limit: int) -> tuple[Knob, ...]:
 
 
 def turn_knobs(program: Program, knobs: Sequence[Knob], positions: Sequence[float]) -> Program:
-    """Gives the program with its constants at other coordinates."""
+    """Returns the program with its constants at other coordinates."""
     texts = [file.text for file in program.files]
     pairs = sorted(zip(knobs, positions, strict=True), key=lambda pair: -pair[0].start)
     for knob, position in pairs:
@@ -116,7 +116,7 @@ def turn_knobs(program: Program, knobs: Sequence[Knob], positions: Sequence[floa
 
 
 def hash_skeleton(program: Program, knobs: Sequence[Knob]) -> str:
-    """Gives 16 hexadecimal digits, equal for programs that differ in tuned constants only."""
+    """Returns 16 hexadecimal digits, equal for programs that differ in tuned constants only."""
     blank = list(map(list, (file.text for file in program.files)))
     for knob in sorted(knobs, key=lambda knob: -knob.start):
         blank[knob.file][knob.start : knob.end] = ["\0"]

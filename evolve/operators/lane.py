@@ -82,7 +82,7 @@ class State(Protocol):
     sessions: Sessions
 
     def objective_of(self, key: AttemptKey) -> float | None:
-        """Gives the objective of an attempt that has one."""
+        """Returns the objective of an attempt that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Lane:
         self._tuners: dict[AttemptKey, Tuner] = {}
 
     def next_session(self, rng: np.random.Generator) -> Session | None:
-        """Gives the session to go on with, or a new one; None where nothing can be tuned."""
+        """Returns the session to go on with, or a new one; None where nothing can be tuned."""
         last = self._state.sessions.last
         if last is not None and not self._is_spent(last.start):
             return last
@@ -123,7 +123,7 @@ class Lane:
         return self._choose(rng)
 
     def open_tuner(self, start: AttemptKey) -> Tuner:
-        """Gives the tuner of a session as it is after all that was told; any thread may call."""
+        """Returns the tuner of a session as it is after all that was told; any thread may call."""
         told = self._state.sessions.told.get(start, [])
         tuner = self._tuners.get(start)
         if tuner is None or tuner.told != told:
@@ -192,7 +192,7 @@ class Lane:
         return first + _LEAST_GAIN * (champion - first)
 
     def _choose(self, rng: np.random.Generator) -> Session | None:
-        """Gives the first elite whose structure was not tuned yet; else one not tuned itself."""
+        """Returns the first elite whose structure was not tuned yet; else one not tuned itself."""
         sessions = self._state.sessions.told
         tuned = {self._know(key).skeleton for key in sessions}
         rest: Session | None = None
@@ -205,7 +205,7 @@ class Lane:
         return rest
 
     def _candidates(self, rng: np.random.Generator) -> Sequence[tuple[int, Elite]]:
-        """Gives the champion, the best of each island, then others, the better ones first."""
+        """Returns the champion, the best of each island, then others, the better ones first."""
         archives = self._state.islands.archives
         champion = self._state.champion
         found = [] if champion is None else [(champion.origin, champion)]

@@ -57,7 +57,7 @@ class Number:
 
     @property
     def is_named(self) -> bool:
-        """Tells whether someone gave it a name or put it into a table."""
+        """Returns whether someone gave it a name or put it into a table."""
         return self.weight > 1.0
 
 
@@ -121,11 +121,11 @@ class Syntax:
     symbols: tuple[Symbol, ...] = ()
 
     def cut(self, place: Place | Line | Number) -> str:
-        """Gives the text of a place."""
+        """Returns the text of a place."""
         return self.text[place.start : place.end]
 
     def replace(self, edits: Sequence[Edit]) -> str:
-        """Gives the text with some stretches replaced; they must not overlap."""
+        """Returns the text with some stretches replaced; they must not overlap."""
         text = self.text
         for start, end, new in sorted(edits, reverse=True):
             text = text[:start] + new + text[end:]

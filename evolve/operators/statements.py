@@ -151,7 +151,7 @@ def _bodies_alike(parent: Syntax, mate: Syntax) -> list[tuple[list[Line], list[L
 
 
 def _body_of(syntax: Syntax, function: str) -> list[Line]:
-    """Gives the movable statements of a function's outermost body, in order."""
+    """Returns the movable statements of a function's outermost body, in order."""
     lines = [line for line in _movable(syntax) if line.function == function]
     if not lines or not function:
         return []

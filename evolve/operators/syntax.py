@@ -69,7 +69,7 @@ class _Reader:
     def _take_expression(
         self, node: ast.expr, parent: ast.AST, function: str, loops: tuple[str, ...]
     ) -> bool:
-        """Tells whether to look inside."""
+        """Returns whether to look inside."""
         if isinstance(node, ast.JoinedStr | ast.Slice | ast.Starred):
             return not isinstance(node, ast.JoinedStr)
         if not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
@@ -136,7 +136,7 @@ class _Reader:
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """Gives what may change inside a node: no annotations, decorators, patterns or docstrings."""
+    """Returns what may change inside a node: no annotations, decorators, patterns or docstrings."""
     for name, value in ast.iter_fields(node):
         if name in {"annotation", "returns", "decorator_list", "pattern", "ctx", "op", "ops"}:
             continue
@@ -147,7 +147,7 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _loop_names(node: ast.AST) -> tuple[str, ...]:
-    """Gives the names that count or run in a loop: of `for i, (x, y) in ...` only `i`."""
+    """Returns the names that count or run in a loop: of `for i, (x, y) in ...` only `i`."""
     if not isinstance(node, ast.For):
         return ()
     target = node.target.elts[0] if isinstance(node.target, ast.Tuple) else node.target

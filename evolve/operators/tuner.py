@@ -69,11 +69,11 @@ class Tuner:
 
     @property
     def constants(self) -> int:
-        """Gives the number of constants."""
+        """Returns the number of constants."""
         return len(self._knobs)
 
     def ask(self, most: int) -> list[Program]:
-        """Gives programs to evaluate, as many as can be without being told of any.
+        """Returns programs to evaluate, as many as can be without being told of any.
 
         Args:
             most: At least 1.
@@ -123,7 +123,7 @@ class Tuner:
 
 @cache
 def _load_optimiser() -> type[CMA]:
-    """Gives the one class of its library that is used.
+    """Returns the one class of its library that is used.
 
     The package as a whole imports SciPy where that is installed, which takes two seconds.
     """
@@ -140,7 +140,7 @@ def _load_optimiser() -> type[CMA]:
 
 
 def is_spent(told: Sequence[float | None], constants: int, direction: Direction) -> bool:
-    """Tells whether a session has brought what it could.
+    """Returns whether a session has brought what it could.
 
     It goes on while the later half of its samples brought more than a small share of the gain of
     all; the scale of objectives does not matter.

@@ -71,18 +71,18 @@ class Population(Standing):
 
     @property
     def pool(self) -> Sequence[Elite]:
-        """Gives where a baseline takes parents from; empty for other strategies."""
+        """Returns where a baseline takes parents from; empty for other strategies."""
         if self.islands.strategy.pool == "champion" and self.champion is not None:
             return [self.champion]
         return self._pool
 
     def find_duplicate(self, mark: str, horizon: int) -> AttemptKey | None:
-        """Gives the first evaluated attempt with a fingerprint, up to a generation."""
+        """Returns the first evaluated attempt with a fingerprint, up to a generation."""
         key = self._first.get(mark)
         return key if key is not None and key.generation <= horizon else None
 
     def objective_of(self, key: AttemptKey) -> float | None:
-        """Gives the objective of an attempt that has one."""
+        """Returns the objective of an attempt that has one."""
         return self._objectives.get(key)
 
     def _tell_attempt(self, attempt: LightAttempt) -> AddStatus:
@@ -111,7 +111,7 @@ class Population(Standing):
         return status
 
     def _find_gain(self, attempt: LightAttempt) -> float:
-        """Gives what a program gained on its parent, 0 where it has no objective."""
+        """Returns what a program gained on its parent, 0 where it has no objective."""
         before = None if attempt.parent is None else self._objectives.get(attempt.parent)
         if attempt.objective is None or before is None:
             return 0.0
@@ -124,7 +124,7 @@ class Population(Standing):
         return island
 
     def _objective_or_duplicates(self, attempt: LightAttempt) -> float | None:
-        """Gives an attempt's objective, or that of its twin where it was rejected for one."""
+        """Returns an attempt's objective, or that of its twin where it was rejected for one."""
         if attempt.status is not Status.REJECTED or attempt.fingerprint is None:
             return attempt.objective
         twin = self._first.get(attempt.fingerprint)

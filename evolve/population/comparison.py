@@ -59,7 +59,7 @@ class Trace:
     best: NDArray[np.float64]
 
     def at(self, axis: str, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Gives the champion's objective by each count; of the start before the first point.
+        """Returns the champion's objective by each count; of the start before the first point.
 
         A run that has ended keeps what it reached.
         """
@@ -146,7 +146,7 @@ def compare(traces: Sequence[Trace]) -> list[Group]:
 
 
 def bootstrap(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gives the ends of the interval of the median, by resampling the first dimension.
+    """Returns the ends of the interval of the median, by resampling the first dimension.
 
     Efron 1979, Bootstrap methods: another look at the jackknife; the percentile interval. The
     resamples are always the same, so that a table can be made again.
@@ -183,7 +183,7 @@ def _find_varying(traces: Sequence[Trace]) -> list[str]:
 
 
 def _tell_apart(trace: Trace) -> dict[str, Any]:
-    """Gives the settings that may make a difference to what a run finds."""
+    """Returns the settings that may make a difference to what a run finds."""
     is_baseline = STRATEGIES[trace.settings["search.strategy"]].is_baseline
     return {
         name: value
@@ -195,7 +195,7 @@ def _tell_apart(trace: Trace) -> dict[str, Any]:
 
 
 def _name(trace: Trace, varying: Sequence[str]) -> str:
-    """Gives the strategy and what else varies."""
+    """Returns the strategy and what else varies."""
     known = _tell_apart(trace)
     others = [
         f"{name.removeprefix('search.')}={known[name]}"

@@ -38,7 +38,7 @@ class Point:
 
 
 def trace_curve(store: Store, problem: Problem, settings: SearchSettings) -> Iterator[Point]:
-    """Gives a point for each committed generation, in order.
+    """Returns a point for each committed generation, in order.
 
     Raises:
         StoreError: The database cannot be read.

@@ -51,7 +51,7 @@ def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> N
 
 
 def _describe_space(problem: Problem) -> dict[str, Any]:
-    """Gives what elites are told apart and compared by, as the database gives it back."""
+    """Returns what elites are told apart and compared by, as the database gives it back."""
     return {
         "direction": str(problem.direction),
         "measures": [list(dataclasses.astuple(measure)) for measure in problem.measures],

@@ -61,7 +61,7 @@ class SnapshotKeeper:
 
 
 def load_standing(store: Store, problem: Problem, settings: SearchSettings) -> Standing:
-    """Gives what a run has reached as of its last committed generation.
+    """Returns what a run has reached as of its last committed generation.
 
     Raises:
         UsageError: The settings are not those that the run began with.

@@ -90,7 +90,7 @@ class Standing:
 
     @property
     def entropy(self) -> float:
-        """Gives the target of parent selection, half way to uniform in a stall."""
+        """Returns the target of parent selection, half way to uniform in a stall."""
         target = self._settings.entropy
         return (1.0 + target) / 2.0 if self.stalls.level else target
 
@@ -193,7 +193,7 @@ class Standing:
             self.is_cut = True
 
     def _answer_stall(self) -> int | None:
-        """Gives the island that restarted, if one did."""
+        """Returns the island that restarted, if one did."""
         response = self.stalls.decide(self.generation, self.evaluations)
         if response is None or response.level is not StallLevel.RESTART or self.start is None:
             return None
@@ -206,7 +206,7 @@ class Standing:
 def make_elite(
     attempt: LightAttempt, coordinates: tuple[float, ...], others: tuple[float, ...]
 ) -> Elite:
-    """Gives the elite that an evaluated attempt would be.
+    """Returns the elite that an evaluated attempt would be.
 
     Raises:
         ValueError: It has no objective.

@@ -21,7 +21,7 @@ _KEY = re.compile(r'^evaluator = ".*"$', re.MULTILINE)
 
 
 def list_gallery() -> list[Problem]:
-    """Gives all problems of the gallery, by name.
+    """Returns all problems of the gallery, by name.
 
     Raises:
         ProblemError: One of them is damaged.
@@ -35,7 +35,7 @@ def is_shipped(problem: Problem) -> bool:
 
 
 def find_problem(path: Path) -> Path:
-    """Gives the folder itself if there is one, else the gallery's problem of that name."""
+    """Returns the folder itself if there is one, else the gallery's problem of that name."""
     shipped = _root() / path.name
     if not path.exists() and len(path.parts) == 1 and shipped.is_dir():
         return shipped
@@ -85,7 +85,7 @@ def _root() -> Path:
 
 
 def _with_imports(evaluator: Path) -> list[Path]:
-    """Gives a module and those beside it that it imports, theirs included."""
+    """Returns a module and those beside it that it imports, theirs included."""
     found = [evaluator]
     for path in found:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -57,7 +57,7 @@ class Replay:
 
     @property
     def first(self) -> int:
-        """Gives the first generation that is made again; those before are taken as recorded.
+        """Returns the first generation that is made again; those before are taken as recorded.
 
         A fork has other settings than what it was forked from, and what was pruned may have been
         part of a prompt.
@@ -68,7 +68,7 @@ class Replay:
         return int(max(forked, facts.get(PRUNED, -1)) + 1)
 
     def compare(self) -> Iterator[tuple[int, list[str]]]:
-        """Gives each generation with the differences found in it; ends after the first ones.
+        """Returns each generation with the differences found in it; ends after the first ones.
 
         Later generations follow from the archives of earlier ones, so that after a difference
         nothing can be compared any more.

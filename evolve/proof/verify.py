@@ -42,7 +42,7 @@ class Check:
     noise: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain data for the certificate."""
+        """Returns plain data for the certificate."""
         program = self.attempt.program_or_fail
         return {
             "attempt": str(self.attempt.key),
@@ -127,7 +127,7 @@ def certify(
     *,
     tolerance: float,
 ) -> dict[str, Any]:
-    """Gives the certificate: hashes of all that the verdict rests on, and the verdict.
+    """Returns the certificate: hashes of all that the verdict rests on, and the verdict.
 
     The first check is the champion's; `missing` names artifacts whose files are gone.
     """

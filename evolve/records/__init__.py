@@ -20,11 +20,11 @@ class Direction(StrEnum):
 
     @property
     def sign(self) -> float:
-        """Gives +1 to maximize and -1 to minimize: `sign * objective` always rises."""
+        """Returns +1 to maximize and -1 to minimize: `sign * objective` always rises."""
         return 1.0 if self is Direction.MAXIMIZE else -1.0
 
     def is_better(self, new: float, old: float) -> bool:
-        """Tells whether `new` is strictly better than `old`."""
+        """Returns whether `new` is strictly better than `old`."""
         return self.sign * new > self.sign * old
 
 
@@ -69,7 +69,7 @@ class Program:
 
     @property
     def entry(self) -> SourceFile:
-        """Gives the file that is started or imported."""
+        """Returns the file that is started or imported."""
         return self.files[0]
 
 
@@ -111,7 +111,7 @@ class Evaluation:
             raise ValueError(f"evaluation: expected a finite objective, got {self.objective}")
 
     def as_told(self) -> Evaluation:
-        """Gives what models may be told of it.
+        """Returns what models may be told of it.
 
         What an evaluator says when it breaks holds its own lines and perhaps its data.
         """
@@ -120,7 +120,7 @@ class Evaluation:
         return replace(self, artifacts={}, reason=BROKEN_EVALUATOR)
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives plain data that `from_dict` turns back into an equal evaluation."""
+        """Returns plain data that `from_dict` turns back into an equal evaluation."""
         return {
             "status": str(self.status),
             "objective": self.objective,
@@ -134,7 +134,7 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
-        """Gives the evaluation that `as_dict` wrote."""
+        """Returns the evaluation that `as_dict` wrote."""
         return cls(**{**data, "status": Status(data["status"])})
 
 
@@ -221,12 +221,12 @@ class Attempt:
 
     @property
     def objective(self) -> float | None:
-        """Gives the objective, if the program has one."""
+        """Returns the objective, if the program has one."""
         return self.evaluation.objective
 
     @property
     def program_or_fail(self) -> Program:
-        """Gives the program; raises `ValueError` where there is none."""
+        """Returns the program; raises `ValueError` where there is none."""
         if self.program is None:
             raise ValueError(f"attempt {self.key}: expected a program, got none")
         return self.program

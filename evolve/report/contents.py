@@ -29,7 +29,7 @@ _LESSONS = 30
 def write_contents(
     store: Store, standing: Standing, problem: Problem, settings: Settings
 ) -> Document:
-    """Gives the report of a run as it stands, also while it goes on.
+    """Returns the report of a run as it stands, also while it goes on.
 
     Raises:
         StoreError: The database cannot be read.
@@ -56,7 +56,7 @@ def write_contents(
 
 
 def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
-    """Gives a program's ancestors from the starting program on, and itself."""
+    """Returns a program's ancestors from the starting program on, and itself."""
     line = [attempt]
     while line[-1].parent is not None:
         line.append(store.load_attempt(line[-1].parent))

@@ -27,12 +27,12 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 16, 30, 40
 
 
 def list_axes(groups: Sequence[Group]) -> list[str]:
-    """Gives the axes on which anything was spent."""
+    """Returns the axes on which anything was spent."""
     return [axis for axis in AXES if axis in groups[0].curves]
 
 
 def format_table(groups: Sequence[Group], axis: str) -> str:
-    """Gives medians and intervals of every group at a few counts of an axis."""
+    """Returns medians and intervals of every group at a few counts of an axis."""
     head = [axis, *(f"{group.name} ({len(group.traces)})" for group in groups)]
     counts = groups[0].curves[axis].counts
     chosen = [round(step * (len(counts) - 1) / _ROWS) for step in range(_ROWS + 1)]
@@ -72,7 +72,7 @@ def draw_text(groups: Sequence[Group], axis: str) -> str:
 
 
 def format_csv(groups: Sequence[Group]) -> str:
-    """Gives every curve as lines of CSV."""
+    """Returns every curve as lines of CSV."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["axis", "count", "group", "runs", "median", "low", "high"])

@@ -71,7 +71,7 @@ def tell_new(store: Store, standing: Standing) -> None:
 
 
 def read_outcome(store: Store, standing: Standing) -> Outcome:
-    """Gives how a run ended, from its database.
+    """Returns how a run ended, from its database.
 
     Raises:
         UsageError: The run has no checkpoint.

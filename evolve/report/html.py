@@ -25,7 +25,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def render_html(document: Document) -> str:
-    """Gives the page; what programs and models wrote is text in it, never markup."""
+    """Returns the page; what programs and models wrote is text in it, never markup."""
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',

@@ -70,29 +70,29 @@ class Progress:
 
     @property
     def evaluations(self) -> int:
-        """Gives the attempts that an evaluation was paid for."""
+        """Returns the attempts that an evaluation was paid for."""
         return self.outcomes.total() - self.outcomes[str(Status.REJECTED)]
 
     @property
     def elapsed(self) -> float:
-        """Gives the seconds since the command began."""
+        """Returns the seconds since the command began."""
         return time.monotonic() - self._started
 
     @property
     def generation(self) -> int:
-        """Gives the last committed generation."""
+        """Returns the last committed generation."""
         return self.population.generation if self.population else 0
 
     @property
     def seconds_left(self) -> float | None:
-        """Gives the time that the remaining generations take at the rate so far."""
+        """Returns the time that the remaining generations take at the rate so far."""
         done = self.generation - (self._first_generation or 0)
         if not done:
             return None
         return self.elapsed / done * (self.generations - self.generation)
 
     def describe_champion(self) -> str:
-        """Gives the champion's objective and what it gained on the starting program."""
+        """Returns the champion's objective and what it gained on the starting program."""
         champion = self.population.champion if self.population else None
         if champion is None:
             return "none yet"
@@ -100,12 +100,12 @@ class Progress:
         return f"{champion.objective:.10g} ({gain:+.6g} on the start)"
 
     def describe_islands(self) -> str:
-        """Gives the elites of each island and the share of cells they fill."""
+        """Returns the elites of each island and the share of cells they fill."""
         archives = self.population.islands.archives if self.population else ()
         return "  ".join(f"{len(archive)} ({archive.coverage:.0%})" for archive in archives)
 
     def describe_spending(self) -> str:
-        """Gives calls, tokens and money; money says when a price is unknown."""
+        """Returns calls, tokens and money; money says when a price is unknown."""
         total = self.budget.total
         return f"{total.calls} calls  {total.tokens} tokens  {describe_money(total)}"
 
@@ -116,7 +116,7 @@ class Progress:
         return f"{answers} coming in, {characters} characters so far" if characters else ""
 
     def list_spending(self) -> list[str]:
-        """Gives one line for each role and model."""
+        """Returns one line for each role and model."""
         used = sorted(self.budget.totals_by_call().items())
         return describe_spending([(role, model, totals) for (role, model), totals in used])
 
@@ -192,7 +192,7 @@ class LiveView:
 
     @property
     def is_open(self) -> bool:
-        """Tells whether the panel is on the terminal."""
+        """Returns whether the panel is on the terminal."""
         return self._live is not None
 
     def on_slot(self, result: SlotResult) -> None:

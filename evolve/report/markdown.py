@@ -15,7 +15,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|#])")
 
 
 def render_markdown(document: Document) -> str:
-    """Gives the text; what programs and models wrote cannot leave its place in it."""
+    """Returns the text; what programs and models wrote cannot leave its place in it."""
     parts = [f"# {_escape(document.title)}"]
     for section in document.sections:
         parts.append(f"## {_escape(section.title)}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def list_spending(usage: Usage) -> list[dict[str, Any]]:
-    """Gives one object for each role and model, as `evolve show --json` prints them."""
+    """Returns one object for each role and model, as `evolve show --json` prints them."""
     return [
         {
             "role": role,
@@ -34,7 +34,7 @@ def list_spending(usage: Usage) -> list[dict[str, Any]]:
 
 
 def describe_spending(usage: Usage) -> list[str]:
-    """Gives one line for each role and model, in columns."""
+    """Returns one line for each role and model, in columns."""
     rows = [(role, model, *_describe(used)) for role, model, used in usage]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
     return [
@@ -51,7 +51,7 @@ def describe_spending(usage: Usage) -> list[str]:
 
 
 def describe_money(used: Totals) -> str:
-    """Gives the money of calls with known prices, and says what it leaves out."""
+    """Returns the money of calls with known prices, and says what it leaves out."""
     parts = [f"${used.cost_usd:.4f}"]
     if used.unpriced_calls:
         parts.append(f"{used.unpriced_calls} calls of unknown price")

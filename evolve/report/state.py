@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, Any]:
-    """Gives the object that `evolve show --json` prints."""
+    """Returns the object that `evolve show --json` prints."""
     facts, spent, outcomes = store.facts(), store.spent(), store.outcomes()
     status, stopped_because = _status(folder, facts)
     return {
@@ -75,7 +75,7 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
 
 
 def describe_elites(store: Store, population: Standing) -> list[dict[str, Any]]:
-    """Gives the list that `evolve archive --json` prints, by island and cell."""
+    """Returns the list that `evolve archive --json` prints, by island and cell."""
     elites = []
     for island, archive in enumerate(population.islands.archives):
         names = [axis.name for axis in archive.space.axes]
@@ -127,7 +127,7 @@ def _describe_champion(store: Store, population: Standing) -> dict[str, Any] | N
 
 
 def _describe_references(population: Standing) -> dict[str, Any]:
-    """Gives what the champion is compared with, and whether it is better, equal or worse."""
+    """Returns what the champion is compared with, and whether it is better, equal or worse."""
     champion, better = population.champion, population.direction.is_better
     described: dict[str, Any] = {}
     for name, known in population.references.items():
@@ -141,7 +141,7 @@ def _describe_references(population: Standing) -> dict[str, Any]:
 
 
 def _holdout(store: Store, key: AttemptKey) -> dict[str, Any] | None:
-    """Gives the verdict on data that the search never saw, once the run has stopped."""
+    """Returns the verdict on data that the search never saw, once the run has stopped."""
     verdicts = read_holdout(store)
     verdict = verdicts.get(store.load_attempt(key).program_or_fail.id) if verdicts else None
     if verdict is None:
@@ -155,7 +155,7 @@ def _holdout(store: Store, key: AttemptKey) -> dict[str, Any] | None:
 
 
 def _describe_front(population: Standing) -> list[dict[str, Any]]:
-    """Gives the elites of all islands that nothing dominates; empty with one objective."""
+    """Returns the elites of all islands that nothing dominates; empty with one objective."""
     return [
         {
             "id": elite.program_id,

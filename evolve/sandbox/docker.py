@@ -111,7 +111,7 @@ def make_docker(
 
 
 def connect() -> Any:
-    """Gives a client of the engine that `DOCKER_HOST` names, or of the usual one.
+    """Returns a client of the engine that `DOCKER_HOST` names, or of the usual one.
 
     Raises:
         SandboxError: No engine answers there, or one that is too old.

@@ -47,12 +47,12 @@ class Container:
 
     @property
     def pid(self) -> int:
-        """Gives the number of its first process on the engine's machine; 0 after its end."""
+        """Returns the number of its first process on the engine's machine; 0 after its end."""
         pid: int = self._client.api.inspect_container(self.identifier)["State"]["Pid"]
         return pid
 
     def poll(self) -> int | None:
-        """Gives 0 once the stream to it has ended, without asking the engine."""
+        """Returns 0 once the stream to it has ended, without asking the engine."""
         try:
             rest = self._stream.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -170,7 +170,7 @@ class DockerLink(Link):
 
     @property
     def why_no_cgroup(self) -> str:
-        """Tells which limits the container does not have; empty when it has all."""
+        """Returns which limits the container does not have; empty when it has all."""
         return self._discarded
 
     def ran_out_of_memory(self) -> bool:

@@ -17,7 +17,7 @@ _FIELDS = {"code": int, "stdout": bytes, "stderr": bytes, "files": list, "cpu": 
 
 
 def request_of(command: Command, limits: Limits) -> dict[str, Any]:
-    """Gives a command as plain data for the guest."""
+    """Returns a command as plain data for the guest."""
     return {
         "command": list(command.words),
         "stdin": command.stdin,

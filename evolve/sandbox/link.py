@@ -139,7 +139,7 @@ class Link:
 
     @property
     def why_no_cgroup(self) -> str:
-        """Tells why the kernel does not limit all processes of the guest together; else empty."""
+        """Returns why the kernel does not limit all processes of the guest together; else empty."""
         return self._why_alone
 
     def fit(self, limits: Limits) -> None:
@@ -157,7 +157,7 @@ class Link:
         self._fitted = limits
 
     def ran_out_of_memory(self) -> bool:
-        """Tells whether the kernel killed something for the guest's memory since the last time."""
+        """Returns whether the kernel killed something for the guest's memory since last time."""
         before = self._kills
         self._kills = self._group.out_of_memory_kills if self._group is not None else 0
         return self._kills > before
@@ -187,12 +187,12 @@ class Link:
 
     @property
     def is_alive(self) -> bool:
-        """Tells whether the guest's process runs."""
+        """Returns whether the guest's process runs."""
         return not self._is_closed and self._process.poll() is None
 
     @property
     def is_stuck(self) -> bool:
-        """Tells whether something queued could not be written yet."""
+        """Returns whether something queued could not be written yet."""
         return bool(self._unsent)
 
     def receive(self, deadline: float) -> tuple[bytes, bytes] | None:

@@ -20,7 +20,7 @@ def name_owner(pid: int) -> str:
 
 
 def is_orphan(owner: str) -> bool:
-    """Tells whether a process that could be seen from here is gone."""
+    """Returns whether a process that could be seen from here is gone."""
     place, _, rest = owner.partition(":")
     pid = rest.partition(":")[0]
     if not pid.isdigit():

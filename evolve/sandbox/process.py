@@ -17,11 +17,11 @@ class Process(Protocol):
 
     @property
     def pid(self) -> int:
-        """Gives its number on this machine."""
+        """Returns its number on this machine."""
         ...
 
     def poll(self) -> int | None:
-        """Gives its exit code; None while it runs."""
+        """Returns its exit code; None while it runs."""
         ...
 
     def wait(self, timeout: float | None = None) -> int:
@@ -37,7 +37,7 @@ class Stream(Protocol):
     """One direction of the stream to a guest."""
 
     def fileno(self) -> int:
-        """Gives its descriptor."""
+        """Returns its descriptor."""
         ...
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ def _find_session(leader: int) -> list[int]:
 
 @functools.cache
 def starter(_process: int) -> ThreadPoolExecutor:
-    """Gives the thread that guests are started on.
+    """Returns the thread that guests are started on.
 
     Args:
         _process: The id of the calling process.

@@ -81,7 +81,7 @@ class Isolation:
 
     @property
     def is_strong(self) -> bool:
-        """Tells whether network and host files are both out of reach."""
+        """Returns whether network and host files are both out of reach."""
         return {"network", "files"} <= set(self.enforced)
 
 
@@ -155,7 +155,7 @@ class Session(Protocol):
 
     @property
     def cpu_seconds(self) -> float:
-        """Gives the processor time of a closed session, as the kernel counted it.
+        """Returns the processor time of a closed session, as the kernel counted it.
 
         It begins where the program's code is first read, and holds all of its processes but
         those that none waited for; 0 when the sandbox broke.

@@ -125,7 +125,7 @@ class WarmSession:
 
     @property
     def cpu_seconds(self) -> float:
-        """Gives the processor time of a closed session; see `protocol.Session`."""
+        """Returns the processor time of a closed session; see `protocol.Session`."""
         return max(0.0, self._spent - self._spent_at_start)
 
     def close(self) -> None:

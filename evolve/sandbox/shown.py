@@ -15,7 +15,7 @@ _SYNTAX = re.compile(r"\(line (\d{1,6})\)$")
 
 
 def printable(text: str, most: int) -> str:
-    """Gives the beginning and the end of a text, without control characters.
+    """Returns the beginning and the end of a text, without control characters.
 
     Args:
         text: What a program wrote.

@@ -67,12 +67,12 @@ class WarmSandbox:
 
     @property
     def told(self) -> dict[str, object]:
-        """Gives what the guest said of itself when it started."""
+        """Returns what the guest said of itself when it started."""
         return dict(self._link.told) if self._link else {}
 
     @property
     def why_no_cgroup(self) -> str:
-        """Tells why the kernel does not limit all processes of the guest together; else empty."""
+        """Returns why the kernel does not limit all processes of the guest together; else empty."""
         return self._link.why_no_cgroup if self._link else "no guest runs"
 
     def close(self) -> None:

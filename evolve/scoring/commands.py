@@ -86,12 +86,12 @@ class Finished:
     cpu_seconds: float = 0.0
 
     def file(self, path: str) -> bytes:
-        """Gives the content of a file that was asked for."""
+        """Returns the content of a file that was asked for."""
         return next(data for name, data, _ in self.files if name == path)
 
     @property
     def text(self) -> str:
-        """Gives standard output as text; bytes that are no UTF-8 become replacement characters."""
+        """Returns standard output as text; bytes that are not UTF-8 become U+FFFD."""
         return self.stdout.decode(errors="replace")
 
 
@@ -114,7 +114,7 @@ def read_recipe(table: Table) -> Recipe:
 
 
 def check_path(path: str, where: str) -> str:
-    """Gives a path back if it is one inside the workspace.
+    """Returns a path back if it is one inside the workspace.
 
     Raises:
         ValueError: It is absolute, empty, or leads out of it.

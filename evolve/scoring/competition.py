@@ -120,7 +120,7 @@ def write_submission(program: ProgramHandle, competition: Competition) -> Score:
 
 
 def grade(value: float, competition: Competition) -> int:
-    """Gives 3 for gold, 2 for silver, 1 for bronze, 0 for none."""
+    """Returns 3 for gold, 2 for silver, 1 for bronze, 0 for none."""
     better = 1.0 if METRICS[competition.metric].maximize else -1.0
     for rank, name in enumerate(MEDALS):
         threshold = competition.medals.get(name)
@@ -158,7 +158,7 @@ def _read_known(folder: Path, target: str) -> tuple[dict[str, Column], list[Any]
 
 
 def _parse(cells: list[str]) -> Column:
-    """Gives numbers where all cells are, else texts; missing cells are None."""
+    """Returns numbers where all cells are, else texts; missing cells are None."""
     try:
         return [None if cell in _MISSING else float(cell) for cell in cells]
     except ValueError:
@@ -228,7 +228,7 @@ def _accuracy(truth: Numbers, answers: Numbers) -> float:
 
 
 def _auc(truth: Numbers, answers: Numbers) -> float:
-    """Gives the share of pairs in the right order; a tie counts half."""
+    """Returns the share of pairs in the right order; a tie counts half."""
     positive, negative = answers[truth == 1.0], np.sort(answers[truth == 0.0])
     below = np.searchsorted(negative, positive, "left")
     upto = np.searchsorted(negative, positive, "right")
@@ -246,7 +246,7 @@ def _f1(truth: Numbers, answers: Numbers) -> float:
 
 
 def _kappa(truth: Numbers, answers: Numbers) -> float:
-    """Gives the agreement beyond chance, weighted by the square of the distance."""
+    """Returns the agreement beyond chance, weighted by the square of the distance."""
     apart = np.sum((truth - answers) ** 2)
     by_chance = np.mean((truth[:, None] - answers[None, :]) ** 2) * len(truth)
     return float(1.0 - apart / by_chance) if by_chance else 1.0

@@ -210,7 +210,7 @@ class ProgramHandle:
         self._session.restart()
 
     def other(self, files: Mapping[str, str]) -> ProgramHandle:
-        """Gives a program of the evaluator's own, such as a reference to compare with.
+        """Returns a program of the evaluator's own, such as a reference to compare with.
 
         It is built and run in the same sandbox under the same limits, and never at the same
         time: a call to it ends the state that calls have left in this program.

@@ -75,17 +75,17 @@ class Timing:
 
     @property
     def seconds(self) -> Spread:
-        """Gives the wall time, measured outside the sandbox."""
+        """Returns the wall time, measured outside the sandbox."""
         return spread_of([sample.seconds for sample in self.samples])
 
     @property
     def cpu_seconds(self) -> Spread:
-        """Gives the processor time, as the kernel counted it: much steadier on a busy machine."""
+        """Returns the processor time, as the kernel counted it: much steadier on a busy machine."""
         return spread_of([sample.cpu_seconds for sample in self.samples])
 
     @property
     def ratio(self) -> Spread:
-        """Gives the processor time as a multiple of the reference's, pair by pair.
+        """Returns the processor time as a multiple of the reference's, pair by pair.
 
         Raises:
             ValueError: No reference was timed.
@@ -94,7 +94,7 @@ class Timing:
 
     @property
     def wall_ratio(self) -> Spread:
-        """Gives the wall time as a multiple of the reference's, pair by pair.
+        """Returns the wall time as a multiple of the reference's, pair by pair.
 
         Raises:
             ValueError: No reference was timed.
@@ -109,7 +109,7 @@ class Timing:
 
 
 def spread_of(values: Sequence[float]) -> Spread:
-    """Gives the median with an interval from order statistics.
+    """Returns the median with an interval from order statistics.
 
     The interval takes nothing for granted about the distribution (Conover 1999, Practical
     nonparametric statistics, section 3.2).

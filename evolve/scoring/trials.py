@@ -53,7 +53,7 @@ class Session(Protocol):
         """Ends the program's process; the next call starts another."""
 
     def other(self, files: Mapping[str, str]) -> Session:
-        """Gives a session with a program of the evaluator's own."""
+        """Returns a session with a program of the evaluator's own."""
 
     def quiet(self) -> AbstractContextManager[int]:
         """Waits until nothing else is timed, and gives a core."""
@@ -76,8 +76,8 @@ class Session(Protocol):
 
     @property
     def files(self) -> Mapping[str, str]:
-        """Gives the program's texts by path."""
+        """Returns the program's texts by path."""
 
     @property
     def start(self) -> Sequence[str]:
-        """Gives the words of the command that starts the program; none where it has none."""
+        """Returns the words of the command that starts the program; none where it has none."""

@@ -1,4 +1,4 @@
-"""Tells a run that goes on in vain from one that only finds no gain."""
+"""Detects runs that go on in vain, apart from those that only find no gain."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Inline:
 
 
 def complete(future: Future[T], function: Callable[[], T]) -> None:
-    """Gives a future what a function returns or raises."""
+    """Sets a future to what a function returns or raises."""
     try:
         result = function()
     except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for

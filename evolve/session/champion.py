@@ -126,7 +126,7 @@ def ask_for_product(
 
 
 def describe(verdict: Evaluation) -> str:
-    """Gives a verdict in a few words."""
+    """Returns a verdict in a few words."""
     if verdict.status is not Status.OK:
         return f"{verdict.status}: {verdict.reason}"
     return f"{verdict.objective:.10g}"

@@ -67,7 +67,7 @@ def estimate_roles(
     find_price: Callable[[str], Price | None],
     like: Mapping[str, Use] | None = None,
 ) -> list[RoleEstimate]:
-    """Gives what each role of a slot will use and cost.
+    """Returns what each role of a slot will use and cost.
 
     Args:
         settings: Complete, with models.
@@ -103,7 +103,7 @@ def estimate_roles(
 
 
 def measure_uses(store: Store) -> dict[str, Use]:
-    """Gives what each role used in a slot of a run, on average."""
+    """Returns what each role used in a slot of a run, on average."""
     ((slots,),) = store.query(
         "SELECT COUNT(DISTINCT generation * 65536 + slot) FROM calls WHERE slot >= 0"
     )

@@ -41,7 +41,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def interrupts(notify: Callable[[], None]) -> Iterator[None]:
-    """Gives notice of the first such signal; the second ends the command at once."""
+    """Returns notice of the first such signal; the second ends the command at once."""
     before = signal.getsignal(signal.SIGINT)
     with _handled(_Asked(notify)):
         # Python drops what is raised in some places, as in the middle of an import.

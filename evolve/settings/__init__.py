@@ -97,7 +97,7 @@ class StepSettings:
 
     @property
     def most_evaluations(self) -> int:
-        """Gives the most evaluations that a slot with a model may use."""
+        """Returns the most evaluations that a slot with a model may use."""
         chat = 1 + self.repairs
         return {
             "chat": chat,
@@ -157,7 +157,7 @@ FREE_SECTIONS: Mapping[str, Mapping[str, type] | None] = {
 
 
 def known_keys() -> dict[str, dataclasses.Field[Any]]:
-    """Gives every `section.name` key with its field, in the order of the classes."""
+    """Returns every `section.name` key with its field, in the order of the classes."""
     keys: dict[str, dataclasses.Field[Any]] = {}
     kinds = typing.get_type_hints(Settings)
     for section in dataclasses.fields(Settings):
@@ -168,7 +168,7 @@ def known_keys() -> dict[str, dataclasses.Field[Any]]:
 
 
 def change_settings(settings: Settings, changes: Mapping[str, Any], *, where: str) -> Settings:
-    """Gives the settings with some keys changed.
+    """Returns the settings with some keys changed.
 
     Args:
         settings: Where to start from.
@@ -198,7 +198,7 @@ def change_settings(settings: Settings, changes: Mapping[str, Any], *, where: st
 def _change_entries(
     settings: Settings, section: str, name: str, value: Any, where: str
 ) -> dict[str, Any]:
-    """Gives a free section with one entry changed, or without it when the value is None."""
+    """Returns a free section with one entry changed, or without it when the value is None."""
     entries = {key: entry for key, entry in getattr(settings, section).items() if key != name}
     if value is not None:
         kinds = FREE_SECTIONS[section]
@@ -237,7 +237,7 @@ def load_settings(path: Path) -> dict[str, Any]:
 
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Gives the keys set by variables such as `EVOLVE_SET_SEARCH__ISLANDS=2`."""
+    """Returns the keys set by variables such as `EVOLVE_SET_SEARCH__ISLANDS=2`."""
     return {
         name.removeprefix(ENVIRONMENT_PREFIX).replace("__", ".").lower(): read_value(value)
         for name, value in environment.items()

@@ -35,7 +35,7 @@ class Launch:
     changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def describe_changes(self) -> str:
-        """Gives the changes on one line, empty when there are none."""
+        """Returns the changes on one line, empty when there are none."""
         return ", ".join(
             f"{name} {_show(old)} -> {_show(new)}" for name, (old, new) in self.changes.items()
         )
@@ -58,11 +58,11 @@ class SettingsHistory:
         self._before = lru_cache(maxsize=64)(self._undo)
 
     def at(self, generation: int) -> Settings:
-        """Gives the settings of a generation."""
+        """Returns the settings of a generation."""
         return self._before(sum(launch.generation <= generation for launch in self._launches))
 
     def _undo(self, launches: int) -> Settings:
-        """Gives the settings after so many of the launches that changed any."""
+        """Returns the settings after so many of the launches that changed any."""
         settings = self.now
         for launch in reversed(self._launches[launches:]):
             old = {name: change[0] for name, change in launch.changes.items()}
@@ -72,7 +72,7 @@ class SettingsHistory:
 
 
 def find_changes(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
-    """Gives what differs between two settings: old and new value by `section.name`."""
+    """Returns what differs between two settings: old and new value by `section.name`."""
     before, after = flatten_settings(old), flatten_settings(new)
     return {
         name: (before.get(name), after.get(name))
@@ -82,7 +82,7 @@ def find_changes(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
 
 
 def flatten_settings(settings: Settings) -> dict[str, Any]:
-    """Gives all settings by `section.name`."""
+    """Returns all settings by `section.name`."""
     values: dict[str, Any] = {}
     for section in fields(Settings):
         part = getattr(settings, section.name)

@@ -28,7 +28,7 @@ class Strategy:
 
     @property
     def is_baseline(self) -> bool:
-        """Tells whether parents come from elsewhere than cells.
+        """Returns whether parents come from elsewhere than cells.
 
         Such a strategy shows no inspirations, does not answer to stalls and needs one island.
         """

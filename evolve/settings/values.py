@@ -27,7 +27,7 @@ _KIND_NAMES = {
 
 
 def setting(default: Any, about: str, **bounds: Any) -> Any:
-    """Gives a field that carries its description and bounds (`low`, `high`, `choices`)."""
+    """Returns a field that carries its description and bounds (`low`, `high`, `choices`)."""
     return dataclasses.field(default=default, metadata={"about": about, **bounds})
 
 
@@ -36,7 +36,7 @@ _read_hints = cache(typing.get_type_hints)
 
 
 def check_value(value: Any, item: dataclasses.Field[Any], section: type, where: str) -> Any:
-    """Gives the value as its field takes it.
+    """Returns the value as its field takes it.
 
     A whole number serves as a number, and one text as a list of texts.
 
@@ -84,7 +84,7 @@ def _check_texts(value: Any, where: str) -> tuple[str, ...]:
 
 
 def check_entry(value: Any, kinds: Mapping[str, type], where: str) -> dict[str, Any]:
-    """Gives a table in which each key is known; numbers are finite and not negative.
+    """Returns a table in which each key is known; numbers are finite and not negative.
 
     Args:
         value: What was set.

@@ -122,7 +122,7 @@ def parse_python(text: str) -> ast.Module | None:
 
 
 def is_python(text: str) -> bool:
-    """Tells whether text parses; its `fingerprint` does not parse it again."""
+    """Returns whether text parses; its `fingerprint` does not parse it again."""
     return _shape(text) is not None
 
 
@@ -265,7 +265,7 @@ def _describe(node: ast.AST, parts: list[str], names: Mapping[int, str]) -> list
 
 
 def _is_idle(item: object) -> bool:
-    """Tells whether a statement does nothing: docstrings, `pass`, `...`."""
+    """Returns whether a statement does nothing: docstrings, `pass`, `...`."""
     return isinstance(item, ast.Pass) or (
         isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)
     )

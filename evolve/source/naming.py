@@ -17,7 +17,7 @@ _REVEALING = frozenset({"locals", "vars", "dir", "eval", "exec", "globals"})
 
 
 def number_locals(tree: ast.Module) -> dict[int, str]:
-    """Gives a name by place to each local variable of each function of a tree.
+    """Returns a name by place to each local variable of each function of a tree.
 
     Parameters keep their names, since callers may use them; so do names that a scope inside of
     the function sees, that are bound by other means than assignment and loops, and all names of
@@ -54,7 +54,7 @@ def _number(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[int, str]:
 
 
 def _walk_own(function: ast.AST) -> Iterator[ast.AST]:
-    """Gives the nodes of a function in the order of the text, without those of inner scopes."""
+    """Returns the nodes of a function in the order of the text, without those of inner scopes."""
     stack = list(reversed(getattr(function, "body", [])))
     while stack:
         node = stack.pop()
@@ -64,7 +64,7 @@ def _walk_own(function: ast.AST) -> Iterator[ast.AST]:
 
 
 def _find_kept(function: ast.FunctionDef | ast.AsyncFunctionDef, own: list[ast.AST]) -> set[str]:
-    """Gives the names that must stay: all that is bound or seen by other means."""
+    """Returns the names that must stay: all that is bound or seen by other means."""
     arguments = ast.walk(function.args)
     kept = {argument.arg for argument in arguments if isinstance(argument, ast.arg)}
     for node in own:
@@ -85,7 +85,7 @@ def _find_kept(function: ast.FunctionDef | ast.AsyncFunctionDef, own: list[ast.A
 
 
 def _find_comprehension_names(own: list[ast.AST]) -> Iterator[ast.Name]:
-    """Gives the names that loops of comprehensions bind."""
+    """Returns the names that loops of comprehensions bind."""
     for node in own:
         if isinstance(node, ast.comprehension):
             yield from (one for one in ast.walk(node.target) if isinstance(one, ast.Name))

@@ -37,7 +37,7 @@ def parse_expression(text: str) -> ast.Expression:
 
 
 def list_scopes(text: str) -> list[symtable.SymbolTable]:
-    """Gives the scopes of a file's text, the module first; raises what `parse_module` raises."""
+    """Returns the scopes of a file's text, the module first; raises what `parse_module` raises."""
     with _turn:
         scopes = [symtable.symtable(text, FILE_NAME, "exec")]
     for scope in scopes:

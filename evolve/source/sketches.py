@@ -22,7 +22,7 @@ _HASHES = 64
 
 
 def sketch_program(program: Program) -> NDArray[np.uint32]:
-    """Gives the smallest hashes of the runs of three tokens in a program's evolvable text.
+    """Returns the smallest hashes of the runs of three tokens in a program's evolvable text.
 
     Broder 1997, On the resemblance and containment of documents.
 
@@ -48,6 +48,6 @@ def share_in_common(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float
 
 @cache
 def _hash_functions() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Gives odd multipliers and offsets modulo 2^32; any would do."""
+    """Returns odd multipliers and offsets modulo 2^32; any would do."""
     numbers = np.arange(1, _HASHES + 1, dtype=np.uint32)
     return numbers * np.uint32(2_654_435_769) | np.uint32(1), numbers * np.uint32(40_503)

@@ -42,7 +42,7 @@ class Block:
 
     @property
     def text(self) -> str:
-        """Gives the text that goes into the prompt, empty without items."""
+        """Returns the text that goes into the prompt, empty without items."""
         if not self.items:
             return ""
         body = fence("\n".join(self.items)) if self.is_data else "\n\n".join(self.items)
@@ -58,14 +58,14 @@ def fence(text: str, language: str = "") -> str:
 
 
 def plain(text: str) -> str:
-    """Gives text on one line without control characters."""
+    """Returns text on one line without control characters."""
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
 def fit_blocks(
     blocks: Sequence[Block], fixed: str, most: int, counter: TokenCounter
 ) -> dict[str, str]:
-    """Gives the text of each block by name, all of them together within a cap.
+    """Returns the text of each block by name, all of them together within a cap.
 
     The bound decides where it suffices; only else are tokens counted.
 

@@ -55,7 +55,7 @@ def check_program(program: Program, problem: Problem, modules: frozenset[str]) -
 
 
 def _imports_of(text: str) -> Iterator[str]:
-    """Gives the modules that are imported whenever the file is; those in `try` may fail."""
+    """Returns the modules that are imported whenever the file is; those in `try` may fail."""
     tree = parse_python(text)
     for node in tree.body if tree is not None else []:
         if isinstance(node, ast.Import):

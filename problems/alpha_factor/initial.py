@@ -5,12 +5,12 @@ import numpy as np
 
 # EVOLVE-BLOCK-START
 def standardise(values):
-    """Gives numbers of mean 0 and standard deviation 1."""
+    """Returns numbers of mean 0 and standard deviation 1."""
     return (values - values.mean()) / (values.std() + 1e-12)
 
 
 def factor(close, volume, book):
-    """Gives one number for each asset: those that fell in the last weeks come first."""
+    """Returns one number for each asset: those that fell in the last weeks come first."""
     short, long, skip = 15, 55, 2
     fall_weight, trend_weight, volume_weight = 1.0, 0.02, 0.02
     prices, traded = np.log(close), np.log(volume)

@@ -5,7 +5,7 @@ import math
 
 # EVOLVE-BLOCK-START
 def heights(steps):
-    """Gives the heights of the steps from left to right."""
+    """Returns the heights of the steps from left to right."""
     bowl, power = 0.1, 2.0
     waves = [0.0, 0.0, 0.0, 0.0]
     values = []

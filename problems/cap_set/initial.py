@@ -7,7 +7,7 @@ TWOS = (0.0, -0.02, -0.04, -0.06, -0.08, -0.1, -0.12, -0.14, -0.16)
 
 
 def priority(vector, n):
-    """Gives a number; vectors with higher ones are added first."""
+    """Returns a number; vectors with higher ones are added first."""
     return ZEROS[vector.count(0)] + TWOS[vector.count(2)]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 
 # EVOLVE-BLOCK-START
 def update(regrets, memory, instant, legal, iteration):
-    """Gives the new regrets, a memory, weights of the next policy, and that of the last one."""
+    """Returns the new regrets, a memory, weights of the next policy, and that of the last one."""
     keep, exploration, power = 1.0, 0.02, 0.0
     regrets = keep * regrets + instant
     weights = np.maximum(regrets, 0.0) + exploration * legal

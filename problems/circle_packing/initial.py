@@ -5,7 +5,7 @@ import math
 
 # EVOLVE-BLOCK-START
 def place_centers(count):
-    """Gives the centres as (x, y): the middle, an inner ring, and the rest on an outer ring."""
+    """Returns the centres as (x, y): the middle, an inner ring, and the rest on an outer ring."""
     middle_x, middle_y = 0.5, 0.5
     inner_count, inner_radius, inner_turn = 8, 0.22, 0.0
     outer_radius, outer_turn, margin = 0.7, 0.0, 0.01
@@ -24,7 +24,7 @@ def place_centers(count):
 
 
 def choose_radii(centers):
-    """Gives each circle half the way to its nearest neighbour, but not beyond the border."""
+    """Returns each circle half the way to its nearest neighbour, but not beyond the border."""
     radii = []
     for i, (x, y) in enumerate(centers):
         radius = min(x, y, 1.0 - x, 1.0 - y)
@@ -36,7 +36,7 @@ def choose_radii(centers):
 
 
 def pack(count):
-    """Gives a row (x, y, radius) for each circle."""
+    """Returns a row (x, y, radius) for each circle."""
     centers = place_centers(count)
     radii = choose_radii(centers)
     return [(x, y, radius) for (x, y), radius in zip(centers, radii, strict=True)]

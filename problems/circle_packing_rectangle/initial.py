@@ -5,7 +5,7 @@ import math
 
 # EVOLVE-BLOCK-START
 def place_centers(count, width, height):
-    """Gives the centres as (x, y) in rows, every second of which is shifted."""
+    """Returns the centres as (x, y) in rows, every second of which is shifted."""
     columns, shift, margin = 4, 0.25, 0.1
     rows = math.ceil(count / columns)
     step_x = (width - 2.0 * margin) / (columns - 1 + shift)
@@ -19,7 +19,7 @@ def place_centers(count, width, height):
 
 
 def choose_radii(centers, width, height):
-    """Gives each circle half the way to its nearest neighbour, but not beyond the border."""
+    """Returns each circle half the way to its nearest neighbour, but not beyond the border."""
     radii = []
     for i, (x, y) in enumerate(centers):
         radius = min(x, y, width - x, height - y)
@@ -31,7 +31,7 @@ def choose_radii(centers, width, height):
 
 
 def pack(count):
-    """Gives a row (x, y, radius) for each circle."""
+    """Returns a row (x, y, radius) for each circle."""
     width = 1.2
     height = 2.0 - width
     centers = place_centers(count, width, height)

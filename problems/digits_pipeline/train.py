@@ -4,7 +4,7 @@ import numpy as np
 
 
 def train(known, targets, unknown):
-    """Gives a list of models' answers, each a weight for every class and row of `unknown`."""
+    """Returns a list of models' answers, each a weight for every class and row of `unknown`."""
     return [nearest_mean(known, targets, unknown)]
 
 

@@ -5,7 +5,7 @@ import math
 
 # EVOLVE-BLOCK-START
 def place(count, dimensions):
-    """Gives a row of coordinates for each point."""
+    """Returns a row of coordinates for each point."""
     middle_x, middle_y = 0.0, 0.0
     inner_count, inner_radius, inner_turn = 5, 1.0, 0.0
     outer_radius, outer_turn, outer_wave = 2.2, 0.0, 0.0

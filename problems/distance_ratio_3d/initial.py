@@ -5,7 +5,7 @@ import math
 
 # EVOLVE-BLOCK-START
 def place(count, dimensions):
-    """Gives a row of coordinates for each point."""
+    """Returns a row of coordinates for each point."""
     turn, start, flatness, swell = 2.4, 0.0, 1.0, 0.0
     low, high = -0.9, 0.9
     points = []

@@ -5,7 +5,7 @@ import math
 
 # EVOLVE-BLOCK-START
 def shape(x):
-    """Gives the height at a place from -1 to 1, before it is made to have the right sum."""
+    """Returns the height at a place from -1 to 1, before it is made to have the right sum."""
     level, bump, power = 0.45, 0.1, 2.0
     waves = [0.0, 0.0, 0.0, 0.0]
     value = level + bump * (1.0 - abs(x) ** power)
@@ -15,7 +15,7 @@ def shape(x):
 
 
 def heights(steps):
-    """Gives the heights of the steps from left to right."""
+    """Returns the heights of the steps from left to right."""
     values = [shape((2.0 * i + 1.0) / steps - 1.0) for i in range(steps)]
     low, high = -3.0, 3.0
     for _ in range(60):

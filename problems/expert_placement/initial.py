@@ -5,7 +5,7 @@ import numpy as np
 
 # EVOLVE-BLOCK-START
 def place(history, previous, step):
-    """Gives the expert of each slot, one row for each GPU."""
+    """Returns the expert of each slot, one row for each GPU."""
     period, window, extra = 20, 8, 2
     if step % period != 1 % period:
         return previous

@@ -5,7 +5,7 @@ import math
 
 # EVOLVE-BLOCK-START
 def place(count):
-    """Gives a row (x, y) for each point."""
+    """Returns a row (x, y) for each point."""
     inner_count, inner_radius, inner_turn, inner_shift = 5, 0.45, 0.3, 0.05
     outer_radius, outer_wave, outer_turn, stretch = 1.0, 0.05, 0.0, 1.0
     points = []

@@ -5,7 +5,7 @@ import math
 
 # EVOLVE-BLOCK-START
 def place(count):
-    """Gives a row (x, y) for each point of the equilateral triangle."""
+    """Returns a row (x, y) for each point of the equilateral triangle."""
     middle_x, middle_y = 0.5, 0.28867513
     inner_count, inner_radius, inner_turn = 4, 0.1, 0.4
     outer_radius, outer_turn, squeeze = 0.25, 0.0, 1.0

@@ -3,7 +3,7 @@
 
 # EVOLVE-BLOCK-START
 def pack(count):
-    """Gives a row (x, y, degrees) for the outer hexagon, and one for each inner hexagon."""
+    """Returns a row (x, y, degrees) for the outer hexagon, and one for each inner hexagon."""
     columns, step_x, step_y, shift, turn = 4, 2.05, 2.05, 0.0, 10.0
     outer_turn, outer_x, outer_y = 0.0, 0.0, 0.0
     rows = [(outer_x, outer_y, outer_turn)]

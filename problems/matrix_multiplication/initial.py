@@ -18,7 +18,7 @@ STRASSEN = (
 
 # EVOLVE-BLOCK-START
 def decompose(rows, inner, columns):
-    """Gives the factors (left, right, out) of every product."""
+    """Returns the factors (left, right, out) of every product."""
     cubes = 0
     sizes = ((rows, inner), (inner, columns), (rows, columns))
     corners = [
@@ -46,7 +46,7 @@ def decompose(rows, inner, columns):
 
 
 def spread(factors, place, size):
-    """Gives the entries of a 2 by 2 block at a place of a matrix, as one vector."""
+    """Returns the entries of a 2 by 2 block at a place of a matrix, as one vector."""
     vector = [0] * (size[0] * size[1])
     for index, factor in enumerate(factors):
         vector[(place[0] + index // 2) * size[1] + place[1] + index % 2] = factor
@@ -54,7 +54,7 @@ def spread(factors, place, size):
 
 
 def unit(place, size):
-    """Gives one entry of a matrix, as a vector of zeros with a 1."""
+    """Returns one entry of a matrix, as a vector of zeros with a 1."""
     return [int(index == place[0] * size[1] + place[1]) for index in range(size[0] * size[1])]
 
 

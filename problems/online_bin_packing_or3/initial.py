@@ -5,7 +5,7 @@ import numpy as np
 
 # EVOLVE-BLOCK-START
 def priority(item, bins):
-    """Gives a priority for each bin; the item goes into the bin with the highest.
+    """Returns a priority for each bin; the item goes into the bin with the highest.
 
     Bins that would have about the wanted room left are preferred, those that would have an
     awkward room left, neither little nor much, are avoided.

@@ -5,7 +5,7 @@ import numpy as np
 
 # EVOLVE-BLOCK-START
 def rolling_median(values, window):
-    """Gives the median of each stretch of neighbouring values, a few windows at a time."""
+    """Returns the median of each stretch of neighbouring values, a few windows at a time."""
     at_once = 3  # tune: 1 .. 1000 log
     middle = window // 2
     medians = []

@@ -5,7 +5,7 @@ import numpy as np
 
 # EVOLVE-BLOCK-START
 def smooth(window, preference):
-    """Gives the mean of the last samples; of more, the smoother it is to be."""
+    """Returns the mean of the last samples; of more, the smoother it is to be."""
     fewest, more = 6.0, 2.0
     decay = 1.0
     count = min(max(int(fewest + more * preference), 1), len(window))

@@ -3,7 +3,7 @@
 
 # EVOLVE-BLOCK-START
 def build():
-    """Gives different whole numbers."""
+    """Returns different whole numbers."""
     length, gap, every, extra = 40, 5, 3, 4
     low, high = [0, 2, 3], [1, 4, 9]
     chosen = set(range(gap, length - gap))

@@ -2,7 +2,7 @@
 
 
 def ensemble(held, targets, final):
-    """Gives the prediction for each row that is asked for.
+    """Returns the prediction for each row that is asked for.
 
     `held` has what each model said of the known rows when it had not learnt from them, shape
     (models, rows, width); `final` the same of the rows that are asked for.

@@ -2,5 +2,5 @@
 
 
 def features(known, targets, unknown):
-    """Gives both tables as numbers; nothing is known of the targets of `unknown`."""
+    """Returns both tables as numbers; nothing is known of the targets of `unknown`."""
     return known, unknown

@@ -2,5 +2,5 @@
 
 
 def load(known, unknown):
-    """Gives both tables, with as many rows as before; columns may change."""
+    """Returns both tables, with as many rows as before; columns may change."""
     return known, unknown

@@ -4,5 +4,5 @@ import numpy as np
 
 
 def split(targets):
-    """Gives the number of a fold for each row; every row is predicted once from the others."""
+    """Returns the number of a fold for each row; every row is predicted once from the others."""
     return np.arange(len(targets)) % 3

@@ -25,7 +25,7 @@ class Encoder:
             self.high = self.high << 8 & MASK | 255
 
     def finish(self):
-        """Gives all bytes."""
+        """Returns all bytes."""
         return bytes(self.packed) + bytes([(self.low >> 24) + 1])
 
 
@@ -40,7 +40,7 @@ class Decoder:
             self.value = self.value << 8 | next(self.rest, 0)
 
     def read(self, chance):
-        """Gives the next bit, which is set with a chance of so many in 65536."""
+        """Returns the next bit, which is set with a chance of so many in 65536."""
         middle = self.low + (self.high - self.low) * chance // 65536
         bit = int(self.value <= middle)
         if bit:

@@ -8,7 +8,7 @@ LENGTH_BYTES = 4
 
 
 def compress(data):
-    """Gives a short form of some bytes."""
+    """Returns a short form of some bytes."""
     encoder, model = Encoder(), Model()
     for byte in data:
         for place in range(7, -1, -1):
@@ -19,7 +19,7 @@ def compress(data):
 
 
 def decompress(packed):
-    """Gives the bytes of which `compress` made the short form."""
+    """Returns the bytes of which `compress` made the short form."""
     length = int.from_bytes(packed[:LENGTH_BYTES], "big")
     decoder, model = Decoder(packed[LENGTH_BYTES:]), Model()
     data = bytearray()

@@ -18,7 +18,7 @@ class Model:
         self.partial = 1
 
     def predict(self):
-        """Gives the chance that the next bit is set, from 1 to 65535 in 65536."""
+        """Returns the chance that the next bit is set, from 1 to 65535 in 65536."""
         chance = int(65536 * self.chances.get((self.last, self.partial), 0.5))
         return min(max(chance, LEAST_CHANCE), 65536 - LEAST_CHANCE)
 

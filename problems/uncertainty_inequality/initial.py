@@ -3,7 +3,7 @@
 
 # EVOLVE-BLOCK-START
 def coefficients(count):
-    """Gives the factors of H_0, H_4, H_8 and so on."""
+    """Returns the factors of H_0, H_4, H_8 and so on."""
     values = [1.0, -0.02, -0.0002]
     return (values + [0.0] * count)[:count]
 

@@ -12,15 +12,7 @@ from pathlib import Path
 import pytest
 
 from evolve.records import Program, SourceFile
-from tests.commands import run_evolve, start_evolve, write_problem
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    write_problem(folder / "valley")
-    run_evolve("run", "valley", "--generations", "1", "--run-dir", "r", cwd=folder)
-    return folder
+from tests.commands import run_evolve, start_evolve
 
 
 @pytest.fixture

@@ -16,15 +16,6 @@ KEY = "sk-test-0123456789abcdef"
 OTHERS_EVALUATOR = "open('ran', 'w').write('with your rights')\n"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """A folder with a run of one's own, `r`."""
-    folder = tmp_path_factory.mktemp("made")
-    write_problem(folder / "valley")
-    run_evolve("run", "valley", "--generations", "1", "--run-dir", "r", cwd=folder)
-    return folder
-
-
 @pytest.fixture
 def run(made, tmp_path) -> Path:
     """A copy of that run, which is the same user's still."""

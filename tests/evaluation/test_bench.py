@@ -82,7 +82,7 @@ def judge_calls(sandbox: WarmSandbox, tmp_path: Path) -> Callable[[str], Evaluat
 
 @pytest.fixture
 def judge(tmp_path: Path, sandbox: WarmSandbox) -> Judge:
-    """Gives a function that writes a problem folder and evaluates a program of it."""
+    """Returns a function that writes a problem folder and evaluates a program of it."""
 
     def evaluate(
         texts: dict[str, str] | None = None, *, evaluator: str = EVALUATOR, toml: str = TOML

@@ -61,7 +61,7 @@ def initial_reply(folder: Path) -> Any:
 
 
 def replace_first(reply: Any, value: Any) -> Any:
-    """Gives a reply with another value in place of its first number."""
+    """Returns a reply with another value in place of its first number."""
     if type(reply) in {list, tuple}:
         return [replace_first(reply[0], value), *reply[1:]]
     return value

@@ -16,7 +16,7 @@ def play(
     slots: int = 400,
     scale: float = 1.0,
 ) -> list[str]:
-    """Gives the choices of an editor whose models gain with the given chances."""
+    """Returns the choices of an editor whose models gain with the given chances."""
     stats, chosen = ModelStats(), []
     for slot in range(slots):
         rng = np.random.default_rng([1, slot])

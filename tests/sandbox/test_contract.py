@@ -354,7 +354,7 @@ def _count_children() -> int:
 
 
 def _measure() -> tuple[int, int, int]:
-    """Gives descriptors, processes and kB of memory of all that runs here."""
+    """Returns descriptors, processes and kB of memory of all that runs here."""
     tree = _find_tree()
     descriptors = kilobytes = 0
     for pid in tree:

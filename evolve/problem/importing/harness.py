@@ -112,7 +112,7 @@ def score_files(module: Any, program: str, thresholds: list[float]) -> dict[str,
 
 
 def combine(metrics: Mapping[str, Any]) -> float:
-    """Gives `combined_score`, else the mean of all numbers."""
+    """Returns `combined_score`, else the mean of all numbers."""
     if "combined_score" in metrics:
         return float(metrics["combined_score"])
     numbers = [float(value) for value in metrics.values() if is_number(value)]
@@ -120,7 +120,7 @@ def combine(metrics: Mapping[str, Any]) -> float:
 
 
 def is_number(value: object) -> bool:
-    """Tells whether a value is a number and no boolean."""
+    """Returns whether a value is a number and no boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -191,7 +191,7 @@ def _offer_modules() -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Gives what NumPy's numbers and arrays stand for; of anything else its text."""
+    """Returns what NumPy's numbers and arrays stand for; of anything else its text."""
     if hasattr(value, "tolist"):
         return value.tolist()
     return str(value)[:2000]

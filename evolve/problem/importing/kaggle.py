@@ -200,7 +200,7 @@ def _read_medals(folder: Path) -> dict[str, float]:
 
 
 def _find_columns(folder: Path) -> tuple[str, str]:
-    """Gives the column that names rows, and the one to predict."""
+    """Returns the column that names rows, and the one to predict."""
     known, _ = read_table(_find(folder, "train.csv"))
     asked, _ = read_table(_find(folder, "test.csv"))
     sample = _find(folder, *_SAMPLES)

@@ -106,7 +106,7 @@ class _Exchange:
         self._open = {self._in, self._out, self._err}
 
     def run(self) -> tuple[int, float]:
-        """Gives the wait status and the processor time."""
+        """Returns the wait status and the processor time."""
         pid = self._process.pid
         try:
             ender = os.pidfd_open(pid)
@@ -130,7 +130,7 @@ class _Exchange:
         return status, usage.ru_utime + usage.ru_stime
 
     def stderr(self) -> bytes:
-        """Gives the beginning and the end of standard error."""
+        """Returns the beginning and the end of standard error."""
         head, tail = self._errors[: self._half], self._errors[self._half :]
         cut = self._errors_cut
         return bytes(head + (b"\n[... %d bytes cut ...]\n" % cut if cut else b"") + tail)

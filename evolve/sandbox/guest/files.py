@@ -26,7 +26,7 @@ class Usage(NamedTuple):
 
 
 def measure(folder: str, most: Usage) -> Usage:
-    """Gives what is below a folder, which may change meanwhile.
+    """Returns what is below a folder, which may change meanwhile.
 
     Args:
         folder: Where to look.
@@ -57,7 +57,7 @@ def measure(folder: str, most: Usage) -> Usage:
 
 
 def measure_unlinked(proc: int, pids: list[str]) -> int:
-    """Gives the bytes of files that processes hold open and that have no name any more.
+    """Returns the bytes of files that processes hold open and that have no name any more.
 
     Args:
         proc: Descriptor of `/proc`.

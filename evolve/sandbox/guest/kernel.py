@@ -50,7 +50,7 @@ MACHINES = {"x86_64": 0, "aarch64": 1}
 
 @functools.cache
 def machine_column() -> int:
-    """Gives the column of this machine in tables of system call numbers.
+    """Returns the column of this machine in tables of system call numbers.
 
     Raises:
         OSError: The machine is neither x86_64 nor aarch64 under Linux.

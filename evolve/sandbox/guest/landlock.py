@@ -35,7 +35,7 @@ _BOTH_SCOPES = 3
 
 
 def read_version() -> int:
-    """Gives the version of the kernel's Landlock interface; 0 when there is none."""
+    """Returns the version of the kernel's Landlock interface; 0 when there is none."""
     try:
         return kernel.call("landlock_create_ruleset", 0, 0, _VERSION_FLAG)
     except OSError:
@@ -43,7 +43,7 @@ def read_version() -> int:
 
 
 def all_rights(version: int) -> int:
-    """Gives every right on files that a version knows."""
+    """Returns every right on files that a version knows."""
     return (1 << _FILE_RIGHT_COUNTS.get(version, _NEWEST_FILE_RIGHT_COUNT)) - 1
 
 

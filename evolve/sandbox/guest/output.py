@@ -41,7 +41,7 @@ class Output:
             self._keep(self._scratch[:count])
 
     def text(self) -> bytes:
-        """Gives the head and the tail, with a line between them that counts what was cut."""
+        """Returns the head and the tail, with a line between them that counts what was cut."""
         half = self._half
         head = bytes(self._kept[: min(self._total, half)])
         in_tail = self._total - half

@@ -91,12 +91,12 @@ def list_processes() -> list[Seen]:
 
 
 def sum_memory(group: int) -> int:
-    """Gives the memory of a process group in bytes; what its processes share counts for each."""
+    """Returns the memory of a process group in bytes; what its processes share counts for each."""
     return sum(seen.size for seen in list_processes() if seen.group == group)
 
 
 def look_around() -> Start:
-    """Gives how things stand for the calling process.
+    """Returns how things stand for the calling process.
 
     Raises:
         OSError: There is no `ps` that tells.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def pack_rows(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """Gives the part of a request that holds a list of arguments for each call."""
+    """Returns the part of a request that holds a list of arguments for each call."""
     lengths = set(map(len, rows))
     if len(lengths) == 1 and 0 not in lengths:
         return {"columns": [list(column) for column in zip(*rows, strict=True)]}
@@ -17,5 +17,5 @@ def pack_rows(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
 
 
 def unpack_rows(request: dict[str, Any]) -> Iterable[Sequence[Any]]:
-    """Gives the arguments of each call."""
+    """Returns the arguments of each call."""
     return zip(*request["columns"], strict=True) if "columns" in request else request["rows"]

@@ -12,7 +12,7 @@ _MAX_DETAIL = 8000
 
 
 def describe(error: BaseException, work: str) -> tuple[str, str]:
-    """Gives one line on an exception, and its traceback in the program's own files.
+    """Returns one line on an exception, and its traceback in the program's own files.
 
     Args:
         error: What the program raised; its methods may misbehave.

@@ -34,7 +34,7 @@ class FrameError(ValueError):
 
 
 def check_text(text: str) -> str:
-    """Gives a text back if it can be written as UTF-8.
+    """Returns a text back if it can be written as UTF-8.
 
     Raises:
         FrameError: It has lone surrogates.
@@ -48,7 +48,7 @@ def check_text(text: str) -> str:
 
 
 def check_int(number: int) -> int:
-    """Gives an integer back if it is not too long.
+    """Returns an integer back if it is not too long.
 
     Raises:
         FrameError: It has more than `MAX_INT_DIGITS` digits.
