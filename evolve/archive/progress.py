@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence  # noqa: TC003 - a field's type
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # A new champion must be better on the instances by so many standard errors of the difference.
