@@ -18,6 +18,7 @@ from evolve.population import Population
 from evolve.problem import Purpose, load_problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Status
 from evolve.records.results import EvaluationPlace, Generation, SlotResult, Told
+from evolve.run.wiring import complete_settings
 from evolve.scoring import Infeasible
 from evolve.search.generation import GenerationRunner, reject_known
 from evolve.search.jobs import JobMaker
@@ -26,7 +27,6 @@ from evolve.search.workers import Inline
 from evolve.settings.launches import SettingsHistory
 from evolve.source import built_in_measures
 from evolve.source.light import light_attempts
-from evolve.wiring import complete_settings
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 0.5

@@ -42,7 +42,7 @@ from evolve.records import (
 )
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Call, Evaluated, EvaluationPlace, Generation, SlotResult, Told
-from evolve.run_folder import create_run_folder
+from evolve.run.folder import create_run_folder
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings
@@ -204,12 +204,12 @@ import sys, time
 started = time.perf_counter()
 from pathlib import Path
 from evolve.population import Population
-from evolve.run_folder import load_run
+from evolve.run.folder import load_run
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings.launches import SettingsHistory
 from evolve.store import Store
-from evolve.wiring import restore_budget
+from evolve.run.wiring import restore_budget
 folder = Path(sys.argv[1])
 problem, settings = load_run(folder)
 store = Store.open_to_write(folder)

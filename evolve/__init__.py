@@ -4,8 +4,7 @@ Modules, lowest first; each imports only from those before it (a test holds this
 
     errors, files, keys, display, records, settings, source, tables, scoring,
     problem, archive, edits, operators, models, sandbox, evaluation,
-    journal, steps, store, run_folder, trust, population, search,
-    copies, wiring, proof, session, report, cli
+    journal, steps, store, population, search, run, report, cli
 """
 
 __version__ = "0.1.0"

@@ -18,9 +18,9 @@ from evolve.journal import Journal
 from evolve.models.budget import Budget
 from evolve.population import Population
 from evolve.problem import load_problem
-from evolve.proof.replay import Replay
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, SlotResult, Told
+from evolve.run.replay import Replay
 from evolve.search import Search, record
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings, change_settings

@@ -19,10 +19,10 @@ from evolve.population import Population
 from evolve.population.snapshot import SnapshotKeeper, load_standing
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile, Status
-from evolve.run_folder import load_run
+from evolve.run.folder import load_run
+from evolve.run.wiring import open_evaluators
 from evolve.settings import SandboxSettings, Settings
 from evolve.store import Store
-from evolve.wiring import open_evaluators
 from tests.commands import (
     count_rows,
     run_evolve,

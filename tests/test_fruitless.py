@@ -3,8 +3,8 @@
 import signal
 
 from evolve.records.results import Efforts
+from evolve.run.rejections import advise, count_reasons
 from evolve.search.fruitless import FruitlessWatch
-from evolve.session.rejections import advise, count_reasons
 from tests.commands import run_evolve, run_json, start_evolve, wait_for_rows, write_script
 
 PROSE = "the reply holds neither edits nor a program"

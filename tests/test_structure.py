@@ -122,9 +122,9 @@ def test_the_wall_clock_is_read_for_dates_alone():
     found = {str(path.relative_to(PACKAGE)) for path in MODULES if reads.search(path.read_text())}
     assert found == {
         "models/failures.py",
-        "proof/verify.py",
-        "run_folder.py",
+        "run/folder.py",
+        "run/running.py",
+        "run/verify.py",
         # Events of the engine are asked for by date.
         "sandbox/docker_link.py",
-        "session/running.py",
     }

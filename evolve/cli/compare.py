@@ -32,7 +32,7 @@ def compare(
     from evolve.population.comparison import AXES
     from evolve.population.comparison import compare as group_runs
     from evolve.report import contrast
-    from evolve.run_folder import write_text
+    from evolve.run.folder import write_text
 
     if against not in AXES:
         raise UsageError(f"--against: expected one of {', '.join(AXES)}, got {against!r}")
@@ -57,7 +57,7 @@ def compare(
 
 def _trace(run: str) -> Any:
     from evolve.population.comparison import trace_run
-    from evolve.run_folder import find_run, load_run
+    from evolve.run.folder import find_run, load_run
     from evolve.store import Store
 
     folder = find_run(run, RUNS)

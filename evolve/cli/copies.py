@@ -30,11 +30,11 @@ def fork(
     trust: Trust = False,
 ) -> None:
     """Make a new run of what another one had reached, to go on with other settings."""
-    from evolve.copies.fork import fork_run
-    from evolve.run_folder import find_run, load_run
+    from evolve.run.folder import find_run, load_run
+    from evolve.run.fork import fork_run
+    from evolve.run.trust import expect_trust, find_addresses, read_mark, write_mark
+    from evolve.run.wiring import complete_settings
     from evolve.settings import Settings, change_settings, parse_assignment
-    from evolve.trust import expect_trust, find_addresses, read_mark, write_mark
-    from evolve.wiring import complete_settings
 
     source = find_run(run, RUNS)
     problem, settings = load_run(source)
@@ -65,8 +65,8 @@ def fork(
 
 def export(run: Run, *, output: Output) -> None:
     """Write everything in a run as JSON Lines, its curve as CSV, its champions as folders."""
-    from evolve.copies.export import export_run
-    from evolve.run_folder import find_run, load_run
+    from evolve.run.export import export_run
+    from evolve.run.folder import find_run, load_run
     from evolve.store import Store
 
     folder = find_run(run, RUNS)
@@ -87,8 +87,8 @@ def prune(
     ] = 0,
 ) -> None:
     """Drop artifacts and rejected sources that no prompt will show; the run can be resumed."""
-    from evolve.copies.prune import prune_run
-    from evolve.run_folder import find_run, load_run
+    from evolve.run.folder import find_run, load_run
+    from evolve.run.prune import prune_run
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
@@ -101,9 +101,9 @@ def prune(
 
 def repair(run: Run, *, output: Output) -> None:
     """Save what can be read of a damaged run, up to its last whole generation, as a new run."""
-    from evolve.copies.fork import repair_run
-    from evolve.run_folder import find_run, load_run
-    from evolve.trust import read_mark, write_mark
+    from evolve.run.folder import find_run, load_run
+    from evolve.run.fork import repair_run
+    from evolve.run.trust import read_mark, write_mark
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)

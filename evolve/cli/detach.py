@@ -76,8 +76,8 @@ def attach(run: Run) -> None:
     from evolve.cli.ending import describe, exit_code, exit_code_of
     from evolve.cli.view import Output
     from evolve.report.follow import follow_run
-    from evolve.run_folder import find_run, load_run
-    from evolve.session.interrupts import interruptible
+    from evolve.run.folder import find_run, load_run
+    from evolve.run.interrupts import interruptible
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
@@ -108,7 +108,7 @@ def stop(
 
     Running work is given a grace time. Exit code 4 tells that it did not stop in time.
     """
-    from evolve.run_folder import find_run
+    from evolve.run.folder import find_run
     from evolve.store import find_holder
 
     folder = find_run(run, RUNS)

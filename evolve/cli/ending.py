@@ -23,13 +23,13 @@ from evolve.records.endings import (
     RECORDING,
     TARGET,
 )
-from evolve.session.interrupts import interruptible
+from evolve.run.interrupts import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from evolve.session.outcome import Outcome, View
+    from evolve.run.outcome import Outcome, View
 
 
 # What to raise after a cap: with the same one a run ends where it stopped.
@@ -146,7 +146,7 @@ def _is_in_vain(outcome: Outcome) -> bool:
 
 def _describe_rejections(outcome: Outcome) -> list[str]:
     """Returns how many attempts were rejected, by reason, and what to change where all were."""
-    from evolve.session.rejections import advise, count_reasons
+    from evolve.run.rejections import advise, count_reasons
 
     reasons = count_reasons(outcome.rejections)
     if not reasons:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
     from evolve.problem import Problem
     from evolve.records import Evaluation
-    from evolve.session.estimate import RoleEstimate
+    from evolve.run.estimate import RoleEstimate
     from evolve.settings import Settings
 
 
@@ -25,15 +25,15 @@ def print_estimate(
     like: Path | None,
 ) -> None:
     """Prints what a run will cost, by role, and how many slots a budget buys."""
-    from evolve.search.previews import preview_prompts
-    from evolve.session.estimate import (
+    from evolve.run.estimate import (
         TYPICAL_REPAIRS,
         TYPICAL_TOKENS,
         estimate_roles,
         measure_uses,
     )
+    from evolve.run.wiring import open_endpoints
+    from evolve.search.previews import preview_prompts
     from evolve.store import Store
-    from evolve.wiring import open_endpoints
 
     if not settings.models.is_configured:
         say("estimate  no model is configured: a run costs no money")
@@ -73,7 +73,7 @@ def _print_totals(roles: list[RoleEstimate], settings: Settings) -> None:
     )
     cap = settings.budget.max_cost_usd
     if cost_usd is None:
-        from evolve.wiring import show_price_setting
+        from evolve.run.wiring import show_price_setting
 
         names = [name for role in roles if role.cost_usd is None for name in role.models]
         say(f"  a model's price is unknown: set it, as in {show_price_setting(names[0])}")

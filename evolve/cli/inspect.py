@@ -21,7 +21,7 @@ COOPERATIVE = "cooperative evaluator: it runs beside the program, which can forg
 def ls(*, as_json: AsJson = False) -> None:
     """List the runs in ./runs."""
     from evolve.report.state import describe_run
-    from evolve.run_folder import list_runs
+    from evolve.run.folder import list_runs
 
     described = []
     for folder in list_runs(RUNS):
@@ -53,7 +53,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
     """Show the state of a run."""
     from evolve.report.spending import describe_spending
     from evolve.report.state import describe_run
-    from evolve.run_folder import find_run
+    from evolve.run.folder import find_run
 
     with opened_run(run) as (store, population):
         state = describe_run(find_run(run, RUNS), store, population)
@@ -168,7 +168,7 @@ def opened_run(run: str) -> Iterator[tuple[Store, Standing]]:
         UsageError: There is no such run.
     """
     from evolve.population.snapshot import load_standing
-    from evolve.run_folder import find_run, load_run
+    from evolve.run.folder import find_run, load_run
     from evolve.store import Store
 
     folder = find_run(run, RUNS)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def lessons(run: Run, *, as_json: AsJson = False) -> None:
     """List the lessons of a run, merged where they say the same."""
-    from evolve.run_folder import find_run
+    from evolve.run.folder import find_run
     from evolve.search.digests import read_lessons
     from evolve.store import Store
 

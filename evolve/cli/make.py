@@ -58,7 +58,7 @@ def check(
     blank = start_blank()
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem, is_shipped
-    from evolve.wiring import complete_settings, describe_isolation, open_evaluators
+    from evolve.run.wiring import complete_settings, describe_isolation, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
     settings = complete_settings(read_settings(options, assignments, None))
@@ -67,7 +67,7 @@ def check(
         say(f"evaluator {one_line(found.evaluator)} (runs with your rights)")
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start(blank)
-        from evolve.session.running import evaluate_initial
+        from evolve.run.running import evaluate_initial
 
         isolation = evaluators.wait()
         evaluation = evaluate_initial(found, evaluators)
@@ -75,7 +75,7 @@ def check(
         say(describe_isolation(isolation, fresh=settings.sandbox.fresh))
         if estimate or like is not None:
             from evolve.cli.estimates import print_estimate
-            from evolve.run_folder import find_run
+            from evolve.run.folder import find_run
 
             folder = None if like is None else find_run(like, RUNS)
             print_estimate(found, settings, evaluation, evaluators, folder)

@@ -43,7 +43,7 @@ def best(
     as_json: AsJson = False,
 ) -> None:
     """Print the champion, write its files, or draw its answer."""
-    from evolve.run_folder import (
+    from evolve.run.folder import (
         describe_verdict,
         find_run,
         trust_programs,
@@ -59,8 +59,8 @@ def best(
     for purpose, file in asked.items():
         if file is not None:
             from evolve.problem import Purpose
-            from evolve.session.champion import ask_for_product
-            from evolve.trust import load_trusted
+            from evolve.run.champion import ask_for_product
+            from evolve.run.trust import load_trusted
 
             problem, settings = load_trusted(find_run(run, RUNS), trusts=trust)
             settings = trust_programs(settings, trusts=allow_weak_sandbox)

@@ -32,10 +32,10 @@ def prompt(
     """Print the prompts of a first slot, word for word; no model is asked."""
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem, is_shipped
+    from evolve.run.running import evaluate_initial
+    from evolve.run.wiring import complete_settings, open_evaluators
     from evolve.search.previews import preview_prompts
-    from evolve.session.running import evaluate_initial
     from evolve.steps.prompt import show_messages
-    from evolve.wiring import complete_settings, open_evaluators
 
     options = {
         "model": model or ["scripted"],

@@ -21,8 +21,8 @@ def replay(run: Run) -> None:
 
     Exit code 5 tells that something came out differently.
     """
-    from evolve.proof.replay import Replay
-    from evolve.run_folder import find_run, load_run
+    from evolve.run.folder import find_run, load_run
+    from evolve.run.replay import Replay
     from evolve.store import Store
 
     folder = find_run(run, RUNS)
@@ -72,10 +72,10 @@ def verify(
     Exit code 5 tells that a verdict came out differently, or that an artifact's file is gone.
     """
     from evolve.population.snapshot import load_standing
-    from evolve.proof.verify import Check, certify, verify_run, write_certificate
-    from evolve.run_folder import expect_writable, find_run, trust_programs
+    from evolve.run.folder import expect_writable, find_run, trust_programs
+    from evolve.run.trust import load_trusted
+    from evolve.run.verify import Check, certify, verify_run, write_certificate
     from evolve.store import Store
-    from evolve.trust import load_trusted
 
     # Nothing agrees within NaN, and everything within infinity.
     if tolerance is not None and not math.isfinite(tolerance):

@@ -25,7 +25,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a report of a run as one page, also while the run goes on."""
-    from evolve.run_folder import find_run
+    from evolve.run.folder import find_run
 
     folder = find_run(run, RUNS)
     say(str(write_report(folder, output or folder / REPORT)))
@@ -43,7 +43,7 @@ def write_report(folder: Path, path: Path) -> Path:
     from evolve.report.contents import write_contents
     from evolve.report.html import render_html
     from evolve.report.markdown import render_markdown
-    from evolve.run_folder import load_run, write_text
+    from evolve.run.folder import load_run, write_text
     from evolve.store import Store
 
     forms = {".html": render_html, ".md": render_markdown}

@@ -90,15 +90,15 @@ def run(
 
     # It gets ready while this side imports what it needs to know the problem.
     blank = None if detach else start_blank()
-    from evolve.run_folder import (
+    from evolve.run.folder import (
         create_run_folder,
         find_run,
         load_run,
         naming_originals,
         trust_programs,
     )
-    from evolve.trust import write_mark
-    from evolve.wiring import complete_settings, open_evaluators
+    from evolve.run.trust import write_mark
+    from evolve.run.wiring import complete_settings, open_evaluators
 
     options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
     base = None if replay is None else _load_recorded(replay, trust=trust)
@@ -122,7 +122,7 @@ def run(
     with closing(open_evaluators(found, settings)) as evaluators:
         evaluators.start(blank)
         from evolve.cli.ending import go
-        from evolve.session.running import start_run
+        from evolve.run.running import start_run
 
         with naming_originals(folder, original):
             go(
@@ -158,10 +158,10 @@ def resume(
     from evolve.evaluation.launch import start_blank
 
     blank = None if detach else start_blank()
-    from evolve.run_folder import find_run, load_run
+    from evolve.run.folder import find_run, load_run
+    from evolve.run.trust import expect_trust, find_addresses
+    from evolve.run.wiring import open_evaluators
     from evolve.settings import Settings, change_settings
-    from evolve.trust import expect_trust, find_addresses
-    from evolve.wiring import open_evaluators
 
     options = {key: value for key, value in locals().items() if key in OPTION_KEYS}
     folder = find_run(name, RUNS)
@@ -180,7 +180,7 @@ def resume(
     with closing(open_evaluators(problem, settings)) as evaluators:
         evaluators.start(blank)
         from evolve.cli.ending import go
-        from evolve.session.running import resume_run
+        from evolve.run.running import resume_run
 
         introduction = _introduce(settings, str(folder))
         go(
@@ -201,9 +201,9 @@ def _take_lessons(source: Path, folder: Path) -> None:
 
 def _load_recorded(name: str, *, trust: bool) -> _Recorded:
     """Returns problem, settings and named addresses of a run whose record is to answer."""
-    from evolve.run_folder import find_run, load_run
+    from evolve.run.folder import find_run, load_run
+    from evolve.run.trust import expect_trust
     from evolve.settings import change_settings
-    from evolve.trust import expect_trust
 
     folder = find_run(name, RUNS)
     problem, settings = load_run(folder)
@@ -224,7 +224,7 @@ def _allow_again(settings: Settings) -> list[str]:
 
 def _list_named(settings: Settings, base: _Recorded | None) -> list[str]:
     """Returns the addresses that the user named, now or for the run whose record answers."""
-    from evolve.trust import find_addresses
+    from evolve.run.trust import find_addresses
 
     return [*find_addresses(settings), *(() if base is None else base[2])]
 

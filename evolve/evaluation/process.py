@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serves evaluations until standard input ends."""
-    # Its folder stays as it was when the user began the run: see `evolve.trust`.
+    # Its folder stays as it was when the user began the run: see `evolve.run.trust`.
     sys.dont_write_bytecode = True
     # Whatever an evaluator prints goes to the log, never between two answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from evolve.errors import UsageError
 from evolve.population.snapshot import load_standing
 from evolve.report.live import LiveView, PlainView, Progress, Terminal
-from evolve.session.outcome import Outcome
+from evolve.run.outcome import Outcome
+from evolve.run.wiring import restore_budget
 from evolve.store import Store, is_locked
-from evolve.wiring import restore_budget
 
 if TYPE_CHECKING:
     from pathlib import Path

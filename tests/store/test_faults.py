@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from evolve.copies.export import describe_everything
 from evolve.errors import DamagedStoreError, EvolveError, StoreError
 from evolve.records import AttemptKey
 from evolve.records.chat import Message
 from evolve.records.results import Call, Evaluated
+from evolve.run.export import describe_everything
 from evolve.store import DATABASE, Store
 from evolve.store.copying import copy_database
 from evolve.store.notes import load_notes

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from evolve.errors import EvaluatorError, StoreError, UsageError
 from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, Status
-from evolve.run_folder import BEST_FOLDER, write_program
+from evolve.run.folder import BEST_FOLDER, write_program
+from evolve.run.wiring import open_evaluators
 from evolve.store.holdout import keep_holdout, read_holdout
-from evolve.wiring import open_evaluators
 
 if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators

@@ -11,7 +11,7 @@ from evolve.display import as_cell
 from evolve.errors import StoreError, UsageError
 from evolve.keys import cut_keys
 from evolve.population.curve import trace_curve
-from evolve.run_folder import write_program
+from evolve.run.folder import write_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,6 +15,7 @@ from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.models.roster import make_roster
 from evolve.records.results import Expense
+from evolve.run.trust import is_address
 from evolve.sandbox.choose import NAMES
 from evolve.settings.defaults import (
     LEAST_TUNING,
@@ -26,7 +27,6 @@ from evolve.settings.defaults import (
     WITHOUT_MODEL,
 )
 from evolve.settings.strategies import STRATEGIES
-from evolve.trust import is_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -216,7 +216,7 @@ def open_recording(settings: Settings) -> Callable[[AttemptKey, Request], Call] 
     Raises:
         UsageError: The recorded run is not there any more.
     """
-    from evolve.store.recording import Recording
+    from evolve.run.recording import Recording
 
     return Recording(Path(settings.models.replay)).answer if settings.models.replay else None
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from evolve import __version__
 from evolve.errors import StoreError
-from evolve.run_folder import EVALUATOR_FOLDER, PROBLEM_FOLDER, SETTINGS_FILE, write_text
-from evolve.wiring import open_evaluators
+from evolve.run.folder import EVALUATOR_FOLDER, PROBLEM_FOLDER, SETTINGS_FILE, write_text
+from evolve.run.wiring import open_evaluators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -25,7 +25,7 @@ from evolve.errors import UsageError
 from evolve.files import open_plain, write_inside
 from evolve.models.command_model import PREFIX
 from evolve.models.roster import parse_candidate
-from evolve.run_folder import EVALUATOR_FOLDER, PROBLEM_FOLDER, load_run
+from evolve.run.folder import EVALUATOR_FOLDER, PROBLEM_FOLDER, load_run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evolve.errors import EvolveError, UsageError
 from evolve.population.frozen import freeze_past
-from evolve.run_folder import create_run_folder
+from evolve.run.folder import create_run_folder
 from evolve.store import Store
 from evolve.store.copying import copy_database
 from evolve.store.salvage import salvage_database

@@ -12,14 +12,14 @@ from evolve.operators.lane import MOST_SESSIONS
 from evolve.population import Population
 from evolve.population.frozen import expect_frozen
 from evolve.records import INITIAL
+from evolve.run.champion import BestWriter
+from evolve.run.interrupts import interrupts
+from evolve.run.outcome import Outcome
+from evolve.run.wiring import WORKERS, open_recording, restore_budget
 from evolve.search import Interrupt, Search, record
 from evolve.search.schedule import Schedule, size_of
-from evolve.session.champion import BestWriter
-from evolve.session.interrupts import interrupts
-from evolve.session.outcome import Outcome
 from evolve.settings.defaults import MOST_LAG
 from evolve.settings.launches import SettingsHistory
-from evolve.wiring import WORKERS, open_recording, restore_budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
     from evolve.models.endpoint import Endpoint
     from evolve.problem import Problem
+    from evolve.run.outcome import View
     from evolve.search import Event
-    from evolve.session.outcome import View
     from evolve.settings import Settings
     from evolve.store import Store
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from evolve.copies.fork import FORKED
 from evolve.errors import StoreError
 from evolve.journal import Journal, OtherRequestError
 from evolve.models.budget import Budget
@@ -13,6 +12,7 @@ from evolve.population import Population
 from evolve.population.frozen import expect_frozen
 from evolve.records import INITIAL
 from evolve.records.results import EvaluationPlace, Generation, SlotResult, Told
+from evolve.run.fork import FORKED
 from evolve.search.generation import GenerationRunner, reject_known
 from evolve.search.jobs import JobMaker
 from evolve.search.schedule import Schedule, size_of

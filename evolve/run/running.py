@@ -17,20 +17,20 @@ from evolve.problem import Purpose
 from evolve.records import INITIAL, Attempt, Status
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, SlotResult, Told
-from evolve.run_folder import load_run, save_settings
-from evolve.search.schedule import size_of
-from evolve.session.champion import evaluate_holdout
-from evolve.session.failures import failures_of_the_machine
-from evolve.settings.launches import Launch, find_changes
-from evolve.store import Store
-from evolve.trust import write_mark
-from evolve.wiring import (
+from evolve.run.champion import evaluate_holdout
+from evolve.run.failures import failures_of_the_machine
+from evolve.run.folder import load_run, save_settings
+from evolve.run.trust import write_mark
+from evolve.run.wiring import (
     Preflight,
     describe_isolation,
     gather_experience,
     open_endpoints,
     settle_tuning,
 )
+from evolve.search.schedule import size_of
+from evolve.settings.launches import Launch, find_changes
+from evolve.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from evolve.models.endpoint import Endpoint
     from evolve.problem import Problem
     from evolve.records import Evaluation
+    from evolve.run.outcome import Outcome, View
     from evolve.sandbox.protocol import Isolation
-    from evolve.session.outcome import Outcome, View
     from evolve.settings import Settings
 
 
@@ -152,7 +152,7 @@ def _run(
                 store, problem, settings, evaluators=evaluators, endpoints=endpoints, view=view
             )
             # Slow to import: until here the machine had the sandbox to start.
-            from evolve.session.searching import search
+            from evolve.run.searching import search
 
             outcome = search(
                 store, problem, settings, evaluators=evaluators, endpoints=endpoints, view=view

@@ -1,1 +1,0 @@
-"""Runs made from runs, and what is kept or dropped of them."""

@@ -1,1 +1,0 @@
-"""Runs gone through again: their search, and their verdicts."""

@@ -1,1 +1,0 @@
-"""A run from its first evaluation to its last commit."""
