@@ -67,7 +67,7 @@ def describe(problem: Problem, states: list[dict[str, Any]]) -> str:
     reached = ", ".join(f"{state['champion']['objective']:.8g}" for state in states)
     references = [
         f"{reference.value:.8g}" if reference else ""
-        for reference in (problem.baseline, problem.best_known)
+        for reference in (problem.baseline, problem.best_known or problem.bound)
     ]
     holdouts = [
         " to ".join(f"{state[who]['holdout']['objective']:.6g}" for who in ("initial", "champion"))

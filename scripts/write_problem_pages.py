@@ -30,8 +30,7 @@ def write_page(problem: Problem) -> str:
         ("parameters", _list(problem.parameters)),
         ("measures", ", ".join(axis.name for axis in problem.measures)),
         ("limits of a program", _list(problem.limits)),
-        ("baseline", _cite(problem.baseline)),
-        ("best known", _cite(problem.best_known)),
+        *((name, _cite(known)) for name, known in problem.references.items()),
         ("hold-out", "reported when a run stops" if Purpose.HOLDOUT in problem.functions else ""),
     ]
     table = [f"| {key} | {value} |" for key, value in rows if value]

@@ -40,8 +40,7 @@ def gallery(
                     "name": problem.name,
                     "summary": problem.summary,
                     "direction": str(problem.direction),
-                    "baseline": problem.baseline and problem.baseline.value,
-                    "best_known": problem.best_known and problem.best_known.value,
+                    "references": {name: known.value for name, known in problem.references.items()},
                     "folder": str(problem.folder),
                 }
                 for problem in problems

@@ -121,7 +121,8 @@ def _describe_references(references: dict[str, Any]) -> list[str]:
         + f" ({known['source']})"
         for name, known in references.items()
     ]
-    if references.get("best known", {}).get("champion_is") == "better":
+    known = (references.get(name, {}) for name in ("best known", "bound"))
+    if any(reference.get("champion_is") == "better" for reference in known):
         # Most such finds are faults of an evaluator.
         lines.append("             better than what is known: look twice, `evolve verify` helps")
     return lines

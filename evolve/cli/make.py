@@ -89,9 +89,8 @@ def _describe_problem(problem: Problem, evaluation: Evaluation) -> None:
     say(f"objective {evaluation.objective:.10g}")
     for name, value in {**evaluation.metrics, **evaluation.measures}.items():
         say(f"  {one_line(name)} {value:.10g}")
-    if problem.best_known is not None:
-        source = one_line(problem.best_known.source)
-        say(f"best known {problem.best_known.value:.12g} ({source})")
+    for name, known in problem.references.items():
+        say(f"{name} {known.value:.12g} ({one_line(known.source)})")
     say(f"seconds   {evaluation.seconds:.3f}")
 
 

@@ -39,9 +39,8 @@ class Standing:
 
     def __init__(self, problem: Problem, settings: SearchSettings) -> None:
         self.direction = problem.direction
-        named = {"baseline": problem.baseline, "best known": problem.best_known}
         # What the champion is compared with, by name.
-        self.references = {name: known for name, known in named.items() if known is not None}
+        self.references = problem.references
         # Names of the further objectives.
         self.others = tuple(objective.name for objective in problem.objectives)
         directions = [objective.direction for objective in problem.objectives]

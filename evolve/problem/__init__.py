@@ -46,7 +46,7 @@ _VALUES = (
     "cooperative",
 )
 _LISTS = ("packages", "entry", "measures", "objectives")
-_TABLES = ("program", "parameters", "limits", "best_known", "baseline")
+_TABLES = ("program", "parameters", "limits", "best_known", "bound", "baseline")
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -91,7 +91,8 @@ class Problem:
             is not named has its default.
         packages: Imported in the sandbox before any program starts.
         entry: Names that the program's first file must define at its top level.
-        best_known: Best published value, if there is one.
+        best_known: Best value known to be reached, if there is one.
+        bound: A value that no program passes, if one is known.
         baseline: Value of a plain method, if there is one.
         data: Folder that programs may read, if there is one.
         cooperative: Whether the evaluator shares an interpreter with the program, which then can
@@ -117,10 +118,17 @@ class Problem:
     packages: tuple[str, ...]
     entry: tuple[str, ...]
     best_known: Reference | None
+    bound: Reference | None
     baseline: Reference | None
     data: Path | None
     cooperative: bool
     folder: Path
+
+    @property
+    def references(self) -> dict[str, Reference]:
+        """Returns the values to compare objectives with, by name."""
+        named = {"baseline": self.baseline, "best known": self.best_known, "bound": self.bound}
+        return {name: known for name, known in named.items() if known is not None}
 
 
 def load_problem(
@@ -176,6 +184,7 @@ def load_problem(
         packages=top.texts("packages", ("numpy",)),
         entry=entry,
         best_known=read_reference(top, "best_known"),
+        bound=read_reference(top, "bound"),
         baseline=read_reference(top, "baseline"),
         data=data.resolve() if data.is_dir() else None,
         cooperative=top.flag("cooperative"),

@@ -82,9 +82,8 @@ def _tell_result(state: dict[str, Any], problem: Problem) -> Table:
         for name, held in (("champion", champion), ("starting program", state["initial"])):
             if held["holdout"] is not None:
                 rows.append((f"{name} on the hold-out", _number(held["holdout"]["objective"])))
-    for name, reference in (("baseline", problem.baseline), ("best known", problem.best_known)):
-        if reference is not None:
-            rows.append((name, f"{_number(reference.value)} ({reference.source})"))
+    for name, reference in problem.references.items():
+        rows.append((name, f"{_number(reference.value)} ({reference.source})"))
     return Table(("", ""), tuple(rows))
 
 

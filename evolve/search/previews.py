@@ -71,7 +71,6 @@ def _make_digest(
     start = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
     if evaluation.objective is None:
         raise ValueError("evaluation: expected an objective of the starting program, got none")
-    named = {"baseline": problem.baseline, "best known": problem.best_known}
     return Digest(
         standing=Standing(
             generation=1,
@@ -82,7 +81,7 @@ def _make_digest(
             objective=evaluation.objective,
             evaluations_left=settings.budget.max_evaluations,
             cost_usd_left=settings.budget.max_cost_usd,
-            references=tuple((name, known) for name, known in named.items() if known is not None),
+            references=tuple(problem.references.items()),
         ),
         programs=(start,),
         tuning=size_of(settings).tuning,

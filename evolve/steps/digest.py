@@ -49,12 +49,14 @@ class TuningRecord:
         samples: Evaluations so far.
         before: Its objective.
         best: The best objective of the samples; `None` where none has one.
+        best_key: The attempt that has it.
     """
 
     key: AttemptKey
     samples: int
     before: float
-    best: float | None
+    best: float | None = None
+    best_key: AttemptKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,9 +146,10 @@ def answer_blocks(digest: Digest, seat: Seat, plan: Plan | None, settings: Setti
     is_rewrite = settings.steps.form == "rewrite" or (
         settings.steps.form == "auto" and digest.rewrites
     )
+    plan_form = _PLAN_FORM + (_LESSONS_FORM if digest.lessons else "")
     return [
         Block("task", (_show_task(seat, plan),), rank=0),
-        Block("plan_form", (_PLAN_FORM,) if plan is None else (), rank=0),
+        Block("plan_form", (plan_form,) if plan is None else (), rank=0),
         Block("edit_form", (_REWRITE_FORM if is_rewrite else _EDIT_FORM,), rank=0),
         Block("editable", (prompt.show_editable(program),), rank=0),
         Block("files", (_FILES,) if len(program.files) > 1 else (), rank=0),
@@ -167,8 +168,8 @@ Base: the key of the program that you start from
 Change: what you change, in one or two sentences
 Why: why it should improve the objective
 Tags: one to four words that name the approach
-Expect: the objective that you expect
-Lessons: ids of the lessons above that you follow, if any"""
+Expect: the objective that you expect"""
+_LESSONS_FORM = "\nLessons: ids of the lessons above that you follow, if any"
 
 _EDIT_FORM = """Write the code as one or more edits of the base in this form,
 

@@ -7,6 +7,7 @@ rebuilt from the store at any generation.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evolve.archive.progress import is_progress
@@ -109,15 +110,15 @@ class Memory:
         return True
 
     def _add_samples(self, note: SlotNote) -> None:
-        old = self._tuned.get(note.parent)
-        samples, best = (0, None) if old is None else (old.samples, old.best)
-        found = [value for value in (best, note.objective) if value is not None]
-        self._tuned[note.parent] = TuningRecord(
-            key=note.parent,
-            samples=samples + note.attempts,
-            before=0.0 if note.before is None else note.before,
-            best=max(found, key=lambda value: self._direction.sign * value, default=None),
-        )
+        before = 0.0 if note.before is None else note.before
+        record = self._tuned.get(note.parent) or TuningRecord(note.parent, 0, before)
+        record = replace(record, samples=record.samples + note.attempts)
+        found = note.objective
+        if found is not None and (
+            record.best is None or self._direction.is_better(found, record.best)
+        ):
+            record = replace(record, best=found, best_key=note.key)
+        self._tuned[note.parent] = record
 
     def _watch_edits(self, note: SlotNote) -> None:
         for model in dict.fromkeys(note.editors):

@@ -84,9 +84,11 @@ def _show_left(standing: Standing) -> str:
 
 
 def _advise(standing: Standing, direction: Direction) -> str:
-    possible = dict(standing.references).get("best known")
+    references = dict(standing.references)
+    possible = references.get("best known")
     if possible is None:
-        return ""
+        is_bounded = "bound" in references
+        return "How near to the bound a program can come is not known." if is_bounded else ""
     way = direction.sign * (possible.value - standing.start)
     share = direction.sign * (standing.objective - standing.start) / way if way > 0 else math.inf
     if share < _FAR:
@@ -204,7 +206,9 @@ def _show_trial(trial: Trial) -> str:
 
 
 def _show_tuned(record: TuningRecord) -> str:
-    best = "none with an objective" if record.best is None else f"best {record.best:.8g}"
+    best = "none with an objective"
+    if record.best is not None:
+        best = f"best {record.best:.8g} (program {record.best_key})"
     return (
         f"- constants of {record.key} ({record.before:.8g}) tuned: "
         f"{_count(record.samples, 'evaluation')}, {best}"

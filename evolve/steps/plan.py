@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from evolve.steps.jobs import Ask
 
 _LEAP_OPERATORS = 6
+_LESSONS_FORM = (
+    "- `lessons`: a list of the ids of the lessons above that the change follows, often empty"
+)
 
 
 def make_plans(
@@ -55,7 +58,7 @@ def make_plans(
         messages,
         temperature=settings.models.temperature,
         seed=seed,
-        schema=shapes.plans(count),
+        schema=shapes.plans(count, follows_lessons=bool(digest.lessons)),
     )
     try:
         return parse_plans(ask(request).text, digest, problem.direction, count)
@@ -67,7 +70,11 @@ def plan_messages(
     problem: Problem, digest: Digest, count: int, *, settings: Settings
 ) -> tuple[Message, ...]:
     """Returns what the planner is shown."""
-    blocks = [*page_blocks(digest, problem), Block("count", (str(count),), rank=0)]
+    blocks = [
+        *page_blocks(digest, problem),
+        Block("count", (str(count),), rank=0),
+        Block("lessons_form", (_LESSONS_FORM,) if digest.lessons else (), rank=0),
+    ]
     return prompt.compose(
         "plan",
         problem,

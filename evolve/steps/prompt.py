@@ -143,14 +143,22 @@ def show_plan(plan: Plan) -> str:
     return "\n\n".join(line for line in lines if line)
 
 
-def show_difference(old: Program, new: Program, most: int = 4000) -> str:
-    """Returns the changes from one program to another as a unified diff, cut where it is long."""
+def show_difference(old: Program, new: Program, most: int = 8000) -> str:
+    """Returns the changes from one program to another as a unified diff, cut where it is long.
+
+    A file that is shorter than its diff is shown as it is: it was written anew.
+    """
     before = dict(old.files)
     lines: list[str] = []
     for path, text in new.files:
-        lines += difflib.unified_diff(
-            before.get(path, "").splitlines(), text.splitlines(), path, path, lineterm=""
+        diff = list(
+            difflib.unified_diff(
+                before.get(path, "").splitlines(), text.splitlines(), path, path, lineterm=""
+            )
         )
+        if sum(map(len, diff)) > len(text):
+            diff = [f"{path}, written anew:", *text.splitlines()]
+        lines += diff
     return cut_middle("\n".join(lines), most)
 
 

@@ -48,7 +48,7 @@ SUMMARY = json.dumps(
 
 
 @cache
-def plans(count: int) -> str:
+def plans(count: int, *, follows_lessons: bool) -> str:
     """Returns the shape of so many plans in one reply."""
     plan = _object(
         base=_text(20),
@@ -56,6 +56,6 @@ def plans(count: int) -> str:
         why=_text(1000),
         tags=_TAGS,
         expect={"type": "number"},
-        lessons=_IDS,
+        **({"lessons": _IDS} if follows_lessons else {}),
     )
     return json.dumps(_object(plans=_list(plan, count)))

@@ -20,7 +20,7 @@ RULES = {
 
 def test_the_recorded_baseline_is_the_best_of_the_usual_rules_and_below_the_bound():
     assert PROBLEM.baseline is not None
-    assert PROBLEM.best_known is not None
+    assert PROBLEM.bound is not None
     found = {
         name: evaluate(DirectProgram(priority=rule), **PROBLEM.parameters).objective
         for name, rule in RULES.items()
@@ -30,7 +30,7 @@ def test_the_recorded_baseline_is_the_best_of_the_usual_rules_and_below_the_boun
     assert found["first in first out"] == pytest.approx(0.37975, abs=1e-9)
     capacity, requests = PROBLEM.parameters["capacity"], PROBLEM.parameters["requests"]
     bounds = [bound_hits(draw_trace(TRAINING, 0, n, requests), capacity) for n in range(4)]
-    assert np.mean(bounds) == pytest.approx(PROBLEM.best_known.value, abs=1e-9)
+    assert np.mean(bounds) == pytest.approx(PROBLEM.bound.value, abs=1e-9)
 
 
 def test_belady_by_hand():

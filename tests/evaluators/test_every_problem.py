@@ -78,8 +78,8 @@ def test_a_starting_program_counts_lies_below_the_baseline_and_scores_the_same_t
     assert problem.baseline is not None
     sign = 1.0 if problem.direction is Direction.MAXIMIZE else -1.0
     assert sign * first.objective < sign * problem.baseline.value
-    if problem.best_known is not None:
-        assert sign * problem.baseline.value <= sign * problem.best_known.value
+    for known in (problem.best_known, problem.bound):
+        assert known is None or sign * problem.baseline.value <= sign * known.value
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,10 @@ def score(policy):
 
 def test_the_recorded_baseline_is_what_spot_or_waiting_gives():
     assert PROBLEM.baseline is not None
-    assert PROBLEM.best_known is not None
+    assert PROBLEM.bound is not None
     found = score(lambda *_state: SPOT).objective
     assert found == pytest.approx(PROBLEM.baseline.value, abs=1e-6)
-    assert PROBLEM.best_known.value < found
+    assert PROBLEM.bound.value < found
 
 
 def test_on_demand_costs_the_work_and_one_start():

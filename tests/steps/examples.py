@@ -101,7 +101,7 @@ def make_digest(problem: Problem, **fields) -> Digest:
                 reason="the same program as attempt 2.1.0",
             ),
         ),
-        tuned=(TuningRecord(AttemptKey(1, 0, 0), 24, -9.25, -9.0),),
+        tuned=(TuningRecord(AttemptKey(1, 0, 0), 24, -9.25, -9.0, AttemptKey(2, 2, 3)),),
         lessons=(
             KnownLesson(
                 "2.1",

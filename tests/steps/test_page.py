@@ -50,7 +50,7 @@ def test_all_attempts_stand_in_a_table_by_objective_with_duplicates_folded(probl
     assert "new best" in items[0]
     assert "failed (infeasible): Return three numbers" in items[3]
     assert items[4] == "- 1 attempt repeated a program that was known already"
-    assert items[5] == "- constants of 1.0.0 (-9.25) tuned: 24 evaluations, best -9"
+    assert items[5] == "- constants of 1.0.0 (-9.25) tuned: 24 evaluations, best -9 (program 2.2.3)"
 
 
 def test_of_many_attempts_the_best_the_latest_and_failed_ones_are_listed(problem):
@@ -69,3 +69,11 @@ def test_of_many_attempts_the_best_the_latest_and_failed_ones_are_listed(problem
     assert any("failure 19" in item for item in items)
     assert not any("failure 0;" in item for item in items)
     assert any(item.startswith("- and ") for item in items)
+
+
+def test_of_a_bound_alone_it_is_not_known_how_near_one_can_come(problem):
+    found = load_problem(problem)
+    bound = (("bound", Reference(0.0, "no sum of squares is below")),)
+    shown = show_standing(standing_of(found, references=bound), found)
+    assert "bound 0 (no sum of squares is below)" in shown
+    assert "How near to the bound a program can come is not known." in shown
