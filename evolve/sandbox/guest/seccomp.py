@@ -24,7 +24,7 @@ _ALL_BITS = 0xFFFFFFFF
 _AF_UNIX = 1
 _NEW_NAMESPACES = 0x7E020000
 _THREAD = 0x00010000
-_MAP_HUGETLB = 0x00040000
+_MAP_SHARED, _MAP_ANONYMOUS, _MAP_HUGETLB = 0x01, 0x20, 0x00040000
 # NORMAL, DONTNEED (of mappings; files stay cached), FREE, REMOVE, DONTFORK, DOFORK, HUGEPAGE,
 # NOHUGEPAGE, DONTDUMP, DODUMP, WIPEONFORK, KEEPONFORK, and both of guard pages. All others read or
 # steer what the kernel keeps of files.
@@ -86,7 +86,6 @@ def _only(name: str, position: int, values: tuple[int, ...], bits: int = _ALL_BI
 
 
 _RULES = (
-    _only("mmap", 3, (0,), _MAP_HUGETLB),
     _only("madvise", 2, _ADVICE),
     _Rule("fcntl", 1, ((_FILE_COMMANDS, _ALLOW), (_LOCK_COMMANDS, _GRANT))),
     _only("prctl", 0, _ATTRIBUTES),
@@ -119,7 +118,8 @@ def build_filter(
         **dict.fromkeys(calls.GRANTED, _GRANT),
         **dict.fromkeys(calls.REFUSED, _REFUSE),
     }
-    rules = [*_RULES, _rule_for_devices(has_devices=has_devices)]
+    rules = [*_RULES, _rule_for_mappings(has_devices=has_devices)]
+    rules.append(_rule_for_devices(has_devices=has_devices))
     if own_pid is None:
         rules.append(_only("socket", 0, (_AF_UNIX,)))
     else:
@@ -167,6 +167,15 @@ def install_filter(code: bytes) -> None:
         struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
     )
     kernel.prctl(kernel.PR_SET_SECCOMP, _MODE_FILTER, program)
+
+
+def _rule_for_mappings(*, has_devices: bool) -> _Rule:
+    if has_devices:
+        return _only("mmap", 3, (0,), _MAP_HUGETLB)
+    # Memory that is shared and no file's stays when most of its mapping is gone, and no process
+    # is seen to have it.
+    bits = _MAP_HUGETLB | _MAP_SHARED | _MAP_ANONYMOUS
+    return _only("mmap", 3, (0, _MAP_SHARED, _MAP_ANONYMOUS), bits)
 
 
 def _rule_for_devices(*, has_devices: bool) -> _Rule:
