@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import mmap
+import os
 import struct
 from pathlib import Path
 
@@ -202,6 +203,37 @@ class TestMarks:
         """
         assert not ask(sandbox, source, "look").value
         assert ask(sandbox, source).value == ["ENOSYS", "ENOSYS"]
+
+
+@pytest.mark.parametrize("option", [57, 71])
+def test_no_number_is_counted_for_all_sockets_of_the_machine(
+    sandbox: WarmSandbox, option: int
+) -> None:
+    source = f"""
+        import socket
+        def f():
+            try:
+                return socket.socketpair()[0].getsockopt(socket.SOL_SOCKET, {option}, 8)
+            except OSError as error:
+                return error.strerror
+    """
+    assert ask(sandbox, source).value == "Operation not permitted"
+
+
+def test_nobody_elses_processor_time_can_be_read(sandbox: WarmSandbox) -> None:
+    source = """
+        import os, time
+        def f(numbers):
+            own = time.thread_time() + time.process_time() > 0 and time.monotonic() > 0
+            found = []
+            for number in {os.getppid(), *numbers} - {os.getpid(), 0}:
+                for kind in range(8):
+                    try: found.append((number, time.clock_gettime(~number << 3 | kind)))
+                    except OSError: pass
+            return own, found
+    """
+    strangers = [os.getpid(), os.getppid(), *range(2, 40)]
+    assert ask(sandbox, source, args=(strangers,)).value == (True, [])
 
 
 def test_what_the_kernel_counts_is_hidden(sandbox: WarmSandbox) -> None:

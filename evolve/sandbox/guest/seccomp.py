@@ -43,6 +43,8 @@ _TERMINAL_REQUESTS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 # REUSEADDR, TYPE, ERROR, KEEPALIVE, LINGER, REUSEPORT, PASSCRED, RCVLOWAT, SNDLOWAT, and time-outs:
 # not the sizes of buffers.
 _SOCKET_OPTIONS = (2, 3, 4, 9, 13, 15, 16, 18, 19, 20, 21, 66, 67)
+# COOKIE, NETNS_COOKIE: counted for the whole machine, by whoever asks, and exact.
+_COUNTED_OPTIONS = (57, 71)
 # GET_PDEATHSIG, dumpable, KEEPCAPS, names, SECCOMP, capabilities, timer slack, NO_NEW_PRIVS,
 # THP_DISABLE, TID_ADDRESS, SUBREAPER, AMBIENT, SVE, names of mappings, PTRACER.
 _ATTRIBUTES = (
@@ -61,6 +63,10 @@ _REFUSED_WITHOUT_NAMESPACES = (
     *("setxattrat", "removexattr", "lremovexattr", "fremovexattr", "removexattrat", "utime"),
     *("utimes", "futimesat", "utimensat", "truncate"),
 )
+# Those of the machine, and of the calling process and thread; all others are a stranger's processor
+# time.
+_OWN_CLOCKS = (*range(12), *range(_ALL_BITS - 7, _ALL_BITS + 1))
+_CLOCKS = ("clock_gettime", "clock_nanosleep", "timer_create")
 
 
 class _Rule(NamedTuple):
@@ -92,6 +98,7 @@ _RULES = (
     _only("clone", 0, (0,), _NEW_NAMESPACES),
     _only("socketpair", 0, (_AF_UNIX,)),
     _only("setsockopt", 2, _SOCKET_OPTIONS),
+    _Rule("getsockopt", 2, ((_COUNTED_OPTIONS, _REFUSE),), otherwise=_ALLOW),
 )
 
 
@@ -126,6 +133,7 @@ def build_filter(
         refused = _REFUSED_WITHOUT_NAMESPACES + (() if may_signal else _SIGNALS)
         answers |= dict.fromkeys(refused, _REFUSE)
         rules.append(_only("prlimit64", 0, (0,)))
+        rules += [_only(name, 0, _OWN_CLOCKS) for name in _CLOCKS]
         if not may_signal:
             rules.append(_only("tgkill", 0, (own_pid,)))
     code = _head()
