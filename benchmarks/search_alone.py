@@ -34,12 +34,12 @@ from landscapes import LANDSCAPES, propose
 
 from evolve.archive.choices import Chooser
 from evolve.population import Population
-from evolve.problem.measures import Measure
+from evolve.problem import Measure
 from evolve.records import INITIAL, AttemptKey, Direction, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
 from evolve.settings.search import SearchSettings
 from evolve.source import fingerprint
-from evolve.source.signatures import sign_source
+from evolve.source.sketches import sketch_program
 
 SLOTS, LAG, CELLS = 8, 1, 10
 # The area under the curve is that of so many evaluations, whatever the budget.
@@ -181,7 +181,7 @@ class Ours:
     def sketch(self, elite):
         if elite.program_id not in self.sketches:
             program = program_of(self.genes[elite.program_id])
-            self.sketches[elite.program_id] = sign_source(program)
+            self.sketches[elite.program_id] = sketch_program(program)
         return self.sketches[elite.program_id]
 
 

@@ -31,7 +31,7 @@ from evolve.archive import Archive, Elite
 from evolve.archive.cells import Cells, GridCells, VoronoiCells
 from evolve.archive.choices import Chooser
 from evolve.archive.islands import Islands
-from evolve.problem.measures import Measure
+from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
 from evolve.settings.search import SearchSettings
 

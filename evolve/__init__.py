@@ -2,8 +2,8 @@
 
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
-    errors, files, keys, display, records, settings, source, tables, scoring,
-    problem, archive, edits, operators, models, sandbox, evaluation,
+    errors, files, keys, display, records, settings, source, scoring,
+    problem, importing, archive, edits, operators, models, sandbox, evaluation,
     journal, steps, store, population, search, run, report, cli
 """
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from evolve.archive import AddStatus, Archive, Elite
 from evolve.archive.cells import GridCells, locate
-from evolve.problem.measures import Measure
+from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
 
 AXES = (Measure("x", 0.0, 1.0, 4), Measure("y", 1.0, 1000.0, 3, "log"))

@@ -15,8 +15,7 @@ from evolve.archive.islands import Islands
 from evolve.archive.selection import make_lottery
 from evolve.errors import ProblemError
 from evolve.population import Population
-from evolve.problem import load_problem
-from evolve.problem.measures import Measure
+from evolve.problem import Measure, load_problem
 from evolve.records import AttemptKey, Direction, Status
 from evolve.report.state import describe_run
 from evolve.settings.search import SearchSettings

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.archive.cells import GridCells, OneCell, VoronoiCells, make_cells
-from evolve.problem.measures import Measure
+from evolve.problem import Measure
 from evolve.settings.search import SearchSettings
 from tests.searches import Searches, archives_of
 

@@ -8,8 +8,7 @@ from evolve.archive.cells import GridCells
 from evolve.archive.fronts import MAX_FRONT, FrontArchive, crowding_distances, domination_depths
 from evolve.archive.selection import make_lottery
 from evolve.errors import ProblemError
-from evolve.problem import load_problem
-from evolve.problem.measures import Measure
+from evolve.problem import Measure, load_problem
 from evolve.records import AttemptKey, Direction
 from tests.commands import PROBLEM, run_evolve, run_json, write_problem
 from tests.searches import Searches, archives_of

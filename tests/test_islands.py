@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from evolve.archive import Elite
 from evolve.archive.islands import Islands
-from evolve.problem.measures import Measure
+from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
 from evolve.settings.search import SearchSettings
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from evolve.archive import Archive, Elite
 from evolve.archive.cells import GridCells
 from evolve.archive.selection import TOURNAMENT_SIZE, make_lottery
-from evolve.problem.measures import Measure
+from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from evolve.problem.measures import Measure
+    from evolve.problem import Measure
     from evolve.settings.search import SearchSettings
 
 _SAMPLES_PER_CELL = 10

@@ -13,7 +13,7 @@ from evolve.settings.strategies import STRATEGIES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evolve.problem.measures import Measure
+    from evolve.problem import Measure
     from evolve.records import Direction
     from evolve.settings.search import SearchSettings
 

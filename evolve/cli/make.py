@@ -116,10 +116,9 @@ def init(
 ) -> None:
     """Make a new problem folder that passes `evolve check`, or import one."""
     from evolve.errors import UsageError
-    from evolve.problem.importing.convert import write_foreign
-    from evolve.problem.importing.foreign import read_foreign
-    from evolve.problem.importing.kaggle import write_competition
-    from evolve.problem.scaffold import scaffold_problem
+    from evolve.importing.foreign import read_foreign, write_foreign
+    from evolve.importing.kaggle import write_competition
+    from evolve.problem.gallery import scaffold_problem
 
     if kind is None and not kaggle and target is not None:
         raise UsageError(f"init: expected one folder, or `--from KIND`; got {target} as well")
@@ -129,7 +128,7 @@ def init(
         made = target or Path(folder.resolve().name)
         written = write_competition(folder, made)
     elif kind is None:
-        made, written = folder, list(scaffold_problem(folder))
+        made, written = folder, scaffold_problem(folder)
     else:
         made = target or Path(folder.resolve().name)
         written = write_foreign(read_foreign(kind, folder), made)

@@ -6,19 +6,19 @@ import contextlib
 import time
 from collections import OrderedDict
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evolve.errors import ProgramError
 from evolve.evaluation.quiet import hold_quiet
 from evolve.records import Program, SourceFile, Status
 from evolve.scoring.commands import Command, Finished
-from evolve.scoring.timing import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    from evolve.sandbox.protocol import Answer, Limits, Sandbox, Session
-    from evolve.scoring.commands import OutputFile, Recipe
+    from evolve.problem import Recipe
+    from evolve.sandbox.protocol import Limits, Sandbox, Session
+    from evolve.scoring.commands import OutputFile
 
 _CACHE_BYTES = 256 << 20
 _FILE_BYTES = 512
@@ -143,11 +143,11 @@ class _Builds:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
 
 
-class Trial:
-    """One program under evaluation: what its evaluator's handle asks for, on the bench.
+class ProgramSessions:
+    """Opens the sessions that the evaluator's handle of one program needs.
 
     Args:
-        bench: Where it runs.
+        bench: Where they run.
         program: The program.
     """
 
@@ -172,122 +172,62 @@ class Trial:
         if self._bench.is_open(self._session):
             self._bench.clear()
 
-    def other(self, files: Mapping[str, str]) -> Trial:
-        """Returns a program of the evaluator's own, for the same bench."""
-        return Trial(self._bench, Program(tuple(SourceFile(*item) for item in files.items())))
+    def other(self, files: Mapping[str, str]) -> ProgramSessions:
+        """Returns the same for a program of the evaluator's own, on the same bench."""
+        program = Program(tuple(SourceFile(*item) for item in files.items()))
+        return ProgramSessions(self._bench, program)
 
-    def call(
-        self,
-        function: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        timeout_seconds: float | None = None,
-    ) -> Answer:
-        """Calls a function, within what is left of the limit; see `sandbox.protocol.Session`."""
-        with self._charge(timeout_seconds) as seconds:
-            return self._running().call(function, args, kwargs, timeout_seconds=seconds)
+    @contextlib.contextmanager
+    def shared(self, timeout_seconds: float | None) -> Iterator[tuple[Session, float]]:
+        """Yields the session of all calls and the deadline of this one.
 
-    def call_many(
-        self,
-        function: str,
-        argument_lists: Sequence[Sequence[Any]],
-        *,
-        timeout_seconds: float | None = None,
-    ) -> Answer:
-        """Calls a function for each list of arguments; see `call`."""
-        with self._charge(timeout_seconds) as seconds:
-            return self._running().call_many(function, argument_lists, timeout_seconds=seconds)
-
-    def run(self, command: Command, *, timeout_seconds: float | None = None) -> Finished:
-        """Starts a command in a workspace that holds the program and what was built, only.
+        Its time is taken off the limit of all calls together.
 
         Raises:
-            ProgramError: The build failed, or the command as in `sandbox.protocol.Session`.
+            ProgramError: Nothing is left of it, or the build failed.
             SandboxError: The sandbox broke.
         """
-        session = self._bench.open(self._program)
+        limit = self._bench.limits.seconds
+        left = limit - self._called_seconds
+        if left <= 0:
+            reason = f"no answer within {limit:g} s: earlier calls have used them up"
+            raise ProgramError(Status.TIMEOUT, reason)
+        # What another program of this evaluation ran in between has ended the state of this one.
+        if self._session is None or not self._bench.is_open(self._session):
+            self._session = self._bench.open(self._program)
+        started = time.monotonic()
         try:
-            finished: Finished = session.run(command, timeout_seconds=timeout_seconds).value
+            yield self._session, left if timeout_seconds is None else min(timeout_seconds, left)
+        finally:
+            self._called_seconds += time.monotonic() - started
+
+    @contextlib.contextmanager
+    def fresh(self, *, core: int | None = None, is_alone: bool = False) -> Iterator[Session]:
+        """Yields a session in a workspace that holds only the program and what was built.
+
+        Args:
+            core: The only core that its processes may use; None for any.
+            is_alone: Whether its first process may start no other.
+
+        Raises:
+            ProgramError: The build failed.
+            SandboxError: The sandbox broke.
+        """
+        limits = replace(self._bench.limits, core=core, is_alone=is_alone)
+        try:
+            yield self._bench.open(self._program, limits)
         finally:
             self._bench.clear()
-        return finished
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[int]:
-        """Waits until nothing else on this machine is timed, and gives a core for the program.
+        """Waits until nothing else on this machine is timed, and yields a core for the program.
 
         Raises:
             SandboxError: The lock cannot be opened.
         """
         with hold_quiet(self._bench.tell_waiting) as core:
             yield core
-
-    def time_call(
-        self,
-        core: int,
-        function: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        *,
-        timeout_seconds: float | None = None,
-    ) -> Sample:
-        """Calls a function once in a fresh process, alone and held to a core.
-
-        Raises:
-            ProgramError: As for `call`.
-            SandboxError: The sandbox broke.
-        """
-        session = self._bench.open(self._program, self._timed(core, is_alone=True))
-        try:
-            answer = session.call(
-                function, args, kwargs, timeout_seconds=timeout_seconds, is_timed=True
-            )
-        finally:
-            self._bench.clear()
-        return Sample(answer.value, answer.seconds, session.cpu_seconds, answer.inside_seconds)
-
-    def time_run(
-        self, core: int, command: Command, *, timeout_seconds: float | None = None
-    ) -> Sample:
-        """Runs a command once, as its only process and held to a core.
-
-        Raises:
-            ProgramError: As for `run`.
-            SandboxError: The sandbox broke.
-        """
-        # The guest itself has to start the one process.
-        session = self._bench.open(self._program, self._timed(core, is_alone=False))
-        try:
-            command = replace(command, is_alone=True)
-            finished: Finished = session.run(command, timeout_seconds=timeout_seconds).value
-        finally:
-            self._bench.clear()
-        return Sample(finished, finished.seconds, finished.cpu_seconds)
-
-    @contextlib.contextmanager
-    def _charge(self, timeout_seconds: float | None) -> Iterator[float]:
-        """Yields the deadline of a call, and takes its time off the limit of all calls together."""
-        limit = self._bench.limits.seconds
-        left = limit - self._called_seconds
-        if left <= 0:
-            reason = f"no answer within {limit:g} s: earlier calls have used them up"
-            raise ProgramError(Status.TIMEOUT, reason)
-        self._running()
-        started = time.monotonic()
-        try:
-            yield left if timeout_seconds is None else min(timeout_seconds, left)
-        finally:
-            self._called_seconds += time.monotonic() - started
-
-    def _timed(self, core: int, *, is_alone: bool) -> Limits:
-        return replace(self._bench.limits, core=core, is_alone=is_alone)
-
-    def _running(self) -> Session:
-        # What another program of this evaluation ran in between has ended the state of this one.
-        if self._session is None or not self._bench.is_open(self._session):
-            self._session = self._bench.open(self._program)
-        return self._session
 
 
 def _size(files: tuple[OutputFile, ...]) -> int:

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from evolve import scoring
 from evolve.errors import ProblemError, ProgramError, SandboxError
-from evolve.evaluation.bench import Trial
+from evolve.evaluation.bench import ProgramSessions
 from evolve.evaluation.machine import PACKAGES
 from evolve.problem import Purpose
 from evolve.records import VALIDATION, Evaluation, Status
 from evolve.scoring import Infeasible, ProgramHandle, Score
+from evolve.scoring.score import quotes_values
 from evolve.source import built_in_measures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from evolve.evaluation.bench import Bench
-    from evolve.problem import Problem
-    from evolve.problem.measures import Measure
+    from evolve.problem import Measure, Problem
     from evolve.records import Program
 
 
@@ -87,12 +87,12 @@ def evaluate_program(
         SandboxError: The sandbox broke; nothing is known about the program.
     """
     is_holdout = purpose is Purpose.HOLDOUT
-    token = scoring.quotes_values.set(not (problem.secret or is_holdout))
+    token = quotes_values.set(not (problem.secret or is_holdout))
     try:
         verdict = _evaluate(problem, functions, program, bench, purpose)
     finally:
         bench.end()
-        scoring.quotes_values.reset(token)
+        quotes_values.reset(token)
     return _keep_numbers(verdict) if is_holdout else verdict
 
 
@@ -125,7 +125,7 @@ def _try_smoke(
     function: Callable[..., object], problem: Problem, program: Program, bench: Bench
 ) -> Evaluation | None:
     """Returns the verdict on a program that the problem's smoke function fails, else None."""
-    handle = ProgramHandle(Trial(bench, program))
+    handle = ProgramHandle(ProgramSessions(bench, program))
     try:
         function(handle, **problem.parameters)
     except SandboxError:
@@ -148,7 +148,7 @@ def _ask(
     bench: Bench,
     purpose: Purpose,
 ) -> Evaluation:
-    handle = ProgramHandle(Trial(bench, program))
+    handle = ProgramHandle(ProgramSessions(bench, program))
     searches = purpose is Purpose.SEARCH
     axes = problem.measures if searches else ()
     further = tuple(item.name for item in problem.objectives) if searches else ()

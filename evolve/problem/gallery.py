@@ -1,23 +1,21 @@
-"""The problems that come with the package: listed, found by name, copied to be changed."""
+"""Problem folders to start from: the package's own, copied to be changed, and a small new one."""
 
 from __future__ import annotations
 
 import ast
 import re
 import shutil
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import evolve
 from evolve.errors import UsageError
-from evolve.problem import load_problem
+from evolve.problem.folder import load_problem
+from evolve.problem.problem import Problem
 
-if TYPE_CHECKING:
-    from evolve.problem import Problem
-
-_PROBLEMS = "problems"
 _EVALUATORS = "evaluator"
-_KEY = re.compile(r'^evaluator = ".*"$', re.MULTILINE)
+_EVALUATOR_LINE = re.compile(r'^evaluator = ".*"$', re.MULTILINE)
+_TEMPLATE = ".template"
 
 
 def list_gallery() -> list[Problem]:
@@ -35,7 +33,7 @@ def is_shipped(problem: Problem) -> bool:
 
 
 def find_problem(path: Path) -> Path:
-    """Returns the folder itself if there is one, else the gallery's problem of that name."""
+    """Returns the folder itself if it exists, else the gallery's problem of that name."""
     shipped = _root() / path.name
     if not path.exists() and len(path.parts) == 1 and shipped.is_dir():
         return shipped
@@ -53,39 +51,92 @@ def copy_problem(name: str, folder: Path) -> list[Path]:
         The files written.
 
     Raises:
-        UsageError: No problem has that name, or the folder holds something or cannot be written.
+        UsageError: No problem has that name, or the folder is not empty or cannot be written.
     """
     source = _root() / name
     if not (source / "problem.toml").is_file():
         names = ", ".join(problem.name for problem in list_gallery())
         raise UsageError(f"gallery: expected one of {names}; got {name!r}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: expected a new or empty folder, got one with files in it")
+    expect_empty(folder)
     evaluator = load_problem(source).evaluator
     try:
         shutil.copytree(
             source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*")
         )
         (folder / _EVALUATORS).mkdir()
-        for module in _with_imports(evaluator):
+        for module in _find_modules(evaluator):
             shutil.copy2(module, folder / _EVALUATORS)
-        settings = folder / "problem.toml"
+        toml = folder / "problem.toml"
         line = f'evaluator = "{_EVALUATORS}/{evaluator.name}"'
-        settings.write_text(_KEY.sub(line, settings.read_text("utf-8"), count=1), "utf-8")
+        toml.write_text(_EVALUATOR_LINE.sub(line, toml.read_text("utf-8"), count=1), "utf-8")
     except OSError as error:
-        raise UsageError(f"{folder}: expected a folder to write to: {error.strerror}") from error
+        raise UsageError(f"{folder}: cannot be written: {error.strerror}") from error
+    return list_files(folder)
+
+
+def scaffold_problem(folder: Path) -> list[Path]:
+    """Writes a small problem with its statement, starting program and evaluator.
+
+    Args:
+        folder: Created if needed; files that it already holds stay.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UsageError: One of the files exists already, or the folder cannot be written.
+    """
+    name = re.sub(r"[^A-Za-z0-9]+", "_", folder.resolve().name).strip("_") or "problem"
+    templates = (resources.files("evolve") / "problem" / "scaffold").iterdir()
+    texts = {
+        folder / one.name.removesuffix(_TEMPLATE): one.read_text("utf-8").replace("{name}", name)
+        for one in sorted(templates, key=lambda one: one.name)
+    }
+    existing = [path for path in texts if path.exists()]
+    if existing:
+        raise UsageError(f"{existing[0]}: expected no such file, got one; choose another folder")
+    write_files(folder, texts)
+    return list(texts)
+
+
+def expect_empty(folder: Path) -> None:
+    """Checks that a folder is new or empty.
+
+    Raises:
+        UsageError: It is a file, or has files in it.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: expected a new or empty folder, got one with files in it")
+
+
+def write_files(folder: Path, texts: dict[Path, str]) -> None:
+    """Writes the files of a new problem folder.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Returns all files in a folder and below."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _root() -> Path:
     package = Path(evolve.__file__).resolve().parent
-    shipped = package / "shipped" / _PROBLEMS
-    # A checkout has them beside the package; a wheel brings them inside it.
-    return shipped if shipped.is_dir() else package.parent / _PROBLEMS
+    shipped = package / "shipped" / "problems"
+    # A checkout has them next to the package; a wheel brings them inside it.
+    return shipped if shipped.is_dir() else package.parent / "problems"
 
 
-def _with_imports(evaluator: Path) -> list[Path]:
-    """Returns a module and those beside it that it imports, theirs included."""
+def _find_modules(evaluator: Path) -> list[Path]:
+    """Returns an evaluator's module and the modules next to it that it imports, directly or not."""
     found = [evaluator]
     for path in found:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -1,22 +1,15 @@
-"""How programs that are not called are built and started, and what comes of it."""
+"""Commands that run in a program's workspace, and their results."""
 
 from __future__ import annotations
 
-import shlex
 import signal
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from evolve.errors import ProblemError, ProgramError
+from evolve.errors import ProgramError
 from evolve.records import Status
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from evolve.tables import Table
-
-RECIPE_KEYS = ("build", "built", "build_seconds", "run")
 
 
 class OutputFile(NamedTuple):
@@ -25,23 +18,6 @@ class OutputFile(NamedTuple):
     path: str
     data: bytes
     is_executable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a problem's programs are built and started.
-
-    Attributes:
-        build: Shell script that is run once per program; empty for none.
-        built: Files of its that are kept; all new ones when empty.
-        build_seconds: Deadline of the build.
-        run: Words of the command that starts a program; empty where it is only called.
-    """
-
-    build: str = ""
-    built: tuple[str, ...] = ()
-    build_seconds: float = 60.0
-    run: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +43,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What came of a command; all of it is the program's own word but the times.
+    """What a command left; all but the times is the program's own word.
 
     Attributes:
         code: Exit code; the negative number of the signal that ended it.
@@ -95,26 +71,8 @@ class Finished:
         return self.stdout.decode(errors="replace")
 
 
-def read_recipe(table: Table) -> Recipe:
-    """Reads the keys `build`, `built`, `build_seconds` and `run` of a table.
-
-    Raises:
-        ProblemError: One of them has the wrong type, or cannot be split into words.
-    """
-    build = table.text("build", "").strip()
-    built = table.texts("built", ())
-    if built and not build:
-        raise ProblemError(f"{table.where}: `built`: expected a `build` that makes the files")
-    return Recipe(
-        build=build,
-        built=_check_paths(table, built),
-        build_seconds=table.number("build_seconds", 60.0, above=0.0),
-        run=_read_words(table),
-    )
-
-
 def check_path(path: str, where: str) -> str:
-    """Returns a path back if it is one inside the workspace.
+    """Returns a path if it lies inside the workspace.
 
     Raises:
         ValueError: It is absolute, empty, or leads out of it.
@@ -131,7 +89,7 @@ def make_command(
     files: Mapping[str, str | bytes] | None,
     outputs: Sequence[str],
 ) -> Command:
-    """Makes a command of what an evaluator gives.
+    """Makes a command from what an evaluator asks for.
 
     Raises:
         ValueError: There are no words, or a path leads out of the workspace.
@@ -154,32 +112,10 @@ def check_code(finished: Finished, name: str) -> None:
     if finished.code < 0:
         reason = f"`{name}` was ended by {_signal_name(-finished.code)}"
         raise ProgramError(Status.CRASHED, reason, finished.stderr)
-    said = next(
-        (line.strip() for line in reversed(finished.stderr.splitlines()) if line.strip()), ""
-    )
+    lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
     plain = f"`{name}` exited with code {finished.code}"
-    reason = plain + (f": {said[:200]}" if said else "")
+    reason = f"{plain}: {lines[-1][:200]}" if lines else plain
     raise ProgramError(Status.ERROR, reason, finished.stderr, plain=plain)
-
-
-def _check_paths(table: Table, paths: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        return tuple(check_path(path, f"{table.where}: `built`") for path in paths)
-    except ValueError as error:
-        raise ProblemError(str(error)) from None
-
-
-def _read_words(table: Table) -> tuple[str, ...]:
-    value = table.values.get("run", "")
-    if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
-        return tuple(value)
-    text = table.text("run", "")
-    try:
-        return tuple(shlex.split(text))
-    except ValueError as error:
-        raise ProblemError(
-            f"{table.where}: `run`: expected a command's words, got {text!r:.200}: {error}"
-        ) from None
 
 
 def _signal_name(number: int) -> str:

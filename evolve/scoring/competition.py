@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evolve.display import as_cell
-from evolve.scoring import Infeasible, Score, as_floats
+from evolve.scoring.handle import ProgramHandle
+from evolve.scoring.score import Infeasible, Score, as_floats
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from evolve.scoring.handle import ProgramHandle
-
-    Numbers = NDArray[np.float64]
+Numbers = NDArray[np.float64]
 
 SUBMISSION = "submission.csv"
 MEDALS = ("gold", "silver", "bronze")

@@ -10,16 +10,13 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from evolve.scoring import Infeasible, Score
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from evolve.scoring.handle import ProgramHandle
+from evolve.scoring.handle import ProgramHandle
+from evolve.scoring.score import Infeasible, Score
 
 THEIRS = "theirs"
 _HARNESS, _RESULT = "their_harness.py", "their_result.json"
@@ -49,10 +46,10 @@ def evaluate_there(
         What their evaluator said, by our names.
 
     Raises:
-        Infeasible: It said that the program does not count, or gave no finite number.
-        ProgramError: It did not come to an end.
+        Infeasible: It said that the program does not count, or returned no finite number.
+        ProgramError: It crashed or did not end in time.
     """
-    harness = resources.files("evolve") / "problem" / "importing" / "harness.py"
+    harness = resources.files("evolve") / "scoring" / "harness.py"
     theirs = {
         f"{THEIRS}/{path.relative_to(folder).as_posix()}": path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -72,17 +69,17 @@ def evaluate_there(
     return _read_score(json.loads(done.file(_RESULT)), done.text)
 
 
-def _read_score(told: dict[str, Any], output: str) -> Score:
-    failed = str(told.get("failed") or "")
-    objective = told.get("objective")
+def _read_score(found: dict[str, Any], output: str) -> Score:
+    failed = str(found.get("failed") or "")
+    objective = found.get("objective")
     if failed:
         raise Infeasible(" ".join(failed.split())[:300])
     if isinstance(objective, bool) or not isinstance(objective, int | float):
-        raise Infeasible(f"their evaluator gave no number: {objective!r:.100}")
+        raise Infeasible(f"their evaluator returned no number: {objective!r:.100}")
     if not math.isfinite(objective):
-        raise Infeasible(f"their evaluator gave no finite number: {objective}")
+        raise Infeasible(f"their evaluator returned no finite number: {objective}")
     numbers, texts = {}, {}
-    for name, value in {**told["metrics"], **told["artifacts"]}.items():
+    for name, value in {**found["metrics"], **found["artifacts"]}.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             text = value if isinstance(value, str) else json.dumps(value)
             texts[str(name)] = text[:_MAX_ARTIFACT]

@@ -3,32 +3,57 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Protocol
 
 from evolve.errors import ProgramError
 from evolve.scoring.commands import Finished, check_code, make_command
-from evolve.scoring.timing import measure_times
+from evolve.scoring.timing import Sample, Timing, measure_times
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from evolve.scoring.timing import Sample, Timing
-    from evolve.scoring.trials import Session
+class SessionOpener(Protocol):
+    """Opens sandbox sessions for one program; they are those of `evolve.sandbox.protocol`."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Returns the program's texts by path."""
+
+    @property
+    def start(self) -> Sequence[str]:
+        """Returns the words of the command that starts the program; none where it has none."""
+
+    def shared(self, timeout_seconds: float | None) -> AbstractContextManager[tuple[Any, float]]:
+        """Returns the session that all calls share, and the time that this one may take."""
+
+    def fresh(
+        self, *, core: int | None = None, is_alone: bool = False
+    ) -> AbstractContextManager[Any]:
+        """Returns a session of its own, held to a core; alone, it may start no other process."""
+
+    def quiet(self) -> AbstractContextManager[int]:
+        """Waits until nothing else is timed on this machine, and returns a core."""
+
+    def restart(self) -> None:
+        """Ends the shared session; the next call starts another."""
+
+    def other(self, files: Mapping[str, str]) -> SessionOpener:
+        """Returns the same for a program of the evaluator's own."""
 
 
 class ProgramHandle:
     """The program as its evaluator sees it: what it can be asked for, and nothing else.
 
     Args:
-        session: The program inside the sandbox.
+        sessions: The program inside the sandbox.
         is_own: Whether it is the evaluator's own, so that its failures are the evaluator's.
     """
 
-    __slots__ = ("_is_own", "_seconds", "_session")
+    __slots__ = ("_is_own", "_seconds", "_sessions")
 
-    def __init__(self, session: Session, *, is_own: bool = False) -> None:
-        self._session = session
+    def __init__(self, sessions: SessionOpener, *, is_own: bool = False) -> None:
+        self._sessions = sessions
         self._is_own = is_own
         self._seconds = 0.0
 
@@ -40,7 +65,7 @@ class ProgramHandle:
     @property
     def files(self) -> Mapping[str, str]:
         """Source texts by path, for evaluators that tell programs apart by them."""
-        return self._session.files
+        return self._sessions.files
 
     def call(
         self, function: str, *args: Any, timeout_seconds: float | None = None, **kwargs: Any
@@ -60,10 +85,10 @@ class ProgramHandle:
         Raises:
             ProgramError: The program failed; not to be caught by evaluators.
         """
-        with self._blame():
-            reply = self._session.call(function, args, kwargs, timeout_seconds=timeout_seconds)
-        self._seconds += reply.seconds
-        return reply.value
+        with self._blame(), self._sessions.shared(timeout_seconds) as (session, seconds):
+            answer = session.call(function, args, kwargs, timeout_seconds=seconds)
+        self._seconds += answer.seconds
+        return answer.value
 
     def call_many(
         self,
@@ -82,12 +107,10 @@ class ProgramHandle:
         Raises:
             ProgramError: The program failed; not to be caught by evaluators.
         """
-        with self._blame():
-            reply = self._session.call_many(
-                function, argument_lists, timeout_seconds=timeout_seconds
-            )
-        self._seconds += reply.seconds
-        return list(reply.value)
+        with self._blame(), self._sessions.shared(timeout_seconds) as (session, seconds):
+            answer = session.call_many(function, argument_lists, timeout_seconds=seconds)
+        self._seconds += answer.seconds
+        return list(answer.value)
 
     def run(
         self,
@@ -120,10 +143,11 @@ class ProgramHandle:
             ProgramError: The program failed, or its build did; not to be caught by evaluators.
             ValueError: No command is known, or a path leads out of the workspace.
         """
-        words = tuple(command if command is not None else self._session.start)
+        words = tuple(command if command is not None else self._sessions.start)
         asked = make_command((*words, *arguments) if words else (), stdin, files, outputs)
         with self._blame():
-            finished = self._session.run(asked, timeout_seconds=timeout_seconds)
+            with self._sessions.fresh() as session:
+                finished: Finished = session.run(asked, timeout_seconds=timeout_seconds).value
             self._seconds += finished.seconds
             if check:
                 check_code(finished, words[0])
@@ -165,10 +189,11 @@ class ProgramHandle:
         """
 
         def execute(handle: ProgramHandle, core: int, given: Sequence[Any]) -> Sample:
-            timer = functools.partial(
-                handle._session.time_call, core, function, given, kwargs or {}
-            )
-            return handle._sample(timer, timeout_seconds)
+            with handle._sessions.fresh(core=core, is_alone=True) as session:
+                answer = session.call(
+                    function, given, kwargs, timeout_seconds=timeout_seconds, is_timed=True
+                )
+            return Sample(answer.value, answer.seconds, session.cpu_seconds, answer.inside_seconds)
 
         draw = args if callable(args) else lambda: args
         return self._measure(execute, reference, repeats, draw)
@@ -195,19 +220,22 @@ class ProgramHandle:
             ProgramError: The program failed; an exit code other than 0 is a failure.
             ValueError: No command is known, or a path leads out of the workspace.
         """
-        words = (*self._session.start, *arguments) if self._session.start else ()
+        words = (*self._sessions.start, *arguments) if self._sessions.start else ()
         draw = stdin if callable(stdin) else lambda: stdin
 
         def execute(handle: ProgramHandle, core: int, given: str | bytes) -> Sample:
-            asked = make_command(words, given, files, outputs)
-            timer = functools.partial(handle._session.time_run, core, asked)
-            return handle._sample(timer, timeout_seconds)
+            # The guest has to start the one process itself.
+            asked = replace(make_command(words, given, files, outputs), is_alone=True)
+            with handle._sessions.fresh(core=core) as session:
+                done: Finished = session.run(asked, timeout_seconds=timeout_seconds).value
+            check_code(done, "the program")
+            return Sample(done, done.seconds, done.cpu_seconds)
 
         return self._measure(execute, reference, repeats, draw)
 
     def restart(self) -> None:
         """Ends the program's process with all that calls have left; the next call has another."""
-        self._session.restart()
+        self._sessions.restart()
 
     def other(self, files: Mapping[str, str]) -> ProgramHandle:
         """Returns a program of the evaluator's own, such as a reference to compare with.
@@ -218,7 +246,7 @@ class ProgramHandle:
         Args:
             files: Texts by path; the first one is the entry file.
         """
-        return ProgramHandle(self._session.other(files), is_own=True)
+        return ProgramHandle(self._sessions.other(files), is_own=True)
 
     def _measure(
         self,
@@ -227,18 +255,18 @@ class ProgramHandle:
         repeats: int,
         draw: Callable[[], Any],
     ) -> Timing:
-        with self._session.quiet() as core:
-            ours = functools.partial(execute, self, core)
-            theirs = functools.partial(execute, reference, core) if reference else None
-            return measure_times(ours, theirs, repeats, draw)
+        def run_on(handle: ProgramHandle) -> Callable[[Any], Sample]:
+            def sample(given: Any) -> Sample:
+                with handle._blame():
+                    found = execute(handle, core, given)
+                handle._seconds += found.seconds
+                return found
 
-    def _sample(self, timer: Callable[..., Sample], timeout_seconds: float | None) -> Sample:
-        with self._blame():
-            sample = timer(timeout_seconds=timeout_seconds)
-            self._seconds += sample.seconds
-            if isinstance(sample.value, Finished):
-                check_code(sample.value, "the program")
-        return sample
+            return sample
+
+        with self._sessions.quiet() as core:
+            theirs = run_on(reference) if reference else None
+            return measure_times(run_on(self), theirs, repeats, draw)
 
     @contextlib.contextmanager
     def _blame(self) -> Iterator[None]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from evolve.errors import ProgramError
 from evolve.records import Status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 _LEVEL = 0.95
 _TICK = 1e-6

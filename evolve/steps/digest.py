@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evolve.problem.objectives import Reference
+    from evolve.problem import Reference
     from evolve.records import Attempt, AttemptKey, Plan, Status
     from evolve.steps.lessons import KnownLesson
 

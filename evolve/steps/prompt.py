@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from evolve.errors import ProblemError
+from evolve.problem.checked_files import PLACEHOLDER, fill_placeholders
 from evolve.records import Status
 from evolve.records.chat import Message
 from evolve.source import find_blocks
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.records import Attempt, Plan, Program
 
-_SLOT = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
-
 
 def compose(
     name: str, problem: Problem, blocks: Sequence[Block], *, most: int, counter: TokenCounter
@@ -31,7 +29,7 @@ def compose(
     """Returns the messages of a template, all of them together within a cap of tokens.
 
     Args:
-        name: One of `evolve.problem.files.PROMPTS`.
+        name: One of `evolve.problem.checked_files.PROMPTS`.
         problem: What is solved; its statement is cut at the very last.
         blocks: Values of the template that give way where there is no room.
         most: Cap on the tokens of all messages together.
@@ -54,7 +52,7 @@ def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[M
     are closed up.
 
     Args:
-        name: One of `evolve.problem.files.PROMPTS`; a file `prompts/NAME.md` in the problem
+        name: One of `evolve.problem.checked_files.PROMPTS`; a file `prompts/NAME.md` in the problem
             folder goes first.
         folder: The problem folder.
         values: Text for each `{{name}}` in the template.
@@ -64,23 +62,17 @@ def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[M
     """
     template, place = _load_template(name, folder)
 
-    def look_up(match: re.Match[str]) -> str:
-        try:
-            return values[match[1]]
-        except KeyError:
-            known = ", ".join(sorted(values))
-            raise ProblemError(
-                f"{place}: unknown value `{{{{{match[1]}}}}}`; there are: {known}"
-            ) from None
-
     system, separator, user = template.partition("\n-----\n")
     if not separator:
         system, user = "", template
     messages = [Message("system", system.strip())] if system.strip() else []
     # Empty values go first, so that only lines of the template are closed up: blank lines of a
     # program stay. Values are filled in once: one that looks like a template is not filled again.
-    kept = _SLOT.sub(lambda match: match[0] if look_up(match).strip() else "", user)
-    text = _SLOT.sub(look_up, re.sub(r"\n{3,}", "\n\n", kept).strip())
+    kept = PLACEHOLDER.sub(
+        lambda match: match[0] if values.get(match[1], "?").strip() else "", user
+    )
+    kept = re.sub(r"\n{3,}", "\n\n", kept).strip()
+    text = fill_placeholders(kept, values, f"{place}: unknown value")
     return (*messages, Message("user", text))
 
 

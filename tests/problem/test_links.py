@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from evolve.errors import ProblemError, UsageError
+from evolve.importing.foreign import read_foreign
+from evolve.importing.kaggle import write_competition
 from evolve.problem import load_problem
-from evolve.problem.importing.foreign import read_foreign
-from evolve.problem.importing.kaggle import write_competition
 from evolve.run.folder import create_run_folder, load_run
 from evolve.settings import Settings
 from tests.commands import EVALUATOR, PROBLEM, write_problem

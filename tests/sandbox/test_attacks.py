@@ -73,20 +73,23 @@ class TestMemory:
         """
         fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
 
-    @pytest.mark.parametrize(
-        "call",
-        [
-            "os.memfd_create('x')",
-            "libc.shmget(1, 4096, 0o1600)",
-            # It stays where most of its mapping is gone, and is then seen in no process.
-            "len(mmap.mmap(-1, 4096))",
-            "len(mmap.mmap(-1, 4096, flags=0x23))",
-            "len(mmap.mmap(os.open('/dev/zero', os.O_RDWR), 4096))",
-        ],
-    )
+    def test_shared_memory(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import mmap, os, time
+            def f():
+                for _ in range(6):
+                    if not os.fork():
+                        region = mmap.mmap(-1, 60 << 20)
+                        for _ in range(60): region.write(b"x" * (1 << 20))
+                        time.sleep(60)
+                time.sleep(60)
+        """
+        fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
+
+    @pytest.mark.parametrize("call", ["os.memfd_create('x')", "libc.shmget(1, 4096, 0o1600)"])
     def test_memory_outside_of_mappings_is_refused(self, sandbox: WarmSandbox, call: str) -> None:
         source = f"""
-            import ctypes, mmap, os
+            import ctypes, os
             libc = ctypes.CDLL(None)
             def f():
                 try:

@@ -3,7 +3,6 @@
 import ctypes
 import fcntl
 import mmap
-import os
 import struct
 from pathlib import Path
 
@@ -96,7 +95,7 @@ def f(path):
     for advice in range(10): refused(lambda: call("fadvise64", host, 0, 0, advice))
     for flags in range(0, 512): refused(lambda: os.preadv(host, [bytearray(4096)], 0, flags))
     direct = os.open(path, os.O_RDONLY | os.O_DIRECT)
-    room = mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    room = mmap.mmap(-1, 1 << 16)
     refused(lambda: os.preadv(direct, [room], 0))
     return os.path.getsize(path)
 """
@@ -154,86 +153,6 @@ class TestTerminals:
     def test_there_are_no_terminals(self, sandbox: WarmSandbox, act: str) -> None:
         source = f"{PRELUDE}\ndef f(): return refused(lambda: {act})"
         assert ask(sandbox, source).value is True
-
-
-class TestMarks:
-    @pytest.mark.parametrize(
-        "act",
-        [
-            "os.utime(path)",
-            "os.utime(path, (1, 1))",
-            "os.chmod(path, os.stat(path).st_mode)",
-            "os.setxattr(path, 'user.mark', b'1')",
-            "os.link(path, path + '2')",
-        ],
-    )
-    def test_nothing_that_programs_share_can_be_marked(
-        self, sandbox: WarmSandbox, act: str
-    ) -> None:
-        source = f"""
-            import os
-            def f():
-                box, marked = os.path.dirname(os.getcwd()), []
-                for folder, folders, names in os.walk("/"):
-                    if folder.count("/") > 2 or folder in (box, "/tmp", "/var/tmp", "/dev/shm"):
-                        folders[:] = []
-                        continue
-                    for path in [folder, *(os.path.join(folder, name) for name in names[:50])]:
-                        try: {act}
-                        except OSError: continue
-                        marked.append(path)
-                return marked
-        """
-        assert ask(sandbox, source).value == []
-
-    def test_no_call_says_for_which_names_others_have_looked(self, sandbox: WarmSandbox) -> None:
-        source = """
-            import ctypes, errno, os, struct
-            RESOLVE_CACHED = 0x20
-            def look():
-                return os.path.exists("/usr/lib/a-name-that-nobody-has")
-            def f():
-                libc = ctypes.CDLL(None, use_errno=True)
-                how = struct.pack("QQQ", os.O_PATH, 0, RESOLVE_CACHED)
-                found = []
-                for name in (b"/usr/lib/a-name-that-nobody-has", b"/usr/lib"):
-                    libc.syscall(*map(ctypes.c_long, (437, -100)), name, how, ctypes.c_long(24))
-                    found.append(errno.errorcode[ctypes.get_errno()])
-                return found
-        """
-        assert not ask(sandbox, source, "look").value
-        assert ask(sandbox, source).value == ["ENOSYS", "ENOSYS"]
-
-
-@pytest.mark.parametrize("option", [57, 71])
-def test_no_number_is_counted_for_all_sockets_of_the_machine(
-    sandbox: WarmSandbox, option: int
-) -> None:
-    source = f"""
-        import socket
-        def f():
-            try:
-                return socket.socketpair()[0].getsockopt(socket.SOL_SOCKET, {option}, 8)
-            except OSError as error:
-                return error.strerror
-    """
-    assert ask(sandbox, source).value == "Operation not permitted"
-
-
-def test_nobody_elses_processor_time_can_be_read(sandbox: WarmSandbox) -> None:
-    source = """
-        import os, time
-        def f(numbers):
-            own = time.thread_time() + time.process_time() > 0 and time.monotonic() > 0
-            found = []
-            for number in {os.getppid(), *numbers} - {os.getpid(), 0}:
-                for kind in range(8):
-                    try: found.append((number, time.clock_gettime(~number << 3 | kind)))
-                    except OSError: pass
-            return own, found
-    """
-    strangers = [os.getpid(), os.getppid(), *range(2, 40)]
-    assert ask(sandbox, source, args=(strangers,)).value == (True, [])
 
 
 def test_what_the_kernel_counts_is_hidden(sandbox: WarmSandbox) -> None:

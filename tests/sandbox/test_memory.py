@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from evolve.errors import ProgramError
-from evolve.evaluation.bench import Bench, Trial
+from evolve.evaluation.bench import Bench, ProgramSessions
+from evolve.problem import Recipe
+from evolve.records import Program
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.protocol import Limits
-from evolve.scoring.commands import Command, Recipe
+from evolve.scoring import ProgramHandle
+from evolve.scoring.commands import Command
 
 from .conftest import has_namespaces, make_sandbox
 from .programs import LIMITS, ask, make_program
@@ -264,6 +267,10 @@ def test_nor_is_what_commands_read_and_wrote(sandbox: WarmSandbox, name: str) ->
     assert markers.find(sandbox) == []
 
 
+def handle_of(bench: Bench, program: Program) -> ProgramHandle:
+    return ProgramHandle(ProgramSessions(bench, program))
+
+
 @pytest.mark.parametrize("is_fresh", [False, True])
 def test_nor_is_it_in_the_next_process_of_one_evaluation(
     sandbox: WarmSandbox, *, is_fresh: bool
@@ -273,16 +280,15 @@ def test_nor_is_it_in_the_next_process_of_one_evaluation(
     bench = Bench(sandbox, SEARCH_LIMITS, recipe, is_fresh=is_fresh)
     for _ in range(2):
         text = markers.make()
-        trial = Trial(bench, make_program(PRINTS, other=f"# {markers.make()}"))
-        assert trial.call("f", (text, markers.make().encode(), 1)).value[0] == 2 * text
+        handle = handle_of(bench, make_program(PRINTS, other=f"# {markers.make()}"))
+        assert handle.call("f", text, markers.make().encode(), 1)[0] == 2 * text
         # Each of these has a process of its own.
-        trial.restart()
-        trial.call_many("g", [(markers.make(),)])
-        assert trial.run(Command(recipe.run, markers.make().encode())).code == 0
-        trial.other({"main.py": PRINTS}).call("g", (markers.make(),))
-        trial.time_call(0, "g", (markers.make(),), {})
-        searcher = Trial(bench, make_program(SEARCH))
-        assert searcher.call("search", (markers.halves(),)).value[0] == []
+        handle.restart()
+        handle.call_many("g", [(markers.make(),)])
+        assert handle.run(stdin=markers.make()).code == 0
+        handle.other({"main.py": PRINTS}).call("g", markers.make())
+        handle.time("g", (markers.make(),), repeats=1)
+        assert handle_of(bench, make_program(SEARCH)).call("search", markers.halves())[0] == []
         bench.end()
     assert markers.find(sandbox) == []
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.errors import ProgramError
-from evolve.evaluation.bench import Bench, Trial
+from evolve.evaluation.bench import Bench, ProgramSessions
+from evolve.problem import Recipe
 from evolve.records import Program, SourceFile
-from evolve.scoring.commands import Recipe
 from evolve.scoring.handle import ProgramHandle
 
 from .programs import LIMITS
@@ -31,7 +31,7 @@ SIZE = 300_000
 
 def make_handle(sandbox: WarmSandbox, source: str, recipe: Recipe | None = None) -> ProgramHandle:
     program = Program((SourceFile("main.py", textwrap.dedent(source)),))
-    return ProgramHandle(Trial(Bench(sandbox, LIMITS, recipe or Recipe()), program))
+    return ProgramHandle(ProgramSessions(Bench(sandbox, LIMITS, recipe or Recipe()), program))
 
 
 def measure(sandbox: WarmSandbox, source: str, repeats: int = 3) -> Timing:

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from evolve.problem import Problem
-from evolve.problem.objectives import Reference
+from evolve.problem import Problem, Reference
 from evolve.records import (
     INITIAL,
     Attempt,

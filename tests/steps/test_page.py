@@ -2,8 +2,7 @@ import dataclasses
 
 import pytest
 
-from evolve.problem import load_problem
-from evolve.problem.objectives import Reference
+from evolve.problem import Reference, load_problem
 from evolve.records import AttemptKey, Status
 from evolve.steps.page import show_standing, trials_block
 from tests.steps.examples import make_digest, make_trial

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from evolve.errors import ProblemError
 from evolve.problem import load_problem
-from evolve.problem.files import PROMPTS
+from evolve.problem.checked_files import PROMPTS
 from evolve.records import Program, SourceFile
 from evolve.steps import prompt
 from evolve.steps.blocks import fence
@@ -34,7 +34,7 @@ def test_a_problem_can_bring_its_own_template(problem):
 def test_an_unknown_value_in_a_template_is_an_error(problem):
     (problem / "prompts").mkdir()
     (problem / "prompts" / "plan.md").write_text("{{statment}}")
-    with pytest.raises(ProblemError, match=r"unknown value `\{\{statment\}\}`; there are: statem"):
+    with pytest.raises(ProblemError, match=r"unknown value `\{\{statment\}\}`; known: statem"):
         prompt.fill_template("plan", problem, {"statement": "s"})
 
 

@@ -1,8 +1,7 @@
 """System calls by name, with their numbers, and what becomes of each in a program.
 
 Generated from the kernel's own tables: `asm/unistd_64.h` and `asm-generic/unistd.h` of Linux 6.17.
-What stands in none of the tables is answered as by an older kernel, with `ENOSYS`. So is `openat2`:
-it can ask whether anybody has looked for a name, whatever the name.
+What stands in none of the tables is answered as by an older kernel, with `ENOSYS`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ Numbers = tuple[int | None, int | None]
 # Each entry: name, number on x86_64, number on aarch64; "-" where the call does not exist.
 _ALLOWED = """
 read 0 63; write 1 64; readv 19 65; writev 20 66; pread64 17 67; pwrite64 18 68; preadv 295 69;
-pwritev 296 70; open 2 -; openat 257 56; creat 85 -; close 3 57; close_range
+pwritev 296 70; open 2 -; openat 257 56; openat2 437 437; creat 85 -; close 3 57; close_range
 436 436; lseek 8 62; dup 32 23; dup2 33 -; dup3 292 24; pipe 22 -; pipe2 293 59; fcntl 72 25;
 ioctl 16 29; stat 4 -; fstat 5 80; lstat 6 -; newfstatat 262 79; statx 332 291; statfs 137 43;
 fstatfs 138 44; access 21 -; faccessat 269 48; faccessat2 439 439; readlink 89 -; readlinkat 267
@@ -91,8 +90,8 @@ memfd_create 319 279; memfd_secret 447 447; shmget 29 194; shmat 30 196; msgget 
 """
 # What the guest itself needs to confine a program, which the program then cannot.
 _GUEST = """
-mount 165 40; mount_setattr 442 442; capset 126 91; landlock_create_ruleset 444 444;
-landlock_add_rule 445 445; landlock_restrict_self 446 446;
+mount 165 40; capset 126 91; landlock_create_ruleset 444 444; landlock_add_rule 445 445;
+landlock_restrict_self 446 446;
 """
 
 

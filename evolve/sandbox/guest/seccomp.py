@@ -24,7 +24,7 @@ _ALL_BITS = 0xFFFFFFFF
 _AF_UNIX = 1
 _NEW_NAMESPACES = 0x7E020000
 _THREAD = 0x00010000
-_MAP_SHARED, _MAP_ANONYMOUS, _MAP_HUGETLB = 0x01, 0x20, 0x00040000
+_MAP_HUGETLB = 0x00040000
 # NORMAL, DONTNEED (of mappings; files stay cached), FREE, REMOVE, DONTFORK, DOFORK, HUGEPAGE,
 # NOHUGEPAGE, DONTDUMP, DODUMP, WIPEONFORK, KEEPONFORK, and both of guard pages. All others read or
 # steer what the kernel keeps of files.
@@ -43,8 +43,6 @@ _TERMINAL_REQUESTS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 # REUSEADDR, TYPE, ERROR, KEEPALIVE, LINGER, REUSEPORT, PASSCRED, RCVLOWAT, SNDLOWAT, and time-outs:
 # not the sizes of buffers.
 _SOCKET_OPTIONS = (2, 3, 4, 9, 13, 15, 16, 18, 19, 20, 21, 66, 67)
-# COOKIE, NETNS_COOKIE: counted for the whole machine, by whoever asks, and exact.
-_COUNTED_OPTIONS = (57, 71)
 # GET_PDEATHSIG, dumpable, KEEPCAPS, names, SECCOMP, capabilities, timer slack, NO_NEW_PRIVS,
 # THP_DISABLE, TID_ADDRESS, SUBREAPER, AMBIENT, SVE, names of mappings, PTRACER.
 _ATTRIBUTES = (
@@ -63,10 +61,6 @@ _REFUSED_WITHOUT_NAMESPACES = (
     *("setxattrat", "removexattr", "lremovexattr", "fremovexattr", "removexattrat", "utime"),
     *("utimes", "futimesat", "utimensat", "truncate"),
 )
-# Those of the machine, and of the calling process and thread; all others are a stranger's processor
-# time.
-_OWN_CLOCKS = (*range(12), *range(_ALL_BITS - 7, _ALL_BITS + 1))
-_CLOCKS = ("clock_gettime", "clock_nanosleep", "timer_create")
 
 
 class _Rule(NamedTuple):
@@ -92,13 +86,13 @@ def _only(name: str, position: int, values: tuple[int, ...], bits: int = _ALL_BI
 
 
 _RULES = (
+    _only("mmap", 3, (0,), _MAP_HUGETLB),
     _only("madvise", 2, _ADVICE),
     _Rule("fcntl", 1, ((_FILE_COMMANDS, _ALLOW), (_LOCK_COMMANDS, _GRANT))),
     _only("prctl", 0, _ATTRIBUTES),
     _only("clone", 0, (0,), _NEW_NAMESPACES),
     _only("socketpair", 0, (_AF_UNIX,)),
     _only("setsockopt", 2, _SOCKET_OPTIONS),
-    _Rule("getsockopt", 2, ((_COUNTED_OPTIONS, _REFUSE),), otherwise=_ALLOW),
 )
 
 
@@ -125,15 +119,13 @@ def build_filter(
         **dict.fromkeys(calls.GRANTED, _GRANT),
         **dict.fromkeys(calls.REFUSED, _REFUSE),
     }
-    rules = [*_RULES, _rule_for_mappings(has_devices=has_devices)]
-    rules.append(_rule_for_devices(has_devices=has_devices))
+    rules = [*_RULES, _rule_for_devices(has_devices=has_devices)]
     if own_pid is None:
         rules.append(_only("socket", 0, (_AF_UNIX,)))
     else:
         refused = _REFUSED_WITHOUT_NAMESPACES + (() if may_signal else _SIGNALS)
         answers |= dict.fromkeys(refused, _REFUSE)
         rules.append(_only("prlimit64", 0, (0,)))
-        rules += [_only(name, 0, _OWN_CLOCKS) for name in _CLOCKS]
         if not may_signal:
             rules.append(_only("tgkill", 0, (own_pid,)))
     code = _head()
@@ -175,15 +167,6 @@ def install_filter(code: bytes) -> None:
         struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
     )
     kernel.prctl(kernel.PR_SET_SECCOMP, _MODE_FILTER, program)
-
-
-def _rule_for_mappings(*, has_devices: bool) -> _Rule:
-    if has_devices:
-        return _only("mmap", 3, (0,), _MAP_HUGETLB)
-    # Memory that is shared and no file's stays when most of its mapping is gone, and no process
-    # is seen to have it.
-    bits = _MAP_HUGETLB | _MAP_SHARED | _MAP_ANONYMOUS
-    return _only("mmap", 3, (0, _MAP_SHARED, _MAP_ANONYMOUS), bits)
 
 
 def _rule_for_devices(*, has_devices: bool) -> _Rule:

@@ -6,7 +6,7 @@ import pytest
 
 from evolve.errors import ExitCode, ProblemError
 from evolve.problem import Measure, Problem, Purpose, Reference, load_problem
-from evolve.problem.files import MAX_FILE_BYTES
+from evolve.problem.checked_files import MAX_FILE_BYTES
 from evolve.records import Direction
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def test_parameters_can_be_overridden(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(ProblemError, match="got nothing of that name") as caught:
+    with pytest.raises(ProblemError, match="got nothing") as caught:
         load_problem(tmp_path / "nowhere")
     assert caught.value.exit_code == ExitCode.USAGE
     with pytest.raises(ProblemError, match=r"without `problem\.toml`; `evolve init"):
@@ -179,7 +179,7 @@ def test_a_bad_folder_is_refused_with_the_place(tmp_path: Path, toml: str, messa
         ('name = "a"\nlow = 1\nhigh = 0', r"expected `low` below `high`, got 1 and 0"),
         ('name = "a"\nlow = 0\nhigh = 1\nscale = "log"', r"`low`: expected it above 0 for `log`"),
         ('name = "a"\nlow = 0\nhigh = 1\nscale = "cubic"', r"expected `linear` or `log`"),
-        ('name = "objective"\nlow = 0\nhigh = 1', r"expected something else than the objective"),
+        ('name = "objective"\nlow = 0\nhigh = 1', r"expected something other than the objective"),
         ('name = "a"\nlow = 0\nhigh = 1\ncels = 3', r"unknown key `cels`; did you mean `cells`"),
         ('name = "a"\nlow = 0\nhigh = 1\ncells = 2000000', r"at most 1000000 cells in all"),
     ],

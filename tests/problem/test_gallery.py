@@ -9,7 +9,7 @@ from evolve.problem import load_problem
 from evolve.problem.gallery import copy_problem, find_problem
 from tests.commands import run_evolve, run_json
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.parent.name for path in (ROOT / "problems").glob("*/problem.toml"))
 
 

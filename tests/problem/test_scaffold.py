@@ -7,7 +7,7 @@ import pytest
 
 from evolve.errors import UsageError
 from evolve.problem import Purpose, load_problem
-from evolve.problem.scaffold import scaffold_problem
+from evolve.problem.gallery import scaffold_problem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,5 +65,5 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="expected a folder to write to"):
+    with pytest.raises(UsageError, match="cannot be written"):
         scaffold_problem(tmp_path / "file" / "inside")

@@ -1,4 +1,4 @@
-"""A folder as Kaggle hands it out, written as a problem of ours."""
+"""A competition folder of Kaggle's form, written as one of ours."""
 
 # Paragraphs of the statement stand on one line each.
 # ruff: noqa: E501
@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from evolve.errors import UsageError
 from evolve.files import is_stray
+from evolve.importing.foreign import escape_braces
+from evolve.problem.gallery import expect_empty, list_files, write_files
 from evolve.scoring.competition import MEDALS, METRICS, read_table
 from evolve.settings.values import write_value
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _SAMPLES = ("sample_submission.csv", "sampleSubmission.csv", "samplesubmission.csv")
 _FILES = (
@@ -83,7 +82,7 @@ _PLAIN = '''\
 
 # EVOLVE-BLOCK-START
 def predict(train, targets, rows):
-    """Gives one prediction for each row of `rows`."""
+    """Returns one prediction for each row of `rows`."""
     count = len(next(iter(rows.values())))
     {body}
 # EVOLVE-BLOCK-END
@@ -106,50 +105,44 @@ def write_competition(folder: Path, target: Path) -> list[Path]:
     Raises:
         UsageError: A file is missing or does not fit the others, or the target cannot be written.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(
-            f"{target}: expected a new or empty folder for the import, got one with files in it; "
-            "name another one behind the folder to import"
-        )
+    expect_empty(target)
     metric = _read_metric(folder)
     identifier, column = _find_columns(folder)
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_-") or "competition"
     chosen = METRICS[metric]
     form = " of probabilities of the class 1" if chosen.probabilities else ""
     texts = {
-        "problem.toml": _TOML.format(
+        target / "problem.toml": _TOML.format(
             name=write_value(name),
             summary=write_value(f"{_in_words(column)} by {metric}"),
             direction="maximize" if chosen.maximize else "minimize",
         ),
-        "statement.md": _STATEMENT.format(
+        target / "statement.md": _STATEMENT.format(
             description=_read_description(folder),
             target=_in_words(column),
             form=form,
             metric=metric,
             better="larger is better" if chosen.maximize else "smaller is better",
         ),
-        "initial.py": _PLAIN.format(
+        target / "initial.py": _PLAIN.format(
             body=_MOST if chosen.classes and not chosen.probabilities else _MEAN
         ),
-        "evaluator/evaluator.py": _EVALUATOR.format(
+        target / "evaluator/evaluator.py": _EVALUATOR.format(
             identifier=identifier,
             target=column,
             metric=metric,
-            # No program can know the rows: it stands in the evaluator alone.
+            # Only the evaluator has it, so that no program can know the rows.
             seed=int.from_bytes(name.encode()[:4], "big"),
             medals=_read_medals(folder),
         ),
     }
+    write_files(target, texts)
     try:
-        (target / "evaluator").mkdir(parents=True)
         for file in ("train.csv", "test.csv"):
             shutil.copy2(_find(folder, file), target / "evaluator" / file)
-        for path, text in texts.items():
-            (target / path).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{target}: expected a folder to write to: {error}") from error
-    return sorted(path for path in target.rglob("*") if path.is_file())
+        raise UsageError(f"{target}: cannot be written: {error}") from error
+    return list_files(target)
 
 
 def _find(folder: Path, *names: str) -> Path:
@@ -165,17 +158,12 @@ def _find(folder: Path, *names: str) -> Path:
 
 
 def _read_description(folder: Path) -> str:
-    return _escape(_find(folder, "description.md").read_text("utf-8").strip())
+    return escape_braces(_find(folder, "description.md").read_text("utf-8").strip())
 
 
 def _in_words(column: str) -> str:
     """Returns a column's name as it can stand in a sentence of ours."""
-    return _escape(" ".join(column.replace("`", "'").split()))
-
-
-def _escape(text: str) -> str:
-    # Two braces would be a parameter of ours.
-    return text.replace("{{", "{ {")
+    return escape_braces(" ".join(column.replace("`", "'").split()))
 
 
 def _read_metric(folder: Path) -> str:
@@ -191,8 +179,8 @@ def _read_medals(folder: Path) -> dict[str, float]:
         return {}
     path = _find(folder, "medals.json")
     try:
-        told = json.loads(path.read_text("utf-8"))
-        return {name: float(told[name]) for name in MEDALS if told.get(name) is not None}
+        medals = json.loads(path.read_text("utf-8"))
+        return {name: float(medals[name]) for name in MEDALS if medals.get(name) is not None}
     except (ValueError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path}: expected an object with numbers for {', '.join(MEDALS)}: {error}"

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evolve.errors import ProblemError
 from evolve.files import find_stray, inside, read_plain
-from evolve.records import SourceFile
+from evolve.problem.problem import Recipe
+from evolve.records import Program, SourceFile
 from evolve.source import find_blocks, list_names, syntax_error
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from evolve.records import Program
-    from evolve.scoring.commands import Recipe
 
 MAX_FILE_BYTES = 1_000_000
 # The prompts that a problem may have of its own, as `prompts/NAME.md`.
 PROMPTS = ("plan", "edit", "repair", "agent", "summarize")
-_PARAMETER = re.compile(r"\{\{(\w+)\}\}")
+# `{{name}}` in statements and prompts.
+PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 
 def find_folder(path: Path) -> Path:
@@ -33,8 +30,8 @@ def find_folder(path: Path) -> Path:
     folder = path.parent if path.name == "problem.toml" else path
     if not folder.is_dir():
         raise ProblemError(
-            f"{path}: expected a problem folder, got nothing of that name; `evolve gallery` lists "
-            "the problems that can be run by name"
+            f"{path}: expected a problem folder, got nothing; `evolve gallery` lists the "
+            "problems that can be run by name"
         )
     if not (folder / "problem.toml").is_file():
         raise ProblemError(
@@ -65,7 +62,7 @@ def read_text(path: Path, folder: Path) -> str:
     """Reads a text file of a problem folder.
 
     Raises:
-        ProblemError: It cannot be read, lies outside, is too large, or no UTF-8.
+        ProblemError: It cannot be read, lies outside, is too large, or is not UTF-8.
     """
     expect_inside(path, folder)
     try:
@@ -90,14 +87,28 @@ def read_statement(path: Path, parameters: Mapping[str, Any]) -> str:
     if not text.strip():
         raise ProblemError(f"{path}: expected what a program has to do, in words; got nothing")
 
-    def look_up(match: re.Match[str]) -> str:
-        if match[1] not in parameters:
-            raise ProblemError(
-                f"{path}: unknown parameter `{match[0]}`; [parameters] has: {', '.join(parameters)}"
-            )
-        return str(parameters[match[1]])
+    return fill_placeholders(text, parameters, f"{path}: unknown parameter")
 
-    return _PARAMETER.sub(look_up, text)
+
+def fill_placeholders(text: str, values: Mapping[str, object], where: str) -> str:
+    """Returns a text with a value in place of each `{{name}}`, once: values are not filled again.
+
+    Args:
+        text: A statement or a prompt.
+        values: By name.
+        where: Beginning of the message about an unknown name.
+
+    Raises:
+        ProblemError: A name has no value.
+    """
+
+    def look_up(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            known = ", ".join(sorted(values)) or "none"
+            raise ProblemError(f"{where} `{match[0]}`; known: {known}")
+        return str(values[match[1]])
+
+    return PLACEHOLDER.sub(look_up, text)
 
 
 def read_source(folder: Path, name: str, where: str) -> SourceFile:
@@ -148,7 +159,7 @@ def check_entry(folder: Path, initial: Program, entry: tuple[str, ...], recipe: 
 
 
 def check_prompts(folder: Path) -> None:
-    """Checks that each file in `prompts/` is one that a step looks for.
+    """Checks that each file in `prompts/` replaces a prompt.
 
     Raises:
         ProblemError: One is not.
@@ -160,7 +171,7 @@ def check_prompts(folder: Path) -> None:
         if path.suffix != ".md" or path.stem not in PROMPTS:
             known = ", ".join(f"{name}.md" for name in PROMPTS)
             raise ProblemError(
-                f"{path}: expected one of {known}, got a file that no step looks for; rename it, "
+                f"{path}: expected one of {known}, got a file that no step reads; rename it, "
                 "or move it out of `prompts`"
             )
 
@@ -190,6 +201,6 @@ def find_evaluator(folder: Path, name: str, where: str, evaluators: Path | None)
     if not path.is_file():
         raise ProblemError(
             f"{where}: `evaluator`: expected a Python file, got nothing at {path}; name it in "
-            '`evaluator = "..."`, or put an `evaluator.py` beside `problem.toml`'
+            '`evaluator = "..."`, or put an `evaluator.py` next to `problem.toml`'
         )
     return path

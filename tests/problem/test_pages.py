@@ -1,7 +1,7 @@
 import runpy
 from pathlib import Path
 
-SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "write_problem_pages.py"))
+SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "write_problem_pages.py"))
 
 
 def test_every_problem_has_a_page_that_says_what_its_files_say():

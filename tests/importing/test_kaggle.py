@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from evolve.errors import UsageError
-from evolve.problem.importing.kaggle import write_competition
+from evolve.importing.kaggle import write_competition
 from evolve.scoring.competition import METRICS, Competition, cut_rows, grade
 from tests.commands import run_evolve, run_json
 
@@ -52,7 +52,7 @@ def test_the_labels_stay_out_of_what_models_and_programs_see(tmp_path):
     write_competition(write_folder(tmp_path / "houses"), tmp_path / "mine")
     outside = [path for path in (tmp_path / "mine").rglob("*") if "evaluator" not in path.parts]
     assert not any(path.suffix == ".csv" for path in outside)
-    assert "{ {prices}}" in (tmp_path / "mine/statement.md").read_text()
+    assert "{ {prices} }" in (tmp_path / "mine/statement.md").read_text()
 
 
 @pytest.mark.parametrize(

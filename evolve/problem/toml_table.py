@@ -9,8 +9,8 @@ from typing import Any
 from evolve.errors import ProblemError
 
 
-class Table:
-    """A TOML table of which all keys are known.
+class TomlTable:
+    """A TOML table all of whose keys are known.
 
     Args:
         values: What the file says.
@@ -32,7 +32,7 @@ class Table:
         """Returns a text; without a default the key is required.
 
         Raises:
-            ProblemError: It is missing, no text, or empty though required.
+            ProblemError: It is missing, not a text, or empty though required.
         """
         value = self._take(key, default, str, "a text")
         if default is None and not value.strip():
@@ -54,7 +54,7 @@ class Table:
     def texts(
         self, key: str, default: tuple[str, ...], *, required: bool = False
     ) -> tuple[str, ...]:
-        """Returns a list of texts, of which a single text is the short form.
+        """Returns a list of texts; a single text is short for a list of one.
 
         Raises:
             ProblemError: It is something else, repeats itself, or is empty though required.
@@ -77,7 +77,7 @@ class Table:
         """Returns a finite number; without a default the key is required.
 
         Raises:
-            ProblemError: It is missing, no finite number, or not above the limit.
+            ProblemError: It is missing, not a finite number, or not above the limit.
         """
         value = float(self._take(key, default, (int, float), "a number"))
         if not math.isfinite(value) or (above is not None and value <= above):
@@ -89,7 +89,7 @@ class Table:
         """Returns a whole number of at least 1; without a default the key is required.
 
         Raises:
-            ProblemError: It is missing, no whole number, or too small.
+            ProblemError: It is missing, not a whole number, or too small.
         """
         value = self._take(key, default, int, "a whole number")
         if value < 1:
@@ -97,7 +97,7 @@ class Table:
         return int(value)
 
     def flag(self, key: str) -> bool:
-        """Returns true or false; false where there is nothing.
+        """Returns true or false; false when it is missing.
 
         Raises:
             ProblemError: It is something else.
@@ -111,7 +111,7 @@ class Table:
         """Returns a table in which every key may occur; empty when it is missing.
 
         Raises:
-            ProblemError: It is no table, or holds other than plain data.
+            ProblemError: It is not a table, or holds something other than plain data.
         """
         values = self._take(key, {}, dict, "a table")
         for name, value in values.items():
@@ -121,19 +121,19 @@ class Table:
                 )
         return dict(values)
 
-    def table(self, key: str, known: tuple[str, ...]) -> Table:
+    def table(self, key: str, known: tuple[str, ...]) -> TomlTable:
         """Returns a table inside this one; empty when it is missing.
 
         Raises:
-            ProblemError: It is no table, or has an unknown key.
+            ProblemError: It is not a table, or has an unknown key.
         """
-        return Table(self._take(key, {}, dict, "a table"), f"{self.where}: [{key}]", known)
+        return TomlTable(self._take(key, {}, dict, "a table"), f"{self.where}: [{key}]", known)
 
-    def tables(self, key: str, known: tuple[str, ...]) -> tuple[Table, ...] | None:
+    def tables(self, key: str, known: tuple[str, ...]) -> tuple[TomlTable, ...] | None:
         """Returns a list of tables, None when it is missing.
 
         Raises:
-            ProblemError: It is no list of tables, or one of them has an unknown key.
+            ProblemError: It is not a list of tables, or one of them has an unknown key.
         """
         if key not in self.values:
             return None
@@ -142,7 +142,9 @@ class Table:
         for number, item in enumerate(items, start=1):
             if not isinstance(item, dict):
                 raise ProblemError(f"{where} {number}: expected a table, got {item!r:.200}")
-        return tuple(Table(item, f"{where} {n}", known) for n, item in enumerate(items, start=1))
+        return tuple(
+            TomlTable(item, f"{where} {n}", known) for n, item in enumerate(items, start=1)
+        )
 
     def _take(self, key: str, default: Any, kinds: Any, expected: str) -> Any:
         value = self.values.get(key, default)

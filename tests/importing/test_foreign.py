@@ -1,9 +1,8 @@
 import pytest
 
 from evolve.errors import UsageError
+from evolve.importing.foreign import read_foreign, write_foreign
 from evolve.problem import load_problem
-from evolve.problem.importing.convert import write_foreign
-from evolve.problem.importing.foreign import read_foreign
 from tests.commands import run_evolve, run_json
 
 # Small folders of the forms in which the three systems publish theirs.

@@ -41,9 +41,9 @@ def main(arguments: list[str]) -> None:
     _offer_modules()
     module = load(os.path.join(here, evaluator), "their_evaluator")
     score = {"openevolve": score_stages, "loongflow": score_once, "shinka": score_files}[kind]
-    told = score(module, program, json.loads(thresholds))
+    verdict = score(module, program, json.loads(thresholds))
     with open(result, "w", encoding="utf-8") as file:
-        json.dump(told, file, default=_plain)
+        json.dump(verdict, file, default=_plain)
 
 
 def load(path: str, name: str) -> types.ModuleType:
@@ -65,10 +65,10 @@ def score_stages(module: Any, program: str, thresholds: list[float]) -> dict[str
     metrics: dict[str, Any] = {}
     artifacts: dict[str, Any] = {}
     for number, name in enumerate(present):
-        told = getattr(module, name)(program)
-        more = told if isinstance(told, dict) else told.metrics
+        returned = getattr(module, name)(program)
+        more = returned if isinstance(returned, dict) else returned.metrics
         metrics.update(more)
-        artifacts.update(getattr(told, "artifacts", {}) or {})
+        artifacts.update(getattr(returned, "artifacts", {}) or {})
         if number + 1 == len(present) or number >= len(thresholds):
             continue
         reached = combine(more)
@@ -82,13 +82,13 @@ def score_stages(module: Any, program: str, thresholds: list[float]) -> dict[str
 
 def score_once(module: Any, program: str, thresholds: list[float]) -> dict[str, Any]:  # noqa: ARG001
     """Calls `evaluate`, which says itself whether the program counts."""
-    told = module.evaluate(program)
-    status = told.get("status", "success")
+    returned = module.evaluate(program)
+    status = returned.get("status", "success")
     return {
-        "objective": told.get("score"),
-        "metrics": told.get("metrics") or {},
-        "artifacts": {"summary": told.get("summary", ""), **(told.get("artifacts") or {})},
-        "failed": "" if status == "success" else f"{status}: {told.get('summary', '')}",
+        "objective": returned.get("score"),
+        "metrics": returned.get("metrics") or {},
+        "artifacts": {"summary": returned.get("summary", ""), **(returned.get("artifacts") or {})},
+        "failed": "" if status == "success" else f"{status}: {returned.get('summary', '')}",
     }
 
 
@@ -163,12 +163,12 @@ def save_results(
     error: str | None = None,
 ) -> None:
     """Writes the two files in which ShinkaEvolve's evaluators answer."""
-    for name, told in (
+    for name, content in (
         ("metrics.json", metrics),
         ("correct.json", {"correct": correct, "error": error}),
     ):
         with open(os.path.join(results_dir, name), "w", encoding="utf-8") as file:
-            json.dump(told, file, default=_plain)
+            json.dump(content, file, default=_plain)
 
 
 def _offer_modules() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from evolve.errors import ProgramError
 from evolve.scoring import Infeasible, ProgramHandle, Score, as_floats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass
@@ -23,6 +24,10 @@ class Answer:
 
 class DoublingSession:
     """Answers each call with twice its first argument, and fails for `boom`."""
+
+    @contextmanager
+    def shared(self, timeout_seconds: float | None) -> Iterator[tuple[DoublingSession, float]]:
+        yield self, timeout_seconds or 9.0
 
     def call(
         self,

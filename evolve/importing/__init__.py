@@ -1,0 +1,1 @@
+"""Other systems' problem folders, written as ours."""

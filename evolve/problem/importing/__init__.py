@@ -1,1 +1,0 @@
-"""Problem folders of other systems, turned into ours."""

@@ -1,0 +1,151 @@
+"""What a problem is, once its folder has been read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from evolve.records import Direction, Program
+
+
+class Purpose(StrEnum):
+    """What a function of the evaluator is for, by the key that names it in `problem.toml`."""
+
+    SEARCH = "function"
+    SMOKE = "smoke"  # tries a program on next to nothing, before it costs an evaluation
+    HOLDOUT = "holdout"  # scores champions on data that the search never sees
+    PLOT = "plot"  # scores a program and draws its answer
+    SUBMIT = "submit"  # scores a program and writes its answer for somebody else's judgement
+    PROBE = "probe"  # reports what programs find in the sandbox; no key of `problem.toml`
+
+
+# What a function produces besides its score, and under which name.
+PRODUCTS = {Purpose.PLOT: "picture.svg", Purpose.SUBMIT: "submission.csv"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A coordinate of measure space, divided into cells.
+
+    Attributes:
+        name: Under which evaluations report it.
+        low: Lower end of the range; smaller values fall into the first cell.
+        high: Upper end of the range, above `low`; larger values fall into the last cell.
+        cells: Into how many cells the range is divided.
+        scale: `linear` or `log`.
+        source: `built-in` when it is measured here, from the source or the time a program
+            takes, else `evaluator`.
+    """
+
+    name: str
+    low: float
+    high: float
+    cells: int
+    scale: str = "linear"
+    source: str = "evaluator"
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A further objective, which evaluators report among the metrics.
+
+    Attributes:
+        name: Of the metric.
+        direction: Whether a larger or a smaller value is better.
+    """
+
+    name: str
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A value of the objective to compare with, and where it comes from."""
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a problem's programs are built and started.
+
+    Attributes:
+        build: Shell script that is run once per program; empty for none.
+        built: Files made by it that are kept; all new ones when empty.
+        build_seconds: Deadline of the build.
+        run: Words of the command that starts a program; empty where it is only called.
+    """
+
+    build: str = ""
+    built: tuple[str, ...] = ()
+    build_seconds: float = 60.0
+    run: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a run tries to improve, and how it is judged.
+
+    Attributes:
+        name: Short name, fit for a folder.
+        summary: One line for people.
+        direction: Whether a larger or a smaller objective is better.
+        statement: What models read about the problem.
+        initial: The starting program.
+        recipe: How programs are built and started.
+        evaluator: File with the trusted scoring code.
+        functions: Names of the functions in it that score a program, by what they are for.
+        evaluator_seconds: Deadline for scoring one program, sandbox time included.
+        noise: How far two objectives of one program may lie apart; above 0 where they depend on
+            time or chance.
+        secret: Whether what the evaluator passes to programs must not reach a model: of a program
+            that fails only the kind and line of its exception are kept, and no output.
+        parameters: Keyword arguments of the evaluator's functions.
+        objectives: What is optimised in addition to the objective; cells then hold Pareto fronts.
+        measures: Axes of measure space; an archive without any has one cell.
+        limits: What a program may use, by the names of `evolve.sandbox.protocol.Limits`; what
+            is not named has its default.
+        packages: Imported in the sandbox before any program starts.
+        entry: Names that the program's first file must define at its top level.
+        best_known: Best value known to be reached, if there is one.
+        bound: A value that no program can pass, if one is known.
+        baseline: Value of a plain method, if there is one.
+        data: Folder that programs may read, if there is one.
+        cooperative: Whether the evaluator shares an interpreter with the program, which then can
+            forge its scores.
+        folder: The problem folder.
+    """
+
+    name: str
+    summary: str
+    direction: Direction
+    statement: str
+    initial: Program
+    recipe: Recipe
+    evaluator: Path
+    functions: Mapping[Purpose, str]
+    evaluator_seconds: float
+    noise: float
+    secret: bool
+    parameters: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
+    measures: tuple[Measure, ...]
+    limits: Mapping[str, Any]
+    packages: tuple[str, ...]
+    entry: tuple[str, ...]
+    best_known: Reference | None
+    bound: Reference | None
+    baseline: Reference | None
+    data: Path | None
+    cooperative: bool
+    folder: Path
+
+    @property
+    def references(self) -> dict[str, Reference]:
+        """Returns the values to compare objectives with, by name."""
+        named = {"baseline": self.baseline, "best known": self.best_known, "bound": self.bound}
+        return {name: known for name, known in named.items() if known is not None}

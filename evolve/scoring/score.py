@@ -1,0 +1,189 @@
+"""The verdict of an evaluator, and strict checks of what a program returned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Shape = tuple[int | None, ...]
+
+# Whether messages on what a program returned may quote it: what it returns may be its input.
+quotes_values: ContextVar[bool] = ContextVar("quotes_values", default=True)
+
+
+class Infeasible(Exception):  # noqa: N818 - a verdict on the program, not an error
+    """The program returned something that does not count; the message says what and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The verdict on a program that counts.
+
+    Attributes:
+        objective: The optimised number in the problem's own units, finite.
+        metrics: Other finite numbers, shown and never selected on.
+        measures: Coordinates in measure space; at least those that `problem.toml` expects.
+        artifacts: Texts for people and for the next prompt.
+        instances: Objectives of the instances that the objective is the mean of, by name. A
+            champion is then replaced only by a program that is better beyond their noise.
+        validation: The same for instances that the objective leaves out. Only the champion is
+            selected by them.
+
+    Raises:
+        TypeError: A number is not a real number (booleans are not), or a text is not a text.
+        ValueError: A number is not finite, or the objective is among the measures.
+    """
+
+    objective: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    instances: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "objective" in self.measures:
+            raise ValueError(
+                "Score: expected measures that differ from the objective, got a measure called "
+                "`objective`; measures say how programs differ, not how good they are"
+            )
+        for place in ("metrics", "measures", "instances", "validation"):
+            texts: Mapping[str, float] = getattr(self, place)
+            numbers = {
+                _check_text(f"a name in {place}", name): _check_number(f"{place} `{name}`", value)
+                for name, value in texts.items()
+            }
+            object.__setattr__(self, place, numbers)
+        artifacts = {
+            _check_text("a name in artifacts", name): _check_text(f"artifacts `{name}`", text)
+            for name, text in self.artifacts.items()
+        }
+        object.__setattr__(self, "artifacts", artifacts)
+        object.__setattr__(self, "objective", _check_number("objective", self.objective))
+
+
+def as_floats(
+    value: object, shape: Shape, *, where: str, magnitude: float = 1e9
+) -> NDArray[np.float64]:
+    """Returns a returned value as an array of doubles, once it is checked.
+
+    Lists, tuples and arrays count, of whole numbers and floats only: no booleans, no texts, no
+    complex numbers, no objects.
+
+    Args:
+        value: What the program returned.
+        shape: The expected shape; `None` stands for any length.
+        where: Name of the place for messages, such as the called function.
+        magnitude: Largest absolute value that counts.
+
+    Returns:
+        A new array of shape `shape`.
+
+    Raises:
+        Infeasible: Another shape, another type, a number that is not finite or too large; the
+            message names the place, as in `pack[3][0]`.
+    """
+    import numpy as np
+
+    sizes = list(shape)
+    if isinstance(value, np.ndarray):
+        array = _check_array(value, sizes, where)
+    else:
+        found: list[float] = []
+        _collect(value, sizes, where, found)
+        array = np.array(found, dtype=np.float64).reshape([size or 0 for size in sizes])
+    sizes_of_numbers = np.abs(array)
+    # One pass where all is well, for some evaluators check thousands of small arrays.
+    if array.size and not np.maximum.reduce(sizes_of_numbers, axis=None) <= magnitude:
+        bad = ~(sizes_of_numbers <= magnitude)
+        place = np.unravel_index(int(np.argmax(bad)), array.shape)
+        indices = "".join(f"[{index}]" for index in place)
+        got = f", got {float(array[place])!r}" if quotes_values.get() else ""
+        raise Infeasible(
+            f"{where}{indices}: expected a finite number of at most {magnitude:g} in size{got}"
+        )
+    return array
+
+
+def _collect(value: object, sizes: list[int | None], where: str, found: list[float]) -> None:
+    """Walks through nested lists and keeps their numbers; fills in sizes left open."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        found += _check_array(value, sizes, where).ravel().tolist()
+    elif not sizes:
+        found.append(_check_float(value, where))
+    elif type(value) not in {list, tuple}:
+        raise Infeasible(f"{where}: expected {_describe(sizes)}, got {_show(value)}")
+    else:
+        items: Sequence[object] = value  # type: ignore[assignment]
+        deeper = sizes[1:]
+        if sizes[0] not in {None, len(items)}:
+            raise Infeasible(f"{where}: expected {_describe(sizes)}, got {len(items)} entries")
+        for index, item in enumerate(items):
+            _collect(item, deeper, f"{where}[{index}]", found)
+        sizes[:] = [len(items), *deeper]
+
+
+def _check_array(array: NDArray[Any], sizes: list[int | None], where: str) -> NDArray[np.float64]:
+    fits = array.ndim == len(sizes) and all(
+        size in {None, length} for size, length in zip(sizes, array.shape, strict=True)
+    )
+    if not fits:
+        raise Infeasible(
+            f"{where}: expected {_describe(sizes)}, got an array of shape {array.shape}"
+        )
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise Infeasible(f"{where}: expected numbers, got an array of type {array.dtype}")
+    sizes[:] = array.shape
+    return array.astype("float64")
+
+
+def _check_float(value: object, where: str) -> float:
+    import numpy as np
+
+    # Exact types: a subclass may answer comparisons as it likes.
+    if type(value) not in {int, float} and not isinstance(value, np.floating | np.integer):
+        raise Infeasible(f"{where}: expected a number, got {_show(value)}")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError as error:
+        raise Infeasible(f"{where}: expected a number that fits a double, got more") from error
+
+
+def _describe(sizes: Sequence[int | None]) -> str:
+    if not sizes:
+        return "a number"
+    return " by ".join("any number" if size is None else str(size) for size in sizes) + " numbers"
+
+
+def _show(value: object) -> str:
+    kind = type(value).__name__
+    is_short = isinstance(value, int | float | str | None) and quotes_values.get()
+    return f"{kind} {value!r:.60}" if is_short else f"a {kind}"
+
+
+def _check_number(where: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"Score: {where}: expected a number, got {value!r:.200}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(
+            f"Score: {where}: expected a finite number, got {number}; raise `Infeasible` for "
+            "programs that do not count"
+        )
+    return number
+
+
+def _check_text(where: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"Score: {where}: expected a text, got {value!r:.200}")
+    return value
