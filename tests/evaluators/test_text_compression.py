@@ -104,3 +104,16 @@ def test_programs_that_cheat_get_no_score(
     evaluation = judge(*changes, path=path)
     assert evaluation.objective is None
     assert re.search(reason, evaluation.reason), evaluation.reason
+
+
+@pytest.mark.parametrize("place", ["compress", "decompress"])
+def test_a_program_that_fails_shows_nothing_of_the_texts(judge: Judge, place: str) -> None:
+    words = "raise RuntimeError(repr(data))" if place == "compress" else "raise KeyError(packed)"
+    start = f"def {place}("
+    text = dict(judge.problem.initial.files)["main.py"]
+    head = next(line for line in text.splitlines() if line.startswith(start))
+    evaluation = judge((head, f"{head}\n    print(locals(), flush=True)\n    {words}"))
+    kind = words.removeprefix("raise ").partition("(")[0]
+    assert evaluation.status is Status.ERROR
+    assert re.fullmatch(rf"{kind} in line \d+ of main.py", evaluation.reason)
+    assert not evaluation.artifacts
