@@ -39,7 +39,7 @@ from evolve.records import INITIAL, AttemptKey, Direction, Program, SourceFile, 
 from evolve.records.results import LightAttempt
 from evolve.settings.search import SearchSettings
 from evolve.source import fingerprint
-from evolve.source.sketches import sketch_program
+from evolve.source.signatures import sign_source
 
 SLOTS, LAG, CELLS = 8, 1, 10
 # The area under the curve is that of so many evaluations, whatever the budget.
@@ -181,7 +181,7 @@ class Ours:
     def sketch(self, elite):
         if elite.program_id not in self.sketches:
             program = program_of(self.genes[elite.program_id])
-            self.sketches[elite.program_id] = sketch_program(program)
+            self.sketches[elite.program_id] = sign_source(program)
         return self.sketches[elite.program_id]
 
 

@@ -9,7 +9,7 @@ from evolve.archive.islands import Islands
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction, Program, SourceFile
 from evolve.settings.search import SearchSettings
-from evolve.source.sketches import share_in_common, sketch_program
+from evolve.source.signatures import share_in_common, sign_source
 
 AXES = (Measure("x", 0.0, 40.0, 40),)
 
@@ -75,7 +75,7 @@ def test_sketches_estimate_how_much_source_is_shared():
     whole, same = make_program("\n".join(lines)), make_program("\n\n".join(lines))
     half = make_program("\n".join([*lines[:30], *(f"if a{n} < {n}: pass" for n in range(30))]))
     other = make_program("def far(x):\n    return [y for y in x if not y]\n")
-    of = {name: sketch_program(program) for name, program in
+    of = {name: sign_source(program) for name, program in
           {"whole": whole, "same": same, "half": half, "other": other}.items()}  # fmt: skip
     assert share_in_common(of["whole"], of["same"]) == 1.0
     assert 0.2 < share_in_common(of["whole"], of["half"]) < 0.65
@@ -84,5 +84,5 @@ def test_sketches_estimate_how_much_source_is_shared():
 
 @pytest.mark.parametrize("text", ["", "x", "x y"])
 def test_the_smallest_programs_have_a_sketch(text):
-    sketch = sketch_program(make_program(text))
-    assert share_in_common(sketch, sketch_program(make_program(text))) == 1.0
+    sketch = sign_source(make_program(text))
+    assert share_in_common(sketch, sign_source(make_program(text))) == 1.0

@@ -22,7 +22,6 @@ from evolve.edits.reply import (
 )
 from evolve.edits.rewrites import rewrite_text
 from evolve.edits.splice import UnappliedEditError, edit_text, frozen_parts
-from evolve.edits.syntax import compile_error
 from evolve.records import Program, Rejected, SourceFile
 from evolve.source import evolvable_text, syntax_error
 
@@ -241,7 +240,7 @@ def _is_same(old: str, new: str) -> bool:
 def _find_error(name: str, text: str) -> str | None:
     if not name.endswith(".py"):
         return None
-    error = syntax_error(text) or compile_error(text)
+    error = syntax_error(text)
     if error is None:
         return None
     number = int(error.split(":")[0].removeprefix("line "))

@@ -6,8 +6,9 @@ import re
 import textwrap
 from typing import TYPE_CHECKING
 
-from evolve.edits.syntax import bound_names, list_statements, loaded_names, needed_names
+from evolve.edits.syntax import loaded_names, needed_names
 from evolve.source import list_names, parse_python
+from evolve.source.parsing import bound_names, list_statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

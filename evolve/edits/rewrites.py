@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 
 from evolve.edits.matching import indent_of
 from evolve.edits.syntax import (
-    bound_names,
     first_line,
-    list_statements,
     loaded_names,
     needed_names,
     slice_statements,
 )
 from evolve.records import Rejected
-from evolve.source import Block, find_blocks, parse_python
+from evolve.source import EvolveBlock, find_blocks, parse_python
+from evolve.source.parsing import bound_names, list_statements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +57,9 @@ def rewrite_text(parent: str, code: str, *, is_python: bool) -> str | Rejected:
     return _put(parent, [(block, inside)])
 
 
-def _rewrite_several(parent: str, blocks: tuple[Block, ...], parts: list[str]) -> str | Rejected:
+def _rewrite_several(
+    parent: str, blocks: tuple[EvolveBlock, ...], parts: list[str]
+) -> str | Rejected:
     if len(parts) != len(blocks):
         return Rejected(
             f"the rewrite marks {len(parts)} evolvable blocks, the program has {len(blocks)}; keep"
@@ -67,7 +68,7 @@ def _rewrite_several(parent: str, blocks: tuple[Block, ...], parts: list[str]) -
     return _put(parent, list(zip(blocks, parts, strict=True)))
 
 
-def _cut_parent(parent: str, block: Block) -> tuple[str, str, str]:
+def _cut_parent(parent: str, block: EvolveBlock) -> tuple[str, str, str]:
     """Returns the block's text and the texts before and after it, line ends made plain."""
     texts = parent[block.start : block.end], parent[: block.start], parent[block.end :]
     old, before, after = (text.replace("\r\n", "\n") for text in texts)
@@ -83,7 +84,7 @@ def _base_indent(text: str) -> str:
     return next((indent_of(line) for line in text.split("\n") if line.strip()), "")
 
 
-def _put(parent: str, parts: Sequence[tuple[Block, str]]) -> str:
+def _put(parent: str, parts: Sequence[tuple[EvolveBlock, str]]) -> str:
     """Replaces blocks, in the line ends and with the blank lines at their ends that they had."""
     newline = "\r\n" if "\r\n" in parent else "\n"
     text = parent

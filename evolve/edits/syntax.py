@@ -5,16 +5,10 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from evolve.source import parse_python
+from evolve.source.parsing import bound_names, list_statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-def list_statements(text: str) -> list[ast.stmt]:
-    """Returns the statements at the top level; none when the text is no Python."""
-    tree = parse_python(text)
-    return tree.body if tree is not None else []
 
 
 def slice_statements(text: str) -> list[tuple[ast.stmt, str]]:
@@ -30,24 +24,6 @@ def first_line(node: ast.stmt) -> int:
     """Returns the line, counted from 1, where a statement starts, decorators included."""
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
-
-
-def bound_names(statements: Iterable[ast.stmt], *, imports: bool = True) -> set[str]:
-    """Returns the names that statements define at the top level, those of imports if wanted."""
-    names: set[str] = set()
-    for node in statements:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            if imports:
-                names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-        else:
-            names.update(
-                child.id
-                for child in ast.walk(node)
-                if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store)
-            )
-    return names
 
 
 def loaded_names(statements: Iterable[ast.stmt]) -> set[str]:
@@ -76,17 +52,3 @@ def needed_names(block: str, frozen: str) -> set[str]:
     for node in statements:
         used |= loaded_names([node]) - bound_names([node])
     return (offered - used) | (loaded_names(list_statements(frozen)) & bound_names(statements))
-
-
-def compile_error(text: str) -> str | None:
-    """Says in one line what is wrong with source that parses, as a `return` outside a function."""
-    tree = parse_python(text)
-    try:
-        if tree is not None:
-            # Under the name for which the parser above has silenced warnings; nothing is run.
-            compile(tree, "<program>", "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return f"line {error.lineno or 1}: {error.msg}"
-    except (ValueError, RecursionError, MemoryError) as error:
-        return f"line 1: {str(error) or 'nested too deeply'}"
-    return None

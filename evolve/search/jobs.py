@@ -19,7 +19,7 @@ from evolve.search.digests import DigestMaker
 from evolve.search.generation import WHOLE
 from evolve.search.library import RunLibrary
 from evolve.search.shown import choose_shown
-from evolve.source.sketches import sketch_program
+from evolve.source.signatures import sign_source
 from evolve.steps.digest import Seat
 from evolve.steps.jobs import GenerationJob, ModelJob, OperatorJob, TuningJob
 
@@ -225,6 +225,6 @@ class JobMaker:
     def _sketch(self, elite: Elite) -> NDArray[np.uint32]:
         known = self._sketches.get(elite.program_id)
         if known is None:
-            known = sketch_program(self._load(elite.key).program_or_fail)
+            known = sign_source(self._load(elite.key).program_or_fail)
             self._sketches[elite.program_id] = known
         return known

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evolve.archive.selection import make_lottery
-from evolve.source.sketches import share_in_common
+from evolve.source.signatures import share_in_common
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evolve.records import Rejected
 from evolve.source import list_names, parse_python
-from evolve.source.undefined import find_undefined
+from evolve.source.parsing import find_undefined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evolve.edits import apply_reply
 from evolve.records import Plan, Program, Rejected
-from evolve.source.sketches import share_in_common, sketch_program
+from evolve.source.signatures import share_in_common, sign_source
 from evolve.steps.parse import as_names, as_number, as_tags, as_text, find_object
 
 if TYPE_CHECKING:
@@ -143,4 +143,4 @@ def _apply(
 
 
 def _share(one: Program, other: Program) -> float:
-    return share_in_common(sketch_program(one), sketch_program(other))
+    return share_in_common(sign_source(one), sign_source(other))

@@ -1,27 +1,22 @@
-"""Small sketches of source that tell how much of it two programs share."""
+"""MinHash signatures of source, which estimate how much of it two programs share."""
 
 from __future__ import annotations
 
-import re
 import zlib
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from evolve.source import evolvable_text
+from evolve.records import Program
+from evolve.source.blocks import evolvable_text
+from evolve.source.normal_form import TOKEN
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from evolve.records import Program
-
-_TOKEN = re.compile(r"\w+|[^\w\s]")
 _SHINGLE = 3
 _HASHES = 64
 
 
-def sketch_program(program: Program) -> NDArray[np.uint32]:
+def sign_source(program: Program) -> NDArray[np.uint32]:
     """Returns the smallest hashes of the runs of three tokens in a program's evolvable text.
 
     Broder 1997, On the resemblance and containment of documents.
@@ -31,7 +26,7 @@ def sketch_program(program: Program) -> NDArray[np.uint32]:
     """
     tokens: list[str] = []
     for file in program.files:
-        tokens += _TOKEN.findall(evolvable_text(file.text))
+        tokens += TOKEN.findall(evolvable_text(file.text))
     count = max(len(tokens) - _SHINGLE + 1, 1)
     shingles = {" ".join(tokens[start : start + _SHINGLE]) for start in range(count)}
     hashes = np.fromiter((zlib.crc32(text.encode()) for text in shingles), np.uint32)

@@ -18,7 +18,7 @@ from evolve.errors import ProblemError
 from evolve.records import Program, SourceFile
 from evolve.source import (
     BUILT_IN_MEASURES,
-    Block,
+    EvolveBlock,
     built_in_measures,
     evolvable_text,
     find_blocks,
@@ -27,7 +27,7 @@ from evolve.source import (
     parse_python,
     syntax_error,
 )
-from evolve.source.undefined import find_undefined
+from evolve.source.parsing import find_undefined
 
 MARKED = """import math
 # EVOLVE-BLOCK-START
@@ -56,8 +56,8 @@ def test_blocks_lie_between_marker_lines() -> None:
 
 
 def test_without_markers_the_whole_text_may_change() -> None:
-    assert find_blocks("x = 1\n") == (Block(0, 6),)
-    assert find_blocks("") == (Block(0, 0),)
+    assert find_blocks("x = 1\n") == (EvolveBlock(0, 6),)
+    assert find_blocks("") == (EvolveBlock(0, 0),)
 
 
 @pytest.mark.parametrize("comment", ["# {}", "// {}", "/* {} */", "-- {}", "<!-- {} -->", "; {}"])
@@ -73,7 +73,7 @@ def test_windows_line_ends_do_not_confuse_the_markers() -> None:
 
 def test_a_block_may_be_empty_and_end_with_the_file() -> None:
     text = "# EVOLVE-BLOCK-START\n# EVOLVE-BLOCK-END"
-    assert find_blocks(text) == (Block(21, 21),)
+    assert find_blocks(text) == (EvolveBlock(21, 21),)
 
 
 @pytest.mark.parametrize(
