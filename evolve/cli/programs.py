@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,6 +121,7 @@ def diff(
     ] = False,
 ) -> None:
     """Show what a program changed."""
+    from evolve.edits.diffs import unified_diff
     from evolve.records import INITIAL
 
     with opened_run(run) as (store, population):
@@ -133,13 +133,10 @@ def diff(
             old = store.load_attempt(key)
     before = dict(old.program_or_fail.files)
     for path, text in new.program_or_fail.files:
-        lines = difflib.unified_diff(
-            before.get(path, "").splitlines(keepends=True),
-            text.splitlines(keepends=True),
-            f"{old.program_or_fail.id}/{path}",
-            f"{new.program_or_fail.id}/{path}",
-        )
-        say("".join(lines), end="")
+        names = (f"{one.program_or_fail.id}/{path}" for one in (old, new))
+        changed = unified_diff(before.get(path, ""), text, *names)
+        if changed:
+            say(changed)
 
 
 def _find_attempt(store: Store, population: Standing, program: str | None) -> Attempt:

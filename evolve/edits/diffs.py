@@ -1,7 +1,8 @@
-"""Reads unified diffs as edits: the line numbers are hints, the lines decide."""
+"""Unified diffs: written for people and prompts, and read as edits from replies."""
 
 from __future__ import annotations
 
+import difflib
 import re
 
 from evolve.edits.reply import Edit
@@ -12,25 +13,27 @@ _HUNK = re.compile(r"^@@+(?: -(?P<line>\d+)(?:,\d+)? \+\d+(?:,\d+)?)?(?: @@.*| *
 _GIT = re.compile(r"^(diff --git |index [0-9a-f]+\.\.|new file mode|similarity index)")
 
 
+def unified_diff(old: str, new: str, old_name: str, new_name: str = "") -> str:
+    """Returns how a file changed, empty where it did not; the new name is the old by default."""
+    lines = difflib.unified_diff(
+        old.splitlines(), new.splitlines(), old_name, new_name or old_name, lineterm=""
+    )
+    return "\n".join(lines)
+
+
 def find_diff_edits(lines: list[str]) -> list[Edit]:
-    """Finds the hunks of unified diffs, fenced or not."""
+    """Finds the hunks of unified diffs, fenced or not; their line numbers are only hints."""
     edits: list[Edit] = []
     path: str | None = None
-    index = 0
-    while index < len(lines):
-        line = lines[index]
+    for index, line in enumerate(lines):
         if (new_file := _NEW_FILE.match(line)) is not None and index > 0:
             if _OLD_FILE.match(lines[index - 1]):
                 path = new_file["path"]
         elif (hunk := _HUNK.match(line)) is not None:
-            stop = _find_end(lines, index + 1)
             number = int(hunk["line"]) if hunk["line"] else None
-            edit = _make_edit(lines[index + 1 : stop], path, number)
+            edit = _make_edit(lines[index + 1 : _find_end(lines, index + 1)], path, number)
             if edit is not None:
                 edits.append(edit)
-            index = stop
-            continue
-        index += 1
     return edits
 
 
@@ -39,8 +42,7 @@ def _find_end(lines: list[str], start: int) -> int:
         line = lines[index]
         if _HUNK.match(line) or line.startswith("```") or _GIT.match(line):
             return index
-        is_header = _OLD_FILE.match(line) and index + 1 < len(lines)
-        if is_header and _NEW_FILE.match(lines[index + 1]):
+        if _OLD_FILE.match(line) and any(map(_NEW_FILE.match, lines[index + 1 : index + 2])):
             return index
     return len(lines)
 

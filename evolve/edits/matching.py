@@ -1,159 +1,257 @@
-"""Finds the lines that an edit means, in a file whose text it may have copied badly."""
+"""Applies edits to the text of a file, whose lines a reply may have copied badly."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from evolve.edits.reply import Edit
+from evolve.errors import ProblemError
+from evolve.source.blocks import find_blocks, frozen_parts
 
-_Form = TypeVar("_Form")
-
+MARKER = re.compile(r"EVOLVE-BLOCK-(START|END)\b")
+_IMPORT = re.compile(r"(import \w|from [\w.]+ import )[^()\\]*$")
+_SHORTEST_FRAGMENT = 4
 _TAB_WIDTH = 4
 _MOST_PLACES_NAMED = 5
 _MOST_LINES_SHOWN = 12
 _LONGEST_COMPARED = 200
+_LEAST_LIKENESS = 0.6
+
+
+class UnappliedEditError(Exception):
+    """An edit cannot be applied.
+
+    Args:
+        reason: One line that says why.
+        detail: The closest lines.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Lines of a file: `first` counted from 0, `last` excluded."""
+class LineRange:
+    """Where an edit applies.
+
+    Attributes:
+        first: Its first line, counted from 0.
+        last: The line behind it.
+        is_dense: Whether blank lines were ignored to find it.
+        fragment: The part of a single line that is replaced; empty for whole lines.
+    """
 
     first: int
     last: int
+    is_dense: bool = False
+    fragment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a file.
+def edit_text(text: str, name: str, edits: Sequence[Edit], *, realign: bool = False) -> str:
+    """Returns a file's text after its edits, one after another.
 
-    Attributes:
-        text: The line without its end.
-        end: Its end: a line feed, with or without a carriage return; empty in the last line.
+    Args:
+        text: The file.
+        name: Its path, for messages.
+        edits: Edits whose two sides differ.
+        realign: Whether replacements get the indentation of the lines that they replace.
+
+    Raises:
+        UnappliedEditError: An edit matches nowhere, in several places, or outside the blocks.
     """
-
-    text: str
-    end: str
-
-
-def split_lines(text: str) -> list[Line]:
-    """Splits at line feeds only, so that joining gives the text again."""
-    lines = []
-    for raw in text.split("\n"):
-        body = raw.removesuffix("\r")
-        lines.append(Line(body, raw[len(body) :] + "\n"))
-    last = lines.pop()
-    if last.text or last.end != "\n":
-        lines.append(Line(last.text, last.end[:-1]))
-    return lines
-
-
-def join_lines(lines: Sequence[Line]) -> str:
-    """Joins what `split_lines` split."""
-    return "".join(line.text + line.end for line in lines)
+    original = text.split("\n")
+    new_text = text
+    # Hunks of diffs from the end of the file to its start, so that their line numbers stay right.
+    for number, edit in enumerate(sorted(edits, key=lambda edit: -(edit.line or 0)), 1):
+        try:
+            new_text = _apply_edit(new_text, name, edit, realign=realign)
+        except UnappliedEditError as error:
+            if number > 1 and find_lines(original, strip_blank_ends(edit.search)):
+                raise UnappliedEditError(
+                    f"edit {number} of {len(edits)} searches lines of {name} that an earlier one"
+                    " replaces; join them into one edit",
+                    error.detail,
+                ) from error
+            raise
+    check_frozen(text, new_text, name)
+    return new_text
 
 
-def find_places(lines: Sequence[str], search: Sequence[str]) -> tuple[list[Place], int]:
+def check_frozen(old: str, new: str, name: str) -> None:
+    """Checks that nothing outside the evolvable blocks of a file has changed.
+
+    Raises:
+        UnappliedEditError: Something has.
+    """
+    try:
+        is_same = frozen_parts(old) == frozen_parts(new)
+    except ProblemError:
+        is_same = False
+    if not is_same:
+        raise UnappliedEditError(
+            f"the edit changes {name} outside its evolvable block; only lines between"
+            " EVOLVE-BLOCK-START and EVOLVE-BLOCK-END may change"
+        )
+
+
+def _apply_edit(text: str, name: str, edit: Edit, *, realign: bool) -> str:
+    body = text.removesuffix("\n")
+    lines = body.split("\n")
+    place, edit = _aim(lines, edit, name)
+    found = [line.removesuffix("\r") for line in lines[place.first : place.last]]
+    new = _make_replacement(found, place, edit, realign=realign)
+    end = "\r" if "\r\n" in text else ""
+    lines[place.first : place.last] = [line + end for line in new]
+    edited = "\n".join(lines) + text[len(body) :]
+    # The last line of a file may have no end.
+    return edited if text.endswith("\n") else edited.removesuffix("\r")
+
+
+def _aim(lines: list[str], edit: Edit, name: str) -> tuple[LineRange, Edit]:
+    """Returns where an edit applies; new imports next to frozen ones go into the first block."""
+    place = _locate(lines, edit, name)
+    imports = _added_imports(edit) if name.endswith(".py") else []
+    if not imports or _keep_evolvable(lines, [place]):
+        return place, edit
+    text = "\n".join(lines)
+    first = text.count("\n", 0, find_blocks(text)[0].start)
+    indent = indent_of(lines[first]) if first < len(lines) else ""
+    moved = tuple(indent + line for line in imports)
+    return LineRange(first, first), replace(edit, search=(), replacement=moved)
+
+
+def _added_imports(edit: Edit) -> list[str]:
+    """Returns the imports that an edit adds, if it keeps all it searched and adds nothing else."""
+    rest = [line.strip() for line in edit.replacement if line.strip()]
+    for line in filter(None, (line.strip() for line in edit.search)):
+        if line not in rest:
+            return []
+        rest.remove(line)
+    return rest if all(_IMPORT.match(line) for line in rest) else []
+
+
+def _locate(lines: list[str], edit: Edit, name: str) -> LineRange:
+    search = strip_blank_ends(edit.search)
+    if not search:
+        raise UnappliedEditError("an edit has no lines to search for; copy those it replaces")
+    places = find_lines(lines, edit.search)
+    inside = _keep_evolvable(lines, places) or places
+    if len(inside) == 1:
+        return inside[0]
+    if not places:
+        fragment = _locate_fragment(lines, search)
+        if fragment is not None:
+            return fragment
+        raise UnappliedEditError(
+            f"the lines to search for are not in {name}: {search[0].strip()[:80]!r}",
+            describe_nearest(lines, search),
+        )
+    hinted = [place for place in inside if place.first + 1 == edit.line]
+    if hinted:
+        return hinted[0]
+    named = ", ".join(str(place.first + 1) for place in inside[:_MOST_PLACES_NAMED])
+    rest = len(inside) - _MOST_PLACES_NAMED
+    raise UnappliedEditError(
+        f"the lines to search for are in {name} in {len(inside)} places"
+        f" (lines {named}{f' and {rest} more' if rest > 0 else ''}); add lines around them"
+    )
+
+
+def _locate_fragment(lines: list[str], search: Sequence[str]) -> LineRange | None:
+    """Finds a part of a line that occurs exactly once."""
+    fragment = search[0].strip()
+    if len(search) > 1 or len(fragment) < _SHORTEST_FRAGMENT:
+        return None
+    if sum(line.count(fragment) for line in lines) != 1:
+        return None
+    index = next(index for index, line in enumerate(lines) if fragment in line)
+    return LineRange(index, index + 1, fragment=fragment)
+
+
+def _keep_evolvable(lines: list[str], places: list[LineRange]) -> list[LineRange]:
+    """Returns the places that lie wholly in a block."""
+    try:
+        blocks = find_blocks("\n".join(lines))
+    except ProblemError:
+        return []
+    offsets = [0]
+    for line in lines:
+        offsets.append(offsets[-1] + len(line) + 1)
+    # The last line may have no end.
+    offsets[-1] -= 1
+    return [
+        place
+        for place in places
+        if any(
+            block.start <= offsets[place.first] and offsets[place.last] <= block.end
+            for block in blocks
+        )
+    ]
+
+
+def _make_replacement(
+    found: list[str], place: LineRange, edit: Edit, *, realign: bool
+) -> list[str]:
+    if place.fragment:
+        new = " ".join(line.strip() for line in edit.replacement if line.strip())
+        return [found[0].replace(place.fragment, new)]
+    search, replacement = list(edit.search), list(edit.replacement)
+    if place.is_dense:
+        search, replacement = strip_blank_ends(search), strip_blank_ends(replacement)
+    if not any(MARKER.search(line) for line in search):
+        replacement = [line for line in replacement if not MARKER.search(line)]
+    shifted = _shift_lines(replacement, search, found)
+    if realign:
+        missing = base_indent(found).removeprefix(base_indent(shifted))
+        shifted = [missing + line if line.strip() else line for line in shifted]
+    return shifted
+
+
+def find_lines(lines: Sequence[str], search: Sequence[str]) -> list[LineRange]:
     """Finds where the lines of an edit stand.
 
-    Levels of likeness are tried in turn, and the first with any match decides: equal lines;
-    spaces at line ends ignored; one indentation more or less throughout, tabs or spaces; the same
-    with empty lines ignored; all spaces ignored.
-
-    Returns:
-        The places, and the level at which they were found, from 0.
+    Levels of likeness are tried in turn, and the first with any match decides: equal lines up to
+    spaces at their ends; one indentation more or less throughout, in tabs or spaces, with blank
+    lines ignored; all spaces ignored.
     """
     if not any(line.strip() for line in search):
-        return [], len(_LEVELS)
-    for level, find in enumerate(_LEVELS):
-        places = find(lines, search)
+        return []
+    levels: tuple[tuple[Callable[[Sequence[str]], list[object]], bool], ...] = (
+        (_trim_ends, False),
+        (_indent_relatively, True),
+        (_squeeze, True),
+    )
+    tight = _squeeze(lines)
+    for form, is_dense in levels:
+        rows = [at for at, line in enumerate(lines) if line.strip() or not is_dense]
+        sought = [line for line in search if line.strip() or not is_dense]
+        wanted, first = form(sought), _squeeze(sought[:1])[0]
+        places = [
+            LineRange(rows[at], rows[at + len(wanted) - 1] + 1, is_dense)
+            for at in range(len(rows) - len(wanted) + 1)
+            if tight[rows[at]] == first
+            and form([lines[row] for row in rows[at : at + len(wanted)]]) == wanted
+        ]
         if places:
-            return places, level
-    return [], len(_LEVELS)
+            return places
+    return []
 
 
-def _find_equal(lines: Sequence[str], search: Sequence[str]) -> list[Place]:
-    return _find_by(lambda line: line, lines, search)
+def _trim_ends(lines: Sequence[str]) -> list[object]:
+    return [line.rstrip() for line in lines]
 
 
-def _find_without_ends(lines: Sequence[str], search: Sequence[str]) -> list[Place]:
-    return _find_by(str.rstrip, lines, search)
+def _indent_relatively(lines: Sequence[str]) -> list[object]:
+    """Returns each line's indentation relative to the first one, and its text."""
+    return [(measure_indent(line) - measure_indent(lines[0]), line.strip()) for line in lines]
 
 
-def _find_by(
-    form: Callable[[str], str], lines: Sequence[str], search: Sequence[str]
-) -> list[Place]:
-    wanted = [form(line) for line in search]
-    formed = [form(line) for line in lines]
-    size = len(wanted)
-    return [
-        Place(at, at + size)
-        for at in range(len(formed) - size + 1)
-        if formed[at] == wanted[0] and formed[at : at + size] == wanted
-    ]
-
-
-def _find_shifted(lines: Sequence[str], search: Sequence[str]) -> list[Place]:
-    wanted = _relative(search)
-    size = len(search)
-    first = search[0].strip()
-    return [
-        Place(at, at + size)
-        for at in range(len(lines) - size + 1)
-        if lines[at].strip() == first and _relative(lines[at : at + size]) == wanted
-    ]
-
-
-def _find_without_blanks(lines: Sequence[str], search: Sequence[str]) -> list[Place]:
-    wanted = _relative([line for line in search if line.strip()])
-    return _find_dense(lines, search, wanted, _relative)
-
-
-def _find_without_spaces(lines: Sequence[str], search: Sequence[str]) -> list[Place]:
-    wanted = _squeeze([line for line in search if line.strip()])
-    return _find_dense(lines, search, wanted, _squeeze)
-
-
-def _find_dense(
-    lines: Sequence[str],
-    search: Sequence[str],
-    wanted: list[_Form],
-    form: Callable[[Sequence[str]], list[_Form]],
-) -> list[Place]:
-    dense = [index for index, line in enumerate(lines) if line.strip()]
-    squeezed = _squeeze([lines[index] for index in dense])
-    sought = _squeeze([line for line in search if line.strip()])
-    size = len(sought)
-    places = []
-    for at in range(len(dense) - size + 1):
-        if squeezed[at] != sought[0] or squeezed[at : at + size] != sought:
-            continue
-        chosen = dense[at : at + size]
-        if form([lines[index] for index in chosen]) == wanted:
-            places.append(Place(chosen[0], chosen[-1] + 1))
-    return places
-
-
-_LEVELS = (
-    _find_equal,
-    _find_without_ends,
-    _find_shifted,
-    _find_without_blanks,
-    _find_without_spaces,
-)
-
-
-def _relative(lines: Sequence[str]) -> list[tuple[int, str]]:
-    """Returns each line's indentation against the first one, and its text."""
-    base = next((measure_indent(line) for line in lines if line.strip()), 0)
-    return [
-        (measure_indent(line) - base, line.strip()) if line.strip() else (0, "") for line in lines
-    ]
-
-
-def _squeeze(lines: Sequence[str]) -> list[str]:
+def _squeeze(lines: Sequence[str]) -> list[object]:
     return ["".join(line.split()) for line in lines]
 
 
@@ -162,88 +260,72 @@ def indent_of(line: str) -> str:
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
+def base_indent(lines: Sequence[str]) -> str:
+    """Returns the white space before the first line with text."""
+    return next((indent_of(line) for line in lines if line.strip()), "")
+
+
 def measure_indent(line: str) -> int:
     """Returns the width of a line's indentation, tabs counted as four columns."""
     return len(indent_of(line).expandtabs(_TAB_WIDTH))
 
 
-def shift_lines(
+def strip_blank_ends(lines: Sequence[str]) -> list[str]:
+    """Returns the lines without blank ones at either end."""
+    kept = [index for index, line in enumerate(lines) if line.strip()]
+    return list(lines[kept[0] : kept[-1] + 1]) if kept else []
+
+
+def _shift_lines(
     replacement: Sequence[str], search: Sequence[str], found: Sequence[str]
 ) -> list[str]:
-    """Indents a replacement as the lines found are indented against those searched.
+    """Returns a replacement indented as the lines found are indented relative to those searched.
 
     An indentation that the search has is moved as it was there; others keep their distance to
     the nearest of those, stretched where the file indents by another width than the reply.
     """
-    old = [line for line in search if line.strip()]
-    new = [line for line in found if line.strip()]
-    if all(indent_of(a) == indent_of(b) for a, b in zip(old, new, strict=False)):
+    pairs = list(zip(filter(str.strip, search), filter(str.strip, found), strict=False))
+    if all(indent_of(old) == indent_of(new) for old, new in pairs):
         return list(replacement)
     moves: dict[int, int] = {}
-    for a, b in zip(old, new, strict=False):
-        moves.setdefault(measure_indent(a), measure_indent(b))
+    for old, new in pairs:
+        moves.setdefault(measure_indent(old), measure_indent(new))
     low, high = min(moves), max(moves)
     stretch = (moves[high] - moves[low]) / (high - low) if high > low else 1.0
-    uses_tabs = any(indent_of(line).startswith("\t") for line in found)
-    return [
-        _indent(line, _move(measure_indent(line), moves, stretch), uses_tabs=uses_tabs)
-        for line in replacement
-    ]
-
-
-def _move(width: int, moves: dict[int, int], stretch: float) -> int:
-    nearest = min(moves, key=lambda known: abs(known - width))
-    return max(0, moves[nearest] + round((width - nearest) * stretch))
-
-
-def _indent(line: str, width: int, *, uses_tabs: bool) -> str:
-    body = line.lstrip(" \t")
-    if not body:
-        return ""
-    tabs, spaces = divmod(width, _TAB_WIDTH) if uses_tabs else (0, width)
-    return "\t" * tabs + " " * spaces + body
-
-
-def name_places(places: Sequence[Place]) -> str:
-    """Returns the first lines of places in words."""
-    named = ", ".join(str(place.first + 1) for place in places[:_MOST_PLACES_NAMED])
-    rest = len(places) - _MOST_PLACES_NAMED
-    return f"lines {named}" + (f" and {rest} more" if rest > 0 else "")
+    tab_width = _TAB_WIDTH if any(indent_of(line).startswith("\t") for line in found) else 10**6
+    shifted = []
+    for line in replacement:
+        width = measure_indent(line)
+        nearest = min(moves, key=lambda known: abs(known - width))
+        tabs, spaces = divmod(
+            max(0, moves[nearest] + round((width - nearest) * stretch)), tab_width
+        )
+        shifted.append("\t" * tabs + " " * spaces + line.lstrip(" \t") if line.strip() else "")
+    return shifted
 
 
 def describe_nearest(lines: Sequence[str], search: Sequence[str]) -> str:
     """Returns the lines of a file that are most like those searched, numbered, or nothing."""
-    wanted = [line.strip() for line in search if line.strip()]
-    if not wanted or not lines:
-        return ""
+    wanted = [line.strip()[:_LONGEST_COMPARED] for line in search if line.strip()]
     size = min(len(search), len(lines))
-    short = [line.strip()[:_LONGEST_COMPARED] for line in lines]
-    likeness = _measure_likeness(short, [line[:_LONGEST_COMPARED] for line in wanted])
+    likeness = _measure_likeness([line.strip()[:_LONGEST_COMPARED] for line in lines], wanted)
     totals = [sum(likeness[at : at + size]) for at in range(len(lines) - size + 1)]
     best = max(range(len(totals)), key=totals.__getitem__)
-    if totals[best] < 0.5:
+    if not totals[best]:
         return ""
     shown = range(best, min(best + size, best + _MOST_LINES_SHOWN))
-    numbered = "\n".join(f"{index + 1}: {lines[index][:_LONGEST_COMPARED]}" for index in shown)
+    numbered = "\n".join(f"{at + 1}: {lines[at].rstrip()[:_LONGEST_COMPARED]}" for at in shown)
     return f"the closest lines are:\n{numbered}"
 
 
 def _measure_likeness(lines: list[str], wanted: list[str]) -> list[float]:
     """Returns how much each line is like the most similar of those wanted, from 0 to 1."""
-    known: dict[str, float] = {"": 0.0}
-    exact = set(wanted)
-    sample = wanted[:_MOST_LINES_SHOWN]
+    known = {"": 0.0} | dict.fromkeys(wanted, 1.0)
     for line in lines:
-        if line in known:
-            continue
-        if line in exact:
-            known[line] = 1.0
-            continue
-        matcher = difflib.SequenceMatcher(b=line, autojunk=False)
-        best = 0.0
-        for other in sample:
-            matcher.set_seq1(other)
-            if matcher.real_quick_ratio() > best and matcher.quick_ratio() > max(best, 0.6):
-                best = max(best, matcher.ratio())
-        known[line] = best if best >= 0.6 else 0.0
+        if line not in known:
+            close = difflib.get_close_matches(
+                line, wanted[:_MOST_LINES_SHOWN], n=1, cutoff=_LEAST_LIKENESS
+            )
+            matcher = difflib.SequenceMatcher(None, close[0] if close else "", line)
+            known[line] = matcher.ratio() if close else 0.0
     return [known[line] for line in lines]

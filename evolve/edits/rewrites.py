@@ -1,27 +1,67 @@
-"""Puts a rewritten program into the evolvable blocks of its parent."""
+"""Finds a rewritten program in a reply and puts it into the evolvable blocks of its parent."""
 
 from __future__ import annotations
 
 import ast
 import re
 import textwrap
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
-from evolve.edits.matching import indent_of
-from evolve.edits.syntax import (
-    first_line,
-    loaded_names,
-    needed_names,
-    slice_statements,
-)
+from evolve.edits.matching import MARKER, base_indent, strip_blank_ends
+from evolve.edits.reply import CodePiece
 from evolve.records import Rejected
-from evolve.source import EvolveBlock, find_blocks, parse_python
-from evolve.source.parsing import bound_names, list_statements
+from evolve.source.blocks import EvolveBlock, evolvable_text, find_blocks, frozen_parts
+from evolve.source.parsing import (
+    bound_names,
+    list_names,
+    list_statements,
+    parse_python,
+    syntax_error,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+_CODE_START = re.compile(r"(import |from \w|def |class |@\w|async def |#|\"\"\"|[A-Za-z_]\w* = )")
+_NO_PROGRAM = frozenset({"bash", "sh", "shell", "console", "text", "txt", "json", "diff"})
+_WORD = re.compile(r"[A-Za-z_]\w+")
+_MOST_PIECES_READ = 100
+_MOST_RANKED = 8
+_MOST_ENDS_TRIED = 40
+_MOST_NAMES_LISTED = 6
+_LEAST_SHARE = 0.3
 
-_MARKER = re.compile(r"EVOLVE-BLOCK-(START|END)\b")
+
+def rank_rewrites(
+    parent: str, pieces: list[CodePiece], lines: list[str], *, is_python: bool
+) -> list[str]:
+    """Returns the code in a reply that may stand for the new program, the best first.
+
+    Args:
+        parent: Text of the parent's file.
+        pieces: The fenced pieces of the reply, in order.
+        lines: The reply, where code without fences counts too.
+        is_python: Whether the file is Python.
+    """
+    if is_python:
+        needed, names = needed_names(parent), expected_names(parent)
+        return _rank_python(pieces, names, needed) or _find_bare_python(lines, names)
+    return _rank_other(parent, pieces) or _find_bare_block(lines)
+
+
+def explain_refusal(parent: str, pieces: list[CodePiece], *, is_python: bool) -> Rejected:
+    """Returns why none of the pieces is a program."""
+    if not pieces:
+        return Rejected("the reply holds neither edits nor a program")
+    if not is_python:
+        return Rejected("none of the reply's code resembles the program")
+    longest = max(pieces, key=lambda piece: len(piece.text))
+    error = syntax_error(longest.text)
+    if error is not None:
+        if not longest.is_closed:
+            return Rejected(f"the reply is cut off inside its code; {error}")
+        return Rejected(f"the reply's code does not parse: {error}")
+    names = sorted(expected_names(parent))
+    listed = ", ".join(f"`{name}`" for name in names[:_MOST_NAMES_LISTED])
+    rest = ", ..." if len(names) > _MOST_NAMES_LISTED else ""
+    return Rejected(f"the reply's code defines none of {listed or 'the program'}{rest}")
 
 
 def rewrite_text(parent: str, code: str, *, is_python: bool) -> str | Rejected:
@@ -35,97 +75,131 @@ def rewrite_text(parent: str, code: str, *, is_python: bool) -> str | Rejected:
         code: A whole program, its evolvable part, or some of the definitions in it.
         is_python: Whether the file is Python.
     """
-    blocks = find_blocks(parent)
-    parts = _split_at_markers(code)
+    blocks, parts = find_blocks(parent), _split_at_markers(code)
     if len(blocks) > 1 or len(parts) > 1:
-        return _rewrite_several(parent, blocks, parts)
-    block = blocks[0]
-    old, before, after = _cut_parent(parent, block)
-    if not (before + after).strip():
-        inside = code
-    elif parts:
-        inside = parts[0]
-    else:
-        inside = code
-        if not is_python or _is_fragment(old, before, after):
-            inside = _cut_surroundings(code, before, after)
-    if is_python:
-        if _is_fragment(old, before, after):
-            inside = textwrap.indent(textwrap.dedent(inside), _base_indent(old))
-        else:
-            inside = _complete(old, before + after, inside, code)
-    return _put(parent, [(block, inside)])
+        if len(parts) != len(blocks):
+            return Rejected(
+                f"the rewrite marks {len(parts)} evolvable blocks, the program has {len(blocks)};"
+                " keep the lines with EVOLVE-BLOCK-START and EVOLVE-BLOCK-END as they are, or use"
+                " edits"
+            )
+        return _put(parent, list(zip(blocks, parts, strict=True)))
+    before, after = frozen_parts(parent)
+    old, frozen = evolvable_text(parent), before + after
+    # A block inside a statement is not a part of a program that parses by itself.
+    is_fragment = is_python and (parse_python(old) is None or parse_python(frozen) is None)
+    inside = parts[0] if parts and frozen.strip() else code
+    if not parts and frozen.strip() and (is_fragment or not is_python):
+        inside = _cut_surroundings(code, before, after)
+    if is_fragment:
+        inside = textwrap.indent(textwrap.dedent(inside), base_indent(old.split("\n")))
+    elif is_python:
+        inside = _complete(parent, inside, code)
+    return _put(parent, [(blocks[0], inside)])
 
 
-def _rewrite_several(
-    parent: str, blocks: tuple[EvolveBlock, ...], parts: list[str]
-) -> str | Rejected:
-    if len(parts) != len(blocks):
-        return Rejected(
-            f"the rewrite marks {len(parts)} evolvable blocks, the program has {len(blocks)}; keep"
-            " the lines with EVOLVE-BLOCK-START and EVOLVE-BLOCK-END as they are, or use edits"
-        )
-    return _put(parent, list(zip(blocks, parts, strict=True)))
+def expected_names(parent: str) -> set[str]:
+    """Returns the names of which a rewrite must define one.
+
+    A block inside a function defines none at the top level: then it is those around it.
+    """
+    return _definitions(evolvable_text(parent)) or _definitions("".join(frozen_parts(parent)))
 
 
-def _cut_parent(parent: str, block: EvolveBlock) -> tuple[str, str, str]:
-    """Returns the block's text and the texts before and after it, line ends made plain."""
-    texts = parent[block.start : block.end], parent[: block.start], parent[block.end :]
-    old, before, after = (text.replace("\r\n", "\n") for text in texts)
-    return old, before, after
+def needed_names(parent: str) -> set[str]:
+    """Returns the names that the block of a file must define.
+
+    Those are the ones that the frozen part uses, and the functions and classes that nothing in
+    the block uses: something outside must.
+    """
+    statements = list_statements(evolvable_text(parent))
+    frozen = list_statements("".join(frozen_parts(parent)))
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    offered = {node.name for node in statements if isinstance(node, kinds)}
+    used = set().union(*(_loaded_names([node]) - bound_names([node]) for node in statements))
+    return (offered - used) | (_loaded_names(frozen) & bound_names(statements))
 
 
-def _is_fragment(old: str, before: str, after: str) -> bool:
-    """Returns whether a block lies inside a statement, so that it is no program part of its own."""
-    return parse_python(old) is None or parse_python(before + after) is None
+def _rank_python(pieces: list[CodePiece], defined: set[str], needed: set[str]) -> list[str]:
+    """Ranks the pieces that can stand for a Python program.
+
+    Those with everything that the block must define come first, and later before earlier ones.
+    Definitions that a reply spreads over several pieces are brought together.
+    """
+    texts = [textwrap.dedent(piece.text) for piece in pieces[-_MOST_PIECES_READ:]]
+    # A text that comes twice counts where it comes last.
+    names = {text: _definitions(text) for text in dict.fromkeys(reversed(texts))}
+    related = [text for text, own in names.items() if own & defined]
+    related.sort(key=lambda text: needed <= names[text], reverse=True)
+    return [_join_parts(text, names, defined) for text in related[:_MOST_RANKED]]
 
 
-def _base_indent(text: str) -> str:
-    return next((indent_of(line) for line in text.split("\n") if line.strip()), "")
+def _join_parts(base: str, names: Mapping[str, set[str]], defined: set[str]) -> str:
+    """Adds pieces that define other parts of the program, or what the base lacks."""
+    chosen = {base}
+    have = set(names[base])
+    wanted = defined | _loaded_names(list_statements(base))
+    for text, own in names.items():
+        if not own & have and own & wanted:
+            chosen.add(text)
+            have |= own
+    return "\n\n\n".join(text.strip("\n") for text in reversed(list(names)) if text in chosen)
 
 
-def _put(parent: str, parts: Sequence[tuple[EvolveBlock, str]]) -> str:
-    """Replaces blocks, in the line ends and with the blank lines at their ends that they had."""
-    newline = "\r\n" if "\r\n" in parent else "\n"
-    text = parent
-    for block, raw in reversed(parts):
-        old = parent[block.start : block.end]
-        lead = old[: len(old) - len(old.lstrip("\r\n"))] if old.strip() else ""
-        trail = old[len(old.rstrip()) :] if old.strip() else newline
-        if not trail and block.end < len(parent):
-            trail = newline
-        inside = _strip_blank_ends(_drop_markers(raw))
-        new = lead + inside.replace("\n", newline) + trail
-        text = text[: block.start] + new + text[block.end :]
-    return text
+def _find_bare_python(lines: list[str], defined: set[str]) -> list[str]:
+    """Finds a program that stands in a reply without fences, with words around it or not."""
+    starts = [0, *(at for at, line in enumerate(lines) if _CODE_START.match(line))][:2]
+    for start in starts:
+        # The end of the reply, and from there backwards the ends of its paragraphs.
+        blank = [at for at in range(start, len(lines)) if not lines[at].strip()]
+        for stop in [len(lines), *reversed(blank[-_MOST_ENDS_TRIED:])]:
+            text = "\n".join(lines[start:stop])
+            if parse_python(text) is not None:
+                if list_names(text) & defined:
+                    return [text]
+                break
+    return []
+
+
+def _rank_other(parent: str, pieces: list[CodePiece]) -> list[str]:
+    """Ranks the pieces that can stand for a program in another language, the longest first.
+
+    Many of the words of a piece must be the parent's, unless it has markers.
+    """
+    known = set(_WORD.findall(parent))
+    alike = []
+    for piece in pieces:
+        words = set(_WORD.findall(piece.text))
+        is_alike = len(known & words) > _LEAST_SHARE * len(words)
+        if piece.language not in _NO_PROGRAM and (is_alike or MARKER.search(piece.text)):
+            alike.append(piece.text)
+    return sorted(alike, key=len, reverse=True)
+
+
+def _find_bare_block(lines: list[str]) -> list[str]:
+    """Finds what a reply without fences has between the markers, markers included."""
+    marks = [index for index, line in enumerate(lines) if MARKER.search(line)]
+    return ["\n".join(lines[marks[0] : marks[-1] + 1])] if len(marks) >= 2 else []
 
 
 def _split_at_markers(code: str) -> list[str]:
     """Returns what stands between markers; a last block that is not ended runs to the end."""
-    parts: list[str] = []
-    inside: list[str] | None = None
+    parts: list[list[str]] = []
+    is_inside = False
     for line in code.split("\n"):
-        marker = _MARKER.search(line)
-        if marker is None:
-            if inside is not None:
-                inside.append(line)
-        elif marker[1] == "START":
-            inside = []
-        elif inside is not None:
-            parts.append("\n".join(inside))
-            inside = None
-    if inside is not None:
-        parts.append("\n".join(inside))
-    return parts
-
-
-def _drop_markers(code: str) -> str:
-    return "\n".join(line for line in code.split("\n") if not _MARKER.search(line))
+        marker = MARKER.search(line)
+        if marker is not None:
+            is_inside = marker[1] == "START"
+            if is_inside:
+                parts.append([])
+        elif is_inside:
+            parts[-1].append(line)
+    return ["\n".join(part) for part in parts]
 
 
 def _cut_surroundings(code: str, before: str, after: str) -> str:
-    """Takes the frozen lines off both ends of a rewrite that repeats them."""
-    head, tail = _telling_lines(before), _telling_lines(after)
+    """Returns a rewrite without the frozen lines that it repeats at either end."""
+    head, tail = _lines_with_text(before), _lines_with_text(after)
     lines = code.split("\n")
     stripped = [line.strip() for line in lines]
     first, last = 0, len(lines)
@@ -136,51 +210,70 @@ def _cut_surroundings(code: str, before: str, after: str) -> str:
     return "\n".join(lines[first:last])
 
 
-def _telling_lines(text: str) -> list[str]:
+def _lines_with_text(text: str) -> list[str]:
     lines = [line.strip() for line in text.split("\n")]
-    return [line for line in lines if line and not _MARKER.search(line)]
+    return [line for line in lines if line and not MARKER.search(line)]
 
 
-def _complete(old: str, frozen: str, inside: str, code: str) -> str:
-    """Drops from a rewrite what is frozen, and adds what it needs and lacks."""
+def _put(parent: str, parts: Sequence[tuple[EvolveBlock, str]]) -> str:
+    """Replaces blocks; their line ends and the blank lines at their own ends stay."""
+    newline = "\r\n" if "\r\n" in parent else "\n"
+    text = parent
+    for block, raw in reversed(parts):
+        old = parent[block.start : block.end]
+        lead = old[: len(old) - len(old.lstrip("\r\n"))] if old.strip() else ""
+        trail = old[len(old.rstrip()) :] if old.strip() else newline
+        if not trail and block.end < len(parent):
+            trail = newline
+        lines = [line for line in raw.split("\n") if not MARKER.search(line)]
+        new = lead + newline.join(strip_blank_ends(lines)) + trail
+        text = text[: block.start] + new + text[block.end :]
+    return text
+
+
+def _complete(parent: str, inside: str, code: str) -> str:
+    """Returns a rewrite without what is frozen, and with what it needs and lacks."""
     tree = parse_python(inside)
     if tree is None:
         return inside
+    frozen = "".join(frozen_parts(parent))
     frozen_statements = list_statements(frozen)
     taken = bound_names(frozen_statements)
     dumps = {ast.dump(node) for node in frozen_statements}
     kept = [node for node in tree.body if not frozen.strip() or not _is_frozen(node, taken, dumps)]
-    new = _cut(inside.split("\n"), tree.body, kept)
-    pool = [*slice_statements(code), *slice_statements(old)]
-    needed = needed_names(old, frozen) | loaded_names(kept)
+    gone = {line for node in tree.body if node not in kept for line in _lines_of(node)}
+    # Comments between statements stay.
+    new = [line for number, line in enumerate(inside.split("\n"), 1) if number not in gone]
+    pool = [*_slice_statements(code), *_slice_statements(evolvable_text(parent))]
+    needed = needed_names(parent) | _loaded_names(kept)
     added = _find_missing(pool, needed, taken | bound_names(kept))
     imports = [text for node, text in added if isinstance(node, ast.Import | ast.ImportFrom)]
     others = [text for node, text in added if not isinstance(node, ast.Import | ast.ImportFrom)]
-    parts = ["\n".join(imports), *others, _strip_blank_ends(new)]
+    parts = ["\n".join(imports), *others, "\n".join(strip_blank_ends(new))]
     return "\n\n\n".join(part for part in parts if part)
 
 
 def _find_missing(
     pool: list[tuple[ast.stmt, str]], needed: set[str], have: set[str]
 ) -> list[tuple[ast.stmt, str]]:
-    """Takes the statements that define what is needed, and what these need in turn."""
+    """Returns the statements that define what is needed, and what these need in turn."""
     added: set[int] = set()
     while True:
+        missing = needed - have
         fresh = [
             index
             for index, (node, _) in enumerate(pool)
-            if index not in added and bound_names([node]) & (needed - have)
+            if index not in added and bound_names([node]) & missing
         ]
         if not fresh:
             return [pool[index] for index in sorted(added)]
         names: set[str] = set()
         for index in fresh:
             own = bound_names([pool[index][0]])
-            if own & names:
-                continue
-            added.add(index)
-            names |= own
-            needed = needed | loaded_names([pool[index][0]])
+            if not own & names:
+                added.add(index)
+                names |= own
+                needed = needed | _loaded_names([pool[index][0]])
         have = have | names
 
 
@@ -193,19 +286,31 @@ def _is_frozen(node: ast.stmt, taken: set[str], dumps: set[str]) -> bool:
     return names <= taken if names else ast.dump(node) in dumps
 
 
-def _cut(lines: list[str], body: list[ast.stmt], kept: list[ast.stmt]) -> str:
-    """Takes statements out of the lines, comments between the others left in place."""
-    gone: set[int] = set()
-    for node in body:
-        if node not in kept:
-            gone.update(range(first_line(node) - 1, node.end_lineno or node.lineno))
-    return "\n".join(line for index, line in enumerate(lines) if index not in gone)
+def _slice_statements(text: str) -> list[tuple[ast.stmt, str]]:
+    """Returns the statements at the top level with their source."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return [
+        (node, "\n".join(lines[number - 1] for number in _lines_of(node)))
+        for node in list_statements("\n".join(lines))
+    ]
 
 
-def _strip_blank_ends(code: str) -> str:
-    lines = code.split("\n")
-    while lines and not lines[0].strip():
-        lines.pop(0)
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return "\n".join(lines)
+def _lines_of(node: ast.stmt) -> range:
+    """Returns the numbers of a statement's lines, decorators included."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    return range(first, (node.end_lineno or node.lineno) + 1)
+
+
+def _definitions(text: str) -> set[str]:
+    return bound_names(list_statements(text), imports=False)
+
+
+def _loaded_names(statements: Iterable[ast.stmt]) -> set[str]:
+    """Returns the names that statements use, at any depth."""
+    return {
+        child.id
+        for node in statements
+        for child in ast.walk(node)
+        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load)
+    }

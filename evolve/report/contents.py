@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
+from evolve.edits.diffs import unified_diff
 from evolve.population.curve import trace_curve
 from evolve.records import INITIAL
 from evolve.report.document import Document, Listing, Paragraph, Picture, Section, Table
@@ -128,10 +128,8 @@ def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
     changes: list[Block] = []
     sources: list[Block] = []
     for path, text in champion.program_or_fail.files:
-        lines = difflib.unified_diff(
-            initial.get(path, "").splitlines(), text.splitlines(), path, path, lineterm=""
-        )
-        changes.append(Listing("\n".join(lines) or "no change", "diff"))
+        changed = unified_diff(initial.get(path, ""), text, path)
+        changes.append(Listing(changed or "no change", "diff"))
         sources += [Paragraph(path), Listing(text)]
     yield Section("What it changed in the starting program", tuple(changes))
     yield Section("The champion", tuple(sources))

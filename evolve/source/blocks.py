@@ -69,5 +69,17 @@ def evolvable_text(text: str) -> str:
     return "".join(text[block.start : block.end] for block in find_blocks(text))
 
 
+def frozen_parts(text: str) -> list[str]:
+    """Returns what stands outside the evolvable blocks of a file, one part more than blocks.
+
+    Raises:
+        ProblemError: As for `find_blocks`.
+    """
+    blocks = find_blocks(text)
+    ends = [0, *(block.end for block in blocks)]
+    starts = [*(block.start for block in blocks), len(text)]
+    return [text[end:start] for end, start in zip(ends, starts, strict=True)]
+
+
 def _line_number(text: str, marker: re.Match[str]) -> int:
     return text.count("\n", 0, marker.start()) + 1

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from evolve.edits.diffs import unified_diff
 from evolve.problem.checked_files import PLACEHOLDER, fill_placeholders
 from evolve.records import Status
 from evolve.records.chat import Message
@@ -141,17 +141,11 @@ def show_difference(old: Program, new: Program, most: int = 8000) -> str:
     A file that is shorter than its diff is shown as it is: it was written anew.
     """
     before = dict(old.files)
-    lines: list[str] = []
+    parts = []
     for path, text in new.files:
-        diff = list(
-            difflib.unified_diff(
-                before.get(path, "").splitlines(), text.splitlines(), path, path, lineterm=""
-            )
-        )
-        if sum(map(len, diff)) > len(text):
-            diff = [f"{path}, written anew:", *text.splitlines()]
-        lines += diff
-    return cut_middle("\n".join(lines), most)
+        diff = unified_diff(before.get(path, ""), text, path)
+        parts.append(diff if len(diff) <= len(text) else f"{path}, written anew:\n{text.rstrip()}")
+    return cut_middle("\n".join(filter(None, parts)), most)
 
 
 def show_messages(messages: Sequence[Message]) -> str:

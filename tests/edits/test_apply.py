@@ -6,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evolve.edits import apply_reply
-from evolve.edits.matching import join_lines, split_lines
-from evolve.edits.splice import frozen_parts
 from evolve.records import Program, Rejected, SourceFile
+from evolve.source.blocks import frozen_parts
 
-TRANSCRIPTS = Path(__file__).parent / "data" / "transcripts"
+TRANSCRIPTS = Path(__file__).parents[1] / "data" / "transcripts"
 PARENTS = json.loads((TRANSCRIPTS / "parents.json").read_text(encoding="utf-8"))
 REPLIES = [
     json.loads(line)
@@ -267,7 +266,7 @@ class TestRefusals:
     @pytest.mark.parametrize("character", ["\ud800", "\0"])
     def test_what_no_file_can_hold_is_rejected(self, character):
         reply = block("    step = 0.5", f"    step = '{character}'")
-        assert "no text" in rejected(program(MARKED), reply).reason
+        assert "not text" in rejected(program(MARKED), reply).reason
 
     def test_edits_without_number_are_rejected(self):
         reply = "".join(block("a = 1", f"a = {i + 2}") for i in range(300))
@@ -345,10 +344,6 @@ class TestFrozenText:
         else:
             assert "nothing" in outcome.reason or not "".join(search).strip()
 
-    @given(st.text("ab\n\r\f\u2028"))
-    def test_splitting_and_joining_gives_the_text_again(self, text):
-        assert join_lines(split_lines(text)) == text
-
     @settings(max_examples=100, deadline=None)
     @given(st.text("<=>-+@` \nabcSEARCH#:/.py", max_size=200))
     def test_no_reply_raises(self, reply):
@@ -383,17 +378,6 @@ class TestLooseForms:
         reply = (
             "#### SEARCH\n```python\n    step = 0.5\n```\n"
             "#### REPLACE\n```python\n    step = 0.6\n```\n"
-        )
-        assert applied(program(MARKED), reply) == MARKED.replace("step = 0.5", "step = 0.6")
-
-    def test_pairs_of_inline_code_are_edits(self):
-        reply = "- **Search**: `step = 0.5`\n  - **Replace**: `step = 0.6`\n"
-        assert applied(program(MARKED), reply) == MARKED.replace("step = 0.5", "step = 0.6")
-
-    def test_a_replacement_fenced_below_its_block_is_found(self):
-        reply = (
-            "<<<<<<< SEARCH\n    step = 0.5\n>>>>>>> REPLACE\n```\nReplace with:\n"
-            "```python\n    step = 0.6\n```\n"
         )
         assert applied(program(MARKED), reply) == MARKED.replace("step = 0.5", "step = 0.6")
 
