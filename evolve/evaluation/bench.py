@@ -27,6 +27,7 @@ _BUILD_MEMORY_MB = 2048
 _BUILD_PROCESSES = 64
 _BUILD_WORKSPACE_MB = 512
 _REASON_CHARACTERS = 200
+_PRINTED_BYTES = 1 << 14
 
 
 class Bench:
@@ -56,6 +57,13 @@ class Bench:
         self._is_fresh = is_fresh
         self._session: Session | None = None
         self._builds = _Builds(_CACHE_BYTES)
+        self._watched: Program | None = None
+        self._running: Program | None = None
+        self.printed = b""
+
+    def begin(self, program: Program) -> None:
+        """Begins an evaluation: from here on, what the program prints is kept."""
+        self._watched, self.printed = program, b""
 
     def open(self, program: Program, limits: Limits | None = None) -> Session:
         """Builds a program if it was not, and starts it; ends what ran before.
@@ -67,6 +75,7 @@ class Bench:
         self.clear()
         built = self._build(program)
         self._session = self._sandbox.open(program, limits or self.limits, built)
+        self._running = program
         return self._session
 
     def end(self) -> None:
@@ -83,7 +92,9 @@ class Bench:
         """Ends what runs."""
         if self._session is not None:
             self._session.close()
-            self._session = None
+            if self._running is self._watched:
+                self.printed = (self.printed + self._session.printed)[-_PRINTED_BYTES:]
+            self._session = self._running = None
 
     def _build(self, program: Program) -> tuple[OutputFile, ...]:
         if not self.recipe.build:
@@ -198,6 +209,10 @@ class ProgramSessions:
         started = time.monotonic()
         try:
             yield self._session, left if timeout_seconds is None else min(timeout_seconds, left)
+        except ProgramError as error:
+            if error.status == Status.TIMEOUT and self._called_seconds:
+                error.reason += f" (earlier calls took {self._called_seconds:.2g} s)"
+            raise
         finally:
             self._called_seconds += time.monotonic() - started
 

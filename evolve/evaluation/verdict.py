@@ -17,6 +17,7 @@ from evolve.evaluation.bench import ProgramSessions
 from evolve.evaluation.machine import PACKAGES
 from evolve.problem import Purpose
 from evolve.records import VALIDATION, Evaluation, Status
+from evolve.sandbox.shown import printable_end
 from evolve.scoring import Infeasible, ProgramHandle, Score
 from evolve.scoring.score import quotes_values
 from evolve.source import built_in_measures
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from evolve.evaluation.bench import Bench
     from evolve.problem import Measure, Problem
     from evolve.records import Program
+
+# Of the end of what a program printed.
+_PRINTED_CHARACTERS = 2000
 
 
 def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., object]]:
@@ -88,12 +92,18 @@ def evaluate_program(
     """
     is_holdout = purpose is Purpose.HOLDOUT
     token = quotes_values.set(not (problem.secret or is_holdout))
+    bench.begin(program)
     try:
         verdict = _evaluate(problem, functions, program, bench, purpose)
     finally:
         bench.end()
         quotes_values.reset(token)
-    return _keep_numbers(verdict) if is_holdout else verdict
+    if is_holdout:
+        return _keep_numbers(verdict)
+    printed = printable_end(bench.printed, _PRINTED_CHARACTERS)
+    if problem.secret or "output" in verdict.artifacts or not printed.strip():
+        return verdict
+    return replace(verdict, artifacts={**verdict.artifacts, "output": printed})
 
 
 def _keep_numbers(verdict: Evaluation) -> Evaluation:

@@ -153,6 +153,9 @@ class Session(Protocol):
         """
         ...
 
+    printed: bytes
+    """What a closed session wrote to standard output and standard error, cut in the middle."""
+
     @property
     def cpu_seconds(self) -> float:
         """Returns the processor time of a closed session, as the kernel counted it.

@@ -34,7 +34,7 @@ from evolve.sandbox.guest.wire import (
 from evolve.sandbox.link import LinkLostError
 from evolve.sandbox.process import count_memory_kills
 from evolve.sandbox.protocol import Answer
-from evolve.sandbox.shown import name_kind_and_line, printable
+from evolve.sandbox.shown import name_kind_and_line, printable, printable_end, read_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from evolve.scoring.commands import Command, OutputFile
 
 _GRACE_SECONDS = 0.25
+# How long a guest may wait for the stack of a program that does not answer.
+_NOTES_SECONDS = 0.3
 _CONFINE_SECONDS = 20.0
 _MAX_REQUEST_BYTES = 1 << 30
 _MAX_REASON = 500
@@ -76,7 +78,9 @@ class WarmSession:
         self._on_close = on_close
         self._stream = bytearray()
         self._is_confined = False
+        self._is_loaded = False
         self._is_open = True
+        self.printed = b""
         self._spent_at_start = self._spent = 0.0
         self._kills_before = count_memory_kills()
         self._max_message = limits.reply_mb << 20
@@ -104,7 +108,7 @@ class WarmSession:
     ) -> Answer:
         """Calls a function; see `protocol.Session`."""
         request = {"function": function, "args": list(args), "kwargs": dict(kwargs or {})}
-        return self._ask({**request, "is_timed": is_timed}, timeout_seconds)
+        return self._call({**request, "is_timed": is_timed}, timeout_seconds)
 
     def call_many(
         self,
@@ -115,7 +119,7 @@ class WarmSession:
     ) -> Answer:
         """Calls a function for each list of arguments; see `protocol.Session`."""
         request = {"function": function, **pack_rows(argument_lists)}
-        return self._ask({**request, "many": True}, timeout_seconds)
+        return self._call({**request, "many": True}, timeout_seconds)
 
     def run(self, command: Command, *, timeout_seconds: float | None = None) -> Answer:
         """Starts a command and waits for its end; see `protocol.Session`."""
@@ -133,6 +137,12 @@ class WarmSession:
         if self._is_open:
             self._kill()
 
+    def _call(self, request: dict[str, Any], timeout: float | None) -> Answer:
+        try:
+            return self._ask(request, timeout)
+        finally:
+            self._is_loaded = True
+
     def _ask(self, request: dict[str, Any], timeout: float | None) -> Answer:
         if not self._is_open:
             raise ProgramError(Status.CRASHED, "the program has ended; its session is over")
@@ -141,18 +151,18 @@ class WarmSession:
         try:
             started = self._await_confined()
             self._send(nonce, {**request, "seconds": seconds})
-            return self._await_answer(nonce, started, seconds)
+            return self._await_answer(nonce, started, seconds, request.get("function", ""))
         except LinkLostError as error:
             self._fail_lost(error)
 
-    def _await_answer(self, nonce: bytes, started: float, seconds: float) -> Answer:
+    def _await_answer(self, nonce: bytes, started: float, seconds: float, function: str) -> Answer:
         last: bytes | None = None
         inside: float | None = None
         while True:
             frame = self._link.receive(started + seconds)
             spent = time.monotonic() - started
             if frame is None:
-                return self._time_out(last, spent, seconds)
+                return self._time_out(last, spent, seconds, function)
             if frame[0] == EXITED:
                 self._fail_exited(frame[1])
             if frame[0] != DATA:
@@ -209,12 +219,23 @@ class WarmSession:
         except frames.FrameError as error:
             self._fail_garbled(str(error))
 
-    def _time_out(self, last: bytes | None, spent: float, seconds: float) -> Answer:
-        output = self._kill(is_doubtful=True)
+    def _time_out(self, last: bytes | None, spent: float, seconds: float, function: str) -> Answer:
+        notes = self._kill(is_doubtful=True, wants_notes=last is None)
         if last is not None:
             return Answer(self._decode(last), spent, complete=False)
         reason = f"no answer within {seconds:g} s"
-        raise ProgramError(Status.TIMEOUT, reason, printable(output, _MAX_DETAIL))
+        if not function:
+            raise ProgramError(Status.TIMEOUT, reason)
+        found = read_notes(notes, self._program)
+        at = f"; it was in {found.place}" if found.place else ""
+        plain = f"{reason}{at}"
+        if not self._is_loaded:
+            load = found.load_seconds
+            if load is None or load > spent:
+                reason += ": its imports did not end"
+            else:
+                reason += f": imports took {load:.2f} s, `{function}` {spent - load:.2f} s"
+        raise ProgramError(Status.TIMEOUT, reason + at, found.stack, plain=plain)
 
     def _fail_lost(self, error: LinkLostError) -> NoReturn:
         killer = self._link.find_killer()
@@ -226,8 +247,7 @@ class WarmSession:
         raise ProgramError(Status.CRASHED, f"the sandbox broke: {error}") from None
 
     def _fail_exited(self, body: bytes) -> NoReturn:
-        told, output = _read_exit(body)
-        self._spent = told["spent"]
+        told = self._read_exit(body)
         if told["status"] == signal.SIGKILL and not told["cause"]:
             # The kernel was quicker than the guest's watchdog, or the program ended itself.
             told["cause"] = "memory" if self._link.ran_out_of_memory() else ""
@@ -235,18 +255,18 @@ class WarmSession:
                 self._finish(is_doubtful=True)
                 raise SandboxKilledError("the machine ran out of memory")
         self._finish(is_doubtful=told["cause"] == "memory")
-        detail = printable(output, _MAX_DETAIL)
         if not self._is_confined and not told["cause"]:
-            raise SandboxError(f"the guest could not confine a program: {detail[-300:]}")
+            said = printable_end(self.printed, 300)
+            raise SandboxError(f"the guest could not confine a program: {said}")
         if told["cause"] == "memory":
             reason = f"more than {self._limits.memory_mb} MB of memory in use"
-            raise ProgramError(Status.MEMORY, reason, detail)
+            raise ProgramError(Status.MEMORY, reason)
         if told["cause"] == "disk":
             reason = (
                 f"more than {self._limits.workspace_mb} MB of files in the workspace, or too many"
             )
-            raise ProgramError(Status.CRASHED, reason, detail)
-        raise ProgramError(Status.CRASHED, _describe_exit(told["status"]), detail)
+            raise ProgramError(Status.CRASHED, reason)
+        raise ProgramError(Status.CRASHED, _describe_exit(told["status"]))
 
     def _is_victim(self, peak_bytes: int) -> bool:
         """Returns whether the kernel took a program for lack of memory that others had used."""
@@ -256,9 +276,10 @@ class WarmSession:
 
     def _fail_reported(self, kind: bytes, body: bytes) -> NoReturn:
         if kind == OUT_OF_MEMORY:
-            output = self._kill()
-            reason = f"out of memory: the limit is {self._limits.memory_mb} MB"
-            raise ProgramError(Status.MEMORY, reason, printable(output, _MAX_DETAIL))
+            self._kill()
+            raise ProgramError(
+                Status.MEMORY, f"out of memory: the limit is {self._limits.memory_mb} MB"
+            )
         told = self._decode(body) if kind == ERROR else None
         if type(told) is not tuple or [type(part) for part in told] != [str, str]:
             self._fail_garbled("it came out of turn")
@@ -272,24 +293,29 @@ class WarmSession:
         said = "what the program sent back is no value"
         raise ProgramError(Status.ERROR, f"{said}: {reason}", plain=said)
 
-    def _kill(self, *, is_doubtful: bool = False) -> str:
-        """Ends the child; gives what it printed, and the whole guest up if it does not confirm."""
+    def _kill(self, *, is_doubtful: bool = False, wants_notes: bool = False) -> str:
+        """Ends the child, or the whole guest if it does not confirm, and returns its notes."""
         if self._link.is_stuck:
             self._finish(is_doubtful=True)
             return ""
-        self._link.send(KILL)
-        deadline = time.monotonic() + _GRACE_SECONDS
+        self._link.send(KILL, b"n" * wants_notes)
+        deadline = time.monotonic() + _GRACE_SECONDS + _NOTES_SECONDS * wants_notes
         try:
             while (frame := self._link.receive(deadline)) is not None:
                 if frame[0] == EXITED:
                     self._finish(is_doubtful=is_doubtful)
-                    told, output = _read_exit(frame[1])
-                    self._spent = told["spent"]
-                    return output
+                    notes: str = self._read_exit(frame[1])["notes"]
+                    return notes
         except LinkLostError:
             pass
         self._finish(is_doubtful=True)
         return ""
+
+    def _read_exit(self, body: bytes) -> dict[str, Any]:
+        _, size = HEADER.unpack_from(body)
+        told: dict[str, Any] = json.loads(body[HEADER.size : HEADER.size + size])
+        self._spent, self.printed = told["spent"], body[HEADER.size + size :]
+        return told
 
     def _finish(self, *, is_doubtful: bool) -> None:
         self._is_open = False
@@ -302,12 +328,6 @@ class WarmSession:
         except frames.FrameError as error:
             raise TypeError(f"arguments of a call: {error}") from None
         self._link.send(DATA, MESSAGE.pack(nonce, CALL, len(body)) + body)
-
-
-def _read_exit(body: bytes) -> tuple[dict[str, Any], str]:
-    _, size = HEADER.unpack_from(body)
-    told = json.loads(body[HEADER.size : HEADER.size + size])
-    return told, body[HEADER.size + size :].decode(errors="replace")
 
 
 def _describe_exit(status: int) -> str:

@@ -5,13 +5,53 @@ from __future__ import annotations
 import builtins
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from traceback import FrameSummary, StackSummary
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from evolve.records import Program
 
 _FRAME = re.compile(r'^  File "([^"]+)", line (\d{1,6})\b', re.MULTILINE)
+_UNUSUAL = re.compile(r"[^\n\t -~]")
+_STACK_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d{1,6}) in (.*)$', re.MULTILINE)
+_LOADED = re.compile(r"^loaded (\d{1,6}\.\d{6})$", re.MULTILINE)
+_MOST_FRAMES = 12
 _SYNTAX = re.compile(r"\(line (\d{1,6})\)$")
+
+
+class Whereabouts(NamedTuple):
+    """Where a program was when its time was over; it may have lied.
+
+    Attributes:
+        load_seconds: How long its imports took; None where they did not end.
+        place: The innermost of its own lines, in words; empty where it is not known.
+        stack: Its own innermost frames, as in a traceback.
+    """
+
+    load_seconds: float | None
+    place: str
+    stack: str
+
+
+def read_notes(notes: str, program: Program) -> Whereabouts:
+    """Returns what a program's notes say: when its imports ended, and its last stack.
+
+    Args:
+        notes: As `faulthandler` writes a stack, the innermost frame first; anything may be in it.
+        program: Its files; only their lines are shown.
+    """
+    lines = {path: text.splitlines() for path, text in program.files}
+    frames = []
+    for place, line, name in _STACK_FRAME.findall(notes):
+        path = max((path for path in lines if place.endswith(f"/work/{path}")), key=len, default="")
+        if 0 < int(line) <= len(lines.get(path, ())):
+            text = lines[path][int(line) - 1]
+            frames.append(FrameSummary(path, int(line), printable(name, 100), line=text))
+    # Repetitions are folded.
+    stack = "".join(StackSummary.from_list(frames[::-1]).format()[-_MOST_FRAMES:])
+    place = f"line {frames[0].lineno} of {frames[0].filename}" if frames else ""
+    loaded = _LOADED.search(notes)
+    return Whereabouts(float(loaded[1]) if loaded else None, place, stack)
 
 
 def printable(text: str, most: int) -> str:
@@ -23,12 +63,18 @@ def printable(text: str, most: int) -> str:
     """
     if len(text) > most:
         text = f"{text[: most // 2]}\n[...]\n{text[-most // 2 :]}"
-    return "".join(
-        char
-        if char in "\n\t" or unicodedata.category(char)[0] != "C"
-        else "\N{REPLACEMENT CHARACTER}"
-        for char in text
+    return _UNUSUAL.sub(
+        lambda found: (
+            "\N{REPLACEMENT CHARACTER}" if unicodedata.category(found[0])[0] == "C" else found[0]
+        ),
+        text,
     )
+
+
+def printable_end(data: bytes, most: int) -> str:
+    """Returns the end of what a program printed, without control characters."""
+    text = data.decode(errors="replace")
+    return printable(f"[...]\n{text[-most:]}" if len(text) > most else text, most + 10)
 
 
 def name_kind_and_line(reason: str, detail: str, program: Program) -> str:

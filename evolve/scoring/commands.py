@@ -111,11 +111,11 @@ def check_code(finished: Finished, name: str) -> None:
         return
     if finished.code < 0:
         reason = f"`{name}` was ended by {_signal_name(-finished.code)}"
-        raise ProgramError(Status.CRASHED, reason, finished.stderr)
+        raise ProgramError(Status.CRASHED, reason)
     lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
     plain = f"`{name}` exited with code {finished.code}"
     reason = f"{plain}: {lines[-1][:200]}" if lines else plain
-    raise ProgramError(Status.ERROR, reason, finished.stderr, plain=plain)
+    raise ProgramError(Status.ERROR, reason, plain=plain)
 
 
 def _signal_name(number: int) -> str:

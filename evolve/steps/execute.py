@@ -215,7 +215,11 @@ def _show_task(seat: Seat, plan: Plan | None) -> str:
 def repair_messages(problem: Problem, failed: Attempt) -> tuple[Message, ...]:
     """Returns what the editor is told about a program that failed."""
     evaluation = failed.evaluation.as_told()
-    detail = prompt.cut_middle("\n".join(evaluation.artifacts.values()), 4000)
+    texts = [
+        f"It printed:\n{text}" if name == "output" else text
+        for name, text in evaluation.artifacts.items()
+    ]
+    detail = prompt.cut_middle("\n".join(texts), 4000)
     took = f" after {evaluation.seconds:.2g} s" if evaluation.seconds else ""
     reason = fence(evaluation.reason[:1000])
     values = {

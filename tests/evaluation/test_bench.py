@@ -114,6 +114,7 @@ def test_a_program_is_built_once_and_each_run_has_a_clean_workspace(judge: Judge
         "first": "--loud Ada hello !\n",
         "again": "--loud Ada hello\n",
         "other": "other\n",
+        "output": "--loud Ada hello !\n--loud Ada hello\n",
     }
     assert evaluation.seconds > 0
 

@@ -35,6 +35,14 @@ def ask(
         session.close()
 
 
+def fail_with_output(sandbox: WarmSandbox, source: str, limits: Limits = LIMITS) -> bytes:
+    session = sandbox.open(make_program(source), limits)
+    with pytest.raises(ProgramError):
+        session.call("f")
+    session.close()
+    return session.printed
+
+
 def fail(
     sandbox: WarmSandbox,
     source: str,

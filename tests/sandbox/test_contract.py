@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import math
 import os
 import sys
@@ -17,7 +18,7 @@ from evolve.sandbox.protocol import Limits
 from evolve.sandbox.warm import WarmSandbox
 
 from .conftest import make_like
-from .programs import LIMITS, ask, fail, make_program
+from .programs import LIMITS, ask, fail, fail_with_output, make_program
 
 ORDINARY = {
     "pool": """
@@ -202,6 +203,89 @@ class TestAnytime:
             session.call("f")
 
 
+HUNG = "import re, time\ntime.sleep(0.1)\ndef g():\n    {body}\ndef f(): return g()"
+TIGHT = dataclasses.replace(LIMITS, seconds=0.6)
+
+
+class TestTimeOuts:
+    @pytest.mark.parametrize(
+        "body",
+        ["while True: pass", "time.sleep(60)", "re.match('(a+)+$', 'a' * 60 + 'b')"],
+    )
+    def test_a_time_out_says_where_the_time_went(self, sandbox: WarmSandbox, body: str) -> None:
+        match = (
+            r"^no answer within 0\.6 s: imports took 0\.\d\d s, `f` 0\.\d\d s; it was in line 4 of"
+        )
+        error = fail(sandbox, HUNG.format(body=body), Status.TIMEOUT, match, TIGHT)
+        assert error.detail.splitlines() == [
+            '  File "main.py", line 5, in f',
+            "    def f(): return g()",
+            '  File "main.py", line 4, in g',
+            f"    {body}",
+        ]
+        assert error.plain == "no answer within 0.6 s; it was in line 4 of main.py"
+
+    def test_imports_that_do_not_end_are_named(self, sandbox: WarmSandbox) -> None:
+        source = "import time\ntime.sleep(60)\ndef f(): pass"
+        match = r"^no answer within 0\.6 s: its imports did not end; it was in line 2 of main\.py$"
+        fail(sandbox, source, Status.TIMEOUT, match, TIGHT)
+
+    def test_a_later_call_has_no_imports(self, sandbox: WarmSandbox) -> None:
+        session = sandbox.open(make_program("def f(n):\n    while n: pass"), TIGHT)
+        session.call("f", [0])
+        with pytest.raises(ProgramError, match=r"^no answer within 0\.6 s; it was in line 2 of"):
+            session.call("f", [1])
+
+    @pytest.mark.parametrize(
+        "trick",
+        [
+            "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+            "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])",
+            "import faulthandler; faulthandler.unregister(10)",
+            "import os; os.dup2(2, 5)",
+        ],
+    )
+    def test_a_program_that_hides_its_stack_keeps_nobody(
+        self, sandbox: WarmSandbox, trick: str
+    ) -> None:
+        source = f"def f():\n    {trick}\n    while True: pass"
+        started = time.monotonic()
+        error = fail(sandbox, source, Status.TIMEOUT, r": imports took 0\.\d\d s, `f` 0\.", TIGHT)
+        assert error.detail == ""
+        assert time.monotonic() - started < 30
+
+    def test_forged_notes_are_text_at_most(self, sandbox: WarmSandbox) -> None:
+        source = """
+            import os
+            forged = b"loaded nan\\nloaded 9e9\\n"
+            for place in (b"/etc", b"/box/work/main.py", b"/box/work/main.py", b"main.py"):
+                forged += b'  File "%s", line 2 in \\x1b[2J\\n' % place
+                forged += b'  File "%s", line 999 in x\\n' % place
+            os.write(5, forged)
+            def f():
+                try:
+                    while True: os.write(5, bytes(1 << 12))
+                except BlockingIOError: pass
+                while True: pass
+        """
+        error = fail(sandbox, source, Status.TIMEOUT, "^no answer within 0.6 s", TIGHT)
+        frame = '  File "main.py", line 2, in \N{REPLACEMENT CHARACTER}[2J\n    import os\n'
+        assert error.detail.endswith(2 * frame)
+
+    def test_an_answer_to_the_question_where_it_is_comes_too_late(
+        self, sandbox: WarmSandbox
+    ) -> None:
+        source = """
+            import signal
+            signal.signal(signal.SIGUSR1, lambda *_: 1 / 0)
+            def f():
+                try:
+                    while True: pass
+                except ZeroDivisionError: return 7
+        """
+        fail(sandbox, source, Status.TIMEOUT, "^no answer within 0.6 s", TIGHT)
+
+
 class TestFailures:
     def test_an_exception_is_told_with_its_own_frames(self, sandbox: WarmSandbox) -> None:
         error = fail(sandbox, "def g(): return 1 / 0\ndef f(): return g()", Status.ERROR)
@@ -250,11 +334,20 @@ class TestFailures:
                 print("\\x1b[31mlast", file=sys.stderr)
                 os._exit(9)
         """
-        error = fail(sandbox, source, Status.CRASHED, "exited with code 9")
-        assert error.detail.startswith("first")
-        assert "bytes cut" in error.detail
-        assert error.detail.endswith("[31mlast\n")
-        assert "\x1b" not in error.detail
+        fail(sandbox, source, Status.CRASHED, "exited with code 9")
+        printed = fail_with_output(sandbox, source)
+        assert printed.startswith(b"first")
+        assert b"bytes cut" in printed
+        assert printed.endswith(b"\x1b[31mlast\n")
+
+    def test_what_a_program_printed_that_answered_is_kept_as_well(
+        self, sandbox: WarmSandbox
+    ) -> None:
+        source = "import sys\ndef f(): print('out'); print('err', file=sys.stderr)"
+        session = sandbox.open(make_program(source), LIMITS)
+        session.call("f")
+        session.close()
+        assert session.printed == b"out\nerr\n"
 
     def test_a_signal_is_named(self, sandbox: WarmSandbox) -> None:
         source = "import ctypes\ndef f(): ctypes.string_at(0)"

@@ -73,7 +73,7 @@ def _pin(core: int) -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def _run(cage: Cage, order: Order, pipes: tuple[int, int, int], channel: socket.socket) -> NoReturn:
+def _run(cage: Cage, order: Order, pipes: tuple[int, ...], channel: socket.socket) -> NoReturn:
     try:
         orders.report(channel, orders.STARTED, os.getpid())
         _take_descriptors([*pipes, *([cage.ruleset] if cage.ruleset >= 0 else [])], cage.above)
@@ -99,9 +99,9 @@ def _run(cage: Cage, order: Order, pipes: tuple[int, int, int], channel: socket.
 
 
 def _take_descriptors(pipes: list[int], above: int) -> None:
-    requests, replies, printer, *rest = pipes
+    requests, replies, printer, notes, *rest = pipes
     null = os.open("/dev/null", os.O_RDONLY)
-    sources = [null, printer, printer, requests, replies, *rest]
+    sources = [null, printer, printer, requests, replies, notes, *rest]
     high = [os.dup2(source, above + i) for i, source in enumerate(sources)]
     for target, source in enumerate(high):
         os.dup2(source, target, inheritable=target <= 2)

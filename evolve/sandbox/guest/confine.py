@@ -26,7 +26,7 @@ TEMPORARY = (("tmp", "/tmp"), ("tmp", "/var/tmp"), ("shm", "/dev/shm"))  # noqa:
 # machine's; queues of messages.
 _COVERED = ("/proc", "/sys", "/dev/pts", "/dev/mqueue")
 DEVICES = ("null", "zero", "full", "random", "urandom")
-INHERITED_RULESET = 5
+INHERITED_RULESET = 6
 # The least number of descriptors among which none of the guest's is.
 ABOVE = 64
 _TERMINALS = {"console", "ptmx", "pts", "tty", "shm", "mqueue"}

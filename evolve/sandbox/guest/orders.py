@@ -19,7 +19,7 @@ _ORDER = struct.Struct("<5q?")
 _REPORT = struct.Struct("<iqd")
 _SENDER = struct.Struct("iII")
 _NO_CORE = -1
-_PIPES = 3
+_PIPES = 4
 
 
 class ZygoteLostError(Exception):
@@ -69,7 +69,7 @@ def open_channel() -> tuple[socket.socket, socket.socket]:
     return relay, zygote
 
 
-def send_order(channel: socket.socket, order: Order, pipes: tuple[int, int, int]) -> None:
+def send_order(channel: socket.socket, order: Order, pipes: tuple[int, ...]) -> None:
     """Sends an order with the program's ends of its pipes.
 
     Raises:
@@ -82,8 +82,8 @@ def send_order(channel: socket.socket, order: Order, pipes: tuple[int, int, int]
         raise ZygoteLostError from None
 
 
-def receive_order(channel: socket.socket) -> tuple[Order, tuple[int, int, int]]:
-    """Waits for an order.
+def receive_order(channel: socket.socket) -> tuple[Order, tuple[int, ...]]:
+    """Waits for an order and the ends of pipes: requests, replies, output, notes.
 
     Raises:
         EOFError: The relay has ended.
@@ -92,10 +92,9 @@ def receive_order(channel: socket.socket) -> tuple[Order, tuple[int, int, int]]:
     if len(data) < _ORDER.size:
         raise EOFError
     memory, processes, files, reply, core, is_alone = _ORDER.unpack(data)
-    requests, replies, printer = descriptors
     wanted = None if core == _NO_CORE else core
     order = Order(memory, processes, files, reply, wanted, is_alone)
-    return order, (requests, replies, printer)
+    return order, tuple(descriptors)
 
 
 def report(channel: socket.socket, kind: int, number: int = 0, spent: float = 0.0) -> None:

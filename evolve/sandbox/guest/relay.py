@@ -20,7 +20,7 @@ from . import confine, kernel, memory, orders, portable, watched, zygote
 from .files import Usage, measure, measure_unlinked, remove, wipe
 from .orders import Order, ZygoteLostError
 from .output import Output
-from .wire import CHUNK, DATA, EXITED, FAILED, HEADER, KILL, OUTPUT, READY, SIGNALLED, START
+from .wire import CHUNK, DATA, EXITED, FAILED, HEADER, KILL, READY, SIGNALLED, START
 
 if TYPE_CHECKING:
     import socket
@@ -241,10 +241,7 @@ class Relay:
             self._child = watched.start(self._channel, order)
             self._next_tick = time.monotonic() + self._tick
         elif kind == KILL and self._child is not None:
-            self._end_child(self._child, "asked")
-        elif kind == OUTPUT and self._child is not None:
-            self._output.read_from(self._child.output)
-            self._send(OUTPUT, self._output.text())
+            self._end_child(self._child, "asked", asks_stack=bool(body))
 
     def _read_child(self, it: watched.Child) -> None:
         try:
@@ -315,7 +312,8 @@ class Relay:
         size = used.size + measure_unlinked(self._proc, names)
         return "disk" if size > most.size or used.number > most.number else ""
 
-    def _end_child(self, it: watched.Child, cause: str) -> None:
+    def _end_child(self, it: watched.Child, cause: str, *, asks_stack: bool = False) -> None:
+        notes = watched.read_notes(it) if asks_stack else ""
         end = self._kill(it)
         while not it.is_silent and not cause:
             self._flush_all()
@@ -324,7 +322,7 @@ class Relay:
         self._output.read_from(it.output)
         self._clear(it)
         self._child, self._is_blocked = None, False
-        head = json.dumps({**end._asdict(), "cause": cause}).encode()
+        head = json.dumps({**end._asdict(), "cause": cause, "notes": notes}).encode()
         self._send(EXITED, HEADER.pack(EXITED, len(head)) + head + self._output.text())
         self._output.clear(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     import socket
 
     from .orders import Order
+
+# Makes a program write its stack to its notes; prepared once, in the zygote.
+STACK_SIGNAL = signal.SIGUSR1
+_MAX_NOTES = 1 << 14
+_STACK_MS, _STACK_REST_MS = 100, 20
 
 
 class End(NamedTuple):
@@ -37,6 +43,7 @@ class Child:
         requests: Writes to it.
         replies: Reads from it.
         output: Reads what it prints.
+        notes: Reads where it is: when its imports ended, and its stack once it is asked.
 
     Attributes:
         is_silent: No process of it holds the writing end of `replies` any more.
@@ -44,11 +51,12 @@ class Child:
     """
 
     # No dataclass: that module takes a cold guest longer to import than all of this package.
-    def __init__(self, pid: int, requests: int, replies: int, output: int) -> None:
+    def __init__(self, pid: int, requests: int, replies: int, output: int, notes: int) -> None:
         self.pid = pid
         self.requests = requests
         self.replies = replies
         self.output = output
+        self.notes = notes
         self.is_silent = False
         self.reaped: End | None = None
 
@@ -60,19 +68,22 @@ def start(channel: socket.socket, order: Order) -> Child:
         OSError: No process can be made.
         ZygoteLostError: The zygote has ended.
     """
-    pipes = [os.pipe() for _ in range(3)]
-    (request_reader, requests), (replies, reply_writer), (output, printer) = pipes
-    orders.send_order(channel, order, (request_reader, reply_writer, printer))
-    orders.close_all((request_reader, reply_writer, printer))
+    pipes = [os.pipe() for _ in range(4)]
+    (request_reader, requests), (replies, reply_writer), (output, printer), (notes, noter) = pipes
+    # Nobody reads notes before the end: a program that fills the pipe must not wait for that.
+    os.set_blocking(noter, False)
+    theirs = (request_reader, reply_writer, printer, noter)
+    orders.send_order(channel, order, theirs)
+    orders.close_all(theirs)
     found: dict[int, orders.Report] = {}
     while not {orders.STARTED, orders.FORKED} <= set(found):
         told = orders.receive_report(channel)
         if told.kind == orders.FAILED:
             raise OSError(told.number, os.strerror(told.number))
         found[told.kind] = told
-    for descriptor in (requests, replies, output):
+    for descriptor in (requests, replies, output, notes):
         os.set_blocking(descriptor, False)
-    child = Child(found[orders.STARTED].number, requests, replies, output)
+    child = Child(found[orders.STARTED].number, requests, replies, output, notes)
     if orders.ENDED in found:
         child.reaped = End(found[orders.ENDED].number, found[orders.ENDED].spent)
     return child
@@ -117,9 +128,27 @@ def kill(child: Child, channel: socket.socket, *, is_namespaced: bool, is_kept: 
     return end
 
 
+def read_notes(child: Child) -> str:
+    """Asks a program for its stack and returns all of its notes, which it may have written itself.
+
+    One that does not answer costs a moment; nobody believes more of them than how they look.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, STACK_SIGNAL)
+    text = bytearray()
+    poller = select.poll()
+    poller.register(child.notes, select.POLLIN)
+    while len(text) < _MAX_NOTES and poller.poll(_STACK_REST_MS if b"File" in text else _STACK_MS):
+        part = os.read(child.notes, _MAX_NOTES)
+        if not part:
+            break
+        text += part
+    return text.decode("ascii", "replace")
+
+
 def close(child: Child) -> None:
     """Closes the pipes of a dead child."""
-    orders.close_all((child.requests, child.replies, child.output))
+    orders.close_all((child.requests, child.replies, child.output, child.notes))
 
 
 def _reap(pid: int) -> End:

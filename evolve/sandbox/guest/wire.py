@@ -1,8 +1,8 @@
 """Frames between the host and the relay: a kind, a length, a payload.
 
-The host sends `START` (limits of a new child), `DATA` (bytes for it), `OUTPUT` (asks what was
-printed) and `KILL`. The relay sends `READY` or `FAILED` once, then `DATA` (bytes of the child,
-opaque), `OUTPUT` and `EXITED`. A child never reaches this stream: the relay is between.
+The host sends `START` (limits of a new child), `DATA` (bytes for it) and `KILL` (with a payload:
+its stack is wanted). The relay sends `READY` or `FAILED` once, then `DATA` (bytes of the child,
+opaque) and `EXITED`. A child never reaches this stream: the relay is between.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ SIGNALLED = 128
 
 START = b"S"
 DATA = b"D"
-OUTPUT = b"O"
 KILL = b"K"
 READY = b"R"
 FAILED = b"F"

@@ -9,6 +9,7 @@ never learns how a program ended. So each program inherits what the first one di
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import json
@@ -29,6 +30,8 @@ from . import (
     seccomp,
     tracebacks,
 )
+from .program import NOTES
+from .watched import STACK_SIGNAL
 
 if TYPE_CHECKING:
     import socket
@@ -196,6 +199,8 @@ def _can_confine(cage: confine.Cage) -> bool:
 
 
 def _warm_up() -> None:
+    # Children inherit it: their descriptor of that number is the one for notes.
+    faulthandler.register(STACK_SIGNAL, file=NOTES, all_threads=False)
     # What has run once is specialised by the interpreter: children then write to fewer pages
     # that they share with the zygote, and each page costs microseconds.
     for _ in range(_WARM_UP_ROUNDS):
