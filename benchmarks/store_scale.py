@@ -220,7 +220,7 @@ history = SettingsHistory(settings, store.launches())
 schedule = Schedule(generations=10**6, size_at=lambda at: size_of(history.at(at)))
 digests = DigestMaker(store, history, problem.direction)
 population = Population(problem, settings.search)
-for _ in population.tell_all(store.told_attempts(with_uses=True), last):
+for _ in population.tell_all(store.light_attempts(with_uses=True), last):
     while schedule.next(population.generation, population.evaluations):
         pass
 digests.advance(last)

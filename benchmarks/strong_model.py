@@ -17,13 +17,13 @@ from pathlib import Path
 SLOTS = """SELECT slot, COUNT(*) FROM calls WHERE generation = ? AND slot >= 0 GROUP BY slot"""
 OBJECTIVES = """
     SELECT a.slot, e.objective FROM attempts a JOIN evaluations e ON e.generation = a.generation
-    AND e.slot = a.slot AND e.sequence = a.evaluation
+    AND e.slot = a.slot AND e.number = a.evaluation
     WHERE a.generation = ? AND e.objective IS NOT NULL
 """
-WHOLE = "SELECT role FROM calls WHERE generation = ? AND slot < 0 ORDER BY sequence"
+WHOLE = "SELECT role FROM calls WHERE generation = ? AND slot < 0 ORDER BY number"
 CALLS = """
-    SELECT generation, slot, sequence, role, request, reply FROM calls
-    ORDER BY generation, slot, sequence
+    SELECT generation, slot, number, role, messages, text FROM calls
+    ORDER BY generation, slot, number
 """
 
 
@@ -33,7 +33,7 @@ def trace(database: sqlite3.Connection) -> list[float]:
     better = max if json.loads(facts["direction"]) == "maximize" else min
     best = database.execute("SELECT objective FROM evaluations WHERE generation = 0").fetchone()[0]
     curve = [best]
-    numbers = database.execute("SELECT generation FROM generations WHERE generation > 0 ORDER BY 1")
+    numbers = database.execute("SELECT number FROM generations WHERE number > 0 ORDER BY 1")
     for (generation,) in numbers.fetchall():
         calls = dict(database.execute(SLOTS, (generation,)))
         found: dict[int, list[float]] = {}
@@ -54,10 +54,10 @@ def trace(database: sqlite3.Connection) -> list[float]:
 
 def export(database: sqlite3.Connection, path: Path) -> None:
     with lzma.open(path, "wt") as file:
-        for *key, role, request, reply in database.execute(CALLS):
-            messages = json.loads(zlib.decompress(request))["messages"]
-            text = zlib.decompress(reply).decode()
-            file.write(json.dumps({"key": key, "role": role, "prompt": messages, "reply": text}))
+        for *key, role, messages, reply in database.execute(CALLS):
+            prompt = [[one["role"], one["text"]] for one in json.loads(zlib.decompress(messages))]
+            text = json.loads(zlib.decompress(reply))
+            file.write(json.dumps({"key": key, "role": role, "prompt": prompt, "reply": text}))
             file.write("\n")
 
 

@@ -7,6 +7,7 @@ by descriptors from the folder on, and what stands there is looked at before it 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -78,7 +79,7 @@ def write_named(path: Path, text: str) -> None:
     Raises:
         OSError: It cannot be written, or is a link.
     """
-    kind = _kind_of(path)
+    kind = path.lstat().st_mode if path.is_symlink() or path.exists() else 0
     if stat.S_ISLNK(kind):
         raise OSError(errno.ELOOP, "it is a link; name the file that it leads to", str(path))
     if kind and not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
@@ -125,30 +126,31 @@ def read_plain(path: Path, most_bytes: int) -> bytes:
         return stream.read(most_bytes + 1)
 
 
-def is_plain_folder(path: Path) -> bool:
-    """Returns whether there is a folder that is no link."""
-    return stat.S_ISDIR(_kind_of(path))
+def lock_file(descriptor: int, *, is_shared: bool = False, waits: bool = False) -> bool:
+    """Takes an advisory lock, which the kernel drops with the descriptor or its process.
+
+    Returns:
+        Whether it was free, or was waited for.
+    """
+    kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(descriptor, kind if waits else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
-def remove_files(folder: Path, is_wanted: Callable[[str], bool]) -> int:
-    """Deletes the files in a folder that are not wanted, and returns their bytes.
-
-    Nothing is deleted behind a link, nor in folders below.
+def sync(path: Path) -> None:
+    """Makes what was written to a file, or the names in a folder, outlast a power cut.
 
     Raises:
-        OSError: The folder is a link, or a file cannot be deleted.
+        OSError: The disk refuses.
     """
-    freed = 0
-    at = _open_folder(folder.name, None, folder)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        for name in os.listdir(at):  # noqa: PTH208 - of a descriptor
-            found = os.stat(name, dir_fd=at, follow_symlinks=False)
-            if not is_wanted(name) and not stat.S_ISDIR(found.st_mode):
-                os.unlink(name, dir_fd=at)
-                freed += found.st_size
+        os.fsync(descriptor)
     finally:
-        os.close(at)
-    return freed
+        os.close(descriptor)
 
 
 def find_stray(path: Path, root: Path, ignore: Callable[[str], bool] | None = None) -> Path | None:
@@ -189,10 +191,9 @@ def _walk(path: Path, ignore: Callable[[str], bool] | None) -> Iterator[Path]:
             yield from _walk(below, ignore)
 
 
-def _open_folder(name: str, at: int | None, where: Path) -> int:
-    target: str | Path = name if at is not None else where
+def _open_folder(name: str, at: int, where: Path) -> int:
     try:
-        return os.open(target, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
             text = f"`{name}` is a link or no folder, and is not followed"
@@ -216,10 +217,3 @@ def _replace(at: int, name: str, data: bytes) -> None:
             os.unlink(draft, dir_fd=at)
         raise
     os.fsync(at)
-
-
-def _kind_of(path: Path) -> int:
-    try:
-        return path.lstat().st_mode
-    except FileNotFoundError:
-        return 0

@@ -88,7 +88,7 @@ def test_no_program_is_evaluated_twice_in_a_search(tmp_path):
     searches = Searches(tmp_path, search__strategy="best-of-n", tuning__share=0.0)
     found = searches.run("r", 40)
     with closing(Store.open_to_read(searches.folder / "r")) as store:
-        told = list(store.told_attempts(1))
+        told = list(store.light_attempts(1))
     marks = [item.fingerprint for item in told if item.status is not Status.REJECTED]
     assert len(set(marks)) > 0.9 * len(marks)
     assert found.evaluations < len(told)

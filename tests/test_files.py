@@ -12,7 +12,6 @@ from evolve.files import (
     inside,
     open_plain,
     read_plain,
-    remove_files,
     write_inside,
     write_named,
 )
@@ -121,21 +120,6 @@ def test_a_pipe_is_not_waited_for(folder):
 
 def test_no_more_is_read_than_allowed(victim):
     assert read_plain(victim, 3) == b"as i"
-
-
-def test_files_are_deleted_in_the_folder_alone(folder, victim, tmp_path):
-    (folder / "file").write_text("12345")
-    (folder / "kept").write_text("1")
-    (folder / "link").symlink_to(victim)
-    (folder / "below").mkdir()
-    (folder / "below/file").write_text("1")
-    (tmp_path / "link").symlink_to(folder)
-    with pytest.raises(OSError, match="is a link"):
-        remove_files(tmp_path / "link", lambda _: False)
-    remove_files(folder, lambda name: name == "kept")
-    assert sorted(path.name for path in folder.iterdir()) == ["below", "kept"]
-    assert (folder / "below/file").exists()
-    assert victim.read_text() == "as it was"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def rows(run, columns: str) -> list[tuple]:
     with closing(sqlite3.connect(run / "run.db")) as connection:
         return connection.execute(
             f"SELECT {columns} FROM attempts a LEFT JOIN evaluations e ON e.generation = "
-            "a.generation AND e.slot = a.slot AND e.sequence = a.evaluation "
+            "a.generation AND e.slot = a.slot AND e.number = a.evaluation "
             "ORDER BY a.generation, a.slot, a.number"
         ).fetchall()
 

@@ -116,7 +116,7 @@ def test_leaps_are_marked_and_change_more_than_one_place(stalled):
     from evolve.store import Store
 
     with closing(Store.open_to_read(searches.folder / "r")) as store:
-        plans = [store.load_attempt(item.key).plan for item in store.told_attempts(1)]
+        plans = [store.load_attempt(item.key).plan for item in store.light_attempts(1)]
     leaps = [plan for plan in plans if "leap" in plan.tags]
     assert 0 < len(leaps) < len(plans) / 2
     assert all(" then " in plan.change for plan in leaps)

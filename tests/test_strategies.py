@@ -47,7 +47,7 @@ def test_no_order_of_completion_changes_the_archives(searches, delays, threads, 
 
 def parents(searches, name) -> set:
     with closing(Store.open_to_read(searches.folder / name)) as store:
-        return {attempt.parent for attempt in store.told_attempts(1)}
+        return {attempt.parent for attempt in store.light_attempts(1)}
 
 
 def test_best_of_n_starts_from_the_starting_program_every_time(searches):
@@ -79,7 +79,7 @@ def test_without_cells_each_island_keeps_one_elite(searches):
 def test_programs_seen_before_are_rejected(searches):
     searches.run("twins", 10, search__strategy="best-of-n")
     with closing(Store.open_to_read(searches.folder / "twins")) as store:
-        told = [store.load_attempt(attempt.key) for attempt in store.told_attempts()]
+        told = [store.load_attempt(attempt.key) for attempt in store.light_attempts()]
     reasons = {item.evaluation.reason for item in told if item.evaluation.status is Status.REJECTED}
     assert any("evaluated before" in reason for reason in reasons)
 

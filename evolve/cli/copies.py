@@ -121,6 +121,4 @@ def repair(run: Run, *, output: Output) -> None:
         )
     for what in saved.lost:
         say(f"left out: {what}, which cannot be read")
-    for missing in saved.missing:
-        say(str(missing))
     say(f"to go on: evolve resume {quote(str(output))}")

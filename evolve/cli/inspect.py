@@ -105,7 +105,7 @@ def show(run: Run, *, as_json: AsJson = False) -> None:
         )
         lines.append(f"             {elite['id']}  {show_number(elite['objective'])}  {others}")
     lines += _describe_stalls(state["stalls"])
-    say("\n".join(map(one_line, [*lines, *state["missing_artifacts"]])))
+    say("\n".join(map(one_line, lines)))
 
 
 def _held_out(verdict: dict[str, Any]) -> str:

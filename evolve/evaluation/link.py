@@ -16,6 +16,7 @@ from evolve.evaluation.launch import start_blank
 from evolve.keys import cut_keys
 from evolve.problem import Purpose
 from evolve.records import Evaluation
+from evolve.records.plain import from_plain
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.guest import memory
 from evolve.sandbox.protocol import Isolation
@@ -163,8 +164,8 @@ class EvaluatorProcess:
         answer = self._await_verdict()
         self._raise_error(answer)
         texts = {name: cut_keys(text) for name, text in answer["artifacts"].items()}
-        return Evaluation.from_dict(
-            {**answer, "artifacts": texts, "reason": cut_keys(answer["reason"])}
+        return from_plain(
+            Evaluation, {**answer, "artifacts": texts, "reason": cut_keys(answer["reason"])}
         )
 
     @property

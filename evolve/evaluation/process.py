@@ -22,6 +22,7 @@ from evolve.evaluation.link import WAITING
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Problem, Purpose, load_problem
 from evolve.records import Program, SourceFile
+from evolve.records.plain import to_plain
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.choose import open_sandbox
 from evolve.sandbox.protocol import Limits
@@ -88,7 +89,7 @@ def main() -> None:
             except SandboxError as error:
                 _answer(answers, _error_message(error))
             else:
-                _answer(answers, evaluation.as_dict())
+                _answer(answers, to_plain(evaluation))
 
 
 def _list_hidden(problem: Problem) -> tuple[Path, ...]:

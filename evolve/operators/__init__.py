@@ -4,7 +4,7 @@ from evolve.operators.choice import OperatorStats, Tally, choose_operator
 from evolve.operators.knobs import find_knobs, hash_skeleton
 from evolve.operators.table import OPERATORS, Operator, apply_operator
 from evolve.operators.tuner import MAX_CONSTANTS, Tuner, is_spent
-from evolve.records.operators import OPERATOR_JOIN, TUNE
+from evolve.records import OPERATOR_JOIN, TUNE
 
 __all__ = [
     "MAX_CONSTANTS",

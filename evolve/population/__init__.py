@@ -15,8 +15,7 @@ from evolve.archive.climbs import Climbs
 from evolve.archive.quotas import SlotQuotas
 from evolve.models.bandit import ModelStats
 from evolve.population.standing import Standing, make_elite
-from evolve.records import Status
-from evolve.records.operators import OPERATOR_JOIN, TUNE
+from evolve.records import OPERATOR_JOIN, TUNE, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

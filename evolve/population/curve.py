@@ -45,14 +45,9 @@ def trace_curve(store: Store, problem: Problem, settings: SearchSettings) -> Ite
     """
     standing = Standing(problem, settings)
     seconds = dict(store.generations())
-    spent = {
-        number: (calls, cost or 0.0)
-        for number, calls, cost in store.query(
-            "SELECT generation, COUNT(*), SUM(cost_usd) FROM calls GROUP BY generation"
-        )
-    }
+    spent = store.calls_by_generation()
     calls, cost = 0, 0.0
-    for number in standing.tell_all(store.told_attempts(), max(seconds, default=-1)):
+    for number in standing.tell_all(store.light_attempts(), max(seconds, default=-1)):
         more_calls, more_cost = spent.get(number, (0, 0.0))
         calls, cost = calls + more_calls, cost + more_cost
         yield Point(number, seconds[number], standing.evaluations, calls, cost, standing.champion)

@@ -78,7 +78,7 @@ def load_standing(store: Store, problem: Problem, settings: SearchSettings) -> S
             standing = Standing(problem, settings)
     last = store.last_generation()
     if last is not None:
-        told = store.told_attempts(standing.generation + 1)
+        told = store.light_attempts(standing.generation + 1)
         for _ in standing.tell_all(told, last):
             pass
     return standing

@@ -12,8 +12,7 @@ from evolve.archive.cells import locate
 from evolve.archive.islands import Islands
 from evolve.archive.progress import Merit, is_progress, outranks
 from evolve.archive.stalls import StallDetector, StallLevel
-from evolve.records import VALIDATION, Status
-from evolve.records.operators import TUNE
+from evolve.records import TUNE, VALIDATION, Status
 from evolve.settings.defaults import WITHOUT_MODEL
 
 if TYPE_CHECKING:

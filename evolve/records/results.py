@@ -1,17 +1,23 @@
-"""The frozen records of what was paid for and what slots brought, as the store keeps them."""
+"""The frozen records of calls, evaluations and generations, as the store keeps them."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from evolve.records import Attempt, AttemptKey, Evaluation, Plan, Program, Status, Summary
-    from evolve.records.chat import Reply, Request
+from evolve.records.attempts import (
+    Attempt,
+    AttemptKey,
+    Evaluation,
+    Plan,
+    Program,
+    Status,
+    Summary,
+)
+from evolve.records.chat import Reply, Request
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def tell_new(store: Store, standing: Standing) -> None:
     """Brings a standing up to the last committed generation."""
     last = store.last_generation()
     if last is not None and last > standing.generation:
-        told = store.told_attempts(standing.generation + 1)
+        told = store.light_attempts(standing.generation + 1)
         for _ in standing.tell_all(told, last):
             pass
 

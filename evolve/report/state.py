@@ -9,7 +9,6 @@ from evolve.records import INITIAL
 from evolve.records.endings import FINISHED
 from evolve.report.spending import list_spending
 from evolve.store import is_locked
-from evolve.store.holdout import read_holdout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +46,6 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
         "strategy": population.islands.settings.strategy,
         "direction": str(population.direction),
         "cooperative": facts.get("cooperative", False),
-        "missing_artifacts": [str(missing) for missing in store.missing_artifacts()],
         "launches": [dataclasses.asdict(launch) for launch in store.launches()],
         "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
         "champion": _describe_champion(store, population),
@@ -142,7 +140,7 @@ def _describe_references(population: Standing) -> dict[str, Any]:
 
 def _holdout(store: Store, key: AttemptKey) -> dict[str, Any] | None:
     """Returns the verdict on data that the search never saw, once the run has stopped."""
-    verdicts = read_holdout(store)
+    verdicts = store.holdout()
     verdict = verdicts.get(store.load_attempt(key).program_or_fail.id) if verdicts else None
     if verdict is None:
         return None

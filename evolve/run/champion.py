@@ -11,7 +11,6 @@ from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, Status
 from evolve.run.folder import BEST_FOLDER, write_program
 from evolve.run.wiring import open_evaluators
-from evolve.store.holdout import keep_holdout, read_holdout
 
 if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
@@ -78,14 +77,14 @@ def evaluate_holdout(store: Store, evaluators: Evaluators, champion: AttemptKey)
         SandboxError: The sandbox broke.
         EvaluatorError: The evaluator broke.
     """
-    verdicts = read_holdout(store)
+    verdicts = store.holdout()
     told = []
     for name, key in (("champion", champion), ("starting program", INITIAL)):
         program = store.load_attempt(key).program_or_fail
         if program.id not in verdicts:
             verdicts[program.id] = evaluators.evaluate(program, Purpose.HOLDOUT)
         told.append(f"{name} {describe(verdicts[program.id])}")
-    keep_holdout(store, verdicts)
+    store.set_facts(holdout=verdicts)
     return f"hold-out: {', '.join(told)} (never selected on)"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from evolve.models.protocol import GENEROUS_TOKENS, estimate_tokens
 from evolve.models.roster import make_roster
 from evolve.models.tokens import prompt_cap
+from evolve.records.results import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,13 +105,14 @@ def estimate_roles(
 
 def measure_uses(store: Store) -> dict[str, Use]:
     """Returns what each role used in a slot of a run, on average."""
-    ((slots,),) = store.query(
-        "SELECT COUNT(DISTINCT generation * 65536 + slot) FROM calls WHERE slot >= 0"
-    )
-    rows = store.query(
-        "SELECT role, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens) FROM calls GROUP BY role"
-    )
-    return {role: Use(*(number / slots for number in sums)) for role, *sums in rows}
+    slots = max(store.count_slots(), 1)
+    totals: dict[str, Totals] = {}
+    for role, _, used in store.usage():
+        totals[role] = totals.get(role, Totals()) + used
+    return {
+        role: Use(used.calls / slots, used.prompt_tokens / slots, used.completion_tokens / slots)
+        for role, used in totals.items()
+    }
 
 
 def _find_roles(settings: Settings) -> list[str]:

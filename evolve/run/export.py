@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from evolve.display import as_cell
 from evolve.errors import StoreError, UsageError
 from evolve.keys import cut_keys
 from evolve.population.curve import trace_curve
+from evolve.records.plain import to_plain
 from evolve.run.folder import write_program
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
     for name, value in sorted(store.facts().items()):
         yield {"kind": "fact", "name": name, "value": value}
     for launch in store.launches():
-        yield {"kind": "launch", **dataclasses.asdict(launch)}
+        yield {"kind": "launch", **to_plain(launch)}
     last = -1
     for number, seconds in store.generations():
         yield {"kind": "generation", "generation": number, "seconds": seconds}
@@ -78,7 +78,7 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
             yield _describe_attempt(store.load_attempt(key))
         summary = store.load_summary(number)
         if summary is not None:
-            yield {"kind": "summary", "generation": number, **dataclasses.asdict(summary)}
+            yield {"kind": "summary", "generation": number, **to_plain(summary)}
         last = number
     yield from _describe_finished(*store.finished_after(last))
     yield from _describe_expenses(store.expenses(last))
@@ -93,54 +93,29 @@ def _curve_row(point: Point) -> list[Any]:
 
 def _describe_finished(calls: list[Call], evaluations: list[Evaluated]) -> Iterator[dict[str, Any]]:
     for call in calls:
-        request, reply = call.request, call.reply
-        yield {
-            "kind": "call",
-            "key": str(call.key),
-            "request": {
-                "role": request.role,
-                "messages": [{"role": m.role, "text": m.text} for m in request.messages],
-                "max_tokens": request.max_tokens,
-                "temperature": request.temperature,
-                "seed": request.seed,
-                "schema": json.loads(request.schema) if request.schema else None,
-                "effort": request.effort,
-            },
-            "text": reply.text,
-            "error": call.error,
-            "model": reply.model,
-            "finish_reason": reply.finish_reason,
-            "prompt_tokens": reply.prompt_tokens,
-            "cached_tokens": reply.cached_tokens,
-            "completion_tokens": reply.completion_tokens,
-            "thinking_tokens": reply.thinking_tokens,
-            "cost_usd": reply.cost_usd,
-            "seconds": reply.seconds,
-        }
+        line = to_plain(call)
+        schema = call.request.schema
+        line["request"]["schema"] = json.loads(schema) if schema else None
+        key = str(call.key)
+        yield {"kind": "call", **line.pop("reply"), **line, "key": key}
     for item in evaluations:
-        yield {
-            "kind": "evaluation",
-            "key": str(item.key),
-            "program": item.program.id,
-            **item.evaluation.as_dict(),
-        }
+        key, program = str(item.key), item.program.id
+        verdict = to_plain(item.evaluation)
+        yield {"kind": "evaluation", "key": key, "program": program, **verdict}
 
 
 def _describe_expenses(expenses: list[Expense]) -> Iterator[dict[str, Any]]:
     for expense in expenses:
-        yield {"kind": "expense", **dataclasses.asdict(expense)}
+        yield {"kind": "expense", **to_plain(expense)}
 
 
 def _describe_attempt(attempt: Attempt) -> dict[str, Any]:
     program = attempt.program
     return {
         "kind": "attempt",
+        **to_plain(attempt),
         "key": str(attempt.key),
-        "island": attempt.island,
         "parent": None if attempt.parent is None else str(attempt.parent),
-        "depth": attempt.depth,
-        "plan": None if attempt.plan is None else attempt.plan.as_dict(),
         "program": None if program is None else program.id,
         "files": None if program is None else dict(program.files),
-        "evaluation": attempt.evaluation.as_dict(),
     }

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import DamagedStoreError, ProblemError, StoreError, UsageError
-from evolve.files import is_stray, write_inside, write_named
+from evolve.files import is_stray, sync, write_inside, write_named
 from evolve.problem import load_problem
+from evolve.records.plain import to_plain
 from evolve.settings import Settings, change_settings, format_settings, load_settings
 from evolve.store import DATABASE
-from evolve.store.artifacts import sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -234,7 +234,7 @@ def write_program(folder: Path, attempt: Attempt, *, below: str = "") -> list[Pa
 
 def describe_verdict(attempt: Attempt) -> Mapping[str, Any]:
     """Returns what was found about a program, as plain data."""
-    evaluation = attempt.evaluation.as_dict()
+    evaluation = to_plain(attempt.evaluation)
     return {"program": attempt.program_or_fail.id, "attempt": str(attempt.key), **evaluation}
 
 

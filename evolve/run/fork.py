@@ -10,15 +10,14 @@ from evolve.errors import EvolveError, UsageError
 from evolve.population.frozen import freeze_past
 from evolve.run.folder import create_run_folder
 from evolve.store import Store
-from evolve.store.copying import copy_database
-from evolve.store.salvage import salvage_database
+from evolve.store.copying import copy_database, repair_database
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from evolve.problem import Problem
     from evolve.settings import Settings
-    from evolve.store.salvage import Salvaged
+    from evolve.store.copying import Repaired
 
 FORKED, REPAIRED = "forked", "repaired"
 
@@ -68,7 +67,7 @@ def fork_run(
     return made, last
 
 
-def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path) -> Salvaged:
+def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path) -> Repaired:
     """Makes a run of what can be read of a damaged one.
 
     Returns:
@@ -80,7 +79,7 @@ def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path)
     """
     made = create_run_folder(problem, settings, folder=folder, parent=folder.parent)
     try:
-        saved = salvage_database(source, made)
+        saved = repair_database(source, made)
         _tell_origin(made, source, saved.generation, REPAIRED)
     except EvolveError:
         shutil.rmtree(made)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from evolve.population import Standing
 from evolve.population.frozen import expect_frozen
 from evolve.store import Store
-from evolve.store.pruning import prune_database
+from evolve.store.copying import prune_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evolve.records import AttemptKey
     from evolve.records.results import LightAttempt
     from evolve.settings import Settings
-    from evolve.store.pruning import Pruned
+    from evolve.store.copying import Pruned
 
 
 def prune_run(
@@ -56,7 +56,7 @@ def find_shown(store: Store, problem: Problem, settings: Settings, last: int) ->
     shown: set[AttemptKey] = set()
 
     def note_parents() -> Iterator[LightAttempt]:
-        for attempt in store.told_attempts():
+        for attempt in store.light_attempts():
             parents[attempt.key] = attempt.parent
             yield attempt
 

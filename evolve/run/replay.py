@@ -19,7 +19,7 @@ from evolve.search.schedule import Schedule, size_of
 from evolve.search.workers import Inline
 from evolve.settings.launches import SettingsHistory
 from evolve.source.light import light_attempts
-from evolve.store.pruning import PRUNED
+from evolve.store.copying import PRUNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,7 +83,7 @@ class Replay:
             generations=last,
             size_at=lambda number: size_of(self._history.at(number)),
         )
-        attempts_told = self._store.told_attempts(with_uses=True)
+        attempts_told = self._store.light_attempts(with_uses=True)
         told = groupby(attempts_told, key=lambda attempt: attempt.key.generation)
         recorded = {number: list(group) for number, group in told}
         first = self.first

@@ -256,7 +256,7 @@ def _note_launch(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> None:
             pid=os.getpid(),
             host=socket.gethostname(),
             version=__version__,
-            generation=store.newest_paid() + 1,
+            generation=store.newest_recorded() + 1,
             changes=changes,
         )
     )

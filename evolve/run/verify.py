@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve import __version__
 from evolve.errors import StoreError
+from evolve.records.plain import to_plain
 from evolve.run.folder import EVALUATOR_FOLDER, PROBLEM_FOLDER, SETTINGS_FILE, write_text
 from evolve.run.wiring import open_evaluators
 
@@ -48,8 +49,8 @@ class Check:
             "attempt": str(self.attempt.key),
             "program": program.id,
             "files": {path: _hash(text.encode()) for path, text in program.files},
-            "recorded": self.attempt.evaluation.as_dict(),
-            "again": [evaluation.as_dict() for evaluation in self.again],
+            "recorded": to_plain(self.attempt.evaluation),
+            "again": to_plain(self.again),
             "agrees": self.agrees,
             "noise": self.noise,
         }
@@ -123,13 +124,12 @@ def certify(
     folder: Path,
     checks: Sequence[Check],
     isolation: Isolation,
-    missing: Sequence[str],
     *,
     tolerance: float,
 ) -> dict[str, Any]:
     """Returns the certificate: hashes of all that the verdict rests on, and the verdict.
 
-    The first check is the champion's; `missing` names artifacts whose files are gone.
+    The first check is the champion's.
     """
     return {
         "verdict": "agrees" if all(item.agrees for item in checks) else "differs",
@@ -140,7 +140,6 @@ def certify(
             "largest_noise": max(item.noise for item in checks),
             "differ": [item.as_dict() for item in checks if not item.agrees],
         },
-        "missing_artifacts": list(missing),
         "tolerance": tolerance,
         "sha256": {
             "problem": _hash_folder(folder / PROBLEM_FOLDER),

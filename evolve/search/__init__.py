@@ -188,7 +188,7 @@ class Search:
         """Adds what is committed to the population; starts the rest from the same states."""
         last = self._store.last_generation()
         committed = -1 if last is None else last
-        attempts = self._store.told_attempts(self._population.generation + 1, with_uses=True)
+        attempts = self._store.light_attempts(self._population.generation + 1, with_uses=True)
         for number in self._population.tell_all(attempts, committed):
             self._note_plans(number, self._store.load_plans(number))
             self._check_target()

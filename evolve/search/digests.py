@@ -14,7 +14,6 @@ from evolve.search.schedule import size_of
 from evolve.steps.digest import Digest, Standing
 from evolve.steps.lessons import KnownLesson, inherit_lessons
 from evolve.steps.memory import Memory
-from evolve.store.notes import load_notes, load_summaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,10 +30,6 @@ LESSONS_FILE = "lessons.json"
 
 _LESSONS_FACT, _MACHINE_FACT = "inherited_lessons", "machine"
 _LESSONS = 16
-_COSTS = (
-    "SELECT COALESCE(SUM(cost_usd), 0.0) FROM calls WHERE generation > ? AND generation <= ?",
-    "SELECT COALESCE(SUM(cost_usd), 0.0) FROM expenses WHERE generation > ? AND generation <= ?",
-)
 
 
 class DigestMaker:
@@ -103,13 +98,11 @@ class DigestMaker:
         """
         if horizon <= self._read:
             return
-        for note in load_notes(self._store, self._read, horizon):
+        for note in self._store.slot_notes(self._read, horizon):
             self._memory.add_slot(note)
-        for generation, summary in load_summaries(self._store, self._read, horizon):
+        for generation, summary in self._store.summaries(self._read, horizon):
             self._memory.add_summary(generation, summary)
-        for query in _COSTS:
-            ((cost_usd,),) = self._store.query(query, self._read, horizon)
-            self._cost_usd += cost_usd
+        self._cost_usd += self._store.cost_usd(self._read, horizon)
         self._read = horizon
 
     def _describe_standing(self, population: Population, turn: Turn, champion: Attempt) -> Standing:
@@ -143,9 +136,9 @@ def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
     inherited = map(KnownLesson.from_dict, facts.get(_LESSONS_FACT) or [])
     memory = Memory(Direction(facts.get("direction", "maximize")), inherited)
     last = store.last_generation() or 0
-    for note in load_notes(store, -1, last):
+    for note in store.slot_notes(-1, last):
         memory.add_slot(note)
-    for generation, summary in load_summaries(store, -1, last):
+    for generation, summary in store.summaries(-1, last):
         memory.add_summary(generation, summary)
     return memory.book.rank(last, len(memory.book.lessons))
 

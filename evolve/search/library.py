@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from evolve.records import AttemptKey
 from evolve.steps.blocks import plain
 from evolve.steps.prompt import show_evaluation
 from evolve.store import Store
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
 
 _MOST_ELITES = 20
 _MOST_FOUND = 12
-_SEARCH = """
-    SELECT a.generation, a.slot, a.number FROM attempts a
-    WHERE a.generation <= ? AND a.plan LIKE ? ESCAPE '!'
-    ORDER BY a.generation DESC, a.slot DESC, a.number DESC LIMIT ?
-"""
 
 
 class RunLibrary:
@@ -67,13 +61,11 @@ class RunLibrary:
 
     def search(self, words: str) -> str:
         """Returns attempts whose plan has all the words in this order, newest first."""
-        pattern = "%".join(_escape(word) for word in words.split())
-        if not pattern:
+        if not words.split():
             return ""
-        like = f"%{pattern}%"
         with closing(Store.open_to_read(self._folder)) as store:
-            found = store.query(_SEARCH, self._horizon, like, _MOST_FOUND)
-            return "\n".join(self._show(store.load_attempt(AttemptKey(*row))) for row in found)
+            found = store.attempts_like(words.split(), self._horizon, _MOST_FOUND)
+            return "\n".join(self._show(store.load_attempt(key)) for key in found)
 
     def _show(self, attempt: Attempt) -> str:
         name = attempt.program.id if attempt.program is not None else "-"
@@ -84,7 +76,3 @@ class RunLibrary:
         )
         change = plain(attempt.plan.change)[:200] if attempt.plan else "the starting program"
         return f"{name}  {outcome}  {change}"
-
-
-def _escape(word: str) -> str:
-    return word.replace("!", "!!").replace("%", "!%").replace("_", "!_")

@@ -214,7 +214,7 @@ def _show_task(seat: Seat, plan: Plan | None) -> str:
 
 def repair_messages(problem: Problem, failed: Attempt) -> tuple[Message, ...]:
     """Returns what the editor is told about a program that failed."""
-    evaluation = failed.evaluation.as_told()
+    evaluation = failed.evaluation.for_models()
     texts = [
         f"It printed:\n{text}" if name == "output" else text
         for name, text in evaluation.artifacts.items()

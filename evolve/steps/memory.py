@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evolve.archive.progress import is_progress
-from evolve.records import BROKEN_EVALUATOR, Status
-from evolve.records.operators import TUNE
+from evolve.records import BROKEN_EVALUATOR, TUNE, Status
 from evolve.steps.digest import Trial, TuningRecord
 from evolve.steps.lessons import KnownLesson, LessonBook
 

@@ -7,8 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from evolve.archive.progress import paired_gain
-from evolve.records import Direction, Status
-from evolve.records.operators import TUNE
+from evolve.records import TUNE, Direction, Status
 from evolve.steps import prompt
 from evolve.steps.blocks import Block, fence, plain
 

@@ -97,7 +97,7 @@ def show_program(program: Program) -> str:
 
 def show_evaluation(attempt: Attempt, problem: Problem, *, detail_characters: int = 2000) -> str:
     """Returns what is known of an attempt's evaluation: numbers, time, then each artifact."""
-    evaluation = attempt.evaluation.as_told()
+    evaluation = attempt.evaluation.for_models()
     seconds = f"{evaluation.seconds:.2g} s of {_limit_of(problem):g} s"
     if evaluation.status is Status.OK:
         numbers = {"objective": evaluation.objective, **evaluation.metrics, **evaluation.measures}

@@ -3,28 +3,117 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 from evolve.errors import StoreError
-from evolve.records import Attempt, AttemptKey
-from evolve.records.results import UNUSABLE, Efforts, Expense, ModelUse
-from evolve.store import rows, statements
-from evolve.store.artifacts import ArtifactFiles
-from evolve.store.opening import parsing, telling
-from evolve.store.tally import NEWEST, count
+from evolve.files import inside
+from evolve.records import (
+    Attempt,
+    AttemptKey,
+    Direction,
+    Evaluation,
+    Plan,
+    Program,
+    SourceFile,
+    Status,
+    Summary,
+)
+from evolve.records.plain import from_plain
+from evolve.records.results import (
+    UNUSABLE,
+    Call,
+    Efforts,
+    Evaluated,
+    Expense,
+    LightAttempt,
+    ModelUse,
+    SlotNote,
+    Totals,
+)
+from evolve.settings.launches import Launch
+from evolve.store.columns import unpack
+from evolve.store.connection import parsing, telling
+from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, LAUNCHES
 
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterator
-    from pathlib import Path
+# No generation comes after this one.
+NEWEST = 2**62
+_STATUS: dict[str | None, Status] = {None: Status.REJECTED, **{str(one): one for one in Status}}
+_new = tuple.__new__
+_scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[attr-defined]
 
-    from evolve.records import Plan, Summary
-    from evolve.records.results import Call, Evaluated, LightAttempt, Totals
-    from evolve.settings.launches import Launch
-    from evolve.store.artifacts import Missing
-    from evolve.store.tally import Tally
+_JOIN_EVALUATION = (
+    "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
+    "AND e.number = a.evaluation"
+)
+_JOIN_TEXTS = (
+    "LEFT JOIN artifacts t ON t.generation = e.generation AND t.slot = e.slot "
+    "AND t.number = e.number"
+)
+_IN_ORDER = "ORDER BY generation, slot, number"
+_LIGHT_ATTEMPTS = f"""
+    SELECT a.generation, a.slot, a.number, a.island,
+        a.parent_generation, a.parent_slot, a.parent_number, a.depth,
+        json_extract(a.plan, '$.operator'), a.program, p.fingerprint,
+        CASE WHEN a.evaluation IS NOT NULL THEN COALESCE(e.status, 'missing') END,
+        e.objective, e.measures, e.metrics, e.instances
+    FROM attempts a {_JOIN_EVALUATION} LEFT JOIN programs p ON p.id = a.program
+    WHERE a.generation >= ? ORDER BY a.generation, a.slot, a.number
+"""
+_ATTEMPT = f"""
+    SELECT {ATTEMPTS.select("a")}, {EVALUATIONS.select("e")}, t.texts, p.id, p.source
+    FROM attempts a {_JOIN_EVALUATION} {_JOIN_TEXTS} LEFT JOIN programs p ON p.id = a.program
+    WHERE a.generation = ? AND a.slot = ? AND a.number = ?
+"""
+_EVALUATIONS = f"""
+    SELECT {EVALUATIONS.select("e")}, t.texts, e.program, p.source
+    FROM evaluations e {_JOIN_TEXTS} LEFT JOIN programs p ON p.id = e.program
+    WHERE e.generation > ? AND e.generation <= ? ORDER BY e.generation, e.slot, e.number
+"""
+_NEWEST = """
+    SELECT MAX(newest) FROM (SELECT MAX(number) AS newest FROM generations
+    UNION ALL SELECT MAX(generation) FROM calls UNION ALL SELECT MAX(generation) FROM evaluations)
+"""
+# In the order of the fields of `Totals`; what was lost brought nothing, so it is counted apart.
+_USAGE = """
+    SELECT role, model, SUM(is_call), SUM((1 - lost) * prompt_tokens),
+        SUM((1 - lost) * cached_tokens), SUM((1 - lost) * completion_tokens),
+        TOTAL((1 - lost) * cost_usd), SUM(lost = 0 AND cost_usd IS NULL), SUM(lost),
+        SUM(lost * (prompt_tokens + completion_tokens)), TOTAL(lost * cost_usd),
+        SUM((1 - lost) * thinking_tokens)
+    FROM (
+        SELECT role, model, prompt_tokens, cached_tokens, completion_tokens, thinking_tokens,
+            cost_usd, 1 AS is_call, 0 AS lost FROM calls
+        UNION ALL SELECT role, model, prompt_tokens, cached_tokens, completion_tokens,
+            thinking_tokens, cost_usd, 0, lost != '' FROM expenses
+    ) GROUP BY role, model ORDER BY role, model
+"""
+_EFFORTS = f"""
+    SELECT g.number, COUNT(a.number), COUNT(*) FILTER (WHERE e.status != 'rejected'),
+        COUNT(*) FILTER (WHERE instr(COALESCE(NULLIF(a.reason, ''), e.reason), ?))
+    FROM generations g LEFT JOIN attempts a ON a.generation = g.number
+        AND COALESCE(json_extract(a.plan, '$.operator'), '') = ''
+    {_JOIN_EVALUATION} WHERE g.number > ? GROUP BY g.number ORDER BY g.number
+"""
+_NOTES = f"""
+    SELECT a.generation, a.slot, a.number, a.parent_generation, a.parent_slot, a.parent_number,
+        a.plan, a.program IS NULL, COALESCE(e.status, 'rejected'), e.objective,
+        COALESCE(e.reason, a.reason), pe.objective, COALESCE(e.seconds, 0.0)
+    FROM attempts a {_JOIN_EVALUATION}
+    LEFT JOIN attempts p ON p.generation = a.parent_generation AND p.slot = a.parent_slot
+        AND p.number = a.parent_number
+    LEFT JOIN evaluations pe
+        ON pe.generation = p.generation AND pe.slot = p.slot AND pe.number = p.evaluation
+    WHERE a.generation > ? AND a.generation <= ? AND a.parent_generation IS NOT NULL
+        AND a.plan IS NOT NULL
+    ORDER BY a.generation, a.slot, a.number
+"""
 
 
 class Reader:
@@ -40,66 +129,73 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self.folder = folder
         self._connection = connection
-        self._files = ArtifactFiles(folder)
 
     def facts(self) -> dict[str, Any]:
         """Returns all facts about the run."""
         with parsing(self.folder):
             return {name: json.loads(value) for name, value in self._all("SELECT * FROM facts")}
 
+    def holdout(self) -> dict[str, Evaluation]:
+        """Returns the verdicts on the hold-out by program; no search and no prompt sees them."""
+        with parsing(self.folder):
+            return from_plain(dict[str, Evaluation], self.facts().get("holdout", {}))
+
     def launches(self) -> list[Launch]:
         """Returns each start and resume of the run, in order."""
+        found = self._all(f"SELECT {LAUNCHES.select('n')} FROM launches n ORDER BY n.number")
         with parsing(self.folder):
-            return [rows.launch(row) for row in self._all("SELECT * FROM launches ORDER BY number")]
+            return [LAUNCHES.load(row) for row in found]
 
-    def newest_paid(self) -> int:
-        """Returns the last generation that anything was paid for; -1 before the first."""
-        ((newest,),) = self._all(statements.SELECT_NEWEST)
+    def newest_recorded(self) -> int:
+        """Returns the last generation that a call or an evaluation belongs to, or -1."""
+        ((newest,),) = self._all(_NEWEST)
         return -1 if newest is None else int(newest)
 
     def last_generation(self) -> int | None:
         """Returns the number of the last committed generation, None before the first."""
-        ((number,),) = self._all("SELECT MAX(generation) FROM generations")
+        ((number,),) = self._all("SELECT MAX(number) FROM generations")
         return None if number is None else int(number)
 
     def generations(self) -> list[tuple[int, float]]:
         """Returns the committed generations, each with the running time up to it."""
-        return self._all("SELECT generation, seconds FROM generations ORDER BY generation")
-
-    def keys_of(self, generation: int) -> list[AttemptKey]:
-        """Returns the attempts of a generation in order."""
-        found = self._all(
-            "SELECT generation, slot, number FROM attempts WHERE generation = ? "
-            "ORDER BY slot, number",
-            generation,
-        )
-        return [AttemptKey(*row) for row in found]
+        return self._all("SELECT number, seconds FROM generations ORDER BY number")
 
     def seconds(self) -> float:
         """Returns the running time up to the last committed generation."""
         ((seconds,),) = self._all("SELECT MAX(seconds) FROM generations")
         return float(seconds or 0.0)
 
-    def told_attempts(self, since: int = 0, *, with_uses: bool = False) -> Iterator[LightAttempt]:
+    def keys_of(self, generation: int) -> list[AttemptKey]:
+        """Returns the attempts of a generation in order."""
+        return self._find_attempts(f"generation = ? {_IN_ORDER}", generation)
+
+    def attempts_of(self, program: str) -> list[AttemptKey]:
+        """Returns the attempts whose program's id begins so, the earliest first."""
+        where = f"substr(program, 1, ?) = ? {_IN_ORDER}"
+        return self._find_attempts(where, len(program), program)
+
+    def attempts_like(self, words: Sequence[str], horizon: int, limit: int) -> list[AttemptKey]:
+        """Returns attempts up to a generation whose plan has all words in order, newest first."""
+        escaped = (word.replace("!", "!!").replace("%", "!%").replace("_", "!_") for word in words)
+        where = (
+            "generation <= ? AND plan LIKE ? ESCAPE '!' "
+            "ORDER BY generation DESC, slot DESC, number DESC LIMIT ?"
+        )
+        return self._find_attempts(where, horizon, f"%{'%'.join(escaped)}%", limit)
+
+    def light_attempts(self, since: int = 0, *, with_uses: bool = False) -> Iterator[LightAttempt]:
         """Returns the committed attempts in order, without sources and texts.
 
         Args:
             since: The first generation.
-            with_uses: Whether to tell what each slot used of which model.
+            with_uses: Whether they have what each slot used of which model.
         """
         with parsing(self.folder):
             uses = self._load_uses(since) if with_uses else {}
-            for row in self._connection.execute(statements.SELECT_TOLD, (since, NEWEST)):
-                attempt = rows.light_attempt(row)
+            for row in self._connection.execute(_LIGHT_ATTEMPTS, (since,)):
+                attempt = _light_attempt(row)
                 found = uses.get(attempt.key[:2])
                 yield attempt._replace(uses=tuple(found)) if found else attempt
-
-    def _load_uses(self, since: int) -> dict[tuple[int, int], list[ModelUse]]:
-        uses: dict[tuple[int, int], list[ModelUse]] = {}
-        found = self._connection.execute(statements.SELECT_USES, (since, NEWEST))
-        for generation, slot, *use in found:
-            uses.setdefault((generation, slot), []).append(ModelUse(*use))
-        return uses
 
     def load_attempt(self, key: AttemptKey) -> Attempt:
         """Returns one attempt, whole.
@@ -107,119 +203,241 @@ class Reader:
         Raises:
             StoreError: There is no such attempt.
         """
-        found = self._all(statements.SELECT_ATTEMPT, *key)
+        found = self._all(_ATTEMPT, *key)
         if not found:
             raise StoreError(f"{self.folder}: no attempt {key}")
         with parsing(self.folder):
-            return rows.attempt(found[0], self._files)
-
-    def attempts_of(self, program: str) -> list[AttemptKey]:
-        """Returns the attempts whose program's id begins so, the earliest first."""
-        found = self._all(
-            "SELECT generation, slot, number FROM attempts WHERE substr(program, 1, ?) = ? "
-            "ORDER BY generation, slot, number",
-            len(program),
-            program,
-        )
-        return [AttemptKey(*row) for row in found]
+            return _attempt(found[0])
 
     def load_summary(self, generation: int) -> Summary | None:
         """Returns what a generation taught, if it has a summary."""
-        found = self._all("SELECT summary FROM generations WHERE generation = ?", generation)
+        found = self._all("SELECT summary FROM generations WHERE number = ?", generation)
         with parsing(self.folder):
-            return rows.summary(found[0][0]) if found and found[0][0] is not None else None
+            text = found[0][0] if found else None
+            return None if text is None else from_plain(Summary, json.loads(text))
+
+    def summaries(self, after: int, upto: int) -> Iterator[tuple[int, Summary]]:
+        """Yields the summaries of the generations after one, up to another, in order."""
+        for generation in range(max(after + 1, 0), upto + 1):
+            summary = self.load_summary(generation)
+            if summary is not None:
+                yield generation, summary
 
     def load_plans(self, generation: int) -> tuple[Plan, ...]:
         """Returns the first plan of each slot of a committed generation."""
-        found = self._all("SELECT plans FROM generations WHERE generation = ?", generation)
+        found = self._all("SELECT plans FROM generations WHERE number = ?", generation)
         with parsing(self.folder):
-            return rows.plans(found[0][0]) if found else ()
-
-    def children(self, parent: AttemptKey, horizon: int, limit: int) -> list[AttemptKey]:
-        """Returns the attempts made from a parent up to a generation, the newest first."""
-        found = self._all(statements.SELECT_CHILDREN, *parent, horizon, limit)
-        return [AttemptKey(*row) for row in found]
+            return from_plain(tuple[Plan, ...], json.loads(found[0][0])) if found else ()
 
     def finished_after(
         self, generation: int, upto: int = NEWEST
     ) -> tuple[list[Call], list[Evaluated]]:
         """Returns the calls and evaluations of the generations after one, up to another.
 
-        After the last committed generation these are what was paid for and is not committed yet.
+        After the last committed generation these are what is recorded and not committed yet.
         """
-        calls = self._all(statements.SELECT_CALLS, generation, upto)
-        evaluations = self._all(statements.SELECT_EVALUATIONS, generation, upto)
+        within = f"WHERE generation > ? AND generation <= ? {_IN_ORDER}"
+        calls = self._all(f"SELECT {CALLS.select('c')} FROM calls c {within}", generation, upto)
+        evaluations = self._all(_EVALUATIONS, generation, upto)
         with parsing(self.folder):
-            return (
-                [rows.call(row) for row in calls],
-                [rows.evaluated(row, self._files) for row in evaluations],
-            )
+            return [CALLS.load(row) for row in calls], [_evaluated(row) for row in evaluations]
 
-    def missing_artifacts(self, *, contents: bool = False) -> list[Missing]:
-        """Returns the artifacts whose file is gone or damaged.
-
-        Args:
-            contents: Whether files are read, too; else their lengths are compared.
-        """
+    def expenses(self, generation: int = -1, upto: int = NEWEST) -> list[Expense]:
+        """Returns what was spent beside the calls after one generation, up to another."""
+        where = "WHERE generation > ? AND generation <= ? ORDER BY generation, rowid"
+        found = self._all(
+            f"SELECT {EXPENSES.select('x')} FROM expenses x {where}", generation, upto
+        )
         with parsing(self.folder):
-            return self._files.find_missing(self._connection, contents=contents)
+            return [EXPENSES.load(row) for row in found]
+
+    def slot_notes(self, after: int, upto: int) -> Iterator[SlotNote]:
+        """Yields the slots with a plan of the generations after one, up to another, in order."""
+        sign = Direction(self.facts().get("direction", "maximize")).sign
+        editors: dict[tuple[int, int], list[str]] = {}
+        for generation, slot, model in self._all(
+            "SELECT generation, slot, model FROM calls WHERE generation > ? AND generation <= ? "
+            f"AND role IN ('editor', 'leap') {_IN_ORDER}",
+            after,
+            upto,
+        ):
+            editors.setdefault((generation, slot), []).append(model)
+        found = self._all(_NOTES, after, upto)
+        with parsing(self.folder):
+            for place, group in groupby(found, key=lambda row: row[:2]):
+                yield _slot_note(list(group), sign)._replace(editors=tuple(editors.get(place, ())))
 
     def load_snapshot(self, version: str) -> Any:
         """Returns the population that `save_snapshot` kept under this version, or None."""
         found = self._all("SELECT population FROM snapshots WHERE version = ?", version)
         # It is derived: what is damaged is skipped.
         with suppress(zlib.error, ValueError, TypeError):
-            return rows.unpack(found[0][0]) if found else None
+            return unpack(found[0][0]) if found else None
         return None
 
     def usage(self) -> list[tuple[str, str, Totals]]:
         """Returns what was used, by role and model."""
-        return [(*key, used) for key, used in self._tally().usage.items()]
+        return [(role, model, Totals(*sums)) for role, model, *sums in self._all(_USAGE)]
 
     def spent(self) -> dict[str, Any]:
-        """Returns what the run has used: calls, tokens, money, evaluations; `usage` by role."""
-        tally = self._tally()
-        spent = tally.spent
-        return {
-            "calls": spent.calls,
-            "prompt_tokens": spent.prompt_tokens,
-            "cached_tokens": spent.cached_tokens,
-            "completion_tokens": spent.completion_tokens,
-            "thinking_tokens": spent.thinking_tokens,
-            "cost_usd": spent.cost_usd,
-            "unpriced_calls": spent.unpriced_calls,
-            "lost_requests": spent.lost_requests,
-            "lost_usd": spent.lost_usd,
-            "evaluations": tally.evaluations,
-            "usage": self.usage(),
-        }
+        """Returns what the run has used: the fields of `Totals`, evaluations; `usage` by role."""
+        usage = self.usage()
+        total = sum((used for _, _, used in usage), Totals())
+        ((evaluations,),) = self._all("SELECT COUNT(*) FROM evaluations WHERE status != 'rejected'")
+        return {**asdict(total), "evaluations": evaluations, "usage": usage}
 
-    def expenses(self, generation: int = -1, upto: int = NEWEST) -> list[Expense]:
-        """Returns what was paid beside the calls after one generation, up to another."""
-        found = self._all(statements.SELECT_EXPENSES_OF, generation, upto)
-        with parsing(self.folder):
-            return [rows.expense(row) for row in found]
+    def cost_usd(self, after: int, upto: int) -> float:
+        """Returns the dollars of the generations after one, up to another, lost ones included."""
+        within = "generation > ? AND generation <= ?"
+        ((calls, others),) = self._all(
+            f"SELECT (SELECT TOTAL(cost_usd) FROM calls WHERE {within}), "
+            f"(SELECT TOTAL(cost_usd) FROM expenses WHERE {within})",
+            *(after, upto) * 2,
+        )
+        return float(calls + others)
+
+    def calls_by_generation(self) -> dict[int, tuple[int, float]]:
+        """Returns the number of calls of each generation that has any, and their dollars."""
+        sql = "SELECT generation, COUNT(*), TOTAL(cost_usd) FROM calls GROUP BY generation"
+        return {generation: (calls, cost_usd) for generation, calls, cost_usd in self._all(sql)}
+
+    def count_slots(self) -> int:
+        """Returns the number of slots that asked a model."""
+        ((slots,),) = self._all(
+            "SELECT COUNT(*) FROM (SELECT DISTINCT generation, slot FROM calls WHERE slot >= 0)"
+        )
+        return int(slots)
 
     def efforts(self, after: int) -> list[Efforts]:
         """Returns what the models of each generation after one came to."""
-        return [Efforts(*row) for row in self._all(statements.SELECT_EFFORTS, UNUSABLE, after)]
-
-    def rejections(self) -> dict[str, int]:
-        """Returns how many committed attempts were rejected, by reason."""
-        return dict(self._all(statements.SELECT_REJECTIONS))
+        return [Efforts(*row) for row in self._all(_EFFORTS, UNUSABLE, after)]
 
     def outcomes(self) -> dict[str, int]:
         """Returns the number of committed attempts by status."""
-        return self._tally().outcomes
+        return self._count("COALESCE(e.status, 'rejected')", "what")
 
-    def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Returns the rows of a reading query, for reports."""
-        return self._all(sql, *values)
+    def rejections(self) -> dict[str, int]:
+        """Returns how many committed attempts were rejected, by reason."""
+        why = "COALESCE(NULLIF(a.reason, ''), e.reason)"
+        when = "COALESCE(e.status, 'rejected') = 'rejected'"
+        return self._count(f"CASE WHEN {when} THEN {why} END", "n DESC")
 
-    def _tally(self) -> Tally:
-        with parsing(self.folder):
-            return count(self._connection)
+    def _count(self, what: str, order: str) -> dict[str, int]:
+        return dict(
+            self._all(
+                f"SELECT {what} AS what, COUNT(*) AS n FROM attempts a {_JOIN_EVALUATION} "
+                f"WHERE what IS NOT NULL GROUP BY what ORDER BY {order}, what"
+            )
+        )
+
+    def _load_uses(self, since: int) -> dict[tuple[int, int], list[ModelUse]]:
+        uses: dict[tuple[int, int], list[ModelUse]] = {}
+        for generation, slot, *use in self._connection.execute(
+            "SELECT generation, slot, role, model, cost_usd, prompt_tokens + completion_tokens "
+            f"FROM calls WHERE generation >= ? {_IN_ORDER}",
+            (since,),
+        ):
+            uses.setdefault((generation, slot), []).append(ModelUse(*use))
+        return uses
+
+    def _find_attempts(self, where: str, *values: Any) -> list[AttemptKey]:
+        sql = f"SELECT generation, slot, number FROM attempts WHERE {where}"
+        return [AttemptKey(*row) for row in self._all(sql, *values)]
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with telling(self.folder):
             return self._connection.execute(sql, values).fetchall()
+
+
+def _attempt(row: Sequence[Any]) -> Attempt:
+    """Returns the attempt of a row of `_ATTEMPT`."""
+    texts, program_id, source = row[-3:]
+    *_, program, sequence, reason, detail = row[: len(ATTEMPTS.columns)]
+    if sequence is None:
+        artifacts = {"detail": detail} if detail else {}
+        evaluation = Evaluation(Status.REJECTED, artifacts=artifacts, reason=reason)
+    else:
+        evaluation = _evaluation(row[len(ATTEMPTS.columns) :], texts, program=None).evaluation
+    is_pruned = program_id is not None and source is None
+    made = None if program is None or is_pruned else _program(source, program)
+    found: Attempt = ATTEMPTS.load(row, program=made, evaluation=evaluation)
+    return found
+
+
+def _evaluated(row: Sequence[Any]) -> Evaluated:
+    """Returns the finished evaluation of a row of `_EVALUATIONS`."""
+    texts, program_id, source = row[-3:]
+    return _evaluation(row, texts, program=_program(source, program_id))
+
+
+def _evaluation(row: Sequence[Any], texts: bytes | None, **left_out: Any) -> Evaluated:
+    artifacts = {} if texts is None else from_plain(dict[str, str], unpack(texts))
+    found: Evaluated = EVALUATIONS.load(row, artifacts=artifacts, **left_out)
+    return found
+
+
+def _program(source: bytes | None, expected: str) -> Program:
+    """Returns the program of a stored source.
+
+    Raises:
+        DatabaseError: There is none, or it is another one than expected.
+    """
+    if source is None:
+        raise sqlite3.DatabaseError(f"the source of program {expected} is missing")
+    try:
+        files = from_plain(tuple[SourceFile, ...], unpack(source))
+        found = Program(tuple(SourceFile(str(inside(path)), text) for path, text in files))
+    except (zlib.error, ValueError, TypeError, AttributeError) as error:
+        raise sqlite3.DatabaseError(f"damaged: program {expected}: {error}") from error
+    if found.id != expected:
+        raise sqlite3.DatabaseError(f"damaged: in place of program {expected} there is {found.id}")
+    return found
+
+
+def _light_attempt(row: Sequence[Any]) -> LightAttempt:
+    """Returns the attempt of a row of `_LIGHT_ATTEMPTS`."""
+    (
+        generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
+        operator, program_id, fingerprint, status, objective, measures, metrics, instances,
+    ) = row  # fmt: skip
+    parent = None
+    if parent_generation is not None:
+        parent = _new(AttemptKey, (parent_generation, parent_slot, parent_number))
+    # A resume reads every attempt: what `json.loads` and the record do around these takes longer.
+    return _new(
+        LightAttempt,
+        (
+            _new(AttemptKey, (generation, slot, number)),
+            island,
+            parent,
+            depth,
+            operator or "",
+            program_id,
+            fingerprint,
+            _STATUS[status],
+            objective,
+            _scan(measures, 0)[0] if measures else {},
+            _scan(metrics, 0)[0] if metrics else {},
+            _scan(instances, 0)[0] if instances else {},
+            (),
+        ),
+    )
+
+
+def _slot_note(attempts: Sequence[tuple[Any, ...]], sign: float) -> SlotNote:
+    scored = [row for row in attempts if row[9] is not None]
+    best = max(scored, key=lambda row: sign * row[9]) if scored else attempts[-1]
+    return SlotNote(
+        generation=best[0],
+        slot=best[1],
+        key=AttemptKey(*best[:3]),
+        parent=AttemptKey(*best[3:6]),
+        plan=from_plain(Plan, json.loads(best[6])),
+        before=best[11],
+        objective=best[9],
+        seconds=best[12],
+        attempts=len(attempts),
+        unapplied=sum(row[7] for row in attempts),
+        status=Status(best[8]),
+        reason=best[10],
+    )

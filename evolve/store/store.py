@@ -1,7 +1,7 @@
 """The run's database: every attempt, call, evaluation and lesson; the commit is the checkpoint.
 
-Finished calls and evaluations are written as soon as they are paid for, by `keep`; a generation
-is written by `commit` in one synchronous transaction. Both take time in proportion to what is new.
+Finished calls and evaluations are written as soon as they are finished, by `keep`; a generation is
+written by `commit` in one synchronous transaction. Both take time in proportion to what is new.
 One process writes, held by a lock; any number may read meanwhile.
 """
 
@@ -10,25 +10,35 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from evolve.keys import cut_keys
-from evolve.records.results import Call, Evaluated, Expense
+from evolve.records import Program
+from evolve.records.plain import to_plain
+from evolve.records.results import Call, Evaluated, Expense, Generation, Told
+from evolve.settings.launches import Launch
 from evolve.source import fingerprint
-from evolve.store import rows, statements
-from evolve.store.lock import RunLock
-from evolve.store.opening import connect_to_read, connect_to_write, expect_run, telling
+from evolve.store.columns import pack
+from evolve.store.connection import (
+    RunLock,
+    connect_to_read,
+    connect_to_write,
+    expect_run,
+    telling,
+)
 from evolve.store.reading import Reader
-from evolve.store.tally import count, dump
+from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, GENERATIONS, LAUNCHES
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from evolve.records import Program
-    from evolve.records.results import Generation
-    from evolve.settings.launches import Launch
+# A program whose source was pruned gets it again.
+_INSERT_PROGRAM = (
+    "INSERT INTO programs VALUES (?, ?, ?) "
+    "ON CONFLICT (id) DO UPDATE SET source = excluded.source WHERE source IS NULL"
+)
+_MOVE = "SET generation = ?, slot = ?, number = ? WHERE generation = ? AND slot = ? AND number = ?"
 
 
 class Store(Reader):
@@ -45,7 +55,12 @@ class Store(Reader):
     @classmethod
     def create(cls, folder: Path) -> Store:
         """Makes the database of a new run in an existing folder, and takes its lock."""
-        return cls._open_locked(folder)
+        lock = RunLock.acquire(folder)
+        try:
+            return cls(connect_to_write(folder), folder, lock)
+        except BaseException:
+            lock.release()
+            raise
 
     @classmethod
     def open_to_write(cls, folder: Path) -> Store:
@@ -55,7 +70,7 @@ class Store(Reader):
             UsageError: The folder is no run, is of another version, or is in use.
         """
         expect_run(folder)
-        return cls._open_locked(folder)
+        return cls.create(folder)
 
     @classmethod
     def open_to_read(cls, folder: Path) -> Store:
@@ -66,15 +81,6 @@ class Store(Reader):
         """
         return cls(connect_to_read(folder), folder, None)
 
-    @classmethod
-    def _open_locked(cls, folder: Path) -> Store:
-        lock = RunLock.acquire(folder)
-        try:
-            return cls(connect_to_write(folder), folder, lock)
-        except BaseException:
-            lock.release()
-            raise
-
     def close(self) -> None:
         """Closes the database and releases its lock."""
         with suppress(sqlite3.Error):
@@ -83,47 +89,38 @@ class Store(Reader):
             self._lock.release()
 
     def set_facts(self, **facts: Any) -> None:
-        """Writes facts about the run; any JSON value."""
+        """Writes facts about the run; any JSON value, or records."""
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)",
-                [(name, cut_keys(json.dumps(value))) for name, value in facts.items()],
+                [(name, cut_keys(json.dumps(to_plain(value)))) for name, value in facts.items()],
             )
 
     def add_launch(self, launch: Launch) -> None:
-        """Writes down that the run is started or resumed."""
+        """Records that the run is started or resumed."""
         with self._transaction() as connection:
-            connection.execute(statements.INSERT_LAUNCH, rows.launch_row(launch))
+            connection.execute(f"INSERT {LAUNCHES.insert}", LAUNCHES.dump(launch))
 
     def keep(self, finished: Sequence[Call | Evaluated | Expense]) -> None:
-        """Writes what was paid for; it is durable when this returns."""
-        # Before the rows that name them: a file without a row is only waste.
-        in_files = [
-            row
-            for item in finished
-            if isinstance(item, Evaluated) and item.evaluation.artifacts
-            for row in self._files.write(item)
-        ]
+        """Records what is finished, once; it is durable when this returns."""
         with self._transaction() as connection:
-            connection.executemany(statements.INSERT_PAID["artifact_files"], in_files)
             for item in finished:
-                self._put_paid(item)
+                if isinstance(item, Expense):
+                    row = EXPENSES.dump(replace(item, lost=cut_keys(item.lost)))
+                    connection.execute(f"INSERT {EXPENSES.insert}", row)
+                elif isinstance(item, Call):
+                    row = CALLS.dump(replace(item, error=cut_keys(item.error)))
+                    connection.execute(f"INSERT OR IGNORE {CALLS.insert}", row)
+                else:
+                    self._put_evaluated(item)
 
     def commit(self, generation: Generation) -> None:
         """Writes a generation; it is the checkpoint when this returns."""
         with self._transaction() as connection:
             for result in generation.slots:
                 for told in result.attempts:
-                    # What was evaluated came with its evaluation.
-                    if told.attempt.program is not None and told.evaluated is None:
-                        self._put_program(told.attempt.program)
-                    if told.evaluated is not None and told.evaluated.own != told.evaluated.recorded:
-                        for statement in statements.MOVE_EVALUATION:
-                            connection.execute(
-                                statement, (*told.evaluated.own, *told.evaluated.recorded)
-                            )
-                    connection.execute(statements.INSERT_ATTEMPT, rows.attempt_row(told))
-            connection.execute(statements.INSERT_GENERATION, rows.generation_row(generation))
+                    self._put_attempt(told)
+            connection.execute(f"INSERT {GENERATIONS.insert}", GENERATIONS.dump(generation))
 
     def save_snapshot(self, version: str, population: Any) -> None:
         """Keeps what was folded from all committed generations, in place of an earlier one.
@@ -134,39 +131,43 @@ class Store(Reader):
             version: Names what folded it, and with which settings.
             population: Any JSON value.
         """
-        last = self.last_generation()
-        if last is None:
-            return
+        packed = zlib.compress(json.dumps(population).encode(), 1)
         with self._transaction() as connection:
-            tally = dump(last, count(connection, last))
             connection.execute("DELETE FROM snapshots")
-            connection.execute(
-                "INSERT INTO snapshots VALUES (?, ?, ?, ?)",
-                (last, version, tally, zlib.compress(json.dumps(population).encode(), 1)),
-            )
+            connection.execute("INSERT INTO snapshots VALUES (?, ?)", (version, packed))
 
-    def _put_paid(self, item: Call | Evaluated | Expense) -> None:
-        """Writes what was paid for; what was written before stays as it is."""
-        execute = self._connection.execute
-        if isinstance(item, Expense):
-            execute(statements.INSERT_EXPENSE, rows.expense_row(item))
-        elif isinstance(item, Call):
-            execute(statements.INSERT_PAID["calls"], rows.call_row(item))
-        else:
-            self._put_program(item.program)
-            execute(statements.INSERT_PAID["evaluations"], rows.evaluation_row(item))
-            if item.evaluation.artifacts:
-                execute(statements.INSERT_PAID["artifacts"], rows.artifacts_row(item))
+    def _put_evaluated(self, item: Evaluated) -> None:
+        self._put_program(item.program)
+        row = EVALUATIONS.dump(item, program=item.program.id)
+        self._connection.execute(f"INSERT OR IGNORE {EVALUATIONS.insert}", row)
+        if item.evaluation.artifacts:
+            texts = pack(dict(item.evaluation.artifacts))
+            sql = "INSERT OR IGNORE INTO artifacts VALUES (?, ?, ?, ?)"
+            self._connection.execute(sql, (*item.key, texts))
+
+    def _put_attempt(self, told: Told) -> None:
+        attempt, place = told.attempt, told.evaluated
+        verdict, program = attempt.evaluation, attempt.program
+        if program is not None and place is None:
+            # What was evaluated came with its evaluation.
+            self._put_program(program)
+        if place is not None and place.own != place.recorded:
+            # It was recorded by another slot that needed the same evaluation first.
+            for table in ("evaluations", "artifacts"):
+                sql = f"UPDATE {table} {_MOVE}"
+                self._connection.execute(sql, (*place.own, *place.recorded))
+        row = ATTEMPTS.dump(
+            attempt,
+            program=None if program is None else program.id,
+            evaluation=None if place is None else place.own.number,
+            reason=verdict.reason if place is None else "",
+            detail=verdict.artifacts.get("detail", "") if place is None else "",
+        )
+        self._connection.execute(f"INSERT {ATTEMPTS.insert}", row)
 
     def _put_program(self, program: Program) -> None:
-        sql = "SELECT source FROM programs WHERE id = ?"
-        if self._connection.execute(sql, (program.id,)).fetchone() in {None, (None,)}:
-            source = rows.source_row(program)
-            number = self._connection.execute(statements.INSERT_SOURCE, source).lastrowid
-            self._connection.execute(
-                statements.INSERT_PROGRAM,
-                (program.id, fingerprint(program), number),
-            )
+        row = (program.id, fingerprint(program), pack(to_plain(program.files)))
+        self._connection.execute(_INSERT_PROGRAM, row)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -31,15 +31,12 @@ def victim(tmp_path) -> Path:
 def rename_program_files(run: Path, name: str) -> None:
     """Makes every program of a run one whose file has another path, with ids that fit."""
     with closing(sqlite3.connect(run / "run.db")) as database, database:
-        names = [row[1] for row in database.execute("PRAGMA table_info(sources)")]
-        for program, source, data in database.execute(
-            "SELECT p.id, s.number, s.data FROM programs p JOIN sources s ON s.number = p.source"
-        ).fetchall():
+        found = database.execute("SELECT id, source FROM programs").fetchall()
+        for program, data in found:
             ((_, text),) = json.loads(zlib.decompress(data))
             other = Program((SourceFile(name, text),))
             packed = zlib.compress(json.dumps([[name, text]]).encode())
-            assert "data" in names
-            database.execute("UPDATE sources SET data = ? WHERE number = ?", (packed, source))
+            database.execute("UPDATE programs SET source = ? WHERE id = ?", (packed, program))
             for table, column in (("programs", "id"), ("attempts", "program"),
                                   ("evaluations", "program")):  # fmt: skip
                 database.execute(
@@ -158,8 +155,8 @@ def test_a_snapshot_of_another_form_is_skipped(run, tmp_path, population):
         packed = zlib.compress(population.encode())
         database.execute("DELETE FROM snapshots")
         database.execute(
-            "INSERT INTO snapshots VALUES (1, ?, ?, ?)",
-            (version[0] if version else "", zlib.compress(b"null"), packed),
+            "INSERT INTO snapshots VALUES (?, ?)",
+            (version[0] if version else "", packed),
         )
     assert json.loads(run_evolve("show", run, "--json", cwd=tmp_path).stdout) == json.loads(shown)
 

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.records import AttemptKey, Direction, Lesson, Plan, Status, Summary
-from evolve.records.operators import TUNE
+from evolve.records import TUNE, AttemptKey, Direction, Lesson, Plan, Status, Summary
 from evolve.records.results import SlotNote
 from evolve.steps.lessons import KnownLesson, LessonBook, inherit_lessons
 from evolve.steps.memory import Memory

@@ -15,10 +15,8 @@ from evolve.records.chat import Message
 from evolve.records.results import Call, Evaluated
 from evolve.run.export import describe_everything
 from evolve.store import DATABASE, Store
-from evolve.store.copying import copy_database
-from evolve.store.notes import load_notes
-from evolve.store.opening import connect_to_write
-from evolve.store.salvage import Salvaged, salvage_database
+from evolve.store.connection import connect_to_write
+from evolve.store.copying import Repaired, copy_database, repair_database
 from tests.store.test_store import EVALUATION, REPLY, REQUEST, fill, make_generation, make_program
 
 WRITES = ("BEGIN", "INSERT", "DELETE", "UPDATE", "COMMIT")
@@ -122,7 +120,7 @@ def test_a_fault_at_any_write_loses_nothing_durable_and_shows_nothing_half(tmp_p
 def test_a_full_database_stops_with_what_to_do(tmp_path):
     store = Store.create(tmp_path)
     fill(store, 1)
-    store.query("PRAGMA max_page_count = 1")
+    store._connection.execute("PRAGMA max_page_count = 1")
     with pytest.raises(StoreError, match="database or disk is full; what was committed is safe"):
         fill_many(store)
     last = store.last_generation()
@@ -168,9 +166,9 @@ def saved(tmp_path):
     return tmp_path / "saved"
 
 
-def save(run: Path, saved: Path) -> Salvaged:
+def save(run: Path, saved: Path) -> Repaired:
     saved.mkdir()
-    return salvage_database(run, saved)
+    return repair_database(run, saved)
 
 
 def expect_generations(run: Path, last: int) -> None:
@@ -188,32 +186,31 @@ def damage(run: Path, sql: str, *values: object) -> None:
 
 
 def test_a_damaged_text_is_named_and_the_generations_before_it_are_saved(run, saved):
-    place = "number = (SELECT source FROM programs WHERE id = ?)"
-    damage(run, f"UPDATE sources SET data = X'789CFF' WHERE {place}", make_program(4).id)
+    damage(run, "UPDATE programs SET source = X'789CFF' WHERE id = ?", make_program(4).id)
     with (
         closing(Store.open_to_read(run)) as store,
         pytest.raises(DamagedStoreError, match=r"run\.db: damaged: .*`evolve repair .* --output"),
     ):
         store.load_attempt(AttemptKey(4, 0, 0))
-    assert save(run, saved) == (3, 2, 2, [], [], [])
+    assert save(run, saved) == (3, 2, 2, [], [])
     expect_generations(saved, 3)
 
 
 @pytest.mark.parametrize(
     ("change", "last"),
     [
-        ("UPDATE calls SET request = X'00' WHERE generation = 4", 3),
-        ("UPDATE calls SET reply = X'789C' WHERE generation = 4", 3),
-        ("UPDATE artifacts SET data = 7 WHERE generation = 4", 3),
+        ("UPDATE calls SET messages = X'00' WHERE generation = 4", 3),
+        ("UPDATE calls SET text = X'789C' WHERE generation = 4", 3),
+        ("UPDATE artifacts SET texts = 7 WHERE generation = 4", 3),
         ("UPDATE attempts SET plan = '{' WHERE generation = 4 AND number = 0", 3),
         ("UPDATE attempts SET plan = '[1]' WHERE generation = 4 AND number = 0", 3),
-        ("UPDATE attempts SET plan = CAST(X'80' AS TEXT) WHERE generation = 4 AND number = 0", 2),
+        ("UPDATE attempts SET plan = CAST(X'80' AS TEXT) WHERE generation = 4 AND number = 0", 3),
         ("UPDATE evaluations SET status = 'other' WHERE generation = 4", 3),
         ("UPDATE evaluations SET measures = 'null,' WHERE generation = 4", 3),
-        ("UPDATE generations SET summary = '1' WHERE generation = 4", 3),
+        ("UPDATE generations SET summary = '1' WHERE number = 4", 3),
         ("DELETE FROM evaluations WHERE generation = 4", 3),
-        ("DELETE FROM generations WHERE generation = 4", 3),
-        ("DELETE FROM sources WHERE number = 5", 3),
+        ("DELETE FROM generations WHERE number = 4", 3),
+        ("UPDATE evaluations SET seconds = 'long' WHERE generation = 4", 3),
     ],
 )
 def test_what_cannot_be_read_is_damage_and_ends_what_is_saved(run, saved, change, last):
@@ -347,9 +344,9 @@ def read_all(run: Path) -> int:
     """Reads whatever commands read, and returns the last generation."""
     with closing(Store.open_to_read(run)) as store:
         list(describe_everything(store))
-        list(store.told_attempts(with_uses=True))
-        list(load_notes(store, -1, GENERATIONS))
-        store.spent(), store.outcomes(), store.load_summary(1), store.missing_artifacts()
+        list(store.light_attempts(with_uses=True))
+        list(store.slot_notes(-1, GENERATIONS))
+        store.spent(), store.outcomes(), store.load_summary(1)
         last = store.last_generation()
         assert last is not None
         return last
@@ -369,6 +366,4 @@ def test_a_copy_holds_everything_up_to_its_generation_and_nothing_else(tmp_path)
     assert store.last_generation() == 2
     assert store.finished_after(2) == ([], [])
     assert store.spent()["calls"] == 3
-    assert store.query("SELECT COUNT(*) FROM programs") == [(3,)]
-    assert store.query("SELECT COUNT(*) FROM sources") == [(3,)]
     store.close()

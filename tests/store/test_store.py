@@ -77,7 +77,7 @@ def test_attempts_come_back_equal(store):
 def test_light_attempts_are_those_that_the_population_was_told(store):
     fill(store)
     told = [light for number in range(3) for light in light_attempts(make_generation(number))]
-    assert list(store.told_attempts()) == told
+    assert list(store.light_attempts()) == told
 
 
 def test_calls_and_evaluations_after_the_last_commit_come_back_equal(store):
@@ -106,7 +106,7 @@ def test_a_commit_that_fails_leaves_nothing_half_visible(store):
     with pytest.raises(StoreError, match="UNIQUE constraint failed"):
         store.commit(broken)
     assert store.last_generation() == 0
-    assert len(list(store.told_attempts())) == 2
+    assert len(list(store.light_attempts())) == 2
     store.keep([Evaluated(AttemptKey(1, 0, 0), make_program(1), EVALUATION)])
     store.commit(doubled)
     assert store.last_generation() == 1
@@ -122,12 +122,6 @@ def test_usage_is_summed_by_role_and_model(store):
         45,
         3,
     )
-
-
-def test_children_stop_at_a_generation(store):
-    fill(store)
-    assert store.children(AttemptKey(0, 0, 0), 1, 9) == [AttemptKey(1, 0, 1), AttemptKey(1, 0, 0)]
-    assert store.children(AttemptKey(0, 0, 0), 0, 9) == []
 
 
 def test_a_missing_attempt_is_an_error(store):
@@ -155,16 +149,12 @@ def test_a_folder_without_a_database_is_no_run(tmp_path):
         Store.open_to_read(tmp_path)
 
 
-@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
-def test_a_database_of_another_version_is_refused_and_its_writer_is_named(store, tmp_path, version):
+def test_a_database_of_another_version_is_refused_and_its_writer_is_named(store, tmp_path):
     store.set_facts(version="0.0.7")
     store.close()
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
-        connection.execute(f"PRAGMA user_version = {version}")
-    expected = (
-        f"expected a database of version {VERSION}, got version {version}, "
-        r"written by evolve 0\.0\.7; use that version of `evolve`"
-    )
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    expected = r"got others, written by evolve 0\.0\.7; use that version of `evolve`"
     for reopen in (Store.open_to_write, Store.open_to_read):
         with pytest.raises(UsageError, match=expected):
             reopen(tmp_path)
@@ -174,7 +164,7 @@ def test_a_database_of_something_else_is_refused(tmp_path):
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
         connection.execute("CREATE TABLE facts (anything)")
     for reopen in (Store.open_to_write, Store.open_to_read):
-        with pytest.raises(UsageError, match="got version 0, written by another version of evolve"):
+        with pytest.raises(UsageError, match="got others, written by another version of evolve"):
             reopen(tmp_path)
 
 

@@ -1,36 +1,36 @@
-"""Connections to a run's database, and what is said when it cannot be used."""
+"""Connections to a run's database, its one writer, and what errors say when it fails."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
 
 from evolve.errors import DamagedStoreError, StoreError, UsageError
+from evolve.files import lock_file, open_plain
 from evolve.store.schema import create_schema, has_schema
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 DATABASE = "run.db"
+LOCK_FILE = "run.lock"
 # Words in errors of SQLite, and of ours, that mean damage.
 _DAMAGE = ("damaged", "malformed", "not a database", "missing", "no such", "decode")
-# What the parsers of stored texts raise over a damaged one.
+# What reading a damaged text raises.
 _UNREADABLE = (
     zlib.error, ValueError, TypeError, KeyError, IndexError, AttributeError, StopIteration,
     RecursionError,
 )  # fmt: skip
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
-# A database may be somebody else's: its own code is not run.
+# A database may be somebody else's: code in it is not run.
 _DISTRUST = "PRAGMA trusted_schema = OFF"
 _FOREIGN = (
     "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') "
     "OR sql LIKE 'CREATE VIRTUAL%' OR sql LIKE '%GENERATED%'"
 )
-# 64 MB: the table of 10^6 programs without their sources.
+# 64 MB: the index of 10^6 programs.
 _CACHE = "PRAGMA cache_size = -65536"
 
 # How long another process that holds the database (a backup, a browser of databases) is waited for.
@@ -115,6 +115,63 @@ def _distrust(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"damaged: it holds `{name!s:.100}`, which no run has")
 
 
+class RunLock:
+    """The right to write a run, held until `release` or the end of the process.
+
+    Args:
+        descriptor: The open lock file.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    @classmethod
+    def acquire(cls, folder: Path) -> RunLock:
+        """Takes the lock; one that a dead process held is free.
+
+        Raises:
+            UsageError: Another process holds it; the message has its pid.
+            StoreError: The lock file cannot be written.
+        """
+        path = folder / LOCK_FILE
+        try:
+            descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+        if not lock_file(descriptor):
+            holder = _read_holder(descriptor)
+            os.close(descriptor)
+            raise UsageError(
+                f"{folder}: the run is being written by process {holder}; wait for it or stop it"
+            )
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Gives the lock up; safe to call twice."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def is_locked(folder: Path) -> bool:
+    """Returns whether a living process writes the run."""
+    return find_holder(folder) is not None
+
+
+def find_holder(folder: Path) -> str | None:
+    """Returns the pid of the process that writes the run, `unknown` for a moment, or None."""
+    try:
+        descriptor = open_plain(folder / LOCK_FILE, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return None if lock_file(descriptor, is_shared=True) else _read_holder(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def telling(folder: Path) -> Iterator[None]:
     """Turns errors of SQLite into ours, naming the database and what to do."""
@@ -159,3 +216,7 @@ def _name_damage(folder: Path, error: Exception) -> DamagedStoreError:
 
 def _repair(folder: Path) -> str:
     return f"`evolve repair {quote(str(folder))} --output DIR` copies what can be read"
+
+
+def _read_holder(descriptor: int) -> str:
+    return os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"

@@ -1,0 +1,247 @@
+"""The frozen records of programs, their evaluations, and the attempts that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Direction(StrEnum):
+    """Whether a larger or a smaller objective is better."""
+
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+    @property
+    def sign(self) -> float:
+        """Returns +1 to maximize and -1 to minimize: `sign * objective` always rises."""
+        return 1.0 if self is Direction.MAXIMIZE else -1.0
+
+    def is_better(self, new: float, old: float) -> bool:
+        """Returns whether `new` is strictly better than `old`."""
+        return self.sign * new > self.sign * old
+
+
+class Status(StrEnum):
+    """What became of an attempt; only `OK` carries an objective."""
+
+    OK = "ok"
+    INFEASIBLE = "infeasible"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    CRASHED = "crashed"
+    REJECTED = "rejected"
+    EVALUATOR_FAILED = "evaluator_failed"
+
+
+class SourceFile(NamedTuple):
+    """One file of a program: its path inside the workspace and its text."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The source under search, identified by its content.
+
+    Attributes:
+        files: In the problem's order; the first is the entry point.
+        id: The first 16 hexadecimal digits of the SHA-256 of all paths and texts.
+    """
+
+    files: tuple[SourceFile, ...]
+    id: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256()
+        for part in (part for file in self.files for part in file):
+            data = part.encode()
+            digest.update(len(data).to_bytes(8, "big") + data)
+        object.__setattr__(self, "id", digest.hexdigest()[:16])
+
+    @property
+    def entry(self) -> SourceFile:
+        """Returns the file that is started or imported."""
+        return self.files[0]
+
+
+VALIDATION = "validation "
+"""How the names of validation instances begin."""
+
+BROKEN_EVALUATOR = "the evaluator broke on what the program gave it, or by itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The verdict on a program.
+
+    Attributes:
+        status: `OK` exactly when there is an objective.
+        objective: The optimised number in the problem's own units, finite.
+        metrics: Other numbers, shown and never selected on.
+        measures: Coordinates in measure space.
+        artifacts: Texts for the next prompt; programs write them: never instructions.
+        instances: Objectives of the instances that the objective is the mean of, by name, and of
+            validation instances that it leaves out.
+        seconds: Time inside the sandbox, measured outside it.
+        reason: One line that says why there is no objective; empty when there is one.
+    """
+
+    status: Status
+    objective: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    instances: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.status is Status.OK) != (self.objective is not None):
+            raise ValueError(f"evaluation: status {self.status!r} with objective {self.objective}")
+        if self.objective is not None and not math.isfinite(self.objective):
+            raise ValueError(f"evaluation: expected a finite objective, got {self.objective}")
+
+    def for_models(self) -> Evaluation:
+        """Returns what models may see of it.
+
+        What an evaluator says when it breaks holds its own lines and perhaps its data.
+        """
+        if self.status is not Status.EVALUATOR_FAILED:
+            return self
+        return replace(self, artifacts={}, reason=BROKEN_EVALUATOR)
+
+
+class AttemptKey(NamedTuple):
+    """The place of an attempt in the run."""
+
+    generation: int
+    slot: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.generation}.{self.slot}.{self.number}"
+
+
+INITIAL = AttemptKey(0, 0, 0)
+
+
+TUNE = "tune_constants"
+"""What a plan names as its operator where an attempt is a sample of tuning."""
+
+OPERATOR_JOIN = "+"
+"""Stands between the names of operators that were applied one after the other, in a leap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a slot sets out to do.
+
+    Attributes:
+        change: The change, in words; for operators their name and details.
+        hypothesis: Why it should help.
+        predicted_gain: Expected gain on the base in the problem's units, positive is better.
+        tags: Short words that group approaches.
+        operator: Name of the model-free operator, empty for a model's plan.
+        lessons: Ids of the lessons that it follows.
+        base: Key of the attempt whose program is changed, as text; empty where the slot decides.
+    """
+
+    change: str
+    hypothesis: str = ""
+    predicted_gain: float | None = None
+    tags: tuple[str, ...] = ()
+    operator: str = ""
+    lessons: tuple[str, ...] = ()
+    base: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A reply that was not turned into a program worth an evaluation, and why."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at executing a plan; every attempt is kept.
+
+    Attributes:
+        key: Its place in the run.
+        island: Island of its parent, or of the initial program.
+        parent: Key of the attempt whose program was changed; `None` for the initial program.
+        depth: Length of the chain of parents.
+        plan: What was tried.
+        program: The new source, if the reply gave one.
+        evaluation: The verdict; status `REJECTED` when the program was not evaluated.
+    """
+
+    key: AttemptKey
+    island: int
+    parent: AttemptKey | None
+    depth: int
+    plan: Plan | None
+    program: Program | None
+    evaluation: Evaluation
+
+    @property
+    def objective(self) -> float | None:
+        """Returns the objective, if the program has one."""
+        return self.evaluation.objective
+
+    @property
+    def program_or_fail(self) -> Program:
+        """Returns the program; raises `ValueError` where there is none."""
+        if self.program is None:
+            raise ValueError(f"attempt {self.key}: expected a program, got none")
+        return self.program
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a generation taught, as its summary puts it.
+
+    Attributes:
+        claim: What is to be remembered.
+        evidence: The numbers that show it.
+        scope: Where it holds.
+        works: Whether the claim says that something works; else that it does not.
+        tags: Short words that group lessons.
+    """
+
+    claim: str
+    evidence: str = ""
+    scope: str = ""
+    works: bool = True
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the attempts of a generation taught, compared with one another.
+
+    Attributes:
+        verdict: One line on what decided between the best and the others.
+        lessons: The durable content; empty when nothing was learnt.
+        outdated: Ids of earlier lessons that its numbers contradict.
+    """
+
+    verdict: str
+    lessons: tuple[Lesson, ...] = ()
+    outdated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The attempt whose program is changed, and those whose programs are shown or mixed in."""
+
+    parent: Attempt
+    inspirations: tuple[Attempt, ...] = ()
