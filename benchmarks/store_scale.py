@@ -41,6 +41,7 @@ from evolve.records import (
     Summary,
 )
 from evolve.records.chat import Message, Reply, Request
+from evolve.records.plain import to_plain
 from evolve.records.results import Call, Evaluated, EvaluationPlace, Generation, SlotResult, Told
 from evolve.run.folder import create_run_folder
 from evolve.search.digests import DigestMaker
@@ -125,7 +126,7 @@ def make_slot(maker: Maker, population: Population, sources, generation: int, sl
     attempt = Attempt(key, island, parent.key, parent.depth + 1, plan, program, evaluation)
     maker.weigh(
         json.dumps([["initial.py", text]]), prompt, reply.text, evaluation.artifacts["note"],
-        json.dumps(plan.as_dict()),
+        json.dumps(to_plain(plan)),
     )  # fmt: skip
     kept = [Call(key, request, reply), Evaluated(key, program, evaluation)]
     place = EvaluationPlace(key, key)

@@ -3,7 +3,7 @@
 import signal
 
 from evolve.records.results import Efforts
-from evolve.run.rejections import advise, count_reasons
+from evolve.run.outcome import advise, count_reasons
 from evolve.search.fruitless import FruitlessWatch
 from tests.commands import run_evolve, run_json, start_evolve, wait_for_rows, write_script
 

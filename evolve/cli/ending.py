@@ -146,7 +146,7 @@ def _is_in_vain(outcome: Outcome) -> bool:
 
 def _describe_rejections(outcome: Outcome) -> list[str]:
     """Returns how many attempts were rejected, by reason, and what to change where all were."""
-    from evolve.run.rejections import advise, count_reasons
+    from evolve.run.outcome import advise, count_reasons
 
     reasons = count_reasons(outcome.rejections)
     if not reasons:

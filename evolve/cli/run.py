@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -38,10 +38,10 @@ from evolve.cli.options import (
 from evolve.display import one_line, say
 
 if TYPE_CHECKING:
+    from evolve.evaluation.launch import Blank
     from evolve.problem import Problem
+    from evolve.run.opening import Run
     from evolve.settings import Settings
-
-    _Recorded = tuple[Problem, Settings, tuple[str, ...]]
 
 
 def run(
@@ -90,46 +90,23 @@ def run(
 
     # It gets ready while this side imports what it needs to know the problem.
     blank = None if detach else start_blank()
-    from evolve.run.folder import (
-        create_run_folder,
-        find_run,
-        load_run,
-        naming_originals,
-        trust_programs,
-    )
-    from evolve.run.trust import write_mark
-    from evolve.run.wiring import complete_settings, open_evaluators
+    from evolve.run.folder import find_run
+    from evolve.run.opening import make_run
+    from evolve.run.wiring import complete_settings
 
     options = {name: value for name, value in locals().items() if name in OPTION_KEYS}
     base = None if replay is None else _load_recorded(replay, trust=trust)
-    settings = read_settings(options, assignments, settings_file, base and base[1])
+    settings = read_settings(
+        options, assignments, settings_file, None if base is None else base.settings
+    )
     settings = complete_settings(settings)
     named = _list_named(read_settings(options, assignments, settings_file), base)
-    found = _load_problem(problem, settings, base and base[0])
+    found = _load_problem(problem, settings, None if base is None else base.problem)
     source = None if lessons is None else find_run(lessons, RUNS)
-    folder = create_run_folder(found, settings, folder=run_dir, parent=RUNS)
-    original = found
-    found, frozen = load_run(folder)
-    settings = trust_programs(frozen, trusts=settings.sandbox.allow_weak)
-    write_mark(folder, settings, named)
+    made = make_run(found, settings, folder=run_dir, parent=RUNS, named=named)
     if source is not None:
-        _take_lessons(source, folder)
-    if detach:
-        from evolve.cli.detach import start_detached
-
-        say(_introduce(settings, str(folder), original))
-        start_detached(folder, ["resume", str(folder), *_allow_again(settings)])
-    with closing(open_evaluators(found, settings)) as evaluators:
-        evaluators.start(blank)
-        from evolve.cli.ending import go
-        from evolve.run.running import start_run
-
-        with naming_originals(folder, original):
-            go(
-                folder,
-                _introduce(settings, str(folder), original),
-                lambda view: start_run(folder, found, settings, evaluators, view, named=named),
-            )
+        _take_lessons(source, made.folder)
+    _go(made, blank, ["resume", str(made.folder), *_allow_again(made.settings)] if detach else [])
 
 
 def resume(
@@ -158,36 +135,26 @@ def resume(
     from evolve.evaluation.launch import start_blank
 
     blank = None if detach else start_blank()
-    from evolve.run.folder import find_run, load_run
-    from evolve.run.trust import expect_trust, find_addresses
-    from evolve.run.wiring import open_evaluators
-    from evolve.settings import Settings, change_settings
+    from evolve.run.folder import find_run
+    from evolve.run.opening import open_run
 
     options = {key: value for key, value in locals().items() if key in OPTION_KEYS}
-    folder = find_run(name, RUNS)
-    problem, settings = load_run(folder)
-    chosen = read_options(options)
-    named = {
-        *expect_trust(folder, problem, settings, trusts=trust),
-        *find_addresses(change_settings(Settings(), chosen, where="options")),
-    }
-    settings = change_settings(settings, chosen, where="options")
-    if detach:
+    found = open_run(find_run(name, RUNS), read_options(options), trusts=trust)
+    _go(found, blank, [word for word in sys.argv[1:] if word != "--detach"] if detach else [])
+
+
+def _go(made: Run, blank: Blank | None, detached: list[str]) -> NoReturn:
+    """Runs until the end, or starts a command that does where its arguments are given."""
+    from evolve.cli.ending import go
+    from evolve.run.opening import run_to_end
+
+    introduction = _introduce(made.settings, str(made.folder), made.original)
+    if detached:
         from evolve.cli.detach import start_detached
 
-        say(_introduce(settings, str(folder)))
-        start_detached(folder, [word for word in sys.argv[1:] if word != "--detach"])
-    with closing(open_evaluators(problem, settings)) as evaluators:
-        evaluators.start(blank)
-        from evolve.cli.ending import go
-        from evolve.run.running import resume_run
-
-        introduction = _introduce(settings, str(folder))
-        go(
-            folder,
-            introduction,
-            lambda view: resume_run(folder, problem, settings, evaluators, view, named=named),
-        )
+        say(introduction)
+        start_detached(made.folder, detached)
+    go(made.folder, introduction, lambda view: run_to_end(made, view, blank))
 
 
 def _take_lessons(source: Path, folder: Path) -> None:
@@ -199,17 +166,13 @@ def _take_lessons(source: Path, folder: Path) -> None:
     say(f"lessons: {count} taken over from {source}")
 
 
-def _load_recorded(name: str, *, trust: bool) -> _Recorded:
-    """Returns problem, settings and named addresses of a run whose record is to answer."""
-    from evolve.run.folder import find_run, load_run
-    from evolve.run.trust import expect_trust
-    from evolve.settings import change_settings
+def _load_recorded(name: str, *, trust: bool) -> Run:
+    """Returns a run whose record is to answer."""
+    from evolve.run.folder import find_run
+    from evolve.run.opening import open_run
 
     folder = find_run(name, RUNS)
-    problem, settings = load_run(folder)
-    named = expect_trust(folder, problem, settings, trusts=trust)
-    changes = {"models.replay": str(folder.resolve())}
-    return problem, change_settings(settings, changes, where="--replay"), named
+    return open_run(folder, {"models.replay": str(folder.resolve())}, trusts=trust)
 
 
 def _allow_again(settings: Settings) -> list[str]:
@@ -222,11 +185,11 @@ def _allow_again(settings: Settings) -> list[str]:
     ]
 
 
-def _list_named(settings: Settings, base: _Recorded | None) -> list[str]:
+def _list_named(settings: Settings, base: Run | None) -> list[str]:
     """Returns the addresses that the user named, now or for the run whose record answers."""
     from evolve.run.trust import find_addresses
 
-    return [*find_addresses(settings), *(() if base is None else base[2])]
+    return [*find_addresses(settings), *(() if base is None else base.named)]
 
 
 def _load_problem(path: Path | None, settings: Settings, default: Problem | None) -> Problem:

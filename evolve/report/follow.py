@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from evolve.errors import UsageError
 from evolve.population.snapshot import load_standing
 from evolve.report.live import LiveView, PlainView, Progress, Terminal
-from evolve.run.outcome import Outcome
+from evolve.run.outcome import Outcome, read_outcome
 from evolve.run.wiring import restore_budget
 from evolve.store import Store, is_locked
 
@@ -58,7 +58,7 @@ def follow_run(folder: Path, problem: Problem, settings: Settings, stream: Termi
                 view.on_commit(standing)
                 if goes_on:
                     time.sleep(_POLL_SECONDS)
-        return read_outcome(store, standing)
+        return read_outcome(store, standing, store.facts().get("stopped_because") or "")
 
 
 def tell_new(store: Store, standing: Standing) -> None:
@@ -68,24 +68,3 @@ def tell_new(store: Store, standing: Standing) -> None:
         told = store.light_attempts(standing.generation + 1)
         for _ in standing.tell_all(told, last):
             pass
-
-
-def read_outcome(store: Store, standing: Standing) -> Outcome:
-    """Returns how a run ended, from its database.
-
-    Raises:
-        UsageError: The run has no checkpoint.
-    """
-    initial, champion = standing.initial, standing.champion
-    if initial is None or champion is None:
-        raise UsageError(f"{store.folder}: the run has no checkpoint")
-    return Outcome(
-        store.facts().get("stopped_because") or "",
-        initial,
-        champion.objective,
-        standing.direction.is_better(champion.objective, initial),
-        champion.key,
-        store.spent(),
-        store.seconds(),
-        store.rejections(),
-    )

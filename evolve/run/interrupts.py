@@ -1,19 +1,21 @@
-"""Signals that ask a run to stop: Ctrl-C, SIGTERM, and a terminal that is closed."""
+"""What ends a run from outside: signals that ask it to stop, and failures of the machine."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from shlex import quote
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from evolve.errors import MachineError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Asked:
+class _StopHandler:
     """Handles signals: gives notice of the first where somebody listens, else raises.
 
     Attributes:
@@ -35,24 +37,24 @@ class _Asked:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Lets every signal that asks to stop end what is done here as Ctrl-C does."""
-    with _handled(_Asked()):
+    with _handled(_StopHandler()):
         yield
 
 
 @contextmanager
 def interrupts(notify: Callable[[], None]) -> Iterator[None]:
-    """Returns notice of the first such signal; the second ends the command at once."""
+    """Reports the first such signal; the second ends the command at once."""
     before = signal.getsignal(signal.SIGINT)
-    with _handled(_Asked(notify)):
+    with _handled(_StopHandler(notify)):
         # Python drops what is raised in some places, as in the middle of an import.
-        if isinstance(before, _Asked) and before.times:
+        if isinstance(before, _StopHandler) and before.times:
             raise KeyboardInterrupt
         yield
 
 
 @contextmanager
-def _handled(handle: _Asked) -> Iterator[None]:
-    # Under `nohup` a closed terminal is to be passed over. Ctrl-C is heard even where it is
+def _handled(handle: _StopHandler) -> Iterator[None]:
+    # Under `nohup` a closed terminal is to be ignored. Ctrl-C is heard even where it is
     # ignored, as behind the `&` of a script: `kill -INT` is how such a script asks to stop.
     previous = {
         number: signal.signal(number, handle)
@@ -67,9 +69,58 @@ def _handled(handle: _Asked) -> Iterator[None]:
 
 
 def _leave_terminal(number: int) -> None:
-    """Sends what is still to be told nowhere: to write to a closed terminal is an error."""
+    """Discards further output: to write to a closed terminal is an error."""
     if number == signal.SIGHUP:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(nowhere, descriptor)
         os.close(nowhere)
+
+
+_OF_THE_MACHINE = {
+    errno.ENOMEM: "free memory",
+    errno.EAGAIN: "end other processes",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+    errno.ENFILE: "close files on this machine",
+    errno.ENOSPC: "free the disk",
+    errno.EDQUOT: "free the disk",
+    errno.EROFS: "make the disk writable",
+    errno.EIO: "check the disk",
+    errno.EACCES: "correct the permissions",
+    errno.EPERM: "correct the permissions",
+}
+
+
+@contextmanager
+def failures_of_the_machine(folder: Path) -> Iterator[None]:
+    """Turns what only the machine can be the cause of into `MachineError`.
+
+    Args:
+        folder: Of the run, which is named in what to do.
+
+    Raises:
+        MachineError: No memory, no disk, no process, no file to be had.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise MachineError(_describe_failure(folder, "out of memory", "free memory")) from error
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        what = f"{where}{error.strerror}"
+        raise MachineError(_describe_failure(folder, what, _OF_THE_MACHINE[error.errno])) from error
+    except RuntimeError as error:
+        # There is no other sign of it.
+        if "can't start new thread" not in str(error):
+            raise
+        to_do = "end other processes or free memory"
+        raise MachineError(_describe_failure(folder, str(error), to_do)) from error
+
+
+def _describe_failure(folder: Path, what: str, to_do: str) -> str:
+    return (
+        f"{folder}: the machine failed: {what}; what was committed is safe: {to_do}, then "
+        f"`evolve resume {quote(str(folder))}`"
+    )

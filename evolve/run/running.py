@@ -1,118 +1,246 @@
-"""A run started, or gone on with: everything opened, wired, and closed again."""
+"""A run while this process runs it: what it opens, its first checkpoint, its search, its end."""
 
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import socket
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from evolve import __version__
 from evolve.errors import EvaluatorError, EvolveError, ProblemError, StoreError
 from evolve.evaluation.link import LOST
-from evolve.population.frozen import freeze_past
-from evolve.problem import Purpose
-from evolve.records import INITIAL, Attempt, Status
+from evolve.evaluation.pool import Evaluators
+from evolve.journal import Journal
+from evolve.models.endpoint import Endpoint
+from evolve.operators.lane import MOST_SESSIONS
+from evolve.population import Population
+from evolve.population.frozen import expect_frozen, freeze_past
+from evolve.problem import Problem, Purpose
+from evolve.records import INITIAL, Attempt, Evaluation, Status
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, SlotResult, Told
-from evolve.run.champion import evaluate_holdout
-from evolve.run.failures import failures_of_the_machine
+from evolve.run.champion import BestWriter, evaluate_holdout
 from evolve.run.folder import load_run, save_settings
+from evolve.run.interrupts import failures_of_the_machine, interrupts
+from evolve.run.opening import Run
+from evolve.run.outcome import Outcome, View, read_outcome
 from evolve.run.trust import write_mark
 from evolve.run.wiring import (
+    WORKERS,
     Preflight,
     describe_isolation,
     gather_experience,
     open_endpoints,
+    open_recording,
+    restore_budget,
     settle_tuning,
 )
-from evolve.search.schedule import size_of
-from evolve.settings.launches import Launch, find_changes
+from evolve.sandbox.protocol import Isolation
+from evolve.search import Event, Interrupt, Search, record
+from evolve.search.schedule import Schedule, size_of
+from evolve.settings.defaults import MOST_LAG
+from evolve.settings.launches import Launch, SettingsHistory, find_changes
 from evolve.store import Store
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-    from pathlib import Path
 
-    from evolve.evaluation.pool import Evaluators
-    from evolve.models.endpoint import Endpoint
-    from evolve.problem import Problem
-    from evolve.records import Evaluation
-    from evolve.run.outcome import Outcome, View
-    from evolve.sandbox.protocol import Isolation
-    from evolve.settings import Settings
-
-
-def start_run(
-    folder: Path,
-    problem: Problem,
-    settings: Settings,
-    evaluators: Evaluators,
-    view: View,
-    *,
-    named: Collection[str] | None = None,
-) -> Outcome:
-    """Starts the run that a new run folder describes, until it stops.
-
-    A run whose starting program fails, or whose models cannot be used, leaves no folder behind.
+class LiveRun:
+    """A run that this process holds.
 
     Args:
-        folder: The new run folder.
-        problem: The run's own copy.
-        settings: Complete.
-        evaluators: Started, so that they get ready while slower modules are imported.
-        view: Is told what happens.
-        named: The addresses of models that the user has named; None for all of them.
-
-    Raises:
-        UsageError: The starting program fails.
-        MachineError: A model, the sandbox, the evaluator or the disk failed.
-    """
-    store = Store.create(folder)
-    try:
-        _note_launch(store, {})
-        return _run(store, problem, settings, evaluators, view, named=named)
-    finally:
-        is_empty = store.last_generation() is None
-        store.close()
-        if is_empty:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def resume_run(
-    folder: Path,
-    problem: Problem,
-    settings: Settings,
-    evaluators: Evaluators,
-    view: View,
-    *,
-    named: Collection[str] | None = None,
-) -> Outcome:
-    """Goes on with a run from its last checkpoint, until it stops.
-
-    Args:
-        folder: The run folder.
-        problem: The run's own copy.
-        settings: As of now.
+        run: The run.
         evaluators: Started.
-        view: Is told what happens.
-        named: The addresses of models that the user has named; None for all of them.
-
-    Raises:
-        UsageError: The folder is no run, or is in use by another process.
-        MachineError: A model, the sandbox, the evaluator or the disk failed.
+        view: Shows what happens.
     """
-    # A run that was killed before its first checkpoint is begun again.
-    with closing(Store.create(folder)) as store:
+
+    def __init__(self, run: Run, evaluators: Evaluators, view: View) -> None:
+        # A run that was killed before its first checkpoint is begun again.
+        self._store = Store.create(run.folder)
+        self._run = run
+        self._settings = run.settings
+        self._evaluators = evaluators
+        self._view = view
+
+    def run(self) -> Outcome:
+        """Runs from the last checkpoint until something ends the run; see `run_to_end`."""
+        store = self._store
+        is_empty = False
+        try:
+            self._note_launch()
+            outcome = self._run_noting_failures()
+            store.set_facts(stopped_because=outcome.stopped_because)
+            return outcome
+        finally:
+            is_empty = self._run.original is not None and store.last_generation() is None
+            store.close()
+            if is_empty:
+                shutil.rmtree(self._run.folder, ignore_errors=True)
+
+    def _note_launch(self) -> None:
+        run, earlier = self._run, self._store.launches()
+        changes: Mapping[str, Any] = {}
+        if run.original is None:
+            changes = find_changes(load_run(run.folder)[1], run.settings)
         # Before the settings: were both not written, the old ones would be taken for those of
         # generations that the new ones steered.
-        _note_launch(store, find_changes(load_run(folder)[1], settings))
-        save_settings(folder, settings)
-        if named is not None:
-            write_mark(folder, settings, named)
-        return _run(store, problem, settings, evaluators, view, named=named)
+        self._store.add_launch(
+            Launch(
+                number=earlier[-1].number + 1 if earlier else 1,
+                started=_now(),
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                version=__version__,
+                generation=self._store.newest_recorded() + 1,
+                changes=changes,
+            )
+        )
+        if run.original is None:
+            save_settings(run.folder, run.settings)
+            write_mark(run.folder, run.settings, run.named)
+
+    def _run_noting_failures(self) -> Outcome:
+        try:
+            with failures_of_the_machine(self._run.folder), ExitStack() as stack:
+                endpoints = open_endpoints(
+                    self._settings, self._run.folder, self._view.tell, self._run.named
+                )
+                for endpoint in endpoints.values():
+                    stack.callback(endpoint.close)
+                self._prepare(endpoints)
+                outcome = self._search(endpoints)
+                if Purpose.HOLDOUT in self._run.problem.functions:
+                    line = evaluate_holdout(self._store, self._evaluators, outcome.champion)
+                    self._view.tell(line)
+                return outcome
+        except (EvolveError, KeyboardInterrupt) as error:
+            failed = isinstance(error, EvolveError)
+            because = f"{type(error).__name__}: {error}" if failed else INTERRUPTED
+            with suppress(StoreError):
+                self._store.set_facts(stopped_because=because)
+            raise
+
+    def _prepare(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Proves sandbox and models; evaluates the starting program of a run without one."""
+        store, view = self._store, self._view
+        isolation = self._evaluators.wait()
+        # From here on LiteLLM may be imported, during the first evaluation.
+        is_capped = self._settings.budget.max_cost_usd is not None
+        preflight = Preflight(endpoints, is_capped=is_capped)
+        view.tell(describe_isolation(isolation, fresh=self._settings.sandbox.fresh))
+        last = store.last_generation()
+        if last is None:
+            evaluation = evaluate_initial(self._run.problem, self._evaluators)
+            view.tell(f"starting program: objective {evaluation.objective:.10g}")
+            preflight.wait(view.tell)
+            self._commit_initial(evaluation, isolation)
+        else:
+            preflight.wait(view.tell)
+            if store.facts().get("stopped_because") == FRUITLESS:
+                store.set_facts(**{FRUITLESS_UNTIL: last})
+        store.keep(preflight.list_expenses((last or 0) + 1))
+        store.set_facts(
+            stopped_because=None,
+            sandbox=isolation.backend,
+            sandbox_missing=list(isolation.missing),
+            replay=self._settings.models.replay,
+        )
+
+    def _commit_initial(self, evaluation: Evaluation, isolation: Isolation) -> None:
+        store, problem = self._store, self._run.problem
+        self._settle_tuning(evaluation)
+        gather_experience(store, problem, self._settings, self._evaluators.evaluate)
+        store.set_facts(
+            problem=problem.name,
+            direction=str(problem.direction),
+            cooperative=problem.cooperative,
+            seed=self._settings.loop.seed,
+            sandbox=isolation.backend,
+            version=__version__,
+            started=_now(),
+        )
+        freeze_past(store, problem, self._settings.search)
+        store.keep([Evaluated(INITIAL, problem.initial, evaluation)])
+        attempt = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
+        told = Told(attempt, EvaluationPlace(INITIAL, INITIAL))
+        store.commit(Generation(0, (SlotResult(0, (told,)),), 0.0))
+
+    def _settle_tuning(self, evaluation: Evaluation) -> None:
+        """Fills in how many evaluations tune constants, and reports it."""
+        settled = settle_tuning(self._settings, evaluation.seconds)
+        if settled is not self._settings:
+            save_settings(self._run.folder, settled)
+            tuning = size_of(settled).tuning
+            self._view.tell(
+                f"tuning: {tuning} evaluations beside each generation tune constants"
+                if tuning
+                else "tuning: off, since an evaluation takes too long or the cap leaves too few"
+            )
+        self._settings = settled
+
+    def _search(self, endpoints: Mapping[str, Endpoint]) -> Outcome:
+        store, problem, settings = self._store, self._run.problem, self._settings
+        expect_frozen(store, problem, settings.search)
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        journal = self._open_journal(endpoints, events)
+        population = Population(problem, settings.search)
+        history = SettingsHistory(settings, store.launches())
+        generations = settings.loop.generations or store.last_generation() or 0
+        initial = store.load_attempt(INITIAL).objective
+        if initial is None:
+            raise StoreError(f"{store.folder}: the starting program has no objective")
+        slots_in_flight = (settings.loop.slots + MOST_SESSIONS) * (settings.loop.lag + 1)
+        with (
+            self._view.watch(
+                title=store.folder.name,
+                generations=generations,
+                budget=journal.budget,
+                initial=initial,
+            ) as observer,
+            interrupts(lambda: events.put(Interrupt())),
+        ):
+            reason = Search(
+                problem=problem,
+                history=history,
+                store=store,
+                population=population,
+                schedule=Schedule(
+                    generations=generations, size_at=lambda number: size_of(history.at(number))
+                ),
+                journal=journal,
+                events=events,
+                observer=BestWriter(store, observer),
+                threads=min(slots_in_flight, 2 * (settings.loop.workers or WORKERS) + 16),
+            ).run()
+        return read_outcome(store, population, reason)
+
+    def _open_journal(
+        self, endpoints: Mapping[str, Endpoint], events: queue.SimpleQueue[Event]
+    ) -> Journal:
+        """Returns the way to models and evaluators, with all that is recorded."""
+        store, settings = self._store, self._settings
+        budget = restore_budget(store, settings)
+        budget.incoming = [endpoint.incoming for endpoint in endpoints.values()]
+        journal = Journal(
+            endpoints=endpoints,
+            evaluate=self._evaluators.evaluate,
+            budget=budget,
+            keep=partial(record, events),
+            workers=settings.loop.workers or WORKERS,
+            deadline_seconds=settings.models.deadline_seconds,
+            fallbacks=settings.models.fallbacks,
+            tell=self._view.tell,
+            recording=open_recording(settings),
+            cut_evaluations=self._evaluators.cut,
+        )
+        last = store.last_generation() or 0
+        journal.recall(*store.finished_after(last))
+        journal.share(store.finished_after(last - MOST_LAG - 1, last)[1])
+        return journal
 
 
 def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
@@ -134,129 +262,5 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
     return evaluation
 
 
-def _run(
-    store: Store,
-    problem: Problem,
-    settings: Settings,
-    evaluators: Evaluators,
-    view: View,
-    *,
-    named: Collection[str] | None,
-) -> Outcome:
-    try:
-        with failures_of_the_machine(store.folder), ExitStack() as stack:
-            endpoints = open_endpoints(settings, store.folder, view.tell, named)
-            for endpoint in endpoints.values():
-                stack.callback(endpoint.close)
-            settings = _prepare(
-                store, problem, settings, evaluators=evaluators, endpoints=endpoints, view=view
-            )
-            # Slow to import: until here the machine had the sandbox to start.
-            from evolve.run.searching import search
-
-            outcome = search(
-                store, problem, settings, evaluators=evaluators, endpoints=endpoints, view=view
-            )
-            if Purpose.HOLDOUT in problem.functions:
-                view.tell(evaluate_holdout(store, evaluators, outcome.champion))
-    except (EvolveError, KeyboardInterrupt) as error:
-        told = isinstance(error, EvolveError)
-        with suppress(StoreError):
-            store.set_facts(
-                stopped_because=f"{type(error).__name__}: {error}" if told else INTERRUPTED
-            )
-        raise
-    store.set_facts(stopped_because=outcome.stopped_because)
-    return outcome
-
-
-def _prepare(
-    store: Store,
-    problem: Problem,
-    settings: Settings,
-    *,
-    evaluators: Evaluators,
-    endpoints: Mapping[str, Endpoint],
-    view: View,
-) -> Settings:
-    """Proves the sandbox, asks the models for a sign of life, evaluates the starting program.
-
-    Returns:
-        The settings, with those filled in that depend on what an evaluation takes.
-    """
-    isolation = evaluators.wait()
-    # From here on LiteLLM may be imported, beside the first evaluation.
-    preflight = Preflight(endpoints, is_capped=settings.budget.max_cost_usd is not None)
-    view.tell(describe_isolation(isolation, fresh=settings.sandbox.fresh))
-    last = store.last_generation()
-    if last is None:
-        evaluation = evaluate_initial(problem, evaluators)
-        view.tell(f"starting program: objective {evaluation.objective:.10g}")
-        preflight.wait(view.tell)
-        settings = _settle(store, settings, evaluation, view)
-        gather_experience(store, problem, settings, evaluators.evaluate)
-        _commit_initial(store, problem, settings, evaluation, isolation)
-    else:
-        preflight.wait(view.tell)
-        if store.facts().get("stopped_because") == FRUITLESS:
-            store.set_facts(**{FRUITLESS_UNTIL: last})
-    store.keep(preflight.list_expenses((last or 0) + 1))
-    store.set_facts(
-        stopped_because=None,
-        sandbox=isolation.backend,
-        sandbox_missing=list(isolation.missing),
-        replay=settings.models.replay,
-    )
-    return settings
-
-
-def _settle(store: Store, settings: Settings, evaluation: Evaluation, view: View) -> Settings:
-    """Fills in how many evaluations tune constants, and reports it."""
-    settled = settle_tuning(settings, evaluation.seconds)
-    if settings.tuning.share is None:
-        save_settings(store.folder, settled)
-        tuning = size_of(settled).tuning
-        view.tell(
-            f"tuning: {tuning} evaluations beside each generation tune constants"
-            if tuning
-            else "tuning: off, since an evaluation takes too long or the cap leaves too few"
-        )
-    return settled
-
-
-def _commit_initial(
-    store: Store,
-    problem: Problem,
-    settings: Settings,
-    evaluation: Evaluation,
-    isolation: Isolation,
-) -> None:
-    attempt = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
-    store.set_facts(
-        problem=problem.name,
-        direction=str(problem.direction),
-        cooperative=problem.cooperative,
-        seed=settings.loop.seed,
-        sandbox=isolation.backend,
-        version=__version__,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    freeze_past(store, problem, settings.search)
-    store.keep([Evaluated(INITIAL, problem.initial, evaluation)])
-    place = EvaluationPlace(INITIAL, INITIAL)
-    store.commit(Generation(0, (SlotResult(0, (Told(attempt, place),)),), 0.0))
-
-
-def _note_launch(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> None:
-    earlier = store.launches()
-    store.add_launch(
-        Launch(
-            number=earlier[-1].number + 1 if earlier else 1,
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            version=__version__,
-            generation=store.newest_recorded() + 1,
-            changes=changes,
-        )
-    )
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -11,6 +11,7 @@ from evolve.evaluation.bench import Bench
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
+from evolve.records.plain import to_plain
 from evolve.sandbox.choose import open_sandbox
 from evolve.sandbox.protocol import Limits
 from evolve.sandbox.shown import name_kind_and_line
@@ -93,7 +94,7 @@ def test_no_word_of_a_program_that_fails_travels(
     found = judge(sandbox, tmp_path / "p", action, secret=True)
     assert (found.status, found.artifacts) == (status, {})
     assert reason in found.reason
-    assert MARKER not in json.dumps(found.as_dict())
+    assert MARKER not in json.dumps(to_plain(found))
 
 
 def test_where_they_are_no_secret_a_repair_sees_them(sandbox: WarmSandbox, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_starting_program_is_right_and_longer_than_the_baseline(judge: Judge
     assert judge.problem.baseline is not None
     assert judge.problem.baseline.value < evaluation.objective < 8.0
     assert set(evaluation.measures) == {axis.name for axis in judge.problem.measures}
-    assert judge().as_dict()["metrics"] == evaluation.as_dict()["metrics"]
+    assert judge().metrics == evaluation.metrics
 
 
 def test_a_change_of_another_file_counts(judge: Judge) -> None:

@@ -1,0 +1,108 @@
+"""A run made in a new folder, or found again; then run until it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evolve.problem import Problem
+from evolve.run.folder import create_run_folder, load_run, naming_originals, trust_programs
+from evolve.run.trust import expect_trust, find_addresses, write_mark
+from evolve.run.wiring import open_evaluators
+from evolve.settings import Settings, change_settings
+
+if TYPE_CHECKING:
+    from evolve.evaluation.launch import Blank
+    from evolve.run.outcome import Outcome, View
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's folder, and what it is run with.
+
+    Attributes:
+        folder: The folder.
+        problem: Its own copy of the problem.
+        settings: Complete.
+        named: The addresses of models that the user has named; others get no keys.
+        original: The problem that a new run was made of; None for a run that was found again.
+    """
+
+    folder: Path
+    problem: Problem
+    settings: Settings
+    named: tuple[str, ...]
+    original: Problem | None = None
+
+
+def make_run(
+    problem: Problem,
+    settings: Settings,
+    *,
+    folder: Path | None,
+    parent: Path,
+    named: Collection[str],
+) -> Run:
+    """Makes the folder of a new run, which is its user's.
+
+    Args:
+        problem: What is to be solved.
+        settings: Complete.
+        folder: The folder; a new one in `parent` by default.
+        parent: Where run folders are made.
+        named: The addresses of models that the user has named.
+
+    Raises:
+        UsageError: The folder is not empty.
+        StoreError: It cannot be written.
+    """
+    made = create_run_folder(problem, settings, folder=folder, parent=parent)
+    own, frozen = load_run(made)
+    write_mark(made, frozen, named)
+    allowed = trust_programs(frozen, trusts=settings.sandbox.allow_weak)
+    return Run(made, own, allowed, tuple(named), original=problem)
+
+
+def open_run(folder: Path, changes: Mapping[str, Any], *, trusts: bool) -> Run:
+    """Returns a run that may go on.
+
+    Args:
+        folder: The run's folder.
+        changes: What the user sets from now on, by key.
+        trusts: Whether the user allows what the folder of a stranger would do.
+
+    Raises:
+        UsageError: The folder is no run, or is somebody else's.
+    """
+    problem, settings = load_run(folder)
+    named = expect_trust(folder, problem, settings, trusts=trusts)
+    new = find_addresses(change_settings(Settings(), changes, where="options"))
+    changed = change_settings(settings, changes, where="options")
+    return Run(folder, problem, changed, tuple(dict.fromkeys([*named, *new])))
+
+
+def run_to_end(run: Run, view: View, blank: Blank | None = None) -> Outcome:
+    """Starts a run, or goes on from its last checkpoint, until it stops.
+
+    A new run whose starting program fails, or whose models cannot be used, leaves no folder.
+
+    Args:
+        run: The run.
+        view: Shows what happens.
+        blank: An evaluator's process, where one was started already.
+
+    Raises:
+        UsageError: The starting program fails, or the run is in use by another process.
+        MachineError: A model, the sandbox, the evaluator or the disk failed.
+    """
+    original = run.original
+    names = naming_originals(run.folder, original) if original else nullcontext()
+    with names, closing(open_evaluators(run.problem, run.settings)) as evaluators:
+        evaluators.start(blank)
+        # Slow to import: meanwhile the evaluators get ready.
+        from evolve.run.running import LiveRun
+
+        return LiveRun(run, evaluators, view).run()
