@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.errors import DamagedStoreError, ProblemError, StoreError, UsageError
 from evolve.files import is_stray, sync, write_inside, write_named
+from evolve.keys import cut_keys
 from evolve.problem import load_problem
 from evolve.records.plain import to_plain
 from evolve.settings import Settings, change_settings, format_settings, load_settings
@@ -222,7 +223,7 @@ def write_program(folder: Path, attempt: Attempt, *, below: str = "") -> list[Pa
         StoreError: They cannot be written.
     """
     texts = dict(attempt.program_or_fail.files)
-    texts["verdict.json"] = json.dumps(describe_verdict(attempt), indent=2) + "\n"
+    texts["verdict.json"] = cut_keys(json.dumps(describe_verdict(attempt), indent=2)) + "\n"
     prefix = f"{below}/" if below else ""
     try:
         folder.mkdir(parents=True, exist_ok=True)

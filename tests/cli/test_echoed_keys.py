@@ -84,6 +84,7 @@ def test_a_key_in_an_older_record_is_cut_out_of_what_is_shown(told, tmp_path):
         plan = json.dumps({"change": f"with {KEY}", "hypothesis": "", "predicted_gain": None,
                            "tags": [], "operator": "", "lessons": []})  # fmt: skip
         database.execute("UPDATE attempts SET plan = ? WHERE plan IS NOT NULL", (plan,))
+        database.execute("UPDATE evaluations SET reason = ?", (f"says {KEY}",))
         database.execute("UPDATE calls SET error = ?", (f"echoed {KEY}",))
     for command in (["log"], ["log", "--json"], ["archive"], ["lineage", "--json"]):
         shown = run_evolve(*command, "r", cwd=tmp_path, OPENAI_API_KEY=KEY).stdout
@@ -93,5 +94,5 @@ def test_a_key_in_an_older_record_is_cut_out_of_what_is_shown(told, tmp_path):
     )
     for command in (["export", "r", "--output", "e"], ["report", "r", "--output", "page.md"]):
         run_evolve(*command, cwd=tmp_path, OPENAI_API_KEY=KEY)
-    assert KEY not in (tmp_path / "e/run.jsonl").read_text()
+    assert not any(KEY in path.read_text() for path in (tmp_path / "e").rglob("*.json*"))
     assert KEY not in (tmp_path / "page.md").read_text()
