@@ -20,10 +20,9 @@ from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Status
 from evolve.records.results import EvaluationPlace, Generation, SlotResult, Told
 from evolve.run.wiring import complete_settings
 from evolve.scoring import Infeasible
-from evolve.search.generation import GenerationRunner, reject_known
-from evolve.search.jobs import JobMaker
+from evolve.search.generation import GenerationRunner, Inline, reject_known
 from evolve.search.schedule import Schedule, size_of
-from evolve.search.workers import Inline
+from evolve.search.select import JobMaker
 from evolve.settings.launches import SettingsHistory
 from evolve.source import built_in_measures
 from evolve.source.light import light_attempts

@@ -21,7 +21,7 @@ from evolve.problem import load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, SlotResult, Told
 from evolve.run.replay import Replay
-from evolve.search import Search, record
+from evolve.search.loop import Search, record
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings, change_settings
 from evolve.settings.defaults import MOST_LAG

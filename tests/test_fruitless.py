@@ -4,7 +4,7 @@ import signal
 
 from evolve.records.results import Efforts
 from evolve.run.outcome import advise, count_reasons
-from evolve.search.fruitless import FruitlessWatch
+from evolve.search.schedule import FruitlessWatch
 from tests.commands import run_evolve, run_json, start_evolve, wait_for_rows, write_script
 
 PROSE = "the reply holds neither edits nor a program"

@@ -9,7 +9,7 @@ from evolve.cli.options import RUNS, AsJson, Run
 from evolve.display import one_line, say, say_json
 
 if TYPE_CHECKING:
-    from evolve.steps.lessons import KnownLesson
+    from evolve.steps.memory import KnownLesson
 
 
 def lessons(run: Run, *, as_json: AsJson = False) -> None:

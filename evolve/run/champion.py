@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.records import AttemptKey, Evaluation, Program
     from evolve.records.results import SlotResult
-    from evolve.search import Observer
+    from evolve.search.loop import Observer
     from evolve.settings import Settings
     from evolve.store import Store
 

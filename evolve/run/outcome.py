@@ -15,7 +15,7 @@ from evolve.records import AttemptKey
 if TYPE_CHECKING:
     from evolve.models.budget import Budget
     from evolve.population import Standing
-    from evolve.search import Observer
+    from evolve.search.loop import Observer
     from evolve.store import Store
 
 _DETAIL = re.compile(r"\d+(\.\d+)?|'[^']*'|\"[^\"]*\"|`[^`]*`")

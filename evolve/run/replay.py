@@ -13,10 +13,9 @@ from evolve.population.frozen import expect_frozen
 from evolve.records import INITIAL
 from evolve.records.results import EvaluationPlace, Generation, SlotResult, Told
 from evolve.run.fork import FORKED
-from evolve.search.generation import GenerationRunner, reject_known
-from evolve.search.jobs import JobMaker
+from evolve.search.generation import GenerationRunner, Inline, reject_known
 from evolve.search.schedule import Schedule, size_of
-from evolve.search.workers import Inline
+from evolve.search.select import JobMaker
 from evolve.settings.launches import SettingsHistory
 from evolve.source.light import light_attempts
 from evolve.store.copying import PRUNED

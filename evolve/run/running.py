@@ -42,7 +42,7 @@ from evolve.run.wiring import (
     settle_tuning,
 )
 from evolve.sandbox.protocol import Isolation
-from evolve.search import Event, Interrupt, Search, record
+from evolve.search.loop import Event, Interrupt, Search, record
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings.defaults import MOST_LAG
 from evolve.settings.launches import Launch, SettingsHistory, find_changes

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from evolve.evaluation.machine import PROBE, Machine, read_machine
 from evolve.files import write_inside
-from evolve.problem import Purpose
-from evolve.records import Direction
-from evolve.search.schedule import size_of
-from evolve.steps.digest import Digest, Standing
-from evolve.steps.lessons import KnownLesson, inherit_lessons
-from evolve.steps.memory import Memory
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from evolve.population import Population
-    from evolve.problem import Problem
-    from evolve.records import Attempt, Evaluation, Plan
-    from evolve.search.schedule import Turn
-    from evolve.settings.launches import SettingsHistory
-    from evolve.store import Store
+from evolve.population import Population
+from evolve.problem import Problem, Purpose
+from evolve.records import Attempt, Direction, Evaluation, Plan
+from evolve.search.schedule import Turn, size_of
+from evolve.settings.launches import SettingsHistory
+from evolve.steps.digest import Digest, RunStatus
+from evolve.steps.memory import KnownLesson, Memory, inherit_lessons
+from evolve.store import Store
 
 LESSONS_FILE = "lessons.json"
 
@@ -77,10 +69,10 @@ class DigestMaker:
         is_baseline = population.islands.strategy.is_baseline
         hides = is_baseline or not steps.lessons
         return Digest(
-            standing=self._describe_standing(population, turn, programs[0]),
+            status=self._describe_status(population, turn, programs[0]),
             programs=tuple(programs),
             # A baseline knows nothing of what came before.
-            trials=() if is_baseline else memory.trials,
+            tried=() if is_baseline else memory.tried,
             tuned=() if is_baseline else memory.tuned,
             lessons=() if hides else memory.book.rank(turn.generation, _LESSONS),
             pending=() if is_baseline else pending,
@@ -105,14 +97,14 @@ class DigestMaker:
         self._cost_usd += self._store.cost_usd(self._read, horizon)
         self._read = horizon
 
-    def _describe_standing(self, population: Population, turn: Turn, champion: Attempt) -> Standing:
+    def _describe_status(self, population: Population, turn: Turn, champion: Attempt) -> RunStatus:
         budget, loop = (settings := self._history.at(turn.generation)).budget, settings.loop
         most, most_usd = budget.max_evaluations, budget.max_cost_usd
         used = population.evaluations
         best = [one.best for one in population.islands.archives]
         if champion.objective is None or population.initial is None:
             raise ValueError("population: expected a champion with an objective, got none")
-        return Standing(
+        return RunStatus(
             generation=turn.generation,
             generations=loop.generations or turn.generation,
             evaluations=used,

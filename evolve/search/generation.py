@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from evolve.errors import BudgetExhaustedError
-from evolve.records import Plan, Rejected
-from evolve.records.results import Told
+from evolve.journal import Journal, SlotJournal
+from evolve.population import Population
+from evolve.problem import Problem
+from evolve.records import AttemptKey, Plan, Rejected, Summary
+from evolve.records.results import Generation, SlotResult, Told
+from evolve.settings import Settings
 from evolve.source import fingerprint
-from evolve.steps.jobs import ModelJob
+from evolve.steps.execute import UNNAMED
+from evolve.steps.jobs import GenerationJob, ModelJob, SlotJob
 from evolve.steps.plan import make_plans
-from evolve.steps.reply import UNNAMED
 from evolve.steps.slot import reject, reject_plan, run_slot, same_as, seen_before
 from evolve.steps.summarize import summarize_attempts
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from evolve.journal import Journal, SlotJournal
-    from evolve.population import Population
-    from evolve.problem import Problem
-    from evolve.records import AttemptKey, Summary
-    from evolve.records.results import Generation, SlotResult
-    from evolve.search.workers import Workers
-    from evolve.settings import Settings
-    from evolve.steps.jobs import GenerationJob, SlotJob
 
 # The calls that serve a whole generation are recorded under this slot.
 WHOLE = -1
@@ -251,3 +246,56 @@ def reject_known(generation: Generation, population: Population) -> Generation:
 
     slots = (replace(one, attempts=tuple(map(check, one.attempts))) for one in generation.slots)
     return replace(generation, slots=tuple(slots))
+
+
+T = TypeVar("T")
+
+
+class Workers(Protocol):
+    """Runs functions and returns their results later."""
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Starts a function as soon as there is room for it; functions begin in order."""
+
+
+class Threads:
+    """Daemon threads: a model or an evaluator that hangs does not keep a run from ending.
+
+    Args:
+        count: How many functions run at a time.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        for _ in range(count):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Starts a function as soon as there is a thread for it; functions begin in order."""
+        future: Future[T] = Future()
+        self._waiting.put(lambda: complete(future, function))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            self._waiting.get()()
+
+
+class Inline:
+    """Runs each function at once, on the caller's thread."""
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Runs a function."""
+        future: Future[T] = Future()
+        complete(future, function)
+        return future
+
+
+def complete(future: Future[T], function: Callable[[], T]) -> None:
+    """Sets a future to what a function returns or raises."""
+    try:
+        result = function()
+    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+        future.set_exception(error)
+    else:
+        future.set_result(result)

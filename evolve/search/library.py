@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from evolve.steps.blocks import plain
-from evolve.steps.prompt import show_evaluation
+from evolve.archive import Elite
+from evolve.problem import Problem
+from evolve.records import Attempt
+from evolve.steps.prompt import plain, show_evaluation
 from evolve.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from evolve.archive import Elite
-    from evolve.problem import Problem
-    from evolve.records import Attempt
 
 _MOST_ELITES = 20
 _MOST_FOUND = 12

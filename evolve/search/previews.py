@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
+from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Plan, Status
+from evolve.records.chat import Message
 from evolve.search.digests import find_machine
 from evolve.search.schedule import size_of
+from evolve.settings import Settings
 from evolve.steps.agent import agent_messages
-from evolve.steps.digest import Digest, Seat, Standing
+from evolve.steps.digest import Digest, RunStatus, Seat
 from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.plan import plan_messages
 from evolve.steps.summarize import summary_messages
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from evolve.problem import Problem
-    from evolve.records.chat import Message
-    from evolve.settings import Settings
 
 _PLAN = Plan("(the planned change)", hypothesis="(why)", predicted_gain=0.0, base=str(INITIAL))
 _REASON = "(why the program failed)"
@@ -72,7 +68,7 @@ def _make_digest(
     if evaluation.objective is None:
         raise ValueError("evaluation: expected an objective of the starting program, got none")
     return Digest(
-        standing=Standing(
+        status=RunStatus(
             generation=1,
             generations=settings.loop.generations or 1,
             evaluations=1,

@@ -6,27 +6,21 @@ ordinary request, which is recorded and replayed as any other.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from evolve.models.protocol import ReplyError
 from evolve.models.tokens import count_for, prompt_cap
-from evolve.records import Plan, Rejected, Status
+from evolve.problem import Problem
+from evolve.records import Attempt, Plan, Rejected, Status
 from evolve.records.chat import Message, Request
+from evolve.settings import Settings
 from evolve.steps import prompt
-from evolve.steps.blocks import Block, fence
-from evolve.steps.execute import Draft, answer_blocks, find_base
+from evolve.steps.digest import Digest, Seat
+from evolve.steps.execute import UNNAMED, Draft, answer_blocks, find_base
+from evolve.steps.jobs import Ask, Library
 from evolve.steps.page import page_blocks
 from evolve.steps.parse import as_text, find_object
-from evolve.steps.reply import UNNAMED
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from evolve.problem import Problem
-    from evolve.records import Attempt
-    from evolve.settings import Settings
-    from evolve.steps.digest import Digest, Seat
-    from evolve.steps.jobs import Ask, Library
+from evolve.steps.prompt import Block, fence
 
 TOOLS = """{"tool": "elites"} lists good programs of the run with their objectives
 {"tool": "program", "id": "..."} shows one of them

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import ast
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from evolve.records import Rejected
+from evolve.problem import Problem
+from evolve.records import Program, Rejected
 from evolve.source import list_names, parse_python
 from evolve.source.parsing import find_undefined
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from evolve.problem import Problem
-    from evolve.records import Program
 
 _MOST_NAMED = 8
 

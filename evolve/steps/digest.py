@@ -3,64 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from evolve.problem import Reference
-    from evolve.records import Attempt, AttemptKey, Plan, Status
-    from evolve.steps.lessons import KnownLesson
+from evolve.problem import Reference
+from evolve.records import Attempt, AttemptKey, Plan
+from evolve.steps.memory import KnownLesson, TriedChange, TunedProgram
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """What one slot tried and what came of it, in a line.
-
-    Attributes:
-        key: Its best attempt, or its last one where none has an objective.
-        base: The attempt whose program it changed.
-        change: The change, in the plan's words.
-        tags: Those of the plan.
-        objective: Of its best attempt; `None` where none has one.
-        gain: On the base, positive is better; `None` without an objective.
-        leads: Whether it was a new best objective of the run.
-        seconds: Time in the sandbox.
-        status: Of that attempt.
-        reason: Why it has no objective.
-    """
-
-    key: AttemptKey
-    base: AttemptKey
-    change: str
-    tags: tuple[str, ...]
-    objective: float | None
-    gain: float | None
-    leads: bool
-    seconds: float
-    status: Status
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TuningRecord:
-    """What the tuning of a program's constants brought.
-
-    Attributes:
-        key: The attempt whose program was tuned.
-        samples: Evaluations so far.
-        before: Its objective.
-        best: The best objective of the samples; `None` where none has one.
-        best_key: The attempt that has it.
-    """
-
-    key: AttemptKey
-    samples: int
-    before: float
-    best: float | None = None
-    best_key: AttemptKey | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
+class RunStatus:
     """Where the run stands.
 
     Attributes:
@@ -93,9 +43,9 @@ class Digest:
     """What the prompts of a generation show; the same for all of its slots.
 
     Attributes:
-        standing: Where the run stands.
+        status: Where the run stands.
         programs: Attempts whose programs are shown in full, the champion first.
-        trials: What every committed slot tried, in order.
+        tried: What every committed slot tried, in order.
         tuned: What tuning brought, in order.
         lessons: Those that most deserve to be shown, the best first.
         pending: Plans of the generations in flight.
@@ -105,10 +55,10 @@ class Digest:
         modules: What they can import beside the standard library; empty when it is not known.
     """
 
-    standing: Standing
+    status: RunStatus
     programs: tuple[Attempt, ...]
-    trials: tuple[Trial, ...] = ()
-    tuned: tuple[TuningRecord, ...] = ()
+    tried: tuple[TriedChange, ...] = ()
+    tuned: tuple[TunedProgram, ...] = ()
     lessons: tuple[KnownLesson, ...] = ()
     pending: tuple[Plan, ...] = ()
     tuning: int = 0

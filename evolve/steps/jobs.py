@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from evolve.models.roster import Part
-    from evolve.operators import OperatorStats, Tuner
-    from evolve.records import Attempt, AttemptKey, Selection
-    from evolve.records.chat import Reply, Request
-    from evolve.steps.digest import Digest, Seat
+from evolve.models.roster import Part
+from evolve.operators import OperatorStats, Tuner
+from evolve.records import Attempt, AttemptKey, Selection
+from evolve.records.chat import Reply, Request
+from evolve.steps.digest import Digest, Seat
 
 
 class Ask(Protocol):

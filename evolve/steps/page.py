@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from evolve.archive.progress import paired_gain
-from evolve.records import TUNE, Direction, Status
+from evolve.problem import Problem
+from evolve.records import TUNE, Attempt, Direction, Plan, Status
 from evolve.steps import prompt
-from evolve.steps.blocks import Block, fence, plain
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from evolve.problem import Problem
-    from evolve.records import Attempt, Plan
-    from evolve.steps.digest import Digest, Standing, Trial, TuningRecord
-    from evolve.steps.lessons import KnownLesson
+from evolve.steps.digest import Digest, RunStatus
+from evolve.steps.memory import KnownLesson, TriedChange, TunedProgram
+from evolve.steps.prompt import Block, fence, plain
 
 _LONGEST_CHANGE = 240
 _CODE = re.compile(r"(```|~~~).*", re.DOTALL)
@@ -33,63 +28,63 @@ def page_blocks(digest: Digest, problem: Problem) -> list[Block]:
     """Returns all that editors and planners are shown beside their task."""
     return [
         Block("machine", (f" {digest.machine}",) if digest.machine else (), rank=1),
-        Block("standing", (show_standing(digest.standing, problem),), rank=1),
+        Block("status", (show_status(digest.status, problem),), rank=1),
         programs_block(digest, problem),
-        trials_block(digest, problem.direction),
+        tried_block(digest, problem.direction),
         *lessons_blocks(digest.lessons),
         pending_block(digest.pending),
         Block("tuning", (show_tuning(digest),) if digest.tuning else (), rank=2),
     ]
 
 
-def show_standing(standing: Standing, problem: Problem) -> str:
+def show_status(status: RunStatus, problem: Problem) -> str:
     """Returns where the run stands, and what kind of change that asks for."""
-    numbers = [f"start {standing.start:.10g}"]
+    numbers = [f"start {status.start:.10g}"]
     numbers += [
         f"{name} {known.value:.10g}" + (f" ({plain(known.source)})" if known.source else "")
-        for name, known in standing.references
+        for name, known in status.references
     ]
     lines = [
         (
-            f"Generation {standing.generation} of {standing.generations}; "
-            f"{_count(standing.evaluations, 'evaluation')} used{_show_left(standing)}."
+            f"Generation {status.generation} of {status.generations}; "
+            f"{_count(status.evaluations, 'evaluation')} used{_show_left(status)}."
         ),
         (
-            f"Objectives: champion {standing.objective:.10g} (program {standing.champion}), "
+            f"Objectives: champion {status.objective:.10g} (program {status.champion}), "
             f"{'; '.join(numbers)}."
         ),
     ]
-    if len(standing.islands) > 1:
-        best = ", ".join(f"{value:.10g}" for value in standing.islands)
+    if len(status.islands) > 1:
+        best = ", ".join(f"{value:.10g}" for value in status.islands)
         sign = problem.direction.sign
         why = ""
-        if max(sign * value for value in standing.islands) > sign * standing.objective:
+        if max(sign * value for value in status.islands) > sign * status.objective:
             why = " The champion is chosen by more than the objective, validation included."
         lines.append(f"Best of each island: {best}.{why}")
-    waited = standing.generation - 1 - standing.champion.generation
+    waited = status.generation - 1 - status.champion.generation
     if waited > 0:
         lines.append(f"The last {_count(waited, 'generation')} brought no new champion.")
-    lines.append(_advise(standing, problem.direction))
+    lines.append(_advise(status, problem.direction))
     return "\n".join(line for line in lines if line)
 
 
-def _show_left(standing: Standing) -> str:
+def _show_left(status: RunStatus) -> str:
     left = []
-    if standing.evaluations_left is not None:
-        left.append(f"{standing.evaluations_left} evaluations left")
-    if standing.cost_usd_left is not None:
-        left.append(f"${standing.cost_usd_left:.2f} left for models")
+    if status.evaluations_left is not None:
+        left.append(f"{status.evaluations_left} evaluations left")
+    if status.cost_usd_left is not None:
+        left.append(f"${status.cost_usd_left:.2f} left for models")
     return "".join(f", {item}" for item in left)
 
 
-def _advise(standing: Standing, direction: Direction) -> str:
-    references = dict(standing.references)
+def _advise(status: RunStatus, direction: Direction) -> str:
+    references = dict(status.references)
     possible = references.get("best known")
     if possible is None:
         is_bounded = "bound" in references
         return "How near to the bound a program can come is not known." if is_bounded else ""
-    way = direction.sign * (possible.value - standing.start)
-    share = direction.sign * (standing.objective - standing.start) / way if way > 0 else math.inf
+    way = direction.sign * (possible.value - status.start)
+    share = direction.sign * (status.objective - status.start) / way if way > 0 else math.inf
     if share < _FAR:
         return (
             f"The champion has come {abs(max(share, 0.0)):.0%} of the way from the start to the "
@@ -105,17 +100,17 @@ def _advise(standing: Standing, direction: Direction) -> str:
 def programs_block(digest: Digest, problem: Problem) -> Block:
     """Returns the programs that a change may start from, in full, with their evaluations."""
     champion = digest.programs[0]
-    items = [show_attempt(attempt, champion, digest.trials, problem) for attempt in digest.programs]
+    items = [show_attempt(attempt, champion, digest.tried, problem) for attempt in digest.programs]
     return Block("programs", tuple(items), share=0.75, rank=3)
 
 
 def show_attempt(
-    attempt: Attempt, champion: Attempt, trials: Sequence[Trial], problem: Problem
+    attempt: Attempt, champion: Attempt, tried: Sequence[TriedChange], problem: Problem
 ) -> str:
     """Returns a program in full under its key, with its plan and evaluation."""
     made_by = "The starting program."
     if attempt.plan is not None:
-        made_by = f"Made by this change:\n\n{fence(_name_change(attempt, trials))}"
+        made_by = f"Made by this change:\n\n{fence(_name_change(attempt, tried))}"
     compared = "" if attempt is champion else compare_instances(attempt, champion, problem)
     return "\n\n".join(
         [
@@ -128,12 +123,12 @@ def show_attempt(
     )
 
 
-def _name_change(attempt: Attempt, trials: Sequence[Trial]) -> str:
+def _name_change(attempt: Attempt, tried: Sequence[TriedChange]) -> str:
     """Returns what made a program; of a sample of tuning, what made the program it is of."""
     plan = attempt.plan
     if plan is None or plan.operator != TUNE:
         return "" if plan is None else shorten(plan.change)
-    origin = next((trial for trial in trials if trial.key == attempt.parent), None)
+    origin = next((one for one in tried if one.key == attempt.parent), None)
     change = "" if origin is None else f" ({shorten(origin.change)})"
     return f"tuned constants of {attempt.parent}{change}"
 
@@ -165,46 +160,44 @@ def shorten(change: str) -> str:
     return f"{text[:_LONGEST_CHANGE].rpartition(' ')[0]} ..."
 
 
-def trials_block(digest: Digest, direction: Direction) -> Block:
+def tried_block(digest: Digest, direction: Direction) -> Block:
     """Returns all attempts so far in a table, the best objective first."""
-    known = [trial for trial in digest.trials if not _is_duplicate(trial)]
+    known = [one for one in digest.tried if not _is_duplicate(one)]
     ranked = sorted(
-        (trial for trial in known if trial.objective is not None),
-        key=lambda trial: (-direction.sign * (trial.objective or 0.0), trial.key),
+        (one for one in known if one.objective is not None),
+        key=lambda one: (-direction.sign * (one.objective or 0.0), one.key),
     )
-    failed = [trial for trial in known if trial.objective is None]
-    chosen = {trial.key for trial in (*ranked[:_BEST], *known[-_LATEST:], *failed[-_FAILED:])}
-    shown = [trial for trial in (*ranked, *failed[::-1]) if trial.key in chosen]
-    items = [_show_trial(trial) for trial in shown]
+    failed = [one for one in known if one.objective is None]
+    chosen = {one.key for one in (*ranked[:_BEST], *known[-_LATEST:], *failed[-_FAILED:])}
+    shown = [one for one in (*ranked, *failed[::-1]) if one.key in chosen]
+    items = [_show_tried(one) for one in shown]
     if left := len(known) - len(shown):
         items.append(f"- and {_count(left, 'attempt')} between the best and the latest")
-    if repeated := len(digest.trials) - len(known):
+    if repeated := len(digest.tried) - len(known):
         items.append(f"- {_count(repeated, 'attempt')} repeated a program that was known already")
     items += [_show_tuned(record) for record in digest.tuned]
     heading = (
         "# All attempts so far, the best objective first\n\n"
         "Program, objective, gain on its base, seconds, change."
     )
-    return Block("trials", tuple(items), heading, share=0.3, rank=5, is_data=True)
+    return Block("tried", tuple(items), heading, share=0.3, rank=5, is_data=True)
 
 
-def _is_duplicate(trial: Trial) -> bool:
-    return trial.status is Status.REJECTED and trial.reason.startswith(_DUPLICATES)
+def _is_duplicate(one: TriedChange) -> bool:
+    return one.status is Status.REJECTED and one.reason.startswith(_DUPLICATES)
 
 
-def _show_trial(trial: Trial) -> str:
-    change = shorten(trial.change)
-    tags = f" [{', '.join(trial.tags)}]" if trial.tags else ""
-    if trial.objective is None:
-        return f"- {trial.key}: failed ({trial.status}): {change}{tags}; {plain(trial.reason)}"
-    gain = "" if trial.gain is None else f", {_round(trial.gain):+.4g} on {trial.base}"
-    lead = ", new best" if trial.leads else ""
-    return (
-        f"- {trial.key}: {trial.objective:.8g}{gain}{lead}, {trial.seconds:.2g} s: {change}{tags}"
-    )
+def _show_tried(one: TriedChange) -> str:
+    change = shorten(one.change)
+    tags = f" [{', '.join(one.tags)}]" if one.tags else ""
+    if one.objective is None:
+        return f"- {one.key}: failed ({one.status}): {change}{tags}; {plain(one.reason)}"
+    gain = "" if one.gain is None else f", {_round(one.gain):+.4g} on {one.base}"
+    lead = ", new best" if one.leads else ""
+    return f"- {one.key}: {one.objective:.8g}{gain}{lead}, {one.seconds:.2g} s: {change}{tags}"
 
 
-def _show_tuned(record: TuningRecord) -> str:
+def _show_tuned(record: TunedProgram) -> str:
     best = "none with an objective"
     if record.best is not None:
         best = f"best {record.best:.8g} (program {record.best_key})"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any
 
 _MOST_OBJECTS = 16
 # Of an object that was cut off no more is looked at: replies may be of any length.
@@ -119,3 +118,54 @@ def as_names(value: object) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     names = (as_text(item, 40).strip("[]") for item in items)
     return tuple(dict.fromkeys(name for name in names if name))[:6]
+
+
+def _text(most: int) -> dict[str, Any]:
+    return {"type": "string", "maxLength": most}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _list(items: dict[str, Any], most: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, "maxItems": most}
+
+
+_TAGS = _list(_text(40), 4)
+_IDS = _list(_text(20), 6)
+SUMMARY = json.dumps(
+    _object(
+        verdict=_text(500),
+        lessons=_list(
+            _object(
+                claim=_text(1000),
+                evidence=_text(600),
+                scope=_text(400),
+                works={"type": "boolean"},
+                tags=_TAGS,
+            ),
+            3,
+        ),
+        outdated=_IDS,
+    )
+)
+
+
+@cache
+def plans_shape(count: int, *, follows_lessons: bool) -> str:
+    """Returns the shape of so many plans in one reply."""
+    plan = _object(
+        base=_text(20),
+        change=_text(8000),
+        why=_text(1000),
+        tags=_TAGS,
+        expect={"type": "number"},
+        **({"lessons": _IDS} if follows_lessons else {}),
+    )
+    return json.dumps(_object(plans=_list(plan, count)))

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
 
 from evolve.models.protocol import ReplyError
 from evolve.models.tokens import count_for, prompt_cap
-from evolve.operators import OPERATOR_JOIN, TUNE, choose_operator
-from evolve.records import Plan, Rejected
-from evolve.records.chat import Request
-from evolve.steps import prompt, shapes
-from evolve.steps.blocks import Block
+from evolve.operators import OPERATOR_JOIN, TUNE, OperatorStats, choose_operator
+from evolve.problem import Problem
+from evolve.records import Direction, Plan, Rejected
+from evolve.records.chat import Message, Request
+from evolve.settings import Settings
+from evolve.steps import prompt
+from evolve.steps.digest import Digest
+from evolve.steps.execute import make_plan
+from evolve.steps.jobs import Ask
 from evolve.steps.page import page_blocks
-from evolve.steps.parse import find_objects, finish_object
-from evolve.steps.reply import make_plan
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from evolve.operators import OperatorStats
-    from evolve.problem import Problem
-    from evolve.records import Direction
-    from evolve.records.chat import Message
-    from evolve.settings import Settings
-    from evolve.steps.digest import Digest
-    from evolve.steps.jobs import Ask
+from evolve.steps.parse import find_objects, finish_object, plans_shape
+from evolve.steps.prompt import Block
 
 _LEAP_OPERATORS = 6
 _LESSONS_FORM = (
@@ -58,7 +51,7 @@ def make_plans(
         messages,
         temperature=settings.models.temperature,
         seed=seed,
-        schema=shapes.plans(count, follows_lessons=bool(digest.lessons)),
+        schema=plans_shape(count, follows_lessons=bool(digest.lessons)),
     )
     try:
         return parse_plans(ask(request).text, digest, problem.direction, count)

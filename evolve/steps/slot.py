@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from evolve.errors import BudgetExhaustedError
+from evolve.journal import SlotJournal
+from evolve.problem import Problem
 from evolve.records import (
     INITIAL,
     Attempt,
@@ -17,24 +19,15 @@ from evolve.records import (
     Rejected,
     Status,
 )
-from evolve.records.results import SlotResult, Told
+from evolve.records.results import EvaluationPlace, ModelUse, SlotResult, Told
+from evolve.settings import Settings
 from evolve.source import fingerprint
 from evolve.steps.agent import Agent
 from evolve.steps.checks import check_program
-from evolve.steps.execute import Draft, Editor, execute_operator
-from evolve.steps.jobs import ModelJob, OperatorJob, TuningJob
+from evolve.steps.digest import Digest
+from evolve.steps.execute import UNNAMED, Draft, Editor, execute_operator
+from evolve.steps.jobs import GenerationJob, Known, ModelJob, OperatorJob, SlotJob, TuningJob
 from evolve.steps.plan import make_operator_plan, make_tuning_plan
-from evolve.steps.reply import UNNAMED
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from evolve.journal import SlotJournal
-    from evolve.problem import Problem
-    from evolve.records.results import EvaluationPlace, ModelUse
-    from evolve.settings import Settings
-    from evolve.steps.digest import Digest
-    from evolve.steps.jobs import GenerationJob, Known, SlotJob
 
 
 def run_slot(

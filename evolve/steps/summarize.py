@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from evolve.models.protocol import ReplyError
 from evolve.models.tokens import count_for, prompt_cap
-from evolve.records import Lesson, Status, Summary
-from evolve.records.chat import Request
+from evolve.problem import Problem
+from evolve.records import Attempt, Direction, Lesson, Status, Summary
+from evolve.records.chat import Message, Request
+from evolve.settings import Settings
 from evolve.steps import prompt
-from evolve.steps.blocks import Block, fence
-from evolve.steps.page import lessons_blocks, show_outcomes, show_standing
-from evolve.steps.parse import as_names, as_tags, as_text, find_objects, finish_object
-from evolve.steps.shapes import SUMMARY
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from evolve.problem import Problem
-    from evolve.records import Attempt, Direction
-    from evolve.records.chat import Message
-    from evolve.settings import Settings
-    from evolve.steps.digest import Digest
-    from evolve.steps.jobs import Ask
+from evolve.steps.digest import Digest
+from evolve.steps.jobs import Ask
+from evolve.steps.page import lessons_blocks, show_outcomes, show_status
+from evolve.steps.parse import SUMMARY, as_names, as_tags, as_text, find_objects, finish_object
+from evolve.steps.prompt import Block, fence
 
 _MOST_LESSONS = 3
 
@@ -79,7 +72,7 @@ def summary_messages(
 ) -> tuple[Message, ...]:
     """Returns what the summarizer is shown."""
     blocks = [
-        Block("standing", (show_standing(digest.standing, problem),), rank=1),
+        Block("status", (show_status(digest.status, problem),), rank=1),
         Block("outcomes", tuple(_show_slots(problem, digest, slots)), rank=3),
         *lessons_blocks(digest.lessons),
     ]

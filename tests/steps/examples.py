@@ -14,8 +14,8 @@ from evolve.records import (
     SourceFile,
     Status,
 )
-from evolve.steps.digest import Digest, Standing, Trial, TuningRecord
-from evolve.steps.lessons import KnownLesson
+from evolve.steps.digest import Digest, RunStatus, TriedChange, TunedProgram
+from evolve.steps.memory import KnownLesson
 
 PLAN = Plan(
     "Move the first number towards 3",
@@ -53,8 +53,8 @@ def make_attempt(problem: Problem, key: AttemptKey, objective: float | None, **f
     return dataclasses.replace(attempt, **fields)
 
 
-def make_trial(key: AttemptKey, objective: float | None, change: str, **fields) -> Trial:
-    trial = Trial(
+def make_tried(key: AttemptKey, objective: float | None, change: str, **fields) -> TriedChange:
+    one = TriedChange(
         key=key,
         base=INITIAL,
         change=change,
@@ -66,12 +66,12 @@ def make_trial(key: AttemptKey, objective: float | None, change: str, **fields) 
         status=Status.OK if objective is not None else Status.INFEASIBLE,
         reason="" if objective is not None else "2 numbers expected",
     )
-    return dataclasses.replace(trial, **fields)
+    return dataclasses.replace(one, **fields)
 
 
 def make_digest(problem: Problem, **fields) -> Digest:
     digest = Digest(
-        standing=Standing(
+        status=RunStatus(
             generation=3,
             generations=30,
             evaluations=41,
@@ -87,12 +87,12 @@ def make_digest(problem: Problem, **fields) -> Digest:
             make_attempt(problem, AttemptKey(2, 1, 0), -8.25),
             make_attempt(problem, AttemptKey(1, 0, 0), -9.25),
         ),
-        trials=(
-            make_trial(AttemptKey(1, 0, 0), -9.25, "Double the first number", leads=True),
-            make_trial(AttemptKey(1, 1, 0), -14.0, "Negate both numbers", tags=("sign",)),
-            make_trial(AttemptKey(1, 2, 0), None, "Return three numbers"),
-            make_trial(AttemptKey(2, 1, 0), -8.25, "Add one", leads=True),
-            make_trial(
+        tried=(
+            make_tried(AttemptKey(1, 0, 0), -9.25, "Double the first number", leads=True),
+            make_tried(AttemptKey(1, 1, 0), -14.0, "Negate both numbers", tags=("sign",)),
+            make_tried(AttemptKey(1, 2, 0), None, "Return three numbers"),
+            make_tried(AttemptKey(2, 1, 0), -8.25, "Add one", leads=True),
+            make_tried(
                 AttemptKey(2, 2, 0),
                 None,
                 "Add one again",
@@ -100,7 +100,7 @@ def make_digest(problem: Problem, **fields) -> Digest:
                 reason="the same program as attempt 2.1.0",
             ),
         ),
-        tuned=(TuningRecord(AttemptKey(1, 0, 0), 24, -9.25, -9.0, AttemptKey(2, 2, 3)),),
+        tuned=(TunedProgram(AttemptKey(1, 0, 0), 24, -9.25, -9.0, AttemptKey(2, 2, 3)),),
         lessons=(
             KnownLesson(
                 "2.1",

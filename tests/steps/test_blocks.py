@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from evolve.models.tokens import TokenCounter, bound_tokens
 from evolve.problem import load_problem
 from evolve.settings import Settings, change_settings
-from evolve.steps.blocks import CUT, Block, fence, fit_blocks
 from evolve.steps.plan import plan_messages
+from evolve.steps.prompt import CUT, Block, fence, fit_blocks
 from tests.steps.examples import make_digest
 
 COUNTER = TokenCounter(["scripted"])
@@ -70,7 +70,7 @@ def test_a_planners_prompt_keeps_its_cap_with_the_models_own_tokenizer(problem, 
     long = dataclasses.replace(
         digest,
         lessons=tuple(dataclasses.replace(digest.lessons[0], id=f"1.{n}") for n in range(60)),
-        trials=digest.trials * 40,
+        tried=digest.tried * 40,
     )
     messages = plan_messages(found, long, 4, settings=settings)
     counter = TokenCounter(["openai/gpt-4o-mini"])

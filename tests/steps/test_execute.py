@@ -12,9 +12,8 @@ from evolve.settings import Settings, change_settings
 from evolve.steps.agent import Agent
 from evolve.steps.checks import check_program
 from evolve.steps.digest import Seat
-from evolve.steps.execute import Editor
+from evolve.steps.execute import UNNAMED, Editor
 from evolve.steps.plan import make_plans, parse_plans
-from evolve.steps.reply import UNNAMED
 from tests.steps.examples import PLAN, make_attempt, make_digest
 
 PACKING = Path(__file__).parents[2] / "problems" / "circle_packing"

@@ -11,10 +11,10 @@ from evolve.settings import Settings, change_settings
 from evolve.steps.agent import agent_messages
 from evolve.steps.digest import Seat
 from evolve.steps.execute import edit_messages, repair_messages
-from evolve.steps.lessons import KnownLesson
+from evolve.steps.memory import KnownLesson
 from evolve.steps.plan import plan_messages
 from evolve.steps.summarize import summary_messages
-from tests.steps.examples import PLAN, make_attempt, make_digest, make_trial
+from tests.steps.examples import PLAN, make_attempt, make_digest, make_tried
 
 SETTINGS = change_settings(Settings(), {"models.model": ["scripted"]}, where="test")
 ATTACKS = [
@@ -39,14 +39,14 @@ def infect(attempt, attack):
 def infected_prompts(problem, attack):
     clean = make_digest(problem)
     stolen = dataclasses.replace(PLAN, change=attack, hypothesis=attack)
-    trial = make_trial(
+    one = make_tried(
         AttemptKey(1, 0, 0), None, attack, tags=(attack,), reason=attack, status=Status.ERROR
     )
     lesson = Lesson(attack, attack, attack, tags=(attack,))
     digest = dataclasses.replace(
         clean,
         programs=tuple(infect(attempt, attack) for attempt in clean.programs),
-        trials=(trial,),
+        tried=(one,),
         lessons=(KnownLesson("1.0", lesson),),
         pending=(stolen,),
     )

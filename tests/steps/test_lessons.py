@@ -4,8 +4,7 @@ from hypothesis import strategies as st
 
 from evolve.records import TUNE, AttemptKey, Direction, Lesson, Plan, Status, Summary
 from evolve.records.results import SlotNote
-from evolve.steps.lessons import KnownLesson, LessonBook, inherit_lessons
-from evolve.steps.memory import Memory
+from evolve.steps.memory import KnownLesson, LessonBook, Memory, inherit_lessons
 from evolve.steps.summarize import parse_summary
 
 PARENT = AttemptKey(0, 0, 0)
@@ -97,20 +96,20 @@ class TestLessonBook:
 class TestMemory:
     def test_gains_are_in_the_direction_of_the_problem(self):
         up = remember(note(1), note(2, best=0.5), note(3, best=None))
-        assert [trial.gain for trial in up.trials] == [1.0, -0.5, None]
-        assert [trial.leads for trial in up.trials] == [True, False, False]
+        assert [one.gain for one in up.tried] == [1.0, -0.5, None]
+        assert [one.leads for one in up.tried] == [True, False, False]
         down = remember(
             note(1), note(2, best=0.5), note(3, best=0.5 - 1e-9), direction=Direction.MINIMIZE
         )
-        assert [trial.gain for trial in down.trials] == pytest.approx([-1.0, 0.5, 0.5])
-        assert [trial.leads for trial in down.trials] == [False, True, False]
-        assert up.trials[2].reason == "it broke"
+        assert [one.gain for one in down.tried] == pytest.approx([-1.0, 0.5, 0.5])
+        assert [one.leads for one in down.tried] == [False, True, False]
+        assert up.tried[2].reason == "it broke"
 
     def test_what_a_broken_evaluator_says_is_not_remembered(self):
         memory = remember(
             note(1, best=None, status=Status.EVALUATOR_FAILED, reason="labels[7] == 0.731")
         )
-        assert "0.731" not in memory.trials[0].reason
+        assert "0.731" not in memory.tried[0].reason
 
     def test_samples_of_tuning_are_summed_up_by_program(self):
         plan = Plan("tune", operator=TUNE)
@@ -119,7 +118,7 @@ class TestMemory:
         )
         (record,) = memory.tuned
         assert (record.samples, record.before, record.best) == (12, 1.0, 1.5)
-        assert memory.trials == ()
+        assert memory.tried == ()
 
     @pytest.mark.parametrize(("failed", "rewrites"), [(7, False), (8, True)])
     def test_a_model_whose_edits_keep_failing_is_asked_for_whole_programs(self, failed, rewrites):

@@ -4,12 +4,12 @@ import pytest
 
 from evolve.problem import Reference, load_problem
 from evolve.records import AttemptKey, Status
-from evolve.steps.page import show_standing, trials_block
-from tests.steps.examples import make_digest, make_trial
+from evolve.steps.page import show_status, tried_block
+from tests.steps.examples import make_digest, make_tried
 
 
 def standing_of(problem, **fields):
-    return dataclasses.replace(make_digest(problem).standing, **fields)
+    return dataclasses.replace(make_digest(problem).status, **fields)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def standing_of(problem, **fields):
 )
 def test_far_from_the_best_known_value_another_approach_is_asked_for(problem, objective, advice):
     found = load_problem(problem)
-    shown = show_standing(standing_of(found, objective=objective), found)
+    shown = show_status(standing_of(found, objective=objective), found)
     if advice is None:
         assert len(shown.splitlines()) == 3
     else:
@@ -31,18 +31,18 @@ def test_far_from_the_best_known_value_another_approach_is_asked_for(problem, ob
 
 def test_the_standing_names_start_references_and_what_is_left(problem):
     found = load_problem(problem)
-    shown = show_standing(
+    shown = show_status(
         standing_of(found, references=(("baseline", Reference(-9.0, "a grid")),)), found
     )
     assert "59 evaluations left, $1.50 left for models" in shown
     assert "champion -8.25 (program 2.1.0), start -13; baseline -9 (a grid)" in shown
-    late = show_standing(standing_of(found, generation=6), found)
+    late = show_status(standing_of(found, generation=6), found)
     assert "The last 3 generations brought no new champion." in late
 
 
 def test_all_attempts_stand_in_a_table_by_objective_with_duplicates_folded(problem):
     found = load_problem(problem)
-    items = trials_block(make_digest(found), found.direction).items
+    items = tried_block(make_digest(found), found.direction).items
     assert [item.split(":")[0] for item in items[:4]] == [
         "- 2.1.0", "- 1.0.0", "- 1.1.0", "- 1.2.0",
     ]  # fmt: skip
@@ -54,15 +54,15 @@ def test_all_attempts_stand_in_a_table_by_objective_with_duplicates_folded(probl
 
 def test_of_many_attempts_the_best_the_latest_and_failed_ones_are_listed(problem):
     found = load_problem(problem)
-    trials = tuple(
-        make_trial(AttemptKey(number, 0, 0), -100.0 + number % 50, f"change {number}")
+    tried = tuple(
+        make_tried(AttemptKey(number, 0, 0), -100.0 + number % 50, f"change {number}")
         for number in range(1, 200)
     )
     failed = tuple(
-        make_trial(AttemptKey(200 + n, 0, 0), None, f"failure {n}", status=Status.ERROR)
+        make_tried(AttemptKey(200 + n, 0, 0), None, f"failure {n}", status=Status.ERROR)
         for n in range(20)
     )
-    items = trials_block(make_digest(found, trials=(*trials, *failed)), found.direction).items
+    items = tried_block(make_digest(found, tried=(*tried, *failed)), found.direction).items
     assert "change 49" in items[0]
     assert len(items) < 50
     assert any("failure 19" in item for item in items)
@@ -73,6 +73,6 @@ def test_of_many_attempts_the_best_the_latest_and_failed_ones_are_listed(problem
 def test_of_a_bound_alone_it_is_not_known_how_near_one_can_come(problem):
     found = load_problem(problem)
     bound = (("bound", Reference(0.0, "no sum of squares is below")),)
-    shown = show_standing(standing_of(found, references=bound), found)
+    shown = show_status(standing_of(found, references=bound), found)
     assert "bound 0 (no sum of squares is below)" in shown
     assert "How near to the bound a program can come is not known." in shown

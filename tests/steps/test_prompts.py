@@ -9,8 +9,8 @@ from evolve.problem import load_problem
 from evolve.problem.checked_files import PROMPTS
 from evolve.records import Program, SourceFile
 from evolve.steps import prompt
-from evolve.steps.blocks import fence
 from evolve.steps.parse import as_number, as_tags, find_object, finish_object
+from evolve.steps.prompt import fence
 
 
 @given(st.text())

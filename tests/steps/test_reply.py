@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from evolve.problem import load_problem
 from evolve.records import Direction, Program, Rejected, SourceFile
-from evolve.steps.reply import UNNAMED, read_fields, read_reply
+from evolve.steps.execute import UNNAMED, read_fields, read_reply
 from tests.steps.examples import make_digest
 
 EDIT = "<<<<<<< SEARCH\n    first = {}\n=======\n    first = {}\n>>>>>>> REPLACE"

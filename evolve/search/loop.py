@@ -1,0 +1,395 @@
+"""The loop: select, plan, execute, evaluate, summarize, commit, add.
+
+`evolve.search.generation` is the page to read: one generation in the words of the algorithm. This
+module starts generations when their turn comes, makes durable what they pay for, and commits them
+in order.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from evolve.journal import Journal
+from evolve.population import Population
+from evolve.population.snapshot import SnapshotKeeper
+from evolve.problem import Problem
+from evolve.records import Plan
+from evolve.records.endings import (
+    FRUITLESS,
+    FRUITLESS_UNTIL,
+    GENERATIONS,
+    INTERRUPTED,
+    MAX_EVALUATIONS,
+    MAX_SECONDS,
+    PATIENCE,
+    TARGET,
+)
+from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult
+from evolve.search.generation import (
+    GenerationResult,
+    GenerationRunner,
+    Threads,
+    mark_duplicates,
+    reject_known,
+)
+from evolve.search.schedule import FruitlessWatch, Schedule, Turn
+from evolve.search.select import JobMaker
+from evolve.settings.defaults import MOST_LAG
+from evolve.settings.launches import SettingsHistory
+from evolve.source.light import light_attempts
+from evolve.steps.jobs import GenerationJob
+from evolve.store import Store
+
+# How long running calls and evaluations are waited for once the run is asked to stop.
+_GRACE_SECONDS = {INTERRUPTED: 10.0, MAX_SECONDS: 0.5}
+_TICK_SECONDS = 0.25
+
+
+class Observer(Protocol):
+    """Sees what happens, on the loop's thread."""
+
+    def on_slot(self, result: SlotResult) -> None:
+        """A slot has ended."""
+
+    def on_commit(self, population: Population) -> None:
+        """A generation is committed, or the run was rebuilt."""
+
+    def on_tick(self) -> None:
+        """Some time has passed."""
+
+
+class Interrupt:
+    """Asks the loop to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A finished call or evaluation, whose slot waits until it is durable."""
+
+    item: Call | Evaluated | Expense
+    durable: threading.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The plans of all slots of a generation are known."""
+
+    generation: int
+    plans: tuple[Plan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotEnded:
+    """A slot has ended."""
+
+    generation: int
+    result: SlotResult
+
+
+Event = Recorded | Planned | SlotEnded | GenerationResult | Interrupt | BaseException
+
+
+def record(events: queue.SimpleQueue[Event], item: Call | Evaluated | Expense) -> None:
+    """Hands a finished call or evaluation to the loop, and returns when it is durable.
+
+    Nothing that follows from it is asked for before, so a kill loses only what is under way.
+    """
+    recorded = Recorded(item, threading.Event())
+    events.put(recorded)
+    recorded.durable.wait()
+
+
+class Search:
+    """Runs generations until a limit, a budget, the target or an interrupt.
+
+    Only `run`'s thread changes any state; generations run on threads of their own and report
+    through `events`.
+
+    Args:
+        problem: What is solved.
+        history: The settings of each generation; those of now have the number of generations.
+        store: The run's database, open to write, with the initial program committed.
+        population: Empty; committed generations are added to it.
+        schedule: Which generation may start when.
+        journal: The way to models and evaluators; it keeps by `record`.
+        events: What generations, the journal and the user's interrupt report.
+        observer: Sees what happens.
+        threads: Slots that run at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        problem: Problem,
+        history: SettingsHistory,
+        store: Store,
+        population: Population,
+        schedule: Schedule,
+        journal: Journal,
+        events: queue.SimpleQueue[Event],
+        observer: Observer,
+        threads: int,
+    ) -> None:
+        self._problem = problem
+        self._history = history
+        self._settings = history.now
+        self._store = store
+        self._population = population
+        self._schedule = schedule
+        self._journal = journal
+        self._events = events
+        self._observer = observer
+        self._workers = Threads(threads)
+        self._maker = JobMaker(problem, population, store, history)
+        self._fruitless = FruitlessWatch(history.now.models.fruitless)
+        # The generations up to this one are counted, or ended an earlier launch.
+        self._counted = int(store.facts().get(FRUITLESS_UNTIL, 0))
+        self._snapshots = SnapshotKeeper(store, problem, history.now.search)
+        # The generations in flight, in order; the results of those that have ended.
+        self._running: deque[int] = deque()
+        self._results: dict[int, GenerationResult] = {}
+        self._ended: dict[int, list[SlotResult]] = {}
+        self._plans: dict[int, tuple[Plan, ...]] = {}
+        self._planned = 0
+        self._stopped_because = ""
+        self._give_up_at: float | None = None
+        self._seconds_before = store.seconds()
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """The running time of the run, over all its resumptions."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def run(self) -> str:
+        """Runs until the end and returns why it came.
+
+        Raises:
+            MachineError: A model, the sandbox, the evaluator or the store failed.
+        """
+        self._rebuild()
+        while self._running and not self._is_over():
+            self._process(self._wait())
+            self._commit_finished()
+            self._check_time()
+            self._observer.on_tick()
+        self._commit_ended_slots()
+        return self._stopped_because or self._exhausted()
+
+    def _rebuild(self) -> None:
+        """Adds what is committed to the population; starts the rest from the same states."""
+        last = self._store.last_generation()
+        committed = -1 if last is None else last
+        attempts = self._store.light_attempts(self._population.generation + 1, with_uses=True)
+        for number in self._population.tell_all(attempts, committed):
+            self._note_plans(number, self._store.load_plans(number))
+            self._check_target()
+            if not self._is_late():
+                self._launch(beyond=committed)
+            # As in the first run: no later state before what starts from this one has started.
+            while number < committed and self._running and self._holds_commits():
+                self._process(self._wait())
+        self._check_fruitless()
+        self._check_time()
+        self._observer.on_commit(self._population)
+
+    def _launch(self, beyond: int = 0) -> None:
+        """Starts the generations whose turn has come; those up to `beyond` are committed."""
+        population = self._population
+        while not self._stopped_because:
+            if self._schedule.waits_for_plans(population.generation, self._planned):
+                return
+            turn = self._schedule.next(population.generation, population.evaluations)
+            if turn is None:
+                return
+            if turn.generation > beyond:
+                self._start(turn)
+            elif turn.generation > population.generation:
+                # It was started from this state, and its plans are committed with it.
+                self._note_plans(turn.generation, self._store.load_plans(turn.generation))
+
+    def _start(self, turn: Turn) -> None:
+        in_flight = range(self._population.generation + 1, turn.generation)
+        pending = [plan for number in in_flight for plan in self._plans[number]]
+        job = self._maker.make_job(turn, pending)
+        self._running.append(turn.generation)
+        if job.digest is None:
+            self._note_plans(turn.generation, ())
+        threading.Thread(target=self._run_generation, args=(job,), daemon=True).start()
+
+    def _run_generation(self, job: GenerationJob) -> None:
+        runner = GenerationRunner(
+            self._problem,
+            self._history.at(job.number),
+            journal=self._journal,
+            workers=self._workers,
+            reporter=self,
+        )
+        try:
+            self._events.put(runner.run(job))
+        except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread
+            self._events.put(error)
+
+    def on_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
+        """Reports the plans of a generation to the loop; may be called from any thread."""
+        self._events.put(Planned(generation, plans))
+
+    def on_slot(self, generation: int, result: SlotResult) -> None:
+        """Reports the end of a slot to the loop; may be called from any thread."""
+        self._events.put(SlotEnded(generation, result))
+
+    def _wait(self) -> list[Event]:
+        """Returns all events there are, after at least one or a tick."""
+        events: list[Event] = []
+        try:
+            events.append(self._events.get(timeout=_TICK_SECONDS))
+            while True:
+                events.append(self._events.get_nowait())
+        except queue.Empty:
+            return events
+
+    def _process(self, events: list[Event]) -> None:
+        recorded = [event for event in events if isinstance(event, Recorded)]
+        if recorded:
+            self._store.keep([one.item for one in recorded])
+        for one in recorded:
+            one.durable.set()
+        for event in events:
+            if isinstance(event, Planned):
+                self._note_plans(event.generation, event.plans)
+                self._launch()
+            elif isinstance(event, SlotEnded):
+                self._ended.setdefault(event.generation, []).append(event.result)
+                self._observer.on_slot(event.result)
+                self._stop_for(event.result.cut_by)
+            elif isinstance(event, GenerationResult):
+                self._results[event.number] = event
+                self._stop_for(event.cut_by)
+            elif isinstance(event, Interrupt):
+                self._stop(INTERRUPTED)
+            elif isinstance(event, BaseException):
+                raise event
+
+    def _note_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
+        self._plans.setdefault(generation, plans)
+        while self._planned + 1 in self._plans:
+            self._planned += 1
+
+    def _commit_finished(self) -> None:
+        """Commits generations in order, as far as they have ended.
+
+        Nothing is committed after the target: what else is finished by then is a matter of time.
+        """
+        while self._running and self._stopped_because != TARGET:
+            result = self._results.get(self._running[0])
+            if result is None or self._is_torn(result) or self._holds_commits():
+                return
+            self._commit(result)
+            self._check_target()
+            self._check_patience()
+            self._check_fruitless()
+            self._launch()
+
+    def _holds_commits(self) -> bool:
+        """Returns whether a generation is yet to start from the present state."""
+        return not self._stopped_because and self._schedule.waits_for_plans(
+            self._population.generation, self._planned
+        )
+
+    def _commit(self, result: GenerationResult) -> None:
+        number = result.number
+        self._running.popleft()
+        self._results.pop(number, None)
+        self._ended.pop(number, None)
+        plans = self._plans.get(number, ())
+        generation = reject_known(
+            Generation(number, result.slots, self.seconds, result.summary, plans),
+            self._population,
+        )
+        self._store.commit(generation)
+        attempts = light_attempts(generation)
+        self._population.tell(number, attempts)
+        # A generation in flight knows what was committed when it started.
+        self._journal.forget(number - MOST_LAG)
+        self._snapshots.on_commit(self._population, len(attempts))
+        self._observer.on_commit(self._population)
+
+    def _is_torn(self, result: GenerationResult) -> bool:
+        """Returns whether a generation was cut so that it is to be run again, not committed.
+
+        What a budget cut short is committed as far as it came, for it may hold the champion.
+        """
+        if self._stopped_because in {INTERRUPTED, TARGET, FRUITLESS}:
+            return bool(result.cut_by) or any(slot.cut_by for slot in result.slots)
+        if not result.slots:
+            return bool(result.cut_by)
+        return all(slot.cut_by and not slot.attempts for slot in result.slots)
+
+    def _check_target(self) -> None:
+        target, champion = self._settings.budget.target, self._population.champion
+        if target is None or champion is None or self._stopped_because:
+            return
+        if not self._problem.direction.is_better(target, champion.objective):
+            self._stop(TARGET)
+
+    def _check_fruitless(self) -> None:
+        if not self._settings.models.is_configured:
+            return
+        for efforts in self._store.efforts(self._counted):
+            self._counted = efforts.generation
+            if self._fruitless.add(efforts):
+                self._stop_for(FRUITLESS)
+
+    def _check_patience(self) -> None:
+        patience = self._settings.budget.patience
+        population = self._population
+        if patience and population.evaluations - population.progressed_at >= patience:
+            self._stop_for(PATIENCE)
+
+    def _check_time(self) -> None:
+        if self._is_late():
+            self._stop_for(MAX_SECONDS)
+
+    def _is_late(self) -> bool:
+        limit = self._settings.budget.max_seconds
+        return limit is not None and self.seconds >= limit
+
+    def _stop_for(self, reason: str) -> None:
+        """Stops for a reason, if there is one and the run is not stopping already."""
+        if reason and not self._stopped_because:
+            self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
+        self._stopped_because = reason
+        self._journal.stop(reason)
+        if reason in _GRACE_SECONDS:
+            self._give_up_at = time.monotonic() + _GRACE_SECONDS[reason]
+
+    def _is_over(self) -> bool:
+        """Returns whether nothing is left to wait for, or it has been waited for long enough."""
+        if not self._stopped_because:
+            return False
+        if self._give_up_at is not None and time.monotonic() > self._give_up_at:
+            return True
+        if self._stopped_because in {TARGET, FRUITLESS}:
+            return True
+        result = self._results.get(self._running[0])
+        return result is not None and self._is_torn(result)
+
+    def _commit_ended_slots(self) -> None:
+        """Commits what the oldest generation has when a cap on time cuts its other slots."""
+        if self._stopped_because != MAX_SECONDS or not self._running:
+            return
+        ended = sorted(self._ended.get(self._running[0], ()), key=lambda result: result.slot)
+        if any(result.attempts for result in ended):
+            self._commit(GenerationResult(self._running[0], mark_duplicates(ended)))
+
+    def _exhausted(self) -> str:
+        committed = self._population.generation
+        limit = self._settings.loop.generations or 0
+        return GENERATIONS if committed >= limit else MAX_EVALUATIONS
