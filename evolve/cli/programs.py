@@ -45,7 +45,6 @@ def best(
     from evolve.run.folder import (
         describe_verdict,
         find_run,
-        trust_programs,
         write_program,
         write_text,
     )
@@ -59,12 +58,12 @@ def best(
         if file is not None:
             from evolve.problem import Purpose
             from evolve.run.champion import ask_for_product
-            from evolve.run.trust import load_trusted
+            from evolve.run.opening import open_run
 
-            problem, settings = load_trusted(find_run(run, RUNS), trusts=trust)
-            settings = trust_programs(settings, trusts=allow_weak_sandbox)
+            changes = {"sandbox.allow_weak": allow_weak_sandbox}
+            trusted = open_run(find_run(run, RUNS), changes, trusts=trust)
             program = attempt.program_or_fail
-            write_text(file, ask_for_product(problem, settings, program, Purpose(purpose)))
+            write_text(file, ask_for_product(trusted, program, Purpose(purpose)))
             say(str(file))
     if output is not None:
         for written in write_program(output, attempt):

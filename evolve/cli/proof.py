@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ import typer
 
 from evolve.cli.options import RUNS, AllowWeak, Run, Trust
 from evolve.display import say
-from evolve.errors import ExitCode, UsageError
+from evolve.errors import ExitCode
 
 CERTIFICATE = "certificate.json"
 
@@ -71,39 +70,24 @@ def verify(
 
     Exit code 5 tells that a verdict came out differently.
     """
-    from evolve.population.snapshot import load_standing
-    from evolve.run.folder import expect_writable, find_run, trust_programs
-    from evolve.run.trust import load_trusted
-    from evolve.run.verify import Check, certify, verify_run, write_certificate
-    from evolve.store import Store
-
-    # Nothing agrees within NaN, and everything within infinity.
-    if tolerance is not None and not math.isfinite(tolerance):
-        raise UsageError(f"--tolerance: expected a finite number, got {tolerance}")
-    folder = find_run(run, RUNS)
-    problem, settings = load_trusted(folder, trusts=trust)
-    settings = trust_programs(settings, trusts=allow_weak_sandbox)
-    allowed = problem.noise if tolerance is None else tolerance
-    path = expect_writable(output or folder / CERTIFICATE)
+    from evolve.run.folder import find_run
+    from evolve.run.opening import open_run
+    from evolve.run.verify import Check, verify_run
 
     def tell(check: Check) -> None:
         if not check.agrees:
             again = ", ".join(str(item.objective) for item in check.again)
-            say(
-                f"differs: attempt {check.attempt.key}: recorded {check.attempt.objective!r}, "
-                f"now {again}"
-            )
+            recorded = check.attempt.objective
+            say(f"differs: attempt {check.attempt.key}: recorded {recorded!r}, now {again}")
 
-    with closing(Store.open_to_read(folder)) as store:
-        standing = load_standing(store, problem, settings.search)
-        checks, isolation = verify_run(
-            store, standing, problem, settings, repeats=repeats, tolerance=allowed, tell=tell
-        )
-    certificate = certify(folder, checks, isolation, tolerance=allowed)
-    write_certificate(path, certificate)
-    elites = certificate["elites"]
-    champion = f"champion: {checks[0].attempt.program_or_fail.id}, {checks[0].again[0].objective!r}"
-    say(champion)
+    changes = {"sandbox.allow_weak": allow_weak_sandbox}
+    found = open_run(find_run(run, RUNS), changes, trusts=trust)
+    path = output or found.folder / CERTIFICATE
+    certificate = verify_run(
+        found, repeats=repeats, tolerance=tolerance, output=path, on_check=tell
+    )
+    elites, champion = certificate["elites"], certificate["champion"]
+    say(f"champion: {champion['program']}, {champion['again'][0]['objective']!r}")
     say(
         f"{certificate['verdict']}: {elites['agree']} of {elites['checked']} programs; "
         f"largest noise {elites['largest_noise']:g}"

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from contextlib import closing
 from shlex import quote
-from typing import TYPE_CHECKING
 
 from evolve.errors import EvaluatorError, StoreError, UsageError
+from evolve.evaluation.pool import Evaluators
+from evolve.population import Population
 from evolve.problem import PRODUCTS, Purpose
-from evolve.records import INITIAL, Status
+from evolve.records import INITIAL, AttemptKey, Evaluation, Program, Status
+from evolve.records.results import SlotResult
 from evolve.run.folder import BEST_FOLDER, write_program
+from evolve.run.opening import Run
 from evolve.run.wiring import open_evaluators
-
-if TYPE_CHECKING:
-    from evolve.evaluation.pool import Evaluators
-    from evolve.population import Population
-    from evolve.problem import Problem
-    from evolve.records import AttemptKey, Evaluation, Program
-    from evolve.records.results import SlotResult
-    from evolve.search.loop import Observer
-    from evolve.settings import Settings
-    from evolve.store import Store
+from evolve.search.loop import Observer
+from evolve.store import Store
 
 
 class BestWriter:
-    """Keeps `best/` in step with the champion; passes all it is told on.
+    """Keeps `best/` in step with the champion, and passes all events on.
 
     Args:
         store: The run's database.
-        observer: Who else is told.
+        observer: Gets the events, too.
     """
 
     def __init__(self, store: Store, observer: Observer) -> None:
@@ -78,24 +73,21 @@ def evaluate_holdout(store: Store, evaluators: Evaluators, champion: AttemptKey)
         EvaluatorError: The evaluator broke.
     """
     verdicts = store.holdout()
-    told = []
+    lines = []
     for name, key in (("champion", champion), ("starting program", INITIAL)):
         program = store.load_attempt(key).program_or_fail
         if program.id not in verdicts:
             verdicts[program.id] = evaluators.evaluate(program, Purpose.HOLDOUT)
-        told.append(f"{name} {describe(verdicts[program.id])}")
+        lines.append(f"{name} {describe(verdicts[program.id])}")
     store.set_facts(holdout=verdicts)
-    return f"hold-out: {', '.join(told)} (never selected on)"
+    return f"hold-out: {', '.join(lines)} (never selected on)"
 
 
-def ask_for_product(
-    problem: Problem, settings: Settings, program: Program, purpose: Purpose
-) -> str:
+def ask_for_product(run: Run, program: Program, purpose: Purpose) -> str:
     """Lets the evaluator make something of a program's answer.
 
     Args:
-        problem: Of the run.
-        settings: Of the run.
+        run: The run.
         program: Mostly the champion.
         purpose: One that `PRODUCTS` has.
 
@@ -107,12 +99,12 @@ def ask_for_product(
         EvaluatorError: The evaluator or the program failed.
         SandboxError: The sandbox broke.
     """
-    if purpose not in problem.functions:
+    if purpose not in run.problem.functions:
         raise UsageError(
-            f"{problem.name}: its evaluator makes no {PRODUCTS[purpose]}; name a function of it "
-            f'in `{purpose} = "..."` of problem.toml'
+            f"{run.problem.name}: its evaluator makes no {PRODUCTS[purpose]}; name a function "
+            f'of it in `{purpose} = "..."` of problem.toml'
         )
-    with closing(open_evaluators(problem, settings)) as evaluators:
+    with closing(open_evaluators(run.problem, run.settings)) as evaluators:
         evaluators.start()
         evaluators.wait()
         verdict = evaluators.evaluate(program, purpose)

@@ -25,7 +25,7 @@ from evolve.errors import UsageError
 from evolve.files import open_plain, write_inside
 from evolve.models.command_model import PREFIX
 from evolve.models.roster import parse_candidate
-from evolve.run.folder import EVALUATOR_FOLDER, PROBLEM_FOLDER, load_run
+from evolve.run.folder import EVALUATOR_FOLDER, PROBLEM_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -125,17 +125,6 @@ def expect_trust(
     say(f"trusted from now on: with your rights this run\n{lines}", end="")
     write_mark(folder, settings, ())
     return ()
-
-
-def load_trusted(folder: Path, *, trusts: bool) -> tuple[Problem, Settings]:
-    """Returns the problem and settings of a run whose evaluator may run.
-
-    Raises:
-        UsageError: The folder is no run, or somebody else's that the user has not allowed.
-    """
-    problem, settings = load_run(folder)
-    expect_trust(folder, problem, settings, trusts=trusts)
-    return problem, settings
 
 
 def read_mark(folder: Path, settings: Settings) -> tuple[str, ...] | None:

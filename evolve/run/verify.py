@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from evolve import __version__
-from evolve.errors import StoreError
+from evolve.errors import StoreError, UsageError
+from evolve.population.snapshot import load_standing
+from evolve.records import Attempt, AttemptKey, Evaluation
 from evolve.records.plain import to_plain
-from evolve.run.folder import EVALUATOR_FOLDER, PROBLEM_FOLDER, SETTINGS_FILE, write_text
+from evolve.run.folder import (
+    EVALUATOR_FOLDER,
+    PROBLEM_FOLDER,
+    SETTINGS_FILE,
+    expect_writable,
+    write_text,
+)
+from evolve.run.opening import Run
 from evolve.run.wiring import open_evaluators
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from evolve.population import Standing
-    from evolve.problem import Problem
-    from evolve.records import Attempt, Evaluation
-    from evolve.sandbox.protocol import Isolation
-    from evolve.settings import Settings
-    from evolve.store import Store
+from evolve.sandbox.protocol import Isolation
+from evolve.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """A recorded verdict and the new ones.
 
     Attributes:
@@ -42,67 +44,68 @@ class Check:
     agrees: bool
     noise: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns plain data for the certificate."""
-        program = self.attempt.program_or_fail
-        return {
-            "attempt": str(self.attempt.key),
-            "program": program.id,
-            "files": {path: _hash(text.encode()) for path, text in program.files},
-            "recorded": to_plain(self.attempt.evaluation),
-            "again": to_plain(self.again),
-            "agrees": self.agrees,
-            "noise": self.noise,
-        }
-
 
 def verify_run(
-    store: Store,
-    standing: Standing,
-    problem: Problem,
-    settings: Settings,
+    run: Run,
     *,
     repeats: int,
-    tolerance: float,
-    tell: Callable[[Check], None],
-) -> tuple[list[Check], Isolation]:
+    tolerance: float | None,
+    output: Path,
+    on_check: Callable[[Check], None],
+) -> dict[str, Any]:
     """Evaluates the champion, then every other elite, in processes and sandboxes made for it.
 
     Args:
-        store: The run.
-        standing: What it has reached.
-        problem: Its problem.
-        settings: Its settings.
+        run: The run.
         repeats: How often each program is evaluated.
-        tolerance: How far an objective may be from the recorded one.
-        tell: Called with each check as it is made.
+        tolerance: How far an objective may be from the recorded one; by default as far as the
+            problem says that two evaluations differ.
+        output: The file that the certificate is written to.
+        on_check: Called with each check as it is made.
+
+    Returns:
+        The certificate: the verdict, and hashes of all that it rests on.
 
     Raises:
-        StoreError: The run has no champion, or cannot be read.
+        UsageError: The tolerance is no number.
+        StoreError: The run has no champion, or a file cannot be read or written.
         SandboxError: The sandbox broke.
         EvaluatorError: The evaluator broke.
     """
-    if standing.champion is None:
-        raise StoreError(f"{store.folder}: the run has no evaluated program yet")
-    elites = [standing.champion]
-    elites += [elite for archive in standing.islands.archives for elite in archive.elites]
-    keys = list(dict.fromkeys(elite.key for elite in elites))
-    evaluators = open_evaluators(problem, settings)
+    # Nothing agrees within NaN, and everything within infinity.
+    if tolerance is not None and not math.isfinite(tolerance):
+        raise UsageError(f"--tolerance: expected a finite number, got {tolerance}")
+    allowed = run.problem.noise if tolerance is None else tolerance
+    expect_writable(output)
     checks = []
-    try:
+    with (
+        closing(Store.open_to_read(run.folder)) as store,
+        closing(open_evaluators(run.problem, run.settings)) as evaluators,
+    ):
+        keys = _list_elites(run, store)
         evaluators.start()
         isolation = evaluators.wait()
         for key in keys:
             attempt = store.load_attempt(key)
-            again = [evaluators.evaluate(attempt.program_or_fail) for _ in range(repeats)]
-            checks.append(check(attempt, again, tolerance))
-            tell(checks[-1])
-    finally:
-        evaluators.close()
-    return checks, isolation
+            program = attempt.program_or_fail
+            again = [evaluators.evaluate(program) for _ in range(repeats)]
+            checks.append(compare_verdicts(attempt, again, allowed))
+            on_check(checks[-1])
+    certificate = _certify(run.folder, checks, isolation, allowed)
+    write_text(output, json.dumps(certificate, indent=2) + "\n")
+    return certificate
 
 
-def check(attempt: Attempt, again: Sequence[Evaluation], tolerance: float) -> Check:
+def _list_elites(run: Run, store: Store) -> list[AttemptKey]:
+    """Returns the attempts of the champion and of all elites, each once."""
+    standing = load_standing(store, run.problem, run.settings.search)
+    if standing.champion is None:
+        raise StoreError(f"{store.folder}: the run has no evaluated program yet")
+    elites = [elite for archive in standing.islands.archives for elite in archive.elites]
+    return list(dict.fromkeys(elite.key for elite in (standing.champion, *elites)))
+
+
+def compare_verdicts(attempt: Attempt, again: Sequence[Evaluation], tolerance: float) -> Check:
     """Compares new verdicts on a program with the recorded one."""
     recorded = attempt.evaluation
     verdicts = [recorded, *again]
@@ -120,25 +123,18 @@ def check(attempt: Attempt, again: Sequence[Evaluation], tolerance: float) -> Ch
     return Check(attempt, tuple(again), agrees, noise)
 
 
-def certify(
-    folder: Path,
-    checks: Sequence[Check],
-    isolation: Isolation,
-    *,
-    tolerance: float,
+def _certify(
+    folder: Path, checks: Sequence[Check], isolation: Isolation, tolerance: float
 ) -> dict[str, Any]:
-    """Returns the certificate: hashes of all that the verdict rests on, and the verdict.
-
-    The first check is the champion's.
-    """
+    """Returns the certificate; the first check is the champion's."""
     return {
         "verdict": "agrees" if all(item.agrees for item in checks) else "differs",
-        "champion": checks[0].as_dict(),
+        "champion": _describe(checks[0]),
         "elites": {
             "checked": len(checks),
             "agree": sum(item.agrees for item in checks),
             "largest_noise": max(item.noise for item in checks),
-            "differ": [item.as_dict() for item in checks if not item.agrees],
+            "differ": [_describe(item) for item in checks if not item.agrees],
         },
         "tolerance": tolerance,
         "sha256": {
@@ -152,13 +148,17 @@ def certify(
     }
 
 
-def write_certificate(path: Path, certificate: dict[str, Any]) -> None:
-    """Writes a certificate as JSON.
-
-    Raises:
-        StoreError: It cannot be written.
-    """
-    write_text(path, json.dumps(certificate, indent=2) + "\n")
+def _describe(check: Check) -> dict[str, Any]:
+    program = check.attempt.program_or_fail
+    return {
+        "attempt": str(check.attempt.key),
+        "program": program.id,
+        "files": {path: _hash(text.encode()) for path, text in program.files},
+        "recorded": to_plain(check.attempt.evaluation),
+        "again": to_plain(check.again),
+        "agrees": check.agrees,
+        "noise": check.noise,
+    }
 
 
 def _hash_folder(folder: Path) -> str:
