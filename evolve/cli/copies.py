@@ -88,7 +88,7 @@ def prune(
 ) -> None:
     """Drop artifacts and rejected sources that no prompt will show; the run can be resumed."""
     from evolve.run.folder import find_run, load_run
-    from evolve.run.prune import prune_run
+    from evolve.run.fork import prune_run
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from evolve.run.outcome import Outcome, View
+    from evolve.run.opening import View
+    from evolve.run.outcome import Outcome
 
 
 # What to raise after a cap: with the same one a run ends where it stopped.

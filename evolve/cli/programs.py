@@ -57,8 +57,8 @@ def best(
     for purpose, file in asked.items():
         if file is not None:
             from evolve.problem import Purpose
-            from evolve.run.champion import ask_for_product
             from evolve.run.opening import open_run
+            from evolve.run.outcome import ask_for_product
 
             changes = {"sandbox.allow_weak": allow_weak_sandbox}
             trusted = open_run(find_run(run, RUNS), changes, trusts=trust)

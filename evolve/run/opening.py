@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evolve.problem import Problem
 from evolve.run.folder import create_run_folder, load_run, naming_originals, trust_programs
@@ -16,7 +16,9 @@ from evolve.settings import Settings, change_settings
 
 if TYPE_CHECKING:
     from evolve.evaluation.launch import Blank
-    from evolve.run.outcome import Outcome, View
+    from evolve.models.budget import Budget
+    from evolve.run.outcome import Outcome
+    from evolve.search.loop import Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,18 @@ class Run:
     settings: Settings
     named: tuple[str, ...]
     original: Problem | None = None
+
+
+class View(Protocol):
+    """What a run shows people while it goes on."""
+
+    def tell(self, line: str) -> None:
+        """Shows one line."""
+
+    def watch(
+        self, *, title: str, generations: int, budget: Budget, initial: float
+    ) -> AbstractContextManager[Observer]:
+        """Shows progress while the context is open."""
 
 
 def make_run(

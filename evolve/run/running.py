@@ -25,11 +25,10 @@ from evolve.problem import Problem, Purpose
 from evolve.records import INITIAL, Attempt, Evaluation, Status
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, SlotResult, Told
-from evolve.run.champion import BestWriter, evaluate_holdout
 from evolve.run.folder import load_run, save_settings
 from evolve.run.interrupts import failures_of_the_machine, interrupts
-from evolve.run.opening import Run
-from evolve.run.outcome import Outcome, View, read_outcome
+from evolve.run.opening import Run, View
+from evolve.run.outcome import BestWriter, Outcome, evaluate_holdout, read_outcome
 from evolve.run.trust import write_mark
 from evolve.run.wiring import (
     WORKERS,
