@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import shlex
 import threading
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evolve.errors import EvolveError, UsageError
 from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.models.roster import make_roster
-from evolve.records.results import Expense
+from evolve.problem import Problem
+from evolve.records import AttemptKey, Evaluation
+from evolve.records.chat import Reply, Request
+from evolve.records.results import Call, Expense
 from evolve.run.trust import is_address
 from evolve.sandbox.choose import NAMES
+from evolve.sandbox.protocol import Isolation
+from evolve.settings import Settings, change_settings
 from evolve.settings.defaults import (
     LEAST_TUNING,
     LEAST_WITH_MODEL,
@@ -25,23 +30,15 @@ from evolve.settings.defaults import (
     TUNING_SECONDS,
     WITH_MODEL,
     WITHOUT_MODEL,
+    Defaults,
 )
 from evolve.settings.strategies import STRATEGIES
+from evolve.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
-
     from evolve.models.budget import Budget
     from evolve.models.endpoint import Endpoint
     from evolve.models.protocol import Price
-    from evolve.problem import Problem
-    from evolve.records import AttemptKey, Evaluation
-    from evolve.records.chat import Reply, Request
-    from evolve.records.results import Call
-    from evolve.sandbox.protocol import Isolation
-    from evolve.settings import Settings
-    from evolve.settings.defaults import Defaults
-    from evolve.store import Store
 
 MANUAL_FOLDER = "manual"
 WORKERS = 8
@@ -64,23 +61,21 @@ def complete_settings(settings: Settings) -> Settings:
         names = ", ".join(NAMES)
         raise UsageError(f"--sandbox: expected one of {names}, got {settings.sandbox.backend!r}")
     defaults = WITH_MODEL if make_roster(settings.models) else WITHOUT_MODEL
-    loop, budget = settings.loop, settings.budget
-    if not loop.slots:
-        loop = dataclasses.replace(loop, slots=defaults.slots)
-    if loop.generations is None:
-        loop = dataclasses.replace(loop, generations=defaults.generations)
-        if budget.max_seconds is None:
-            budget = dataclasses.replace(budget, max_seconds=defaults.max_seconds)
-    search = settings.search
-    if search.stall_after is None:
-        search = dataclasses.replace(search, stall_after=defaults.stall_after)
-    if STRATEGIES[search.strategy].is_baseline:
+    changes: dict[str, Any] = {}
+    if not settings.loop.slots:
+        changes["loop.slots"] = defaults.slots
+    if settings.loop.generations is None:
+        changes["loop.generations"] = defaults.generations
+        if settings.budget.max_seconds is None:
+            changes["budget.max_seconds"] = defaults.max_seconds
+    if settings.search.stall_after is None:
+        changes["search.stall_after"] = defaults.stall_after
+    if STRATEGIES[settings.search.strategy].is_baseline:
         # Nothing comes from archives: several would only show the same programs apart.
-        search = dataclasses.replace(search, islands=1)
-    tuning = settings.tuning
-    if tuning.share is None and (share := _tuning_share(settings, defaults)) is not None:
-        tuning = dataclasses.replace(tuning, share=share)
-    return dataclasses.replace(settings, loop=loop, budget=budget, search=search, tuning=tuning)
+        changes["search.islands"] = 1
+    if settings.tuning.share is None:
+        changes["tuning.share"] = _tuning_share(settings, defaults)
+    return change_settings(settings, changes, where="defaults")
 
 
 def _tuning_share(settings: Settings, defaults: Defaults) -> float | None:
@@ -112,8 +107,8 @@ def settle_tuning(settings: Settings, seconds: float) -> Settings:
         count = min(count, slots) if cap >= LEAST_WITH_MODEL else 0
     if seconds > SLOW_SECONDS:
         count = 0
-    tuning = dataclasses.replace(settings.tuning, share=count / (count + slots))
-    return dataclasses.replace(settings, tuning=tuning)
+    changes = {"tuning.share": count / (count + slots)}
+    return change_settings(settings, changes, where="defaults")
 
 
 def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
@@ -270,7 +265,7 @@ def describe_isolation(isolation: Isolation, *, fresh: bool) -> str:
 
 
 class Preflight:
-    """Asks each model for a few tokens beside the first evaluation.
+    """Asks each model for a few tokens during the first evaluation.
 
     Args:
         endpoints: The models of the run, by name.
@@ -290,7 +285,7 @@ class Preflight:
             thread.start()
 
     def wait(self, tell: Callable[[str], None]) -> None:
-        """Waits for the answers, and tells which prices are unknown.
+        """Waits for the answers, and reports which prices are unknown.
 
         Raises:
             UsageError: There is a cap on money, and a model whose price is unknown.
