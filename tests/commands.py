@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,9 @@ def count_rows(database: Path, table: str) -> int:
         return 0
     finally:
         connection.close()
+
+
+def change_database(run: Path, sql: str) -> None:
+    with closing(sqlite3.connect(run / "run.db")) as connection:
+        connection.execute(sql)
+        connection.commit()

@@ -1,0 +1,168 @@
+import resource
+import shutil
+import signal
+import time
+from contextlib import closing
+
+import pytest
+
+from evolve.population import Population
+from evolve.population.snapshot import SnapshotKeeper, load_standing
+from evolve.run.folder import load_run
+from evolve.store import Store
+from tests.commands import (
+    count_rows,
+    run_evolve,
+    run_json,
+    start_evolve,
+    write_problem,
+    write_script,
+)
+
+
+@pytest.mark.parametrize("islands", [1, 9])
+def test_settings_of_the_past_that_were_changed_by_hand_are_refused(run, tmp_path, islands):
+    path = run / "settings.toml"
+    path.write_text(path.read_text().replace("islands = 2", f"islands = {islands}"))
+    for command in ("resume", "show", "replay"):
+        done = run_evolve(command, run, cwd=tmp_path, code=2)
+        assert f"`search.islands`: expected 2, as the run began with, got {islands}" in done.stderr
+        assert f"--set search.islands={islands}` makes a run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [
+        ("high = 10.0", "high = 11.0", "measures"),
+        ('name = "first"', 'name = "other"', "measures"),
+        ('direction = "maximize"', 'direction = "minimize"', "direction"),
+    ],
+)
+def test_measures_that_were_changed_by_hand_are_refused(run, tmp_path, before, after, name):
+    path = run / "problem" / "problem.toml"
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    for command in (["resume", "--trust"], ["show"]):
+        done = run_evolve(*command, run, cwd=tmp_path, code=2)
+        assert f"problem.toml: `{name}`: expected " in done.stderr
+        assert "as the run began with" in done.stderr
+
+
+def test_a_standing_from_a_snapshot_is_the_one_folded_from_all_attempts(run):
+    problem, settings = load_run(run)
+    with closing(Store.open_to_write(run)) as store:
+        folded = Population(problem, settings.search)
+        keeper = SnapshotKeeper(store, problem, settings.search)
+        for generation in folded.tell_all(store.light_attempts(), 6):
+            keeper.on_commit(folded, 2000 if generation == 6 else 0)
+        standing = load_standing(store, problem, settings.search)
+    assert (standing.champion, standing.evaluations) == (folded.champion, folded.evaluations)
+    assert (standing.generation, standing.initial) == (6, -13.0)
+    for one, two in zip(standing.islands.archives, folded.islands.archives, strict=True):
+        assert list(one.elites) == list(two.elites)
+        assert one.children.tolist() == two.children.tolist()
+        assert one.out_of_range == two.out_of_range
+
+
+def test_a_full_disk_stops_the_run_and_the_resumed_one_ends_like_another(tmp_path, problem):
+    model = write_script(tmp_path / "model.json", latency_seconds=0.05)
+    asked = ("--model", model, "--generations", 6, "--set", "loop.slots=4")
+    run_evolve("run", problem, *asked, "--run-dir", "whole", cwd=tmp_path)
+    process = start_evolve("run", problem, *asked, "--run-dir", "r", cwd=tmp_path)
+    database = tmp_path / "r" / "run.db-wal"
+    deadline = time.monotonic() + 60
+    while run_log(tmp_path) < 2:
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+    # Every file of the run is as large as it may get.
+    size = database.stat().st_size
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 4, out + err
+    assert "what was committed is safe" in err
+    assert "evolve resume r" in out + err
+    assert "finished" in run_evolve("resume", "r", cwd=tmp_path).stdout
+    archives = [
+        run_evolve("archive", name, "--json", cwd=tmp_path).stdout for name in ("whole", "r")
+    ]
+    assert archives[0] == archives[1]
+
+
+@pytest.mark.parametrize("what", ["empty", "missing"])
+def test_a_run_that_lost_its_database_is_not_begun_again(run, what):
+    for path in run.glob("run.db*"):
+        path.unlink()
+    if what == "empty":
+        (run / "run.db").touch()
+    refused = run_evolve("resume", run, cwd=run.parent, code=4)
+    assert f"damaged: it is {what}, though the run has reached a champion" in refused.stderr
+    assert "to go on" not in refused.stderr
+
+
+def test_a_damaged_run_is_listed_among_the_others(run, tmp_path):
+    for name in ("good", "lost"):
+        shutil.copytree(run, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "lost" / "run.db").write_bytes(b"")
+    lines = sorted(run_evolve("ls", cwd=tmp_path).stdout.splitlines())
+    assert lines[0].startswith("good  finished: generations")
+    assert lines[1].startswith("lost  unreadable: runs/lost/run.db: damaged")
+    listed = {entry["run"]: entry["status"] for entry in run_json("ls", cwd=tmp_path)}
+    assert listed == {"good": "finished", "lost": "unreadable"}
+
+
+def test_a_run_killed_before_its_first_checkpoint_says_so(run):
+    shutil.rmtree(run / "best")
+    for path in run.glob("run.*"):
+        path.unlink()
+    (run / "run.db").touch()
+    assert (
+        run_json("show", run, cwd=run.parent)["stopped_because"]
+        == "killed before its first checkpoint"
+    )
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_again(run, tmp_path):
+    shutil.rmtree(run / "best")
+    for path in run.glob("run.[dl]*"):
+        path.unlink()
+    assert "finished" in run_evolve("resume", run, cwd=tmp_path).stdout
+
+
+def test_a_second_interrupt_ends_at_once_and_the_run_can_be_resumed(tmp_path, problem):
+    model = write_script(tmp_path / "model.json", latency_seconds=8)
+    process = start_evolve(
+        "run", problem, "--generations", 1, "--model", model, "--run-dir", "r", cwd=tmp_path
+    )
+    deadline = time.monotonic() + 60
+    while run_log(tmp_path) == 0:
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert out.splitlines()[-1] == "to go on: evolve resume r"
+    assert run_json("show", "r", cwd=tmp_path)["generations"] == 0
+
+
+@pytest.mark.parametrize("lines", [1, 6])
+def test_a_run_whose_output_nobody_reads_any_more_stops_in_order_and_says_so(tmp_path, lines):
+    problem = write_problem(tmp_path / "valley")
+    model = write_script(tmp_path / "model.json", latency_seconds=0.2)
+    process = start_evolve(
+        "run", problem, "--generations", 50, "--model", model, "--run-dir", "r", cwd=tmp_path
+    )
+    for _ in range(lines):
+        process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 130, err
+    assert "nobody reads standard output any more\ninterrupted" in err
+    assert (tmp_path / "r").exists() == ("to go on: evolve resume r" in err) == (lines == 6)
+
+
+def run_log(folder) -> int:
+    return count_rows(folder / "r" / "run.db", "generations")
