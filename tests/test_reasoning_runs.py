@@ -169,3 +169,15 @@ def test_what_comes_in_can_be_seen_while_it_does(tmp_path, problem):
             cwd=tmp_path,
         )  # fmt: skip
     assert "coming in" in written
+
+
+@pytest.mark.parametrize(("options", "limits"), [((), {None}), (("models.max_tokens=700",), {700})])
+def test_a_limit_on_replies_is_sent_where_one_is_set(tmp_path, problem, options, limits):
+    changes = [part for option in options for part in ("--set", option)]
+    with ModelServer(answer_like_scripted) as server:
+        run_evolve(
+            "run", problem, *asked(server, "--generations", 2, *changes), cwd=tmp_path, **KEY
+        )
+        sent = [body.get("max_tokens") for body in server.bodies]
+    # The first request only finds out whether the model can be used.
+    assert set(sent[1:]) == limits

@@ -39,16 +39,20 @@ class Part:
         model: Name of the model.
         temperature: Sent instead of what a step asks for, when it is set.
         effort: Reasoning effort, sent when it is set.
+        max_tokens: Most tokens of a reply, sent when it is set.
     """
 
     model: str
     temperature: float | None = None
     effort: str = ""
+    max_tokens: int | None = None
 
     def tune(self, request: Request) -> Request:
         """Returns the request as this part asks it."""
         temperature = request.temperature if self.temperature is None else self.temperature
-        return replace(request, temperature=temperature, effort=self.effort)
+        return replace(
+            request, temperature=temperature, effort=self.effort, max_tokens=self.max_tokens
+        )
 
 
 def parse_candidate(text: str) -> Candidate:

@@ -213,7 +213,9 @@ class JobMaker:
             else:
                 model = draw_by_weight(candidates, rng)
             effort = getattr(settings.effort, role) or settings.models.effort
-            parts[role] = Part(model, getattr(settings.temperature, role), effort)
+            parts[role] = Part(
+                model, getattr(settings.temperature, role), effort, settings.models.max_tokens
+            )
         return parts
 
     def _sketch(self, elite: Elite) -> NDArray[np.uint32]:
