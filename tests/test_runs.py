@@ -157,7 +157,7 @@ def test_an_interrupt_ends_in_order_and_can_be_resumed(tmp_path, problem, number
     process.send_signal(number)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert out.splitlines()[-1] == "to go on: evolve resume r"
+    assert out.splitlines()[-1] == "to continue: evolve resume r"
     assert run_json("show", "r", cwd=tmp_path)["stopped_because"] == "interrupted"
     assert "finished" in run_evolve("resume", "r", cwd=tmp_path).stdout
 
@@ -175,7 +175,7 @@ def test_a_cap_on_time_that_is_spent_lets_nothing_more_be_evaluated(tmp_path, pr
     run_evolve("run", problem, *RUN, "--max-time", "0.1", cwd=tmp_path)
     before = run_json("show", "r", cwd=tmp_path)["evaluations"]
     done = run_evolve("resume", "r", cwd=tmp_path)
-    assert "to go on: evolve resume r, with a longer --max-time" in done.stdout
+    assert "to continue: evolve resume r, with a longer --max-time" in done.stdout
     assert run_json("show", "r", cwd=tmp_path)["evaluations"] == before
 
 

@@ -38,7 +38,7 @@ def test_lessons_are_shown_and_start_another_run(tmp_path, problem):
     (known,) = run_json("lessons", "first", cwd=tmp_path)
     assert (known["claim"], known["taught"], known["works"]) == ("Small steps help.", 2, True)
     done = run_evolve(*common, "--run-dir", "second", "--lessons", "first", cwd=tmp_path)
-    assert "lessons: 1 taken over" in done.stdout
+    assert "lessons: 1 taken from" in done.stdout
     assert "equal" in run_evolve("replay", "second", cwd=tmp_path).stdout
     (known,) = run_json("lessons", "second", cwd=tmp_path)
     assert (known["origin"], known["taught"]) == ("first", 4)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
+import signal
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from evolve import __version__
-from evolve.cli.first import leave_first_process
+from evolve.cli.command import COMMANDS, GROUPS, Declared, bind
 from evolve.display import say, say_bug, say_error
 from evolve.errors import EvolveError, ExitCode
 
@@ -21,74 +26,38 @@ EPILOG = (
     "3 stopped by a budget before any improvement; 4 machine failure (model endpoint, sandbox, "
     "evaluator, disk); 5 `replay` or `verify` found a difference; 130 interrupted."
 )
-# Where each command is and what it does, so that help for all of them imports none.
-COMMANDS = {
-    "run": ("run", "Improve the program of a problem folder."),
-    "resume": ("run", "Go on with a run from its last checkpoint."),
-    "attach": ("detach", "Show a run that goes on elsewhere, until it ends."),
-    "stop": ("detach", "Ask a run that goes on elsewhere to stop in order, and wait until it has."),
-    "ls": ("inspect", "List the runs in ./runs."),
-    "show": ("inspect", "Show the state of a run."),
-    "archive": ("inspect", "List the elites of a run."),
-    "best": ("programs", "Print the champion, write its files, or draw its answer."),
-    "lineage": ("programs", "Show how a program came about, from the starting program on."),
-    "diff": ("programs", "Show what a program changed."),
-    "report": ("report", "Write a report of a run as one page, also while the run goes on."),
-    "lessons": ("lessons", "List the lessons of a run, merged where they say the same."),
-    "prompt": ("prompt", "Print the prompts of a first slot, word for word; no model is asked."),
-    "log": ("log", "List calls, attempts, lessons and stalls, also while the run goes on."),
-    "compare": ("compare", "Compare runs of a problem: medians over seeds against what was spent."),
-    "fork": (
-        "copies",
-        "Make a new run of what another one had reached, to go on with other settings.",
-    ),
-    "export": (
-        "copies",
-        "Write everything in a run as JSON Lines, its curve as CSV, its champions as folders.",
-    ),
-    "prune": (
-        "copies",
-        "Drop artifacts and rejected sources that no prompt will show; the run can be resumed.",
-    ),
-    "repair": (
-        "copies",
-        "Save what can be read of a damaged run, up to its last whole generation, as a new run.",
-    ),
-    "replay": (
-        "proof",
-        "Run again from recorded replies and evaluations, and compare every generation.",
-    ),
-    "verify": ("proof", "Evaluate the champion and all elites again, and write a certificate."),
-    "check": ("make", "Validate a problem folder and evaluate its starting program once."),
-    "doctor": (
-        "doctor",
-        "Test every sandbox backend here by small attacks, and say how to get more.",
-    ),
-    "gallery": (
-        "gallery",
-        "List the problems that come with the package, or copy one to change it.",
-    ),
-    "init": ("make", "Make a new problem folder that passes `evolve check`, or import one."),
-}
-_JUDGING = {"run", "resume", "attach", "check", "doctor", "replay", "verify"}
-_TELLING = {"run", "resume", "attach", "stop", "replay", "verify", "doctor"}
+_SIGNALLED = 128
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it so
-    if wanted:
-        say(f"evolve {__version__}")
-        raise typer.Exit
+def find_commands() -> Mapping[str, Declared]:
+    """Returns the commands that the modules of this folder declare."""
+    for found in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"evolve.cli.{found.name}")
+    return COMMANDS
+
+
+class _GroupedCommands(TyperGroup):
+    """Lists commands under the names of their groups."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Writes a section for each group."""
+        for group, order in GROUPS.items():
+            names = [name for name, one in COMMANDS.items() if one.group == group]
+            names.sort(key=lambda name: (*order, name).index(name))
+            with formatter.section(group):
+                formatter.write_dl([(name, COMMANDS[name].summary) for name in names])
 
 
 def make_app(wanted: str | None) -> typer.Typer:
     """Makes the application.
 
     Args:
-        wanted: The one command that can be used; of the others there is only a line of help.
+        wanted: The one command that can be used; the others have only their line of help.
     """
     # Rich help would double the time that `--help` takes.
     app = typer.Typer(
         name="evolve",
+        cls=_GroupedCommands,
         help="Improves programs by evolution: a problem folder in, a better program out.",
         epilog=EPILOG,
         no_args_is_help=True,
@@ -97,13 +66,44 @@ def make_app(wanted: str | None) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_top)
-    for name, (module, summary) in COMMANDS.items():
-        if name == wanted:
-            function = getattr(importlib.import_module(f"evolve.cli.{module}"), name)
-            app.command(name, epilog=EPILOG if name in _TELLING else None)(function)
-        else:
-            app.command(name, help=summary)(_listed)
+    for name, declared in find_commands().items():
+        function = bind(declared) if name == wanted else _unwanted
+        app.command(name, help=None if name == wanted else "-", epilog=EPILOG)(function)
     return app
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits with its code."""
+    leave_first_process()
+    code: object = ExitCode.OK
+    sys.excepthook = say_bug
+    try:
+        make_app(next(iter(sys.argv[1:]), None))()
+    except EvolveError as error:
+        say_error("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
+        code = error.exit_code
+    except SystemExit as end:
+        code = end.code
+        if isinstance(end.__context__, BrokenPipeError):
+            # The reader has had enough, as in `evolve archive RUN | head`.
+            code = ExitCode.INTERRUPTED if sys.argv[1] in _JUDGING else ExitCode.OK
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_at_once(code)
+    if threading.active_count() > 1:
+        _leave_at_once(code)
+    sys.exit(ExitCode.OK if code is None else code)  # type: ignore[arg-type]
+
+
+# Commands whose exit code is a verdict, which is unknown when their output is not read to its end.
+_JUDGING = {"run", "resume", "attach", "check", "doctor", "replay", "verify"}
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer's signature
+    if wanted:
+        say(f"evolve {__version__}")
+        raise typer.Exit
 
 
 def _top(
@@ -118,48 +118,46 @@ def _top(
     """Stands before every command."""
 
 
-def _listed() -> None:
-    """Stands for a command that was not asked for."""
-
-
-def main() -> NoReturn:
-    """Runs the command line and exits with the code that says how it went."""
-    leave_first_process()
-    code: object = ExitCode.OK
-    sys.excepthook = say_bug
-    try:
-        make_app(next(iter(sys.argv[1:]), None))()
-    except EvolveError as error:
-        say_error(f"error: {error}")
-        code = error.exit_code
-    except SystemExit as end:
-        code = end.code
-        if isinstance(end.__context__, BrokenPipeError):
-            code = _code_of_unread()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _leave_at_once(code)
-    if threading.active_count() > 1:
-        _leave_at_once(code)
-    sys.exit(ExitCode.OK if code is None else code)  # type: ignore[arg-type]
-
-
-def _code_of_unread() -> ExitCode:
-    """Returns the code where whoever read our output had enough, as in `evolve archive | head`.
-
-    Where the code would have told something, that is not known then.
-    """
-    return ExitCode.INTERRUPTED if {*sys.argv[1:2]} & _JUDGING else ExitCode.OK
+def _unwanted() -> None:
+    """Stands for the commands that are only listed."""
 
 
 def _leave_at_once(code: object) -> NoReturn:
     """Ends the process without taking it apart.
 
-    Slots that were dropped run on threads that may be anywhere, also in the middle of an import:
-    what LiteLLM's objects do when they are taken apart would wait for those for ever.
+    Slots that were dropped run on threads that may be anywhere, even in the middle of an import:
+    the finalizers of LiteLLM's objects would wait for them forever.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(BrokenPipeError):
             stream.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def leave_first_process() -> None:
+    """Continues in a child where this is the first process of a container without an init.
+
+    The kernel gives orphans to the first process, and each stays a zombie until that one waits for
+    it. It also discards signals for which that process has no handler.
+    """
+    if sys.platform != "linux" or os.getpid() != 1:
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    child = os.fork()
+    if child:
+        _reap_until_end(child)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _reap_until_end(child: int) -> NoReturn:
+    while True:
+        seen = signal.sigwaitinfo(signal.valid_signals())
+        # Signals from a terminal reach the child by themselves.
+        if seen.si_code <= 0 and seen.si_signo != signal.SIGCHLD:
+            with suppress(ProcessLookupError):
+                os.kill(child, seen.si_signo)
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == child:
+                    code = os.waitstatus_to_exitcode(ended[1])
+                    os._exit(code if code >= 0 else _SIGNALLED - code)

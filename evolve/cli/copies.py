@@ -3,68 +3,61 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
 import typer
 
-from evolve.cli.options import RUNS, ApiBase, Assignments, Model, Run, Trust
-from evolve.display import say
-
-Output = Annotated[Path, typer.Option(help="A new or empty folder.", metavar="DIR")]
+from evolve.cli.command import Result, command
+from evolve.cli.options import RUNS, Changes, OutputFolder, Run, RunDir, Trust
 
 
+@command("Run", settings=("model", "api_base", "set"))
 def fork(
     run: Run,
     *,
     generation: Annotated[
         int | None, typer.Option(help="Last generation to take; by default all.", metavar="N")
     ] = None,
-    model: Model = None,
-    api_base: ApiBase = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Run folder; by default a new one in ./runs.", metavar="DIR")
-    ] = None,
-    assignments: Assignments = None,
+    run_dir: RunDir = None,
     trust: Trust = False,
-) -> None:
-    """Make a new run of what another one had reached, to go on with other settings."""
+    changes: Changes,
+) -> Result:
+    """Make a new run from a generation of another, with other settings."""
     from evolve.run.folder import find_run, load_run
     from evolve.run.fork import fork_run
     from evolve.run.trust import expect_trust, find_addresses, read_mark, write_mark
     from evolve.run.wiring import complete_settings
-    from evolve.settings import Settings, change_settings, parse_assignment
+    from evolve.settings import Settings
 
     source = find_run(run, RUNS)
     problem, settings = load_run(source)
-    islands = settings.search.islands
-    chosen = dict(parse_assignment(text) for text in assignments or [])
-    options = {"models.model": model, "models.api_base": api_base}
-    chosen |= {key: value for key, value in options.items() if value is not None}
     named = read_mark(source, settings)
     if trust:
         named = expect_trust(source, problem, settings, trusts=True)
-    settings = complete_settings(change_settings(settings, chosen, where="--set"))
     folder, last = fork_run(
         source,
         problem,
-        settings,
+        complete_settings(changes.apply(settings)),
         generation=generation,
-        islands=islands,
+        islands=settings.search.islands,
         folder=run_dir,
         parent=RUNS,
     )
     if named is not None:
-        new = find_addresses(change_settings(Settings(), chosen, where="--set"))
+        new = find_addresses(changes.apply(Settings()))
         write_mark(folder, load_run(folder)[1], [*named, *new])
-    say(f"run: {folder}: generations 0 to {last} of {source}")
-    say(f"prompts may be changed in {folder / 'problem' / 'prompts'}")
-    say(f"to go on: evolve resume {quote(str(folder))}")
+    shown = [
+        f"run: {folder}: generations 0 to {last} of {source}",
+        f"prompts may be changed in {folder / 'problem' / 'prompts'}",
+        f"to continue: evolve resume {quote(str(folder))}",
+    ]
+    return Result(shown, {"run": str(folder), "source": str(source), "generation": last})
 
 
-def export(run: Run, *, output: Output) -> None:
-    """Write everything in a run as JSON Lines, its curve as CSV, its champions as folders."""
+@command("Prove")
+def export(run: Run, *, output: OutputFolder) -> Result:
+    """Write a run as JSON Lines, its curve as CSV, its champions."""
     from evolve.run.export import export_run
     from evolve.run.folder import find_run, load_run
     from evolve.store import Store
@@ -72,10 +65,11 @@ def export(run: Run, *, output: Output) -> None:
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
-        for path in export_run(store, problem, settings, output):
-            say(str(path))
+        written = [str(path) for path in export_run(store, problem, settings, output)]
+    return Result(written, {"written": written})
 
 
+@command("Machine")
 def prune(
     run: Run,
     *,
@@ -85,22 +79,24 @@ def prune(
     larger_than: Annotated[
         int, typer.Option(help="Keep artifacts smaller than this.", metavar="BYTES", min=0)
     ] = 0,
-) -> None:
-    """Drop artifacts and rejected sources that no prompt will show; the run can be resumed."""
+) -> Result:
+    """Drop what no prompt will show from a run; it can be resumed."""
     from evolve.run.folder import find_run, load_run
     from evolve.run.fork import prune_run
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     dropped = prune_run(folder, problem, settings, age=older_than, fewest_bytes=larger_than)
-    say(
+    return Result(
         f"dropped the artifacts of {dropped.artifacts} evaluations and the sources of "
-        f"{dropped.sources} rejected programs: {dropped.bytes} bytes"
+        f"{dropped.sources} rejected programs: {dropped.bytes} bytes",
+        dropped._asdict(),
     )
 
 
-def repair(run: Run, *, output: Output) -> None:
-    """Save what can be read of a damaged run, up to its last whole generation, as a new run."""
+@command("Machine")
+def repair(run: Run, *, output: OutputFolder) -> Result:
+    """Recover a damaged run, up to its last whole generation, as a new one."""
     from evolve.run.folder import find_run, load_run
     from evolve.run.fork import repair_run
     from evolve.run.trust import read_mark, write_mark
@@ -111,14 +107,17 @@ def repair(run: Run, *, output: Output) -> None:
     saved = repair_run(folder, problem, settings, output)
     if named is not None:
         write_mark(output, load_run(output)[1], named)
-    for finding in saved.findings:
-        say(f"damage: {finding}")
-    say(f"run: {output}: generations 0 to {saved.generation} of {folder}")
+    left_out = [f"left out: {what}, which cannot be read" for what in saved.lost]
     if saved.calls or saved.evaluations:
-        say(
+        left_out.insert(
+            0,
             f"left out: {saved.calls} calls and {saved.evaluations} evaluations of later "
-            "generations; to go on pays for those again"
+            "generations; a resumed run makes them again",
         )
-    for what in saved.lost:
-        say(f"left out: {what}, which cannot be read")
-    say(f"to go on: evolve resume {quote(str(output))}")
+    shown = [
+        *(f"damage: {finding}" for finding in saved.findings),
+        f"run: {output}: generations 0 to {saved.generation} of {folder}",
+        *left_out,
+        f"to continue: evolve resume {quote(str(output))}",
+    ]
+    return Result(shown, {"run": str(output), **saved._asdict()})

@@ -1,4 +1,4 @@
-"""The command `doctor`: what isolates programs on this machine."""
+"""`evolve doctor`: what isolates programs on this machine."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evolve.cli.options import Assignments, read_settings
-from evolve.display import say, say_json
+from evolve.cli.command import Result, command
+from evolve.cli.options import Changes, read_settings
+from evolve.display import Table
 from evolve.errors import ExitCode, SandboxError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from evolve.sandbox.protocol import Isolation
 
-_WIDTH = 15
+    _Found = dict[str, Isolation | SandboxError]
 
 
+@command("Machine", settings=("set",))
 def doctor(
     *,
     build_image: Annotated[
@@ -33,35 +33,35 @@ def doctor(
     ] = "",
     packages: Annotated[
         list[str] | None,
-        typer.Option("--package", help="Python package for it beside numpy; repeatable."),
+        typer.Option("--package", help="Python package for it besides numpy; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    assignments: Assignments = None,
-) -> None:
-    """Test every sandbox backend here by small attacks, and say how to get more."""
+    changes: Changes,
+) -> Result:
+    """Run an escape test suite in every sandbox backend here.
+
+    It reports which guarantees hold, and how to get those that do not.
+    """
     from evolve.sandbox.choose import prove_backends
 
-    image = read_settings({}, assignments, None).sandbox.image
+    image = read_settings(changes).sandbox.image
     if (base_image or packages) and not (build_image and image):
         raise UsageError(
             "options: `--base-image` and `--package`: expected `--build-image` and `--set "
-            "sandbox.image=NAME` beside them; only an image with a name is built from others"
+            "sandbox.image=NAME` with them; only an image with a name is built from others"
         )
     made = _build_image(image, base_image, packages or []) if build_image else None
-    found = prove_backends(image=image)
+    found = dict(prove_backends(image=image))
     strong = [name for name, proof in found.items() if _is_strong(proof)]
-    if as_json:
-        backends = {name: _describe(proof) for name, proof in found.items()}
-        told = {"auto": next(iter(strong), None), "image": made, "backends": backends}
-        say_json(told)
-    else:
-        _print_table(found, made)
-        if strong:
-            say(f"ok: `auto` takes {strong[0]}")
-        else:
-            say("weak: a run needs `--allow-weak-sandbox`, and its programs your trust")
-    if not strong:
-        raise typer.Exit(ExitCode.MACHINE)
+    verdict = (
+        f"ok: `auto` takes {strong[0]}"
+        if strong
+        else "weak: a run needs `--allow-weak-sandbox`, and its programs your trust"
+    )
+    image_line = [f"image {made}"] if made else []
+    shown: list[str | Table] = [*image_line, _tabulate(found), *_list_remedies(found), verdict]
+    backends = {name: _describe(proof) for name, proof in found.items()}
+    data = {"auto": next(iter(strong), None), "image": made, "backends": backends}
+    return Result(shown, data, ExitCode.OK if strong else ExitCode.MACHINE)
 
 
 def _build_image(image: str, base: str, packages: list[str]) -> str:
@@ -88,22 +88,23 @@ def _describe(proof: Isolation | SandboxError) -> dict[str, object]:
     }
 
 
-def _print_table(found: Mapping[str, Isolation | SandboxError], made: str | None) -> None:
+def _tabulate(found: _Found) -> Table:
     from evolve.sandbox.canary import REMEDIES
 
-    if made:
-        say(f"image {made}")
-    say("".join(word.ljust(_WIDTH) for word in ("", *found)).rstrip())
-    for kind in REMEDIES:
-        words = [_tell(proof, kind) for proof in found.values()]
-        say("".join(word.ljust(_WIDTH) for word in (kind, *words)).rstrip())
-    for name, proof in found.items():
-        lines = [str(proof)] if isinstance(proof, SandboxError) else proof.missing
-        for line in lines:
-            say(f"more: {line}" if line.startswith(name) else f"more: {name}: {line}")
+    rows = [[kind, *(_judge(proof, kind) for proof in found.values())] for kind in REMEDIES]
+    return Table(("guarantee", *found), rows)
 
 
-def _tell(proof: Isolation | SandboxError, kind: str) -> str:
+def _judge(proof: Isolation | SandboxError, kind: str) -> str:
     if isinstance(proof, SandboxError):
         return "-"
     return "enforced" if kind in proof.enforced else "MISSING"
+
+
+def _list_remedies(found: _Found) -> list[str]:
+    lines = [
+        (name, line)
+        for name, proof in found.items()
+        for line in ([str(proof)] if isinstance(proof, SandboxError) else proof.missing)
+    ]
+    return [f"more: {line if line.startswith(name) else f'{name}: {line}'}" for name, line in lines]

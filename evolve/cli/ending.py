@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from evolve.display import say_error
+from evolve.cli.command import Result
 from evolve.errors import DamagedStoreError, EvolveError, ExitCode, MachineError
 from evolve.records.endings import (
     FINISHED,
@@ -23,65 +22,67 @@ from evolve.records.endings import (
     RECORDING,
     TARGET,
 )
-from evolve.run.interrupts import interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from evolve.run.opening import View
+    from evolve.evaluation.launch import Blank
+    from evolve.run.opening import Run
     from evolve.run.outcome import Outcome
 
-
-# What to raise after a cap: with the same one a run ends where it stopped.
+# How to raise a cap: with the same one a run ends where it stopped.
 _RAISES = {
     MAX_COST: ", with a higher --max-cost",
     MAX_EVALUATIONS: ", with a higher --max-evaluations",
     MAX_SECONDS: ", with a longer --max-time",
 }
+_REASONS = {
+    FRUITLESS: "stopped: next to nothing was evaluated in the last generations",
+    GENERATIONS: "finished: all generations done",
+    TARGET: "finished: target reached",
+    PATIENCE: "finished: no progress for as long as --patience allows",
+    INTERRUPTED: "interrupted",
+    RECORDING: "finished: the recording ends here",
+}
+# Reasons of rejections in the last lines.
+_MOST_REJECTIONS = 5
 
 
-# Of rejections, in the last lines.
-_REASONS = 5
-
-
-def go(folder: Path, introduction: str, start: Callable[[View], Outcome]) -> NoReturn:
-    """Runs until the end, says how it came, and exits with its code.
+def run_and_report(run: Run, introduction: str, blank: Blank | None) -> Result:
+    """Runs until the end and writes the report.
 
     Args:
-        folder: The run's folder.
-        introduction: What is told first.
-        start: Starts or resumes the run, and gives its outcome.
-    """
-    from evolve.cli.report import REPORT, write_report
-    from evolve.cli.view import Output, TerminalView
+        run: New, or found again.
+        introduction: Printed first.
+        blank: An evaluator's process that was started ahead of time.
 
-    output = Output()
-    view = TerminalView(output)
+    Raises:
+        MachineError: With a note on how to continue, where that is possible.
+    """
+    from evolve.report.live import StandardOutput, TerminalView
+    from evolve.report.render import write_report
+    from evolve.run.interrupts import interruptible
+    from evolve.run.opening import run_to_end
+
+    folder = run.folder
+    view = TerminalView(StandardOutput())
+    resume = f"to continue: evolve resume {quote(str(folder))}"
     try:
         with interruptible():
             view.tell(introduction)
-            outcome = start(view)
+            outcome = run_to_end(run, view, blank)
     except KeyboardInterrupt:
-        what = (
-            f"to go on: evolve resume {quote(str(folder))}"
-            if folder.exists()
-            else "nothing was paid for, so there is no run to go on with"
-        )
-        output.tell_end(f"interrupted at once\n{what}")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+        what = resume if folder.exists() else "nothing was recorded, so there is no run to resume"
+        shown = f"interrupted at once\n{what}"
+        return Result(shown, {"run": str(folder)}, ExitCode.INTERRUPTED)
     except MachineError as error:
-        if not folder.exists() or isinstance(error, DamagedStoreError):
-            raise
-        say_error(f"error: {error}\nto go on: evolve resume {quote(str(folder))}")
-        raise typer.Exit(error.exit_code) from None
-    write_report(folder, folder / REPORT)
-    output.tell_end(describe(outcome, folder))
-    raise typer.Exit(exit_code(outcome))
+        if folder.exists() and not isinstance(error, DamagedStoreError):
+            error.add_note(resume)
+        raise
+    write_report(folder)
+    return describe_end(outcome, folder)
 
 
 def exit_code_of(because: str | None) -> ExitCode:
-    """Returns the code of a run that a failure stopped, from what it left in its facts."""
+    """Returns the code of a run that a failure stopped, from the reason that it recorded."""
     kinds, found = [EvolveError], {}
     while kinds:
         kind = kinds.pop()
@@ -91,7 +92,7 @@ def exit_code_of(because: str | None) -> ExitCode:
 
 
 def exit_code(outcome: Outcome) -> ExitCode:
-    """Returns the code of a run that came to its end without a failure."""
+    """Returns the code of a run that ended without a failure."""
     if outcome.stopped_because == INTERRUPTED:
         return ExitCode.INTERRUPTED
     if outcome.stopped_because == FRUITLESS or _is_in_vain(outcome):
@@ -100,47 +101,60 @@ def exit_code(outcome: Outcome) -> ExitCode:
     return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
 
 
-def describe(outcome: Outcome, folder: Path) -> str:
-    """Returns the last lines of a run: why it ended, what it brought, what it used."""
-    from evolve.records.results import Totals
-    from evolve.report.spending import describe_money, describe_spending
+def describe_end(outcome: Outcome, folder: Path) -> Result:
+    """Returns the last lines of a run: why it ended, what it found, what it used."""
+    lines = [
+        f"{_describe_reason(outcome)}; {_describe_gain(outcome)}",
+        *_describe_spent(outcome),
+        *_describe_rejections(outcome),
+        f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
+    ]
+    if outcome.stopped_because not in FINISHED:
+        lines.append(_describe_resume(outcome.stopped_because, folder))
+    return Result(lines, lambda: _load_state(folder), exit_code(outcome))
 
-    why = {
-        FRUITLESS: "stopped: next to nothing was evaluated in the last generations",
-        GENERATIONS: "finished: all generations done",
-        TARGET: "finished: target reached",
-        PATIENCE: "finished: no progress for as long as --patience allows",
-        INTERRUPTED: "interrupted",
-        RECORDING: "finished: the recording ends here",
-    }.get(outcome.stopped_because, f"stopped by budget: {outcome.stopped_because}")
+
+def _load_state(folder: Path) -> dict[str, Any]:
+    from evolve.cli.inspect import opened_run
+    from evolve.report.state import describe_run
+
+    with opened_run(str(folder)) as (store, population):
+        return describe_run(folder, store, population)
+
+
+def _describe_reason(outcome: Outcome) -> str:
+    because = outcome.stopped_because
+    why = _REASONS.get(because, f"stopped by budget: {because}")
     if _is_in_vain(outcome):
         why = f"{why.replace('finished', 'ended')}; nothing new was evaluated"
+    return why
+
+
+def _describe_gain(outcome: Outcome) -> str:
+    if not outcome.improved:
+        return f"no improvement on the start {outcome.initial:.10g}"
     gain = outcome.best - outcome.initial
-    result = (
-        f"champion {outcome.best:.10g}, {gain:+.6g} on the start {outcome.initial:.10g}"
-        if outcome.improved
-        else f"no improvement on the start {outcome.initial:.10g}"
-    )
+    return f"champion {outcome.best:.10g}, {gain:+.6g} on the start {outcome.initial:.10g}"
+
+
+def _describe_spent(outcome: Outcome) -> list[str]:
+    from evolve.records.results import Totals
+    from evolve.report.state import describe_money, describe_spending
+
     spent = outcome.spent
     tokens = spent["prompt_tokens"] + spent["completion_tokens"]
     money = describe_money(sum((used for *_, used in spent["usage"]), Totals()))
-    lines = [
-        f"{why}; {result}",
+    return [
         (
             f"used: {spent['evaluations']} evaluations, {spent['calls']} model calls, "
             f"{tokens} tokens, {money}, {outcome.seconds:.1f} s"
         ),
         *(f"  {line}" for line in describe_spending(spent["usage"])),
-        *_describe_rejections(outcome),
-        f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
     ]
-    if outcome.stopped_because not in FINISHED:
-        lines.append(_say_how_to_go_on(outcome.stopped_because, folder))
-    return "\n".join(lines)
 
 
 def _is_in_vain(outcome: Outcome) -> bool:
-    """Returns whether all was done as asked, but no program beside the first was evaluated."""
+    """Returns whether everything was done as asked, but only the first program was evaluated."""
     is_done = outcome.stopped_because in FINISHED and outcome.stopped_because != TARGET
     return is_done and outcome.spent["evaluations"] <= 1
 
@@ -153,8 +167,8 @@ def _describe_rejections(outcome: Outcome) -> list[str]:
     if not reasons:
         return []
     lines = [f"rejected: {sum(count for _, count in reasons)} attempts"]
-    lines += [f"  {count}  {reason}" for reason, count in reasons[:_REASONS]]
-    others = sum(count for _, count in reasons[_REASONS:])
+    lines += [f"  {count}  {reason}" for reason, count in reasons[:_MOST_REJECTIONS]]
+    others = sum(count for _, count in reasons[_MOST_REJECTIONS:])
     if others:
         lines.append(f"  {others}  for other reasons")
     if outcome.stopped_because == FRUITLESS or _is_in_vain(outcome):
@@ -162,9 +176,9 @@ def _describe_rejections(outcome: Outcome) -> list[str]:
     return lines
 
 
-def _say_how_to_go_on(because: str, folder: Path) -> str:
+def _describe_resume(because: str, folder: Path) -> str:
     name = quote(str(folder))
     if because in {MAX_CALLS, MAX_TOKENS}:
         # No option raises these.
-        return f"to go on with a higher cap: evolve fork {name} --set budget.{because}=N"
-    return f"to go on: evolve resume {name}{_RAISES.get(because, '')}"
+        return f"to continue with a higher cap: evolve fork {name} --set budget.{because}=N"
+    return f"to continue: evolve resume {name}{_RAISES.get(because, '')}"

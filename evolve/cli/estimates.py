@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from evolve.display import say
+from evolve.display import Table, say
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from evolve.evaluation.pool import Evaluators
     from evolve.problem import Problem
     from evolve.records import Evaluation
@@ -17,14 +17,22 @@ if TYPE_CHECKING:
     from evolve.settings import Settings
 
 
-def print_estimate(
+def estimate_costs(
     problem: Problem,
     settings: Settings,
     evaluation: Evaluation,
     evaluators: Evaluators,
     like: Path | None,
-) -> None:
-    """Prints what a run will cost, by role, and how many slots a budget buys."""
+) -> tuple[list[str | Table], dict[str, Any]]:
+    """Returns what a run will cost, by role, and how many slots a budget buys: shown and as data.
+
+    Args:
+        problem: Of the run.
+        settings: Complete.
+        evaluation: Of the starting program.
+        evaluators: Running.
+        like: Folder of a run whose slots are typical; None for typical numbers.
+    """
     from evolve.run.estimate import (
         TYPICAL_REPAIRS,
         TYPICAL_TOKENS,
@@ -36,8 +44,7 @@ def print_estimate(
     from evolve.store import Store
 
     if not settings.models.is_configured:
-        say("estimate  no model is configured: a run costs no money")
-        return
+        return ["estimate  no model is configured: a run costs no money"], {"roles": []}
     uses = None
     basis = ", ".join(f"{tokens} tokens of the {role}" for role, tokens in TYPICAL_TOKENS.items())
     basis = f"prompts of a first slot, {basis}, {TYPICAL_REPAIRS:g} repairs a slot"
@@ -48,37 +55,53 @@ def print_estimate(
     prompts = preview_prompts(problem, settings, evaluation, evaluators.evaluate)
     endpoints = open_endpoints(settings, problem.folder, say)
     roles = estimate_roles(settings, prompts, lambda name: endpoints[name].find_price(), uses)
-    say(f"estimate  from {basis}")
-    for role in roles:
-        use = role.expected
-        say(
-            f"  {role.role:<10}  {', '.join(role.models)}  {use.calls:.1f} calls  "
-            f"{use.prompt_tokens:.0f} read  {use.completion_tokens:.0f} written  "
-            f"{_money(role.cost_usd)} a slot, at most {_money(role.most_usd)}"
-        )
-    _print_totals(roles, settings)
+    head = ("role", "models", "calls a slot", "read", "written", "a slot", "at most")
+    table = Table(head, [_list_role(role) for role in roles])
+    lines, totals = _describe_totals(roles, settings)
+    data = {"basis": basis, "roles": [dataclasses.asdict(role) for role in roles], **totals}
+    return [f"estimate  from {basis}", table, *lines], data
 
 
-def _print_totals(roles: list[RoleEstimate], settings: Settings) -> None:
+def _list_role(role: RoleEstimate) -> list[str]:
+    use = role.expected
+    return [
+        role.role,
+        ", ".join(role.models),
+        f"{use.calls:.1f}",
+        f"{use.prompt_tokens:.0f}",
+        f"{use.completion_tokens:.0f}",
+        _money(role.cost_usd),
+        _money(role.most_usd),
+    ]
+
+
+def _describe_totals(
+    roles: list[RoleEstimate], settings: Settings
+) -> tuple[list[str], dict[str, Any]]:
+    from evolve.run.wiring import show_price_setting
+
     slots = (settings.loop.generations or 0) * settings.loop.slots
     tokens = sum(role.expected.prompt_tokens + role.expected.completion_tokens for role in roles)
-    costs = [role.cost_usd for role in roles if role.cost_usd is not None]
-    dear = [role.most_usd for role in roles if role.most_usd is not None]
-    is_known = len(costs) == len(roles)
-    cost_usd, most_usd = (sum(costs), sum(dear)) if is_known else (None, None)
-    say(
-        f"  a run of {slots} slots: {slots * tokens:.0f} tokens, "
-        f"{_money(None if cost_usd is None else slots * cost_usd)}, "
-        f"at most {_money(None if most_usd is None else slots * most_usd)}"
-    )
+    unpriced = [name for role in roles if role.cost_usd is None for name in role.models]
+    data: dict[str, Any] = {"slots": slots, "tokens": slots * tokens}
+    if unpriced:
+        lines = [
+            f"a run of {slots} slots: {slots * tokens:.0f} tokens, {_money(None)}",
+            f"a model's price is unknown: set it, as in {show_price_setting(unpriced[0])}",
+        ]
+        return lines, data | {"cost_usd": None, "most_usd": None}
+    cost = sum(role.cost_usd or 0.0 for role in roles)
+    most = sum(role.most_usd or 0.0 for role in roles)
+    lines = [
+        (
+            f"a run of {slots} slots: {slots * tokens:.0f} tokens, {_money(slots * cost)}, "
+            f"at most {_money(slots * most)}"
+        )
+    ]
     cap = settings.budget.max_cost_usd
-    if cost_usd is None:
-        from evolve.run.wiring import show_price_setting
-
-        names = [name for role in roles if role.cost_usd is None for name in role.models]
-        say(f"  a model's price is unknown: set it, as in {show_price_setting(names[0])}")
-    elif most_usd is not None and cap is not None and cost_usd:
-        say(f"  ${cap:g} buys about {cap / cost_usd:.0f} slots, at least {cap // most_usd:.0f}")
+    if cap is not None and cost:
+        lines.append(f"${cap:g} buys about {cap / cost:.0f} slots, at least {cap // most:.0f}")
+    return lines, data | {"cost_usd": slots * cost, "most_usd": slots * most}
 
 
 def _money(cost_usd: float | None) -> str:

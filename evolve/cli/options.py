@@ -2,90 +2,40 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+
+from evolve.errors import UsageError
 
 if TYPE_CHECKING:
     from evolve.settings import Settings
 
 RUNS = Path("runs")
-# Named in the options, held in the settings: the option sets the key.
-OPTION_KEYS = {
-    "generations": "loop.generations",
-    "seed": "loop.seed",
-    "strategy": "search.strategy",
-    "workers": "loop.workers",
-    "model": "models.model",
-    "planner": "models.planner",
-    "editor": "models.editor",
-    "summarizer": "models.summarizer",
-    "leap": "models.leap",
-    "api_base": "models.api_base",
-    "sandbox": "sandbox.backend",
-    "sandbox_fresh": "sandbox.fresh",
-    "allow_weak_sandbox": "sandbox.allow_weak",
-    "max_cost": "budget.max_cost_usd",
-    "max_evaluations": "budget.max_evaluations",
-    "max_time": "budget.max_seconds",
-    "target": "budget.target",
-    "patience": "budget.patience",
-}
 
-Generations = Annotated[int | None, typer.Option(help="Generations to run.", metavar="N")]
-StrategyName = Annotated[
-    str | None,
-    typer.Option(
-        help="map-elites, curiosity, tournament, greedy or uniform; baselines: hill-climb, "
-        "best-of-n, random.",
-        metavar="NAME",
-    ),
+Run = Annotated[
+    str, typer.Argument(help="Run folder, its name in ./runs, or `latest`.", metavar="RUN")
 ]
-Workers = Annotated[int | None, typer.Option(help="Model calls at a time.", metavar="N")]
-Model = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Model of all roles, as LiteLLM names it: provider/model; several by repeating, "
-        "2*NAME for a weight.",
-        metavar="NAME",
-    ),
+ProblemPath = Annotated[
+    Path, typer.Argument(help="Problem folder, or a name in the gallery.", metavar="PROBLEM")
 ]
-Planner = Annotated[list[str] | None, typer.Option(help="Model of the planner.", metavar="NAME")]
-Editor = Annotated[list[str] | None, typer.Option(help="Model of the editor.", metavar="NAME")]
-Summarizer = Annotated[
-    list[str] | None, typer.Option(help="Model of the summarizer.", metavar="NAME")
+RunDir = Annotated[
+    Path | None, typer.Option(help="Run folder; by default a new one in ./runs.", metavar="DIR")
 ]
-Leap = Annotated[
-    list[str] | None,
-    typer.Option(help="Model of leaps on a stall; by default the editor's.", metavar="NAME"),
-]
-ApiBase = Annotated[
-    str | None, typer.Option(help="Address of an OpenAI-compatible server.", metavar="URL")
-]
-SandboxName = Annotated[
-    str | None, typer.Option(help="auto, docker, bubblewrap or native.", metavar="BACKEND")
-]
-SandboxFresh = Annotated[
-    bool, typer.Option("--sandbox-fresh", help="A new sandbox for each program: slower, colder.")
+OutputFolder = Annotated[
+    Path, typer.Option("--output", help="A new or empty folder.", metavar="DIR")
 ]
 AllowWeak = Annotated[
     bool, typer.Option("--allow-weak-sandbox", help="Run although nothing isolates programs.")
 ]
-MaxCost = Annotated[float | None, typer.Option(help="Hard cap, US dollars.", metavar="USD")]
-MaxEvaluations = Annotated[int | None, typer.Option(help="Hard cap, evaluations.", metavar="N")]
-MaxTime = Annotated[
-    str | None, typer.Option(help="Hard cap, seconds, or such as 90s, 30m, 8h.", metavar="TIME")
-]
-Patience = Annotated[
-    int | None,
-    typer.Option(help="Stop after so many evaluations without progress.", metavar="N"),
-]
-Target = Annotated[float | None, typer.Option(help="Stop at this objective.", metavar="OBJECTIVE")]
 Detach = Annotated[
     bool,
-    typer.Option("--detach", help="Go on without this terminal; `evolve attach` shows the run."),
+    typer.Option("--detach", help="Run in the background; `evolve attach` shows the run."),
 ]
 Trust = Annotated[
     bool,
@@ -93,65 +43,40 @@ Trust = Annotated[
         "--trust", help="Use the evaluator, commands and addresses of a run made elsewhere."
     ),
 ]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any setting, or parameters.NAME.", metavar="SECTION.NAME=VALUE"),
-]
 
 
-Run = Annotated[
-    str, typer.Argument(help="Run folder, its name in ./runs, or `latest`.", metavar="RUN")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+class SettingOption(NamedTuple):
+    """An option that sets one key of the settings.
 
-
-def read_settings(
-    options: dict[str, Any],
-    assignments: list[str] | None,
-    path: Path | None,
-    base: Settings | None = None,
-) -> Settings:
-    """Returns settings: a base or defaults, then file, environment, `--set` and options.
-
-    Raises:
-        UsageError: A key is unknown or a value does not fit.
+    Attributes:
+        key: Of the setting.
+        kind: Its type, None included; `bool` for a switch.
+        metavar: Stands for the value in the help.
+        help: One line.
     """
-    from evolve.settings import (
-        Settings,
-        change_settings,
-        load_settings,
-        parse_assignment,
-        read_environment,
-    )
 
-    settings = base or Settings()
-    if path is not None:
-        settings = change_settings(settings, load_settings(path), where=str(path))
-    settings = change_settings(settings, read_environment(os.environ), where="environment")
-    chosen = dict(parse_assignment(text) for text in assignments or [])
-    settings = change_settings(settings, chosen, where="--set")
-    return change_settings(settings, read_options(options), where="options")
+    key: str
+    kind: Any
+    metavar: str
+    help: str
 
-
-def read_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Returns the changes of settings that options ask for, by key.
-
-    Raises:
-        UsageError: A time cannot be read.
-    """
-    changes = {
-        OPTION_KEYS[name]: value
-        for name, value in options.items()
-        if value is not None and value is not False
-    }
-    if "budget.max_seconds" in changes:
-        changes["budget.max_seconds"] = _parse_time(changes["budget.max_seconds"])
-    return changes
+    def as_parameter(self, name: str) -> inspect.Parameter:
+        """Returns the parameter from which Typer makes the option."""
+        flags = [f"--{name.replace('_', '-')}"] if self.kind is bool or name == "set" else []
+        parser = _parse_seconds if name == "max_time" else None
+        option = typer.Option(*flags, help=self.help, metavar=self.metavar or None, parser=parser)
+        return inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if self.kind is bool else None,
+            annotation=Annotated[self.kind, option],
+        )
 
 
-def _parse_time(text: str) -> float:
-    from evolve.errors import UsageError
+_Names = list[str] | None
 
+
+def _parse_seconds(text: str) -> float:
     factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
     try:
         return float(text if factor is None else text[:-1]) * (factor or 1.0)
@@ -159,3 +84,111 @@ def _parse_time(text: str) -> float:
         raise UsageError(
             f"--max-time: expected seconds, or a number with s, m or h, got {text!r}"
         ) from None
+
+
+SETTING_OPTIONS = {
+    "generations": SettingOption("loop.generations", int | None, "N", "Generations to run."),
+    "seed": SettingOption("loop.seed", int | None, "N", "Seed of the run."),
+    "strategy": SettingOption(
+        "search.strategy",
+        str | None,
+        "NAME",
+        "map-elites, curiosity, tournament, greedy or uniform; baselines: hill-climb, best-of-n, "
+        "random.",
+    ),
+    "workers": SettingOption("loop.workers", int | None, "N", "Model calls at a time."),
+    "model": SettingOption(
+        "models.model",
+        _Names,
+        "NAME",
+        "Model of all roles, as LiteLLM names it: provider/model; repeat for several, 2*NAME for "
+        "a weight.",
+    ),
+    "planner": SettingOption("models.planner", _Names, "NAME", "Model of the planner."),
+    "editor": SettingOption("models.editor", _Names, "NAME", "Model of the editor."),
+    "summarizer": SettingOption("models.summarizer", _Names, "NAME", "Model of the summarizer."),
+    "leap": SettingOption(
+        "models.leap", _Names, "NAME", "Model of leaps on a stall; by default the editor's."
+    ),
+    "api_base": SettingOption(
+        "models.api_base", str | None, "URL", "Address of an OpenAI-compatible server."
+    ),
+    "sandbox": SettingOption(
+        "sandbox.backend", str | None, "BACKEND", "auto, docker, bubblewrap or native."
+    ),
+    "sandbox_fresh": SettingOption(
+        "sandbox.fresh", bool, "", "A new sandbox for each program: slower, stricter."
+    ),
+    "allow_weak_sandbox": SettingOption(
+        "sandbox.allow_weak", bool, "", "Run although nothing isolates programs."
+    ),
+    "max_cost": SettingOption("budget.max_cost_usd", float | None, "USD", "Hard cap, US dollars."),
+    "max_evaluations": SettingOption(
+        "budget.max_evaluations", int | None, "N", "Hard cap, evaluations."
+    ),
+    "max_time": SettingOption(
+        "budget.max_seconds", float | None, "TIME", "Hard cap: seconds, or 90s, 30m, 8h."
+    ),
+    "target": SettingOption("budget.target", float | None, "OBJECTIVE", "Stop at this objective."),
+    "patience": SettingOption(
+        "budget.patience", int | None, "N", "Stop after N evaluations without progress."
+    ),
+    "set": SettingOption("", _Names, "SECTION.NAME=VALUE", "Any setting, or parameters.NAME."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The settings that a command line changes; options win over `--set`.
+
+    Attributes:
+        assigned: By `--set`.
+        named: By options of their own.
+    """
+
+    assigned: Mapping[str, Any]
+    named: Mapping[str, Any]
+
+    def apply(self, settings: Settings) -> Settings:
+        """Returns settings with these changes.
+
+        Raises:
+            UsageError: A key is unknown or a value does not fit.
+        """
+        from evolve.settings import change_settings
+
+        settings = change_settings(settings, self.assigned, where="--set")
+        return change_settings(settings, self.named, where="options")
+
+
+def take_changes(given: dict[str, Any], names: Sequence[str]) -> Changes:
+    """Takes the options that change settings out of what Typer has parsed."""
+    from evolve.settings import parse_assignment
+
+    assigned = dict(map(parse_assignment, given.pop("set", None) or []))
+    taken = {name: given.pop(name) for name in names if name != "set"}
+    return Changes(
+        assigned,
+        {
+            SETTING_OPTIONS[name].key: value
+            for name, value in taken.items()
+            if value is not None and value is not False
+        },
+    )
+
+
+def read_settings(
+    changes: Changes, path: Path | None = None, base: Settings | None = None
+) -> Settings:
+    """Returns settings: a base or the defaults, then file, environment, `--set` and options.
+
+    Raises:
+        UsageError: A key is unknown or a value does not fit.
+    """
+    from evolve.settings import Settings, change_settings, load_settings, read_environment
+
+    settings = base or Settings()
+    if path is not None:
+        settings = change_settings(settings, load_settings(path), where=str(path))
+    settings = change_settings(settings, read_environment(os.environ), where="environment")
+    return changes.apply(settings)

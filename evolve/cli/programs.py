@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evolve.cli.inspect import opened_run, show_number
-from evolve.cli.options import RUNS, AllowWeak, AsJson, Run, Trust
-from evolve.display import one_line, say, say_json
+from evolve.cli.command import Result, command
+from evolve.cli.inspect import opened_run
+from evolve.cli.options import RUNS, AllowWeak, Run, Trust
+from evolve.display import Table, one_line, show_number
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ ProgramId = Annotated[
 ]
 
 
+@command("Look")
 def best(
     run: Run,
     *,
@@ -39,74 +41,70 @@ def best(
     ] = None,
     allow_weak_sandbox: AllowWeak = False,
     trust: Trust = False,
-    as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Print the champion, write its files, or draw its answer."""
-    from evolve.run.folder import (
-        describe_verdict,
-        find_run,
-        write_program,
-        write_text,
-    )
+    from evolve.problem import Purpose
+    from evolve.run.folder import describe_verdict, find_run, write_program, write_text
+    from evolve.run.opening import open_run
+    from evolve.run.outcome import ask_for_product
 
     if plot is not None and plot.suffix != ".svg":
         raise UsageError(f"--plot: expected a name that ends in .svg, got {str(plot)!r}")
     with opened_run(run) as (store, population):
         attempt = _find_attempt(store, population, None)
-    asked = {"plot": plot, "submit": submit}
-    for purpose, file in asked.items():
-        if file is not None:
-            from evolve.problem import Purpose
-            from evolve.run.opening import open_run
-            from evolve.run.outcome import ask_for_product
-
-            changes = {"sandbox.allow_weak": allow_weak_sandbox}
-            trusted = open_run(find_run(run, RUNS), changes, trusts=trust)
-            program = attempt.program_or_fail
-            write_text(file, ask_for_product(trusted, program, Purpose(purpose)))
-            say(str(file))
+    products = {Purpose.PLOT: plot, Purpose.SUBMIT: submit}
+    written = [file for file in products.values() if file is not None]
+    if written:
+        changes = {"sandbox.allow_weak": allow_weak_sandbox}
+        trusted = open_run(find_run(run, RUNS), changes, trusts=trust)
+        for purpose, file in products.items():
+            if file is not None:
+                product = ask_for_product(trusted, attempt.program_or_fail, purpose)
+                write_text(file, product)
     if output is not None:
-        for written in write_program(output, attempt):
-            say(str(written))
-    elif any(asked.values()):
-        return
-    elif as_json:
-        files = dict(attempt.program_or_fail.files)
-        say_json({**describe_verdict(attempt), "files": files})
+        written += write_program(output, attempt)
+    files = dict(attempt.program_or_fail.files)
+    if written:
+        shown = [str(path) for path in written]
     else:
-        for path, text in attempt.program_or_fail.files:
-            say(f"# {one_line(path)}: objective {show_number(attempt.objective)}")
-            say(text)
+        objective = show_number(attempt.objective)
+        shown = [f"# {one_line(path)}: objective {objective}\n{files[path]}" for path in files]
+    return Result(
+        shown,
+        {**describe_verdict(attempt), "files": files, "written": [str(path) for path in written]},
+    )
 
 
-def lineage(run: Run, program: ProgramId = None, *, as_json: AsJson = False) -> None:
-    """Show how a program came about, from the starting program on."""
+@command("Look")
+def lineage(run: Run, program: ProgramId = None) -> Result:
+    """Show a program's lineage, from the starting program on."""
     from evolve.report.contents import trace_line
 
     with opened_run(run) as (store, population):
         line = trace_line(store, _find_attempt(store, population, program))
-    if as_json:
-        say_json(
-            [
-                {
-                    "id": item.program_or_fail.id,
-                    "attempt": str(item.key),
-                    "generation": item.key.generation,
-                    "objective": item.objective,
-                    "plan": item.plan.change if item.plan else None,
-                }
-                for item in line
-            ]
-        )
-        return
-    for item in line:
-        plan = one_line(item.plan.change)[:100] if item.plan else "the starting program"
-        say(
-            f"{item.program_or_fail.id}  generation {item.key.generation}  "
-            f"objective {show_number(item.objective)}  {plan}"
-        )
+    ancestors: list[dict[str, Any]] = [
+        {
+            "id": one.program_or_fail.id,
+            "attempt": str(one.key),
+            "generation": one.key.generation,
+            "objective": one.objective,
+            "plan": one.plan.change if one.plan else None,
+        }
+        for one in line
+    ]
+    rows = [
+        [
+            one["id"],
+            one["generation"],
+            show_number(one["objective"]),
+            one_line(one["plan"] or "the starting program")[:100],
+        ]
+        for one in ancestors
+    ]
+    return Result(Table(("program", "generation", "objective", "plan"), rows), ancestors)
 
 
+@command("Look")
 def diff(
     run: Run,
     program: ProgramId = None,
@@ -118,7 +116,7 @@ def diff(
     initial: Annotated[
         bool, typer.Option("--initial", help="Compare with the starting program.")
     ] = False,
-) -> None:
+) -> Result:
     """Show what a program changed."""
     from evolve.edits.diffs import unified_diff
     from evolve.records import INITIAL
@@ -130,12 +128,15 @@ def diff(
         else:
             key = INITIAL if initial or new.parent is None else new.parent
             old = store.load_attempt(key)
-    before = dict(old.program_or_fail.files)
-    for path, text in new.program_or_fail.files:
-        names = (f"{one.program_or_fail.id}/{path}" for one in (old, new))
-        changed = unified_diff(before.get(path, ""), text, *names)
-        if changed:
-            say(changed)
+    before, pair = dict(old.program_or_fail.files), (old.program_or_fail.id, new.program_or_fail.id)
+    changes = {
+        path: unified_diff(before.get(path, ""), text, *(f"{name}/{path}" for name in pair))
+        for path, text in new.program_or_fail.files
+    }
+    return Result(
+        [changed for changed in changes.values() if changed],
+        {"old": pair[0], "new": pair[1], "files": changes},
+    )
 
 
 def _find_attempt(store: Store, population: Standing, program: str | None) -> Attempt:

@@ -1,24 +1,29 @@
-"""Commands that do a run's work again: `replay` and `verify`."""
+"""Commands that do a run's work again: `replay`, `verify`."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, AllowWeak, Run, Trust
 from evolve.display import say
 from evolve.errors import ExitCode
 
-CERTIFICATE = "certificate.json"
+if TYPE_CHECKING:
+    from evolve.run.verify import Check
+
+_CERTIFICATE = "certificate.json"
 
 
-def replay(run: Run) -> None:
-    """Run again from recorded replies and evaluations, and compare every generation.
+@command("Prove")
+def replay(run: Run) -> Result:
+    """Run again from recorded replies and evaluations, and compare.
 
-    Exit code 5 tells that something came out differently.
+    Exit code 5 means that something came out differently.
     """
     from evolve.run.folder import find_run, load_run
     from evolve.run.replay import Replay
@@ -34,17 +39,20 @@ def replay(run: Run) -> None:
         for number, differences in again.compare():
             for line in differences:
                 say(f"generation {number}: {line}")
+    data = {"first": first, "last": number, "differences": differences}
     if differences:
-        say(f"different: from generation {number} on")
-        raise typer.Exit(ExitCode.DIFFERENT)
-    if first > number:
-        say(f"generations 0 to {number} are taken as recorded: forked or pruned")
-        return
-    say(f"equal: generations {first} to {number}, every attempt and every archive")
+        shown = [f"different: from generation {number} on"]
+        return Result(shown, data, ExitCode.DIFFERENT)
+    shown = []
+    if first <= number:
+        shown.append(f"equal: generations {first} to {number}, every attempt and every archive")
     if first:
-        say(f"generations 0 to {first - 1} are taken as recorded: forked or pruned")
+        last = min(first - 1, number)
+        shown.append(f"generations 0 to {last} are taken as recorded: forked or pruned")
+    return Result(shown, data)
 
 
+@command("Prove")
 def verify(
     run: Run,
     *,
@@ -65,33 +73,36 @@ def verify(
     output: Annotated[
         Path | None, typer.Option(help="The certificate; by default in the run.", metavar="FILE")
     ] = None,
-) -> None:
-    """Evaluate the champion and all elites again, and write a certificate.
+) -> Result:
+    """Evaluate champion and elites again, and write a certificate.
 
-    Exit code 5 tells that a verdict came out differently.
+    Exit code 5 means that a verdict came out differently.
     """
     from evolve.run.folder import find_run
     from evolve.run.opening import open_run
-    from evolve.run.verify import Check, verify_run
-
-    def tell(check: Check) -> None:
-        if not check.agrees:
-            again = ", ".join(str(item.objective) for item in check.again)
-            recorded = check.attempt.objective
-            say(f"differs: attempt {check.attempt.key}: recorded {recorded!r}, now {again}")
+    from evolve.run.verify import verify_run
 
     changes = {"sandbox.allow_weak": allow_weak_sandbox}
     found = open_run(find_run(run, RUNS), changes, trusts=trust)
-    path = output or found.folder / CERTIFICATE
+    path = output or found.folder / _CERTIFICATE
     certificate = verify_run(
-        found, repeats=repeats, tolerance=tolerance, output=path, on_check=tell
+        found, repeats=repeats, tolerance=tolerance, output=path, on_check=_say_difference
     )
     elites, champion = certificate["elites"], certificate["champion"]
-    say(f"champion: {champion['program']}, {champion['again'][0]['objective']!r}")
-    say(
-        f"{certificate['verdict']}: {elites['agree']} of {elites['checked']} programs; "
-        f"largest noise {elites['largest_noise']:g}"
-    )
-    say(f"certificate: {path}")
-    if certificate["verdict"] != "agrees":
-        raise typer.Exit(ExitCode.DIFFERENT)
+    verdict = certificate["verdict"]
+    shown = [
+        f"champion: {champion['program']}, {champion['again'][0]['objective']!r}",
+        (
+            f"{verdict}: {elites['agree']} of {elites['checked']} programs; "
+            f"largest noise {elites['largest_noise']:g}"
+        ),
+        f"certificate: {path}",
+    ]
+    return Result(shown, certificate, ExitCode.OK if verdict == "agrees" else ExitCode.DIFFERENT)
+
+
+def _say_difference(check: Check) -> None:
+    if not check.agrees:
+        again = ", ".join(str(item.objective) for item in check.again)
+        recorded = f"recorded {check.attempt.objective!r}, now {again}"
+        say(f"differs: attempt {check.attempt.key}: {recorded}")

@@ -1,44 +1,87 @@
-"""What a report says of a run, read from its database alone."""
+"""The contents of a report, read from a run's database alone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
+from evolve.display import Table
 from evolve.edits.diffs import unified_diff
+from evolve.population import Standing
 from evolve.population.curve import trace_curve
-from evolve.records import INITIAL
-from evolve.report.document import Document, Listing, Paragraph, Picture, Section, Table
-from evolve.report.plot import draw_steps
-from evolve.report.spending import describe_money
-from evolve.report.state import describe_run
+from evolve.problem import Problem
+from evolve.records import INITIAL, Attempt
+from evolve.report.plots import draw_steps
+from evolve.report.state import COOPERATIVE, describe_money, describe_run
 from evolve.search.digests import read_lessons
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from evolve.population import Standing
-    from evolve.problem import Problem
-    from evolve.records import Attempt
-    from evolve.report.document import Block
-    from evolve.settings import Settings
-    from evolve.store import Store
+from evolve.settings import Settings
+from evolve.store import Store
 
 _LESSONS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A text as it is, such as a program: never markup.
+
+    Attributes:
+        text: Whatever a program or model wrote.
+        language: For the fence of Markdown.
+        title: Stands above it.
+    """
+
+    text: str
+    language: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing, with a sentence for those who cannot see it.
+
+    Attributes:
+        svg: Made by us, from numbers alone.
+        caption: What it shows.
+    """
+
+    svg: str
+    caption: str
+
+
+Block = Table | Listing | Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole report."""
+
+    title: str
+    sections: tuple[Section, ...]
 
 
 def write_contents(
     store: Store, standing: Standing, problem: Problem, settings: Settings
 ) -> Document:
-    """Returns the report of a run as it stands, also while it goes on.
+    """Returns the report of a run as it is now, also of one in progress.
 
     Raises:
         StoreError: The database cannot be read.
     """
     state = describe_run(store.folder, store, standing)
+    curve = _draw_curve(store, problem, settings)
     sections = [
-        Section("Result", (_tell_result(state, problem), *_draw_curve(store, problem, settings)))
+        Section("Result", (_tabulate_result(state, problem), *curve)),
+        Section("What it took", (_tabulate_spent(state, store),)),
     ]
-    sections.append(Section("What it took", (_tabulate_spent(state, store),)))
     if standing.champion is not None:
         champion = store.load_attempt(standing.champion.key)
         sections += _describe_champion(store, champion)
@@ -63,10 +106,9 @@ def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
     return line[::-1]
 
 
-def _tell_result(state: dict[str, Any], problem: Problem) -> Table:
+def _tabulate_result(state: dict[str, Any], problem: Problem) -> Table:
     champion = state["champion"]
-    forgeable = "cooperative: it runs beside the program, which can forge its scores"
-    rows = [("evaluator", forgeable)] if state["cooperative"] else []
+    rows = [("evaluator", COOPERATIVE)] if state["cooperative"] else []
     rows += [
         (
             "status",
@@ -123,14 +165,14 @@ def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
         for attempt in line
     ]
     head = ("generation", "objective", "plan")
-    yield Section("How the champion came about", (Table(head, tuple(rows)),))
+    yield Section("The champion's lineage", (Table(head, tuple(rows)),))
     initial = dict(store.load_attempt(INITIAL).program_or_fail.files)
     changes: list[Block] = []
     sources: list[Block] = []
     for path, text in champion.program_or_fail.files:
         changed = unified_diff(initial.get(path, ""), text, path)
         changes.append(Listing(changed or "no change", "diff"))
-        sources += [Paragraph(path), Listing(text)]
+        sources.append(Listing(text, title=path))
     yield Section("What it changed in the starting program", tuple(changes))
     yield Section("The champion", tuple(sources))
 

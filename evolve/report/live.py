@@ -1,41 +1,69 @@
-"""What a run shows while it runs: a live view on a terminal, plain lines elsewhere."""
+"""What a run shows while it runs: a live panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol, Self
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-from evolve.display import clean, one_line
+from evolve.display import clean, one_line, say_error
+from evolve.errors import UsageError
+from evolve.models.budget import Budget
+from evolve.population import Standing
+from evolve.population.snapshot import load_standing
+from evolve.problem import Problem
 from evolve.records import Status
-from evolve.report.spending import describe_money, describe_spending
+from evolve.records.results import SlotResult
+from evolve.report.state import describe_money, describe_spending
+from evolve.run.outcome import Outcome, read_outcome
+from evolve.run.wiring import restore_budget
+from evolve.settings import Settings
+from evolve.store import Store, is_locked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from evolve.models.budget import Budget
-    from evolve.population import Standing
-    from evolve.records.results import SlotResult
-
 _LINE_EVERY_SECONDS = 5.0
+_POLL_SECONDS = 0.5
 
 
-class Stream(Protocol):
-    """Where lines go."""
+class StandardOutput:
+    """Standard output of a run, until its reader has had enough, as in `evolve run | head`.
 
-    def write(self, text: str, /) -> object:
-        """Writes a text."""
+    The run is then asked to stop, as by a closed terminal; the rest goes to standard error.
+    """
 
-    def flush(self) -> None:
-        """Writes what was held back."""
-
-
-class Terminal(Stream, Protocol):
-    """A stream that may be a terminal."""
+    def __init__(self) -> None:
+        self._is_closed = False
 
     def isatty(self) -> bool:
-        """Returns whether it is one."""
+        """Returns whether it is a terminal."""
+        return sys.stdout.isatty()
+
+    def write(self, text: str) -> None:
+        """Writes a text at once; may be called from any thread."""
+        try:
+            if not self._is_closed:
+                sys.stdout.write(clean(text))
+                sys.stdout.flush()
+        except BrokenPipeError:
+            self._stop_run()
+
+    def _stop_run(self) -> None:
+        self._is_closed = True
+        with open(os.devnull, "wb") as nowhere, suppress(OSError):  # noqa: PTH123
+            # What could not be written is still in the buffer, and is dropped.
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            sys.stdout.flush()
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        say_error("nobody reads standard output any more")
+        signal.raise_signal(signal.SIGTERM)
 
 
 class Progress:
@@ -129,7 +157,7 @@ class PlainView:
         stream: Where lines go.
     """
 
-    def __init__(self, progress: Progress, stream: Stream) -> None:
+    def __init__(self, progress: Progress, stream: StandardOutput) -> None:
         self._progress = progress
         self._stream = stream
         self._last = 0.0
@@ -164,7 +192,6 @@ class PlainView:
             f"champion {progress.describe_champion()}  "
             f"evaluations {progress.evaluations}{calls}  {progress.elapsed:.0f} s\n"
         )
-        self._stream.flush()
 
 
 class LiveView:
@@ -247,3 +274,80 @@ class LiveView:
             rows.insert(4, ("models", progress.describe_spending()))
             rows[5:5] = [("", line) for line in progress.list_spending()]
         return rows
+
+
+class TerminalView:
+    """The view of the run in this process: live on a terminal, plain lines elsewhere.
+
+    Args:
+        stream: Standard output.
+    """
+
+    def __init__(self, stream: StandardOutput) -> None:
+        self._stream = stream
+        self._live: LiveView | None = None
+
+    def tell(self, line: str) -> None:
+        """Prints one line; may be called from any thread."""
+        if self._live is not None and self._live.is_open:
+            self._live.tell(line)
+            return
+        self._stream.write(line + "\n")
+
+    def watch(
+        self, *, title: str, generations: int, budget: Budget, initial: float
+    ) -> LiveView | PlainView:
+        """Returns the view to open while the run goes on."""
+        progress = Progress(title, generations, budget, initial)
+        if self._stream.isatty():
+            self._live = LiveView(progress)
+            return self._live
+        return PlainView(progress, self._stream)
+
+
+def follow_run(
+    folder: Path, problem: Problem, settings: Settings, stream: StandardOutput
+) -> Outcome:
+    """Shows a run that another process writes until it ends, and returns how it ended.
+
+    The outcome's reason is empty when the process left none because it was killed.
+
+    Args:
+        folder: The run's folder.
+        problem: Its problem.
+        settings: Its settings.
+        stream: Shows a live view when it is a terminal, else plain lines.
+
+    Raises:
+        UsageError: The run has no checkpoint yet.
+        StoreError: The database cannot be read.
+    """
+    with closing(Store.open_to_read(folder)) as store:
+        standing = load_standing(store, problem, settings.search)
+        if standing.champion is None or standing.initial is None:
+            raise UsageError(f"{folder}: the run has no checkpoint yet; try again in a moment")
+        generations = settings.loop.generations or standing.generation
+        budget = restore_budget(store, settings)
+        progress = Progress(folder.name, generations, budget, standing.initial)
+        before = Counter(store.outcomes())
+        with LiveView(progress) if stream.isatty() else PlainView(progress, stream) as view:
+            is_running = True
+            while is_running:
+                # Once the process has gone, its last commit is still to be read.
+                is_running = is_locked(folder)
+                _add_new(store, standing)
+                progress.budget = restore_budget(store, settings)
+                progress.outcomes = Counter(store.outcomes()) - before
+                view.on_commit(standing)
+                if is_running:
+                    time.sleep(_POLL_SECONDS)
+        return read_outcome(store, standing, store.facts().get("stopped_because") or "")
+
+
+def _add_new(store: Store, standing: Standing) -> None:
+    """Brings a standing up to the last committed generation."""
+    last = store.last_generation()
+    if last is not None and last > standing.generation:
+        told = store.light_attempts(standing.generation + 1)
+        for _ in standing.tell_all(told, last):
+            pass

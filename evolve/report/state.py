@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from evolve.records import INITIAL
+from evolve.archive import Elite
+from evolve.display import Table
+from evolve.population import Standing
+from evolve.records import INITIAL, AttemptKey
 from evolve.records.endings import FINISHED
-from evolve.report.spending import list_spending
-from evolve.store import is_locked
+from evolve.records.results import Totals
+from evolve.store import Store, is_locked
 
-if TYPE_CHECKING:
-    from pathlib import Path
+COOPERATIVE = "cooperative evaluator: it runs next to the program, which can forge its scores"
 
-    from evolve.archive import Elite
-    from evolve.population import Standing
-    from evolve.records import AttemptKey
-    from evolve.store import Store
+Usage = Sequence[tuple[str, str, Totals]]
 
 
 def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, Any]:
@@ -166,3 +167,54 @@ def _describe_front(population: Standing) -> list[dict[str, Any]]:
 
 def _parent_id(store: Store, elite: Elite) -> str | None:
     return None if elite.parent is None else store.load_attempt(elite.parent).program_or_fail.id
+
+
+def list_spending(usage: Usage) -> list[dict[str, Any]]:
+    """Returns one object for each role and model, as data."""
+    return [
+        {
+            "role": role,
+            "model": model,
+            "calls": used.calls,
+            "tokens": used.tokens,
+            "prompt_tokens": used.prompt_tokens,
+            "cached_tokens": used.cached_tokens,
+            "completion_tokens": used.completion_tokens,
+            "thinking_tokens": used.thinking_tokens,
+            "cost_usd": used.cost_usd,
+            "unpriced_calls": used.unpriced_calls,
+            "lost_requests": used.lost_requests,
+            "lost_usd": used.lost_usd,
+        }
+        for role, model, used in usage
+    ]
+
+
+def describe_spending(usage: Usage) -> list[str]:
+    """Returns one line for each role and model, in columns."""
+    if not usage:
+        return []
+    rows = [(role, model, *_describe_totals(used)) for role, model, used in usage]
+    return Table(("", "", "", "", "", ""), rows).lines()
+
+
+def describe_money(used: Totals) -> str:
+    """Returns the money of calls with known prices, and says what it leaves out."""
+    parts = [f"${used.cost_usd:.4f}"]
+    if used.unpriced_calls:
+        parts.append(f"{used.unpriced_calls} calls of unknown price")
+    if used.lost_requests:
+        parts.append(f"at most ${used.lost_usd:.4f} for {used.lost_requests} lost requests")
+    return " + ".join(parts)
+
+
+def _describe_totals(used: Totals) -> tuple[str, str, str, str]:
+    read = f"{used.prompt_tokens} read"
+    if used.cached_tokens:
+        read += f" ({used.cached_tokens} cached)"
+    # The preflight does not belong to any slot.
+    calls = f"{used.calls} calls" if used.calls else ""
+    written = f"{used.completion_tokens} written"
+    if used.thinking_tokens:
+        written += f" ({used.thinking_tokens} thinking)"
+    return calls, read, written, describe_money(used)

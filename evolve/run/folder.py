@@ -57,7 +57,7 @@ def create_run_folder(
     elif folder.exists() and any(folder.iterdir()):
         raise UsageError(
             f"{folder}: expected a new or empty folder for the run, got one with files in it; "
-            "to go on with a run use `evolve resume`"
+            "`evolve resume` continues a run"
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def test_a_full_disk_stops_the_run_until_there_is_room(tmp_path, problem):
         run = disk / "r"
         done = run_evolve("run", problem, *asked(tmp_path), "--run-dir", run, cwd=tmp_path, code=4)
         assert "what was committed is safe: free the disk" in done.stderr
-        assert f"to go on: evolve resume {run}" in done.stderr
+        assert f"to continue: evolve resume {run}" in done.stderr
         assert run_evolve("resume", run, cwd=tmp_path, code=4).stderr.startswith("error: ")
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         assert "finished" in run_evolve("resume", run, cwd=tmp_path).stdout
@@ -84,7 +84,7 @@ def test_a_disk_that_turns_read_only_stops_the_run_until_it_is_writable(tmp_path
         out, err = process.communicate(timeout=120)
         assert process.returncode == 4, out + err
         assert "what was committed is safe" in err
-        assert f"to go on: evolve resume {run}" in err
+        assert f"to continue: evolve resume {run}" in err
     subprocess.run(["fsck.ext4", "-y", image], capture_output=True, check=False)
     disk.rmdir()
     with mounted(disk, "-o", "loop", str(image)):
@@ -138,7 +138,7 @@ def test_a_lost_permission_stops_the_run_until_it_is_given_back():
         out, err = process.communicate(timeout=120)
         assert process.returncode == 4, out + err
         assert "Permission denied" in err
-        assert "to go on: evolve resume r" in err
+        assert "to continue: evolve resume r" in err
         resume = [*command, "-m", "evolve", "resume", "r", "--generations", "3"]
         done = subprocess.run(
             resume, cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -219,7 +219,7 @@ def test_a_network_that_is_cut_in_mid_reply_stops_the_run_and_it_can_be_resumed(
         out, err = process.communicate(timeout=120)
         assert process.returncode == 4, out + err
         assert "down for 4 s, the last request failed with" in err
-        assert "to go on: evolve resume r" in err
+        assert "to continue: evolve resume r" in err
         before = run_json("show", "r", cwd=tmp_path)["calls"]
         is_cut = False
         run_evolve("resume", "r", cwd=tmp_path, **key)

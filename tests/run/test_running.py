@@ -96,7 +96,7 @@ def test_a_run_that_lost_its_database_is_not_begun_again(run, what):
         (run / "run.db").touch()
     refused = run_evolve("resume", run, cwd=run.parent, code=4)
     assert f"damaged: it is {what}, though the run has reached a champion" in refused.stderr
-    assert "to go on" not in refused.stderr
+    assert "to continue" not in refused.stderr
 
 
 def test_a_damaged_run_is_listed_among_the_others(run, tmp_path):
@@ -143,7 +143,7 @@ def test_a_second_interrupt_ends_at_once_and_the_run_can_be_resumed(tmp_path, pr
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
-    assert out.splitlines()[-1] == "to go on: evolve resume r"
+    assert out.splitlines()[-1] == "to continue: evolve resume r"
     assert run_json("show", "r", cwd=tmp_path)["generations"] == 0
 
 
@@ -161,7 +161,7 @@ def test_a_run_whose_output_nobody_reads_any_more_stops_in_order_and_says_so(tmp
     process.stderr.close()
     assert process.wait(60) == 130, err
     assert "nobody reads standard output any more\ninterrupted" in err
-    assert (tmp_path / "r").exists() == ("to go on: evolve resume r" in err) == (lines == 6)
+    assert (tmp_path / "r").exists() == ("to continue: evolve resume r" in err) == (lines == 6)
 
 
 def run_log(folder) -> int:

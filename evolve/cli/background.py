@@ -1,4 +1,4 @@
-"""Runs without a terminal: `--detach`, `evolve attach`, `evolve stop`."""
+"""Runs in the background: `--detach`, `attach`, `stop`."""
 
 from __future__ import annotations
 
@@ -8,36 +8,35 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Run
-from evolve.display import say
+from evolve.display import say_error
 from evolve.errors import ExitCode, StoreError, UsageError
 from evolve.files import open_plain
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-OUTPUT = "output.log"
+_LOG = "output.log"
 _POLL_SECONDS = 0.1
 
 
-def start_detached(folder: Path, arguments: Sequence[str]) -> NoReturn:
-    """Starts a run in a session of its own, waits until it is under way, and exits.
+def start_detached(folder: Path, arguments: Sequence[str]) -> Result:
+    """Starts a run in a session of its own and waits until it is under way.
 
     What stops a run before its first checkpoint (a wrong key, a starting program that fails) is
-    told here, with its exit code.
+    shown here, with its exit code.
 
     Args:
         folder: The run's folder.
         arguments: Of the command that runs.
     """
-    log = folder / OUTPUT
+    log = folder / _LOG
     try:
         descriptor = open_plain(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     except OSError as error:
@@ -58,44 +57,48 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> NoReturn:
         process.terminate()
         process.wait()
     if process.poll() is not None:
-        say(log.read_bytes()[start:].decode(errors="replace").rstrip())
+        text = log.read_bytes()[start:].decode(errors="replace").rstrip()
         if not _has_checkpoint(folder):
             shutil.rmtree(folder, ignore_errors=True)
-        raise typer.Exit(process.returncode)
-    say(f"detached: process {process.pid} goes on without this terminal; output: {log}")
+        return Result(text, {"output": text}, ExitCode(process.returncode))
     name = quote(str(folder))
-    say(f"to watch it: evolve attach {name}\nto stop it: evolve stop {name}")
-    raise typer.Exit(ExitCode.OK)
+    shown = [
+        f"detached: process {process.pid} runs in the background; output: {log}",
+        f"to watch it: evolve attach {name}\nto stop it: evolve stop {name}",
+    ]
+    return Result(shown, {"run": str(folder), "process": process.pid, "output": str(log)})
 
 
-def attach(run: Run) -> None:
-    """Show a run that goes on elsewhere, until it ends.
+@command("Run")
+def attach(run: Run) -> Result:
+    """Show a background run until it ends.
 
     The exit code is that of the run. Ctrl-C leaves the run alone.
     """
-    from evolve.cli.ending import describe, exit_code, exit_code_of
-    from evolve.cli.view import Output
-    from evolve.report.follow import follow_run
+    from evolve.cli.ending import describe_end, exit_code_of
+    from evolve.report.live import StandardOutput, follow_run
     from evolve.run.folder import find_run, load_run
     from evolve.run.interrupts import interruptible
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
+    name = quote(str(folder))
     try:
         with interruptible():
-            outcome = follow_run(folder, problem, settings, Output())
+            outcome = follow_run(folder, problem, settings, StandardOutput())
     except KeyboardInterrupt:
-        say(f"\nthe run goes on; to stop it: evolve stop {quote(str(folder))}")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+        shown = f"\nthe run continues; to stop it: evolve stop {name}"
+        return Result(shown, {"run": str(folder), "status": "running"}, ExitCode.INTERRUPTED)
     because = outcome.stopped_because
     if not because or ":" in because:
         what = f"error: {because}" if because else "killed: its process is gone"
-        say(f"{what}\nto go on: evolve resume {quote(str(folder))}", err=True)
-        raise typer.Exit(exit_code_of(because))
-    say(describe(outcome, folder))
-    raise typer.Exit(exit_code(outcome))
+        say_error(f"{what}\nto continue: evolve resume {name}")
+        data = {"run": str(folder), "stopped_because": because or "killed"}
+        return Result([], data, exit_code_of(because))
+    return describe_end(outcome, folder)
 
 
+@command("Run")
 def stop(
     run: Run,
     *,
@@ -103,10 +106,10 @@ def stop(
         float, typer.Option(help="How long to wait for its end.", metavar="SECONDS", min=0)
     ] = 60.0,
     force: Annotated[bool, typer.Option("--force", help="Kill it; it can be resumed.")] = False,
-) -> None:
-    """Ask a run that goes on elsewhere to stop in order, and wait until it has.
+) -> Result:
+    """Stop a background run gracefully and wait for it.
 
-    Running work is given a grace time. Exit code 4 tells that it did not stop in time.
+    Work in progress gets a grace period. Exit code 4 means that the run did not stop in time.
     """
     from evolve.run.folder import find_run
     from evolve.store import find_holder
@@ -114,31 +117,30 @@ def stop(
     folder = find_run(run, RUNS)
     holder = find_holder(folder)
     if holder is None:
-        say(f"{folder}: the run is not running")
-        return
+        return Result(f"{folder}: the run is not running", {"run": str(folder), "stopped": False})
     _signal(folder, holder, signal.SIGKILL if force else signal.SIGTERM)
     name = quote(str(folder))
     if not _wait(lambda: find_holder(folder) != holder, timeout):
-        say(
+        say_error(
             f"{folder}: process {holder} has not stopped within {timeout:g} s; wait for it with "
             f"`evolve attach {name}`, or kill it with `evolve stop {name} --force`: the run "
-            "can be resumed all the same",
-            err=True,
+            "can be resumed either way"
         )
-        raise typer.Exit(ExitCode.MACHINE)
-    say(f"{'killed' if force else 'stopped'}; to go on: evolve resume {name}")
+        return Result([], {"run": str(folder), "stopped": False}, ExitCode.MACHINE)
+    shown = f"{'killed' if force else 'stopped'}; to continue: evolve resume {name}"
+    return Result(shown, {"run": str(folder), "stopped": True})
 
 
 def _signal(folder: Path, holder: str, number: int) -> None:
     try:
-        # Below 2 stand groups of processes, all of them, and the first one.
+        # Smaller numbers mean groups of processes, all processes, or the first one.
         if not (holder.isascii() and holder.isdecimal()) or int(holder) < 2:
             raise ValueError(holder)
         os.kill(int(holder), number)
     except (ValueError, ProcessLookupError) as error:
         raise UsageError(
-            f"{folder}: process {holder} is not to be seen from here; stop the run on the machine "
-            "or in the container that it runs in"
+            f"{folder}: process {holder} cannot be seen from here; stop the run on the machine "
+            "or in the container where it runs"
         ) from error
     except PermissionError as error:
         raise UsageError(f"{folder}: process {holder} belongs to another user") from error
@@ -158,7 +160,7 @@ def _is_under_way(folder: Path, pid: int) -> bool:
 
     if find_holder(folder) != str(pid):
         return False
-    # The database may be in the making.
+    # The database may not be complete yet.
     with suppress(StoreError, UsageError), closing(Store.open_to_read(folder)) as store:
         is_ready = store.facts().get("stopped_because", "") is None
         return is_ready and store.last_generation() is not None

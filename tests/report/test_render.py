@@ -3,10 +3,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from evolve.report.document import Document, Listing, Paragraph, Picture, Section, Table
-from evolve.report.html import render_html
-from evolve.report.markdown import render_markdown
-from evolve.report.plot import draw_steps
+from evolve.display import Table
+from evolve.report.contents import Document, Listing, Picture, Section
+from evolve.report.plots import draw_steps
+from evolve.report.render import render_html, render_markdown
 from tests.commands import INITIAL, run_evolve, run_json, write_problem
 
 HOSTILE = "</pre><script>alert(1)</script>\n```\n# Result: accept everything\n````\n| a | b |"
@@ -59,7 +59,7 @@ def test_a_form_that_is_not_known_is_refused(finished):
 
 
 def test_a_text_cannot_leave_its_fence():
-    blocks = (Listing(HOSTILE), Paragraph(HOSTILE), Table(("a",), ((HOSTILE,),)))
+    blocks = (Listing(HOSTILE, title=HOSTILE), Table(("a",), ((HOSTILE,),)))
     document = Document(HOSTILE, (Section(HOSTILE, blocks),))
     text = render_markdown(document)
     fence = "`````"

@@ -41,7 +41,7 @@ def test_a_detached_run_is_attached_to_until_its_end(tmp_path, problem):
         "run", problem, *slow_model(tmp_path), "--generations", 2, "--run-dir", "r", "--detach",
         cwd=tmp_path,
     )  # fmt: skip
-    assert re.search(r"detached: process \d+ goes on .*; output: r/output.log", done.stdout)
+    assert re.search(r"detached: process \d+ runs .*; output: r/output.log", done.stdout)
     assert run_json("show", "r", cwd=tmp_path)["status"] == "running"
     seen = run_evolve("attach", "r", cwd=tmp_path).stdout
     assert "generation 2/2  champion" in seen
@@ -60,9 +60,9 @@ def test_an_interrupt_leaves_the_run_alone_and_stop_ends_it_in_order(tmp_path, p
     attached.send_signal(signal.SIGINT)
     out, err = attached.communicate(timeout=120)
     assert attached.returncode == 130, out + err
-    assert "the run goes on; to stop it: evolve stop r" in out
+    assert "the run continues; to stop it: evolve stop r" in out
     assert run_json("show", "r", cwd=tmp_path)["status"] == "running"
-    assert run_evolve("stop", "r", cwd=tmp_path).stdout == "stopped; to go on: evolve resume r\n"
+    assert run_evolve("stop", "r", cwd=tmp_path).stdout == "stopped; to continue: evolve resume r\n"
     assert run_json("show", "r", cwd=tmp_path)["stopped_because"] == "interrupted"
     assert "interrupted; " in run_evolve("attach", "r", cwd=tmp_path, code=130).stdout
     assert "is not running" in run_evolve("stop", "r", cwd=tmp_path).stdout
@@ -73,9 +73,9 @@ def test_a_run_that_does_not_stop_in_time_can_be_killed(tmp_path, problem):
     late = run_evolve("stop", "r", "--timeout", 0, cwd=tmp_path, code=4)
     assert "has not stopped within 0 s" in late.stderr
     assert "evolve stop r --force" in late.stderr
-    assert "killed; to go on" in run_evolve("stop", "r", "--force", cwd=tmp_path).stdout
+    assert "killed; to continue" in run_evolve("stop", "r", "--force", cwd=tmp_path).stdout
     killed = run_evolve("attach", "r", cwd=tmp_path, code=4)
-    assert "killed: its process is gone\nto go on: evolve resume r" in killed.stderr
+    assert "killed: its process is gone\nto continue: evolve resume r" in killed.stderr
 
 
 def test_a_detached_run_that_cannot_start_is_told_at_once(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 ORPHANS = """
 import os, sys, time
-from evolve.cli.first import leave_first_process
+from evolve.cli.app import leave_first_process
 leave_first_process()
 for _ in range(5):
     if not os.fork():
@@ -30,7 +30,7 @@ sys.exit(7)
 """
 WAITING = """
 import signal, sys, time
-from evolve.cli.first import leave_first_process
+from evolve.cli.app import leave_first_process
 leave_first_process()
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
 print("ready", flush=True)

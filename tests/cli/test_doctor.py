@@ -39,7 +39,7 @@ def test_a_backend_that_cannot_start_says_why_and_what_to_do(told: dict[str, Any
 
 def test_the_table_names_what_is_judged_and_how_to_get_more() -> None:
     lines = doctor().output.splitlines()
-    assert lines[0].split() == list(BACKENDS)
+    assert lines[0].split() == ["guarantee", *BACKENDS]
     assert [line.split()[1] for line in lines if line.startswith("network")] == ["-"]
     assert any(line.startswith("more: docker: no socket") for line in lines)
 

@@ -1,0 +1,243 @@
+"""Commands for problem folders: `init`, `check`, `gallery`, `prompt`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evolve.cli.command import Result, command
+from evolve.cli.options import RUNS, Changes, ProblemPath, read_settings
+from evolve.display import Table, one_line, say, show_number
+from evolve.errors import UsageError
+
+if TYPE_CHECKING:
+    from evolve.evaluation.pool import Evaluators
+    from evolve.problem import Problem
+    from evolve.records import Evaluation
+    from evolve.settings import Settings
+
+_ROLES = ("model", "planner", "editor", "summarizer")
+_SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox")
+
+
+@command("Problems")
+def init(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder to make, or to import.", metavar="FOLDER"),
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Where an import goes; by default a folder of its name.", metavar="TARGET"
+        ),
+    ] = None,
+    *,
+    kind: Annotated[
+        str | None,
+        typer.Option("--from", help="Import from openevolve, shinka or loongflow.", metavar="KIND"),
+    ] = None,
+    kaggle: Annotated[
+        bool, typer.Option("--kaggle", help="Import a competition's folder of Kaggle's form.")
+    ] = False,
+) -> Result:
+    """Make a new problem folder that works, or import one."""
+    from evolve.importing.foreign import read_foreign, write_foreign
+    from evolve.importing.kaggle import write_competition
+    from evolve.problem.gallery import scaffold_problem
+    from evolve.report.state import COOPERATIVE
+
+    if kind is None and not kaggle and target is not None:
+        raise UsageError(f"init: expected one folder, or `--from KIND`; got {target} as well")
+    if kaggle and kind is not None:
+        raise UsageError("init: expected `--from KIND` or `--kaggle`, got both")
+    made = target or Path(folder.resolve().name)
+    notes = []
+    if kaggle:
+        written = write_competition(folder, made)
+    elif kind is not None:
+        written = write_foreign(read_foreign(kind, folder), made)
+        notes = [COOPERATIVE]
+    else:
+        made, written = folder, scaffold_problem(folder)
+    return _show_written(made, written, notes)
+
+
+@command("Problems")
+def gallery(
+    name: Annotated[
+        str | None, typer.Argument(help="Problem to copy; without it all are listed.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Where to; by default a folder of its name.", metavar="FOLDER"),
+    ] = None,
+) -> Result:
+    """List the problems in the package, or copy one to change it."""
+    from evolve.problem.gallery import copy_problem, list_gallery
+
+    if name is not None:
+        target = folder or Path(name)
+        return _show_written(target, copy_problem(name, target), [])
+    problems = list_gallery()
+    rows = [[problem.name, problem.direction, problem.summary] for problem in problems]
+    return Result(
+        [
+            Table(("problem", "direction", "summary"), rows),
+            "evolve run NAME runs one; evolve gallery NAME copies it, to be changed",
+        ],
+        [
+            {
+                "name": problem.name,
+                "summary": problem.summary,
+                "direction": str(problem.direction),
+                "references": {name: known.value for name, known in problem.references.items()},
+                "folder": str(problem.folder),
+            }
+            for problem in problems
+        ],
+    )
+
+
+def _show_written(folder: Path, written: list[Path], notes: list[str]) -> Result:
+    name, paths = quote(str(folder)), [str(path) for path in written]
+    next_steps = f"next: evolve check {name}, then evolve run {name}"
+    return Result([*notes, *paths, next_steps], {"folder": str(folder), "written": paths})
+
+
+@command("Problems", settings=("generations", *_ROLES, "max_cost", *_SANDBOX, "set"))
+def check(
+    problem: ProblemPath,
+    *,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what a run will cost; no model is asked.")
+    ] = False,
+    like: Annotated[
+        str | None, typer.Option(help="Estimate from what this run used.", metavar="RUN")
+    ] = None,
+    changes: Changes,
+) -> Result:
+    """Validate a problem folder and evaluate its program once."""
+    from evolve.run.folder import find_run
+    from evolve.run.wiring import describe_isolation
+
+    with _evaluated(problem, read_settings(changes)) as (found, settings, evaluators, evaluation):
+        isolation = evaluators.wait()
+        costs: dict[str, Any] = {}
+        lines: list[str | Table] = []
+        if estimate or like is not None:
+            from evolve.cli.estimates import estimate_costs
+
+            folder = None if like is None else find_run(like, RUNS)
+            lines, costs = estimate_costs(found, settings, evaluation, evaluators, folder)
+    numbers = {**evaluation.metrics, **evaluation.measures}
+    sandbox = describe_isolation(isolation, fresh=settings.sandbox.fresh)
+    return Result(
+        [
+            *_describe_problem(found, evaluation, numbers),
+            sandbox,
+            *lines,
+            f"ok: evolve run {quote(str(problem))}",
+        ],
+        {
+            "problem": found.name,
+            "direction": str(found.direction),
+            "cooperative": found.cooperative,
+            "objective": evaluation.objective,
+            "numbers": numbers,
+            "references": {name: known.value for name, known in found.references.items()},
+            "seconds": evaluation.seconds,
+            "sandbox": {"backend": isolation.backend, "enforced": list(isolation.enforced)},
+            **({"estimate": costs} if lines else {}),
+        },
+    )
+
+
+def _describe_problem(
+    problem: Problem, evaluation: Evaluation, numbers: dict[str, float]
+) -> list[str]:
+    from evolve.report.state import COOPERATIVE
+
+    return [
+        f"problem   {problem.name}, {problem.direction}",
+        *([f"          {COOPERATIVE}"] if problem.cooperative else []),
+        f"objective {show_number(evaluation.objective)}",
+        *(f"  {one_line(name)} {show_number(value)}" for name, value in numbers.items()),
+        *(
+            f"{name} {known.value:.12g} ({one_line(known.source)})"
+            for name, known in problem.references.items()
+        ),
+        f"seconds   {evaluation.seconds:.3f}",
+    ]
+
+
+@command("Problems", settings=("model", "sandbox", "allow_weak_sandbox", "set"))
+def prompt(
+    problem: ProblemPath,
+    *,
+    step: Annotated[
+        str | None,
+        typer.Option(
+            help="edit, leap, plan, planned, agent, repair or summarize; by default all.",
+            metavar="STEP",
+        ),
+    ] = None,
+    changes: Changes,
+) -> Result:
+    """Print the prompts of a first slot; no model is asked."""
+    from evolve.search.previews import preview_prompts
+    from evolve.settings import change_settings
+    from evolve.steps.prompt import show_messages
+
+    settings = read_settings(changes)
+    if not settings.models.is_configured:
+        settings = change_settings(settings, {"models.model": ["scripted"]}, where="prompt")
+    with _evaluated(problem, settings) as (found, settings, evaluators, evaluation):
+        prompts = preview_prompts(found, settings, evaluation, evaluators.evaluate)
+    if step is not None and step not in prompts:
+        raise UsageError(f"--step: expected one of {', '.join(prompts)}, got {step!r}")
+    chosen = prompts if step is None else {step: prompts[step]}
+    data = {
+        name: [{"role": message.role, "text": message.text} for message in messages]
+        for name, messages in chosen.items()
+    }
+    shown = [
+        (f"=== {name}\n\n" if step is None else "") + show_messages(messages)
+        for name, messages in chosen.items()
+    ]
+    return Result(shown, data)
+
+
+@contextmanager
+def _evaluated(
+    path: Path, settings: Settings
+) -> Iterator[tuple[Problem, Settings, Evaluators, Evaluation]]:
+    """Yields a problem, complete settings, running evaluators, and the first program's evaluation.
+
+    Raises:
+        ProblemError: The problem cannot be used, or its starting program fails.
+        SandboxError: Nothing isolates programs here.
+    """
+    from evolve.evaluation.launch import start_blank
+
+    # It gets ready while this side imports the rest.
+    started = start_blank()
+    from evolve.problem import load_problem
+    from evolve.problem.gallery import find_problem, is_shipped
+    from evolve.run.running import evaluate_initial
+    from evolve.run.wiring import complete_settings, open_evaluators
+
+    settings = complete_settings(settings)
+    problem = load_problem(find_problem(path), settings.parameters)
+    if not is_shipped(problem):
+        # Not among the results, which may be piped.
+        say(f"evaluator {one_line(problem.evaluator)} (runs with your rights)", err=True)
+    with closing(open_evaluators(problem, settings)) as evaluators:
+        evaluators.start(started)
+        evaluators.wait()
+        yield problem, settings, evaluators, evaluate_initial(problem, evaluators)

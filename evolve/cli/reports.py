@@ -1,0 +1,105 @@
+"""Runs on a page, and side by side: `report`, `compare`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evolve.cli.command import Result, command
+from evolve.cli.options import RUNS, Run
+from evolve.display import Table
+from evolve.errors import UsageError
+
+if TYPE_CHECKING:
+    from evolve.population.comparison import Group, Trace
+
+_ROWS = 8
+
+
+@command("Look")
+def report(
+    run: Run,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write, .html or .md; by default report.html in the run folder.",
+            metavar="FILE",
+        ),
+    ] = None,
+) -> Result:
+    """Write a report of a run as one page, also of a run in progress."""
+    from evolve.report.render import write_report
+    from evolve.run.folder import find_run
+
+    path = write_report(find_run(run, RUNS), output)
+    return Result(str(path), {"report": str(path)})
+
+
+@command("Look")
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Run folders or names.", metavar="RUN...")],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write the curves here, as .svg or .csv.", metavar="FILE"),
+    ] = None,
+) -> Result:
+    """Compare runs of a problem: medians over seeds against what was spent."""
+    from evolve.population.comparison import compare as group_runs
+    from evolve.report.plots import draw_comparison, format_csv
+    from evolve.run.folder import write_text
+
+    forms = {".svg": draw_comparison, ".csv": format_csv}
+    if output is not None and output.suffix not in forms:
+        raise UsageError(
+            f"--output: expected a file that ends in .svg or .csv, got {str(output)!r}"
+        )
+    groups = group_runs([_trace(run) for run in dict.fromkeys(runs)])
+    if output is not None:
+        write_text(output, forms[output.suffix](groups))
+    return Result(
+        [part for axis in groups[0].curves for part in (_tabulate(groups, axis), "")],
+        [_describe(group) for group in groups],
+    )
+
+
+def _trace(run: str) -> Trace:
+    from evolve.population.comparison import trace_run
+    from evolve.run.folder import find_run, load_run
+    from evolve.store import Store
+
+    folder = find_run(run, RUNS)
+    problem, settings = load_run(folder)
+    with closing(Store.open_to_read(folder)) as store:
+        return trace_run(store, problem, settings)
+
+
+def _tabulate(groups: list[Group], axis: str) -> Table:
+    """Returns medians and intervals of every group at a few counts of an axis."""
+    counts = groups[0].curves[axis].counts
+    rows = []
+    for at in (round(step * (len(counts) - 1) / _ROWS) for step in range(_ROWS + 1)):
+        cells = [f"{counts[at]:.6g}"]
+        for group in groups:
+            curve = group.curves[axis]
+            interval = f" [{curve.low[at]:.6g}, {curve.high[at]:.6g}]"
+            cells.append(f"{curve.median[at]:.8g}{interval if len(group.traces) > 1 else ''}")
+        rows.append(cells)
+    return Table((axis, *(f"{group.name} ({len(group.traces)})" for group in groups)), rows)
+
+
+def _describe(group: Group) -> dict[str, Any]:
+    return {
+        "group": group.name,
+        "runs": [trace.run for trace in group.traces],
+        "final": [float(trace.best[-1]) for trace in group.traces],
+        "curves": {
+            axis: {
+                name: getattr(curve, name).tolist() for name in ("counts", "median", "low", "high")
+            }
+            for axis, curve in group.curves.items()
+        },
+    }
