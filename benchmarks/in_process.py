@@ -23,7 +23,7 @@ from evolve.scoring import Infeasible
 from evolve.search.generation import GenerationRunner, Inline, reject_known
 from evolve.search.schedule import Schedule, size_of
 from evolve.search.select import JobMaker
-from evolve.settings.launches import SettingsHistory
+from evolve.settings.history import SettingsHistory
 from evolve.source import built_in_measures
 from evolve.source.light import light_attempts
 

@@ -47,7 +47,7 @@ from evolve.run.folder import create_run_folder
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings
-from evolve.settings.launches import SettingsHistory
+from evolve.settings.history import SettingsHistory
 from evolve.source.light import light_attempts
 from evolve.store import Store
 
@@ -208,7 +208,7 @@ from evolve.population import Population
 from evolve.run.folder import load_run
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
-from evolve.settings.launches import SettingsHistory
+from evolve.settings.history import SettingsHistory
 from evolve.store import Store
 from evolve.run.wiring import restore_budget
 folder = Path(sys.argv[1])
@@ -217,7 +217,7 @@ store = Store.open_to_write(folder)
 budget = restore_budget(store, settings)
 last = store.last_generation()
 store.finished_after(last)
-history = SettingsHistory(settings, store.launches())
+history = SettingsHistory(settings, store.invocations())
 schedule = Schedule(generations=10**6, size_at=lambda at: size_of(history.at(at)))
 digests = DigestMaker(store, history, problem.direction)
 population = Population(problem, settings.search)

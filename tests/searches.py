@@ -25,7 +25,7 @@ from evolve.search.loop import Search, record
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings, change_settings
 from evolve.settings.defaults import MOST_LAG
-from evolve.settings.launches import SettingsHistory
+from evolve.settings.history import SettingsHistory
 from evolve.source import built_in_measures
 from evolve.store import Store
 from tests.commands import write_problem
@@ -97,7 +97,7 @@ class Searches:
             journal.recall(*store.finished_after(last))
             journal.share(store.finished_after(last - MOST_LAG - 1, last)[1])
             population = Population(self.problem, settings.search)
-            history = SettingsHistory(settings, store.launches())
+            history = SettingsHistory(settings, store.invocations())
             schedule = Schedule(
                 generations=generations, size_at=lambda number: size_of(history.at(number)),
             )  # fmt: skip

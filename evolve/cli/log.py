@@ -18,7 +18,7 @@ from evolve.errors import UsageError
 
 if TYPE_CHECKING:
     from evolve.records.results import Call
-    from evolve.settings.launches import Launch
+    from evolve.settings.history import Invocation
     from evolve.steps.memory import KnownLesson
     from evolve.store import Store
 
@@ -43,7 +43,7 @@ def log(
 def _read_log(run: str, generation: int | None) -> Iterator[dict[str, Any]]:
     with opened_run(run) as (store, standing):
         numbers = [number for number, _ in store.generations()]
-        launches = store.launches()
+        launches = store.invocations()
         for number in numbers if generation is None else [generation]:
             yield from (_describe_launch(one) for one in launches if one.generation == number)
             yield from _read_generation(store, number)
@@ -78,7 +78,7 @@ def _read_generation(store: Store, number: int) -> Iterator[dict[str, Any]]:
         yield {"kind": "summary", "key": str(number), **dataclasses.asdict(summary)}
 
 
-def _describe_launch(launch: Launch) -> dict[str, Any]:
+def _describe_launch(launch: Invocation) -> dict[str, Any]:
     return {
         "kind": "launch",
         "key": str(launch.generation),

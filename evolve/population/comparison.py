@@ -9,7 +9,7 @@ import numpy as np
 
 from evolve.errors import UsageError
 from evolve.population.curve import trace_curve
-from evolve.settings.launches import flatten_settings
+from evolve.settings.history import flatten_settings
 from evolve.settings.strategies import STRATEGIES
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ class SnapshotKeeper:
     def __init__(self, store: Store, problem: Problem, settings: SearchSettings) -> None:
         self._store = store
         self._version = _version(problem, settings)
-        # None: as yet all of them, for all that is known of an earlier launch.
+        # None: as yet all of them, for all that is known of an earlier invocation.
         self._attempts: int | None = None
 
     def on_commit(self, standing: Standing, attempts: int) -> None:

@@ -67,8 +67,8 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
     """
     for name, value in sorted(store.facts().items()):
         yield {"kind": "fact", "name": name, "value": value}
-    for launch in store.launches():
-        yield {"kind": "launch", **to_plain(launch)}
+    for invocation in store.invocations():
+        yield {"kind": "launch", **to_plain(invocation)}
     last = -1
     for number, seconds in store.generations():
         yield {"kind": "generation", "generation": number, "seconds": seconds}

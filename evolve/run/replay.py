@@ -33,7 +33,7 @@ from evolve.search.generation import GenerationRunner, Inline, reject_known
 from evolve.search.schedule import Schedule, Turn, size_of
 from evolve.search.select import JobMaker
 from evolve.settings import Settings
-from evolve.settings.launches import SettingsHistory
+from evolve.settings.history import SettingsHistory
 from evolve.source.light import light_attempts
 from evolve.store import Store
 from evolve.store.copying import PRUNED
@@ -118,7 +118,7 @@ class Replay:
         expect_frozen(store, problem, settings.search)
         self._store = store
         self._problem = problem
-        self._history = SettingsHistory(settings, store.launches())
+        self._history = SettingsHistory(settings, store.invocations())
         self._population = Population(problem, settings.search)
         self._recorded = Population(problem, settings.search)
         self._maker = JobMaker(problem, self._population, store, self._history)

@@ -44,7 +44,7 @@ from evolve.sandbox.protocol import Isolation
 from evolve.search.loop import Event, Interrupt, Search, record
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings.defaults import MOST_LAG
-from evolve.settings.launches import Launch, SettingsHistory, find_changes
+from evolve.settings.history import Invocation, SettingsHistory, find_changes
 from evolve.store import Store
 
 
@@ -70,7 +70,7 @@ class LiveRun:
         store = self._store
         is_empty = False
         try:
-            self._note_launch()
+            self._note_invocation()
             outcome = self._run_noting_failures()
             store.set_facts(stopped_because=outcome.stopped_because)
             return outcome
@@ -80,15 +80,15 @@ class LiveRun:
             if is_empty:
                 shutil.rmtree(self._run.folder, ignore_errors=True)
 
-    def _note_launch(self) -> None:
-        run, earlier = self._run, self._store.launches()
+    def _note_invocation(self) -> None:
+        run, earlier = self._run, self._store.invocations()
         changes: Mapping[str, Any] = {}
         if run.original is None:
             changes = find_changes(load_run(run.folder)[1], run.settings)
         # Before the settings: were both not written, the old ones would be taken for those of
         # generations that the new ones steered.
-        self._store.add_launch(
-            Launch(
+        self._store.add_invocation(
+            Invocation(
                 number=earlier[-1].number + 1 if earlier else 1,
                 started=_now(),
                 pid=os.getpid(),
@@ -187,7 +187,7 @@ class LiveRun:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         journal = self._open_journal(endpoints, events)
         population = Population(problem, settings.search)
-        history = SettingsHistory(settings, store.launches())
+        history = SettingsHistory(settings, store.invocations())
         generations = settings.loop.generations or store.last_generation() or 0
         initial = store.load_attempt(INITIAL).objective
         if initial is None:

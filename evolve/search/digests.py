@@ -13,7 +13,7 @@ from evolve.population import Population
 from evolve.problem import Problem, Purpose
 from evolve.records import Attempt, Direction, Evaluation, Plan
 from evolve.search.schedule import Turn, size_of
-from evolve.settings.launches import SettingsHistory
+from evolve.settings.history import SettingsHistory
 from evolve.steps.digest import Digest, RunStatus
 from evolve.steps.memory import KnownLesson, Memory, inherit_lessons
 from evolve.store import Store

@@ -40,7 +40,7 @@ from evolve.search.generation import (
 from evolve.search.schedule import FruitlessWatch, Schedule, Turn
 from evolve.search.select import JobMaker
 from evolve.settings.defaults import MOST_LAG
-from evolve.settings.launches import SettingsHistory
+from evolve.settings.history import SettingsHistory
 from evolve.source.light import light_attempts
 from evolve.steps.jobs import GenerationJob
 from evolve.store import Store

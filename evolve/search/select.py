@@ -26,7 +26,7 @@ from evolve.search.generation import WHOLE
 from evolve.search.library import RunLibrary
 from evolve.search.schedule import Turn
 from evolve.settings import Settings
-from evolve.settings.launches import SettingsHistory
+from evolve.settings.history import SettingsHistory
 from evolve.source.signatures import share_in_common, sign_source
 from evolve.steps.digest import Digest, Seat
 from evolve.steps.jobs import GenerationJob, ModelJob, OperatorJob, TuningJob

@@ -40,7 +40,7 @@ class Repaired(NamedTuple):
         generation: The last one of which, and of those before, everything can be read.
         calls: Calls of later generations that were left out, as far as they could be counted.
         evaluations: Evaluations, likewise.
-        lost: Names of facts, and numbers of launches, that could not be read.
+        lost: Names of facts, and numbers of invocations, that could not be read.
         findings: What SQLite's check of the database said; empty when it found nothing.
     """
 
@@ -66,7 +66,7 @@ class Pruned(NamedTuple):
 
 
 def copy_database(source: Path, target: Path, generation: int | None) -> int:
-    """Copies a run's database with everything up to a generation, but for its launches.
+    """Copies a run's database with everything up to a generation, but for its invocations.
 
     Args:
         source: Folder of the run; it may be running.
@@ -103,7 +103,7 @@ def repair_database(source: Path, target: Path) -> Repaired:
     with _open_both(source, target) as copy:
         findings = copy.check()
         lost = copy.add_readable("facts", "name", "value")
-        lost += copy.add_readable("launches", "number", "changes")
+        lost += copy.add_readable("invocations", "number", "changes")
         last = -1
         while copy.add_whole(last + 1):
             last += 1

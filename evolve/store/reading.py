@@ -37,10 +37,10 @@ from evolve.records.results import (
     SlotNote,
     Totals,
 )
-from evolve.settings.launches import Launch
+from evolve.settings.history import Invocation
 from evolve.store.columns import unpack
 from evolve.store.connection import parsing, telling
-from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, LAUNCHES
+from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, INVOCATIONS
 
 # No generation comes after this one.
 NEWEST = 2**62
@@ -140,11 +140,11 @@ class Reader:
         with parsing(self.folder):
             return from_plain(dict[str, Evaluation], self.facts().get("holdout", {}))
 
-    def launches(self) -> list[Launch]:
+    def invocations(self) -> list[Invocation]:
         """Returns each start and resume of the run, in order."""
-        found = self._all(f"SELECT {LAUNCHES.select('n')} FROM launches n ORDER BY n.number")
+        found = self._all(f"SELECT {INVOCATIONS.select('n')} FROM invocations n ORDER BY n.number")
         with parsing(self.folder):
-            return [LAUNCHES.load(row) for row in found]
+            return [INVOCATIONS.load(row) for row in found]
 
     def newest_recorded(self) -> int:
         """Returns the last generation that a call or an evaluation belongs to, or -1."""

@@ -10,10 +10,10 @@ from contextlib import suppress
 from evolve.errors import UsageError
 from evolve.records import Attempt
 from evolve.records.results import Call, Evaluated, Expense, Generation
-from evolve.settings.launches import Launch
+from evolve.settings.history import Invocation
 from evolve.store.columns import Table
 
-LAUNCHES = Table("launches", Launch, key="PRIMARY KEY (number)")
+INVOCATIONS = Table("invocations", Invocation, key="PRIMARY KEY (number)")
 # A row is the checkpoint: its generation is committed.
 GENERATIONS = Table(
     "generations", Generation, key="PRIMARY KEY (number)", leave_out=frozenset({"slots"})
@@ -47,7 +47,7 @@ CALLS = Table(
 )
 EXPENSES = Table("expenses", Expense, key="", is_clustered=False)
 SCHEMA = f"""
-    {LAUNCHES.schema} {GENERATIONS.schema} {ATTEMPTS.schema} {EVALUATIONS.schema}
+    {INVOCATIONS.schema} {GENERATIONS.schema} {ATTEMPTS.schema} {EVALUATIONS.schema}
     {CALLS.schema} {EXPENSES.schema}
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE programs (id TEXT, fingerprint TEXT NOT NULL, source BLOB, PRIMARY KEY (id));

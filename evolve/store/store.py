@@ -20,7 +20,7 @@ from evolve.keys import cut_keys
 from evolve.records import Program
 from evolve.records.plain import to_plain
 from evolve.records.results import Call, Evaluated, Expense, Generation, Told
-from evolve.settings.launches import Launch
+from evolve.settings.history import Invocation
 from evolve.source import fingerprint
 from evolve.store.columns import pack
 from evolve.store.connection import (
@@ -31,7 +31,7 @@ from evolve.store.connection import (
     telling,
 )
 from evolve.store.reading import Reader
-from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, GENERATIONS, LAUNCHES
+from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, GENERATIONS, INVOCATIONS
 
 # A program whose source was pruned gets it again.
 _INSERT_PROGRAM = (
@@ -96,10 +96,10 @@ class Store(Reader):
                 [(name, cut_keys(json.dumps(to_plain(value)))) for name, value in facts.items()],
             )
 
-    def add_launch(self, launch: Launch) -> None:
+    def add_invocation(self, invocation: Invocation) -> None:
         """Records that the run is started or resumed."""
         with self._transaction() as connection:
-            connection.execute(f"INSERT {LAUNCHES.insert}", LAUNCHES.dump(launch))
+            connection.execute(f"INSERT {INVOCATIONS.insert}", INVOCATIONS.dump(invocation))
 
     def keep(self, finished: Sequence[Call | Evaluated | Expense]) -> None:
         """Records what is finished, once; it is durable when this returns."""

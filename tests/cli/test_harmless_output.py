@@ -40,7 +40,7 @@ TOML = (
 WORDS = {
     "calls": ("role", "model", "error", "finish_reason"),
     "expenses": ("role", "model", "lost"),
-    "launches": ("host", "version"),
+    "invocations": ("host", "version"),
 }
 
 

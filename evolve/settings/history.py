@@ -11,7 +11,7 @@ from evolve.settings import FREE_SECTIONS, Settings, change_settings
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class Invocation:
     """One start or resume of a run.
 
     Attributes:
@@ -47,24 +47,26 @@ class SettingsHistory:
 
     Args:
         settings: As they are now.
-        launches: In order.
+        invocations: In order.
     """
 
-    def __init__(self, settings: Settings, launches: Sequence[Launch] = ()) -> None:
+    def __init__(self, settings: Settings, invocations: Sequence[Invocation] = ()) -> None:
         self.now = settings
-        self._launches = [launch for launch in launches if launch.changes]
+        self._invocations = [invocation for invocation in invocations if invocation.changes]
         self._before = lru_cache(maxsize=64)(self._undo)
 
     def at(self, generation: int) -> Settings:
         """Returns the settings of a generation."""
-        return self._before(sum(launch.generation <= generation for launch in self._launches))
+        return self._before(
+            sum(invocation.generation <= generation for invocation in self._invocations)
+        )
 
-    def _undo(self, launches: int) -> Settings:
-        """Returns the settings after so many of the launches that changed any."""
+    def _undo(self, invocations: int) -> Settings:
+        """Returns the settings after so many of the invocations that changed any."""
         settings = self.now
-        for launch in reversed(self._launches[launches:]):
-            old = {name: change[0] for name, change in launch.changes.items()}
-            where = f"launch {launch.number} of the run"
+        for invocation in reversed(self._invocations[invocations:]):
+            old = {name: change[0] for name, change in invocation.changes.items()}
+            where = f"invocation {invocation.number} of the run"
             settings = change_settings(settings, old, where=where)
         return settings
 
