@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from evolve.population import Population
 from evolve.problem import Purpose, load_problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Status
-from evolve.records.results import EvaluationPlace, Generation, SlotResult, Told
+from evolve.records.results import EvaluationPlace, Generation, PlacedAttempt, SlotResult
 from evolve.run.wiring import complete_settings
 from evolve.scoring import Infeasible
 from evolve.search.generation import GenerationRunner, Inline, reject_known
@@ -145,7 +145,7 @@ def search(problem, settings, evaluate, evaluations):
     curve, best = [], None
     start = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluate(problem.initial))
     place = EvaluationPlace(INITIAL, INITIAL)
-    waiting = [Generation(0, (SlotResult(0, (Told(start, place),)),), 0.0)]
+    waiting = [Generation(0, (SlotResult(0, (PlacedAttempt(start, place),)),), 0.0)]
     while waiting:
         generation = waiting.pop(0)
         if generation.number:

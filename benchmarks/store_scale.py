@@ -42,7 +42,14 @@ from evolve.records import (
 )
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.plain import to_plain
-from evolve.records.results import Call, Evaluated, EvaluationPlace, Generation, SlotResult, Told
+from evolve.records.results import (
+    Call,
+    Evaluated,
+    EvaluationPlace,
+    Generation,
+    PlacedAttempt,
+    SlotResult,
+)
 from evolve.run.folder import create_run_folder
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
@@ -130,7 +137,7 @@ def make_slot(maker: Maker, population: Population, sources, generation: int, sl
     )  # fmt: skip
     kept = [Call(key, request, reply), Evaluated(key, program, evaluation)]
     place = EvaluationPlace(key, key)
-    return kept, SlotResult(slot, (Told(attempt, place),)), text
+    return kept, SlotResult(slot, (PlacedAttempt(attempt, place),)), text
 
 
 def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
@@ -156,7 +163,7 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
     store.set_facts(problem="scale", direction="maximize", seed=seed, sandbox="none")
     store.keep([Evaluated(INITIAL, start, first)])
     generation = Generation(
-        0, (SlotResult(0, (Told(initial, EvaluationPlace(INITIAL, INITIAL)),)),), 0.0
+        0, (SlotResult(0, (PlacedAttempt(initial, EvaluationPlace(INITIAL, INITIAL)),)),), 0.0
     )
     store.commit(generation)
     population.tell(0, light_attempts(generation))

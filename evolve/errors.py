@@ -1,7 +1,7 @@
 """The exception tree.
 
     EvolveError                 base; carries the exit code of the command line
-    ├── UsageError              2: wrong arguments, settings, or a run folder that is none
+    ├── UsageError              2: wrong arguments, settings, or a folder that is not a run
     │   └── ProblemError        2: a problem folder that cannot be used
     └── MachineError            4: the machine failed, the program under search did not
         ├── SandboxError        no sandbox, or it broke
@@ -10,10 +10,10 @@
         ├── ModelError          a language model cannot be used (key, name, quota)
         │   └── ModelUnavailableError    it did not answer within the deadline
         └── StoreError          the run's database cannot be read or written
-            └── DamagedStoreError        something of it is lost, so that it cannot be gone on with
+            └── DamagedStoreError        something of it is lost, so that it cannot be resumed
 
 Outside this tree, `BudgetExhaustedError` unwinds a slot when a hard cap is reached, and a
-`ProgramError` tells that a program under search failed; neither ends the command.
+`ProgramError` says that a program under search failed; neither ends the command.
 """
 
 from __future__ import annotations

@@ -45,18 +45,18 @@ class Journal:
     """Pays for calls and evaluations, and remembers those of generations not yet committed.
 
     A slot that is run again after a kill asks for the same things in the same order; what was
-    paid for before is answered from the record.
+    recorded before is answered from the record.
 
     Args:
         endpoints: The models of the run, by name.
         fallbacks: Names of those that are asked, in order, when another one cannot be.
-        evaluate: Gives the verdict on a program.
+        evaluate: Returns the verdict on a program.
         budget: Hard caps and totals.
         keep: Called from any thread with each finished call or evaluation; returns when that is
             durable.
         workers: Model calls at a time.
         deadline_seconds: For one call, retries included.
-        tell: Is told when a fallback is asked, from any thread.
+        tell: Called with a line when a fallback is asked, from any thread.
         recording: Answers in place of all models; None for models.
         cut_evaluations: Ends the evaluations that run.
     """
@@ -93,7 +93,7 @@ class Journal:
         self._sharing = threading.Lock()
 
     def recall(self, calls: Iterable[Call], evaluations: Iterable[Evaluated]) -> None:
-        """Remembers what was paid for before the run was resumed."""
+        """Remembers what was recorded before the run was resumed."""
         self._calls |= {call.key: call for call in calls}
         evaluations = list(evaluations)
         self._evaluations |= {evaluated.key: evaluated for evaluated in evaluations}
@@ -154,7 +154,7 @@ class Journal:
         """Returns the verdict on a program, and where it is recorded.
 
         It comes from the record, from a slot that evaluates the same program at this time, or
-        from the evaluator; a rejection is not paid for.
+        from the evaluator; a rejection costs no evaluation.
 
         Raises:
             BudgetExhaustedError: The cap is reached, or the run is stopping.
@@ -190,7 +190,7 @@ class Journal:
             shared.future.set_result(evaluation)
         evaluation = shared.future.result()
         if evaluation.status is Status.REJECTED and not is_first:
-            # What was not paid for is no duplicate later, so that each slot has its own.
+            # What was rejected is no duplicate later, so that each slot has its own.
             return self._pay(key, program), EvaluationPlace(key, key)
         return evaluation, EvaluationPlace(key, shared.key)
 

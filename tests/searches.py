@@ -19,7 +19,7 @@ from evolve.models.budget import Budget
 from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
-from evolve.records.results import Evaluated, EvaluationPlace, Generation, SlotResult, Told
+from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
 from evolve.run.replay import Replay
 from evolve.search.loop import Search, record
 from evolve.search.schedule import Schedule, size_of
@@ -131,7 +131,9 @@ class Searches:
         store.keep([Evaluated(INITIAL, self.problem.initial, evaluation)])
         store.commit(
             Generation(
-                0, (SlotResult(0, (Told(attempt, EvaluationPlace(INITIAL, INITIAL)),)),), 0.0
+                0,
+                (SlotResult(0, (PlacedAttempt(attempt, EvaluationPlace(INITIAL, INITIAL)),)),),
+                0.0,
             )
         )
 

@@ -54,7 +54,7 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class Expense:
-    """What was paid, or may have been, beside the finished calls.
+    """What was spent, or may have been, apart from the finished calls.
 
     Attributes:
         generation: The one that asked for it; the first that is not committed where none did.
@@ -103,8 +103,8 @@ class EvaluationPlace(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An attempt with the place of the evaluation that was paid for it, if any."""
+class PlacedAttempt:
+    """An attempt with the place of its evaluation, if it was evaluated."""
 
     attempt: Attempt
     evaluated: EvaluationPlace | None = None
@@ -122,7 +122,7 @@ class SlotResult:
     """
 
     slot: int
-    attempts: tuple[Told, ...]
+    attempts: tuple[PlacedAttempt, ...]
     cut_by: str = ""
     uses: tuple[ModelUse, ...] = ()
 

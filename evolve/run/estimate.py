@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evolve.settings import Settings
     from evolve.store import Store
 
-# Typical replies, in tokens, and repair turns a slot, where no run tells better.
+# Typical replies, in tokens, and repair turns a slot, where no earlier run is given.
 TYPICAL_TOKENS = {"planner": 1500, "editor": 1500, "summarizer": 400}
 TYPICAL_REPAIRS = 0.3
 _STEPS = {"planner": "plan", "editor": "edit", "summarizer": "summarize"}
@@ -73,7 +73,7 @@ def estimate_roles(
     Args:
         settings: Complete, with models.
         prompts: Messages of a first slot by step.
-        find_price: Gives what a model costs.
+        find_price: Returns what a model costs.
         like: What each role used in a slot of another run; None for typical numbers.
     """
     roster = make_roster(settings.models)

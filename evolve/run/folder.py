@@ -268,7 +268,7 @@ def _reason(error: OSError) -> str:
 
 def _copy_modules(problem: Problem, evaluators: Path) -> None:
     evaluators.mkdir()
-    # Modules beside an evaluator may be imported by it.
+    # Modules next to an evaluator may be imported by it.
     programs = {(problem.folder / path).resolve() for path, _ in problem.initial.files}
     for path in problem.evaluator.parent.glob("*.py"):
         if path.resolve() not in programs and not is_stray(path, problem.evaluator.parent):

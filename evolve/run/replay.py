@@ -25,8 +25,8 @@ from evolve.records.results import (
     EvaluationPlace,
     Generation,
     LightAttempt,
+    PlacedAttempt,
     SlotResult,
-    Told,
 )
 from evolve.run.fork import FORKED
 from evolve.search.generation import GenerationRunner, Inline, reject_known
@@ -39,7 +39,7 @@ from evolve.store import Store
 from evolve.store.copying import PRUNED
 
 _GENERATIONS_KEPT = 8
-# Measured times, as prompts tell them; they differ from one execution to the next.
+# Measured times, as prompts show them; they differ from one execution to the next.
 _MEASURED = re.compile(r"(?<!of )\b\d[\d.e+-]* s\b")
 # What is not in the record ends its slot, as the budget did that cut it when it was recorded.
 _NOT_RECORDED = "not recorded"
@@ -152,19 +152,19 @@ class Replay:
             generations=last,
             size_at=lambda number: size_of(self._history.at(number)),
         )
-        attempts_told = self._store.light_attempts(with_uses=True)
-        told = groupby(attempts_told, key=lambda attempt: attempt.key.generation)
-        recorded = {number: list(group) for number, group in told}
+        attempts = self._store.light_attempts(with_uses=True)
+        groups = groupby(attempts, key=lambda attempt: attempt.key.generation)
+        recorded = {number: list(group) for number, group in groups}
         first = self.first
         for number in range(last + 1):
-            attempts = recorded.get(number, [])
-            again = attempts
+            before = recorded.get(number, [])
+            again = before
             if number >= first:
                 made = self._generations.pop(number) if number else self._start()
                 again = light_attempts(reject_known(made, self._population))
             self._population.tell(number, again)
-            self._recorded.tell(number, attempts)
-            differences = compare_attempts(attempts, again)
+            self._recorded.tell(number, before)
+            differences = compare_attempts(before, again)
             differences += compare_archives(self._recorded, self._population)
             yield number, differences
             if differences:
@@ -180,7 +180,7 @@ class Replay:
     def _start(self) -> Generation:
         attempt = self._store.load_attempt(INITIAL)
         place = EvaluationPlace(INITIAL, INITIAL)
-        return Generation(0, (SlotResult(0, (Told(attempt, place),)),), 0.0)
+        return Generation(0, (SlotResult(0, (PlacedAttempt(attempt, place),)),), 0.0)
 
     def _run(self, turn: Turn) -> Generation:
         number = turn.generation

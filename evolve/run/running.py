@@ -24,7 +24,7 @@ from evolve.population.frozen import expect_frozen, freeze_past
 from evolve.problem import Problem, Purpose
 from evolve.records import INITIAL, Attempt, Evaluation, Status
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
-from evolve.records.results import Evaluated, EvaluationPlace, Generation, SlotResult, Told
+from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
 from evolve.run.folder import load_run, save_settings
 from evolve.run.interrupts import failures_of_the_machine, interrupts
 from evolve.run.opening import Run, View
@@ -165,8 +165,8 @@ class LiveRun:
         freeze_past(store, problem, self._settings.search)
         store.keep([Evaluated(INITIAL, problem.initial, evaluation)])
         attempt = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
-        told = Told(attempt, EvaluationPlace(INITIAL, INITIAL))
-        store.commit(Generation(0, (SlotResult(0, (told,)),), 0.0))
+        placed = PlacedAttempt(attempt, EvaluationPlace(INITIAL, INITIAL))
+        store.commit(Generation(0, (SlotResult(0, (placed,)),), 0.0))
 
     def _settle_tuning(self, evaluation: Evaluation) -> None:
         """Fills in how many evaluations tune constants, and reports it."""

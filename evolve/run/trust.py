@@ -40,7 +40,7 @@ _MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Powers:
-    """What a run's settings make this machine do, beside running its evaluator.
+    """What a run's settings make this machine do, apart from running its evaluator.
 
     Attributes:
         commands: Models that are commands, which run with the user's rights.
@@ -168,11 +168,11 @@ def _list_models(settings: Settings) -> list[str]:
 
 def _make_mark(secret: bytes, folder: Path, settings: Settings, named: tuple[str, ...]) -> str:
     powers = find_powers(settings)
-    told: list[Any] = [
+    chosen: list[Any] = [
         list(named), _list_models(settings), [*powers.files, *powers.addresses, *powers.sandbox],
         sorted((name, repr(value)) for name, value in settings.parameters.items()),
     ]  # fmt: skip
-    digest = hmac.new(secret, json.dumps(told).encode(), hashlib.sha256)
+    digest = hmac.new(secret, json.dumps(chosen).encode(), hashlib.sha256)
     place = folder / EVALUATOR_FOLDER
     # Compiled files, too: an interpreter may take them for the source.
     for path in (folder / PROBLEM_FOLDER / "problem.toml", *sorted(place.rglob("*"))):

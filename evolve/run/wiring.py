@@ -140,7 +140,7 @@ def open_endpoints(
     Args:
         settings: Names, addresses, limits and prices.
         folder: The run's, where a person that serves as a model finds prompts.
-        tell: Is told of pauses and their ends, from any thread.
+        tell: Called with a line when a pause begins or ends, from any thread.
         named: The addresses that the user has named, which alone get keys; None for all of them.
 
     Raises:
@@ -188,7 +188,7 @@ def open_endpoints(
 
 
 def _read_price(settings: Settings, name: str) -> Price | None:
-    """Returns the price that the settings tell; None when they tell none."""
+    """Returns the price in the settings, if there is one."""
     from evolve.models.protocol import Price
 
     entry = settings.prices.get(name)
@@ -219,9 +219,9 @@ def open_recording(settings: Settings) -> Callable[[AttemptKey, Request], Call] 
 def gather_experience(
     store: Store, problem: Problem, settings: Settings, evaluate: Callable[..., Evaluation]
 ) -> None:
-    """Writes down what prompts tell from the first generation on, where there are prompts.
+    """Records what prompts show from the first generation on, where there are prompts.
 
-    A run that is answered from another one's record is told what that one was.
+    The prompts of a run that is answered from another one's record show what those showed.
 
     Raises:
         StoreError: A database cannot be read or written.
@@ -303,7 +303,7 @@ class Preflight:
             )
 
     def list_expenses(self, generation: int) -> list[Expense]:
-        """Returns what was paid for.
+        """Returns what the answers cost.
 
         Args:
             generation: The first one that is not committed.

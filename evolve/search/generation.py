@@ -17,7 +17,7 @@ from evolve.journal import Journal, SlotJournal
 from evolve.population import Population
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Plan, Rejected, Summary
-from evolve.records.results import Generation, SlotResult, Told
+from evolve.records.results import Generation, PlacedAttempt, SlotResult
 from evolve.settings import Settings
 from evolve.source import fingerprint
 from evolve.steps.execute import UNNAMED
@@ -234,7 +234,7 @@ def reject_known(generation: Generation, population: Population) -> Generation:
         population: As of the generation before it.
     """
 
-    def check(told: Told) -> Told:
+    def check(told: PlacedAttempt) -> PlacedAttempt:
         attempt = told.attempt
         if told.evaluated is None or attempt.program is None:
             return told
@@ -242,7 +242,7 @@ def reject_known(generation: Generation, population: Population) -> Generation:
         earlier = population.find_duplicate(mark, population.generation)
         if earlier is None:
             return told
-        return Told(replace(attempt, evaluation=reject(seen_before(earlier))))
+        return PlacedAttempt(replace(attempt, evaluation=reject(seen_before(earlier))))
 
     slots = (replace(one, attempts=tuple(map(check, one.attempts))) for one in generation.slots)
     return replace(generation, slots=tuple(slots))

@@ -20,7 +20,7 @@ class Invocation:
         pid: Of the process that ran.
         host: Name of the machine.
         version: Of this tool.
-        generation: The first generation that nothing had been paid for.
+        generation: The first generation of which nothing was recorded.
         changes: Settings that were changed from that generation on: old and new value.
     """
 

@@ -8,7 +8,7 @@ from evolve.records.results import LightAttempt
 from evolve.source import fingerprint
 
 if TYPE_CHECKING:
-    from evolve.records.results import Generation, SlotResult, Told
+    from evolve.records.results import Generation, PlacedAttempt, SlotResult
 
 
 def light_attempts(generation: Generation) -> list[LightAttempt]:
@@ -16,7 +16,7 @@ def light_attempts(generation: Generation) -> list[LightAttempt]:
     return [_light(told, result) for result in generation.slots for told in result.attempts]
 
 
-def _light(told: Told, result: SlotResult) -> LightAttempt:
+def _light(told: PlacedAttempt, result: SlotResult) -> LightAttempt:
     attempt = told.attempt
     program = attempt.program
     return LightAttempt(

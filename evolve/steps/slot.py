@@ -19,7 +19,7 @@ from evolve.records import (
     Rejected,
     Status,
 )
-from evolve.records.results import EvaluationPlace, ModelUse, SlotResult, Told
+from evolve.records.results import EvaluationPlace, ModelUse, PlacedAttempt, SlotResult
 from evolve.settings import Settings
 from evolve.source import fingerprint
 from evolve.steps.agent import Agent
@@ -205,7 +205,7 @@ class _Recorder:
         self.problem = problem
         self.settings = settings
         self.journal = journal
-        self.told: list[Told] = []
+        self.told: list[PlacedAttempt] = []
         self.evaluations = 0
         self._slot = slot
         self._generation = generation.number
@@ -291,7 +291,7 @@ class _Recorder:
             program=program,
             evaluation=evaluation,
         )
-        self.told.append(Told(attempt, place))
+        self.told.append(PlacedAttempt(attempt, place))
         return attempt
 
     def _find_duplicate(self, base: Attempt, program: Program) -> Rejected | None:
@@ -321,7 +321,7 @@ def reject_plan(job: GenerationJob, refused: Rejected, uses: tuple[ModelUse, ...
         program=None,
         evaluation=reject(refused),
     )
-    return SlotResult(0, (Told(attempt),), uses=uses)
+    return SlotResult(0, (PlacedAttempt(attempt),), uses=uses)
 
 
 def seen_before(key: AttemptKey) -> Rejected:

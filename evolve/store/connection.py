@@ -45,7 +45,7 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
         StoreError: It cannot be read or written.
     """
     _expect_plain(folder)
-    with telling(folder):
+    with naming_errors(folder):
         connection = sqlite3.connect(
             folder / DATABASE,
             isolation_level=None,
@@ -72,7 +72,7 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
     """
     expect_run(folder)
     _expect_plain(folder)
-    with telling(folder):
+    with naming_errors(folder):
         connection = sqlite3.connect(f"{(folder / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
         connection.execute(_CACHE)
         _distrust(connection)
@@ -173,7 +173,7 @@ def find_holder(folder: Path) -> str | None:
 
 
 @contextmanager
-def telling(folder: Path) -> Iterator[None]:
+def naming_errors(folder: Path) -> Iterator[None]:
     """Turns errors of SQLite into ours, naming the database and what to do."""
     try:
         yield
@@ -191,7 +191,7 @@ def telling(folder: Path) -> Iterator[None]:
 def parsing(folder: Path) -> Iterator[None]:
     """Turns errors of SQLite, and of texts and values that are none, into ours."""
     try:
-        with telling(folder):
+        with naming_errors(folder):
             yield
     except _UNREADABLE as error:
         raise _name_damage(folder, error) from error

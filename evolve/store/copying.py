@@ -17,8 +17,8 @@ from evolve.store.connection import (
     connect_to_read,
     connect_to_write,
     expect_run,
+    naming_errors,
     parsing,
-    telling,
 )
 from evolve.store.reading import Reader
 
@@ -133,7 +133,7 @@ def prune_database(
     lock = RunLock.acquire(folder)
     try:
         before = (folder / DATABASE).stat().st_size
-        with telling(folder), closing(connect_to_write(folder)) as connection:
+        with naming_errors(folder), closing(connect_to_write(folder)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             artifacts, sources = _drop(connection, keep, upto, fewest_bytes)
             if artifacts or sources:
@@ -165,7 +165,7 @@ def _find_generation(reader: Reader, generation: int | None) -> int:
 def _open_both(source: Path, target: Path) -> Iterator[_Copy]:
     with (
         closing(connect_to_read(source)) as original,
-        telling(target),
+        naming_errors(target),
         closing(connect_to_write(target)) as copy,
     ):
         # All is read as of this moment.

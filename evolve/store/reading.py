@@ -39,7 +39,7 @@ from evolve.records.results import (
 )
 from evolve.settings.history import Invocation
 from evolve.store.columns import unpack
-from evolve.store.connection import parsing, telling
+from evolve.store.connection import naming_errors, parsing
 from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, INVOCATIONS
 
 # No generation comes after this one.
@@ -345,7 +345,7 @@ class Reader:
         return [AttemptKey(*row) for row in self._all(sql, *values)]
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with telling(self.folder):
+        with naming_errors(self.folder):
             return self._connection.execute(sql, values).fetchall()
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from evolve.keys import cut_keys
 from evolve.records import Program
 from evolve.records.plain import to_plain
-from evolve.records.results import Call, Evaluated, Expense, Generation, Told
+from evolve.records.results import Call, Evaluated, Expense, Generation, PlacedAttempt
 from evolve.settings.history import Invocation
 from evolve.source import fingerprint
 from evolve.store.columns import pack
@@ -28,7 +28,7 @@ from evolve.store.connection import (
     connect_to_read,
     connect_to_write,
     expect_run,
-    telling,
+    naming_errors,
 )
 from evolve.store.reading import Reader
 from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, GENERATIONS, INVOCATIONS
@@ -118,8 +118,8 @@ class Store(Reader):
         """Writes a generation; it is the checkpoint when this returns."""
         with self._transaction() as connection:
             for result in generation.slots:
-                for told in result.attempts:
-                    self._put_attempt(told)
+                for placed in result.attempts:
+                    self._put_attempt(placed)
             connection.execute(f"INSERT {GENERATIONS.insert}", GENERATIONS.dump(generation))
 
     def save_snapshot(self, version: str, population: Any) -> None:
@@ -145,8 +145,8 @@ class Store(Reader):
             sql = "INSERT OR IGNORE INTO artifacts VALUES (?, ?, ?, ?)"
             self._connection.execute(sql, (*item.key, texts))
 
-    def _put_attempt(self, told: Told) -> None:
-        attempt, place = told.attempt, told.evaluated
+    def _put_attempt(self, placed: PlacedAttempt) -> None:
+        attempt, place = placed.attempt, placed.evaluated
         verdict, program = attempt.evaluation, attempt.program
         if program is not None and place is None:
             # What was evaluated came with its evaluation.
@@ -171,7 +171,7 @@ class Store(Reader):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with telling(self.folder):
+        with naming_errors(self.folder):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

@@ -16,7 +16,14 @@ from evolve.records import (
     Summary,
 )
 from evolve.records.chat import Message, Reply, Request
-from evolve.records.results import Call, Evaluated, EvaluationPlace, Generation, SlotResult, Told
+from evolve.records.results import (
+    Call,
+    Evaluated,
+    EvaluationPlace,
+    Generation,
+    PlacedAttempt,
+    SlotResult,
+)
 from evolve.source.light import light_attempts
 from evolve.store import Store
 from evolve.store.schema import VERSION
@@ -49,7 +56,7 @@ def make_generation(number: int) -> Generation:
         None,
         Evaluation(Status.REJECTED, reason="no code", artifacts={"detail": "d"}),
     )
-    slot = SlotResult(0, (Told(good, EvaluationPlace(key, key)), Told(rejected)))
+    slot = SlotResult(0, (PlacedAttempt(good, EvaluationPlace(key, key)), PlacedAttempt(rejected)))
     return Generation(number, (slot,), float(number), SUMMARY, (PLAN,))
 
 
@@ -198,7 +205,7 @@ def test_counts_are_the_same_with_and_without_a_snapshot(store):
 def test_the_summary_and_the_plans_of_a_generation_come_back_whole(store):
     fill(store, 1)
     key = AttemptKey(1, 0, 0)
-    told = Told(Attempt(key, 0, AttemptKey(0, 0, 0), 1, PLAN, None, EVALUATION_REJECTED))
+    told = PlacedAttempt(Attempt(key, 0, AttemptKey(0, 0, 0), 1, PLAN, None, EVALUATION_REJECTED))
     store.commit(Generation(1, (SlotResult(0, (told,)),), 1.0))
     assert (store.load_summary(0), store.load_plans(0)) == (SUMMARY, (PLAN,))
     assert (store.load_summary(1), store.load_plans(1)) == (None, ())
@@ -210,7 +217,7 @@ def test_an_evaluation_belongs_to_the_first_slot_that_needed_it_whoever_began(st
     own, recorded = AttemptKey(1, 0, 0), AttemptKey(1, 3, 0)
     store.keep([Evaluated(recorded, make_program(1), EVALUATION)])
     attempt = Attempt(own, 0, AttemptKey(0, 0, 0), 1, PLAN, make_program(1), EVALUATION)
-    told = Told(attempt, EvaluationPlace(own, recorded))
+    told = PlacedAttempt(attempt, EvaluationPlace(own, recorded))
     store.commit(Generation(1, (SlotResult(0, (told,)),), 1.0))
     assert store.load_attempt(own) == attempt
     assert [one.key for one in store.finished_after(0)[1]] == [own]
