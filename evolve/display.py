@@ -61,7 +61,7 @@ def say(text: object = "", *, end: str = "\n", err: bool = False) -> None:
     stream.flush()
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """Rows under a head, all of the same length; a head without names is not shown.
 
     Attributes:
@@ -83,7 +83,7 @@ class Table(NamedTuple):
         ]
 
 
-def say_table(table: Table) -> None:
+def say_table(table: TextTable) -> None:
     """Prints a table: in colour on a terminal, as text in columns elsewhere."""
     if not sys.stdout.isatty():
         say("\n".join(table.lines()))

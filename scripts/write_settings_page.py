@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 _HEAD = """\
 # Settings
 
-Each is set with `--set KEY=VALUE`, in a TOML file (`--settings FILE`, `[section]` and `name`), or by `EVOLVE_SET_SECTION__NAME=VALUE` in the environment. An option such as `--workers` wins over `--set`, that over the environment, that over the file. Values are TOML; what is no TOML is text. `parameters.NAME` sets a parameter of the problem; `prices` and `endpoints` are tables by model ([models.md](models.md)). A run keeps its settings in its `settings.toml`.
+Set each with `--set KEY=VALUE`, in a TOML file (`--settings FILE`, `[section]` and `name`), or with `EVOLVE_SET_SECTION__NAME=VALUE` in the environment. An option such as `--workers` overrides `--set`, which overrides the environment, which overrides the file. Values are TOML; anything that is not valid TOML is taken as text. `parameters.NAME` sets a parameter of the problem; `prices` and `endpoints` are tables by model ([models.md](models.md)). A run keeps its settings in its `settings.toml`.
 
 | key | default | what it is |
 |---|---|---|

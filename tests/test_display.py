@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import evolve
-from evolve.display import Table, as_cell, clean, one_line
+from evolve.display import TextTable, as_cell, clean, one_line
 from evolve.report.contents import Document, Listing, Section
 from evolve.report.render import render_html, render_markdown
 
@@ -88,7 +88,7 @@ def test_what_looks_like_a_number_and_is_none_is_no_number(text):
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 @pytest.mark.parametrize("render", [render_html, render_markdown])
 def test_nothing_in_a_report_is_obeyed(attack, render):
-    blocks = (Table((attack,), ((attack,),)), Listing(f"x\n{attack}", title=attack))
+    blocks = (TextTable((attack,), ((attack,),)), Listing(f"x\n{attack}", title=attack))
     page = render(Document(f"t{attack}", (Section(f"s{attack}", blocks),)))
     assert clean(page) == page
 

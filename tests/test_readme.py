@@ -32,6 +32,20 @@ def test_the_table_of_commands_is_complete():
     assert set(find_commands()) <= words
 
 
+def test_every_path_that_contributing_names_exists():
+    named = re.findall(
+        r"`((?:evolve|tests|scripts)/[\w./]*)`", (ROOT / "CONTRIBUTING.md").read_text()
+    )
+    assert len(named) > 20
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_command_prints_json():
+    for name in find_commands():
+        command = get_command(make_app(name)).commands[name]
+        assert "--json" in {flag for parameter in command.params for flag in parameter.opts}
+
+
 def test_ci_runs_the_two_commands_of_the_readme():
     ci = (ROOT / ".ci" / "run").read_text()
     assert "evolve run problems/circle_packing" in ci

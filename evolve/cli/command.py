@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from evolve.cli.options import SETTING_OPTIONS, Changes, take_changes
-from evolve.display import Table, say, say_json, say_table
+from evolve.display import TextTable, say, say_json, say_table
 from evolve.errors import ExitCode
 
 # The groups of `--help`, each with its commands in the order of their use; others follow.
@@ -44,7 +44,7 @@ class Result(NamedTuple):
         code: Exit code of the command.
     """
 
-    shown: str | Table | Iterable[str | Table]
+    shown: str | TextTable | Iterable[str | TextTable]
     data: Any
     code: ExitCode = ExitCode.OK
 
@@ -127,9 +127,9 @@ def _say_data(data: Any) -> None:
         say_json(found)
 
 
-def _say_shown(shown: str | Table | Iterable[str | Table]) -> None:
-    for part in [shown] if isinstance(shown, str | Table) else shown:
-        if isinstance(part, Table):
+def _say_shown(shown: str | TextTable | Iterable[str | TextTable]) -> None:
+    for part in [shown] if isinstance(shown, str | TextTable) else shown:
+        if isinstance(part, TextTable):
             say_table(part)
         else:
             say(part)

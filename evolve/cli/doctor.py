@@ -8,7 +8,7 @@ import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.options import Changes, read_settings
-from evolve.display import Table
+from evolve.display import TextTable
 from evolve.errors import ExitCode, SandboxError, UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def doctor(
         else "weak: a run needs `--allow-weak-sandbox`, and its programs your trust"
     )
     image_line = [f"image {made}"] if made else []
-    shown: list[str | Table] = [*image_line, _tabulate(found), *_list_remedies(found), verdict]
+    shown: list[str | TextTable] = [*image_line, _tabulate(found), *_list_remedies(found), verdict]
     backends = {name: _describe(proof) for name, proof in found.items()}
     data = {"auto": next(iter(strong), None), "image": made, "backends": backends}
     return Result(shown, data, ExitCode.OK if strong else ExitCode.MACHINE)
@@ -88,11 +88,11 @@ def _describe(proof: Isolation | SandboxError) -> dict[str, object]:
     }
 
 
-def _tabulate(found: _Found) -> Table:
+def _tabulate(found: _Found) -> TextTable:
     from evolve.sandbox.canary import REMEDIES
 
     rows = [[kind, *(_judge(proof, kind) for proof in found.values())] for kind in REMEDIES]
-    return Table(("guarantee", *found), rows)
+    return TextTable(("guarantee", *found), rows)
 
 
 def _judge(proof: Isolation | SandboxError, kind: str) -> str:

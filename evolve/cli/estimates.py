@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.display import Table, say
+from evolve.display import TextTable, say
 
 if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
@@ -23,7 +23,7 @@ def estimate_costs(
     evaluation: Evaluation,
     evaluators: Evaluators,
     like: Path | None,
-) -> tuple[list[str | Table], dict[str, Any]]:
+) -> tuple[list[str | TextTable], dict[str, Any]]:
     """Returns what a run will cost, by role, and how many slots a budget buys: shown and as data.
 
     Args:
@@ -56,7 +56,7 @@ def estimate_costs(
     endpoints = open_endpoints(settings, problem.folder, say)
     roles = estimate_roles(settings, prompts, lambda name: endpoints[name].find_price(), uses)
     head = ("role", "models", "calls a slot", "read", "written", "a slot", "at most")
-    table = Table(head, [_list_role(role) for role in roles])
+    table = TextTable(head, [_list_role(role) for role in roles])
     lines, totals = _describe_totals(roles, settings)
     data = {"basis": basis, "roles": [dataclasses.asdict(role) for role in roles], **totals}
     return [f"estimate  from {basis}", table, *lines], data

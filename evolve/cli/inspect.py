@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Run
-from evolve.display import Table, show_number
+from evolve.display import TextTable, show_number
 from evolve.errors import EvolveError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def ls() -> Result:
     if not described:
         return Result(f"no runs in {RUNS.resolve()}; start one with `evolve run PROBLEM`", [])
     return Result(
-        Table(
+        TextTable(
             ("run", "status", "generations", "evaluations", "champion"),
             [_list_run(run) for run in described],
         ),
@@ -63,7 +63,7 @@ def show(run: Run) -> Result:
         *_describe_archives(state),
         *_describe_stalls(state["stalls"]),
     ]
-    return Result([Table(("", ""), rows)], state)
+    return Result([TextTable(("", ""), rows)], state)
 
 
 _Rows = list[tuple[str, str]]
@@ -186,7 +186,7 @@ def archive(run: Run) -> Result:
         ]
         for elite in elites
     ]
-    return Result(Table(head, rows), elites)
+    return Result(TextTable(head, rows), elites)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Changes, ProblemPath, read_settings
-from evolve.display import Table, one_line, say, show_number
+from evolve.display import TextTable, one_line, say, show_number
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def gallery(
     rows = [[problem.name, problem.direction, problem.summary] for problem in problems]
     return Result(
         [
-            Table(("problem", "direction", "summary"), rows),
+            TextTable(("problem", "direction", "summary"), rows),
             "evolve run NAME runs one; evolve gallery NAME copies it, to be changed",
         ],
         [
@@ -129,7 +129,7 @@ def check(
     with _evaluated(problem, read_settings(changes)) as (found, settings, evaluators, evaluation):
         isolation = evaluators.wait()
         costs: dict[str, Any] = {}
-        lines: list[str | Table] = []
+        lines: list[str | TextTable] = []
         if estimate or like is not None:
             from evolve.cli.estimates import estimate_costs
 

@@ -10,7 +10,7 @@ import typer
 from evolve.cli.command import Result, command
 from evolve.cli.inspect import opened_run
 from evolve.cli.options import RUNS, AllowWeak, Run, Trust
-from evolve.display import Table, one_line, show_number
+from evolve.display import TextTable, one_line, show_number
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def lineage(run: Run, program: ProgramId = None) -> Result:
         ]
         for one in ancestors
     ]
-    return Result(Table(("program", "generation", "objective", "plan"), rows), ancestors)
+    return Result(TextTable(("program", "generation", "objective", "plan"), rows), ancestors)
 
 
 @command("Look")

@@ -10,7 +10,7 @@ import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Run
-from evolve.display import Table
+from evolve.display import TextTable
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _trace(run: str) -> Trace:
         return trace_run(store, problem, settings)
 
 
-def _tabulate(groups: list[Group], axis: str) -> Table:
+def _tabulate(groups: list[Group], axis: str) -> TextTable:
     """Returns medians and intervals of every group at a few counts of an axis."""
     counts = groups[0].curves[axis].counts
     rows = []
@@ -88,7 +88,7 @@ def _tabulate(groups: list[Group], axis: str) -> Table:
             interval = f" [{curve.low[at]:.6g}, {curve.high[at]:.6g}]"
             cells.append(f"{curve.median[at]:.8g}{interval if len(group.traces) > 1 else ''}")
         rows.append(cells)
-    return Table((axis, *(f"{group.name} ({len(group.traces)})" for group in groups)), rows)
+    return TextTable((axis, *(f"{group.name} ({len(group.traces)})" for group in groups)), rows)
 
 
 def _describe(group: Group) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from evolve.display import Table
+from evolve.display import TextTable
 from evolve.edits.diffs import unified_diff
 from evolve.population import Standing
 from evolve.population.curve import trace_curve
@@ -49,7 +49,7 @@ class Picture:
     caption: str
 
 
-Block = Table | Listing | Picture
+Block = TextTable | Listing | Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def write_contents(
             ("works" if item.lesson.works else "does not", item.lesson.claim, item.lesson.evidence)
             for item in lessons
         )
-        sections.append(Section("Lessons", (Table(("", "claim", "evidence"), rows),)))
+        sections.append(Section("Lessons", (TextTable(("", "claim", "evidence"), rows),)))
     sections.append(Section("Problem", (Listing(problem.statement),)))
     return Document(f"{state['problem']}: {state['run']}", tuple(sections))
 
@@ -106,7 +106,7 @@ def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
     return line[::-1]
 
 
-def _tabulate_result(state: dict[str, Any], problem: Problem) -> Table:
+def _tabulate_result(state: dict[str, Any], problem: Problem) -> TextTable:
     champion = state["champion"]
     rows = [("evaluator", COOPERATIVE)] if state["cooperative"] else []
     rows += [
@@ -126,7 +126,7 @@ def _tabulate_result(state: dict[str, Any], problem: Problem) -> Table:
                 rows.append((f"{name} on the hold-out", _number(held["holdout"]["objective"])))
     for name, reference in problem.references.items():
         rows.append((name, f"{_number(reference.value)} ({reference.source})"))
-    return Table(("", ""), tuple(rows))
+    return TextTable(("", ""), tuple(rows))
 
 
 def _draw_curve(store: Store, problem: Problem, settings: Settings) -> Iterator[Picture]:
@@ -141,7 +141,7 @@ def _draw_curve(store: Store, problem: Problem, settings: Settings) -> Iterator[
         yield Picture(svg, "The champion's objective against programs evaluated.")
 
 
-def _tabulate_spent(state: dict[str, Any], store: Store) -> Table:
+def _tabulate_spent(state: dict[str, Any], store: Store) -> TextTable:
     rows = []
     for role, model, used in store.usage():
         money = describe_money(used)
@@ -151,7 +151,7 @@ def _tabulate_spent(state: dict[str, Any], store: Store) -> Table:
     rows.append(
         ("all", total, str(state["calls"]), "", str(state["tokens"]), f"${state['cost_usd']:.4f}")
     )
-    return Table(("role", "model", "calls", "prompt tokens", "tokens", "money"), tuple(rows))
+    return TextTable(("role", "model", "calls", "prompt tokens", "tokens", "money"), tuple(rows))
 
 
 def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
@@ -165,7 +165,7 @@ def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
         for attempt in line
     ]
     head = ("generation", "objective", "plan")
-    yield Section("The champion's lineage", (Table(head, tuple(rows)),))
+    yield Section("The champion's lineage", (TextTable(head, tuple(rows)),))
     initial = dict(store.load_attempt(INITIAL).program_or_fail.files)
     changes: list[Block] = []
     sources: list[Block] = []
@@ -177,17 +177,17 @@ def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
     yield Section("The champion", tuple(sources))
 
 
-def _tabulate_islands(state: dict[str, Any]) -> Table:
+def _tabulate_islands(state: dict[str, Any]) -> TextTable:
     rows = tuple(
         (str(number), str(island["elites"]), f"{island['coverage']:.1%}", _number(island["best"]))
         for number, island in enumerate(state["islands"])
     )
-    return Table(("island", "elites", "coverage", "best"), rows)
+    return TextTable(("island", "elites", "coverage", "best"), rows)
 
 
-def _tabulate_outcomes(state: dict[str, Any]) -> Table:
+def _tabulate_outcomes(state: dict[str, Any]) -> TextTable:
     rows = tuple((name, str(count)) for name, count in state["outcomes"].items())
-    return Table(("outcome", "attempts"), rows)
+    return TextTable(("outcome", "attempts"), rows)
 
 
 def _number(value: float | None) -> str:

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from evolve.display import Table, clean
+from evolve.display import TextTable, clean
 from evolve.errors import UsageError
 from evolve.population.snapshot import load_standing
 from evolve.report.contents import Block, Document, Picture, write_contents
@@ -71,7 +71,7 @@ def render_markdown(document: Document) -> str:
 
 
 def _render_block(block: Block) -> str:
-    if isinstance(block, Table):
+    if isinstance(block, TextTable):
         rule = f"| {' | '.join('---' for _ in block.head)} |"
         return "\n".join([_row(block.head), rule, *map(_row, block.rows)])
     if isinstance(block, Picture):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.archive import Elite
-from evolve.display import Table
+from evolve.display import TextTable
 from evolve.population import Standing
 from evolve.records import INITIAL, AttemptKey
 from evolve.records.endings import FINISHED
@@ -195,7 +195,7 @@ def describe_spending(usage: Usage) -> list[str]:
     if not usage:
         return []
     rows = [(role, model, *_describe_totals(used)) for role, model, used in usage]
-    return Table(("", "", "", "", "", ""), rows).lines()
+    return TextTable(("", "", "", "", "", ""), rows).lines()
 
 
 def describe_money(used: Totals) -> str:

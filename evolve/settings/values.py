@@ -116,7 +116,7 @@ def check_entry(value: Any, kinds: Mapping[str, type], where: str) -> dict[str, 
 
 
 def read_value(text: str) -> Any:
-    """Reads a value as TOML; what is no TOML is text."""
+    """Reads a value as TOML; anything that is not valid TOML is text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

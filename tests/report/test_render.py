@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from evolve.display import Table
+from evolve.display import TextTable
 from evolve.report.contents import Document, Listing, Picture, Section
 from evolve.report.plots import draw_steps
 from evolve.report.render import render_html, render_markdown
@@ -59,7 +59,7 @@ def test_a_form_that_is_not_known_is_refused(finished):
 
 
 def test_a_text_cannot_leave_its_fence():
-    blocks = (Listing(HOSTILE, title=HOSTILE), Table(("a",), ((HOSTILE,),)))
+    blocks = (Listing(HOSTILE, title=HOSTILE), TextTable(("a",), ((HOSTILE,),)))
     document = Document(HOSTILE, (Section(HOSTILE, blocks),))
     text = render_markdown(document)
     fence = "`````"
