@@ -22,9 +22,7 @@ from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
 from evolve.run.replay import Replay
 from evolve.search.loop import Search, record
-from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings, change_settings
-from evolve.settings.defaults import MOST_LAG
 from evolve.settings.history import SettingsHistory
 from evolve.source import built_in_measures
 from evolve.store import Store
@@ -93,20 +91,13 @@ class Searches:
                 endpoints={}, evaluate=slowly, budget=Budget(), keep=partial(record, events),
                 workers=8, deadline_seconds=60.0,
             )  # fmt: skip
-            last = store.last_generation()
-            journal.recall(*store.finished_after(last))
-            journal.share(store.finished_after(last - MOST_LAG - 1, last)[1])
-            population = Population(self.problem, settings.search)
             history = SettingsHistory(settings, store.invocations())
-            schedule = Schedule(
-                generations=generations, size_at=lambda number: size_of(history.at(number)),
+            search = Search(
+                self.problem, history, store, journal=journal, events=events,
+                observer=Watcher(on_commit), threads=threads,
             )  # fmt: skip
-            Search(
-                problem=self.problem, history=history, store=store, population=population,
-                schedule=schedule, journal=journal, events=events, observer=Watcher(on_commit),
-                threads=threads,
-            ).run()  # fmt: skip
-        return population
+            search.run()
+        return search.population
 
     def replay(self, name: str, **changes: object) -> list[str]:
         """Returns the differences between a search and its record."""

@@ -19,7 +19,6 @@ from evolve.evaluation.pool import Evaluators
 from evolve.journal import Journal
 from evolve.models.endpoint import Endpoint
 from evolve.operators.lane import MOST_SESSIONS
-from evolve.population import Population
 from evolve.population.frozen import expect_frozen, freeze_past
 from evolve.problem import Problem, Purpose
 from evolve.records import INITIAL, Attempt, Evaluation, Status
@@ -42,8 +41,7 @@ from evolve.run.wiring import (
 )
 from evolve.sandbox.protocol import Isolation
 from evolve.search.loop import Event, Interrupt, Search, record
-from evolve.search.schedule import Schedule, size_of
-from evolve.settings.defaults import MOST_LAG
+from evolve.search.schedule import size_of
 from evolve.settings.history import Invocation, SettingsHistory, find_changes
 from evolve.store import Store
 
@@ -186,9 +184,6 @@ class LiveRun:
         expect_frozen(store, problem, settings.search)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         journal = self._open_journal(endpoints, events)
-        population = Population(problem, settings.search)
-        history = SettingsHistory(settings, store.invocations())
-        generations = settings.loop.generations or store.last_generation() or 0
         initial = store.load_attempt(INITIAL).objective
         if initial is None:
             raise StoreError(f"{store.folder}: the starting program has no objective")
@@ -196,35 +191,32 @@ class LiveRun:
         with (
             self._view.watch(
                 title=store.folder.name,
-                generations=generations,
+                generations=settings.loop.generations or store.last_generation() or 0,
                 budget=journal.budget,
                 initial=initial,
             ) as observer,
             interrupts(lambda: events.put(Interrupt())),
         ):
-            reason = Search(
-                problem=problem,
-                history=history,
-                store=store,
-                population=population,
-                schedule=Schedule(
-                    generations=generations, size_at=lambda number: size_of(history.at(number))
-                ),
+            search = Search(
+                problem,
+                SettingsHistory(settings, store.invocations()),
+                store,
                 journal=journal,
                 events=events,
                 observer=BestWriter(store, observer),
                 threads=min(slots_in_flight, 2 * (settings.loop.workers or WORKERS) + 16),
-            ).run()
-        return read_outcome(store, population, reason)
+            )
+            reason = search.run()
+        return read_outcome(store, search.population, reason)
 
     def _open_journal(
         self, endpoints: Mapping[str, Endpoint], events: queue.SimpleQueue[Event]
     ) -> Journal:
-        """Returns the way to models and evaluators, with all that is recorded."""
+        """Returns the way to models and evaluators."""
         store, settings = self._store, self._settings
         budget = restore_budget(store, settings)
         budget.incoming = [endpoint.incoming for endpoint in endpoints.values()]
-        journal = Journal(
+        return Journal(
             endpoints=endpoints,
             evaluate=self._evaluators.evaluate,
             budget=budget,
@@ -236,10 +228,6 @@ class LiveRun:
             recording=open_recording(settings),
             cut_evaluations=self._evaluators.cut,
         )
-        last = store.last_generation() or 0
-        journal.recall(*store.finished_after(last))
-        journal.share(store.finished_after(last - MOST_LAG - 1, last)[1])
-        return journal
 
 
 def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:

@@ -37,7 +37,7 @@ from evolve.search.generation import (
     mark_duplicates,
     reject_known,
 )
-from evolve.search.schedule import FruitlessWatch, Schedule, Turn
+from evolve.search.schedule import FruitlessWatch, Schedule, Turn, size_of
 from evolve.search.select import JobMaker
 from evolve.settings.defaults import MOST_LAG
 from evolve.settings.history import SettingsHistory
@@ -114,22 +114,21 @@ class Search:
         problem: What is solved.
         history: The settings of each generation; those of now have the number of generations.
         store: The run's database, open to write, with the initial program committed.
-        population: Empty; committed generations are added to it.
-        schedule: Which generation may start when.
-        journal: The way to models and evaluators; it keeps by `record`.
+        journal: The way to models and evaluators, new; it keeps by `record`.
         events: What generations, the journal and the user's interrupt report.
         observer: Sees what happens.
         threads: Slots that run at a time.
+
+    Attributes:
+        population: The state after what is committed.
     """
 
     def __init__(
         self,
-        *,
         problem: Problem,
         history: SettingsHistory,
         store: Store,
-        population: Population,
-        schedule: Schedule,
+        *,
         journal: Journal,
         events: queue.SimpleQueue[Event],
         observer: Observer,
@@ -139,15 +138,22 @@ class Search:
         self._history = history
         self._settings = history.now
         self._store = store
-        self._population = population
-        self._schedule = schedule
+        last = store.last_generation() or 0
+        self.population = Population(problem, history.now.search)
+        self._schedule = Schedule(
+            generations=history.now.loop.generations or last,
+            size_at=lambda number: size_of(history.at(number)),
+        )
         self._journal = journal
+        journal.recall(*store.finished_after(last))
+        # What is in flight began before these were committed.
+        journal.share(store.finished_after(last - MOST_LAG - 1, last)[1])
         self._events = events
         self._observer = observer
         self._workers = Threads(threads)
-        self._maker = JobMaker(problem, population, store, history)
+        self._maker = JobMaker(problem, self.population, store, history)
         self._fruitless = FruitlessWatch(history.now.models.fruitless)
-        # The generations up to this one are counted, or ended an earlier launch.
+        # The generations up to this one are counted, or ended an earlier invocation.
         self._counted = int(store.facts().get(FRUITLESS_UNTIL, 0))
         self._snapshots = SnapshotKeeper(store, problem, history.now.search)
         # The generations in flight, in order; the results of those that have ended.
@@ -185,8 +191,8 @@ class Search:
         """Adds what is committed to the population; starts the rest from the same states."""
         last = self._store.last_generation()
         committed = -1 if last is None else last
-        attempts = self._store.light_attempts(self._population.generation + 1, with_uses=True)
-        for number in self._population.tell_all(attempts, committed):
+        attempts = self._store.light_attempts(self.population.generation + 1, with_uses=True)
+        for number in self.population.tell_all(attempts, committed):
             self._note_plans(number, self._store.load_plans(number))
             self._check_target()
             if not self._is_late():
@@ -196,11 +202,11 @@ class Search:
                 self._process(self._wait())
         self._check_fruitless()
         self._check_time()
-        self._observer.on_commit(self._population)
+        self._observer.on_commit(self.population)
 
     def _launch(self, beyond: int = 0) -> None:
         """Starts the generations whose turn has come; those up to `beyond` are committed."""
-        population = self._population
+        population = self.population
         while not self._stopped_because:
             if self._schedule.waits_for_plans(population.generation, self._planned):
                 return
@@ -214,7 +220,7 @@ class Search:
                 self._note_plans(turn.generation, self._store.load_plans(turn.generation))
 
     def _start(self, turn: Turn) -> None:
-        in_flight = range(self._population.generation + 1, turn.generation)
+        in_flight = range(self.population.generation + 1, turn.generation)
         pending = [plan for number in in_flight for plan in self._plans[number]]
         job = self._maker.make_job(turn, pending)
         self._running.append(turn.generation)
@@ -298,7 +304,7 @@ class Search:
     def _holds_commits(self) -> bool:
         """Returns whether a generation is yet to start from the present state."""
         return not self._stopped_because and self._schedule.waits_for_plans(
-            self._population.generation, self._planned
+            self.population.generation, self._planned
         )
 
     def _commit(self, result: GenerationResult) -> None:
@@ -309,15 +315,15 @@ class Search:
         plans = self._plans.get(number, ())
         generation = reject_known(
             Generation(number, result.slots, self.seconds, result.summary, plans),
-            self._population,
+            self.population,
         )
         self._store.commit(generation)
         attempts = light_attempts(generation)
-        self._population.tell(number, attempts)
+        self.population.tell(number, attempts)
         # A generation in flight knows what was committed when it started.
         self._journal.forget(number - MOST_LAG)
-        self._snapshots.on_commit(self._population, len(attempts))
-        self._observer.on_commit(self._population)
+        self._snapshots.on_commit(self.population, len(attempts))
+        self._observer.on_commit(self.population)
 
     def _is_torn(self, result: GenerationResult) -> bool:
         """Returns whether a generation was cut so that it is to be run again, not committed.
@@ -331,7 +337,7 @@ class Search:
         return all(slot.cut_by and not slot.attempts for slot in result.slots)
 
     def _check_target(self) -> None:
-        target, champion = self._settings.budget.target, self._population.champion
+        target, champion = self._settings.budget.target, self.population.champion
         if target is None or champion is None or self._stopped_because:
             return
         if not self._problem.direction.is_better(target, champion.objective):
@@ -347,7 +353,7 @@ class Search:
 
     def _check_patience(self) -> None:
         patience = self._settings.budget.patience
-        population = self._population
+        population = self.population
         if patience and population.evaluations - population.progressed_at >= patience:
             self._stop_for(PATIENCE)
 
@@ -390,6 +396,6 @@ class Search:
             self._commit(GenerationResult(self._running[0], mark_duplicates(ended)))
 
     def _exhausted(self) -> str:
-        committed = self._population.generation
+        committed = self.population.generation
         limit = self._settings.loop.generations or 0
         return GENERATIONS if committed >= limit else MAX_EVALUATIONS
