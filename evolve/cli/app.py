@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 import signal
 import sys
 import threading
@@ -31,8 +30,8 @@ _SIGNALLED = 128
 
 def find_commands() -> Mapping[str, Declared]:
     """Returns the commands that the modules of this folder declare."""
-    for found in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        importlib.import_module(f"evolve.cli.{found.name}")
+    for path in Path(__file__).parent.glob("[a-z]*.py"):
+        importlib.import_module(f"evolve.cli.{path.stem}")
     return COMMANDS
 
 

@@ -17,10 +17,10 @@ from typing import Annotated
 import typer
 
 from evolve.cli.command import Result, command
+from evolve.cli.inspect import show_end
 from evolve.cli.options import RUNS, Run
 from evolve.display import say_error
 from evolve.errors import ExitCode, StoreError, UsageError
-from evolve.files import open_plain
 
 _LOG = "output.log"
 _POLL_SECONDS = 0.1
@@ -36,6 +36,8 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Result:
         folder: The run's folder.
         arguments: Of the command that runs.
     """
+    from evolve.files import open_plain
+
     log = folder / _LOG
     try:
         descriptor = open_plain(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -75,7 +77,7 @@ def attach(run: Run) -> Result:
 
     The exit code is that of the run. Ctrl-C leaves the run alone.
     """
-    from evolve.cli.ending import describe_end, exit_code_of
+    from evolve.report.ending import exit_code_of
     from evolve.report.live import StandardOutput, follow_run
     from evolve.run.folder import find_run, load_run
     from evolve.run.interrupts import interruptible
@@ -95,7 +97,7 @@ def attach(run: Run) -> Result:
         say_error(f"{what}\nto continue: evolve resume {name}")
         data = {"run": str(folder), "stopped_because": because or "killed"}
         return Result([], data, exit_code_of(because))
-    return describe_end(outcome, folder)
+    return show_end(outcome, folder)
 
 
 @command("Run")

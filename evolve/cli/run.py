@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evolve.cli.background import start_detached
 from evolve.cli.command import Result, command
-from evolve.cli.ending import run_and_report
+from evolve.cli.inspect import show_end
 from evolve.cli.options import RUNS, Changes, Detach, Run, RunDir, Trust, read_settings
 from evolve.display import one_line, say
+from evolve.errors import DamagedStoreError, ExitCode, MachineError
 
 if TYPE_CHECKING:
+    from evolve.evaluation.launch import Blank
     from evolve.problem import Problem
     from evolve.run.opening import Run as OpenedRun
     from evolve.settings import Settings
@@ -77,7 +80,7 @@ def run(
         say(introduction)
         arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
         return start_detached(made.folder, arguments)
-    return run_and_report(made, introduction, blank)
+    return _run_and_report(made, introduction, blank)
 
 
 @command("Run", settings=("generations", "workers", *_MODELS, *_SANDBOX, *_CAPS))
@@ -95,7 +98,42 @@ def resume(run: Run, *, trust: Trust = False, detach: Detach = False, changes: C
         say(introduction)
         arguments = [word for word in sys.argv[1:] if word not in {"--detach", "--json"}]
         return start_detached(found.folder, arguments)
-    return run_and_report(found, introduction, blank)
+    return _run_and_report(found, introduction, blank)
+
+
+def _run_and_report(run: OpenedRun, introduction: str, blank: Blank | None) -> Result:
+    """Runs until the end and writes the report.
+
+    Args:
+        run: New, or found again.
+        introduction: Printed first.
+        blank: An evaluator's process that was started ahead of time.
+
+    Raises:
+        MachineError: With a note on how to continue, where that is possible.
+    """
+    from evolve.report.live import StandardOutput, TerminalView
+    from evolve.report.render import write_report
+    from evolve.run.interrupts import interruptible
+    from evolve.run.opening import run_to_end
+
+    folder = run.folder
+    view = TerminalView(StandardOutput())
+    resume = f"to continue: evolve resume {quote(str(folder))}"
+    try:
+        with interruptible():
+            view.tell(introduction)
+            outcome = run_to_end(run, view, blank)
+    except KeyboardInterrupt:
+        what = resume if folder.exists() else "nothing was recorded, so there is no run to resume"
+        shown = f"interrupted at once\n{what}"
+        return Result(shown, {"run": str(folder)}, ExitCode.INTERRUPTED)
+    except MachineError as error:
+        if folder.exists() and not isinstance(error, DamagedStoreError):
+            error.add_note(resume)
+        raise
+    write_report(folder)
+    return show_end(outcome, folder)
 
 
 def _take_lessons(source: Path, folder: Path) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from evolve.display import TextTable
+from evolve.display import TextTable, show_number
 from evolve.edits.diffs import unified_diff
 from evolve.population import Standing
 from evolve.population.curve import trace_curve
 from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt
 from evolve.report.plots import draw_steps
-from evolve.report.state import COOPERATIVE, describe_money, describe_run
+from evolve.report.state import describe_money, describe_run, describe_state
 from evolve.search.digests import read_lessons
 from evolve.settings import Settings
 from evolve.store import Store
@@ -79,14 +79,12 @@ def write_contents(
     state = describe_run(store.folder, store, standing)
     curve = _draw_curve(store, problem, settings)
     sections = [
-        Section("Result", (_tabulate_result(state, problem), *curve)),
+        Section("Result", (TextTable(("", ""), describe_state(state, ())), *curve)),
         Section("What it took", (_tabulate_spent(state, store),)),
     ]
     if standing.champion is not None:
         champion = store.load_attempt(standing.champion.key)
         sections += _describe_champion(store, champion)
-    sections.append(Section("Islands", (_tabulate_islands(state),)))
-    sections.append(Section("Attempts by outcome", (_tabulate_outcomes(state),)))
     lessons = read_lessons(store)[:_LESSONS]
     if lessons:
         rows = tuple(
@@ -104,29 +102,6 @@ def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
     while line[-1].parent is not None:
         line.append(store.load_attempt(line[-1].parent))
     return line[::-1]
-
-
-def _tabulate_result(state: dict[str, Any], problem: Problem) -> TextTable:
-    champion = state["champion"]
-    rows = [("evaluator", COOPERATIVE)] if state["cooperative"] else []
-    rows += [
-        (
-            "status",
-            state["status"] + (f": {state['stopped_because']}" if state["stopped_because"] else ""),
-        ),
-        ("direction", state["direction"]),
-        ("starting program", _number(state["initial"]["objective"])),
-    ]
-    if champion is not None:
-        rows.append(("champion", f"{_number(champion['objective'])} (program {champion['id']})"))
-        numbers = {**champion["metrics"], **champion["measures"]}
-        rows += [(f"its {name}", _number(value)) for name, value in numbers.items()]
-        for name, held in (("champion", champion), ("starting program", state["initial"])):
-            if held["holdout"] is not None:
-                rows.append((f"{name} on the hold-out", _number(held["holdout"]["objective"])))
-    for name, reference in problem.references.items():
-        rows.append((name, f"{_number(reference.value)} ({reference.source})"))
-    return TextTable(("", ""), tuple(rows))
 
 
 def _draw_curve(store: Store, problem: Problem, settings: Settings) -> Iterator[Picture]:
@@ -159,7 +134,7 @@ def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
     rows = [
         (
             str(attempt.key.generation),
-            _number(attempt.objective),
+            show_number(attempt.objective),
             attempt.plan.change if attempt.plan else "the starting program",
         )
         for attempt in line
@@ -175,20 +150,3 @@ def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
         sources.append(Listing(text, title=path))
     yield Section("What it changed in the starting program", tuple(changes))
     yield Section("The champion", tuple(sources))
-
-
-def _tabulate_islands(state: dict[str, Any]) -> TextTable:
-    rows = tuple(
-        (str(number), str(island["elites"]), f"{island['coverage']:.1%}", _number(island["best"]))
-        for number, island in enumerate(state["islands"])
-    )
-    return TextTable(("island", "elites", "coverage", "best"), rows)
-
-
-def _tabulate_outcomes(state: dict[str, Any]) -> TextTable:
-    rows = tuple((name, str(count)) for name, count in state["outcomes"].items())
-    return TextTable(("outcome", "attempts"), rows)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.12g}"

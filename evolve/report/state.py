@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.archive import Elite
-from evolve.display import TextTable
+from evolve.display import TextTable, show_number
 from evolve.population import Standing
 from evolve.records import INITIAL, AttemptKey
 from evolve.records.endings import FINISHED
@@ -18,6 +18,7 @@ from evolve.store import Store, is_locked
 COOPERATIVE = "cooperative evaluator: it runs next to the program, which can forge its scores"
 
 Usage = Sequence[tuple[str, str, Totals]]
+_Rows = list[tuple[str, str]]
 
 
 def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, Any]:
@@ -71,6 +72,17 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
             "responses": [response.as_dict() for response in population.stalls.responses],
         },
     }
+
+
+def describe_state(state: dict[str, Any], usage: Usage) -> _Rows:
+    """Returns the same for people, as pairs of a label and a text."""
+    return [
+        *_describe_search(state, usage),
+        *_describe_best(state),
+        *_compare_references(state["references"]),
+        *_describe_archives(state),
+        *_describe_stalls(state["stalls"]),
+    ]
 
 
 def describe_elites(store: Store, population: Standing) -> list[dict[str, Any]]:
@@ -218,3 +230,113 @@ def _describe_totals(used: Totals) -> tuple[str, str, str, str]:
     if used.thinking_tokens:
         written += f" ({used.thinking_tokens} thinking)"
     return calls, read, written, describe_money(used)
+
+
+def _describe_search(state: dict[str, Any], usage: Usage) -> _Rows:
+    outcomes = ", ".join(f"{count} {name}" for name, count in state["outcomes"].items())
+    models = f"{state['calls']} calls, {state['tokens']} tokens, ${state['cost_usd']:.4f}"
+    tuning = "{attempts} attempts in {sessions} sessions".format(**state["tuning"])
+    return [
+        ("run", f"{state['run']} ({describe_status(state)})"),
+        ("problem", f"{state['problem']}, {state['direction']}"),
+        *([("", COOPERATIVE)] if state["cooperative"] else []),
+        ("generations", str(state["generations"])),
+        ("attempts", f"{state['attempts']} ({outcomes})"),
+        ("evaluations", str(state["evaluations"])),
+        ("models", models + (f"; replayed from {state['replay']}" if state["replay"] else "")),
+        *(("", line) for line in describe_spending(usage)),
+        ("tuning", tuning),
+        ("seconds", f"{state['seconds']:.1f}"),
+        ("sandbox", state["sandbox"]),
+        ("strategy", f"{state['strategy']}, seed {state['seed']}"),
+        ("launches", _describe_launches(state["launches"])),
+        ("start", show_number(state["initial"]["objective"])),
+    ]
+
+
+def _describe_best(state: dict[str, Any]) -> _Rows:
+    champion = state["champion"]
+    if champion is None:
+        return []
+    origin = f"program {champion['id']}, generation {champion['generation']}"
+    rows = [
+        (
+            "champion",
+            f"{show_number(champion['objective'])}  {origin}, depth {champion['depth']}",
+        )
+    ]
+    numbers = {**champion["metrics"], **champion["measures"]}
+    rows += [("", f"{name} {show_number(value)}") for name, value in numbers.items()]
+    if champion["holdout"] is not None:
+        start, end = _held_out(state["initial"]["holdout"]), _held_out(champion["holdout"])
+        rows.append(("hold-out", f"{end}, starting program {start}"))
+    return rows
+
+
+def _held_out(verdict: dict[str, Any]) -> str:
+    if verdict["objective"] is None:
+        return f"{verdict['status']}: {verdict['reason']}"
+    return show_number(verdict["objective"])
+
+
+def _compare_references(references: dict[str, Any]) -> _Rows:
+    rows = [
+        (
+            name,
+            show_number(known["value"])
+            + (f", the champion is {known['champion_is']}" if known["champion_is"] else "")
+            + f" ({known['source']})",
+        )
+        for name, known in references.items()
+    ]
+    known = (references.get(name, {}) for name in ("best known", "bound"))
+    if any(reference.get("champion_is") == "better" for reference in known):
+        # Most such finds are faults of an evaluator.
+        rows.append(("", "better than what is known: look twice, `evolve verify` helps"))
+    return rows
+
+
+def _describe_archives(state: dict[str, Any]) -> _Rows:
+    rows = []
+    for number, island in enumerate(state["islands"]):
+        text = (
+            f"{island['elites']} elites, coverage {island['coverage']:.1%}, "
+            f"best {show_number(island['best'])}"
+        )
+        outside = f", {island['outside']} outside the ranges" if island["outside"] else ""
+        rows.append((f"island {number}", text + outside))
+    if state["objectives"]:
+        rows.append(("front", f"{len(state['front'])} elites that nothing dominates"))
+    for elite in state["front"][:10]:
+        others = "  ".join(
+            f"{name} {show_number(value)}" for name, value in elite["others"].items()
+        )
+        rows.append(("", f"{elite['id']}  {show_number(elite['objective'])}  {others}"))
+    return rows
+
+
+def _describe_stalls(stalls: dict[str, Any]) -> _Rows:
+    if not stalls["window"]:
+        return [("stalls", "not watched")]
+    dull, responses = stalls["dull_evaluations"], stalls["responses"]
+    rows = [("stalls", f"level {stalls['level']}, {dull} evaluations without progress")]
+    if responses:
+        last = responses[-1]
+        text = f"{len(responses)} responses, the last after generation {last['generation']}"
+        rows.append(("", f"{text}: {last['action']}"))
+    return rows
+
+
+def _describe_launches(launches: list[dict[str, Any]]) -> str:
+    changed = [
+        f"{name} {old} -> {new} from generation {launch['generation']}"
+        for launch in launches
+        for name, (old, new) in launch["changes"].items()
+    ]
+    return "; ".join([str(len(launches)), *changed])
+
+
+def describe_status(run: dict[str, Any]) -> str:
+    """Returns whether a run is running, finished or stopped, and why."""
+    because = run["stopped_because"]
+    return run["status"] if because is None else f"{run['status']}: {because}"

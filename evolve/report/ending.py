@@ -1,13 +1,11 @@
-"""How a run's command ends: its last lines and its exit code."""
+"""How a run ended: its last lines, and the exit code of its command."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
 
-from evolve.cli.command import Result
-from evolve.errors import DamagedStoreError, EvolveError, ExitCode, MachineError
+from evolve.errors import EvolveError, ExitCode
 from evolve.records.endings import (
     FINISHED,
     FRUITLESS,
@@ -22,11 +20,9 @@ from evolve.records.endings import (
     RECORDING,
     TARGET,
 )
-
-if TYPE_CHECKING:
-    from evolve.evaluation.launch import Blank
-    from evolve.run.opening import Run
-    from evolve.run.outcome import Outcome
+from evolve.records.results import Totals
+from evolve.report.state import describe_money, describe_spending
+from evolve.run.outcome import Outcome, advise, count_reasons
 
 # How to raise a cap: with the same one a run ends where it stopped.
 _RAISES = {
@@ -44,41 +40,6 @@ _REASONS = {
 }
 # Reasons of rejections in the last lines.
 _MOST_REJECTIONS = 5
-
-
-def run_and_report(run: Run, introduction: str, blank: Blank | None) -> Result:
-    """Runs until the end and writes the report.
-
-    Args:
-        run: New, or found again.
-        introduction: Printed first.
-        blank: An evaluator's process that was started ahead of time.
-
-    Raises:
-        MachineError: With a note on how to continue, where that is possible.
-    """
-    from evolve.report.live import StandardOutput, TerminalView
-    from evolve.report.render import write_report
-    from evolve.run.interrupts import interruptible
-    from evolve.run.opening import run_to_end
-
-    folder = run.folder
-    view = TerminalView(StandardOutput())
-    resume = f"to continue: evolve resume {quote(str(folder))}"
-    try:
-        with interruptible():
-            view.tell(introduction)
-            outcome = run_to_end(run, view, blank)
-    except KeyboardInterrupt:
-        what = resume if folder.exists() else "nothing was recorded, so there is no run to resume"
-        shown = f"interrupted at once\n{what}"
-        return Result(shown, {"run": str(folder)}, ExitCode.INTERRUPTED)
-    except MachineError as error:
-        if folder.exists() and not isinstance(error, DamagedStoreError):
-            error.add_note(resume)
-        raise
-    write_report(folder)
-    return describe_end(outcome, folder)
 
 
 def exit_code_of(because: str | None) -> ExitCode:
@@ -101,7 +62,7 @@ def exit_code(outcome: Outcome) -> ExitCode:
     return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
 
 
-def describe_end(outcome: Outcome, folder: Path) -> Result:
+def describe_end(outcome: Outcome, folder: Path) -> list[str]:
     """Returns the last lines of a run: why it ended, what it found, what it used."""
     lines = [
         f"{_describe_reason(outcome)}; {_describe_gain(outcome)}",
@@ -111,15 +72,7 @@ def describe_end(outcome: Outcome, folder: Path) -> Result:
     ]
     if outcome.stopped_because not in FINISHED:
         lines.append(_describe_resume(outcome.stopped_because, folder))
-    return Result(lines, lambda: _load_state(folder), exit_code(outcome))
-
-
-def _load_state(folder: Path) -> dict[str, Any]:
-    from evolve.cli.inspect import opened_run
-    from evolve.report.state import describe_run
-
-    with opened_run(str(folder)) as (store, population):
-        return describe_run(folder, store, population)
+    return lines
 
 
 def _describe_reason(outcome: Outcome) -> str:
@@ -138,9 +91,6 @@ def _describe_gain(outcome: Outcome) -> str:
 
 
 def _describe_spent(outcome: Outcome) -> list[str]:
-    from evolve.records.results import Totals
-    from evolve.report.state import describe_money, describe_spending
-
     spent = outcome.spent
     tokens = spent["prompt_tokens"] + spent["completion_tokens"]
     money = describe_money(sum((used for *_, used in spent["usage"]), Totals()))
@@ -161,8 +111,6 @@ def _is_in_vain(outcome: Outcome) -> bool:
 
 def _describe_rejections(outcome: Outcome) -> list[str]:
     """Returns how many attempts were rejected, by reason, and what to change where all were."""
-    from evolve.run.outcome import advise, count_reasons
-
     reasons = count_reasons(outcome.rejections)
     if not reasons:
         return []
