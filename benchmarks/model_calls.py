@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evolve.journal import Journal
 from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint
 from evolve.models.gate import Gate, Limits
@@ -31,6 +30,7 @@ from evolve.models.loading import import_litellm
 from evolve.models.protocol import Price
 from evolve.models.roster import Part
 from evolve.records.chat import Message, Request
+from evolve.steps.journal import Journal
 from evolve.store import Store
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from evolve.journal import Journal
 from evolve.models.budget import Budget
 from evolve.population import Population
 from evolve.problem import load_problem
@@ -25,6 +24,7 @@ from evolve.search.loop import Search, record
 from evolve.settings import Settings, change_settings
 from evolve.settings.history import SettingsHistory
 from evolve.source import built_in_measures
+from evolve.steps.journal import Journal
 from evolve.store import Store
 from tests.commands import write_problem
 

@@ -1,7 +1,6 @@
 import pytest
 
 from evolve.errors import ModelError
-from evolve.journal import Journal
 from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint
 from evolve.models.gate import Gate
@@ -11,6 +10,7 @@ from evolve.models.scripted import ScriptedModel
 from evolve.records import Evaluation, Status
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Call, Expense
+from evolve.steps.journal import Journal
 
 REQUEST = Request("planner", (Message("user", "What now?"),), 50)
 

@@ -40,7 +40,7 @@ class Run:
     original: Problem | None = None
 
 
-class View(Protocol):
+class RunView(Protocol):
     """What a run shows people while it goes on."""
 
     def tell(self, line: str) -> None:
@@ -98,7 +98,7 @@ def open_run(folder: Path, changes: Mapping[str, Any], *, trusts: bool) -> Run:
     return Run(folder, problem, changed, tuple(dict.fromkeys([*named, *new])))
 
 
-def run_to_end(run: Run, view: View, blank: Blank | None = None) -> Outcome:
+def run_to_end(run: Run, view: RunView, blank: Blank | None = None) -> Outcome:
     """Starts a run, or goes on from its last checkpoint, until it stops.
 
     A new run whose starting program fails, or whose models cannot be used, leaves no folder.

@@ -12,7 +12,6 @@ from itertools import groupby
 from pathlib import Path
 
 from evolve.errors import BudgetExhaustedError, StoreError
-from evolve.journal import Journal, OtherRequestError
 from evolve.models.budget import Budget
 from evolve.population import Population, Standing
 from evolve.population.frozen import expect_frozen
@@ -35,6 +34,7 @@ from evolve.search.select import JobMaker
 from evolve.settings import Settings
 from evolve.settings.history import SettingsHistory
 from evolve.source.light import light_attempts
+from evolve.steps.journal import Journal, OtherRequestError
 from evolve.store import Store
 from evolve.store.copying import PRUNED
 

@@ -16,7 +16,6 @@ from evolve import __version__
 from evolve.errors import EvaluatorError, EvolveError, ProblemError, StoreError
 from evolve.evaluation.link import LOST
 from evolve.evaluation.pool import Evaluators
-from evolve.journal import Journal
 from evolve.models.endpoint import Endpoint
 from evolve.operators.lane import MOST_SESSIONS
 from evolve.population.frozen import expect_frozen, freeze_past
@@ -26,7 +25,7 @@ from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
 from evolve.run.folder import load_run, save_settings
 from evolve.run.interrupts import failures_of_the_machine, interrupts
-from evolve.run.opening import Run, View
+from evolve.run.opening import Run, RunView
 from evolve.run.outcome import BestWriter, Outcome, evaluate_holdout, read_outcome
 from evolve.run.trust import write_mark
 from evolve.run.wiring import (
@@ -43,6 +42,7 @@ from evolve.sandbox.protocol import Isolation
 from evolve.search.loop import Event, Interrupt, Search, record
 from evolve.search.schedule import size_of
 from evolve.settings.history import Invocation, SettingsHistory, find_changes
+from evolve.steps.journal import Journal
 from evolve.store import Store
 
 
@@ -55,7 +55,7 @@ class LiveRun:
         view: Shows what happens.
     """
 
-    def __init__(self, run: Run, evaluators: Evaluators, view: View) -> None:
+    def __init__(self, run: Run, evaluators: Evaluators, view: RunView) -> None:
         # A run that was killed before its first checkpoint is begun again.
         self._store = Store.create(run.folder)
         self._run = run

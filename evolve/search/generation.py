@@ -13,7 +13,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from evolve.errors import BudgetExhaustedError
-from evolve.journal import Journal, SlotJournal
 from evolve.population import Population
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Plan, Rejected, Summary
@@ -22,6 +21,7 @@ from evolve.settings import Settings
 from evolve.source import fingerprint
 from evolve.steps.execute import UNNAMED
 from evolve.steps.jobs import GenerationJob, ModelJob, SlotJob
+from evolve.steps.journal import Journal, SlotJournal
 from evolve.steps.plan import make_plans
 from evolve.steps.slot import reject, reject_plan, run_slot, same_as, seen_before
 from evolve.steps.summarize import summarize_attempts

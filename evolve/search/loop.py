@@ -14,7 +14,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
-from evolve.journal import Journal
 from evolve.population import Population
 from evolve.population.snapshot import SnapshotKeeper
 from evolve.problem import Problem
@@ -43,6 +42,7 @@ from evolve.settings.defaults import MOST_LAG
 from evolve.settings.history import SettingsHistory
 from evolve.source.light import light_attempts
 from evolve.steps.jobs import GenerationJob
+from evolve.steps.journal import Journal
 from evolve.store import Store
 
 # How long running calls and evaluations are waited for once the run is asked to stop.

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from evolve.errors import BudgetExhaustedError
-from evolve.journal import SlotJournal
 from evolve.problem import Problem
 from evolve.records import (
     INITIAL,
@@ -27,6 +26,7 @@ from evolve.steps.checks import check_program
 from evolve.steps.digest import Digest
 from evolve.steps.execute import UNNAMED, Draft, Editor, execute_operator
 from evolve.steps.jobs import GenerationJob, Known, ModelJob, OperatorJob, SlotJob, TuningJob
+from evolve.steps.journal import SlotJournal
 from evolve.steps.plan import make_operator_plan, make_tuning_plan
 
 

@@ -21,7 +21,7 @@ _TYPES: dict[Any, str] = {int: "INTEGER", float: "REAL", str: "TEXT", bool: "INT
 _MOST_BYTES = 256 << 20
 
 
-class Table:
+class RecordTable:
     """A table of the database, and how a record becomes a row of it.
 
     Args:

@@ -11,16 +11,16 @@ from evolve.errors import UsageError
 from evolve.records import Attempt
 from evolve.records.results import Call, Evaluated, Expense, Generation
 from evolve.settings.history import Invocation
-from evolve.store.columns import Table
+from evolve.store.columns import RecordTable
 
-INVOCATIONS = Table("invocations", Invocation, key="PRIMARY KEY (number)")
+INVOCATIONS = RecordTable("invocations", Invocation, key="PRIMARY KEY (number)")
 # A row is the checkpoint: its generation is committed.
-GENERATIONS = Table(
+GENERATIONS = RecordTable(
     "generations", Generation, key="PRIMARY KEY (number)", leave_out=frozenset({"slots"})
 )
 # Written with the commit of their generation. `evaluation` is the number of one in `evaluations`;
 # what was rejected without any has a reason and a detail instead.
-ATTEMPTS = Table(
+ATTEMPTS = RecordTable(
     "attempts",
     Attempt,
     leave_out=frozenset({"program", "evaluation"}),
@@ -32,20 +32,20 @@ ATTEMPTS = Table(
     },
 )
 # Evaluations, calls and expenses are durable as soon as they are finished.
-EVALUATIONS = Table(
+EVALUATIONS = RecordTable(
     "evaluations",
     Evaluated,
     leave_out=frozenset({"program", "artifacts"}),
     more={"program": "TEXT NOT NULL REFERENCES programs(id)"},
 )
-CALLS = Table(
+CALLS = RecordTable(
     "calls",
     Call,
     key="UNIQUE (generation, slot, number)",
     packed=frozenset({"messages", "text"}),
     is_clustered=False,
 )
-EXPENSES = Table("expenses", Expense, key="", is_clustered=False)
+EXPENSES = RecordTable("expenses", Expense, key="", is_clustered=False)
 SCHEMA = f"""
     {INVOCATIONS.schema} {GENERATIONS.schema} {ATTEMPTS.schema} {EVALUATIONS.schema}
     {CALLS.schema} {EXPENSES.schema}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from evolve.records import AttemptKey, Lesson, Plan, Status, Summary
-from evolve.store.columns import Table
+from evolve.store.columns import RecordTable
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Outer:
     unstored: str = "default"
 
 
-TABLE = Table(
+TABLE = RecordTable(
     "outer_records", Outer, leave_out=frozenset({"unstored"}), packed=frozenset({"long"}),
     more={"extra": "TEXT"},
 )  # fmt: skip
@@ -42,7 +42,7 @@ FULL = Outer(
 EMPTY = Outer(AttemptKey(1, 2, 4), None, Inner(Status.TIMEOUT))
 
 
-def store_and_load(table: Table, record: Any, **more: Any) -> Any:
+def store_and_load(table: RecordTable, record: Any, **more: Any) -> Any:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(table.schema)
         connection.execute(f"INSERT {table.insert}", table.dump(record, **more))
@@ -69,7 +69,7 @@ def test_a_new_field_of_a_record_is_a_new_column():
         "Wider", [("provider", str, field(default="")), ("retries", int, field(default=0))],
         bases=(Outer,), frozen=True,
     )  # fmt: skip
-    table = Table("wider_records", wider)
+    table = RecordTable("wider_records", wider)
     assert table.columns[-2:] == ["provider", "retries"]
     record = wider(FULL.key, None, FULL.inner, provider="p", retries=2)
     assert store_and_load(table, record) == record
