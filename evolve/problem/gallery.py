@@ -145,6 +145,6 @@ def _find_modules(evaluator: Path) -> list[Path]:
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
-            beside = [path.with_name(f"{name.partition('.')[0]}.py") for name in names]
-            found += [item for item in beside if item.is_file() and item not in found]
+            siblings = [path.with_name(f"{name.partition('.')[0]}.py") for name in names]
+            found += [item for item in siblings if item.is_file() and item not in found]
     return found

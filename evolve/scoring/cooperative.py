@@ -1,4 +1,4 @@
-"""Scores from an evaluator that runs beside the program: taken at its word, inside the sandbox.
+"""Scores from an evaluator that runs next to the program: taken at its word, inside the sandbox.
 
 Evaluators of other systems import the program into their own interpreter. They run here in the
 sandbox together with it: the host is safe, the score is not, since the program can change

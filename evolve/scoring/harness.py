@@ -1,4 +1,4 @@
-"""Runs another system's evaluator beside the program it scores, inside the sandbox.
+"""Runs another system's evaluator next to the program it scores, inside the sandbox.
 
 A script of its own: nothing of `evolve` is there. Its arguments are the kind of the evaluator,
 the paths of evaluator, program and result, and the thresholds of the stages as JSON. What it

@@ -58,7 +58,7 @@ class Timing:
 
     Attributes:
         samples: Of the program.
-        references: Of the reference, one beside each of the program's; empty without one.
+        references: Of the reference, one for each of the program's; empty without one.
         inputs: What each of them was given.
     """
 
