@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from evolve.models.protocol import ReplyError
+from evolve.models.model import ReplyError
 from evolve.models.scripted import ScriptedModel
 from evolve.records.chat import Message, Request
 

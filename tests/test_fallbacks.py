@@ -2,10 +2,10 @@ import pytest
 
 from evolve.errors import ModelError
 from evolve.models.budget import Budget
-from evolve.models.endpoint import Endpoint
+from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate
-from evolve.models.retry import RetryableError, RetryPolicy
-from evolve.models.roster import Part
+from evolve.models.model import RetryableError
+from evolve.models.roles import Part
 from evolve.models.scripted import ScriptedModel
 from evolve.records import Evaluation, Status
 from evolve.records.chat import Message, Reply, Request

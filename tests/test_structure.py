@@ -112,7 +112,7 @@ def test_the_wall_clock_is_read_for_dates_alone():
     )
     found = {str(path.relative_to(PACKAGE)) for path in MODULES if reads.search(path.read_text())}
     assert found == {
-        "models/failures.py",
+        "models/provider_errors.py",
         "run/folder.py",
         "run/running.py",
         "run/verify.py",

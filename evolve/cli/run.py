@@ -185,11 +185,10 @@ def _load_problem(path: Path | None, settings: Settings, default: Problem | None
 
 def _introduce(settings: Settings, folder: Path, problem: Problem | None = None) -> str:
     """Returns the first lines of a run; of a new one they name the evaluator, unless it is ours."""
-    from evolve.models.roster import describe_roster
     from evolve.problem.gallery import is_shipped
 
     models = (
-        f"models: {describe_roster(settings.models)}"
+        f"models: {settings.models.describe()}"
         if settings.models.is_configured
         else "no model is configured: model-free operators make the changes; "
         "for a model: --model provider/name and the provider's key in the environment"

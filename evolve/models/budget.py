@@ -1,10 +1,10 @@
 """What a run may spend, and what it has spent.
 
 Every single request reserves its worst case before it is made and is settled with what it really
-used, so that a cap is never passed, however many are in flight and however often a call is tried
-again. Where money or tokens are capped, a reply gets a limit: what the request's share of what is
-left pays for, so that many are in flight at a time, but no less than such replies have needed of
-late. One that does not fit beside those in flight waits for what they give back, so that a run
+used, so that a cap is never passed, whatever is in flight and however often a call is retried.
+Where money or tokens are capped, a reply gets a limit: what the request's share of what is left
+pays for, so that many are in flight at a time, but no less than such replies have needed of late.
+A request that does not fit beside those in flight waits for what they give back, so that a run
 does not end with most of its money unspent. A request that may have been charged for without an
 answer counts with its worst case. Where a model's price is unknown its money cannot be reserved;
 such calls are counted apart and never taken for free.
@@ -15,20 +15,15 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from evolve.errors import BudgetExhaustedError
-from evolve.models.protocol import GENEROUS_TOKENS, estimate_prompt_tokens
+from evolve.models.model import Incoming
+from evolve.models.usage import GENEROUS_TOKENS, Price, estimate_prompt_tokens
+from evolve.records.chat import Request
 from evolve.records.endings import MAX_CALLS, MAX_COST, MAX_EVALUATIONS, MAX_TOKENS
 from evolve.records.results import Totals
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from evolve.models.incoming import Incoming
-    from evolve.models.protocol import Price
-    from evolve.records.chat import Reply, Request
 
 # A model that reads more tokens than estimated is given this much room beyond what was seen.
 _MARGIN = 1.1
@@ -41,23 +36,35 @@ _REPLIES = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservation:
-    """What a call in flight may use at most.
+    """What a request may use at most.
 
     Attributes:
-        role: What the call is for.
+        role: What it is for.
         model: Name of the model that is asked.
         prompt_tokens: Upper estimate of the tokens read.
-        tokens: Upper estimate of the tokens read and written.
-        cost_usd: Upper estimate of its price; 0 when the price is unknown.
+        completion_tokens: Upper estimate of the tokens written.
+        price: What the model costs; None when that is unknown.
         limit: Most tokens of the reply, to be sent with the request; None for no limit.
     """
 
     role: str
     model: str
     prompt_tokens: int
-    tokens: int
-    cost_usd: float
+    completion_tokens: int
+    price: Price | None
     limit: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Returns the tokens read and written together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Returns the most that it costs; None when the price is unknown."""
+        if self.price is None:
+            return None
+        return self.price.cost_of(self.prompt_tokens, self.completion_tokens)
 
 
 class Budget:
@@ -95,10 +102,7 @@ class Budget:
         self._lock = threading.Condition()
         self._evaluations = 0
         self._used: defaultdict[tuple[str, str], Totals] = defaultdict(Totals)
-        self._total = Totals()
         self._pending: set[Reservation] = set()
-        self._pending_cost_usd = 0.0
-        self._pending_tokens = 0
         self._excess: dict[str, float] = {}
         self._stopped_because = ""
 
@@ -130,83 +134,65 @@ class Budget:
         Raises:
             BudgetExhaustedError: It might pass a cap by itself, or `stop` was called.
         """
-        bounds = [bound for bound in (request.max_tokens, most) if bound is not None]
-        worth = _Worth(self.estimate_prompt(request, model), price)
+        read = self.estimate_prompt(request, model)
+        reservation = Reservation(request.role, model, read, most or GENEROUS_TOKENS, price)
+        is_priced = price is not None and price.completion_usd > 0
         with self._lock:
-            if self.max_tokens is None and (self.max_cost_usd is None or not worth.is_priced):
-                limit = max(request.max_tokens or 0, least or 0) or None
-                written = limit or most or GENEROUS_TOKENS
-                reservation = replace(worth.reserve(request.role, model, written), limit=limit)
+            if self.max_tokens is not None or (self.max_cost_usd is not None and is_priced):
+                bounds = [bound for bound in (request.max_tokens, most) if bound is not None]
+                reservation = self._reserve_share(reservation, least, bounds)
+            else:
+                if limit := max(request.max_tokens or 0, least or 0):
+                    reservation = _limit(reservation, limit)
                 while self._must_wait(reservation):
                     self._lock.wait()
-            else:
-                seen = self._needed[request.role, model]
-                needed = least or max(seen, default=_FIRST_TOKENS)
-                reservation = self._reserve_share(
-                    worth, request.role, model, min([needed, *bounds]), bounds,
-                    may_shrink=least is None and not seen,
-                )  # fmt: skip
             self._pending.add(reservation)
-            self._pending_cost_usd += reservation.cost_usd
-            self._pending_tokens += reservation.tokens
         return reservation
 
     def _reserve_share(
-        self,
-        worth: _Worth,
-        role: str,
-        model: str,
-        needed: int,
-        bounds: list[int],
-        *,
-        may_shrink: bool,
+        self, reservation: Reservation, least: int | None, bounds: list[int]
     ) -> Reservation:
-        """Waits until the needed tokens can be paid for; returns them or the larger share."""
+        """Waits until the tokens needed can be paid for; returns them or the larger share."""
+        seen = self._needed[reservation.role, reservation.model]
+        needed = min([least or max(seen, default=_FIRST_TOKENS), *bounds])
         while True:
-            reservation = worth.reserve(role, model, needed)
             try:
-                if not self._must_wait(reservation):
+                if not self._must_wait(_limit(reservation, needed)):
                     break
             except BudgetExhaustedError:
-                # What a reply needs is only guessed: it may do with what is left.
-                affordable = self._find_affordable(worth, 1)
-                if self._stopped_because or not may_shrink or needed <= _LEAST_TOKENS:
+                # What a first reply needs is only guessed: it may make do with what is left.
+                if self._stopped_because or least or seen or needed <= _LEAST_TOKENS:
                     raise
+                affordable = self._find_affordable(reservation, 1)
                 if affordable >= _LEAST_TOKENS:
                     needed = min(affordable, needed)
                     continue
                 if not self._pending:
                     raise
             self._lock.wait()
-        share = self._find_affordable(worth, max(self._shares - len(self._pending), 1))
+        share = self._find_affordable(reservation, max(self._shares - len(self._pending), 1))
         generous = max(GENEROUS_TOKENS, 2 * needed)
-        limit = max(min([share, generous, *bounds]), needed)
-        return replace(worth.reserve(role, model, limit), limit=limit)
+        return _limit(reservation, max(min([share, generous, *bounds]), needed))
 
-    def _find_affordable(self, worth: _Worth, sharers: int) -> int:
+    def _find_affordable(self, reservation: Reservation, sharers: int) -> int:
         """Returns the tokens of a reply that an equal share of what is left pays for."""
-        affordable = math.inf
+        affordable, total, price = 1e9, self.total, reservation.price
         if self.max_tokens is not None:
-            used = self._total.tokens + self._total.lost_tokens + self._pending_tokens
-            left = (self.max_tokens - used) / sharers
-            affordable = left - worth.prompt_tokens
-        if self.max_cost_usd is not None and worth.price is not None and worth.is_priced:
-            paid = self._total.cost_usd + self._total.lost_usd + self._pending_cost_usd
-            left = (self.max_cost_usd - paid) / sharers
-            left -= worth.prompt_tokens * worth.price.prompt_usd
+            used = total.tokens + total.lost_tokens + self._pending_tokens
+            affordable = (self.max_tokens - used) / sharers - reservation.prompt_tokens
+        if self.max_cost_usd is not None and price is not None and price.completion_usd > 0:
+            spent = total.cost_usd + total.lost_usd + self._pending_usd
+            left = (self.max_cost_usd - spent) / sharers
+            left -= reservation.prompt_tokens * price.prompt_usd
             # A little less, so that rounding passes no cap.
-            tokens = left / worth.price.completion_usd * (1 - 1e-9)
-            affordable = min(affordable, tokens)
-        return math.floor(min(affordable, 1e9))
+            affordable = min(affordable, left / price.completion_usd * (1 - 1e-9))
+        return math.floor(affordable)
 
     def settle(self, reservation: Reservation, used: Totals) -> None:
         """Counts what a reserved request used."""
         with self._lock:
             self._pending.remove(reservation)
-            self._pending_tokens -= reservation.tokens
-            # Adding and subtracting floats leaves dust, which must not sum up over a run.
-            self._pending_cost_usd = sum(pending.cost_usd for pending in self._pending)
-            self._add(reservation.role, reservation.model, used)
+            self._used[reservation.role, reservation.model] += used
             if used.completion_tokens:
                 self._needed[reservation.role, reservation.model].append(used.completion_tokens)
             self._lock.notify_all()
@@ -224,7 +210,7 @@ class Budget:
     def restore(self, role: str, model: str, used: Totals) -> None:
         """Counts what an earlier part of the run has used."""
         with self._lock:
-            self._add(role, model, used)
+            self._used[role, model] += used
 
     def restore_evaluations(self, count: int) -> None:
         """Counts the evaluations of an earlier part of the run."""
@@ -255,87 +241,53 @@ class Budget:
     @property
     def total(self) -> Totals:
         """Returns what all settled calls used."""
-        return self._total
+        return sum(self.totals_by_call().values(), Totals())
 
     def totals_by_call(self) -> dict[tuple[str, str], Totals]:
         """Returns what settled calls used, by role and model."""
         with self._lock:
             return dict(self._used)
 
+    @property
+    def _pending_tokens(self) -> int:
+        return sum(reservation.tokens for reservation in self._pending)
+
+    @property
+    def _pending_usd(self) -> float:
+        return math.fsum(reservation.cost_usd or 0.0 for reservation in self._pending)
+
     def _must_wait(self, reservation: Reservation) -> bool:
-        """Returns whether it fits only once something in flight has given back what it did not use.
+        """Returns whether it fits only once requests in flight have given back what they leave.
 
         Raises:
             BudgetExhaustedError: It would not fit then either, or `stop` was called meanwhile.
         """
-        needs = self._list_needs(reservation)
-        try:
-            for cap, alone, pending, most in needs:
-                _check_cap(cap, alone + pending, most)
-        except BudgetExhaustedError as error:
-            if not self._pending:
-                raise
-            for cap, alone, _, most in needs:
-                _check_cap(cap, alone, most)
-            if self._stopped_because:
-                raise BudgetExhaustedError(self._stopped_because) from error
-            return True
-        return False
-
-    def _list_needs(self, reservation: Reservation) -> list[tuple[str, float, float, float | None]]:
-        """Returns each cap: what would be reached alone, by those in flight, and the most."""
-        total = self._total
-        calls = total.calls + total.lost_requests + 1
-        tokens = total.tokens + total.lost_tokens + reservation.tokens
-        cost_usd = total.cost_usd + total.lost_usd + reservation.cost_usd
-        return [
-            (MAX_CALLS, calls, len(self._pending), self.max_calls),
-            (MAX_TOKENS, tokens, self._pending_tokens, self.max_tokens),
-            (MAX_COST, cost_usd, self._pending_cost_usd, self.max_cost_usd),
+        total, cost_usd = self.total, reservation.cost_usd or 0.0
+        needs = [
+            (MAX_CALLS, self.max_calls, total.calls + total.lost_requests + 1, len(self._pending)),
+            (
+                MAX_TOKENS,
+                self.max_tokens,
+                total.tokens + total.lost_tokens + reservation.tokens,
+                self._pending_tokens,
+            ),
+            (
+                MAX_COST,
+                self.max_cost_usd,
+                total.cost_usd + total.lost_usd + cost_usd,
+                self._pending_usd,
+            ),
         ]
-
-    def _add(self, role: str, model: str, used: Totals) -> None:
-        self._used[role, model] += used
-        self._total += used
-
-
-@dataclass(frozen=True, slots=True)
-class _Worth:
-    """What a request costs, by the tokens of its reply.
-
-    Attributes:
-        prompt_tokens: Upper estimate of the tokens read.
-        price: What the model costs; None when that is unknown.
-    """
-
-    prompt_tokens: int
-    price: Price | None
-
-    @property
-    def is_priced(self) -> bool:
-        """Returns whether a longer reply is known to cost more."""
-        return self.price is not None and self.price.completion_usd > 0
-
-    def reserve(self, role: str, model: str, written: int) -> Reservation:
-        """Returns what a reply of so many tokens uses."""
-        cost_usd = 0.0
-        if self.price is not None:
-            cost_usd = self.prompt_tokens * self.price.prompt_usd
-            cost_usd += written * self.price.completion_usd
-        return Reservation(role, model, self.prompt_tokens, self.prompt_tokens + written, cost_usd)
+        for cap, most, alone, _ in needs:
+            _check_cap(cap, alone, most)
+        is_over = any(most is not None and alone + held > most for _, most, alone, held in needs)
+        if is_over and self._stopped_because:
+            raise BudgetExhaustedError(self._stopped_because)
+        return is_over
 
 
-def usage_of(reply: Reply) -> Totals:
-    """Returns what one answered call used."""
-    return Totals(
-        calls=1,
-        prompt_tokens=reply.prompt_tokens,
-        cached_tokens=reply.cached_tokens,
-        completion_tokens=reply.completion_tokens,
-        cost_usd=reply.cost_usd or 0.0,
-        unpriced_calls=int(reply.cost_usd is None),
-        thinking_tokens=reply.thinking_tokens,
-    )
+def _limit(reservation: Reservation, tokens: int) -> Reservation:
+    return replace(reservation, completion_tokens=tokens, limit=tokens)
 
 
 def _check_cap(cap: str, needed: float, most: float | None) -> None:

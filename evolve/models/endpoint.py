@@ -1,78 +1,123 @@
-"""A model as a run uses it: with retries, limits, pauses, and every request paid for."""
+"""A model as a run uses it: with retries, limits and pauses, and every request within the caps."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from evolve.errors import ModelUnavailableError
+from evolve.errors import BudgetExhaustedError, ModelError, ModelUnavailableError
 from evolve.keys import cut_keys
-from evolve.models.budget import usage_of
+from evolve.models.budget import Budget, Reservation
 from evolve.models.gate import Gate
-from evolve.models.protocol import (
-    GENEROUS_TOKENS,
+from evolve.models.model import (
+    Incoming,
+    Model,
+    RefusedSettingError,
     ReplyError,
-    estimate_prompt_tokens,
-    estimate_tokens,
-)
-from evolve.models.retry import (
-    CutOffError,
-    EmptyReplyError,
     RetryableError,
-    RetryPolicy,
-    call_with_retries,
 )
 from evolve.models.thinking import begins_thinking, split_thinking
+from evolve.models.usage import (
+    GENEROUS_TOKENS,
+    Price,
+    add_usage,
+    estimate_prompt_tokens,
+    estimate_tokens,
+    usage_of,
+)
+from evolve.records.chat import Reply, Request
 from evolve.records.results import Totals
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from evolve.models.budget import Budget, Reservation
-    from evolve.models.incoming import Incoming
-    from evolve.models.protocol import Model, Price
-    from evolve.records.chat import Reply, Request
-
-_PREFLIGHT_POLICY = RetryPolicy(first_seconds=0.3, max_requests=4, max_empty_replies=1)
 _PREFLIGHT_SECONDS = 60.0
+_MOST_EMPTY = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A request that may have been charged for and brought nothing.
+class RetryPolicy(NamedTuple):
+    """How often to ask again.
 
     Attributes:
-        role: What it was for.
-        model: Who was asked.
-        prompt_tokens: Upper estimate of the tokens read.
-        completion_tokens: Upper estimate of the tokens written.
-        cost_usd: Upper estimate of its price; `None` when the price is unknown.
-        reason: What happened to it.
+        first_seconds: Longest wait before the second request; it doubles from there.
+        longest_seconds: Longest wait between two requests, unless the provider asks for more.
+        max_requests: Requests in all; `None` for as many as the deadline allows.
     """
 
-    role: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float | None
-    reason: str
+    first_seconds: float = 0.5
+    longest_seconds: float = 30.0
+    max_requests: int | None = None
+
+    def find_pause(self, requests: int, draw: float) -> float:
+        """Returns the seconds to wait after some requests, drawn from the upper half."""
+        doublings = min(requests - 1, 32)  # 2 ** 32 is beyond any longest wait
+        longest = min(self.first_seconds * 2.0**doublings, self.longest_seconds)
+        return longest * (0.5 + 0.5 * draw)
+
+
+_PREFLIGHT_POLICY = RetryPolicy(first_seconds=0.3, max_requests=4)
+
+
+class _UnusableReplyError(RetryableError):
+    """A reply came that is empty, or cut off and may be longer; its usage counts all the same."""
+
+    def __init__(self, reason: str, reply: Reply) -> None:
+        super().__init__(reason)
+        self.reply = reply
+        self.is_cut_off = reply.finish_reason == "length"
 
 
 @dataclass(slots=True)
 class _Call:
+    """The requests of one call, and what came of them so far."""
+
     request: Request
     deadline_seconds: float
-    budget: Budget
-    may_wait: bool
-    on_lost: Callable[[Lost], None]
+    policy: RetryPolicy
+    budget: Budget = field(default_factory=Budget)
+    may_wait: bool = True
+    on_lost: Callable[[Reservation, str], None] = lambda *_: None
     started: float = field(default_factory=time.monotonic)
     paused_seconds: float = 0.0
+    requests: int = 0
+    unusable: list[Reply] = field(default_factory=list)
     is_counted: bool = False
     least_tokens: int | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """Returns the seconds until the deadline, which pauses move."""
+        return self.started + self.deadline_seconds + self.paused_seconds - time.monotonic()
+
+    @property
+    def has_ended(self) -> bool:
+        """Returns whether no further request is allowed, however much time is left."""
+        empty = sum(reply.finish_reason != "length" for reply in self.unusable)
+        return self.requests == self.policy.max_requests or empty == _MOST_EMPTY
+
+    def restart(self) -> None:
+        """Begins anew, with the whole time before it."""
+        self.started, self.paused_seconds, self.requests = time.monotonic(), 0.0, 0
+
+    def conclude(self, error: Exception) -> Reply:
+        """Returns the reply that was cut off, where it holds an answer; there will be no other.
+
+        Raises:
+            ReplyError: Replies came that count, and none of them can be used.
+            Exception: The error, when no reply came at all.
+        """
+        if isinstance(error, ReplyError) and error.reply is not None:
+            error.reply = add_usage(error.reply, self.unusable)
+            raise error
+        for reply in self.unusable:
+            if reply.finish_reason == "length" and reply.text.strip():
+                return add_usage(reply, [other for other in self.unusable if other is not reply])
+        if self.unusable:
+            reply = add_usage(self.unusable[-1], self.unusable[:-1])
+            raise ReplyError(str(error), reply) from error
+        raise error
 
 
 class Endpoint:
@@ -81,7 +126,7 @@ class Endpoint:
     Args:
         model: Answers single requests.
         name: In ledgers and reports; that of the model by default.
-        gate: Says when a request may be made; one of its own by default.
+        gate: Decides when a request may be made; one of its own by default.
         price: What the model costs; None asks the model.
         request_seconds: Longest wait for one whole answer, before it is asked for again.
         policy: How often and how long to retry.
@@ -117,7 +162,7 @@ class Endpoint:
         budget: Budget,
         *,
         may_wait: bool = True,
-        on_lost: Callable[[Lost], None] = lambda _: None,
+        on_lost: Callable[[Reservation, str], None] = lambda *_: None,
     ) -> Reply:
         """Answers a request within the caps.
 
@@ -126,9 +171,10 @@ class Endpoint:
         Args:
             request: What is asked.
             deadline_seconds: Wall time for the answer, all retries included.
-            budget: Pays for every single request.
+            budget: Reserves and counts every single request.
             may_wait: Whether a model that is down is waited for.
-            on_lost: Is told of requests that may have been charged for without an answer.
+            on_lost: Called with requests that may have been charged for without an answer, at
+                their worst case, and with what happened to them.
 
         Raises:
             BudgetExhaustedError: The call might pass a cap; it was not made.
@@ -138,39 +184,16 @@ class Endpoint:
         """
         if self._model.is_patient:
             deadline_seconds = float("inf")
-        call = _Call(request, deadline_seconds, budget, may_wait, on_lost)
-        reply = call_with_retries(
-            partial(self._send, call),
-            where=f"model {self.name!r}",
-            deadline_seconds=deadline_seconds,
-            policy=self._policy,
-            jitter=self._jitter,
-            wait=self._closed.wait,
-            outlast=partial(self._outlast, call),
-            find_paused=partial(getattr, call, "paused_seconds"),
-        )
+        call = _Call(request, deadline_seconds, self._policy, budget, may_wait, on_lost)
+        reply = self._retry(call, partial(self._send, call), f"model {self.name!r}")
         seconds = time.monotonic() - call.started - call.paused_seconds
         return replace(reply, seconds=seconds, model=self.name)
-
-    def _outlast(self, call: _Call, error: ModelUnavailableError) -> bool:
-        """Returns whether to wait for a model that answered nobody within the deadline.
-
-        Raises:
-            ReplyError: It answered others.
-        """
-        if self._closed.is_set():
-            return False
-        if self._gate.has_answered_since(call.started):
-            raise ReplyError(str(error)) from error
-        self._gate.trip(str(error))
-        call.started, call.paused_seconds = time.monotonic(), 0.0
-        return True
 
     def preflight(self) -> Reply | None:
         """Asks for a few tokens, to find a wrong key, name or address before the run begins.
 
         Returns:
-            What was paid for; None when nothing was.
+            The reply with its usage; None when nothing is to be counted.
 
         Raises:
             ModelError: The model cannot be used; the message has the remedy.
@@ -179,15 +202,10 @@ class Endpoint:
         request = self._model.prepare()
         if request is None:
             return None
+        call = _Call(request, _PREFLIGHT_SECONDS, _PREFLIGHT_POLICY)
+        where = f"model {self.name!r}{self._model.address}"
         try:
-            reply = call_with_retries(
-                lambda seconds: self._model.complete(request, seconds),
-                where=f"model {self.name!r}{self._model.address}",
-                deadline_seconds=_PREFLIGHT_SECONDS,
-                policy=_PREFLIGHT_POLICY,
-                jitter=lambda: 0.5,
-                wait=self._closed.wait,
-            )
+            reply = self._retry(call, partial(self._model.complete, request), where)
         except ModelUnavailableError as error:
             raise ModelUnavailableError(f"{error}; {self._model.remedy}") from error
         except ReplyError as error:
@@ -212,6 +230,54 @@ class Endpoint:
         self._gate.close()
         self._model.close()
 
+    def _retry(self, call: _Call, send: Callable[[float], Reply], where: str) -> Reply:
+        """Sends requests until one is answered or the deadline passes.
+
+        Waits grow exponentially; a provider's `Retry-After` is a lower bound. A wait that would
+        not end before the deadline is not begun. Whatever ends the call, the usage of replies
+        that cannot be used is not lost.
+        """
+        while True:
+            try:
+                return add_usage(send(max(call.seconds_left, 0.001)), call.unusable)
+            except RefusedSettingError:
+                continue
+            except RetryableError as error:
+                if self._may_repeat(call, error):
+                    continue
+                if isinstance(error, _UnusableReplyError):
+                    return call.conclude(error)
+                failure = _describe_silence(call, error, where)
+                if call.unusable or call.has_ended or self._closed.is_set():
+                    return call.conclude(failure)
+                self._outlast(call, failure)
+            except (ReplyError, BudgetExhaustedError, ModelError) as error:
+                return call.conclude(error)
+
+    def _may_repeat(self, call: _Call, error: RetryableError) -> bool:
+        """Waits before the next request of a call; returns whether there may be one."""
+        call.requests += 1
+        if isinstance(error, _UnusableReplyError):
+            call.unusable.append(error.reply)
+            if error.is_cut_off:
+                return True
+        if call.has_ended:
+            return False
+        pause = call.policy.find_pause(call.requests, self._jitter())
+        pause = max(pause, error.retry_after_seconds or 0.0)
+        return pause < call.seconds_left and not self._closed.wait(pause)
+
+    def _outlast(self, call: _Call, failure: ModelUnavailableError) -> None:
+        """Lets a call begin anew when nobody else got an answer within its deadline either.
+
+        Raises:
+            ReplyError: The model answered others.
+        """
+        if self._gate.has_answered_since(call.started):
+            raise ReplyError(str(failure)) from failure
+        self._gate.trip(str(failure))
+        call.restart()
+
     def _send(self, call: _Call, seconds: float) -> Reply:
         """Makes one request: with its worst case set aside, and through the gate."""
         began = time.monotonic()
@@ -223,7 +289,6 @@ class Endpoint:
             least=call.least_tokens,
         )
         call.paused_seconds += time.monotonic() - began
-        timeout_seconds = min(seconds, self._request_seconds)
         request = call.request
         if not self._model.is_patient:
             request = replace(request, max_tokens=reservation.limit)
@@ -231,10 +296,10 @@ class Endpoint:
         try:
             with self._gate.passage(reservation.tokens, may_wait=call.may_wait) as waited:
                 call.paused_seconds += waited
-                reply = self._model.complete(request, timeout_seconds)
+                reply = self._model.complete(request, min(seconds, self._request_seconds))
             reply = self._price_reply(reply, request)
             used = _count(call, reply)
-            return self._check(call, self._take_thinking_off(reply), reservation.limit)
+            return self._check(call, self._remove_thinking(reply), reservation.limit)
         except ReplyError as error:
             if error.reply is not None and not used.calls:
                 error.reply = self._price_reply(error.reply, request)
@@ -244,19 +309,21 @@ class Endpoint:
             # The gate holds everybody back for as long as the provider asks.
             error.retry_after_seconds = None
             if error.may_be_charged:
-                used = self._lose(call, reservation, error.reason)
+                call.on_lost(reservation, error.reason)
+                tokens, cost_usd = reservation.tokens, reservation.cost_usd or 0.0
+                used = Totals(lost_requests=1, lost_tokens=tokens, lost_usd=cost_usd)
             raise
         finally:
             call.budget.settle(reservation, used)
 
-    def _take_thinking_off(self, reply: Reply) -> Reply:
-        """Returns the reply with the answers alone."""
+    def _remove_thinking(self, reply: Reply) -> Reply:
+        """Returns the reply with the answer alone."""
         first = split_thinking(reply.text)
         self._thinks_unopened = self._thinks_unopened or first.is_unopened
         text = first.answer
         is_cut = reply.finish_reason == "length"
         if begins_thinking(text) or (is_cut and self._thinks_unopened and not first.thinking):
-            # A server that keeps the opening tag to itself tells thinking by its end alone.
+            # A server that keeps the opening tag to itself marks thinking by its end alone.
             text = ""
         return replace(reply, text=text)
 
@@ -264,8 +331,7 @@ class Endpoint:
         """Returns a reply that holds an answer, whole or as long as it can be.
 
         Raises:
-            CutOffError: It was cut off, and may be longer.
-            EmptyReplyError: It is empty.
+            RetryableError: It is empty, or was cut off and may be longer.
             ReplyError: It holds no answer, and never will.
         """
         if reply.finish_reason == "length":
@@ -275,28 +341,20 @@ class Endpoint:
             least = 2 * written if limit else max(2 * written, GENEROUS_TOKENS)
             if call.least_tokens is None and (most is None or 2 * written <= most):
                 call.least_tokens = least if most is None else min(least, most)
-                raise CutOffError(reply)
+                raise _UnusableReplyError("cut off at its limit", reply)
             if not reply.text.strip():
                 raise ReplyError(f"cut off after {written} tokens, before the answer began", reply)
         elif not reply.text.strip():
             if reply.finish_reason == "content_filter":
                 raise ReplyError("the provider's content filter stopped the reply", reply)
-            raise EmptyReplyError(reply)
+            reason = f"an empty reply, finish reason {reply.finish_reason!r}"
+            raise _UnusableReplyError(reason, reply)
         return reply
-
-    def _lose(self, call: _Call, reservation: Reservation, reason: str) -> Totals:
-        is_priced = self.find_price() is not None
-        cost_usd = reservation.cost_usd if is_priced else None
-        read, written = reservation.prompt_tokens, reservation.tokens - reservation.prompt_tokens
-        call.on_lost(Lost(call.request.role, self.name, read, written, cost_usd, reason))
-        return Totals(
-            lost_requests=1, lost_tokens=reservation.tokens, lost_usd=reservation.cost_usd
-        )
 
     def _price_reply(self, reply: Reply, request: Request) -> Reply:
         """Returns the reply with usage and cost, as far as they can be known.
 
-        Where a provider tells no usage it is estimated from the texts, on the high side.
+        Where a provider reports no usage it is estimated from the texts, on the high side.
         """
         # Nothing that follows from a reply may hold a key that it echoes.
         reply = replace(reply, text=cut_keys(reply.text))
@@ -304,19 +362,28 @@ class Endpoint:
             written = estimate_tokens(reply.text) + reply.thinking_tokens
             if request.max_tokens is not None:
                 written = min(written, request.max_tokens)
-            reply = replace(
-                reply,
-                prompt_tokens=estimate_prompt_tokens(request),
-                completion_tokens=written,
-            )
+            read = estimate_prompt_tokens(request)
+            reply = replace(reply, prompt_tokens=read, completion_tokens=written)
         price = self.find_price()
         if price is not None and (self._price is not None or reply.cost_usd is None):
-            reply = replace(reply, cost_usd=price.cost_of(reply))
+            cost_usd = price.cost_of(
+                reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens
+            )
+            reply = replace(reply, cost_usd=cost_usd)
         return reply
 
 
+def _describe_silence(call: _Call, error: RetryableError, where: str) -> ModelUnavailableError:
+    plural = "s" if call.requests > 1 else ""
+    within = "" if call.has_ended else f" within {call.deadline_seconds:g} s"
+    return ModelUnavailableError(
+        f"{where}: no answer to {call.requests} request{plural}{within}, the last failed with:"
+        f" {error.reason}"
+    )
+
+
 def _count(call: _Call, reply: Reply) -> Totals:
-    """Returns the usage of a reply; a call counts once, however many replies were paid for."""
+    """Returns the usage of a reply; a call counts once, however many replies came."""
     used = usage_of(reply)
     if call.is_counted:
         used = replace(used, calls=0, unpriced_calls=0)

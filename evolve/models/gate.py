@@ -6,15 +6,12 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from evolve.errors import ModelUnavailableError
-from evolve.models.retry import RetryableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from evolve.models.model import RetryableError
 
 _WINDOW_SECONDS = 60.0
 _FAILURES_TO_OPEN = 5
@@ -27,7 +24,7 @@ class OutageError(ModelUnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RateLimits:
     """What a provider takes from us; `None` for no limit.
 
     Attributes:
@@ -61,14 +58,14 @@ class Gate:
         self,
         where: str,
         *,
-        limits: Limits | None = None,
+        limits: RateLimits | None = None,
         outage_seconds: float = 900.0,
         tell: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         longest_nap_seconds: float = 0.5,
     ) -> None:
         self._where = where
-        self._limits = limits or Limits()
+        self._limits = limits or RateLimits()
         self._outage_seconds = outage_seconds
         self._tell = tell
         self._clock = clock

@@ -1,39 +1,43 @@
 """Any provider through LiteLLM.
 
-LiteLLM hides two layers of retries; both are switched off, and `retry` does what is left. It asks
-once, streams where the provider can, and sends only settings that were set and that the provider
-has not refused.
+LiteLLM is imported late, quietly and without the network. It hides two layers of retries, which
+are switched off. The model asks once, streams where the provider can, and sends only settings that
+were set and that the provider has not refused.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
+import logging
+import os
 import threading
 import time
-from dataclasses import dataclass
-from functools import cached_property
+import warnings
+from collections.abc import Callable, Iterable
+from functools import cache, cached_property
+from importlib import import_module
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from evolve.errors import ModelError
-from evolve.models.event_loop import wait_for
-from evolve.models.failures import (
+from evolve.models.model import Model, RefusedSettingError, ReplyError
+from evolve.models.provider_errors import (
     RefusedRequestError,
     describe_failure,
     find_most_tokens,
     find_refused_setting,
     sort_failure,
 )
-from evolve.models.incoming import Incoming
-from evolve.models.loading import import_litellm
-from evolve.models.protocol import GENEROUS_TOKENS, Price, ReplyError, estimate_tokens
-from evolve.models.retry import RefusedSettingError
+from evolve.models.usage import GENEROUS_TOKENS, Price, estimate_tokens
 from evolve.records.chat import Message, Reply, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from evolve.models.transport import Completion
 
+_import_lock = threading.Lock()
 # One refused request may be the fault of its prompt; several in a row are that of the settings.
 _MAX_REFUSALS = 3
 # The deadline is kept here. LiteLLM keeps an HTTP client for each time-out that it is told, so it
@@ -49,32 +53,13 @@ _OWN_CLIENT = {"openai", "azure"}
 # Without a limit these answer with an error or with very little.
 _NEEDS_LIMIT = {"anthropic", "azure_ai", "bedrock", "databricks", "vertex_ai"}
 SETTINGS = (
-    "temperature", "seed", "max_tokens", "response_format", "reasoning_effort", "n", "stream",
+    "temperature", "seed", "max_tokens", "response_format", "reasoning_effort", "stream",
     "stream_options", "system",
 )  # fmt: skip
 """What can be left out of requests, where a provider refuses it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What came back, however it came.
-
-    Attributes:
-        text: The reply.
-        thinking: Characters of thinking that came apart from the text.
-        finish_reason: The provider's word; `stop` where it says none.
-        usage: LiteLLM's record of it; None when none was reported.
-        cost_usd: What LiteLLM knows of its price.
-    """
-
-    text: str
-    thinking: str
-    finish_reason: str
-    usage: Any
-    cost_usd: float | None = None
-
-
-class LiteLLMModel:
+class LiteLLMModel(Model):
     """A model behind LiteLLM; safe to call from many threads.
 
     Args:
@@ -89,8 +74,6 @@ class LiteLLMModel:
         ModelError: The address is none, or a setting to drop is unknown.
     """
 
-    is_patient = False
-
     def __init__(
         self,
         name: str,
@@ -101,10 +84,9 @@ class LiteLLMModel:
         drop: Iterable[str] = (),
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.name = name
+        super().__init__(name)
         self.api_base = None if api_base is None else _clean_address(api_base)
         self._sends_key = sends_key
-        self.incoming = Incoming()
         self._idle_seconds = idle_seconds
         self._tell = tell
         self._lock = threading.Lock()
@@ -128,24 +110,23 @@ class LiteLLMModel:
             ModelError: The model cannot be used.
             ReplyError: The answer cannot be used.
         """
+        from evolve.models.transport import wait_for
+
         base = self._settings  # the import of LiteLLM must not count as the model's time
         sent = self._choose_settings(request)
         start = time.monotonic()
         try:
             with self.incoming.answer() as on_text:
-                answer = wait_for(
+                completion: Completion = wait_for(
                     self._ask({**base, **sent}, on_text),
                     timeout_seconds,
                     prepares_fast=self._provider == "openai",
                 )
         except Exception as error:  # LiteLLM's exceptions have no common base
-            carried = set(sent) | {"system"} if _has_system(request) else set(sent)
-            if self._limit_name in sent:
-                carried.add("max_tokens")
-            self._leave_out(error, carried, sent.get(self._limit_name))
+            self._leave_out(error, sent)
             raise self._sort(error) from error
         self._refusals = 0
-        return self._read(answer, time.monotonic() - start)
+        return self._read(completion, time.monotonic() - start)
 
     def prepare(self) -> Request:
         """Returns a request for a few tokens, with the settings that some providers refuse."""
@@ -163,32 +144,35 @@ class LiteLLMModel:
         most = (self._info or {}).get("max_output_tokens")
         return int(most) if most else None
 
-    def close(self) -> None:
-        """Has nothing to wake: requests end at their deadline."""
-
     def _choose_settings(self, request: Request) -> dict[str, Any]:
-        settings: dict[str, Any] = {"messages": self._write_messages(request)}
         limit = request.max_tokens
         if limit is None and self._provider in _NEEDS_LIMIT:
             limit = self.find_most_tokens() or GENEROUS_TOKENS
-        if limit is not None and self._takes("max_tokens"):
-            settings[self._limit_name] = min(limit, self._most_tokens or limit)
-        if request.temperature is not None and self._takes("temperature"):
-            settings["temperature"] = request.temperature
-        if request.seed is not None and self._takes("seed") and self._knows("seed"):
-            settings["seed"] = request.seed
-        if request.effort and self._takes("reasoning_effort"):
-            settings["reasoning_effort"] = request.effort
+        if limit is not None:
+            limit = min(limit, self._most_tokens or limit)
+        wanted: dict[str, Any] = {
+            "max_tokens": limit,
+            "temperature": request.temperature,
+            "seed": request.seed,
+            "reasoning_effort": request.effort or None,
+            "response_format": _shape(request.schema) if request.schema else None,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        left_out = self._dropped | self._unknown
+        sent = {
+            name: value
+            for name, value in wanted.items()
+            if value is not None and name not in left_out
+        }
+        if "stream" not in sent:
+            sent.pop("stream_options", None)
+        if "max_tokens" in sent:
+            sent[self._limit_name] = sent.pop("max_tokens")
+        if "reasoning_effort" in sent:
             # LiteLLM keeps a table of who takes it; who sets it knows better.
-            settings["allowed_openai_params"] = ["reasoning_effort"]
-        if self._takes("stream"):
-            settings["stream"] = True
-            if self._takes("stream_options"):
-                settings["stream_options"] = {"include_usage": True}
-        # A compatible server is asked and may refuse, for LiteLLM does not know what it can do.
-        if request.schema and self._takes("response_format") and self._may_know_shapes:
-            settings["response_format"] = _shape(request.schema)
-        return settings
+            sent["allowed_openai_params"] = ["reasoning_effort"]
+        return {"messages": self._write_messages(request), **sent}
 
     def _write_messages(self, request: Request) -> list[dict[str, str]]:
         messages = [{"role": message.role, "content": message.text} for message in request.messages]
@@ -204,42 +188,37 @@ class LiteLLMModel:
                 merged.append({"role": role, "content": message["content"]})
         return merged
 
-    async def _ask(self, settings: dict[str, Any], on_text: Callable[[int], None]) -> _Answer:
+    async def _ask(self, settings: dict[str, Any], on_text: Callable[[int], None]) -> Completion:
         import httpx
 
-        from evolve.models.streams import LISTENER, Listener
+        from evolve.models.transport import LISTENER, Completion, Listener
 
+        listener = Listener(on_text, self._idle_seconds)
+        LISTENER.set(listener)
         timeout = httpx.Timeout(_NEVER_SECONDS, connect=_CONNECT_SECONDS)
         settings |= {"model": self.name, "timeout": timeout, "max_retries": 0}
-        if settings.get("stream") and self._provider in _OWN_CLIENT:
-            LISTENER.set(Listener(on_text, self._idle_seconds))
-            stream = {
-                key: settings.pop(key) for key in ("stream", "stream_options") if key in settings
-            }
-            settings["extra_body"] = stream
+        if self._provider in _OWN_CLIENT:
+            names = {"stream", "stream_options"} & set(settings)
+            settings["extra_body"] = {name: settings.pop(name) for name in names}
         answer = await self._litellm.acompletion(**settings)
         if settings.get("stream"):
-            return await _gather(answer, on_text, self._idle_seconds)
-        message = answer.choices[0].message if answer.choices else None
-        return _Answer(
-            _text_of(message.content) if message else "",
-            str(getattr(message, "reasoning_content", None) or ""),
-            str((answer.choices[0].finish_reason if answer.choices else None) or "stop"),
-            getattr(answer, "usage", None),
-            answer._hidden_params.get("response_cost"),  # noqa: SLF001 (it is nowhere else)
-        )
+            return await listener.gather(_to_part(chunk) async for chunk in answer)
+        completion = Completion()
+        completion.add(_to_part(answer))
+        return completion
 
-    def _leave_out(self, error: Exception, carried: set[str], limit: int | None) -> None:
+    def _leave_out(self, error: Exception, sent: dict[str, Any]) -> None:
         """Leaves out what the provider refused from now on, and says so once.
 
         Raises:
             RefusedSettingError: Something was left out, or had been meanwhile.
         """
+        carried, limit = set(sent), sent.get(self._limit_name)
+        if limit is not None:
+            carried.add("max_tokens")
+        if any(message["role"] == "system" for message in sent["messages"]):
+            carried.add("system")
         name = find_refused_setting(error, carried)
-        is_refusal = getattr(error, "status_code", None) in {400, 422}
-        if not name and is_refusal and "response_format" in carried and _is_vague(error):
-            # The prompt says the same in words: where that is taken, it must do from now on.
-            name = "response_format"
         if not name:
             return
         with self._lock:
@@ -282,26 +261,25 @@ class LiteLLMModel:
             return type(failure)(f"model {self.name!r}{self.address}: {failure}")
         return failure
 
-    def _read(self, answer: _Answer, seconds: float) -> Reply:
-        usage = answer.usage
-        prompt_tokens = int(getattr(usage, "prompt_tokens", 0) or 0)
-        completion_tokens = int(getattr(usage, "completion_tokens", 0) or 0)
+    def _read(self, completion: Completion, seconds: float) -> Reply:
+        usage = completion.usage
+        prompt_tokens = _count(usage, "prompt_tokens")
+        completion_tokens = _count(usage, "completion_tokens")
         read = getattr(usage, "prompt_tokens_details", None)
         written = getattr(usage, "completion_tokens_details", None)
-        thinking_tokens = int(getattr(written, "reasoning_tokens", 0) or 0)
+        thinking_tokens = _count(written, "reasoning_tokens")
         if not prompt_tokens + completion_tokens:
-            thinking_tokens = estimate_tokens(answer.thinking)
-        cost_usd = answer.cost_usd if self._price is not None else None
+            thinking_tokens = estimate_tokens(completion.thinking)
         return Reply(
-            text=answer.text,
+            # Lone surrogates come through JSON, and no file or database takes them.
+            text=completion.text.encode("utf-8", "replace").decode("utf-8"),
             model=self.name,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            cost_usd=float(cost_usd) if cost_usd else None,
-            cached_tokens=min(int(getattr(read, "cached_tokens", 0) or 0), prompt_tokens),
+            cached_tokens=min(_count(read, "cached_tokens"), prompt_tokens),
             thinking_tokens=thinking_tokens,
             seconds=seconds,
-            finish_reason=answer.finish_reason,
+            finish_reason=completion.finish_reason or "stop",
         )
 
     @cached_property
@@ -326,21 +304,17 @@ class LiteLLMModel:
                 )
         return settings
 
-    def _takes(self, setting: str) -> bool:
-        return setting not in self._dropped
-
-    def _knows(self, setting: str) -> bool:
-        return self._supported is None or setting in self._supported
-
     @cached_property
-    def _supported(self) -> list[str] | None:
-        supported: list[str] | None = self._litellm.get_supported_openai_params(model=self.name)
-        return supported
-
-    @cached_property
-    def _may_know_shapes(self) -> bool:
-        known = self.api_base is not None or self._litellm.supports_response_schema(model=self.name)
-        return bool(known)
+    def _unknown(self) -> set[str]:
+        """Returns settings that LiteLLM knows the model not to take."""
+        unknown = set()
+        supported = self._litellm.get_supported_openai_params(model=self.name)
+        if supported is not None and "seed" not in supported:
+            unknown.add("seed")
+        # A compatible server is asked and may refuse, for LiteLLM does not know what it can do.
+        if self.api_base is None and not self._litellm.supports_response_schema(model=self.name):
+            unknown.add("response_format")
+        return unknown
 
     @cached_property
     def _info(self) -> dict[str, Any] | None:
@@ -430,34 +404,17 @@ def _clean_address(text: str) -> str:
     return address
 
 
-async def _gather(parts: Any, on_text: Callable[[int], None], idle_seconds: float) -> _Answer:
-    """Puts together what LiteLLM streams.
-
-    Raises:
-        TimeoutError: An answer that had begun fell silent.
-    """
-    import asyncio
-
-    texts: list[str] = []
-    thoughts: list[str] = []
-    finish_reason, usage = "", None
-    now = asyncio.get_running_loop().time
-    try:
-        async with asyncio.timeout(None) as timer:
-            async for part in parts:
-                usage = getattr(part, "usage", None) or usage
-                for choice in part.choices[:1]:
-                    text = _text_of(choice.delta.content)
-                    thought = str(getattr(choice.delta, "reasoning_content", None) or "")
-                    finish_reason = choice.finish_reason or finish_reason
-                    texts.append(text)
-                    thoughts.append(thought)
-                    if text or thought:
-                        on_text(len(text) + len(thought))
-                        timer.reschedule(now() + idle_seconds)
-    except TimeoutError:
-        raise TimeoutError(f"the answer fell silent for {idle_seconds:g} s") from None
-    return _Answer("".join(texts), "".join(thoughts), finish_reason or "stop", usage)
+def _to_part(answer: Any) -> dict[str, Any]:
+    """Returns an answer of LiteLLM, whole or a part of a stream, as servers send it."""
+    choices = []
+    for choice in answer.choices[:1]:
+        said = getattr(choice, "delta", None) or getattr(choice, "message", None)
+        delta = {
+            "content": getattr(said, "content", None),
+            "reasoning_content": getattr(said, "reasoning_content", None),
+        }
+        choices.append({"delta": delta, "finish_reason": choice.finish_reason})
+    return {"choices": choices, "usage": getattr(answer, "usage", None)}
 
 
 def _shape(schema: str) -> dict[str, Any]:
@@ -467,20 +424,66 @@ def _shape(schema: str) -> dict[str, Any]:
     }
 
 
-def _has_system(request: Request) -> bool:
-    return any(message.role == "system" for message in request.messages)
+def _count(usage: Any, name: str) -> int:
+    return int(getattr(usage, name, 0) or 0)
 
 
-def _is_vague(error: Exception) -> bool:
-    """Returns whether a refusal may be about anything in the request."""
-    return isinstance(sort_failure(error, ""), RefusedRequestError)
+def start_import() -> threading.Thread:
+    """Imports LiteLLM in a thread beside other work: it takes seconds of processor time.
+
+    An import that fails is reported by the first call that needs it.
+    """
+    # Not a daemon: a thread that is torn down in the middle of an extension module's import
+    # can abort the whole process at its end.
+    thread = threading.Thread(target=_import_silently, name="import-litellm", daemon=False)
+    thread.start()
+    return thread
 
 
-def _text_of(content: Any) -> str:
-    """Returns the text of a message, of which some providers send typed parts."""
-    if isinstance(content, list):
-        from evolve.models.streams import flatten
+def _import_silently() -> None:
+    with contextlib.suppress(ModelError):
+        import_litellm()
 
-        content, _ = flatten(content)
-    # Lone surrogates come through JSON, and no file or database takes them.
-    return content.encode("utf-8", "replace").decode("utf-8") if isinstance(content, str) else ""
+
+def import_litellm() -> Any:
+    """Returns the module, imported once and silenced.
+
+    Raises:
+        ModelError: It cannot be imported.
+    """
+    with _import_lock:
+        return _import_once()
+
+
+@cache
+def _import_once() -> Any:
+    # Without these two, LiteLLM fetches tables from the network, and prints when it cannot.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
+    # Before the import, which warns as well.
+    warnings.filterwarnings("ignore", module=r"(litellm|pydantic|openai|httpx)(\.|$)")
+    # It makes hundreds of thousands of objects that stay: collecting garbage among them takes
+    # half a second.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        litellm: Any = import_module("litellm")
+    except ImportError as error:
+        raise ModelError(
+            f"models: LiteLLM cannot be imported: {error}; install it again with `pip install"
+            " --force-reinstall litellm`"
+        ) from error
+    finally:
+        if collects:
+            gc.enable()
+    from evolve.models.transport import StreamingClient
+
+    litellm.suppress_debug_info = True
+    litellm.telemetry = False
+    # A reply that repeats itself is judged like any other.
+    litellm.REPEATED_STREAMING_CHUNK_LIMIT = 10**9
+    litellm.aclient_session = StreamingClient()
+    # Without a handler, Python prints what libraries warn of.
+    for name in ("asyncio", "LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    return litellm

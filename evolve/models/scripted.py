@@ -13,32 +13,27 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 from evolve.errors import ModelError
-from evolve.models.incoming import Incoming
-from evolve.models.protocol import Price, ReplyError
-from evolve.records.chat import Reply
+from evolve.models.model import Model, ReplyError
+from evolve.models.usage import FREE, Price
+from evolve.records.chat import Reply, Request
+from evolve.settings.models import ROLES
 from evolve.source import find_blocks
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from evolve.records.chat import Request
-
-Script = Mapping[str, Callable[["Request"], str] | Sequence[str]]
+Script = Mapping[str, Callable[[Request], str] | Sequence[str]]
 
 _SECONDS = re.compile(r"\b\d+(?:\.\d+)?(?:e-?\d+)? s\b")
 
-ROLES = ("planner", "editor", "summarizer", "leap")
-FACTORS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.4, 2.0)
+_FACTORS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.4, 2.0)
 FENCE = re.compile(r"^(`{3,})[^\n`]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 _PROGRAM = "\n## Program "
 _NAMED_FENCE = re.compile(r"^(`{3,})\w+\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?(?![\w.])")
 
 
-class ScriptedModel:
+class ScriptedModel(Model):
     """A deterministic model.
 
     Args:
@@ -47,15 +42,11 @@ class ScriptedModel:
         latency_seconds: How long every call takes.
     """
 
-    is_patient = False
-    address = remedy = ""
-
     def __init__(
         self, script: Script | None = None, *, name: str = "scripted", latency_seconds: float = 0.0
     ) -> None:
-        self.name = name
+        super().__init__(name)
         self.latency_seconds = latency_seconds
-        self.incoming = Incoming()
         self._script = dict(script or {})
 
     def complete(self, request: Request, timeout_seconds: float) -> Reply:
@@ -76,18 +67,9 @@ class ScriptedModel:
             seconds=self.latency_seconds,
         )
 
-    def prepare(self) -> None:
-        """Has nothing to check."""
-
-    def find_most_tokens(self) -> None:
-        """Has no limit."""
-
     def find_price(self) -> Price | None:
         """Costs nothing."""
-        return Price(0.0, 0.0)
-
-    def close(self) -> None:
-        """Has nothing to wake."""
+        return FREE
 
     def _choose_text(self, request: Request) -> str:
         replies = self._script.get(request.role)
@@ -111,26 +93,17 @@ def load_script(path: Path) -> ScriptedModel:
     if not isinstance(script, dict):
         raise ModelError(f"model script {str(path)!r}: expected an object of lists by role")
     latency_seconds = script.pop("latency_seconds", 0.0)
-    if isinstance(latency_seconds, bool) or not isinstance(latency_seconds, int | float):
-        raise ModelError(
-            f"model script {str(path)!r}: expected `latency_seconds` as a number,"
-            f" got {latency_seconds!r}"
-        )
     for role, texts in script.items():
-        _check_texts(path, role, texts)
+        if role not in ROLES:
+            raise ModelError(
+                f"model script {str(path)!r}: unknown role {role!r}; use {', '.join(ROLES)}"
+            )
+        if not (texts and isinstance(texts, list) and all(isinstance(one, str) for one in texts)):
+            raise ModelError(
+                f"model script {str(path)!r}: expected a list of texts for {role!r},"
+                f" got {str(texts)[:200]!r}"
+            )
     return ScriptedModel(script, name=f"scripted:{path.name}", latency_seconds=latency_seconds)
-
-
-def _check_texts(path: Path, role: str, texts: Any) -> None:
-    if role not in ROLES:
-        raise ModelError(
-            f"model script {str(path)!r}: unknown role {role!r}; use {', '.join(ROLES)}"
-        )
-    if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
-        raise ModelError(
-            f"model script {str(path)!r}: expected a list of texts for {role!r},"
-            f" got {str(texts)[:200]!r}"
-        )
 
 
 def hash_request(request: Request) -> int:
@@ -191,7 +164,7 @@ def make_edit_text(request: Request) -> str:
     if not places:
         raise ReplyError("scripted model: the program in the prompt has no number to change")
     index, (left, right) = places[digest % len(places)]
-    factor = FACTORS[digest // len(places) % len(FACTORS)]
+    factor = _FACTORS[digest // len(places) % len(_FACTORS)]
     line = lines[index]
     changed = line[:left] + _scale(line[left:right], factor) + line[right:]
     first, last = _widen_until_unique(lines, index, start, stop)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from evolve.archive.cells import locate
 from evolve.archive.climbs import Climbs
 from evolve.archive.quotas import SlotQuotas
-from evolve.models.bandit import ModelStats
+from evolve.models.roles import ModelStats
 from evolve.population.standing import Standing, make_elite
 from evolve.records import OPERATOR_JOIN, TUNE, Status
 

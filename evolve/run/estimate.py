@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evolve.models.protocol import GENEROUS_TOKENS, estimate_tokens
-from evolve.models.roster import make_roster
-from evolve.models.tokens import prompt_cap
+from evolve.models.usage import GENEROUS_TOKENS, estimate_tokens, prompt_cap
 from evolve.records.results import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from evolve.models.protocol import Price
+    from evolve.models.usage import Price
     from evolve.records.chat import Message
     from evolve.settings import Settings
     from evolve.store import Store
@@ -23,7 +21,7 @@ TYPICAL_TOKENS = {"planner": 1500, "editor": 1500, "summarizer": 400}
 TYPICAL_REPAIRS = 0.3
 _STEPS = {"planner": "plan", "editor": "edit", "summarizer": "summarize"}
 # An upper estimate of tokens is about so much above what is counted.
-_EXCESS = 1.3
+_EXCESS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def estimate_roles(
         find_price: Returns what a model costs.
         like: What each role used in a slot of another run; None for typical numbers.
     """
-    roster = make_roster(settings.models)
+    roster = settings.models.roster()
     estimates = []
     for role in _find_roles(settings):
         expected, most = _find_uses(settings, role, prompts[_STEPS[role]])

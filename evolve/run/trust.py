@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from evolve.display import one_line, say
 from evolve.errors import UsageError
 from evolve.files import open_plain, write_inside
-from evolve.models.command_model import PREFIX
-from evolve.models.roster import parse_candidate
+from evolve.models.text_models import PREFIX
 from evolve.run.folder import EVALUATOR_FOLDER, PROBLEM_FOLDER
+from evolve.settings.models import parse_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from evolve.errors import EvolveError, UsageError
 from evolve.evaluation.link import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
-from evolve.models.roster import make_roster
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Evaluation
 from evolve.records.chat import Reply, Request
@@ -38,7 +37,7 @@ from evolve.store import Store
 if TYPE_CHECKING:
     from evolve.models.budget import Budget
     from evolve.models.endpoint import Endpoint
-    from evolve.models.protocol import Price
+    from evolve.models.usage import Price
 
 MANUAL_FOLDER = "manual"
 WORKERS = 8
@@ -60,7 +59,7 @@ def complete_settings(settings: Settings) -> Settings:
     if settings.sandbox.backend not in NAMES:
         names = ", ".join(NAMES)
         raise UsageError(f"--sandbox: expected one of {names}, got {settings.sandbox.backend!r}")
-    defaults = WITH_MODEL if make_roster(settings.models) else WITHOUT_MODEL
+    defaults = WITH_MODEL if settings.models.is_configured else WITHOUT_MODEL
     changes: dict[str, Any] = {}
     if not settings.loop.slots:
         changes["loop.slots"] = defaults.slots
@@ -146,12 +145,12 @@ def open_endpoints(
     Raises:
         UsageError: A model's name has an address in it that the user has not named.
     """
-    from evolve.models.choose import open_model
     from evolve.models.endpoint import Endpoint
-    from evolve.models.gate import Gate, Limits
+    from evolve.models.gate import Gate, RateLimits
+    from evolve.models.roles import open_model
 
     models = settings.models
-    roster = {} if models.replay else make_roster(models)
+    roster = {} if models.replay else models.roster()
     names = [candidate.name for candidates in roster.values() for candidate in candidates]
     endpoints: dict[str, Endpoint] = {}
     for name in dict.fromkeys([*names, *(models.fallbacks if roster else ())]):
@@ -173,7 +172,7 @@ def open_endpoints(
         )
         gate = Gate(
             f"model {name!r}",
-            limits=Limits(**entry),
+            limits=RateLimits(**entry),
             outage_seconds=models.outage_seconds,
             tell=tell,
         )
@@ -189,7 +188,7 @@ def open_endpoints(
 
 def _read_price(settings: Settings, name: str) -> Price | None:
     """Returns the price in the settings, if there is one."""
-    from evolve.models.protocol import Price
+    from evolve.models.usage import Price
 
     entry = settings.prices.get(name)
     if entry is None:

@@ -14,8 +14,7 @@ from evolve.archive import Elite
 from evolve.archive.choices import Chooser
 from evolve.archive.selection import make_lottery
 from evolve.archive.stalls import StallLevel
-from evolve.models.bandit import draw_by_weight
-from evolve.models.roster import Part, make_roster
+from evolve.models.roles import Part, draw_by_weight
 from evolve.operators import OperatorStats
 from evolve.operators.lane import Lane
 from evolve.population import Population
@@ -206,7 +205,7 @@ class JobMaker:
         level = self._population.stalls.level
         learns = settings.models.choice == "bandit" and level < StallLevel.OPERATORS
         parts = {}
-        for role, candidates in make_roster(settings.models).items():
+        for role, candidates in settings.models.roster().items():
             if learns:
                 stats, thrift = self._population.models, settings.models.thrift
                 model = stats.choose(role, candidates, rng, thrift=thrift)

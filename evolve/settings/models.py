@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from evolve.errors import UsageError
 from evolve.settings.values import setting
+
+ROLES = ("planner", "editor", "summarizer", "leap")
+_WEIGHTED = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*\*\s*(.*)", re.DOTALL)
+
+
+class Candidate(NamedTuple):
+    """A model that may play a role, with its share among the role's models, above 0."""
+
+    name: str
+    weight: float = 1.0
+
+
+def parse_candidate(text: str) -> Candidate:
+    """Splits `2*NAME` into weight and name; the weight of a bare name is 1.
+
+    Raises:
+        UsageError: There is no name, or the weight is 0.
+    """
+    found = _WEIGHTED.fullmatch(text.strip())
+    weight, name = (float(found[1]), found[2].strip()) if found else (1.0, text.strip())
+    if not name or not weight:
+        raise UsageError(
+            f"models: expected a name such as `openai/gpt-4o-mini` or, with a weight above 0,"
+            f" `2*openai/gpt-4o-mini`, got {text!r}"
+        )
+    return Candidate(name, weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +91,42 @@ class ModelSettings:
             own = self.editor
         return own or self.model
 
+    def candidates_for(self, role: str) -> tuple[Candidate, ...]:
+        """Returns the models that may play a role.
+
+        Raises:
+            UsageError: A name cannot be read, or stands there twice.
+        """
+        candidates = tuple(parse_candidate(text) for text in self.names_for(role))
+        names = [candidate.name for candidate in candidates]
+        if len(set(names)) < len(names):
+            raise UsageError(f"models: {role}: expected different models, got {', '.join(names)}")
+        return candidates
+
+    def roster(self) -> Mapping[str, tuple[Candidate, ...]]:
+        """Returns the candidates of each role; no role when there is no model at all.
+
+        Raises:
+            UsageError: Some roles have a model and others none, or a name cannot be read.
+        """
+        roster = {role: self.candidates_for(role) for role in ROLES}
+        missing = [role for role, candidates in roster.items() if not candidates]
+        if len(missing) == len(ROLES):
+            return {}
+        if missing:
+            raise UsageError(
+                f"models: expected a model for each role or for none, got none for: "
+                f"{', '.join(missing)}; `--model NAME` sets all roles"
+            )
+        return roster
+
+    def describe(self) -> str:
+        """Returns one line: the models of all roles, or of each role where they differ."""
+        lines = {role: ", ".join(self.names_for(role)) for role in ROLES if self.names_for(role)}
+        if len(set(lines.values())) == 1:
+            return lines["planner"]
+        return "; ".join(f"{role}: {names}" for role, names in lines.items())
+
     @property
     def plans_apart(self) -> bool:
         """Whether a planner of its own plans for all slots of a generation in one call.
@@ -71,8 +137,8 @@ class ModelSettings:
 
     @property
     def is_configured(self) -> bool:
-        """Returns whether every role has a model."""
-        return all(self.names_for(role) for role in ("planner", "editor", "summarizer"))
+        """Returns whether there is a model for every role."""
+        return bool(self.roster())
 
 
 @dataclass(frozen=True, slots=True)

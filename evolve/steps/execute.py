@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evolve.edits import apply_reply
-from evolve.models.protocol import ReplyError
-from evolve.models.tokens import count_for, prompt_cap
+from evolve.models.model import ReplyError
+from evolve.models.usage import count_for, prompt_cap
 from evolve.operators import OPERATOR_JOIN, apply_operator
 from evolve.problem import Problem
 from evolve.records import Attempt, Direction, Plan, Program, Rejected, Selection

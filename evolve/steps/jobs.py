@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from evolve.models.roster import Part
+from evolve.models.roles import Part
 from evolve.operators import OperatorStats, Tuner
 from evolve.records import Attempt, AttemptKey, Selection
 from evolve.records.chat import Reply, Request

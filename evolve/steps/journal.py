@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, StoreError
-from evolve.models.budget import usage_of
-from evolve.models.protocol import ReplyError
-from evolve.models.roster import Part
+from evolve.models.model import ReplyError
+from evolve.models.roles import Part
+from evolve.models.usage import usage_of
 from evolve.records import AttemptKey, Evaluation, Status
 from evolve.records.chat import Reply, describe_difference
 from evolve.records.endings import MAX_SECONDS
@@ -20,8 +20,8 @@ from evolve.source import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from evolve.models.budget import Budget
-    from evolve.models.endpoint import Endpoint, Lost
+    from evolve.models.budget import Budget, Reservation
+    from evolve.models.endpoint import Endpoint
     from evolve.records import Program
     from evolve.records.chat import Request
 
@@ -222,11 +222,11 @@ class Journal:
         raise ModelError(f"model {model!r}: expected it among those of the run")
 
     def _ask_endpoint(self, key: AttemptKey, request: Request, name: str, *, is_last: bool) -> Call:
-        def keep_lost(lost: Lost) -> None:
+        def keep_lost(worst: Reservation, reason: str) -> None:
             self._keep(
                 Expense(
-                    key.generation, key.slot, lost.role, lost.model, lost.prompt_tokens, 0,
-                    lost.completion_tokens, lost.cost_usd, lost.reason,
+                    key.generation, key.slot, worst.role, worst.model, worst.prompt_tokens, 0,
+                    worst.completion_tokens, worst.cost_usd, reason,
                 )
             )  # fmt: skip
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from evolve.models.protocol import ReplyError
-from evolve.models.tokens import count_for, prompt_cap
+from evolve.models.model import ReplyError
+from evolve.models.usage import count_for, prompt_cap
 from evolve.operators import OPERATOR_JOIN, TUNE, OperatorStats, choose_operator
 from evolve.problem import Problem
 from evolve.records import Direction, Plan, Rejected

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from evolve.edits.diffs import unified_diff
-from evolve.models.tokens import TokenCounter
+from evolve.models.usage import TokenCounter
 from evolve.problem import Problem
 from evolve.problem.checked_files import PLACEHOLDER, fill_placeholders
 from evolve.records import Attempt, Plan, Program, Status
@@ -277,7 +277,10 @@ def _shrink(block: Block, target: int, measure: Callable[[str], int]) -> Block:
         item = block.items[0]
         share = 1.0 - (over + _AROUND_BLOCK) / max(1, measure(item))
         kept = item.removesuffix(CUT)[: int(0.98 * share * len(item))] if share > 0 else ""
-        block = replace(block, items=(_end(kept),) if kept.strip() else ())
+        text = _end(kept)
+        # Marks that are added at each cut must not keep it from ending.
+        is_shorter = bool(kept.strip()) and len(text) < len(item)
+        block = replace(block, items=(text,) if is_shorter else ())
     return block
 
 

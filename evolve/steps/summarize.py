@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evolve.models.protocol import ReplyError
-from evolve.models.tokens import count_for, prompt_cap
+from evolve.models.model import ReplyError
+from evolve.models.usage import count_for, prompt_cap
 from evolve.problem import Problem
 from evolve.records import Attempt, Direction, Lesson, Status, Summary
 from evolve.records.chat import Message, Request

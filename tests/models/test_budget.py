@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.errors import BudgetExhaustedError, ModelError
-from evolve.models.budget import Budget, Reservation, usage_of
-from evolve.models.endpoint import Endpoint
-from evolve.models.protocol import GENEROUS_TOKENS, Price, ReplyError, estimate_prompt_tokens
-from evolve.models.retry import RetryableError, RetryPolicy
+from evolve.models.budget import Budget, Reservation
+from evolve.models.endpoint import Endpoint, RetryPolicy
+from evolve.models.model import ReplyError, RetryableError
 from evolve.models.scripted import ScriptedModel
+from evolve.models.usage import GENEROUS_TOKENS, Price, estimate_prompt_tokens, usage_of
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Totals
 
@@ -153,7 +153,7 @@ class TestShares:
                     break
                 part, made = pending.pop(0)
                 written = int(part * made.limit)
-                cost = price.cost_of(Reply("", "m", made.prompt_tokens, written))
+                cost = price.cost_of(made.prompt_tokens, written)
                 used = Totals(1, made.prompt_tokens, 0, written, cost)
                 budget.settle(made, used)
             held = sum(made.cost_usd for _, made in pending)
@@ -187,10 +187,10 @@ def test_what_may_have_been_charged_counts_with_its_worst_case():
     error = RetryableError("broke off", may_be_charged=True)
     endpoint = Endpoint(PricedModel(error=error), policy=RetryPolicy(first_seconds=0.001))
     with pytest.raises(BudgetExhaustedError, match=r"`max_cost_usd`: 4\.464 might be reached"):
-        endpoint.complete(REQUEST, 60.0, budget, on_lost=lost.append)
+        endpoint.complete(REQUEST, 60.0, budget, on_lost=lambda *given: lost.append(given))
     assert budget.total == Totals(lost_requests=3, lost_tokens=648, lost_usd=pytest.approx(3.348))
-    assert [(item.model, item.reason) for item in lost] == [("priced", "broke off")] * 3
-    assert sum(item.cost_usd for item in lost) == pytest.approx(3.348)
+    assert [(worst.model, reason) for worst, reason in lost] == [("priced", "broke off")] * 3
+    assert sum(worst.cost_usd for worst, _ in lost) == pytest.approx(3.348)
 
 
 def test_what_cannot_have_been_charged_counts_for_nothing():

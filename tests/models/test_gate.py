@@ -3,8 +3,8 @@ import threading
 import pytest
 
 from evolve.errors import ModelUnavailableError
-from evolve.models.gate import Gate, Limits, OutageError
-from evolve.models.retry import RetryableError
+from evolve.models.gate import Gate, OutageError, RateLimits
+from evolve.models.model import RetryableError
 
 
 class Clock:
@@ -18,7 +18,7 @@ class Clock:
         return self.now
 
 
-def make_gate(limits: Limits | None = None, **options: float) -> tuple[Gate, Clock, list[str]]:
+def make_gate(limits: RateLimits | None = None, **options: float) -> tuple[Gate, Clock, list[str]]:
     clock, told = Clock(), []
     gate = Gate(
         "model 'm'",
@@ -45,7 +45,8 @@ def fail(gate: Gate, times: int = 1, **options: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "tokens"), [(Limits(requests_per_minute=3), 1), (Limits(tokens_per_minute=35), 10)]
+    ("limits", "tokens"),
+    [(RateLimits(requests_per_minute=3), 1), (RateLimits(tokens_per_minute=35), 10)],
 )
 def test_requests_beyond_the_rate_wait_for_the_minute_to_pass(limits, tokens):
     gate, clock, _ = make_gate(limits)
@@ -57,12 +58,12 @@ def test_requests_beyond_the_rate_wait_for_the_minute_to_pass(limits, tokens):
 
 
 def test_a_request_larger_than_the_rate_passes_alone():
-    gate, _, _ = make_gate(Limits(tokens_per_minute=35))
+    gate, _, _ = make_gate(RateLimits(tokens_per_minute=35))
     assert request(gate, tokens=1000) < 5
 
 
 def test_no_more_requests_at_a_time_than_allowed():
-    gate = Gate("model 'm'", limits=Limits(concurrency=2))
+    gate = Gate("model 'm'", limits=RateLimits(concurrency=2))
     lock, peak, now = threading.Lock(), 0, 0
 
     def work() -> None:

@@ -14,13 +14,12 @@ from model_server import Answer, ModelServer, answer_like_scripted
 
 from evolve.errors import ModelError, ModelUnavailableError
 from evolve.models.budget import Budget
-from evolve.models.choose import open_model
-from evolve.models.endpoint import Endpoint
+from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate, OutageError
-from evolve.models.litellm_model import LiteLLMModel
-from evolve.models.loading import start_import
-from evolve.models.protocol import Price, ReplyError
-from evolve.models.retry import RetryPolicy
+from evolve.models.litellm_model import LiteLLMModel, start_import
+from evolve.models.model import ReplyError
+from evolve.models.roles import open_model
+from evolve.models.usage import Price
 from evolve.records.chat import Message, Reply, Request
 
 REQUEST = Request("editor", (Message("system", "s"), Message("user", "u")), max_tokens=20)
@@ -76,7 +75,7 @@ def test_only_settings_that_were_set_are_sent():
 def test_a_price_in_the_table_gives_the_cost():
     with ModelServer([Answer(prompt_tokens=1000, completion_tokens=100)]) as server:
         model = LiteLLMModel("openai/gpt-4o", api_base=server.url)
-        reply = model.complete(REQUEST, 20.0)
+        reply = Endpoint(model).complete(REQUEST, 20.0, Budget())
         price = model.find_price()
     assert isinstance(price, Price)
     assert reply.cost_usd == pytest.approx(1000 * price.prompt_usd + 100 * price.completion_usd)
@@ -198,7 +197,7 @@ def test_several_refused_requests_in_a_row_stop_the_run():
 def test_usage_that_is_not_told_is_estimated_and_its_cost_not_taken_for_nothing():
     reply, _ = complete(Answer("word " * 9, has_usage=False))
     assert reply.prompt_tokens >= 2
-    assert reply.completion_tokens == 15
+    assert reply.completion_tokens == 18
     assert reply.cost_usd is None
     with ModelServer([Answer(has_usage=False)]) as server:
         endpoint = Endpoint(model_at(server), price=Price(0.5, 2.0))
@@ -322,8 +321,9 @@ def test_importing_the_models_imports_no_slow_library():
 
 def test_a_run_with_a_model_prints_nothing_and_ends():
     code = (
-        "import sys; from evolve.models.choose import open_model; from evolve.models.loading import"
-        " start_import; start_import(); from evolve.records.chat import Message, Request\n"
+        "import sys; from evolve.models.roles import open_model\n"
+        "from evolve.models.litellm_model import start_import; start_import()\n"
+        "from evolve.records.chat import Message, Request\n"
         "model = open_model('openai/tiny', api_base=sys.argv[1])\n"
         "model.complete(Request('editor', (Message('user', 'u'),), max_tokens=5), 60.0)"
     )

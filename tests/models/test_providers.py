@@ -11,11 +11,11 @@ from model_server import Answer, ModelServer
 
 from evolve.errors import ModelError
 from evolve.models.budget import Budget
-from evolve.models.endpoint import Endpoint
+from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel
-from evolve.models.protocol import Price, ReplyError
-from evolve.models.retry import RetryPolicy
+from evolve.models.model import ReplyError
+from evolve.models.usage import Price
 from evolve.records.chat import Message, Reply, Request
 
 if TYPE_CHECKING:

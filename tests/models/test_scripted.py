@@ -4,9 +4,10 @@ import pytest
 
 from evolve.edits import apply_reply
 from evolve.errors import ModelError
-from evolve.models.choose import open_model
-from evolve.models.protocol import Price, ReplyError
+from evolve.models.model import ReplyError
+from evolve.models.roles import open_model
 from evolve.models.scripted import ScriptedModel, hash_request
+from evolve.models.usage import Price
 from evolve.records import Program, SourceFile
 from evolve.records.chat import Message, Request
 
@@ -111,7 +112,7 @@ def test_a_script_is_read_from_a_file(tmp_path):
         ("[]", "expected an object"),
         ('{"edit": ["a"]}', "unknown role 'edit'; use planner, editor"),
         ('{"editor": []}', "expected a list of texts for 'editor'"),
-        ('{"latency_seconds": "long"}', "`latency_seconds` as a number"),
+        ('{"editor": "text"}', "expected a list of texts for 'editor'"),
     ],
 )
 def test_a_bad_script_is_refused(tmp_path, text, message):

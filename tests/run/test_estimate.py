@@ -1,12 +1,12 @@
 import pytest
 
-from evolve.models.protocol import Price
+from evolve.models.usage import Price
 from evolve.records.chat import Message
 from evolve.run.estimate import TYPICAL_TOKENS, Use, estimate_roles
 from evolve.settings import Settings, change_settings
 from tests.commands import run_evolve
 
-PROMPTS = {step: (Message("user", "word " * 780),) for step in ("plan", "edit", "summarize")}
+PROMPTS = {step: (Message("user", "word " * 750),) for step in ("plan", "edit", "summarize")}
 PRICES = {"a": Price(1e-6, 2e-6), "b": Price(3e-6, 6e-6), "c": None}
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.models.tokens import TokenCounter, bound_tokens
+from evolve.models.usage import TokenCounter, estimate_tokens
 from evolve.problem import load_problem
 from evolve.settings import Settings, change_settings
 from evolve.steps.plan import plan_messages
@@ -34,7 +34,7 @@ def blocks(draw):
 def test_blocks_never_take_more_than_the_cap(found, most):
     fitted = fit_blocks(found, "", most, COUNTER)
     assert set(fitted) == {block.name for block in found}
-    assert sum(bound_tokens(text) for text in fitted.values()) <= most
+    assert sum(estimate_tokens(text) for text in fitted.values()) <= most
 
 
 @given(st.lists(blocks(), max_size=4, unique_by=lambda block: block.name))
@@ -46,7 +46,7 @@ def test_where_there_is_room_nothing_is_left_out(found):
 def test_less_important_blocks_give_way_first_and_item_by_item():
     lessons = Block("lessons", ("word " * 20, "word " * 20), "# L", rank=7)
     source = Block("source", ("code " * 100,), rank=0)
-    room = bound_tokens(source.text) + bound_tokens(lessons.text) + 20
+    room = estimate_tokens(source.text) + estimate_tokens(lessons.text) + 20
     fitted = fit_blocks([lessons, source], "", room, COUNTER)
     assert fitted["source"] == source.text
     assert fitted["lessons"] == "# L\n\n" + "word " * 20

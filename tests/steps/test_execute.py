@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evolve.models.protocol import ReplyError
+from evolve.models.model import ReplyError
 from evolve.problem import load_problem
 from evolve.records import AttemptKey, Evaluation, Plan, Program, Rejected, SourceFile, Status
 from evolve.records.chat import Reply

@@ -1,6 +1,8 @@
-"""A command as a model: it reads a prompt on standard input and prints a reply.
+"""Models that read a prompt as one text: commands, and people.
 
-So command-line assistants can be used, with whatever account they are signed in to.
+A command reads it on standard input and prints a reply, so that command-line assistants can be
+used with whatever account they are signed in to. For people, prompts are written to files, and
+replies are waited for.
 """
 
 from __future__ import annotations
@@ -15,26 +17,24 @@ import subprocess
 import tempfile
 import threading
 import time
-from typing import IO, TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
 
 from evolve.errors import ModelError, ModelUnavailableError
+from evolve.files import open_plain, write_inside
 from evolve.keys import cut_keys
-from evolve.models.incoming import Incoming
-from evolve.models.protocol import ReplyError
-from evolve.models.retry import RetryableError
+from evolve.models.model import Model, ReplyError, RetryableError
+from evolve.models.usage import FREE, Price
 from evolve.records.chat import Message, Reply, Request
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from evolve.models.protocol import Price
-
+MANUAL = "manual"
 PREFIX = "cmd:"
 _MOST_BYTES = 32_000_000
 _SHOWN_CHARACTERS = 300
 
 
-class CommandModel:
+class CommandModel(Model):
     """A command that is started anew for every request, in an empty folder of its own.
 
     No shell reads it. Its usage is not known, so that tokens are estimated from the texts.
@@ -46,12 +46,8 @@ class CommandModel:
         ModelError: The command is empty or its quotes do not match.
     """
 
-    is_patient = False
-    address = remedy = ""
-
     def __init__(self, command: str) -> None:
-        self.name = PREFIX + command
-        self.incoming = Incoming()
+        super().__init__(PREFIX + command)
         try:
             self._arguments = shlex.split(command)
         except ValueError as error:
@@ -73,11 +69,14 @@ class CommandModel:
         start = time.monotonic()
         with (
             tempfile.TemporaryDirectory(prefix="evolve-cmd-") as folder,
+            tempfile.TemporaryFile() as prompt,
             tempfile.TemporaryFile() as errors,
         ):
-            process = self._start(folder, errors)
+            prompt.write(format_prompt(request.messages).encode("utf-8", "replace"))
+            prompt.seek(0)
+            process = self._start(folder, prompt, errors)
             try:
-                printed = _talk(process, format_prompt(request.messages), timeout_seconds)
+                printed = _read_output(process, timeout_seconds)
                 code = process.wait(max(start + timeout_seconds - time.monotonic(), 0.1))
             except (TimeoutError, subprocess.TimeoutExpired) as error:
                 raise RetryableError(
@@ -85,9 +84,9 @@ class CommandModel:
                 ) from error
             finally:
                 self._end(process)
-            told = _read_end(errors)
+            errors_end = _read_end(errors)
         if code:
-            raise RetryableError(f"ended with code {code}: {told or 'no message'}")
+            raise RetryableError(f"ended with code {code}: {errors_end or 'no message'}")
         text = printed.decode("utf-8", "replace").strip()
         return Reply(text, self.name, seconds=time.monotonic() - start)
 
@@ -103,13 +102,6 @@ class CommandModel:
                 f"{self._arguments[0]!r}; install it, or give its full path"
             )
 
-    def find_most_tokens(self) -> None:
-        """Returns nothing: what a command can print is not known."""
-
-    def find_price(self) -> Price | None:
-        """Returns nothing: what a command costs is not known."""
-        return None
-
     def close(self) -> None:
         """Ends the commands that run."""
         with self._lock:
@@ -118,7 +110,7 @@ class CommandModel:
         for process in running:
             _kill(process)
 
-    def _start(self, folder: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _start(self, folder: str, prompt: IO[bytes], errors: IO[bytes]) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._is_closed:
                 raise ModelUnavailableError(f"model {self.name!r}: closed")
@@ -126,7 +118,7 @@ class CommandModel:
                 process = subprocess.Popen(
                     self._arguments,
                     cwd=folder,
-                    stdin=subprocess.PIPE,
+                    stdin=prompt,
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     start_new_session=True,
@@ -138,13 +130,87 @@ class CommandModel:
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         _kill(process)
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        if process.stdout is not None:
+            process.stdout.close()
         process.wait()
         with self._lock:
             self._running.discard(process)
+
+
+class ManualModel(Model):
+    """Writes `NAME.prompt.md` and waits for `NAME.reply.md` beside it, as long as it takes.
+
+    The name follows from what is asked, so that a run that is resumed waits for the same file,
+    and takes a reply that was written meanwhile.
+
+    Args:
+        folder: Where the files are; made when the first prompt is written.
+        tell: Called with the file that is waited for, from any thread.
+        poll_seconds: How often to look; a reply counts when it stayed the same for so long.
+    """
+
+    is_patient = True
+
+    def __init__(
+        self, folder: Path, *, tell: Callable[[str], None], poll_seconds: float = 0.5
+    ) -> None:
+        super().__init__(MANUAL)
+        self._folder = folder
+        self._tell = tell
+        self._poll_seconds = poll_seconds
+        self._closed = threading.Event()
+
+    def complete(self, request: Request, timeout_seconds: float) -> Reply:  # noqa: ARG002
+        """Waits for the reply to a request.
+
+        Raises:
+            ModelError: The files cannot be written or read.
+            ModelUnavailableError: The model was closed.
+        """
+        start = time.monotonic()
+        name = f"{request.role}-{request.hash[:12]}"
+        answer = self._folder / f"{name}.reply.md"
+        try:
+            self._write_prompt(self._folder / f"{name}.prompt.md", request)
+            text = self._wait_for(answer)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"model {MANUAL!r}: {answer}: {error}") from error
+        return Reply(text, MANUAL, seconds=time.monotonic() - start, cost_usd=0.0)
+
+    def find_price(self) -> Price | None:
+        """Costs nothing."""
+        return FREE
+
+    def close(self) -> None:
+        """Ends all waiting."""
+        self._closed.set()
+
+    def _write_prompt(self, path: Path, request: Request) -> None:
+        if path.exists():
+            return
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        name = f"{path.parent.name}/{path.name}"
+        write_inside(path.parent.parent, name, format_prompt(request.messages))
+
+    def _wait_for(self, path: Path) -> str:
+        """Returns the text of a file, once there is one that does not change any more."""
+        before, has_said = "", False
+        while True:
+            text = _read_file(path) if path.exists() else ""
+            if text.strip() and text == before:
+                return text
+            if not text and not has_said:
+                self._tell(f"reply wanted: {path}, to the prompt beside it")
+                has_said = True
+            before = text
+            if self._closed.wait(self._poll_seconds):
+                raise ModelUnavailableError(f"model {MANUAL!r}: closed")
+
+
+def _read_file(path: Path) -> str:
+    # In a run folder of somebody else's a link could bring any file into a prompt.
+    with os.fdopen(open_plain(path, os.O_RDONLY), encoding="utf-8") as stream:
+        return stream.read()
 
 
 def format_prompt(messages: Sequence[Message]) -> str:
@@ -158,50 +224,27 @@ def format_prompt(messages: Sequence[Message]) -> str:
     return "\n\n".join([*parts, "[assistant]"]) + "\n"
 
 
-def _talk(process: subprocess.Popen[bytes], prompt: str, seconds: float) -> bytes:
-    """Writes the prompt and gives all that is printed.
+def _read_output(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    """Returns all that a command prints.
 
     Raises:
         TimeoutError: The output was not closed in time.
         ReplyError: There is too much of it.
     """
-    if process.stdin is None or process.stdout is None:
-        raise ValueError("process: expected pipes to it, got none")
+    if process.stdout is None:
+        raise ValueError("process: expected a pipe from it, got none")
     end = time.monotonic() + seconds
-    left = memoryview(prompt.encode("utf-8", "replace"))
     printed = bytearray()
-    os.set_blocking(process.stdin.fileno(), False)
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        selector.register(process.stdin, selectors.EVENT_WRITE)
-        while True:
-            ready = selector.select(max(end - time.monotonic(), 0.0))
-            if not ready:
-                raise TimeoutError
-            for key, _ in ready:
-                if key.fileobj is process.stdin:
-                    left = _write_some(process.stdin, left)
-                    if not left:
-                        selector.unregister(process.stdin)
-                        with contextlib.suppress(OSError):
-                            process.stdin.close()
-                    continue
-                chunk = os.read(process.stdout.fileno(), 1 << 16)
-                printed += chunk
-                if len(printed) > _MOST_BYTES:
-                    raise ReplyError(f"the command printed more than {_MOST_BYTES} bytes")
-                if not chunk:
-                    return bytes(printed)
-
-
-def _write_some(stream: IO[bytes], left: memoryview) -> memoryview:
-    """Writes what fits into the pipe; all is taken for written when nobody reads it."""
-    try:
-        return left[os.write(stream.fileno(), left) :]
-    except BlockingIOError:
-        return left
-    except OSError:
-        return left[:0]
+        while selector.select(max(end - time.monotonic(), 0.0)):
+            chunk = os.read(process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                return bytes(printed)
+            printed += chunk
+            if len(printed) > _MOST_BYTES:
+                raise ReplyError(f"the command printed more than {_MOST_BYTES} bytes")
+    raise TimeoutError
 
 
 def _read_end(errors: IO[bytes]) -> str:

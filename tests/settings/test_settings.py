@@ -98,7 +98,7 @@ def test_every_setting_is_described_and_read_by_some_module():
 
 
 def test_the_page_of_settings_says_what_they_say():
-    script = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "write_settings_page.py"))
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "write_settings_page.py"))
     outdated = script["PAGE"].read_text() != script["write_page"]()
     assert not outdated, "run: python scripts/write_settings_page.py"
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from evolve.models.bandit import ModelStats, draw_by_weight
-from evolve.models.roster import Candidate
+from evolve.models.roles import ModelStats, draw_by_weight
 from evolve.records.results import ModelUse
+from evolve.settings.models import Candidate
 
 A, B = Candidate("a"), Candidate("b")
 

@@ -6,17 +6,13 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Container, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
 
 from evolve.errors import ModelError
 from evolve.keys import cut_keys
-from evolve.models.protocol import ReplyError
-from evolve.models.retry import RetryableError
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+from evolve.models.model import ReplyError, RetryableError
 
 _NO_KEY = re.compile(
     r"missing [^.]*(credential|api[ _-]?key)|no api[ _-]?key|api_key client option",
@@ -48,7 +44,6 @@ _SETTINGS = {
     "reasoning_effort": r"reasoning|\beffort\b|thinking",
     "temperature": r"temperature",
     "seed": r"\bseed\b",
-    "n": r"['`\"]n['`\"]|\bcandidate_?count|\bn (must|should|>)",
 }
 # Keys of the well-known forms, also where the provider masked their middle.
 _MASKED_KEY = re.compile(r"\b(?:sk|pk|gsk|xai|hf|r8)[-_][\w*.\-]{6,}|\bAIza[\w*\-]{10,}")
@@ -86,8 +81,12 @@ def find_refused_setting(error: Exception, sent: Container[str]) -> str:
         return "max_tokens" if "max_tokens" in sent else ""
     if _TOO_LONG.search(message):
         return ""
-    named = (name for name, words in _SETTINGS.items() if re.search(words, message, re.IGNORECASE))
-    return next((name for name in named if name in sent), "")
+    for name, words in _SETTINGS.items():
+        if name in sent and re.search(words, message, re.IGNORECASE):
+            return name
+    # The prompt says the same in words: where that is taken, it must do from now on.
+    is_vague = isinstance(sort_failure(error, ""), RefusedRequestError)
+    return "response_format" if is_vague and "response_format" in sent else ""
 
 
 def find_most_tokens(error: Exception, limit: int) -> int | None:
@@ -110,8 +109,8 @@ def find_most_tokens(error: Exception, limit: int) -> int | None:
 def sort_failure(error: Exception, remedy: str) -> Exception:
     """Turns an exception of LiteLLM into one of ours.
 
-    Decides by status code, since LiteLLM's classes are not told apart by it reliably; its
-    message decides where one code stands for several things.
+    Decides by status code, since LiteLLM does not choose its classes reliably; the message
+    decides where one code stands for several things.
 
     Args:
         error: What LiteLLM raised.
@@ -120,24 +119,35 @@ def sort_failure(error: Exception, remedy: str) -> Exception:
     Returns:
         A `ModelError`, a `RetryableError`, a `ReplyError` or a `RefusedRequestError`.
     """
-    status = getattr(error, "status_code", None)
+    status, kind = getattr(error, "status_code", None), type(error).__name__
     message = describe_failure(error)
-    if status in {400, 422} and _CUT_OFF.search(message):
+    is_refusal = status in {400, 422}
+    if is_refusal and _CUT_OFF.search(message):
         return ReplyError(f"cut off at its limit before the answer began: {message}")
-    if type(error).__name__ == "ContextWindowExceededError" or status == 413:
-        return ReplyError(f"the prompt is too long for the model: {message}")
     if status in {401, 402, 403, 404} or _NO_KEY.search(message):
         return ModelError(f"{message}; {remedy}")
-    if status == 429:
-        if _NO_QUOTA.search(str(error)):
-            return ModelError(f"{message}; the account has no quota left")
-        wish = read_retry_after(error)
-        return RetryableError(message, retry_after_seconds=wish, is_outage=False)
-    if status in {400, 422}:
-        return _sort_refusal(error, message)
+    if (
+        kind == "ContextWindowExceededError"
+        or status == 413
+        or (is_refusal and _TOO_LONG.search(message))
+    ):
+        return ReplyError(f"the prompt is too long for the model: {message}")
+    if is_refusal and ("ContentPolicy" in kind or _FILTERED.search(message)):
+        return ReplyError(f"the provider's content filter stopped the request: {message}")
+    if is_refusal and "Provider NOT provided" in message:
+        return ModelError(
+            "LiteLLM does not know its provider; write `provider/model`, for example"
+            " `openai/gpt-4o-mini`, `anthropic/claude-sonnet-4-5`, `gemini/gemini-2.5-flash`,"
+            " `ollama/qwen2.5-coder`, or `openai/NAME` with `--api-base` for a local server"
+        )
+    if is_refusal:
+        return RefusedRequestError(message)
+    if status == 429 and _NO_QUOTA.search(str(error)):
+        return ModelError(f"{message}; the account has no quota left")
     return RetryableError(
         message,
         retry_after_seconds=read_retry_after(error),
+        is_outage=status != 429,
         may_be_charged=status == 408 or _was_under_way(error),
     )
 
@@ -146,21 +156,7 @@ def _was_under_way(error: Exception) -> bool:
     """Returns whether a request had reached the provider when its answer was lost."""
     if isinstance(error, TimeoutError) or type(error).__name__ == "Timeout":
         return True
-    return any(cause.__class__.__name__ in _LOST_ANSWERS for cause in _walk_causes(error))
-
-
-def _sort_refusal(error: Exception, message: str) -> Exception:
-    if _TOO_LONG.search(message):
-        return ReplyError(f"the prompt is too long for the model: {message}")
-    if "ContentPolicy" in type(error).__name__ or _FILTERED.search(message):
-        return ReplyError(f"the provider's content filter stopped the request: {message}")
-    if "Provider NOT provided" in message:
-        return ModelError(
-            "LiteLLM does not know its provider; write `provider/model`, for example"
-            " `openai/gpt-4o-mini`, `anthropic/claude-sonnet-4-5`, `gemini/gemini-2.5-flash`,"
-            " `ollama/qwen2.5-coder`, or `openai/NAME` with `--api-base` for a local server"
-        )
-    return RefusedRequestError(message)
+    return any(type(cause).__name__ in _LOST_ANSWERS for cause in _walk_causes(error))
 
 
 def describe_failure(error: Exception) -> str:
@@ -198,7 +194,7 @@ def _describe_cause(error: OSError) -> str:
 def read_retry_after(error: Exception) -> float | None:
     """Returns the seconds of a `Retry-After` header, which may be a date; nonsense is none.
 
-    A date is counted from the server's own clock where it tells it: the one here may be set anew.
+    A date is counted from the server's own clock where it is sent: the one here may be wrong.
     """
     headers = getattr(error, "litellm_response_headers", None) or {}
     text = str(headers.get("retry-after", ""))

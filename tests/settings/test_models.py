@@ -1,8 +1,7 @@
 import pytest
 
 from evolve.errors import UsageError
-from evolve.models.roster import Candidate, describe_roster, make_roster, parse_candidate
-from evolve.settings.models import ModelSettings
+from evolve.settings.models import Candidate, ModelSettings, parse_candidate
 
 
 @pytest.mark.parametrize(
@@ -25,20 +24,20 @@ def test_a_name_is_needed_and_a_weight_above_0(text):
 
 
 def test_roles_fall_back_on_the_model_of_all_and_leaps_on_the_editor():
-    roster = make_roster(ModelSettings(model=("a",), planner=("b", "3*c")))
+    roster = ModelSettings(model=("a",), planner=("b", "3*c")).roster()
     assert roster["planner"] == (Candidate("b"), Candidate("c", 3.0))
     assert roster["editor"] == roster["summarizer"] == roster["leap"] == (Candidate("a"),)
-    assert make_roster(ModelSettings()) == {}
+    assert ModelSettings().roster() == {}
 
 
 def test_a_role_without_a_model_and_a_model_twice_are_refused():
     with pytest.raises(UsageError, match="got none for: planner, summarizer"):
-        make_roster(ModelSettings(editor=("a",)))
+        ModelSettings(editor=("a",)).roster()
     with pytest.raises(UsageError, match="planner: expected different models, got a, a"):
-        make_roster(ModelSettings(model=("a", "2*a")))
+        ModelSettings(model=("a", "2*a")).roster()
 
 
 def test_a_roster_is_described_by_role_only_where_roles_differ():
-    assert describe_roster(ModelSettings(model=("a", "2*b"))) == "a, 2*b"
-    text = describe_roster(ModelSettings(model=("a",), editor=("b",)))
+    assert ModelSettings(model=("a", "2*b")).describe() == "a, 2*b"
+    text = ModelSettings(model=("a",), editor=("b",)).describe()
     assert text == "planner: a; editor: b; summarizer: a; leap: b"

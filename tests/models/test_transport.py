@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evolve.models.event_loop import wait_for
+from evolve.models.transport import wait_for
 
 
 async def run_apart(function: Any, *args: Any) -> Any:

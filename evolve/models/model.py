@@ -1,0 +1,158 @@
+"""What a language model is, and what can go wrong when one is asked.
+
+A `Model` answers one `Request` with one `Reply`, by one request; an `Endpoint` retries. Failures
+come in four kinds:
+
+- `ModelError`: the model cannot be used at all (key, name, quota); the run stops.
+- `ModelUnavailableError`: it stayed down for longer than it is waited for.
+- `RetryableError`: one request failed in a way that another one may not.
+- `ReplyError`: it answered with nothing usable; a step turns this into `Rejected`.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from evolve.models.usage import Price
+    from evolve.records.chat import Reply, Request
+
+
+class ReplyError(Exception):
+    """A model answered, but with nothing usable: the attempt is rejected.
+
+    Args:
+        reason: One line that says what came.
+        reply: Its usage, which counts all the same; `None` when the provider reported none.
+    """
+
+    def __init__(self, reason: str, reply: Reply | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.reply = reply
+
+
+class RetryableError(Exception):
+    """One request failed in a way that another one may not.
+
+    Args:
+        reason: One line that says what happened.
+        retry_after_seconds: The provider's wish; `None` when it has none.
+        is_outage: Whether it suggests that the model is down.
+        may_be_charged: Whether the provider may charge for it all the same.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        retry_after_seconds: float | None = None,
+        is_outage: bool = True,
+        may_be_charged: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
+        self.is_outage = is_outage
+        self.may_be_charged = may_be_charged
+
+
+class RefusedSettingError(Exception):
+    """The provider refused a setting, which is left out from now on: ask again at once."""
+
+
+class Incoming:
+    """Counts what a model sends while it answers; safe to use from many threads.
+
+    Attributes:
+        answers: How many answers are coming in now.
+        characters: How many characters have come in so far, thinking included.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.answers = 0
+        self.characters = 0
+
+    @contextmanager
+    def answer(self) -> Iterator[Callable[[int], None]]:
+        """Counts an answer from its first part to its end; yields what to call for each part."""
+        has_begun = False
+
+        def add(characters: int) -> None:
+            nonlocal has_begun
+            with self._lock:
+                self.answers += not has_begun
+                self.characters += characters
+            has_begun = True
+
+        try:
+            yield add
+        finally:
+            with self._lock:
+                self.answers -= has_begun
+
+
+class Model(ABC):
+    """A language model that can be asked from many threads at a time.
+
+    Attributes:
+        name: In ledgers and reports.
+        is_patient: Whether it answers in its own time, as people do: no deadline holds.
+        incoming: What it is sending right now.
+    """
+
+    is_patient = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.incoming = Incoming()
+
+    @abstractmethod
+    def complete(self, request: Request, timeout_seconds: float) -> Reply:
+        """Makes one request.
+
+        Args:
+            request: What is asked.
+            timeout_seconds: Wall time for the answer.
+
+        Raises:
+            RetryableError: No answer; another request may get one.
+            RefusedSettingError: The provider takes all but one of the settings.
+            ModelError: The model cannot be used.
+            ReplyError: The answer cannot be used.
+        """
+
+    @property
+    def address(self) -> str:
+        """Returns where it is asked, for messages: empty, or ` at ` and an address."""
+        return ""
+
+    @property
+    def remedy(self) -> str:
+        """Returns what a user can do when nothing answers."""
+        return ""
+
+    def prepare(self) -> Request | None:
+        """Returns what to ask first, to see whether the model answers; None for nothing.
+
+        Raises:
+            ModelError: The model cannot be used; the message has the remedy.
+        """
+        return None
+
+    def find_most_tokens(self) -> int | None:
+        """Returns the most tokens of a reply, or `None` when that is unknown."""
+        return None
+
+    def find_price(self) -> Price | None:
+        """Returns what the model costs, or `None` when that is unknown."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 (most models have nothing to wake)
+        """Wakes requests that wait; safe to call twice."""
