@@ -193,7 +193,7 @@ def compare(options: argparse.Namespace, folder: Path) -> bool:
                 "--workers", str(options.workers), "--seed", str(options.seed),
                 "--set", f"loop.lag={options.lag}", "--set", f"loop.slots={options.slots}",
                 # Which calls are under way when such a run ends is a matter of time.
-                "--set", "models.fruitless=0",
+                "--set", "search.without=fruitless",
             ]  # fmt: skip
             run = Run(folder / name, arguments)
             if name == "whole":

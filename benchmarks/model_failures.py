@@ -110,7 +110,7 @@ def run(folder: Path, url: str, generations: int, *extra: str) -> tuple[dict[str
         *("--run-dir", str(folder), "--model", MODEL, "--api-base", url, "--seed", "1"),
         *("--generations", str(generations), "--workers", "8", "--set", price),
         *("--set", "models.request_seconds=6", "--set", "models.max_tokens=1024"),
-        *("--set", "models.fruitless=0", *extra),
+        *("--set", "search.without=fruitless", *extra),
     ]
     environment = {"PATH": "/usr/bin:/bin", "OPENAI_API_KEY": "none", "HOME": str(folder.parent)}
     start = time.perf_counter()

@@ -37,7 +37,7 @@ from evolve.population import Population
 from evolve.problem import Measure
 from evolve.records import INITIAL, AttemptKey, Direction, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
-from evolve.settings.search import SearchSettings
+from evolve.settings.sections import SearchSettings
 from evolve.source import fingerprint
 from evolve.source.signatures import sign_source
 
@@ -48,7 +48,7 @@ OURS = SearchSettings(stall_after=240)
 PARTS = {
     "ours": OURS,
     "no entropy target": replace(OURS, strategy="uniform"),
-    "no climbs": replace(OURS, climb=False),
+    "no climbs": replace(OURS, without=("climbs",)),
     "no visit penalty": replace(OURS, visit_penalty=0.0),
     "one island": replace(OURS, islands=1),
     "four islands": replace(OURS, islands=4),

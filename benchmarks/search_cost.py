@@ -33,7 +33,7 @@ from evolve.archive.choices import Chooser
 from evolve.archive.islands import Islands
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
-from evolve.settings.search import SearchSettings
+from evolve.settings.sections import SearchSettings
 
 SLOTS = 16
 OFFERS = 2000

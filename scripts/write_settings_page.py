@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.settings import known_keys
-from evolve.settings.values import write_value
+from evolve.settings.reading import write_value
 
 if TYPE_CHECKING:
     import dataclasses
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 _HEAD = """\
 # Settings
 
-Set each with `--set KEY=VALUE`, in a TOML file (`--settings FILE`, `[section]` and `name`), or with `EVOLVE_SET_SECTION__NAME=VALUE` in the environment. An option such as `--workers` overrides `--set`, which overrides the environment, which overrides the file. Values are TOML; anything that is not valid TOML is taken as text. `parameters.NAME` sets a parameter of the problem; `prices` and `endpoints` are tables by model ([models.md](models.md)). A run keeps its settings in its `settings.toml`.
+Set each with `--set KEY=VALUE`, in a TOML file (`--settings FILE`, `[section]` and `name`), or with `EVOLVE_SET_SECTION__NAME=VALUE` in the environment. An option such as `--workers` overrides `--set`, which overrides the environment, which overrides the file. Values are TOML; anything that is not valid TOML is taken as text. `parameters.NAME` sets a parameter of the problem; `temperature.ROLE` and `effort.ROLE` are sent with the requests of a role (`planner`, `editor`, `summarizer`, `leap`, or `all`); `prices` and `endpoints` are tables by model ([models.md](models.md)). A run keeps its settings in its `settings.toml`.
 
 | key | default | what it is |
 |---|---|---|

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from evolve.archive.cells import GridCells, OneCell, VoronoiCells, make_cells
 from evolve.problem import Measure
-from evolve.settings.search import SearchSettings
+from evolve.settings.sections import SearchSettings
 from tests.searches import Searches, archives_of
 
 AXES = (Measure("x", 0.0, 1.0, 4), Measure("y", 1.0, 1000.0, 3, "log"))

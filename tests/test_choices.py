@@ -8,7 +8,7 @@ from evolve.archive.choices import Chooser
 from evolve.archive.islands import Islands
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction, Program, SourceFile
-from evolve.settings.search import SearchSettings
+from evolve.settings.sections import SearchSettings
 from evolve.source.signatures import share_in_common, sign_source
 
 AXES = (Measure("x", 0.0, 40.0, 40),)

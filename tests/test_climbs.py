@@ -6,7 +6,7 @@ from evolve.archive.choices import Chooser
 from evolve.archive.climbs import Climbs
 from evolve.archive.islands import Islands
 from evolve.records import INITIAL, AttemptKey, Direction
-from evolve.settings.search import SearchSettings
+from evolve.settings.sections import SearchSettings
 from tests.searches import Searches, archives_of
 from tests.test_choices import AXES, make_elite
 
@@ -94,6 +94,6 @@ def test_a_search_that_climbs_is_the_same_however_it_was_cut_or_timed(tmp_path):
     searches.run("cut", 13, threads=3, delays=(0.0, 0.002))
     cut = searches.run("cut", 24, threads=3, delays=(0.002, 0.0))
     assert archives_of(cut) == archives_of(whole)
-    off = searches.run("off", 24, search__climb=False)
+    off = searches.run("off", 24, search__without="climbs")
     assert archives_of(off) != archives_of(whole)
     assert off.climbs.share == 0.0

@@ -5,7 +5,7 @@ from evolve.archive import Elite
 from evolve.archive.islands import Islands
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
-from evolve.settings.search import SearchSettings
+from evolve.settings.sections import SearchSettings
 
 AXES = (Measure("x", 0.0, 10.0, 10),)
 

@@ -10,7 +10,7 @@ from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.records import INITIAL, AttemptKey, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
-from evolve.settings.search import SearchSettings
+from evolve.settings.sections import SearchSettings
 from tests.commands import run_evolve, run_json, write_problem
 
 TUNED = ("--set", "tuning.share=0.6", "--set", "loop.slots=4", "--generations", 12)

@@ -118,7 +118,7 @@ def test_workers_do_not_change_the_archives(tmp_path, problem, model):
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, problem, lag):
     model = write_script(tmp_path / "model.json", latency_seconds=0.02)
     asked = ("--generations", 14, "--model", model, "--set", f"loop.lag={lag}",
-             "--set", "loop.slots=4", "--set", "models.fruitless=0")  # fmt: skip
+             "--set", "loop.slots=4", "--set", "search.without=fruitless")  # fmt: skip
     run_evolve("run", problem, *asked, "--run-dir", "whole", cwd=tmp_path)
     process = start_evolve("run", problem, *asked, *RUN, cwd=tmp_path)
     database = tmp_path / "r" / "run.db"

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evolve.records import INITIAL, Status
-from evolve.settings.strategies import STRATEGIES
+from evolve.settings.sections import STRATEGIES
 from evolve.store import Store
 from tests.commands import run_evolve, run_json
 from tests.searches import Searches, archives_of

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evolve.problem import Measure
-    from evolve.settings.search import SearchSettings
+    from evolve.settings.sections import SearchSettings
 
 _SAMPLES_PER_CELL = 10
 _FEWEST_SAMPLES = 2000

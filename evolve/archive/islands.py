@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from evolve.archive import AddStatus, Archive, Elite
 from evolve.archive.cells import make_cells
 from evolve.archive.fronts import FrontArchive, find_front
-from evolve.settings.strategies import STRATEGIES
+from evolve.settings.sections import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evolve.problem import Measure
     from evolve.records import Direction
-    from evolve.settings.search import SearchSettings
+    from evolve.settings.sections import SearchSettings
 
 
 class Islands:

@@ -107,9 +107,6 @@ SETTING_OPTIONS = {
     "planner": SettingOption("models.planner", _Names, "NAME", "Model of the planner."),
     "editor": SettingOption("models.editor", _Names, "NAME", "Model of the editor."),
     "summarizer": SettingOption("models.summarizer", _Names, "NAME", "Model of the summarizer."),
-    "leap": SettingOption(
-        "models.leap", _Names, "NAME", "Model of leaps on a stall; by default the editor's."
-    ),
     "api_base": SettingOption(
         "models.api_base", str | None, "URL", "Address of an OpenAI-compatible server."
     ),

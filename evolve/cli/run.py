@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evolve.run.opening import Run as OpenedRun
     from evolve.settings import Settings
 
-_MODELS = ("model", "planner", "editor", "summarizer", "leap", "api_base")
+_MODELS = ("model", "planner", "editor", "summarizer", "api_base")
 _SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox")
 _CAPS = ("max_cost", "max_evaluations", "max_time", "target", "patience")
 

@@ -15,7 +15,7 @@ from evolve.errors import UsageError
 from evolve.files import find_stray
 from evolve.problem.gallery import expect_empty, list_files, write_files
 from evolve.scoring.cooperative import THEIRS
-from evolve.settings.values import write_value
+from evolve.settings.reading import write_value
 
 _SECONDS = 60.0
 # Not part of a problem: results, hidden and compiled files.

@@ -23,7 +23,7 @@ from evolve.models.scripted import ScriptedModel, load_script
 from evolve.models.text_models import MANUAL, PREFIX, CommandModel, ManualModel
 from evolve.records.chat import Request
 from evolve.records.results import ModelUse
-from evolve.settings.models import Candidate
+from evolve.settings.sections import Candidate
 
 # Any gain is worth half a reward; how it ranks among the last ones is worth the other half.
 _GAIN = 0.5
@@ -33,6 +33,8 @@ _DECAY = 0.98
 _COSTS_KEPT = 64
 # This share of the choices follows the weights alone, so that no model is given up.
 _EVEN = 0.1
+THRIFT = 0.5
+"""How much cost counts when models are chosen: 0 not at all, 1 by reward per cost."""
 # A free model counts as if it cost this part of the mean.
 _COST_FLOOR = 0.05
 # What a summarizer is good for shows only generations later.
@@ -89,7 +91,7 @@ class Part:
 
     Attributes:
         model: Name of the model.
-        temperature: Sent instead of what a step asks for, when it is set.
+        temperature: Sent when it is set.
         effort: Reasoning effort, sent when it is set.
         max_tokens: Most tokens of a reply, sent when it is set.
     """
@@ -101,9 +103,11 @@ class Part:
 
     def tune(self, request: Request) -> Request:
         """Returns the request as this part asks it."""
-        temperature = request.temperature if self.temperature is None else self.temperature
         return replace(
-            request, temperature=temperature, effort=self.effort, max_tokens=self.max_tokens
+            request,
+            temperature=self.temperature,
+            effort=self.effort,
+            max_tokens=self.max_tokens,
         )
 
 
@@ -135,7 +139,7 @@ class ModelStats:
             self._costs[role, model].append((cost_usd, sum(use.tokens for use in calls)))
 
     def choose(
-        self, role: str, candidates: Sequence[Candidate], rng: Generator, *, thrift: float
+        self, role: str, candidates: Sequence[Candidate], rng: Generator, *, thrift: float = THRIFT
     ) -> str:
         """Returns the name of the model that plays a role.
 

@@ -19,7 +19,7 @@ from evolve.errors import ModelError
 from evolve.models.model import Model, ReplyError
 from evolve.models.usage import FREE, Price
 from evolve.records.chat import Reply, Request
-from evolve.settings.models import ROLES
+from evolve.settings.sections import ROLES
 from evolve.source import find_blocks
 
 Script = Mapping[str, Callable[[Request], str] | Sequence[str]]

@@ -12,7 +12,7 @@ from evolve.records.chat import Reply, Request
 from evolve.records.results import Totals
 
 if TYPE_CHECKING:
-    from evolve.settings.models import ModelSettings
+    from evolve.settings.sections import ModelSettings
 
 GENEROUS_TOKENS = 32_000
 """Tokens of a reply, thinking included, that a bound of ours leaves room for where it can."""

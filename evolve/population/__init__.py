@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.records import AttemptKey
     from evolve.records.results import LightAttempt
-    from evolve.settings.search import SearchSettings
+    from evolve.settings.sections import SearchSettings
 
 __all__ = ["Population", "Standing"]
 
@@ -46,7 +46,7 @@ class Population(Standing):
         self.models = ModelStats()
         self._objectives: dict[AttemptKey, float] = {}
         self._first: dict[str, AttemptKey] = {}
-        climbs = settings.climb and self.islands.strategy.rule == "boltzmann"
+        climbs = "climbs" not in settings.without and self.islands.strategy.rule == "boltzmann"
         self.climbs = Climbs(is_on=climbs)
         self.quotas = SlotQuotas(settings.islands, by_progress=settings.quota == "progress")
         self._pool: list[Elite] = []

@@ -10,7 +10,7 @@ import numpy as np
 from evolve.errors import UsageError
 from evolve.population.curve import trace_curve
 from evolve.settings.history import flatten_settings
-from evolve.settings.strategies import STRATEGIES
+from evolve.settings.sections import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from evolve.archive import Elite
     from evolve.problem import Problem
-    from evolve.settings.search import SearchSettings
+    from evolve.settings.sections import SearchSettings
     from evolve.store import Store
 
 

@@ -10,7 +10,7 @@ from evolve.errors import UsageError
 
 if TYPE_CHECKING:
     from evolve.problem import Problem
-    from evolve.settings.search import SearchSettings
+    from evolve.settings.sections import SearchSettings
     from evolve.store import Store
 
 _FACT, _SPACE = "search", "space"
@@ -22,7 +22,7 @@ def freeze_past(store: Store, problem: Problem, settings: SearchSettings) -> Non
     Raises:
         StoreError: The database cannot be written.
     """
-    store.set_facts(**{_FACT: dataclasses.asdict(settings), _SPACE: _describe_space(problem)})
+    store.set_facts(**{_FACT: _describe(settings), _SPACE: _describe_space(problem)})
 
 
 def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> None:
@@ -32,7 +32,7 @@ def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> N
         UsageError: One was changed, by hand; the message says how to make a run with it.
         StoreError: The database cannot be read.
     """
-    now, facts = dataclasses.asdict(settings), store.facts()
+    now, facts = _describe(settings), store.facts()
     for name, value in facts.get(_FACT, {}).items():
         if name in now and now[name] != value:
             change = quote(f"search.{name}={now[name]}")
@@ -48,6 +48,10 @@ def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> N
                 f"{problem.folder / 'problem.toml'}: `{name}`: expected {value!r}, as the run "
                 f"began with, got {space.get(name)!r}; put it back, or begin a new run with it"
             )
+
+
+def _describe(settings: SearchSettings) -> dict[str, Any]:
+    return {**dataclasses.asdict(settings), "without": list(settings.without)}
 
 
 def _describe_space(problem: Problem) -> dict[str, Any]:

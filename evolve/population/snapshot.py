@@ -19,7 +19,7 @@ from evolve.records import AttemptKey
 if TYPE_CHECKING:
     from evolve.archive import Archive
     from evolve.problem import Problem
-    from evolve.settings.search import SearchSettings
+    from evolve.settings.sections import SearchSettings
     from evolve.store import Store
 
 # Of what a snapshot holds.

@@ -13,7 +13,7 @@ from evolve.archive.islands import Islands
 from evolve.archive.progress import Merit, is_progress, outranks
 from evolve.archive.stalls import StallDetector, StallLevel
 from evolve.records import TUNE, VALIDATION, Status
-from evolve.settings.defaults import WITHOUT_MODEL
+from evolve.settings.sections import WITHOUT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.records import AttemptKey
     from evolve.records.results import LightAttempt
-    from evolve.settings.search import SearchSettings
+    from evolve.settings.sections import SearchSettings
 
 # Programs around which cells are cut where `search.centroids` says so.
 _START_PROGRAMS = 64

@@ -114,7 +114,10 @@ def measure_uses(store: Store) -> dict[str, Use]:
 
 
 def _find_roles(settings: Settings) -> list[str]:
-    kept = {"planner": settings.models.plans_apart, "summarizer": settings.steps.summarize}
+    kept = {
+        "planner": settings.models.plans_apart,
+        "summarizer": "summaries" not in settings.search.without,
+    }
     return [role for role in TYPICAL_TOKENS if kept.get(role, True)]
 
 

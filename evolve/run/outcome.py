@@ -27,11 +27,11 @@ _LONGEST = 140
 _ADVICE = (
     (
         re.compile(r"cut off"),
-        "unset `models.max_tokens` or raise it, raise --max-cost, or lower `models.effort`",
+        "unset `models.max_tokens` or raise it, raise --max-cost, or lower `effort.all`",
     ),
     (
         re.compile(r"empty reply|content filter"),
-        "try another model, or lower `models.effort`",
+        "try another model, or lower `effort.all`",
     ),
     (
         re.compile(r"too long"),
@@ -43,11 +43,11 @@ _ADVICE = (
     ),
     (
         re.compile(r"no answer|cannot be used"),
-        "try another model, or raise `models.request_seconds` and `models.deadline_seconds`",
+        "try another model, or raise `models.request_seconds`",
     ),
     (
         re.compile(r"known|seen before|same program|duplicate"),
-        "raise `models.temperature`, or take another model",
+        "raise `temperature.all`, or take another model",
     ),
     (re.compile(r""), "try `--set steps.form=rewrite`, or a stronger model"),
 )

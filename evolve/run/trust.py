@@ -25,7 +25,7 @@ from evolve.errors import UsageError
 from evolve.files import open_plain, write_inside
 from evolve.models.text_models import PREFIX
 from evolve.run.folder import EVALUATOR_FOLDER, PROBLEM_FOLDER
-from evolve.settings.models import parse_candidate
+from evolve.settings.sections import parse_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -161,7 +161,7 @@ def write_mark(folder: Path, settings: Settings, addresses: Collection[str]) -> 
 
 def _list_models(settings: Settings) -> list[str]:
     models = settings.models
-    roles = (models.model, models.planner, models.editor, models.summarizer, models.leap)
+    roles = (models.model, models.planner, models.editor, models.summarizer)
     names = [parse_candidate(text).name for role in roles for text in role]
     return list(dict.fromkeys([*names, *models.fallbacks]))
 

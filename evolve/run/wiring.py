@@ -21,17 +21,17 @@ from evolve.run.trust import is_address
 from evolve.sandbox.choose import NAMES
 from evolve.sandbox.protocol import Isolation
 from evolve.settings import Settings, change_settings
-from evolve.settings.defaults import (
+from evolve.settings.sections import (
     LEAST_TUNING,
     LEAST_WITH_MODEL,
     MOST_TUNING,
     SLOW_SECONDS,
+    STRATEGIES,
     TUNING_SECONDS,
     WITH_MODEL,
     WITHOUT_MODEL,
     Defaults,
 )
-from evolve.settings.strategies import STRATEGIES
 from evolve.store import Store
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def open_endpoints(
         gate = Gate(
             f"model {name!r}",
             limits=RateLimits(**entry),
-            outage_seconds=models.outage_seconds,
+            outage_seconds=models.request_seconds,
             tell=tell,
         )
         endpoints[name] = Endpoint(

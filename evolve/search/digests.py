@@ -65,9 +65,9 @@ class DigestMaker:
         """
         self.advance(population.generation)
         settings = self._history.at(turn.generation)
-        memory, steps = self._memory, settings.steps
+        memory = self._memory
         is_baseline = population.islands.strategy.is_baseline
-        hides = is_baseline or not steps.lessons
+        hides = is_baseline or "lessons" in settings.search.without
         return Digest(
             status=self._describe_status(population, turn, programs[0]),
             programs=tuple(programs),

@@ -38,8 +38,8 @@ from evolve.search.generation import (
 )
 from evolve.search.schedule import FruitlessWatch, Schedule, Turn, size_of
 from evolve.search.select import JobMaker
-from evolve.settings.defaults import MOST_LAG
 from evolve.settings.history import SettingsHistory
+from evolve.settings.sections import MOST_LAG
 from evolve.source.light import light_attempts
 from evolve.steps.jobs import GenerationJob
 from evolve.steps.journal import Journal
@@ -152,7 +152,7 @@ class Search:
         self._observer = observer
         self._workers = Threads(threads)
         self._maker = JobMaker(problem, self.population, store, history)
-        self._fruitless = FruitlessWatch(history.now.models.fruitless)
+        self._fruitless = FruitlessWatch(0 if "fruitless" in history.now.search.without else 3)
         # The generations up to this one are counted, or ended an earlier invocation.
         self._counted = int(store.facts().get(FRUITLESS_UNTIL, 0))
         self._snapshots = SnapshotKeeper(store, problem, history.now.search)

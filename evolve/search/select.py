@@ -14,7 +14,7 @@ from evolve.archive import Elite
 from evolve.archive.choices import Chooser
 from evolve.archive.selection import make_lottery
 from evolve.archive.stalls import StallLevel
-from evolve.models.roles import Part, draw_by_weight
+from evolve.models.roles import THRIFT, Part, draw_by_weight
 from evolve.operators import OperatorStats
 from evolve.operators.lane import Lane
 from evolve.population import Population
@@ -96,7 +96,7 @@ class JobMaker:
             digest=self._make_digest(turn, settings, pending),
             parts=self._cast(settings, turn.generation, WHOLE),
             # A baseline learns nothing.
-            summarizes=settings.steps.summarize and not self._is_baseline,
+            summarizes="summaries" not in settings.search.without and not self._is_baseline,
         )
 
     @property
@@ -192,8 +192,7 @@ class JobMaker:
 
     def _open_library(self, settings: Settings) -> RunLibrary | None:
         """Returns what an agent may read; None where there is no agent."""
-        executor, level = settings.steps.executor, self._population.stalls.level
-        if executor == "chat" or (executor == "fuse" and level is StallLevel.NONE):
+        if settings.steps.executor == "chat":
             return None
         population = self._population
         elites = [elite for one in population.islands.archives for elite in one.elites]
@@ -203,17 +202,20 @@ class JobMaker:
         """Returns who plays each role in a slot, and how."""
         rng = np.random.default_rng([settings.loop.seed, generation, slot % 2**32, 3])
         level = self._population.stalls.level
-        learns = settings.models.choice == "bandit" and level < StallLevel.OPERATORS
+        learns = "bandit" not in settings.search.without and level < StallLevel.OPERATORS
         parts = {}
         for role, candidates in settings.models.roster().items():
             if learns:
-                stats, thrift = self._population.models, settings.models.thrift
+                stats = self._population.models
+                thrift = 0.0 if "thrift" in settings.search.without else THRIFT
                 model = stats.choose(role, candidates, rng, thrift=thrift)
             else:
                 model = draw_by_weight(candidates, rng)
-            effort = getattr(settings.effort, role) or settings.models.effort
             parts[role] = Part(
-                model, getattr(settings.temperature, role), effort, settings.models.max_tokens
+                model,
+                settings.find_for("temperature", role),
+                settings.find_for("effort", role) or "",
+                settings.models.max_tokens,
             )
         return parts
 

@@ -118,8 +118,7 @@ class Agent:
 
     def _turn(self, seed: int) -> bool:
         """Takes one turn; returns whether the work is done."""
-        temperature = self._settings.models.temperature
-        request = Request("editor", self._messages, temperature=temperature, seed=seed)
+        request = Request("editor", self._messages, seed=seed)
         try:
             reply = self._ask(request)
         except ReplyError as error:

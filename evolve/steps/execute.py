@@ -85,7 +85,7 @@ class Editor:
             ModelError: The model cannot be used, or does not answer.
         """
         role = "leap" if self._seat.leap else "editor"
-        request = Request(role, messages, temperature=self._settings.models.temperature, seed=seed)
+        request = Request(role, messages, seed=seed)
         try:
             reply = self._ask(request)
         except ReplyError as error:

@@ -49,7 +49,6 @@ def make_plans(
     request = Request(
         "planner",
         messages,
-        temperature=settings.models.temperature,
         seed=seed,
         schema=plans_shape(count, follows_lessons=bool(digest.lessons)),
     )

@@ -53,7 +53,6 @@ def summarize_attempts(
     request = Request(
         "summarizer",
         messages,
-        temperature=settings.models.temperature,
         seed=seed,
         schema=SUMMARY,
     )

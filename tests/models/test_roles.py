@@ -3,7 +3,7 @@ import pytest
 
 from evolve.models.roles import ModelStats, draw_by_weight
 from evolve.records.results import ModelUse
-from evolve.settings.models import Candidate
+from evolve.settings.sections import Candidate
 
 A, B = Candidate("a"), Candidate("b")
 

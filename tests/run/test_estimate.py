@@ -45,7 +45,7 @@ def test_another_run_tells_better_than_typical_numbers():
 
 
 def test_steps_that_are_left_out_cost_nothing():
-    settings = make_settings(steps__summarize=False)
+    settings = make_settings(search__without=["summaries"])
     roles = [estimate.role for estimate in estimate_roles(settings, PROMPTS, PRICES.get)]
     assert roles == ["editor"]
 

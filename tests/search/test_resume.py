@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evolve.archive import Archive
-from evolve.settings.strategies import STRATEGIES
+from evolve.settings.sections import STRATEGIES
 from tests.searches import Searches
 from tests.test_fronts import TOML
 

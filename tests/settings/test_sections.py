@@ -1,7 +1,7 @@
 import pytest
 
 from evolve.errors import UsageError
-from evolve.settings.models import Candidate, ModelSettings, parse_candidate
+from evolve.settings.sections import Candidate, ModelSettings, parse_candidate
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from evolve.settings import (
     parse_assignment,
     read_environment,
 )
+from evolve.settings.sections import ROLES
 
 
 def test_written_settings_are_read_back_equal(tmp_path):
@@ -56,6 +57,10 @@ def test_a_key_without_its_section_is_found_by_its_name():
         ("models.editor", [1], "expected a text or a list of texts, got"),
         ("prices.m", 0.1, r"expected a table {prompt = ..., completion = ..., cached = ...}"),
         ("prices.m", {"prompt": -1}, "`prompt`: expected a number of at least 0, got -1"),
+        ("search.without", ["climb"], "expected one of bandit, climbs, .*got 'climb'"),
+        ("temperature.cook", 1.0, "unknown role; expected one of all, planner, editor"),
+        ("temperature.editor", "hot", "expected a number of at least 0, got 'hot'"),
+        ("effort.editor", 3, "expected text, got 3"),
         ("endpoints.m", {"rpm": 1}, "unknown key `rpm`; expected a table {api_base"),
     ],
 )
@@ -86,15 +91,21 @@ def test_every_setting_is_described_and_read_by_some_module():
     import evolve
 
     package = Path(evolve.__file__).parent
-    declared = [package / "settings" / "__init__.py", package / "settings" / "models.py"]
-    sources = [path.read_text() for path in package.rglob("*.py") if path not in declared]
-    own = "".join(path.read_text() for path in declared)
-    by_role = {"planner", "editor", "summarizer", "leap"}
+    declared = package / "settings" / "sections.py"
+    sources = [path.read_text() for path in package.rglob("*.py") if path != declared]
     for key, item in known_keys().items():
         name = key.partition(".")[2]
         assert item.metadata["about"], key
-        used = any(f".{name}" in text for text in sources) or f"self.{name}" in own
-        assert used or name in by_role, key
+        used = any(f".{name}" in text for text in sources)
+        assert used or f"self.{name}" in declared.read_text() or name in ROLES, key
+
+
+def test_temperature_and_effort_are_set_by_role_or_for_all():
+    changes = {"temperature.all": 1, "temperature.editor": 0.2, "effort.planner": "high"}
+    settings = change_settings(Settings(), changes, where="t")
+    assert [settings.find_for("temperature", role) for role in ROLES] == [1.0, 0.2, 1.0, 1.0]
+    assert settings.find_for("effort", "planner") == "high"
+    assert settings.find_for("effort", "editor") is None
 
 
 def test_the_page_of_settings_says_what_they_say():

@@ -1,0 +1,413 @@
+"""The settings of a run by section, with their defaults, and what each of them is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from evolve.errors import UsageError
+
+ROLES = ("planner", "editor", "summarizer", "leap")
+_WEIGHTED = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*\*\s*(.*)", re.DOTALL)
+
+
+class Defaults(NamedTuple):
+    """What holds where nothing else was asked for.
+
+    Attributes:
+        generations: Generations to run.
+        slots: Slots in a generation.
+        stall_after: Evaluations without progress that make a stall.
+        tuning_share: Share of the evaluations that tunes constants; None where it depends on how
+            long an evaluation takes.
+        max_seconds: Limit of time, for people who asked for no limit at all.
+    """
+
+    generations: int
+    slots: int
+    stall_after: int
+    tuning_share: float | None
+    max_seconds: float | None = None
+
+
+WITH_MODEL = Defaults(generations=30, slots=4, stall_after=16, tuning_share=None)
+WITHOUT_MODEL = Defaults(
+    generations=600, slots=8, stall_after=240, tuning_share=0.25, max_seconds=150.0
+)
+# Generations that may be in flight beside the oldest.
+MOST_LAG = 16
+# Evaluations with which a session of tuning hardly begins.
+LEAST_TUNING = 50
+# With a model a generation tunes for about so long, with at most so many evaluations; not at all
+# where one takes longer than a few seconds or a cap leaves too few of them.
+TUNING_SECONDS = 40.0
+MOST_TUNING = 96
+SLOW_SECONDS = 4.0
+LEAST_WITH_MODEL = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """Where parents come from.
+
+    Attributes:
+        about: What it does, in words.
+        pool: `elites` of the slot's island; the `initial` program; the `champion`; or all
+            `evaluated` programs.
+        rule: How one is drawn from `elites`: `boltzmann`, `greedy`, `uniform`, `tournament` or
+            `curiosity`; others draw evenly.
+    """
+
+    about: str
+    pool: str = "elites"
+    rule: str = "uniform"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Returns whether parents come from elsewhere than cells.
+
+        Such a strategy shows no inspirations, does not answer to stalls and needs one island.
+        """
+        return self.pool != "elites"
+
+
+STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
+    {
+        "map-elites": Strategy("better elites more often, to a target entropy", rule="boltzmann"),
+        "curiosity": Strategy("elites of cells whose offspring improve", rule="curiosity"),
+        "tournament": Strategy("the best of a few elites", rule="tournament"),
+        "greedy": Strategy("the best elite of the island", rule="greedy"),
+        "uniform": Strategy("any elite of the island", rule="uniform"),
+        "hill-climb": Strategy("the champion, alone", pool="champion"),
+        "best-of-n": Strategy("the starting program, always", pool="initial"),
+        "random": Strategy("any program evaluated so far", pool="evaluated"),
+    }
+)
+
+PARTS = {
+    "bandit": "learning which of several models pays",
+    "climbs": "changing the champion alone in many slots, while that surely pays more",
+    "fruitless": "stopping after three generations that evaluate next to nothing",
+    "lessons": "showing the lessons of the run",
+    "summaries": "drawing lessons from each generation",
+    "thrift": "counting cost when models are chosen",
+}
+"""What `search.without` leaves out, to measure what it is worth."""
+
+
+def setting(default: Any, about: str, **bounds: Any) -> Any:
+    """Returns a field that carries its description and bounds (`low`, `high`, `choices`)."""
+    return dataclasses.field(default=default, metadata={"about": about, **bounds})
+
+
+class Candidate(NamedTuple):
+    """A model that may play a role, with its share among the role's models, above 0."""
+
+    name: str
+    weight: float = 1.0
+
+
+def parse_candidate(text: str) -> Candidate:
+    """Splits `2*NAME` into weight and name; the weight of a bare name is 1.
+
+    Raises:
+        UsageError: There is no name, or the weight is 0.
+    """
+    found = _WEIGHTED.fullmatch(text.strip())
+    weight, name = (float(found[1]), found[2].strip()) if found else (1.0, text.strip())
+    if not name or not weight:
+        raise UsageError(
+            f"models: expected a name such as `openai/gpt-4o-mini` or, with a weight above 0,"
+            f" `2*openai/gpt-4o-mini`, got {text!r}"
+        )
+    return Candidate(name, weight)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """How the loop is cut into generations and slots."""
+
+    generations: int | None = setting(
+        None,
+        f"generations to run; by default {WITH_MODEL.generations} with a model, "
+        f"{WITHOUT_MODEL.generations} without",
+        low=1,
+    )
+    slots: int = setting(
+        0,
+        f"slots in a generation; by default {WITH_MODEL.slots} with a model, "
+        f"{WITHOUT_MODEL.slots} without",
+        low=0,
+        high=4096,
+    )
+    seed: int = setting(0, "seed of every random stream", low=0)
+    workers: int | None = setting(
+        None, "model calls at a time; by default 8; changes no result", low=1, high=1024
+    )
+    lag: int = setting(
+        1, "generations that may be in flight beside the oldest", low=0, high=MOST_LAG
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """What ends a run early; all caps are hard."""
+
+    max_cost_usd: float | None = setting(None, "US dollars for model calls", low=0)
+    max_evaluations: int | None = setting(None, "evaluations, the initial one included", low=1)
+    max_calls: int | None = setting(None, "model calls", low=1)
+    max_tokens: int | None = setting(None, "tokens read and written", low=1)
+    max_seconds: float | None = setting(
+        None,
+        f"wall-clock seconds; by default {WITHOUT_MODEL.max_seconds:g} without a model",
+        low=0,
+    )
+    target: float | None = setting(None, "objective at which the run stops")
+    patience: int | None = setting(
+        None, "evaluations without progress after which the run stops", low=1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """Population, selection and migration."""
+
+    strategy: str = setting("map-elites", "where parents come from", choices=tuple(STRATEGIES))
+    archive: str = setting("grid", "how measure space is cut", choices=("grid", "cvt", "single"))
+    cells: int = setting(200, "cells of an archive that is `cvt`", low=1, high=2000)
+    centroids: str = setting(
+        "ranges",
+        "where the cells of `cvt` lie: evenly, or closer around the first programs",
+        choices=("ranges", "start"),
+    )
+    islands: int = setting(2, "islands, each with an archive of its own", low=1, high=256)
+    migration_every: int = setting(10, "generations between migrations; 0 never", low=0)
+    migrants: int = setting(2, "best elites that each island sends to the next", low=1)
+    topology: str = setting("ring", "where migrants go", choices=("ring", "full"))
+    quota: str = setting(
+        "progress", "how islands get slots beside their minimum", choices=("progress", "turns")
+    )
+    entropy: float = setting(
+        0.3, "normalised entropy of parent selection: 0 greedy, 1 uniform", low=0, high=1
+    )
+    visit_penalty: float = setting(0.5, "exponent of 1 / (1 + children)", low=0, high=4)
+    inspirations: int = setting(
+        3, "programs shown beside the champion, or mixed into the parent", low=0, high=16
+    )
+    stall_after: int | None = setting(
+        None,
+        "evaluations without progress that make a stall; by default "
+        f"{WITH_MODEL.stall_after} with a model, {WITHOUT_MODEL.stall_after} without; 0 never",
+        low=0,
+    )
+    without: tuple[str, ...] = setting(
+        (), "parts that are left out, to see what they are worth", choices=tuple(PARTS)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TuningSettings:
+    """The lane in which constants are tuned beside the slots, without a model."""
+
+    share: float | None = setting(
+        None,
+        "share of the evaluations that tunes constants, 0 for none; by default "
+        f"{WITHOUT_MODEL.tuning_share:g} without a model, none where that is fewer than "
+        f"{LEAST_TUNING} evaluations; with a model what fits into {TUNING_SECONDS:g} s a "
+        f"generation, at most {MOST_TUNING} evaluations, none where one takes longer than "
+        f"{SLOW_SECONDS:g} s",
+        low=0,
+        high=0.99,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """Language models by role; none at all means that the model-free steps run.
+
+    A name with a weight is written `2*NAME`.
+    """
+
+    model: tuple[str, ...] = setting((), "models of every role that names none")
+    planner: tuple[str, ...] = setting(
+        (), "models that plan for all slots in one call; by default each editor plans for itself"
+    )
+    editor: tuple[str, ...] = setting((), "models that write edits")
+    summarizer: tuple[str, ...] = setting((), "models that draw lessons")
+    fallbacks: tuple[str, ...] = setting((), "models that are asked when another one is down")
+    api_base: str = setting("", "address of an OpenAI-compatible server")
+    replay: str = setting("", "run folder whose recorded replies answer in place of models")
+    request_seconds: float = setting(
+        900.0,
+        "one whole answer, before it is asked for again; twice that for all retries, and a model "
+        "that is down is waited for as long",
+        low=0.1,
+    )
+    max_tokens: int | None = setting(
+        None, "most tokens of a reply, thinking included; by default the model's own limit", low=16
+    )
+    digest_tokens: int | None = setting(
+        None,
+        "most tokens of a prompt; by default a third of the model's window, at most 40000",
+        low=500,
+    )
+
+    def names_for(self, role: str) -> tuple[str, ...]:
+        """Returns the names of a role's models, with their weights in front."""
+        own: tuple[str, ...] = getattr(self, "editor" if role == "leap" else role)
+        return own or self.model
+
+    def candidates_for(self, role: str) -> tuple[Candidate, ...]:
+        """Returns the models that may play a role.
+
+        Raises:
+            UsageError: A name cannot be read, or stands there twice.
+        """
+        candidates = tuple(parse_candidate(text) for text in self.names_for(role))
+        names = [candidate.name for candidate in candidates]
+        if len(set(names)) < len(names):
+            raise UsageError(f"models: {role}: expected different models, got {', '.join(names)}")
+        return candidates
+
+    def roster(self) -> Mapping[str, tuple[Candidate, ...]]:
+        """Returns the candidates of each role; no role when there is no model at all.
+
+        Raises:
+            UsageError: Some roles have a model and others none, or a name cannot be read.
+        """
+        roster = {role: self.candidates_for(role) for role in ROLES}
+        missing = [role for role, candidates in roster.items() if not candidates]
+        if len(missing) == len(ROLES):
+            return {}
+        if missing:
+            raise UsageError(
+                f"models: expected a model for each role or for none, got none for: "
+                f"{', '.join(missing)}; `--model NAME` sets all roles"
+            )
+        return roster
+
+    def describe(self) -> str:
+        """Returns one line: the models of all roles, or of each role where they differ."""
+        lines = {role: ", ".join(self.names_for(role)) for role in ROLES if self.names_for(role)}
+        if len(set(lines.values())) == 1:
+            return lines["planner"]
+        return "; ".join(f"{role}: {names}" for role, names in lines.items())
+
+    @property
+    def deadline_seconds(self) -> float:
+        """Returns the longest time of one call, all retries included."""
+        return 2 * self.request_seconds
+
+    @property
+    def idle_seconds(self) -> float:
+        """Returns the longest silence within an answer that has begun to come in."""
+        return min(120.0, self.request_seconds)
+
+    @property
+    def plans_apart(self) -> bool:
+        """Whether a planner of its own plans for all slots of a generation in one call.
+
+        Where it is the editor's model, each editor plans for itself, which costs no call.
+        """
+        return bool(self.planner) and self.planner != self.names_for("editor")
+
+    @property
+    def is_configured(self) -> bool:
+        """Returns whether there is a model for every role."""
+        return bool(self.roster())
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """How plans are executed."""
+
+    repairs: int = setting(1, "repair turns after a failed edit or program", low=0, high=8)
+    form: str = setting(
+        "auto",
+        "what the editor is asked for; `auto` is edits until a model's edits keep failing",
+        choices=("auto", "edit", "rewrite"),
+    )
+    executor: str = setting("chat", "`agent` lets the editor call tools", choices=("chat", "agent"))
+    agent_turns: int = setting(
+        12,
+        "most answers of an agent in a slot; it has an evaluation for every 4 and 5000 tokens "
+        "for each of them",
+        low=1,
+        high=200,
+    )
+
+    @property
+    def agent_evaluations(self) -> int:
+        """Returns the most evaluations of an agent in a slot."""
+        return max(1, self.agent_turns // 4)
+
+    @property
+    def agent_tokens(self) -> int:
+        """Returns the most tokens that an agent reads and writes in a slot."""
+        return 5000 * self.agent_turns
+
+    @property
+    def most_evaluations(self) -> int:
+        """Returns the most evaluations that a slot with a model may use."""
+        return self.agent_evaluations if self.executor == "agent" else 1 + self.repairs
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """Where programs run."""
+
+    backend: str = setting("auto", "`auto` takes the strongest that proves itself")
+    allow_weak: bool = setting(False, "run although nothing isolates")  # noqa: FBT003
+    fresh: bool = setting(False, "a new sandbox for each program")  # noqa: FBT003
+    image: str = setting("", "container image for `docker`; made from this Python by default")
+    devices: str = setting(
+        "", "GPUs for `docker`: `all`, a number, `device=ID,ID`, or names like `nvidia.com/gpu=0`"
+    )
+    processes: int | None = setting(
+        None, "evaluator processes; by default one per core", low=1, high=256
+    )
+    evaluator_memory_mb: int = setting(
+        4096, "memory of one evaluator process; beyond it is replaced", low=64
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a run, frozen when it starts."""
+
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    tuning: TuningSettings = field(default_factory=TuningSettings)
+    models: ModelSettings = field(default_factory=ModelSettings)
+    steps: StepSettings = field(default_factory=StepSettings)
+    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
+    temperature: Mapping[str, float] = field(default_factory=dict)
+    effort: Mapping[str, str] = field(default_factory=dict)
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def find_for(self, section: str, role: str) -> Any:
+        """Returns what `temperature` or `effort` says of a role; None where it says nothing."""
+        table = getattr(self, section)
+        return table.get(role, table.get("all"))
+
+
+# Sections in which names of the user's stand, and what an entry takes; None for any value. Prices
+# are in US dollars per million tokens; temperatures and efforts are by role, or `all`.
+FREE_SECTIONS: Mapping[str, Mapping[str, type] | type | None] = {
+    "parameters": None,
+    "temperature": float,
+    "effort": str,
+    "prices": dict.fromkeys(("prompt", "completion", "cached"), float),
+    "endpoints": {
+        "api_base": str,
+        "drop": list,
+        **dict.fromkeys(("concurrency", "requests_per_minute", "tokens_per_minute"), float),
+    },
+}
