@@ -129,7 +129,6 @@ def make_plan_text(request: Request) -> str:
         {
             "hypothesis": "one of the program's numbers is not at its best value",
             "change": f"scale one number (choice {digest % 1000})",
-            "predicted_gain": (digest % 100) / 1000,
             "risk": "the number may already be at its best value",
             "tags": ["constants"],
         }

@@ -146,7 +146,6 @@ class Plan:
     Attributes:
         change: The change, in words; for operators their name and details.
         hypothesis: Why it should help.
-        predicted_gain: Expected gain on the base in the problem's units, positive is better.
         tags: Short words that group approaches.
         operator: Name of the model-free operator, empty for a model's plan.
         lessons: Ids of the lessons that it follows.
@@ -155,7 +154,6 @@ class Plan:
 
     change: str
     hypothesis: str = ""
-    predicted_gain: float | None = None
     tags: tuple[str, ...] = ()
     operator: str = ""
     lessons: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.plan import plan_messages
 from evolve.steps.summarize import summary_messages
 
-_PLAN = Plan("(the planned change)", hypothesis="(why)", predicted_gain=0.0, base=str(INITIAL))
+_PLAN = Plan("(the planned change)", hypothesis="(why)", base=str(INITIAL))
 _REASON = "(why the program failed)"
 
 

@@ -13,7 +13,7 @@ from evolve.models.model import ReplyError
 from evolve.models.usage import count_for, prompt_cap
 from evolve.operators import OPERATOR_JOIN, apply_operator
 from evolve.problem import Problem
-from evolve.records import Attempt, Direction, Plan, Program, Rejected, Selection
+from evolve.records import Attempt, Plan, Program, Rejected, Selection
 from evolve.records.chat import Message, Request
 from evolve.settings import Settings
 from evolve.source.signatures import share_in_common, sign_source
@@ -21,7 +21,7 @@ from evolve.steps import prompt
 from evolve.steps.digest import Digest, Seat
 from evolve.steps.jobs import Ask
 from evolve.steps.page import page_blocks
-from evolve.steps.parse import as_names, as_number, as_tags, as_text, find_object
+from evolve.steps.parse import as_names, as_tags, as_text, find_object
 from evolve.steps.prompt import Block, fence
 
 
@@ -113,7 +113,7 @@ class Editor:
             base = find_base(self._digest, self._plan)
             made = apply_reply(base.program_or_fail, text, cut_off=cut_off)
             return Draft(chat, base, self._plan, made)
-        base, plan, made = read_reply(self._digest, self._problem.direction, text, cut_off=cut_off)
+        base, plan, made = read_reply(self._digest, text, cut_off=cut_off)
         return Draft(chat, base, plan, made)
 
 
@@ -166,8 +166,7 @@ _PLAN_FORM = """First state the change, then carry it out. Begin with these line
 Base: the key of the program that you start from
 Change: what you change, in one or two sentences
 Why: why it should improve the objective
-Tags: one to four words that name the approach
-Expect: the objective that you expect"""
+Tags: one to four words that name the approach"""
 _LESSONS_FORM = "\nLessons: ids of the lessons above that you follow, if any"
 
 _EDIT_FORM = """Write the code as one or more edits of the base in this form,
@@ -257,9 +256,6 @@ _FIELDS = {
     "hypothesis": "why",
     "tags": "tags",
     "tag": "tags",
-    "expect": "expect",
-    "expected": "expect",
-    "expected objective": "expect",
     "lessons": "lessons",
     "lesson": "lessons",
 }
@@ -269,20 +265,18 @@ _FIELD = re.compile(
 )
 _CODE = re.compile(r"^\s*(`{3,}|~{3,}|<{5,}|diff --git |--- \S|@@ )")
 _KEY = re.compile(r"\d+\.\d+\.\d+")
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 # Of a reply of any length; no plan of sense is longer.
 _LONGEST_CHANGE = 20_000
 UNNAMED = "a change that the editor did not describe"
 
 
 def read_reply(
-    digest: Digest, direction: Direction, text: str, *, cut_off: bool
+    digest: Digest, text: str, *, cut_off: bool
 ) -> tuple[Attempt, Plan, Program | Rejected]:
     """Reads a reply that plans a change and carries it out.
 
     Args:
         digest: Shows the programs that the reply may start from.
-        direction: Whether a larger or a smaller objective is better.
         text: The reply.
         cut_off: Whether the model was stopped by its limit of tokens.
 
@@ -291,7 +285,7 @@ def read_reply(
     """
     fields = read_fields(text)
     base, made = _apply(digest, fields.get("base", ""), text, cut_off=cut_off)
-    return base, make_plan(fields, base, direction), made
+    return base, make_plan(fields, base), made
 
 
 def read_fields(text: str) -> Mapping[str, str]:
@@ -321,18 +315,12 @@ def read_fields(text: str) -> Mapping[str, str]:
     return fields
 
 
-def make_plan(fields: Mapping[str, str], base: Attempt, direction: Direction) -> Plan:
+def make_plan(fields: Mapping[str, str], base: Attempt) -> Plan:
     """Returns the plan that the fields of a reply describe."""
-    expected = _NUMBER.search(fields.get("expect", ""))
-    objective = as_number(expected[0]) if expected else None
-    gain = None
-    if objective is not None and base.objective is not None:
-        gain = direction.sign * (objective - base.objective)
     lessons = re.findall(r"\d+\.\d+", fields.get("lessons", ""))
     return Plan(
         change=fields.get("change", "")[:_LONGEST_CHANGE] or UNNAMED,
         hypothesis=fields.get("why", "")[:_LONGEST_CHANGE],
-        predicted_gain=gain,
         tags=as_tags(fields.get("tags", "").strip("[]")),
         lessons=as_names(lessons),
         base=str(base.key),

@@ -21,6 +21,8 @@ _DETAIL_CHARACTERS = 700
 _BEST, _LATEST, _FAILED = 24, 12, 8
 # Shares of the way from the start to what is known to be possible.
 _FAR, _NEAR = 0.9, 0.99
+# Of that way, so little is none.
+_SAME = 1e-6
 _DUPLICATES = ("the same program", "the change alters nothing")
 
 
@@ -90,8 +92,9 @@ def _advise(status: RunStatus, direction: Direction) -> str:
             f"The champion has come {abs(max(share, 0.0)):.0%} of the way from the start to the "
             "best known value: another approach can gain more than a small change."
         )
-    if share > 1.0:
-        return "The champion is beyond the best known value."
+    if share > 1.0 - _SAME:
+        relation = "has reached" if share < 1.0 + _SAME else "is beyond"
+        return f"The champion {relation} the best known value."
     if share >= _NEAR:
         return "The champion is near the best known value: change one thing at a time."
     return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
@@ -93,17 +92,6 @@ def as_text(value: object, limit: int = 2000) -> str:
     return cut[: end + 1] if end > limit // 2 else cut
 
 
-def as_number(value: object) -> float | None:
-    """Returns a finite number, also from text such as `"+0.02"`; else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def as_tags(value: object) -> tuple[str, ...]:
     """Returns at most six short lower-case tags."""
     items = value.split(",") if isinstance(value, str) else value
@@ -165,7 +153,6 @@ def plans_shape(count: int, *, follows_lessons: bool) -> str:
         change=_text(8000),
         why=_text(1000),
         tags=_TAGS,
-        expect={"type": "number"},
         **({"lessons": _IDS} if follows_lessons else {}),
     )
     return json.dumps(_object(plans=_list(plan, count)))

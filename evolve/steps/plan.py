@@ -8,7 +8,7 @@ from evolve.models.model import ReplyError
 from evolve.models.usage import count_for, prompt_cap
 from evolve.operators import OPERATOR_JOIN, TUNE, OperatorStats, choose_operator
 from evolve.problem import Problem
-from evolve.records import Direction, Plan, Rejected
+from evolve.records import Plan, Rejected
 from evolve.records.chat import Message, Request
 from evolve.settings import Settings
 from evolve.steps import prompt
@@ -53,7 +53,7 @@ def make_plans(
         schema=plans_shape(count, follows_lessons=bool(digest.lessons)),
     )
     try:
-        return parse_plans(ask(request).text, digest, problem.direction, count)
+        return parse_plans(ask(request).text, digest, count)
     except ReplyError as error:
         return Rejected(f"the planner's reply cannot be used: {error.reason}")
 
@@ -76,9 +76,7 @@ def plan_messages(
     )
 
 
-def parse_plans(
-    text: str, digest: Digest, direction: Direction, count: int
-) -> list[Plan] | Rejected:
+def parse_plans(text: str, digest: Digest, count: int) -> list[Plan] | Rejected:
     """Returns the plans in a reply, at least one; rejected where none names a change."""
     objects = find_objects(text)
     listed = next(
@@ -87,12 +85,12 @@ def parse_plans(
     if listed is None:
         cut_off = finish_object(text) or {}
         listed = cut_off.get("plans") or objects or [cut_off]
-    plans = [_read_plan(item, digest, direction) for item in listed if isinstance(item, dict)]
+    plans = [_read_plan(item, digest) for item in listed if isinstance(item, dict)]
     known = [plan for plan in plans if plan is not None]
     return known[:count] or Rejected("the planner's reply names no change")
 
 
-def _read_plan(found: dict[str, object], digest: Digest, direction: Direction) -> Plan | None:
+def _read_plan(found: dict[str, object], digest: Digest) -> Plan | None:
     fields = {
         key.lower(): "\n".join(map(str, value)) if isinstance(value, list) else str(value)
         for key, value in found.items()
@@ -102,7 +100,7 @@ def _read_plan(found: dict[str, object], digest: Digest, direction: Direction) -
     if not fields.get("change", "").strip():
         return None
     base = digest.find(fields.get("base", "").strip()) or digest.programs[0]
-    return make_plan(fields, base, direction)
+    return make_plan(fields, base)
 
 
 def make_operator_plan(stats: OperatorStats, rng: np.random.Generator, *, leap: bool) -> Plan:

@@ -125,8 +125,6 @@ def show_plan(plan: Plan) -> str:
     lines = [f"Start from program {plan.base}." if plan.base else "", plan.change.strip()]
     if plan.hypothesis:
         lines.append(f"Why: {plan.hypothesis.strip()}")
-    if plan.predicted_gain is not None:
-        lines.append(f"Predicted gain: {plan.predicted_gain:.6g}")
     return "\n\n".join(line for line in lines if line)
 
 

@@ -81,7 +81,7 @@ def test_an_echoed_key_is_nowhere(told, tmp_path):
 
 def test_a_key_in_an_older_record_is_cut_out_of_what_is_shown(told, tmp_path):
     with closing(sqlite3.connect(tmp_path / "r/run.db")) as database, database:
-        plan = json.dumps({"change": f"with {KEY}", "hypothesis": "", "predicted_gain": None,
+        plan = json.dumps({"change": f"with {KEY}", "hypothesis": "",
                            "tags": [], "operator": "", "lessons": []})  # fmt: skip
         database.execute("UPDATE attempts SET plan = ? WHERE plan IS NOT NULL", (plan,))
         database.execute("UPDATE evaluations SET reason = ?", (f"says {KEY}",))

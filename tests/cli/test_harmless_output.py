@@ -58,7 +58,7 @@ def folder(tmp_path_factory) -> Path:
         for table, columns in WORDS.items():
             for column in columns:
                 database.execute(f"UPDATE {table} SET {column} = ?", (ATTACK + FORGED,))
-        plan = {"change": ATTACK + FORGED, "hypothesis": ATTACK, "predicted_gain": None,
+        plan = {"change": ATTACK + FORGED, "hypothesis": ATTACK,
                 "tags": [ATTACK], "operator": "", "lessons": []}  # fmt: skip
         database.execute("UPDATE attempts SET plan = ?, reason = ?", (json.dumps(plan), ATTACK))
         words = ATTACK + FORGED

@@ -69,7 +69,7 @@ def test_a_built_in_edit_needs_a_number_in_the_program():
 @pytest.mark.parametrize(
     ("role", "keys"),
     [
-        ("planner", {"hypothesis", "change", "predicted_gain", "risk", "tags"}),
+        ("planner", {"hypothesis", "change", "risk", "tags"}),
         ("summarizer", {"verdict", "cause", "lesson", "tags"}),
     ],
 )

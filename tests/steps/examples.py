@@ -20,7 +20,6 @@ from evolve.steps.memory import KnownLesson
 PLAN = Plan(
     "Move the first number towards 3",
     hypothesis="the objective falls with the distance from a hidden point",
-    predicted_gain=0.5,
     tags=("constants",),
     lessons=("2.1",),
     base="2.1.0",

@@ -17,7 +17,7 @@ def note(generation: int, slot: int = 0, *, best: float | None = 2.0, **fields) 
         slot=slot,
         key=AttemptKey(generation, slot, 0),
         parent=PARENT,
-        plan=Plan("change it", predicted_gain=2.0, tags=("size",)),
+        plan=Plan("change it", tags=("size",)),
         before=1.0,
         objective=best,
         seconds=0.5,
