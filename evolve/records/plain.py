@@ -1,22 +1,26 @@
 """Frozen records as plain data, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import cache
+from enum import StrEnum
+from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 R = TypeVar("R")
+_AS_THEY_ARE = frozenset({str, int, float, bool, NoneType})
 
 
 def to_plain(value: Any) -> Any:
     """Returns what JSON can hold of a record, or of a collection of records."""
+    if type(value) in _AS_THEY_ARE:
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return {name: to_plain(getattr(value, name)) for name in fields_of(value.__class__)}
-    if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [to_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
     return value
 
 
@@ -31,7 +35,8 @@ def from_plain(kind: type[R], data: Any) -> R:
         TypeError: The data does not have this form.
         ValueError: A value is outside of its range.
     """
-    made: R = _make(kind, data)
+    wanted: Any = kind
+    made: R = maker_of(wanted)(data)
     return made
 
 
@@ -50,38 +55,51 @@ def without_none(kind: Any) -> tuple[Any, bool]:
     return kinds[0], len(kinds) < len(get_args(kind))
 
 
-def _make(kind: Any, data: Any) -> Any:
-    kind, is_optional = without_none(kind)
-    if kind is Any or (data is None and is_optional):
-        return data
+@cache
+def maker_of(kind: Any) -> Callable[[Any], Any]:
+    """Returns the function that makes a value of a type, as `from_plain` does."""
+    inner, is_optional = without_none(kind)
+    if is_optional:
+        make = maker_of(inner)
+        return lambda data: None if data is None else make(data)
+    if kind is Any:
+        return lambda data: data
     if is_dataclass(kind):
-        return _make_record(kind, data)
+        return partial(_make_record, kind)
     if get_origin(kind) is not None:
-        return _make_collection(get_origin(kind), get_args(kind), data)
-    if issubclass(kind, tuple) and isinstance(data, list):
-        return kind(*map(_make, get_type_hints(kind).values(), data))
-    if kind is float and type(data) is int:
-        return float(data)
-    if issubclass(kind, str) and kind is not str:
-        return kind(data)
-    return _expect(data, kind)
+        return _collection_maker(get_origin(kind), get_args(kind))
+    if issubclass(kind, tuple):
+        make = _tuple_maker(tuple(get_type_hints(kind).values()))
+        return lambda data: kind(*make(data))
+    return kind if issubclass(kind, StrEnum) else partial(_expect, kind)
 
 
 def _make_record(kind: Any, data: Any) -> Any:
     kinds = fields_of(kind)
-    items = _expect(data, dict).items()
-    return kind(**{name: _make(kinds.get(name, Any), item) for name, item in items})
+    items = _expect(dict, data).items()
+    return kind(**{name: maker_of(kinds.get(name, Any))(item) for name, item in items})
 
 
-def _make_collection(origin: type, kinds: tuple[Any, ...], data: Any) -> Any:
-    if origin is tuple:
-        if kinds[-1] is not Ellipsis:
-            return tuple(map(_make, kinds, _expect(data, list)))
-        return tuple(_make(kinds[0], item) for item in _expect(data, list))
-    return {key: _make(kinds[1], item) for key, item in _expect(data, dict).items()}
+def _collection_maker(origin: Any, kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
+    if origin is not tuple:
+        make = maker_of(kinds[1])
+        return lambda data: {key: make(item) for key, item in _expect(dict, data).items()}
+    if kinds[-1] is not Ellipsis:
+        return _tuple_maker(kinds)
+    make = maker_of(kinds[0])
+    return lambda data: tuple(map(make, _expect(list, data)))
 
 
-def _expect(data: Any, kind: type) -> Any:
+def _tuple_maker(kinds: tuple[Any, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    makers = [maker_of(kind) for kind in kinds]
+    return lambda data: tuple(
+        make(item) for make, item in zip(makers, _expect(list, data), strict=True)
+    )
+
+
+def _expect(kind: type, data: Any) -> Any:
+    if kind is float and type(data) is int:
+        return float(data)
     if not isinstance(data, kind):
         raise TypeError(f"expected {kind.__name__}, got {data!r:.100}")
     return data

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from evolve.records import AttemptKey
-from evolve.records.plain import fields_of, from_plain, to_plain, without_none
+from evolve.records.plain import fields_of, maker_of, to_plain, without_none
 
 _TYPES: dict[Any, str] = {int: "INTEGER", float: "REAL", str: "TEXT", bool: "INTEGER"}
 # No text of a run is nearly as long; a few bytes of a stranger's may unpack to as many gigabytes.
@@ -49,6 +49,7 @@ class RecordTable:
         self._record = record
         self._leave_out = leave_out
         self._packed = packed
+        self._parts: dict[type, tuple[_Part, ...]] = {}
         columns = {**dict(self._describe(record)), **(more or {})}
         # What is read without its long texts is found before them.
         self.columns = sorted(columns, key=lambda column: columns[column].startswith("BLOB"))
@@ -65,7 +66,8 @@ class RecordTable:
 
     def dump(self, record: Any, **more: Any) -> dict[str, Any]:
         """Returns the row of a record by column, with the columns that are no fields."""
-        return {**dict(self._dump(record)), **more}
+        self._dump(record, more)
+        return more
 
     def load(self, row: Sequence[Any], **left_out: Any) -> Any:
         """Returns the record of a row that begins with the columns.
@@ -76,55 +78,75 @@ class RecordTable:
         """
         return self._load(self._record, dict(zip(self.columns, row, strict=False)), left_out)
 
-    def _fields(self, record: type) -> Iterator[tuple[str, Any, bool]]:
-        for name, kind in fields_of(record).items():
-            if name not in self._leave_out:
-                yield name, *without_none(kind)
+    def _list_parts(self, record: type) -> tuple[_Part, ...]:
+        """Returns how each field of a record is stored; records inside it have parts, too."""
+        if record not in self._parts:
+            self._parts[record] = tuple(
+                _Part(name, *without_none(kind), is_packed=name in self._packed)
+                for name, kind in fields_of(record).items()
+                if name not in self._leave_out
+            )
+        return self._parts[record]
 
     def _describe(self, record: type) -> Iterator[tuple[str, str]]:
-        for name, kind, is_optional in self._fields(record):
-            null = "" if is_optional else " NOT NULL"
-            if kind is AttemptKey:
-                yield from ((column, f"INTEGER{null}") for column in _key_columns(name))
-            elif is_dataclass(kind) and not is_optional:
-                yield from self._describe(kind)  # type: ignore[arg-type]
+        for part in self._list_parts(record):
+            if part.is_record:
+                yield from self._describe(part.kind)
             else:
-                yield name, ("BLOB" if name in self._packed else _TYPES.get(kind, "TEXT")) + null
+                null = "" if part.is_optional else " NOT NULL"
+                yield from ((column, part.type + null) for column in part.columns)
 
-    def _dump(self, record: Any) -> Iterator[tuple[str, Any]]:
-        for name, kind, is_optional in self._fields(type(record)):
-            value = getattr(record, name)
-            if kind is AttemptKey:
-                yield from zip(_key_columns(name), value or (None, None, None), strict=True)
-            elif is_dataclass(kind) and not is_optional:
-                yield from self._dump(value)
-            elif name in self._packed:
-                yield name, pack(to_plain(value))
-            elif value is None or kind in _TYPES or isinstance(value, StrEnum):
-                yield name, value
+    def _dump(self, record: Any, row: dict[str, Any]) -> None:
+        for part in self._list_parts(record.__class__):
+            value = getattr(record, part.name)
+            if part.is_key:
+                row.update(zip(part.columns, value or (None, None, None), strict=True))
+            elif part.is_record:
+                self._dump(value, row)
+            elif part.is_packed:
+                row[part.name] = pack(to_plain(value))
+            elif part.is_scalar or value is None:
+                row[part.name] = value
             else:
-                yield name, json.dumps(to_plain(value))
+                row[part.name] = json.dumps(to_plain(value))
 
     def _load(self, record: type, row: Mapping[str, Any], left_out: Mapping[str, Any]) -> Any:
         made = {name: left_out[name] for name in fields_of(record) if name in left_out}
-        for name, kind, is_optional in self._fields(record):
-            if kind is AttemptKey:
-                key = [row[column] for column in _key_columns(name)]
-                made[name] = from_plain(AttemptKey, key) if key[0] is not None else None
-            elif is_dataclass(kind) and not is_optional:
-                made[name] = self._load(kind, row, left_out)  # type: ignore[arg-type]
-            elif row[name] is None and is_optional:
-                made[name] = None
+        for part in self._list_parts(record):
+            if part.is_record:
+                made[part.name] = self._load(part.kind, row, left_out)
+            elif part.is_optional and row[part.columns[0]] is None:
+                made[part.name] = None
+            elif part.is_key:
+                made[part.name] = part.make([row[column] for column in part.columns])
+            elif part.is_packed:
+                made[part.name] = part.make(unpack(row[part.name]))
             else:
-                made[name] = self._load_value(name, kind, row[name])
+                value = row[part.name]
+                made[part.name] = part.make(value if part.is_scalar else json.loads(value))
         return record(**made)
 
-    def _load_value(self, name: str, kind: Any, value: Any) -> Any:
-        if name in self._packed:
-            return from_plain(kind, unpack(value))
-        if kind in _TYPES or (isinstance(kind, type) and issubclass(kind, StrEnum)):
-            return from_plain(kind, value)
-        return from_plain(kind, json.loads(value))
+
+class _Part:
+    """How a field of a record is stored.
+
+    Args:
+        name: Of the field.
+        kind: Its type, without `None`.
+        is_optional: Whether it may be `None`.
+        is_packed: Whether it is a long text.
+    """
+
+    def __init__(self, name: str, kind: Any, is_optional: bool, *, is_packed: bool) -> None:  # noqa: FBT001 - as `without_none` returns it
+        self.name, self.kind = name, kind
+        self.is_optional, self.is_packed = is_optional, is_packed
+        self.is_key = kind is AttemptKey
+        self.is_record = is_dataclass(kind) and not is_optional
+        self.is_scalar = kind in _TYPES or (isinstance(kind, type) and issubclass(kind, StrEnum))
+        prefix = "" if name == "key" else f"{name}_"
+        self.columns = [prefix + part for part in AttemptKey._fields] if self.is_key else [name]
+        self.type = "INTEGER" if self.is_key else "BLOB" if is_packed else _TYPES.get(kind, "TEXT")
+        self.make = maker_of(kind)
 
 
 def pack(value: Any) -> bytes:
@@ -144,8 +166,3 @@ def unpack(data: bytes) -> Any:
     if not unpacker.eof:
         raise zlib.error("a compressed text is cut short, or longer than any")
     return json.loads(text)
-
-
-def _key_columns(field: str) -> list[str]:
-    prefix = "" if field == "key" else f"{field}_"
-    return [prefix + part for part in AttemptKey._fields]
