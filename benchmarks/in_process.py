@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evolve.population import Population
+from evolve.population.population import light_attempts
 from evolve.problem import Purpose, load_problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Status
 from evolve.records.results import EvaluationPlace, Generation, PlacedAttempt, SlotResult
@@ -25,7 +26,6 @@ from evolve.search.schedule import Schedule, size_of
 from evolve.search.select import JobMaker
 from evolve.settings.history import SettingsHistory
 from evolve.source import built_in_measures
-from evolve.source.light import light_attempts
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 0.5
@@ -152,7 +152,7 @@ def search(problem, settings, evaluate, evaluations):
             generation = reject_known(generation, population)
         memory.tell(generation)
         attempts = light_attempts(generation)
-        population.tell(generation.number, attempts)
+        population.add(generation.number, attempts)
         for attempt in attempts:
             value = attempt.objective
             if value is not None and (best is None or problem.direction.is_better(value, best)):

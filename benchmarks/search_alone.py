@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from landscapes import LANDSCAPES, propose
 
-from evolve.archive.choices import Chooser
+from evolve.archive.selection import ParentSelector
 from evolve.population import Population
 from evolve.problem import Measure
 from evolve.records import INITIAL, AttemptKey, Direction, Program, SourceFile, Status
@@ -49,16 +49,15 @@ PARTS = {
     "ours": OURS,
     "no entropy target": replace(OURS, strategy="uniform"),
     "no climbs": replace(OURS, without=("climbs",)),
-    "no visit penalty": replace(OURS, visit_penalty=0.0),
+    "no visit penalty": replace(OURS, without=("visits",)),
     "one island": replace(OURS, islands=1),
     "four islands": replace(OURS, islands=4),
-    "no migration": replace(OURS, migration_every=0),
-    "no bandit of islands": replace(OURS, quota="turns"),
+    "no migration": replace(OURS, without=("migration",)),
     "no cells": replace(OURS, archive="single"),
-    "no stall responses": replace(OURS, stall_after=0),
-    "best-of-n": replace(OURS, strategy="best-of-n", islands=1, stall_after=0),
-    "hill-climb": replace(OURS, strategy="hill-climb", islands=1, stall_after=0),
-    "random": replace(OURS, strategy="random", islands=1, stall_after=0),
+    "no stall responses": replace(OURS, without=("stalls",)),
+    "best-of-n": replace(OURS, strategy="best-of-n", islands=1),
+    "hill-climb": replace(OURS, strategy="hill-climb", islands=1),
+    "random": replace(OURS, strategy="random", islands=1),
 }
 OTHERS = ("openevolve", "pyribs")
 BASELINES = ("best-of-n", "hill-climb", "random", *OTHERS)
@@ -111,7 +110,7 @@ class Ours:
         self.curve = Curve(landscape)
 
     def run(self):
-        self.population.tell(0, [self.attempt(INITIAL, None, 0, self.landscape.start)])
+        self.population.add(0, [self.attempt(INITIAL, None, 0, self.landscape.start)])
         waiting = []
         number = 1
         while not self.curve.is_over:
@@ -134,24 +133,23 @@ class Ours:
                         twin=twin,
                     )
                 )
-            self.population.tell(generation, attempts)
+            self.population.add(generation, attempts)
         return self.curve.summary()
 
     def launch(self, generation):
         population = self.population
-        chooser = Chooser(
+        selector = ParentSelector(
             population.islands,
             entropy=population.entropy,
             pool=population.pool,
-            sketch_of=self.sketch,
+            signature_of=self.sketch,
             champion=population.champion,
-            climb=population.climbs.share,
+            climbing=population.climbing_share,
         )
-        rng = np.random.default_rng([self.seed, generation, SLOTS, 2])
         plans, horizon = [], population.generation
-        for slot, island in enumerate(population.quotas.assign(generation, SLOTS, rng)):
+        for slot, island in enumerate(population.islands.assign_slots(generation, SLOTS)):
             rng = np.random.default_rng([self.seed, generation, slot])
-            choice = chooser.choose(island, rng)
+            choice = selector.select(island, rng)
             mates = [self.genes[elite.program_id] for elite in choice.inspirations]
             parent = self.genes[choice.parent.program_id]
             genes, failed = propose(self.landscape, parent, mates, rng)

@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evolve.archive import Archive, Elite
 from evolve.archive.cells import Cells, GridCells, VoronoiCells
-from evolve.archive.choices import Chooser
 from evolve.archive.islands import Islands
+from evolve.archive.selection import ParentSelector
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
 from evolve.settings.sections import SearchSettings
@@ -90,26 +90,24 @@ def measure_selecting(count: int, repeats: int, entropy: float = 0.7) -> list[fl
     islands = Islands(axes, Direction.MAXIMIZE, settings)
     for archive in islands.archives:
         fill(archive, axes, share, rng)
-        for number in rng.integers(share, size=share // 2):
-            archive.count_child(archive.elites[int(number)].key)
     sketches: dict[str, np.ndarray] = {}
 
-    def sketch_of(elite: Elite) -> np.ndarray:
+    def signature_of(elite: Elite) -> np.ndarray:
         if elite.program_id not in sketches:
             sketches[elite.program_id] = rng.integers(2**32, size=64, dtype=np.uint32)
         return sketches[elite.program_id]
 
     for archive in islands.archives:
         for elite in archive.elites:
-            sketch_of(elite)
+            signature_of(elite)
     clock = statistics.median(-time.process_time() + time.process_time() for _ in range(101))
     found = []
     for repeat in range(repeats + 2):
         streams = [np.random.default_rng([3, repeat, slot]) for slot in range(SLOTS)]
         start = time.process_time()
-        chooser = Chooser(islands, entropy=entropy, pool=[], sketch_of=sketch_of)
+        selector = ParentSelector(islands, entropy=entropy, pool=[], signature_of=signature_of)
         for slot, stream in enumerate(streams):
-            chooser.choose(slot % settings.islands, stream)
+            selector.select(slot % settings.islands, stream)
         found.append((time.process_time() - start - clock) * 1e3)
         # What the generation brings: some of its programs become elites.
         for slot in range(SLOTS):
@@ -128,8 +126,6 @@ def measure_memory(count: int) -> float:
     axes = make_axes(count)
     archive = Archive(GridCells(axes), Direction.MAXIMIZE)
     fill(archive, axes, count, rng)
-    for cell in range(count):
-        archive.credit(cell, accepted=True)
     sketches = {elite.program_id: np.zeros(64, np.uint32) for elite in archive.elites}
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

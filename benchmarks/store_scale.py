@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from evolve.population import Population
+from evolve.population.population import light_attempts
 from evolve.population.snapshot import SnapshotKeeper
 from evolve.problem import load_problem
 from evolve.records import (
@@ -55,7 +56,6 @@ from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings
 from evolve.settings.history import SettingsHistory
-from evolve.source.light import light_attempts
 from evolve.store import Store
 
 SLOTS = 16
@@ -166,7 +166,7 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
         0, (SlotResult(0, (PlacedAttempt(initial, EvaluationPlace(INITIAL, INITIAL)),)),), 0.0
     )
     store.commit(generation)
-    population.tell(0, light_attempts(generation))
+    population.add(0, light_attempts(generation))
     sources = {start.id: start.entry.text}
     commits, keeps, rows = [], [], []
     marks = [size for size in (1000, 10000, 30000, attempts) if size <= attempts]
@@ -183,7 +183,7 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
         attempts_light = light_attempts(generation)
         started = time.perf_counter()
         store.commit(generation)
-        population.tell(number, attempts_light)
+        population.add(number, attempts_light)
         keeper.on_commit(population, SLOTS)
         commits.append(time.perf_counter() - started)
         while schedule.next(number, population.evaluations):
@@ -228,7 +228,7 @@ history = SettingsHistory(settings, store.invocations())
 schedule = Schedule(generations=10**6, size_at=lambda at: size_of(history.at(at)))
 digests = DigestMaker(store, history, problem.direction)
 population = Population(problem, settings.search)
-for _ in population.tell_all(store.light_attempts(with_uses=True), last):
+for _ in population.add_all(store.light_attempts(with_uses=True), last):
     while schedule.next(population.generation, population.evaluations):
         pass
 digests.advance(last)

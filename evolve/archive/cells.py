@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from evolve.problem import Measure
-    from evolve.settings.sections import SearchSettings
+from evolve.problem import Measure
 
 _SAMPLES_PER_CELL = 10
 _FEWEST_SAMPLES = 2000
 _ROUNDS = 10
-# Standard deviation around a program of the start, as a share of each range.
-_SPREAD = 0.05
 
 
 class Cells(Protocol):
@@ -83,55 +78,40 @@ class VoronoiCells:
     Args:
         axes: The measures; ranges and scales say what is far.
         count: How many cells.
-        start: Coordinates of programs around which cells are to be smaller, shape
-            `(n, len(axes))`; none for cells of the same size everywhere.
     """
 
-    def __init__(
-        self, axes: Sequence[Measure], count: int, start: Sequence[tuple[float, ...]] = ()
-    ) -> None:
+    def __init__(self, axes: Sequence[Measure], count: int) -> None:
         self.axes = tuple(axes)
         self.size = count
-        points = tuple(self._shares(point) for point in start)
-        self.centroids = _find_centroids(count, len(self.axes), points)
+        self.centroids = _find_centroids(count, len(self.axes))
         self._offsets = (self.centroids**2).sum(axis=1) / 2.0
 
     def cell_of(self, coordinates: Sequence[float]) -> int:
         """Returns the number of the cell of a point: that of the nearest centroid."""
-        point = np.array(self._shares(coordinates))
+        pairs = zip(self.axes, coordinates, strict=True)
+        point = np.array([share_of(axis, value) for axis, value in pairs])
         return int((self._offsets - self.centroids @ point).argmin())
 
-    def _shares(self, coordinates: Sequence[float]) -> tuple[float, ...]:
-        pairs = zip(self.axes, coordinates, strict=True)
-        return tuple(share_of(axis, value) for axis, value in pairs)
 
-
-def make_cells(
-    axes: Sequence[Measure], settings: SearchSettings, start: Sequence[tuple[float, ...]] = ()
-) -> Cells:
-    """Returns the cells that settings ask for; `start` is for `VoronoiCells`."""
-    if settings.archive == "single" or not axes:
-        return OneCell(axes)
-    if settings.archive == "cvt":
-        return VoronoiCells(axes, settings.cells, start)
-    return GridCells(axes)
+# How measure space is cut, by the value of `search.archive`: from the measures and the number of
+# cells that was asked for.
+KINDS: Mapping[str, Callable[[Sequence[Measure], int], Cells]] = MappingProxyType(
+    {
+        "grid": lambda axes, _: GridCells(axes) if axes else OneCell(axes),
+        "cvt": lambda axes, count: VoronoiCells(axes, count) if axes else OneCell(axes),
+        "single": lambda axes, _: OneCell(axes),
+    }
+)
 
 
 @lru_cache(maxsize=8)
-def _find_centroids(
-    count: int, dimensions: int, start: tuple[tuple[float, ...], ...]
-) -> NDArray[np.float64]:
+def _find_centroids(count: int, dimensions: int) -> NDArray[np.float64]:
     """Returns centroids in the unit cube by Lloyd's algorithm, shape `(count, dimensions)`.
 
     They depend on the arguments alone, so that runs with other seeds have the same cells.
     """
     rng = np.random.default_rng([count, dimensions])
     samples = rng.random((max(_SAMPLES_PER_CELL * count, _FEWEST_SAMPLES), dimensions))
-    if start:
-        half = len(samples) // 2
-        around = np.array(start)[rng.integers(len(start), size=half)]
-        samples[:half] = np.clip(around + rng.normal(0.0, _SPREAD, around.shape), 0.0, 1.0)
-        rng.shuffle(samples)
     centroids = samples[:count].copy()
     for _ in range(_ROUNDS):
         nearest = ((centroids**2).sum(axis=1) / 2.0 - samples @ centroids.T).argmin(axis=1)

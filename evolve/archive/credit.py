@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 from numpy.random import Generator
+
+from evolve.records import AttemptKey
+
+# Slots that climb at most, and how sure it must be that climbing is better before many do.
+_MOST_CLIMBING = 0.9
+_CAUTION = 3
+# A champion without a better child after so many times the usual wait has no more to give.
+_PATIENCE = 1.5
+# Parents are selected from the state of a few generations before; so long a former champion counts.
+_FORMER = 3
 
 
 class Credit:
@@ -70,3 +82,46 @@ class Credit:
     def _counts(self, name: str) -> tuple[float, float]:
         uses, rewards = self._prior
         return uses + self._uses.get(name, 0.0), rewards + self._rewards.get(name, 0.0)
+
+
+class HillClimbing:
+    """Compares how often children of the champion are new champions with how often others are.
+
+    A fold over attempts. The more surely the champion's rate is the higher one, the more slots
+    climb. Without evidence none do, and none once the champion has had fruitless children for
+    longer than is usual: whatever deceives hill climbing, or stops it at a local optimum, ends it.
+    """
+
+    def __init__(self) -> None:
+        self._credit = Credit(decay=0.995, prior_uses=20.0, prior_rewards=0.5)
+        self._fruitless = 0
+        self._champion: AttemptKey | None = None
+        self._former: deque[AttemptKey] = deque(maxlen=_FORMER)
+
+    def record(self, parent: AttemptKey, *, leads: bool) -> None:
+        """Adds an evaluated attempt.
+
+        Args:
+            parent: The attempt it was made from.
+            leads: Whether it is the new champion.
+        """
+        self._credit.record("champion" if parent in self._former else "others", float(leads))
+        if leads:
+            self._fruitless = 0
+        elif parent == self._champion:
+            self._fruitless += 1
+
+    def end_generation(self, champion: AttemptKey) -> None:
+        """Takes note of the champion after a generation."""
+        self._champion = champion
+        self._former.append(champion)
+
+    @property
+    def share(self) -> float:
+        """Returns the share of slots that change the champion alone, from 0 to 0.9."""
+        rate, other = self._credit.rate("champion"), self._credit.rate("others")
+        if self._fruitless * rate > _PATIENCE:
+            return 0.0
+        variance = self._credit.variance("champion") + self._credit.variance("others")
+        certainty = math.erf((rate - other) / math.sqrt(2.0 * variance))
+        return _MOST_CLIMBING * max(0.0, certainty) ** _CAUTION

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from evolve.archive import AddStatus, Archive, Elite
-from evolve.archive.cells import make_cells
-from evolve.archive.fronts import FrontArchive, find_front
-from evolve.settings.sections import STRATEGIES
+from evolve.archive.archives import AddStatus, Archive, Elite, FrontArchive, find_front
+from evolve.archive.cells import KINDS
+from evolve.problem import Measure
+from evolve.records import Direction
+from evolve.settings.sections import STRATEGIES, SearchSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from evolve.problem import Measure
-    from evolve.records import Direction
-    from evolve.settings.sections import SearchSettings
+# Best elites that each island sends to the next.
+MIGRANTS = 2
 
 
 class Islands:
@@ -37,10 +34,9 @@ class Islands:
     ) -> None:
         self.settings = settings
         self.strategy = STRATEGIES[settings.strategy]
-        self._axes = tuple(axes)
         self._direction = direction
         self._others = tuple(others)
-        self._cells = make_cells(axes, settings)
+        self._cells = KINDS[settings.archive](axes, settings.cells)
         self.archives = [self._make_archive() for _ in range(settings.islands)]
         self.migrations = 0
 
@@ -53,8 +49,12 @@ class Islands:
         """Offers a new elite to the archive of its island."""
         return self.archives[island].add(elite)
 
+    def assign_slots(self, generation: int, slots: int) -> list[int]:
+        """Returns the island of each slot of a generation, in turns."""
+        return [(generation * slots + slot) % len(self.archives) for slot in range(slots)]
+
     def migrate(self) -> int:
-        """Copies the best elites of each island to the next one in the ring, or to all others.
+        """Copies the best elites of each island to the next one in the ring.
 
         All migrants are chosen before the first one lands, so that none travels twice.
 
@@ -62,16 +62,14 @@ class Islands:
             How many copies were taken in.
         """
         count = len(self.archives)
-        reach = range(1, count) if self.settings.topology == "full" else range(1, min(count, 2))
-        leaving = []
-        for archive in self.archives:
-            best = archive.ranked()[0][: self.settings.migrants]
-            leaving.append([archive.elites[position] for position in best])
+        leaving = [
+            [archive.elites[position] for position in archive.ranked()[0][:MIGRANTS]]
+            for archive in self.archives
+        ]
         taken = 0
-        for island, migrants in enumerate(leaving):
-            for step in reach:
-                target = self.archives[(island + step) % count]
-                taken += sum(bool(target.add(elite)) for elite in migrants)
+        for island, migrants in enumerate(leaving if count > 1 else []):
+            target = self.archives[(island + 1) % count]
+            taken += sum(bool(target.add(elite)) for elite in migrants)
         self.migrations += taken
         return taken
 
@@ -80,8 +78,8 @@ class Islands:
 
         It begins again with the starting program and the best elite of the island across the
         ring (Romera-Paredes 2024, Mathematical discoveries from program search with large
-        language models, restarts islands from the best of others). Its count of elites out of
-        range goes on.
+        language models, restarts islands from the best of others), and keeps its count of elites
+        out of range.
 
         Args:
             start: The starting program.
@@ -101,21 +99,6 @@ class Islands:
                 fresh.add(elite)
         self.archives[weakest] = fresh
         return weakest
-
-    def cut_around(self, start: Sequence[tuple[float, ...]]) -> None:
-        """Cuts measure space anew, closer around these points; elites move to their new cells.
-
-        Of elites that come to share a cell the best stays. Counts of children stay with elites,
-        the curiosity of cells begins anew.
-        """
-        self._cells = make_cells(self._axes, self.settings, start)
-        for island, old in enumerate(self.archives):
-            fresh = self._make_archive()
-            for elite, children in zip(old.elites, old.children, strict=True):
-                fresh.add(elite)
-                fresh.set_children(elite.key, int(children))
-            fresh.out_of_range = old.out_of_range
-            self.archives[island] = fresh
 
     def front(self) -> list[Elite]:
         """Returns the elites of all islands that nothing dominates, the best first.

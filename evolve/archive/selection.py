@@ -1,38 +1,30 @@
-"""How likely each elite of an archive is to be a parent."""
+"""Selects parents and inspirations; the rules by which elites become parents."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
 
-from evolve.archive.ranking import dense_ranks
-
-if TYPE_CHECKING:
-    from numpy.random import Generator
-    from numpy.typing import NDArray
-
-    from evolve.archive import Archive
+from evolve.archive.archives import Archive, Elite
+from evolve.archive.islands import Islands
 
 TOURNAMENT_SIZE = 4
-# Summing up so few elites by rank takes longer than it saves.
-_FEW_ELITES = 1024
-# So many of the best ranks are kept apart when the temperature is solved; of the others, groups
-# of neighbouring ranks share one utility.
-_EXACT_RANKS = 256
-_GROUPS_PER_OCTAVE = 16
-# Utilities are scaled to [0, 1], so that the largest inverse temperature lets even the best of
-# 10^6 elites outweigh all others together.
+# An inspiration is the farthest in source of a few that are drawn from the nearest in rank.
+_NEAREST = 12
+_CANDIDATES = 4
+# Ranks are summed up in about so many groups to solve for the temperature, the first ones alone.
+_GROUPS = 1024
+# Utilities lie in [0, 1]: here the best of a million elites outweighs all others together.
 _LARGEST = 1e8
-_SMALLEST = 1e-2
-_STEP = 4.0
-# Where the target is above all but a peak: points looked at a time, and how often anew about the
-# highest of them.
-_POINTS, _ZOOMS = 48, 3
-# Share of the target that is close enough.
+_SMALLEST = 1e-3
+# Share of the entropy target that is close enough.
 _TOLERANCE = 4e-3
 
 
@@ -63,183 +55,215 @@ class Lottery:
         return probabilities
 
 
-def make_lottery(archive: Archive, rule: str, *, entropy: float, visit_penalty: float) -> Lottery:
+def make_lottery(archive: Archive, rule: str, *, entropy: float) -> Lottery:
     """Returns the chances of an archive's elites to be a parent.
 
     Args:
         archive: At least one elite.
-        rule: `boltzmann`: `p_i ~ exp(u_i / T) / (1 + children_i)^k` over utilities `u` that
-            fall evenly from 1 to 0 with the rank, with the temperature `T` solved so that the
-            entropy of `p`, divided by `log(n)`, meets the target; where no `T` meets it, the
-            nearest reachable entropy is taken. `curiosity`: the same over ranks of how the
-            offspring of each cell fared, without the penalty. `tournament`: the best of
-            `TOURNAMENT_SIZE` elites drawn with replacement. `greedy`: the best. `uniform`: any.
-        entropy: The target of `boltzmann` and `curiosity`, from 0 (greedy) to 1 (uniform).
-        visit_penalty: The exponent `k` of `boltzmann`, at least 0.
+        rule: One of `RULES`.
+        entropy: The target of `boltzmann`, from 0 (greedy) to 1 (uniform).
 
     Raises:
         ValueError: The archive is empty.
     """
     if not len(archive):
         raise ValueError("archive: expected at least one elite to choose from, got none")
-    if rule == "curiosity":
-        curiosity = archive.curiosity
-        order = np.argsort(-curiosity, kind="stable")
-        return _target_entropy(order, dense_ranks(curiosity[order]), None, entropy)
     order, ranks = archive.ranked()
-    if rule == "boltzmann":
-        penalty = _penalize(archive.children[order], visit_penalty)
-        return _target_entropy(order, ranks, penalty, entropy)
-    weights = np.ones(len(order))
-    if rule == "greedy":
-        weights[1:] = 0.0
-    elif rule == "tournament":
-        weights = _win_tournament(ranks)
-    return Lottery(order, weights)
+    children = np.array([archive.children[elite.key] for elite in archive.elites])[order]
+    return Lottery(order, RULES[rule](ranks, children, entropy))
 
 
-def _penalize(children: NDArray[np.int64], exponent: float) -> NDArray[np.float64] | None:
-    """Returns the logarithms of the visit penalties; None where there is none."""
-    most = int(children.max())
-    if not exponent or not most:
-        return None
-    penalties: NDArray[np.float64] = (-exponent * np.log1p(np.arange(most + 1.0)))[children]
-    return penalties
+Weights = NDArray[np.float64]
+Ranks = NDArray[np.int64]
 
 
-def _target_entropy(
-    order: NDArray[np.int64],
-    ranks: NDArray[np.int64],
-    penalty: NDArray[np.float64] | None,
-    entropy: float,
-) -> Lottery:
-    # From here on the best comes first, and utilities are less 1: 0 for the best, -1 for the worst.
+def _weigh_boltzmann(ranks: Ranks, children: Ranks, entropy: float) -> Weights:
+    """Returns `exp(u / T) / sqrt(1 + children)` of utilities that fall evenly with the rank.
+
+    Without children, the entropy of the distribution, divided by that of the even one, meets the
+    target, by the choice of the temperature `T`; where none does, the nearest is taken.
+    """
+    penalties: Weights = 1.0 / np.sqrt(1.0 + children)
     worst = int(ranks[-1])
-    log_weights = np.zeros(len(order)) if penalty is None else penalty
     if not worst:
-        return Lottery(order, np.exp(log_weights))
-    utilities = ranks / -worst
-    groups = _Groups(ranks, utilities, log_weights)
-    inverse_temperature = groups.solve(entropy)
-    logits = inverse_temperature * utilities
-    if penalty is not None:
-        logits += penalty
-        logits -= logits.max()
-    return Lottery(order, np.exp(logits))
+        return penalties
+    counts = np.bincount(ranks).astype(float)
+    starts = np.unique(np.geomspace(1.0, worst + 1.0, _GROUPS).astype(np.int64)) - 1
+    sizes = np.add.reduceat(counts, starts)
+    # Less 1, so that the best has 0 and nothing overflows.
+    utilities = np.add.reduceat(counts * np.arange(worst + 1), starts) / (-worst * sizes)
+
+    target = entropy * math.log(len(ranks))
+
+    def excess(inverse_temperature: float) -> float:
+        logits = inverse_temperature * utilities
+        parts = sizes * np.exp(logits)
+        total = float(parts.sum())
+        return math.log(total) - float(parts @ logits) / total - target
+
+    # The guess is right for many ranks without ties.
+    guess = math.e * len(ranks) ** (1.0 - entropy)
+    found = _find_root(excess, guess, tolerance=_TOLERANCE * target)
+    weights: Weights = np.exp(-found / worst * ranks) * penalties
+    return weights
 
 
-class _Groups:
-    """Elites summed up by rank, so that solving for the temperature does not grow with them.
+def _find_root(falling: Callable[[float], float], guess: float, *, tolerance: float) -> float:
+    """Returns where a falling function is at most a little above 0; an end where it is nowhere."""
+    low, high = guess / 2.0, guess * 2.0
+    while (above := falling(low)) < 0.0 and low > _SMALLEST:
+        low, high = low / 4.0, low
+    while (below := falling(high)) > 0.0 and high < _LARGEST:
+        low, high, above = high, high * 4.0, below
+    for _ in range(40):
+        if not below < 0.0 < tolerance < above:
+            break
+        # Regula falsi over the logarithm, never too near an end; a little less often ends it.
+        share = min(max(above / (above - below) * 0.98, 0.05), 0.95)
+        middle = low * (high / low) ** share
+        value = falling(middle)
+        if value >= 0.0:
+            low, above = middle, value
+        else:
+            high, below = middle, value
+    return high if below > 0.0 else low
+
+
+def _weigh_tournament(ranks: Ranks, _children: Ranks, _entropy: float) -> Weights:
+    """Returns the chance of each to win a tournament; equals share theirs."""
+    counts = np.bincount(ranks)
+    not_better = np.concatenate([np.cumsum(counts[::-1])[::-1], [0]]) / len(ranks)
+    chances: Weights = (-np.diff(not_better**TOURNAMENT_SIZE) / counts)[ranks]
+    return chances
+
+
+def _weigh_best(ranks: Ranks, _children: Ranks, _entropy: float) -> Weights:
+    return np.append(1.0, np.zeros(len(ranks) - 1))
+
+
+def _weigh_alike(ranks: Ranks, _children: Ranks, _entropy: float) -> Weights:
+    return np.ones(len(ranks))
+
+
+# From the ranks of elites, the best first, their numbers of children and the target entropy to
+# their chances. `boltzmann`: better elites more often, to the target. `tournament`: the best of a
+# few drawn with replacement. `greedy`: the best. `uniform`: any.
+RULES: Mapping[str, Callable[[Ranks, Ranks, float], Weights]] = MappingProxyType(
+    {
+        "boltzmann": _weigh_boltzmann,
+        "tournament": _weigh_tournament,
+        "greedy": _weigh_best,
+        "uniform": _weigh_alike,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedElites:
+    """The elites selected for a slot: whose source is changed, and what may be mixed into it."""
+
+    island: int
+    parent: Elite
+    inspirations: tuple[Elite, ...]
+
+
+class ParentSelector:
+    """Selects for one generation, from a state that does not change meanwhile.
 
     Args:
-        ranks: From best to worst, shape `(n,)`.
-        utilities: From 0 to -1, shape `(n,)`.
-        log_weights: Logarithms of the visit penalties, shape `(n,)`.
+        islands: Archives and settings.
+        entropy: The target of parent selection.
+        pool: Where a baseline takes parents from; ignored by other strategies.
+        signature_of: Returns the MinHash signature of an elite's source.
+        champion: What a slot changes that climbs.
+        climbing: Share of the slots that climb.
     """
 
     def __init__(
         self,
-        ranks: NDArray[np.int64],
-        utilities: NDArray[np.float64],
-        log_weights: NDArray[np.float64],
+        islands: Islands,
+        *,
+        entropy: float,
+        pool: Sequence[Elite],
+        signature_of: Callable[[Elite], NDArray[np.uint32]],
+        champion: Elite | None = None,
+        climbing: float = 0.0,
     ) -> None:
-        groups, worst = ranks, int(ranks[-1])
-        weights = np.exp(log_weights)
-        self._count = len(ranks)
-        self._known: dict[float, float] = {}
-        if len(ranks) <= _FEW_ELITES:
-            self._weights, self._utilities, self._log_weights = weights, utilities, log_weights
-            return
-        if worst >= _EXACT_RANKS:
-            groups = _group_table(worst.bit_length())[ranks]
-        starts = np.concatenate([[0], np.flatnonzero(groups[1:] != groups[:-1]) + 1])
-        self._weights = np.add.reduceat(weights, starts)
-        self._utilities = np.add.reduceat(weights * utilities, starts) / self._weights
-        self._log_weights = np.add.reduceat(weights * log_weights, starts) / self._weights
+        self._islands = islands
+        self._entropy = entropy
+        self._pool = pool
+        self._signature_of = signature_of
+        self._champion = champion
+        self._climbing = climbing
+        self._lotteries: dict[int, Lottery] = {}
 
-    def solve(self, entropy: float) -> float:
-        """Returns the largest inverse temperature at which the entropy still meets the target.
+    def select(self, island: int, rng: Generator) -> SelectedElites:
+        """Returns the parent and the inspirations of one slot.
 
-        The entropy first rises with the inverse temperature where the visit penalty bears on the
-        best, then falls; the falling branch is wanted.
+        The best elite of the island comes first, where it is not the parent. The others are
+        near the parent in objective and far from it in source; they come from another island and
+        from other cells of the parent's own in turns. A slot that climbs changes the champion,
+        for the island that found it.
         """
-        target = entropy * math.log(self._count)
-        # What is right for many ranks without penalties.
-        guess = math.e * self._count ** (1.0 - entropy)
-        low, high = self._bracket(guess, target) or self._climb(target)
-        above, below = self._entropy(low) - target, self._entropy(high) - target
-        enough = _TOLERANCE * target
-        for _ in range(40):
-            if above <= enough or above == below:
+        if self._islands.strategy.is_baseline:
+            return SelectedElites(island, self._pool[int(rng.integers(len(self._pool)))], ())
+        if self._champion is not None and self._climbing and rng.random() < self._climbing:
+            return SelectedElites(self._champion.origin, self._champion, ())
+        archive = self._islands.archives[island]
+        parent = archive.elites[self._lottery_of(island).draw(rng)]
+        wanted = self._islands.settings.inspirations
+        shown: dict[str, Elite] = {}
+        if wanted and archive.best is not None and archive.best.program_id != parent.program_id:
+            shown[archive.best.program_id] = archive.best
+        # There may be fewer different programs than are asked for.
+        for turn in range(4 * wanted):
+            if len(shown) == wanted:
                 break
-            # Regula falsi, never too near an end; the entropy falls about evenly with the
-            # logarithm. A little less than what it says often ends the search at once.
-            share = min(max(above / (above - below) * 0.98, 0.05), 0.95)
-            middle = low * (high / low) ** share
-            excess = self._entropy(middle) - target
-            if excess >= 0.0:
-                low, above = middle, excess
-            else:
-                high, below = middle, excess
-        return low
+            found = self._find_far(self._source_of(turn, island, rng), parent, shown, rng)
+            if found is not None:
+                shown[found.program_id] = found
+        return SelectedElites(island, parent, tuple(shown.values()))
 
-    def _bracket(self, guess: float, target: float) -> tuple[float, float] | None:
-        """Returns inverse temperatures with more and with less entropy than wanted."""
-        if self._entropy(guess) >= target:
-            low, high = guess, guess * _STEP
-            while self._entropy(high) >= target:
-                if high >= _LARGEST:
-                    return high, high
-                low, high = high, high * _STEP
-            return low, high
-        low, high = guess / _STEP, guess
-        while self._entropy(low) < target:
-            if low < _SMALLEST:
-                return None
-            low, high = low / _STEP, low
-        return low, high
+    def _source_of(self, turn: int, island: int, rng: Generator) -> int:
+        count = len(self._islands.archives)
+        if turn % 2 == 1 or count == 1:
+            return island
+        return (island + 1 + int(rng.random() * (count - 1))) % count
 
-    def _climb(self, target: float) -> tuple[float, float]:
-        """Returns the same where the entropy is met by a narrow peak, or else the peak twice."""
-        points = np.geomspace(_SMALLEST / _STEP, _LARGEST, _POINTS)
-        for _ in range(_ZOOMS):
-            entropies = np.array([self._entropy(point) for point in points.tolist()])
-            met = np.flatnonzero(entropies >= target)
-            if len(met):
-                last = int(met[-1])
-                return float(points[last]), float(points[min(last + 1, len(points) - 1)])
-            peak = int(entropies.argmax())
-            ends = points[max(peak - 1, 0)], points[min(peak + 1, len(points) - 1)]
-            highest = float(points[peak])
-            points = np.linspace(*ends, _POINTS)
-        return highest, highest
+    def _find_far(
+        self, island: int, parent: Elite, shown: Mapping[str, Elite], rng: Generator
+    ) -> Elite | None:
+        """Returns the elite of an island that shares least with the parent, of a few near it."""
+        near = _find_near(self._islands.archives[island], parent.objective)
+        candidates: list[Elite] = []
+        # More than are wanted are drawn, for some may be shown already; in one call, for calls
+        # are most of what a slot takes.
+        drawn = rng.random(2 * _CANDIDATES).tolist()
+        for place in dict.fromkeys([int(share * len(near)) for share in drawn]):
+            elite = near[place]
+            if elite.program_id != parent.program_id and elite.program_id not in shown:
+                candidates.append(elite)
+                if len(candidates) == _CANDIDATES:
+                    break
+        own = self._signature_of(parent)
+        return min(
+            candidates,
+            key=lambda elite: np.count_nonzero(own == self._signature_of(elite)),
+            default=None,
+        )
 
-    def _entropy(self, inverse_temperature: float) -> float:
-        """Returns the entropy of the whole distribution; each point is worked out once."""
-        if inverse_temperature not in self._known:
-            self._known[inverse_temperature] = self._measure(inverse_temperature)
-        return self._known[inverse_temperature]
-
-    def _measure(self, inverse_temperature: float) -> float:
-        logits = inverse_temperature * self._utilities
-        parts = np.exp(logits)
-        parts *= self._weights
-        logits += self._log_weights
-        total = float(np.add.reduce(parts))
-        return math.log(total) - float(parts @ logits) / total
+    def _lottery_of(self, island: int) -> Lottery:
+        if island not in self._lotteries:
+            archive, rule = self._islands.archives[island], self._islands.strategy.rule
+            self._lotteries[island] = make_lottery(archive, rule, entropy=self._entropy)
+        return self._lotteries[island]
 
 
-@lru_cache(maxsize=32)
-def _group_table(bits: int) -> NDArray[np.int64]:
-    """Returns the group of each rank below `2 ** bits`."""
-    ranks = np.arange(1 << bits, dtype=np.float64)
-    below = np.log2(np.maximum(ranks / _EXACT_RANKS, 1.0)) * _GROUPS_PER_OCTAVE
-    return np.where(ranks < _EXACT_RANKS, ranks, _EXACT_RANKS + below).astype(np.int64)
-
-
-def _win_tournament(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns the chance of each to win a tournament; equals share theirs."""
-    counts = np.bincount(ranks)
-    not_better = np.concatenate([np.cumsum(counts[::-1])[::-1], [0]]) / len(ranks)
-    chances: NDArray[np.float64] = (-np.diff(not_better**TOURNAMENT_SIZE) / counts)[ranks]
-    return chances
+def _find_near(archive: Archive, objective: float) -> list[Elite]:
+    """Returns the elites of an archive around an objective, by rank."""
+    order, sign = archive.by_objective(), archive.direction.sign
+    middle = bisect_left(
+        order, -sign * objective, key=lambda position: -sign * archive.objectives[position]
+    )
+    start = max(0, min(middle - _NEAREST // 2, len(order) - _NEAREST))
+    return [archive.elites[position] for position in order[start : start + _NEAREST]]

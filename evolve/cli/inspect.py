@@ -13,7 +13,7 @@ from evolve.display import TextTable, show_number
 from evolve.errors import EvolveError
 
 if TYPE_CHECKING:
-    from evolve.population import Standing
+    from evolve.population import RunState
     from evolve.run.outcome import Outcome
     from evolve.store import Store
 
@@ -95,17 +95,17 @@ def show_end(outcome: Outcome, folder: Path) -> Result:
 
 
 @contextmanager
-def opened_run(run: str) -> Iterator[tuple[Store, Standing]]:
+def opened_run(run: str) -> Iterator[tuple[Store, RunState]]:
     """Opens a run to read it, and yields it with what it has reached.
 
     Raises:
         UsageError: There is no such run.
     """
-    from evolve.population.snapshot import load_standing
+    from evolve.population.snapshot import load_state
     from evolve.run.folder import find_run, load_run
     from evolve.store import Store
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
-        yield store, load_standing(store, problem, settings.search)
+        yield store, load_state(store, problem, settings.search)

@@ -47,9 +47,9 @@ def _read_log(run: str, generation: int | None) -> Iterator[dict[str, Any]]:
         for number in numbers if generation is None else [generation]:
             yield from (_describe_launch(one) for one in launches if one.generation == number)
             yield from _read_generation(store, number)
-            for response in standing.stalls.responses:
-                if response.generation == number:
-                    yield {"kind": "stall", "key": str(number), **response.as_dict()}
+            for event in standing.stalls.events:
+                if event.generation == number:
+                    yield {"kind": "stall", "key": str(number), **event.as_dict()}
         if generation is None:
             newest = max(numbers, default=-1)
             yield from (_describe_launch(one) for one in launches if one.generation > newest)

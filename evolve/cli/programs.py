@@ -14,7 +14,7 @@ from evolve.display import TextTable, one_line, show_number
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
-    from evolve.population import Standing
+    from evolve.population import RunState
     from evolve.records import Attempt
     from evolve.store import Store
 
@@ -139,7 +139,7 @@ def diff(
     )
 
 
-def _find_attempt(store: Store, population: Standing, program: str | None) -> Attempt:
+def _find_attempt(store: Store, population: RunState, program: str | None) -> Attempt:
     if program is not None:
         keys = store.attempts_of(program)
         if not keys:

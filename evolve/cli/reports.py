@@ -14,7 +14,7 @@ from evolve.display import TextTable
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
-    from evolve.population.comparison import Group, Trace
+    from evolve.population.curves import RunGroup, Trace
 
 _ROWS = 8
 
@@ -48,7 +48,7 @@ def compare(
     ] = None,
 ) -> Result:
     """Compare runs of a problem: medians over seeds against what was spent."""
-    from evolve.population.comparison import compare as group_runs
+    from evolve.population.curves import compare as group_runs
     from evolve.report.plots import draw_comparison, format_csv
     from evolve.run.folder import write_text
 
@@ -67,7 +67,7 @@ def compare(
 
 
 def _trace(run: str) -> Trace:
-    from evolve.population.comparison import trace_run
+    from evolve.population.curves import trace_run
     from evolve.run.folder import find_run, load_run
     from evolve.store import Store
 
@@ -77,7 +77,7 @@ def _trace(run: str) -> Trace:
         return trace_run(store, problem, settings)
 
 
-def _tabulate(groups: list[Group], axis: str) -> TextTable:
+def _tabulate(groups: list[RunGroup], axis: str) -> TextTable:
     """Returns medians and intervals of every group at a few counts of an axis."""
     counts = groups[0].curves[axis].counts
     rows = []
@@ -91,7 +91,7 @@ def _tabulate(groups: list[Group], axis: str) -> TextTable:
     return TextTable((axis, *(f"{group.name} ({len(group.traces)})" for group in groups)), rows)
 
 
-def _describe(group: Group) -> dict[str, Any]:
+def _describe(group: RunGroup) -> dict[str, Any]:
     return {
         "group": group.name,
         "runs": [trace.run for trace in group.traces],

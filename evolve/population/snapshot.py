@@ -1,29 +1,30 @@
-"""What a run has reached, without folding all of its attempts again.
+"""What a run has reached, without folding all of its attempts again, and what it was folded with.
 
-A snapshot is derived: it is passed over where it does not fit, and may be deleted at any time.
-The search itself never starts from one.
+A snapshot is derived: it is ignored where it does not fit, and may be deleted at any time. The
+search itself never starts from one.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Any
+from shlex import quote
+from typing import Any
 
 from evolve import __version__
 from evolve.archive import Elite
-from evolve.archive.progress import Merit
-from evolve.population import Standing
-from evolve.population.frozen import expect_frozen
+from evolve.archive.merit import Merit
+from evolve.errors import UsageError
+from evolve.population.state import RunState, StallEvent
+from evolve.problem import Problem
 from evolve.records import AttemptKey
+from evolve.settings.reading import write_value
+from evolve.settings.sections import SearchSettings
+from evolve.store import Store
 
-if TYPE_CHECKING:
-    from evolve.archive import Archive
-    from evolve.problem import Problem
-    from evolve.settings.sections import SearchSettings
-    from evolve.store import Store
-
+_FACT, _SPACE = "search", "space"
 # Of what a snapshot holds.
-_VERSION = 2
+_VERSION = 3
 # A snapshot takes time in proportion to the elites, so it waits for a part as many attempts; what
 # came after it takes `show` far longer than what is in it.
 _PART = 4
@@ -45,22 +46,22 @@ class SnapshotKeeper:
         # None: as yet all of them, for all that is known of an earlier invocation.
         self._attempts: int | None = None
 
-    def on_commit(self, standing: Standing, attempts: int) -> None:
+    def on_commit(self, state: RunState, attempts: int) -> None:
         """Takes note of a commit; now and then a snapshot is saved.
 
         Raises:
             StoreError: It cannot be written.
         """
         if self._attempts is None:
-            self._attempts = standing.evaluations
+            self._attempts = state.evaluations
         self._attempts += attempts
-        elites = sum(len(archive) for archive in standing.islands.archives)
+        elites = sum(len(archive) for archive in state.islands.archives)
         if self._attempts >= max(_FEWEST_ATTEMPTS, elites // _PART):
-            self._store.save_snapshot(self._version, _dump(standing))
+            self._store.save_snapshot(self._version, _dump(state))
             self._attempts = 0
 
 
-def load_standing(store: Store, problem: Problem, settings: SearchSettings) -> Standing:
+def load_state(store: Store, problem: Problem, settings: SearchSettings) -> RunState:
     """Returns what a run has reached as of its last committed generation.
 
     Raises:
@@ -68,20 +69,20 @@ def load_standing(store: Store, problem: Problem, settings: SearchSettings) -> S
         StoreError: The database cannot be read.
     """
     expect_frozen(store, problem, settings)
-    standing = Standing(problem, settings)
+    state = RunState(problem, settings)
     data = store.load_snapshot(_version(problem, settings))
     if data is not None:
         try:
-            _restore(standing, data)
+            _restore(state, data)
         # It is derived, and the run may be anybody's: one of another form is skipped.
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
-            standing = Standing(problem, settings)
+            state = RunState(problem, settings)
     last = store.last_generation()
     if last is not None:
-        told = store.light_attempts(standing.generation + 1)
-        for _ in standing.tell_all(told, last):
+        attempts = store.light_attempts(state.generation + 1)
+        for _ in state.add_all(attempts, last):
             pass
-    return standing
+    return state
 
 
 def _version(problem: Problem, settings: SearchSettings) -> str:
@@ -91,29 +92,26 @@ def _version(problem: Problem, settings: SearchSettings) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _dump(standing: Standing) -> dict[str, Any]:
-    champion = standing.champion
+def _dump(state: RunState) -> dict[str, Any]:
+    champion = state.champion
     return {
-        "generation": standing.generation,
-        "evaluations": standing.evaluations,
-        "samples": standing.samples,
-        "tuned": sorted(standing.tuned),
-        "initial": standing.initial,
-        "progressed_at": standing.progressed_at,
+        "generation": state.generation,
+        "evaluations": state.evaluations,
+        "samples": state.samples,
+        "tuned": sorted(state.tuned),
+        "initial": state.initial,
+        "progressed_at": state.progressed_at,
         "champion": None if champion is None else _dump_elite(champion),
-        "start": None if standing.start is None else _dump_elite(standing.start),
-        "stalls": standing.stalls.dump(),
-        "first_places": standing.first_places,
-        "is_cut": standing.is_cut,
-        "migrations": standing.islands.migrations,
+        "start": None if state.start is None else _dump_elite(state.start),
+        "stalls": [state.stalls.fruitless, state.stalls.restarts, state.stalls.level],
+        "stall_events": [dataclasses.astuple(event) for event in state.stalls.events],
+        "migrations": state.islands.migrations,
         "archives": [
             {
                 "elites": [_dump_elite(elite) for elite in archive.elites],
-                "children": archive.children.tolist(),
-                "curiosity": list(archive.curiosity_by_cell.items()),
                 "out_of_range": archive.out_of_range,
             }
-            for archive in standing.islands.archives
+            for archive in state.islands.archives
         ],
     }
 
@@ -132,33 +130,25 @@ def _dump_elite(elite: Elite) -> list[Any]:
     ]
 
 
-def _restore(standing: Standing, data: dict[str, Any]) -> None:
-    standing.generation = int(data["generation"])
-    standing.evaluations = int(data["evaluations"])
-    standing.samples = int(data["samples"])
-    standing.tuned = {_load_key(key) for key in data["tuned"]}
-    standing.initial = None if data["initial"] is None else float(data["initial"])
-    standing.progressed_at = int(data["progressed_at"])
+def _restore(state: RunState, data: dict[str, Any]) -> None:
+    state.generation = int(data["generation"])
+    state.evaluations = int(data["evaluations"])
+    state.samples = int(data["samples"])
+    state.tuned = {_load_key(key) for key in data["tuned"]}
+    state.initial = None if data["initial"] is None else float(data["initial"])
+    state.progressed_at = int(data["progressed_at"])
     if data["champion"] is not None:
-        standing.champion = _load_elite(data["champion"])
+        state.champion = _load_elite(data["champion"])
     if data["start"] is not None:
-        standing.start = _load_elite(data["start"])
-    standing.stalls.restore(data["stalls"])
-    standing.islands.migrations = data["migrations"]
-    standing.first_places = [tuple(place) for place in data["first_places"]]
-    standing.is_cut = data["is_cut"]
-    if standing.is_cut:
-        standing.islands.cut_around(standing.first_places)
-    for archive, part in zip(standing.islands.archives, data["archives"], strict=True):
-        _restore_archive(archive, part)
-
-
-def _restore_archive(archive: Archive, data: dict[str, Any]) -> None:
-    for elite in data["elites"]:
-        archive.add(_load_elite(elite))
-    archive.children[:] = data["children"]
-    archive.curiosity_by_cell = dict(map(tuple, data["curiosity"]))
-    archive.out_of_range = data["out_of_range"]
+        state.start = _load_elite(data["start"])
+    stalls = state.stalls
+    stalls.fruitless, stalls.restarts, stalls.level = map(int, data["stalls"])
+    stalls.events = [StallEvent(*event) for event in data["stall_events"]]
+    state.islands.migrations = data["migrations"]
+    for archive, part in zip(state.islands.archives, data["archives"], strict=True):
+        for elite in part["elites"]:
+            archive.add(_load_elite(elite))
+        archive.out_of_range = part["out_of_range"]
 
 
 def _load_elite(data: list[Any]) -> Elite:
@@ -179,3 +169,52 @@ def _load_elite(data: list[Any]) -> Elite:
 def _load_key(data: list[Any]) -> AttemptKey:
     generation, slot, number = map(int, data)
     return AttemptKey(generation, slot, number)
+
+
+def freeze_past(store: Store, problem: Problem, settings: SearchSettings) -> None:
+    """Writes down what generations are folded with.
+
+    Raises:
+        StoreError: The database cannot be written.
+    """
+    store.set_facts(**{_FACT: _as_plain(settings), _SPACE: _describe_space(problem)})
+
+
+def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> None:
+    """Checks that all is as the run began with.
+
+    Raises:
+        UsageError: One was changed, by hand; the message says how to make a run with it.
+        StoreError: The database cannot be read.
+    """
+    now, facts = _as_plain(settings), store.facts()
+    for name, value in facts.get(_FACT, {}).items():
+        if name in now and now[name] != value:
+            change = quote(f"search.{name}={write_value(now[name])}")
+            raise UsageError(
+                f"{store.folder / 'settings.toml'}: `search.{name}`: expected {value!r}, as the "
+                f"run began with, got {now[name]!r}; put it back, then `evolve fork "
+                f"{quote(str(store.folder))} --set {change}` makes a run that goes on with it"
+            )
+    space = _describe_space(problem)
+    for name, value in facts.get(_SPACE, {}).items():
+        if space.get(name) != value:
+            raise UsageError(
+                f"{problem.folder / 'problem.toml'}: `{name}`: expected {value!r}, as the run "
+                f"began with, got {space.get(name)!r}; put it back, or begin a new run with it"
+            )
+
+
+def _as_plain(settings: SearchSettings) -> dict[str, Any]:
+    """Returns settings as the database gives them back."""
+    plain = dataclasses.asdict(settings)
+    return plain | {name: list(value) for name, value in plain.items() if type(value) is tuple}
+
+
+def _describe_space(problem: Problem) -> dict[str, Any]:
+    """Returns what elites are told apart and compared by, as the database gives it back."""
+    return {
+        "direction": str(problem.direction),
+        "measures": [list(dataclasses.astuple(measure)) for measure in problem.measures],
+        "objectives": [[one.name, str(one.direction)] for one in problem.objectives],
+    }

@@ -25,6 +25,10 @@ class Direction(StrEnum):
         """Returns whether `new` is strictly better than `old`."""
         return self.sign * new > self.sign * old
 
+    def gain(self, new: float, old: float) -> float:
+        """Returns by how much `new` is better than `old`; negative where it is worse."""
+        return self.sign * (new - old)
+
 
 class Status(StrEnum):
     """What became of an attempt; only `OK` carries an objective."""

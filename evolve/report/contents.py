@@ -8,8 +8,8 @@ from typing import Any
 
 from evolve.display import TextTable, show_number
 from evolve.edits.diffs import unified_diff
-from evolve.population import Standing
-from evolve.population.curve import trace_curve
+from evolve.population import RunState
+from evolve.population.curves import trace_curve
 from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt
 from evolve.report.plots import draw_steps
@@ -69,7 +69,7 @@ class Document:
 
 
 def write_contents(
-    store: Store, standing: Standing, problem: Problem, settings: Settings
+    store: Store, standing: RunState, problem: Problem, settings: Settings
 ) -> Document:
     """Returns the report of a run as it is now, also of one in progress.
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Self
 from evolve.display import clean, one_line, say_error
 from evolve.errors import UsageError
 from evolve.models.budget import Budget
-from evolve.population import Standing
-from evolve.population.snapshot import load_standing
+from evolve.population import RunState
+from evolve.population.snapshot import load_state
 from evolve.problem import Problem
 from evolve.records import Status
 from evolve.records.results import SlotResult
@@ -82,7 +82,7 @@ class Progress:
         self.budget = budget
         self.initial = initial
         self.outcomes: Counter[str] = Counter()
-        self.population: Standing | None = None
+        self.population: RunState | None = None
         self._started = time.monotonic()
         self._first_generation: int | None = None
 
@@ -90,7 +90,7 @@ class Progress:
         """Counts the attempts of a slot; calls are counted by the budget."""
         self.outcomes.update(str(told.attempt.evaluation.status) for told in result.attempts)
 
-    def commit(self, population: Standing) -> None:
+    def commit(self, population: RunState) -> None:
         """Takes the population of a new checkpoint."""
         self.population = population
         if self._first_generation is None:
@@ -174,7 +174,7 @@ class PlainView:
         """Counts the attempts of a slot."""
         self._progress.count(result)
 
-    def on_commit(self, population: Standing) -> None:
+    def on_commit(self, population: RunState) -> None:
         """Prints a line if the last one is old enough."""
         self._progress.commit(population)
         if time.monotonic() - self._last >= _LINE_EVERY_SECONDS:
@@ -226,7 +226,7 @@ class LiveView:
         """Counts the attempts of a slot."""
         self._progress.count(result)
 
-    def on_commit(self, population: Standing) -> None:
+    def on_commit(self, population: RunState) -> None:
         """Takes the new checkpoint; it is shown at the next refresh."""
         self._progress.commit(population)
 
@@ -323,7 +323,7 @@ def follow_run(
         StoreError: The database cannot be read.
     """
     with closing(Store.open_to_read(folder)) as store:
-        standing = load_standing(store, problem, settings.search)
+        standing = load_state(store, problem, settings.search)
         if standing.champion is None or standing.initial is None:
             raise UsageError(f"{folder}: the run has no checkpoint yet; try again in a moment")
         generations = settings.loop.generations or standing.generation
@@ -344,10 +344,10 @@ def follow_run(
         return read_outcome(store, standing, store.facts().get("stopped_because") or "")
 
 
-def _add_new(store: Store, standing: Standing) -> None:
+def _add_new(store: Store, standing: RunState) -> None:
     """Brings a standing up to the last committed generation."""
     last = store.last_generation()
     if last is not None and last > standing.generation:
         told = store.light_attempts(standing.generation + 1)
-        for _ in standing.tell_all(told, last):
+        for _ in standing.add_all(told, last):
             pass

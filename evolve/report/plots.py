@@ -10,7 +10,7 @@ from html import escape
 from itertools import pairwise
 
 from evolve.display import as_cell, clean
-from evolve.population.comparison import CONFIDENCE, Group
+from evolve.population.curves import CONFIDENCE, RunGroup
 
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 30, 40
@@ -59,7 +59,7 @@ def draw_steps(points: _Points, *, across: str, up: str) -> str:
     return f"{_OPEN.format(width=_WIDTH, height=_HEIGHT)}{panel}</svg>"
 
 
-def draw_comparison(groups: Sequence[Group]) -> str:
+def draw_comparison(groups: Sequence[RunGroup]) -> str:
     """Draws a panel for each axis, medians as lines and intervals as bands, as SVG."""
     axes = list(groups[0].curves)
     top = _HEIGHT * len(axes)
@@ -91,7 +91,7 @@ def draw_comparison(groups: Sequence[Group]) -> str:
     return "".join(parts)
 
 
-def format_csv(groups: Sequence[Group]) -> str:
+def format_csv(groups: Sequence[RunGroup]) -> str:
     """Returns every curve as lines of CSV."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 from evolve.display import TextTable, clean
 from evolve.errors import UsageError
-from evolve.population.snapshot import load_standing
+from evolve.population.snapshot import load_state
 from evolve.report.contents import Block, Document, Picture, write_contents
 from evolve.run.folder import load_run, write_text
 from evolve.store import Store
@@ -36,7 +36,7 @@ def write_report(folder: Path, path: Path | None = None) -> Path:
         raise UsageError(f"{path}: expected a name that ends in .html or .md")
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
-        standing = load_standing(store, problem, settings.search)
+        standing = load_state(store, problem, settings.search)
         document = write_contents(store, standing, problem, settings)
     write_text(path, forms[path.suffix](document))
     return path

@@ -9,7 +9,7 @@ from typing import Any
 
 from evolve.archive import Elite
 from evolve.display import TextTable, show_number
-from evolve.population import Standing
+from evolve.population import RunState
 from evolve.records import INITIAL, AttemptKey
 from evolve.records.endings import FINISHED
 from evolve.records.results import Totals
@@ -21,7 +21,7 @@ Usage = Sequence[tuple[str, str, Totals]]
 _Rows = list[tuple[str, str]]
 
 
-def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, Any]:
+def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, Any]:
     """Returns the object that `evolve show --json` prints."""
     facts, spent, outcomes = store.facts(), store.spent(), store.outcomes()
     status, stopped_because = _status(folder, facts)
@@ -66,10 +66,10 @@ def describe_run(folder: Path, store: Store, population: Standing) -> dict[str, 
         "front": _describe_front(population),
         "migrations": population.islands.migrations,
         "stalls": {
-            "level": int(population.stalls.level),
-            "dull_evaluations": population.stalls.dull,
+            "level": population.stalls.level,
+            "fruitless_evaluations": population.stalls.fruitless,
             "window": population.stalls.window,
-            "responses": [response.as_dict() for response in population.stalls.responses],
+            "events": [event.as_dict() for event in population.stalls.events],
         },
     }
 
@@ -85,7 +85,7 @@ def describe_state(state: dict[str, Any], usage: Usage) -> _Rows:
     ]
 
 
-def describe_elites(store: Store, population: Standing) -> list[dict[str, Any]]:
+def describe_elites(store: Store, population: RunState) -> list[dict[str, Any]]:
     """Returns the list that `evolve archive --json` prints, by island and cell."""
     elites = []
     for island, archive in enumerate(population.islands.archives):
@@ -120,7 +120,7 @@ def _status(folder: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
     return ("finished" if because in FINISHED else "stopped"), because
 
 
-def _describe_champion(store: Store, population: Standing) -> dict[str, Any] | None:
+def _describe_champion(store: Store, population: RunState) -> dict[str, Any] | None:
     champion = population.champion
     if champion is None:
         return None
@@ -137,7 +137,7 @@ def _describe_champion(store: Store, population: Standing) -> dict[str, Any] | N
     }
 
 
-def _describe_references(population: Standing) -> dict[str, Any]:
+def _describe_references(population: RunState) -> dict[str, Any]:
     """Returns what the champion is compared with, and whether it is better, equal or worse."""
     champion, better = population.champion, population.direction.is_better
     described: dict[str, Any] = {}
@@ -165,7 +165,7 @@ def _holdout(store: Store, key: AttemptKey) -> dict[str, Any] | None:
     }
 
 
-def _describe_front(population: Standing) -> list[dict[str, Any]]:
+def _describe_front(population: RunState) -> list[dict[str, Any]]:
     """Returns the elites of all islands that nothing dominates; empty with one objective."""
     return [
         {
@@ -318,8 +318,8 @@ def _describe_archives(state: dict[str, Any]) -> _Rows:
 def _describe_stalls(stalls: dict[str, Any]) -> _Rows:
     if not stalls["window"]:
         return [("stalls", "not watched")]
-    dull, responses = stalls["dull_evaluations"], stalls["responses"]
-    rows = [("stalls", f"level {stalls['level']}, {dull} evaluations without progress")]
+    count, responses = stalls["fruitless_evaluations"], stalls["events"]
+    rows = [("stalls", f"level {stalls['level']}, {count} evaluations without progress")]
     if responses:
         last = responses[-1]
         text = f"{len(responses)} responses, the last after generation {last['generation']}"

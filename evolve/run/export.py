@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evolve.display import as_cell
 from evolve.errors import StoreError, UsageError
 from evolve.keys import cut_keys
-from evolve.population.curve import trace_curve
+from evolve.population.curves import trace_curve
 from evolve.records.plain import to_plain
 from evolve.run.folder import write_program
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from evolve.population.curve import Point
+    from evolve.population.curves import CurvePoint
     from evolve.problem import Problem
     from evolve.records import Attempt
     from evolve.records.results import Call, Evaluated, Expense
@@ -84,7 +84,7 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
     yield from _describe_expenses(store.expenses(last))
 
 
-def _curve_row(point: Point) -> list[Any]:
+def _curve_row(point: CurvePoint) -> list[Any]:
     champion = point.champion
     found = ["", ""] if champion is None else [repr(champion.objective), champion.program_id]
     spent = [point.evaluations, point.calls, repr(point.cost_usd)]

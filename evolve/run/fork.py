@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 from evolve.errors import EvolveError, UsageError
-from evolve.population import Standing
-from evolve.population.frozen import expect_frozen, freeze_past
+from evolve.population import RunState
+from evolve.population.snapshot import expect_frozen, freeze_past
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import LightAttempt
@@ -128,7 +128,7 @@ def find_shown(store: Store, problem: Problem, settings: Settings, last: int) ->
     Slots in flight were given parents from states as old as the lag.
     """
     expect_frozen(store, problem, settings.search)
-    standing = Standing(problem, settings.search)
+    standing = RunState(problem, settings.search)
     parents: dict[AttemptKey, AttemptKey | None] = {}
     shown: set[AttemptKey] = set()
 
@@ -137,7 +137,7 @@ def find_shown(store: Store, problem: Problem, settings: Settings, last: int) ->
             parents[attempt.key] = attempt.parent
             yield attempt
 
-    for generation in standing.tell_all(note_parents(), last):
+    for generation in standing.add_all(note_parents(), last):
         if generation >= last - settings.loop.lag - 1:
             for archive in standing.islands.archives:
                 shown.update(elite.key for elite in archive.elites)

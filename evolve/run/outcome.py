@@ -12,7 +12,7 @@ from typing import Any
 
 from evolve.errors import EvaluatorError, StoreError, UsageError
 from evolve.evaluation.pool import Evaluators
-from evolve.population import Population, Standing
+from evolve.population import Population, RunState
 from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, AttemptKey, Evaluation, Program, Status
 from evolve.records.results import SlotResult
@@ -78,7 +78,7 @@ class Outcome:
     rejections: Mapping[str, int]
 
 
-def read_outcome(store: Store, standing: Standing, stopped_because: str) -> Outcome:
+def read_outcome(store: Store, standing: RunState, stopped_because: str) -> Outcome:
     """Returns how a run ended.
 
     Raises:

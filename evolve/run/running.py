@@ -17,8 +17,8 @@ from evolve.errors import EvaluatorError, EvolveError, ProblemError, StoreError
 from evolve.evaluation.link import LOST
 from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
-from evolve.operators.lane import MOST_SESSIONS
-from evolve.population.frozen import expect_frozen, freeze_past
+from evolve.operators.sessions import MOST_SESSIONS
+from evolve.population.snapshot import expect_frozen, freeze_past
 from evolve.problem import Problem, Purpose
 from evolve.records import INITIAL, Attempt, Evaluation, Status
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from evolve import __version__
 from evolve.errors import StoreError, UsageError
-from evolve.population.snapshot import load_standing
+from evolve.population.snapshot import load_state
 from evolve.records import Attempt, AttemptKey, Evaluation
 from evolve.records.plain import to_plain
 from evolve.run.folder import (
@@ -98,7 +98,7 @@ def verify_run(
 
 def _list_elites(run: Run, store: Store) -> list[AttemptKey]:
     """Returns the attempts of the champion and of all elites, each once."""
-    standing = load_standing(store, run.problem, run.settings.search)
+    standing = load_state(store, run.problem, run.settings.search)
     if standing.champion is None:
         raise StoreError(f"{store.folder}: the run has no evaluated program yet")
     elites = [elite for archive in standing.islands.archives for elite in archive.elites]

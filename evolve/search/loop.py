@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from evolve.population import Population
+from evolve.population.population import light_attempts
 from evolve.population.snapshot import SnapshotKeeper
 from evolve.problem import Problem
 from evolve.records import Plan
@@ -40,7 +41,6 @@ from evolve.search.schedule import FruitlessWatch, Schedule, Turn, size_of
 from evolve.search.select import JobMaker
 from evolve.settings.history import SettingsHistory
 from evolve.settings.sections import MOST_LAG
-from evolve.source.light import light_attempts
 from evolve.steps.jobs import GenerationJob
 from evolve.steps.journal import Journal
 from evolve.store import Store
@@ -192,7 +192,7 @@ class Search:
         last = self._store.last_generation()
         committed = -1 if last is None else last
         attempts = self._store.light_attempts(self.population.generation + 1, with_uses=True)
-        for number in self.population.tell_all(attempts, committed):
+        for number in self.population.add_all(attempts, committed):
             self._note_plans(number, self._store.load_plans(number))
             self._check_target()
             if not self._is_late():
@@ -319,7 +319,7 @@ class Search:
         )
         self._store.commit(generation)
         attempts = light_attempts(generation)
-        self.population.tell(number, attempts)
+        self.population.add(number, attempts)
         # A generation in flight knows what was committed when it started.
         self._journal.forget(number - MOST_LAG)
         self._snapshots.on_commit(self.population, len(attempts))

@@ -11,12 +11,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from evolve.archive import Elite
-from evolve.archive.choices import Chooser
-from evolve.archive.selection import make_lottery
-from evolve.archive.stalls import StallLevel
+from evolve.archive.selection import ParentSelector, make_lottery
 from evolve.models.roles import THRIFT, Part, draw_by_weight
-from evolve.operators import OperatorStats
-from evolve.operators.lane import Lane
+from evolve.operators import operator_chances
+from evolve.operators.sessions import TuningPlanner
 from evolve.population import Population
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Plan, Selection
@@ -69,9 +67,9 @@ class JobMaker:
         self._population = population
         self._store = store
         self._history = history
-        self._sketches: dict[str, NDArray[np.uint32]] = {}
+        self._signatures: dict[str, NDArray[np.uint32]] = {}
         self._load = lru_cache(maxsize=_KEPT)(store.load_attempt)
-        self._lane = Lane(
+        self._tuning = TuningPlanner(
             population, lambda key: self._load(key).program_or_fail, history.now.loop.seed
         )
         self._digests = DigestMaker(store, history, population.direction)
@@ -105,30 +103,27 @@ class JobMaker:
 
     def _make_operator_jobs(self, turn: Turn, settings: Settings) -> list[OperatorJob]:
         population, loop = self._population, settings.loop
-        slots, level = len(turn.allowances), population.stalls.level
-        chooser = Chooser(
+        selector = ParentSelector(
             population.islands,
             entropy=population.entropy,
             pool=population.pool,
-            sketch_of=self._sketch,
+            signature_of=self._signature,
             champion=population.champion,
-            climb=population.climbs.share,
+            climbing=population.climbing_share,
         )
-        # Streams apart from the slots' own, which their steps draw from.
-        drawn = np.random.default_rng([loop.seed, turn.generation, loop.slots, 2])
-        assigned = population.quotas.assign(turn.generation, slots, drawn)
-        # Without experience all operators are alike.
-        operators = OperatorStats() if level >= StallLevel.OPERATORS else population.operators
+        credit = None if "bandit" in settings.search.without else population.operators
+        chances = operator_chances(credit)
+        assigned = population.islands.assign_slots(turn.generation, len(turn.allowances))
         jobs = []
         for slot, island in enumerate(assigned):
             rng = np.random.default_rng([loop.seed, turn.generation, slot, 1])
-            choice = chooser.choose(island, rng)
+            elites = selector.select(island, rng)
             selection = Selection(
-                self._load(choice.parent.key),
-                tuple(self._load(elite.key) for elite in choice.inspirations),
+                self._load(elites.parent.key),
+                tuple(self._load(elite.key) for elite in elites.inspirations),
             )
             leap = self._leaps(turn.generation, slot)
-            jobs.append(OperatorJob(slot, choice.island, selection, operators, leap))
+            jobs.append(OperatorJob(slot, elites.island, selection, chances, leap))
         return jobs
 
     def _make_model_jobs(self, turn: Turn, settings: Settings) -> list[ModelJob]:
@@ -156,8 +151,8 @@ class JobMaker:
                 population,
                 rng,
                 count=1 + settings.search.inspirations,
-                sketch_of=self._sketch,
-                skeleton_of=lambda elite: self._lane.skeleton_of(elite.key),
+                signature_of=self._signature,
+                skeleton_of=lambda elite: self._tuning.skeleton_of(elite.key),
             )
         return self._digests.make(
             population,
@@ -167,28 +162,27 @@ class JobMaker:
         )
 
     def _make_tuning_jobs(self, turn: Turn, settings: Settings) -> list[TuningJob]:
-        """Returns the jobs of the tuning lane, whose slots are those after all others."""
+        """Returns the jobs that tune constants, whose slots are those after all others."""
         first = settings.loop.slots
         if settings.models.is_configured:
-            shares = self._lane.share_out(turn.tuning)
+            shares = self._tuning.share_out(turn.tuning)
         else:
             rng = np.random.default_rng([settings.loop.seed, turn.generation, first, 1])
-            session = self._lane.next_session(rng)
+            session = self._tuning.next_session(rng)
             shares = [] if session is None else [(session, turn.tuning)]
         return [
             TuningJob(
                 slot=first + number,
                 island=session.island,
                 start=self._load(session.start),
-                tuner=self._lane.open_tuner(session.start),
+                tuner=self._tuning.open_tuner(session.start),
                 evaluations=count,
             )
             for number, (session, count) in enumerate(shares)
         ]
 
     def _leaps(self, generation: int, slot: int) -> bool:
-        level = self._population.stalls.level
-        return level >= StallLevel.LEAP and (generation + slot) % _LEAPS == 0
+        return self._population.stalls.leaps and (generation + slot) % _LEAPS == 0
 
     def _open_library(self, settings: Settings) -> RunLibrary | None:
         """Returns what an agent may read; None where there is no agent."""
@@ -201,8 +195,7 @@ class JobMaker:
     def _cast(self, settings: Settings, generation: int, slot: int) -> dict[str, Part]:
         """Returns who plays each role in a slot, and how."""
         rng = np.random.default_rng([settings.loop.seed, generation, slot % 2**32, 3])
-        level = self._population.stalls.level
-        learns = "bandit" not in settings.search.without and level < StallLevel.OPERATORS
+        learns = "bandit" not in settings.search.without
         parts = {}
         for role, candidates in settings.models.roster().items():
             if learns:
@@ -219,11 +212,11 @@ class JobMaker:
             )
         return parts
 
-    def _sketch(self, elite: Elite) -> NDArray[np.uint32]:
-        known = self._sketches.get(elite.program_id)
+    def _signature(self, elite: Elite) -> NDArray[np.uint32]:
+        known = self._signatures.get(elite.program_id)
         if known is None:
             known = sign_source(self._load(elite.key).program_or_fail)
-            self._sketches[elite.program_id] = known
+            self._signatures[elite.program_id] = known
         return known
 
 
@@ -238,7 +231,7 @@ def choose_shown(
     rng: Generator,
     *,
     count: int,
-    sketch_of: Callable[[Elite], NDArray[np.uint32]],
+    signature_of: Callable[[Elite], NDArray[np.uint32]],
     skeleton_of: Callable[[Elite], str],
 ) -> list[Elite]:
     """Returns the elites that a prompt shows: the champion, then others, all of them strong.
@@ -251,7 +244,7 @@ def choose_shown(
         population: The state that the generation follows from.
         rng: Draws one of them.
         count: Most elites; 1 shows the champion alone.
-        sketch_of: Returns the sketch of an elite's source.
+        signature_of: Returns the MinHash signature of an elite's source.
         skeleton_of: Returns the source of an elite without its tuned constants.
 
     Raises:
@@ -260,7 +253,7 @@ def choose_shown(
     champion, start = population.champion, population.start
     if champion is None or start is None:
         raise ValueError("population: expected a champion, got none")
-    page = _Page(champion, start, population.direction.sign, sketch_of, skeleton_of)
+    page = _Page(champion, start, population.direction.sign, signature_of, skeleton_of)
     ranked = _rank(population)
     others = count // 2
     for elite in ranked:
@@ -282,7 +275,7 @@ class _Page:
         champion: The best program.
         start: The starting program, which is shown only where nothing is better.
         sign: +1 when larger objectives are better, -1 when smaller ones are.
-        sketch_of: Returns the sketch of an elite's source.
+        signature_of: Returns the MinHash signature of an elite's source.
         skeleton_of: Returns the source of an elite without its tuned constants.
     """
 
@@ -291,13 +284,13 @@ class _Page:
         champion: Elite,
         start: Elite,
         sign: float,
-        sketch_of: Callable[[Elite], NDArray[np.uint32]],
+        signature_of: Callable[[Elite], NDArray[np.uint32]],
         skeleton_of: Callable[[Elite], str],
     ) -> None:
         self.chosen = [champion]
         self._skeletons = {skeleton_of(champion), skeleton_of(start)}
         self._sign = sign
-        self._sketch_of = sketch_of
+        self._signature_of = signature_of
         self._skeleton_of = skeleton_of
         gained = sign * (champion.objective - start.objective)
         self._least = sign * start.objective + _LEAST_GAIN * gained
@@ -319,8 +312,8 @@ class _Page:
         return True
 
     def _is_alike(self, elite: Elite) -> bool:
-        own = self._sketch_of(elite)
-        return any(share_in_common(own, self._sketch_of(one)) >= _ALIKE for one in self.chosen)
+        own = self._signature_of(elite)
+        return any(share_in_common(own, self._signature_of(one)) >= _ALIKE for one in self.chosen)
 
 
 def _rank(population: Population) -> Sequence[Elite]:
@@ -342,7 +335,6 @@ def _draw(population: Population, rng: Generator) -> Iterator[Elite]:
             archive,
             islands.strategy.rule,
             entropy=population.entropy,
-            visit_penalty=islands.settings.visit_penalty,
         )
         for archive in islands.archives
         if len(archive)

@@ -58,8 +58,8 @@ class Strategy:
         about: What it does, in words.
         pool: `elites` of the slot's island; the `initial` program; the `champion`; or all
             `evaluated` programs.
-        rule: How one is drawn from `elites`: `boltzmann`, `greedy`, `uniform`, `tournament` or
-            `curiosity`; others draw evenly.
+        rule: How one is drawn from `elites`: `boltzmann`, `greedy`, `uniform` or `tournament`;
+            other pools are drawn from evenly.
     """
 
     about: str
@@ -78,7 +78,6 @@ class Strategy:
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {
         "map-elites": Strategy("better elites more often, to a target entropy", rule="boltzmann"),
-        "curiosity": Strategy("elites of cells whose offspring improve", rule="curiosity"),
         "tournament": Strategy("the best of a few elites", rule="tournament"),
         "greedy": Strategy("the best elite of the island", rule="greedy"),
         "uniform": Strategy("any elite of the island", rule="uniform"),
@@ -89,12 +88,15 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
 )
 
 PARTS = {
-    "bandit": "learning which of several models pays",
+    "bandit": "learning which operators and models pay off",
     "climbs": "changing the champion alone in many slots, while that surely pays more",
     "fruitless": "stopping after three generations that evaluate next to nothing",
     "lessons": "showing the lessons of the run",
+    "migration": "copying elites between islands",
+    "stalls": "answering to stalls",
     "summaries": "drawing lessons from each generation",
     "thrift": "counting cost when models are chosen",
+    "visits": "choosing parents with many children less often",
 }
 """What `search.without` leaves out, to measure what it is worth."""
 
@@ -179,30 +181,19 @@ class SearchSettings:
     strategy: str = setting("map-elites", "where parents come from", choices=tuple(STRATEGIES))
     archive: str = setting("grid", "how measure space is cut", choices=("grid", "cvt", "single"))
     cells: int = setting(200, "cells of an archive that is `cvt`", low=1, high=2000)
-    centroids: str = setting(
-        "ranges",
-        "where the cells of `cvt` lie: evenly, or closer around the first programs",
-        choices=("ranges", "start"),
-    )
     islands: int = setting(2, "islands, each with an archive of its own", low=1, high=256)
-    migration_every: int = setting(10, "generations between migrations; 0 never", low=0)
-    migrants: int = setting(2, "best elites that each island sends to the next", low=1)
-    topology: str = setting("ring", "where migrants go", choices=("ring", "full"))
-    quota: str = setting(
-        "progress", "how islands get slots beside their minimum", choices=("progress", "turns")
-    )
+    migration_every: int = setting(10, "generations between migrations", low=1)
     entropy: float = setting(
         0.3, "normalised entropy of parent selection: 0 greedy, 1 uniform", low=0, high=1
     )
-    visit_penalty: float = setting(0.5, "exponent of 1 / (1 + children)", low=0, high=4)
     inspirations: int = setting(
         3, "programs shown beside the champion, or mixed into the parent", low=0, high=16
     )
     stall_after: int | None = setting(
         None,
         "evaluations without progress that make a stall; by default "
-        f"{WITH_MODEL.stall_after} with a model, {WITHOUT_MODEL.stall_after} without; 0 never",
-        low=0,
+        f"{WITH_MODEL.stall_after} with a model, {WITHOUT_MODEL.stall_after} without",
+        low=1,
     )
     without: tuple[str, ...] = setting(
         (), "parts that are left out, to see what they are worth", choices=tuple(PARTS)

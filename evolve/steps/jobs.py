@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from evolve.models.roles import Part
-from evolve.operators import OperatorStats, Tuner
+from evolve.operators import Tuner
 from evolve.records import Attempt, AttemptKey, Selection
 from evolve.records.chat import Reply, Request
 from evolve.steps.digest import Digest, Seat
@@ -57,14 +57,14 @@ class OperatorJob:
         slot: Place in the generation.
         island: Island it works for.
         selection: The parent, and the programs that operators may mix in.
-        operators: How well each operator has paid.
+        chances: That of each operator to be drawn.
         leap: Whether to apply several operators at a time.
     """
 
     slot: int
     island: int
     selection: Selection
-    operators: OperatorStats
+    chances: Mapping[str, float]
     leap: bool = False
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from evolve.archive.progress import is_progress
+from evolve.archive.merit import is_progress
 from evolve.records import BROKEN_EVALUATOR, TUNE, AttemptKey, Direction, Lesson, Status, Summary
 from evolve.records.results import SlotNote
 

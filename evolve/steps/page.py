@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from evolve.archive.progress import paired_gain
+from evolve.archive.merit import paired_gain
 from evolve.problem import Problem
 from evolve.records import TUNE, Attempt, Direction, Plan, Status
 from evolve.steps import prompt

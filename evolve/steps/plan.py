@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from evolve.models.model import ReplyError
 from evolve.models.usage import count_for, prompt_cap
-from evolve.operators import OPERATOR_JOIN, TUNE, OperatorStats, choose_operator
+from evolve.operators import OPERATOR_JOIN, TUNE, choose_operator
 from evolve.problem import Problem
 from evolve.records import Plan, Rejected
 from evolve.records.chat import Message, Request
@@ -103,10 +105,12 @@ def _read_plan(found: dict[str, object], digest: Digest) -> Plan | None:
     return make_plan(fields, base)
 
 
-def make_operator_plan(stats: OperatorStats, rng: np.random.Generator, *, leap: bool) -> Plan:
-    """Returns an operator chosen by how well each has paid; for a leap, several in a row."""
+def make_operator_plan(
+    chances: Mapping[str, float], rng: np.random.Generator, *, leap: bool
+) -> Plan:
+    """Returns an operator drawn by its chance; for a leap, several in a row."""
     count = _LEAP_OPERATORS if leap else 1
-    names = [choose_operator(stats, rng) for _ in range(count)]
+    names = [choose_operator(chances, rng) for _ in range(count)]
     change = " then ".join(name.replace("_", " ") for name in names)
     return Plan(change=change, operator=OPERATOR_JOIN.join(names), tags=("leap",) if leap else ())
 

@@ -74,7 +74,7 @@ def run_slot(
 
 
 def _run_operator(job: OperatorJob, recorder: _Recorder, rng: np.random.Generator) -> None:
-    plan = make_operator_plan(job.operators, rng, leap=job.leap)
+    plan = make_operator_plan(job.chances, rng, leap=job.leap)
     made = execute_operator(job.selection, plan, rng)
     recorder.attempt(job.selection.parent, plan, made, island=job.island)
 
@@ -82,13 +82,13 @@ def _run_operator(job: OperatorJob, recorder: _Recorder, rng: np.random.Generato
 def _run_tuning(job: TuningJob, recorder: _Recorder) -> None:
     """Goes on with a session of tuning, for as many evaluations as the slot has."""
     tuner = job.tuner
-    first = len(tuner.told) + 1
+    first = len(tuner.objectives) + 1
     left = job.evaluations
     plan = make_tuning_plan(tuner.constants, first, first + left - 1)
     while left:
         programs = tuner.ask(left)
         attempts = recorder.attempt_all(job.start, plan, programs, island=job.island)
-        tuner.tell([recorder.objective_of(attempt) for attempt in attempts])
+        tuner.add([recorder.objective_of(attempt) for attempt in attempts])
         left -= len(programs)
 
 

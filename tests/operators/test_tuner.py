@@ -26,7 +26,7 @@ def tune(tuner: Tuner, samples: int, batch: int = 64) -> list[str]:
     texts: list[str] = []
     while len(texts) < samples:
         made = tuner.ask(min(batch, samples - len(texts)))
-        tuner.tell([distance(one) for one in made])
+        tuner.add([distance(one) for one in made])
         texts += [one.entry.text for one in made]
     return texts
 
@@ -35,7 +35,7 @@ def test_a_session_finds_the_best_constants() -> None:
     tuner = Tuner(program(), Direction.MINIMIZE, seed=[1])
     assert tuner.constants == 2
     tune(tuner, 300)
-    assert min(one for one in tuner.told if one is not None) < 1e-6
+    assert min(one for one in tuner.objectives if one is not None) < 1e-6
 
 
 def test_the_scale_of_objectives_and_its_direction_do_not_matter() -> None:
@@ -44,8 +44,8 @@ def test_the_scale_of_objectives_and_its_direction_do_not_matter() -> None:
     for _ in range(40):
         (one,), (other,) = up.ask(1), down.ask(1)
         assert one == other
-        up.tell([-(distance(one) ** 3)])
-        down.tell([distance(other)])
+        up.add([-(distance(one) ** 3)])
+        down.add([distance(other)])
 
 
 @settings(max_examples=10, deadline=None)
@@ -57,7 +57,7 @@ def test_a_session_goes_on_from_what_was_told_however_it_was_cut(
     texts = tune(whole, 60)
     first = Tuner(program(), Direction.MINIMIZE, seed=[seed])
     begun = tune(first, cut, batch) if cut else []
-    again = Tuner(program(), Direction.MINIMIZE, seed=[seed], told=first.told)
+    again = Tuner(program(), Direction.MINIMIZE, seed=[seed], known=first.objectives)
     assert begun + tune(again, 60 - cut, batch) == texts
 
 
@@ -66,16 +66,16 @@ def test_where_small_steps_tell_nothing_larger_ones_are_taken() -> None:
     tuner = Tuner(program(), Direction.MINIMIZE, seed=[5])
     for _ in range(12):
         made = tuner.ask(8)
-        tuner.tell([float(distance(one) // 60.0) for one in made])
-    best = min(one for one in tuner.told if one is not None)
-    assert tuner.told[0] == 2.0
+        tuner.add([float(distance(one) // 60.0) for one in made])
+    best = min(one for one in tuner.objectives if one is not None)
+    assert tuner.objectives[0] == 2.0
     assert best == 0.0
 
 
 def test_failures_alone_do_not_make_steps_larger() -> None:
     tuner = Tuner(program(), Direction.MINIMIZE, seed=[6])
     for _ in range(6):
-        tuner.tell([None] * len(tuner.ask(8)))
+        tuner.add([None] * len(tuner.ask(8)))
     assert max(distance(one) for one in tuner.ask(8)) < 1000.0
 
 
@@ -83,8 +83,8 @@ def test_programs_that_fail_are_the_worst() -> None:
     tuner = Tuner(program(), Direction.MINIMIZE, seed=[3])
     for _ in range(40):
         made = tuner.ask(8)
-        tuner.tell([distance(one) if distance(one) < 120 else None for one in made])
-    assert min(one for one in tuner.told if one is not None) < 1e-3
+        tuner.add([distance(one) if distance(one) < 120 else None for one in made])
+    assert min(one for one in tuner.objectives if one is not None) < 1e-3
 
 
 @pytest.mark.parametrize("direction", Direction)

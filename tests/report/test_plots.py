@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.errors import UsageError
-from evolve.population.comparison import Trace, bootstrap, compare
+from evolve.population.curves import Trace, bootstrap, compare
 from evolve.report.plots import draw_comparison
 from tests.commands import run_evolve, run_json
 

@@ -9,8 +9,8 @@ import pytest
 
 from evolve.archive import Archive
 from evolve.settings.sections import STRATEGIES
+from tests.archive.test_fronts import TOML
 from tests.searches import Searches
-from tests.test_fronts import TOML
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def plain(value: object) -> object:
     names = [item.name for item in dataclasses.fields(value)] if is_record else [*vars(value)]
     if isinstance(value, Archive):
         # What lies behind their ends is of no account.
-        names += ["objectives", "children"]
-        names = [name for name in names if name not in {"_objectives", "_children"}]
+        names += ["objectives"]
+        names = [name for name in names if name not in {"_objectives", "_order"}]
     return type(value), [(name, plain(getattr(value, name))) for name in names]
 
 
@@ -52,11 +52,11 @@ def test_a_resumed_search_knows_what_one_left_alone_knows(searches, strategy):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"search__archive": "cvt", "search__centroids": "start", "search__islands": 3},
+        {"search__archive": "cvt", "search__islands": 3},
         {"search__stall_after": 8, "search__islands": 2, "loop__lag": 2},
         {"tuning__share": 0.5, "loop__lag": 0},
     ],
-    ids=["centroids", "stalls", "tuning"],
+    ids=["cells", "stalls", "tuning"],
 )
 def test_whatever_a_search_is_told_it_knows_again(searches, changes):
     whole = searches.run("whole", 12, **changes)

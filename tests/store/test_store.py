@@ -4,6 +4,7 @@ from contextlib import closing
 import pytest
 
 from evolve.errors import StoreError, UsageError
+from evolve.population.population import light_attempts
 from evolve.records import (
     Attempt,
     AttemptKey,
@@ -24,7 +25,6 @@ from evolve.records.results import (
     PlacedAttempt,
     SlotResult,
 )
-from evolve.source.light import light_attempts
 from evolve.store import Store
 from evolve.store.schema import VERSION
 

@@ -1,34 +1,24 @@
-"""The tuning lane: sessions in which the constants of an elite are tuned, one after the other.
+"""TuningSessions in which the constants of an elite are tuned, one after the other.
 
-A session belongs to the attempt whose program it starts from; what its samples brought is told
-like every other attempt, so that its state follows from committed attempts alone. The lane works
-in every generation from whose start all of its earlier samples are committed.
+A session belongs to the attempt whose program it starts from; its samples are attempts like all
+others, so that its state follows from committed attempts alone. Tuning takes part in every
+generation from whose start all of its earlier samples are committed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from evolve.operators import (
-    MAX_CONSTANTS,
-    TUNE,
-    Tuner,
-    find_knobs,
-    hash_skeleton,
-    is_spent,
-)
+import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy as np
-
-    from evolve.archive import Elite
-    from evolve.archive.islands import Islands
-    from evolve.records import AttemptKey, Direction, Program
-    from evolve.records.results import LightAttempt
+from evolve.archive import Elite, Islands
+from evolve.operators.tunables import MAX_CONSTANTS, find_tunables, hash_skeleton
+from evolve.operators.tuner import Tuner, is_spent
+from evolve.records import TUNE, AttemptKey, Direction, Program
+from evolve.records.results import LightAttempt
 
 # Elites that are looked at beside the best of each island when a new session starts.
 _DRAWS = 24
@@ -41,7 +31,7 @@ _LEAST_GAIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class TuningSession:
     """A session to go on with.
 
     Attributes:
@@ -53,33 +43,33 @@ class Session:
     start: AttemptKey
 
 
-class Sessions:
+class TuningSessions:
     """What all sessions brought so far; a fold over committed attempts."""
 
     def __init__(self) -> None:
-        self.told: dict[AttemptKey, list[float | None]] = {}
-        self.last: Session | None = None
+        self.objectives: dict[AttemptKey, list[float | None]] = {}
+        self.last: TuningSession | None = None
 
     def record(self, attempt: LightAttempt, objective: float | None) -> None:
-        """Takes in an attempt of the lane.
+        """Takes in a sample.
 
         Args:
             attempt: The attempt.
-            objective: Its own, or that of its twin where it was rejected as a duplicate.
+            objective: Its own, or that of its duplicate where it was rejected for one.
         """
         if attempt.operator == TUNE and attempt.parent is not None:
-            self.last = Session(attempt.island, attempt.parent)
-            self.told.setdefault(attempt.parent, []).append(objective)
+            self.last = TuningSession(attempt.island, attempt.parent)
+            self.objectives.setdefault(attempt.parent, []).append(objective)
 
 
-class State(Protocol):
-    """What the lane needs to know of the population."""
+class TunedState(Protocol):
+    """What tuning needs to know of the population."""
 
     direction: Direction
     islands: Islands
     champion: Elite | None
     start: Elite | None
-    sessions: Sessions
+    sessions: TuningSessions
 
     def objective_of(self, key: AttemptKey) -> float | None:
         """Returns the objective of an attempt that has one."""
@@ -88,7 +78,7 @@ class State(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Structure:
     utility: float
-    session: Session
+    session: TuningSession
     samples: int
 
 
@@ -98,7 +88,7 @@ class _Known:
     skeleton: str
 
 
-class Lane:
+class TuningPlanner:
     """Decides which session goes on, and keeps their tuners.
 
     Args:
@@ -107,14 +97,14 @@ class Lane:
         seed: Seed of the run.
     """
 
-    def __init__(self, state: State, load: Callable[[AttemptKey], Program], seed: int) -> None:
+    def __init__(self, state: TunedState, load: Callable[[AttemptKey], Program], seed: int) -> None:
         self._state = state
         self._load = load
         self._seed = seed
         self._known: dict[AttemptKey, _Known] = {}
         self._tuners: dict[AttemptKey, Tuner] = {}
 
-    def next_session(self, rng: np.random.Generator) -> Session | None:
+    def next_session(self, rng: np.random.Generator) -> TuningSession | None:
         """Returns the session to go on with, or a new one; None where nothing can be tuned."""
         last = self._state.sessions.last
         if last is not None and not self._is_spent(last.start):
@@ -123,16 +113,16 @@ class Lane:
         return self._choose(rng)
 
     def open_tuner(self, start: AttemptKey) -> Tuner:
-        """Returns the tuner of a session as it is after all that was told; any thread may call."""
-        told = self._state.sessions.told.get(start, [])
+        """Returns a session's tuner after all committed samples; any thread may call."""
+        known = self._state.sessions.objectives.get(start, [])
         tuner = self._tuners.get(start)
-        if tuner is None or tuner.told != told:
+        if tuner is None or tuner.objectives != known:
             tuner = self._tuners[start] = Tuner(
-                self._load(start), self._state.direction, seed=[self._seed, *start], told=told
+                self._load(start), self._state.direction, seed=[self._seed, *start], known=known
             )
         return tuner
 
-    def share_out(self, evaluations: int) -> list[tuple[Session, int]]:
+    def share_out(self, evaluations: int) -> list[tuple[TuningSession, int]]:
         """Returns the sessions that a generation of a model's programs goes on with.
 
         A program that a model wrote has guessed constants, and would lose against tuned ones for
@@ -143,7 +133,7 @@ class Lane:
             evaluations: How many there are for all sessions.
 
         Returns:
-            Sessions, each with its number of evaluations.
+            TuningSessions, each with its number of evaluations.
         """
         structures = self._list_structures()
         fresh = [one for one in structures if one.samples < _TRY]
@@ -160,8 +150,8 @@ class Lane:
 
     def _list_structures(self) -> list[_Structure]:
         """Returns what can still be tuned, each structure once, the best objective first."""
-        sign, sessions = self._state.direction.sign, self._state.sessions.told
-        best: dict[str, tuple[float, Session]] = {}
+        sign, sessions = self._state.direction.sign, self._state.sessions.objectives
+        best: dict[str, tuple[float, TuningSession]] = {}
         begun: dict[str, AttemptKey] = {}
         for key in sessions:
             begun.setdefault(self._know(key).skeleton, key)
@@ -170,7 +160,7 @@ class Lane:
                 known = self._know(elite.key)
                 utility = sign * elite.objective
                 if known.constants and utility > best.get(known.skeleton, (-math.inf, None))[0]:
-                    best[known.skeleton] = utility, Session(elite.origin, elite.key)
+                    best[known.skeleton] = utility, TuningSession(elite.origin, elite.key)
         champion = self._state.champion
         least = -math.inf if champion is None else self._least(sign * champion.objective)
         structures = []
@@ -178,7 +168,7 @@ class Lane:
             start = begun.get(skeleton)
             if utility < least or (start is not None and self._is_spent(start)):
                 continue
-            session = found if start is None else Session(found.island, start)
+            session = found if start is None else TuningSession(found.island, start)
             samples = 0 if start is None else len(sessions[start])
             structures.append(_Structure(utility, session, samples))
         return sorted(structures, key=lambda one: (-one.utility, one.session.start))
@@ -191,17 +181,17 @@ class Lane:
         first = self._state.direction.sign * start.objective
         return first + _LEAST_GAIN * (champion - first)
 
-    def _choose(self, rng: np.random.Generator) -> Session | None:
+    def _choose(self, rng: np.random.Generator) -> TuningSession | None:
         """Returns the first elite whose structure was not tuned yet; else one not tuned itself."""
-        sessions = self._state.sessions.told
+        sessions = self._state.sessions.objectives
         tuned = {self._know(key).skeleton for key in sessions}
-        rest: Session | None = None
+        rest: TuningSession | None = None
         for island, elite in self._candidates(rng):
             if elite.key in sessions or not self._know(elite.key).constants:
                 continue
             if self._know(elite.key).skeleton not in tuned:
-                return Session(island, elite.key)
-            rest = rest or Session(island, elite.key)
+                return TuningSession(island, elite.key)
+            rest = rest or TuningSession(island, elite.key)
         return rest
 
     def _candidates(self, rng: np.random.Generator) -> Sequence[tuple[int, Elite]]:
@@ -220,14 +210,14 @@ class Lane:
         return found + sorted(drawn, key=lambda pair: -sign * pair[1].objective)
 
     def _is_spent(self, start: AttemptKey) -> bool:
-        told = [self._state.objective_of(start), *self._state.sessions.told[start]]
-        return is_spent(told, self._know(start).constants, self._state.direction)
+        objectives = [self._state.objective_of(start), *self._state.sessions.objectives[start]]
+        return is_spent(objectives, self._know(start).constants, self._state.direction)
 
     def _know(self, key: AttemptKey) -> _Known:
         known = self._known.get(key)
         if known is None:
             program = self._load(key)
-            knobs = find_knobs(program, MAX_CONSTANTS)
-            known = _Known(len(knobs), hash_skeleton(program, knobs))
+            tunables = find_tunables(program, MAX_CONSTANTS)
+            known = _Known(len(tunables), hash_skeleton(program, tunables))
             self._known[key] = known
         return known

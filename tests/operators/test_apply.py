@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evolve.operators import OPERATORS, apply_operator
-from evolve.operators.table import MAX_CHARACTERS
+from evolve.archive.credit import Credit
+from evolve.operators import OPERATORS, apply_operator, choose_operator, operator_chances
+from evolve.operators.apply import MAX_CHARACTERS
 from evolve.records import Program, Rejected, SourceFile
 from evolve.source import find_blocks, fingerprint, parse_python
 
@@ -140,3 +141,21 @@ def test_every_file_of_a_program_may_change_one_at_a_time() -> None:
         pairs = zip(child.files, parent.files, strict=True)
         changed.add(tuple(new.path for new, old in pairs if new != old))
     assert changed == {("a.py",), ("b.c",)}
+
+
+def test_without_credit_all_operators_are_alike():
+    chances = operator_chances(None)
+    assert sum(chances.values()) == pytest.approx(1.0)
+    assert len(set(chances.values())) == 1
+
+
+def test_an_operator_that_pays_is_drawn_more_often_and_none_is_given_up():
+    credit = Credit(decay=0.999, prior_uses=8.0, prior_rewards=0.4)
+    for _ in range(50):
+        credit.record("flip_sign", 1.0)
+        credit.record("copy_statement", 0.0)
+    chances = operator_chances(credit)
+    assert chances["flip_sign"] > 0.3
+    assert chances["copy_statement"] >= 0.2 / len(OPERATORS)
+    drawn = [choose_operator(chances, np.random.default_rng(seed)) for seed in range(400)]
+    assert drawn.count("flip_sign") / 400 == pytest.approx(chances["flip_sign"], abs=0.08)

@@ -1,21 +1,21 @@
-"""The numeric constants of a program that a numeric optimiser may turn."""
+"""The numeric constants of a program that a numeric optimiser may change."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from evolve.errors import ProblemError
 from evolve.operators.constants import format_number
 from evolve.operators.syntax import read_syntax
 from evolve.records import Program, SourceFile
-from evolve.source import find_blocks
+from evolve.source.blocks import find_blocks
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+MAX_CONSTANTS = 64
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _OPENER = re.compile(r"(?:#|//|/\*|--|;|%|!|\(\*|<!--)\s*tune:\s*(.*)")
@@ -27,7 +27,7 @@ _FORMULA = frozenset({0.0, 0.5, 1.0, 2.0, 3.0, 4.0, -1.0, 10.0, 100.0})
 _LEAST_SCALE = 0.1
 
 
-class Range(NamedTuple):
+class TunableRange(NamedTuple):
     """Where a marked constant may move: both ends included."""
 
     low: float
@@ -36,7 +36,7 @@ class Range(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Knob:
+class Tunable:
     """A constant that may be tuned.
 
     Attributes:
@@ -55,7 +55,7 @@ class Knob:
     value: float
     is_whole: bool = False
     is_guarded: bool = False
-    range: Range | None = None
+    range: TunableRange | None = None
 
     @property
     def position(self) -> float:
@@ -80,7 +80,7 @@ class Knob:
         return round(value) if self.is_whole else value
 
 
-def find_knobs(program: Program, limit: int) -> tuple[Knob, ...]:
+def find_tunables(program: Program, limit: int) -> tuple[Tunable, ...]:
     """Finds the constants to tune, in the order of the text.
 
     In files of any language these are constants whose line, or the line above it, has a comment
@@ -92,45 +92,51 @@ def find_knobs(program: Program, limit: int) -> tuple[Knob, ...]:
         program: Only its evolvable blocks are looked at.
         limit: Most constants.
     """
-    marked = [knob for index in range(len(program.files)) for knob in _read_marks(program, index)]
+    marked = [
+        tunable for index in range(len(program.files)) for tunable in _read_marks(program, index)
+    ]
     if marked:
         return tuple(marked[:limit])
-    found = [knob for index in range(len(program.files)) for knob in _read_python(program, index)]
+    found = [
+        tunable for index in range(len(program.files)) for tunable in _read_python(program, index)
+    ]
     return tuple(found[:limit])
 
 
-def turn_knobs(program: Program, knobs: Sequence[Knob], positions: Sequence[float]) -> Program:
+def set_tunables(
+    program: Program, tunables: Sequence[Tunable], positions: Sequence[float]
+) -> Program:
     """Returns the program with its constants at other coordinates."""
     texts = [file.text for file in program.files]
-    pairs = sorted(zip(knobs, positions, strict=True), key=lambda pair: -pair[0].start)
-    for knob, position in pairs:
-        value = knob.value_at(float(position))
+    pairs = sorted(zip(tunables, positions, strict=True), key=lambda pair: -pair[0].start)
+    for tunable, position in pairs:
+        value = tunable.value_at(float(position))
         new = format_number(value)
-        if knob.is_guarded and new.startswith("-"):
+        if tunable.is_guarded and new.startswith("-"):
             new = f"({new})"
-        text = texts[knob.file]
-        texts[knob.file] = text[: knob.start] + new + text[knob.end :]
+        text = texts[tunable.file]
+        texts[tunable.file] = text[: tunable.start] + new + text[tunable.end :]
     return Program(
         tuple(SourceFile(file.path, text) for file, text in zip(program.files, texts, strict=True))
     )
 
 
-def hash_skeleton(program: Program, knobs: Sequence[Knob]) -> str:
+def hash_skeleton(program: Program, tunables: Sequence[Tunable]) -> str:
     """Returns 16 hexadecimal digits, equal for programs that differ in tuned constants only."""
-    blank = list(map(list, (file.text for file in program.files)))
-    for knob in sorted(knobs, key=lambda knob: -knob.start):
-        blank[knob.file][knob.start : knob.end] = ["\0"]
-    text = "\0\0".join("".join(characters) for characters in blank)
+    texts = [list(file.text) for file in program.files]
+    for tunable in sorted(tunables, key=lambda tunable: -tunable.start):
+        texts[tunable.file][tunable.start : tunable.end] = ["\0"]
+    text = "\0\0".join("".join(characters) for characters in texts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _read_marks(program: Program, index: int) -> Iterator[Knob]:
+def _read_marks(program: Program, index: int) -> Iterator[Tunable]:
     text = program.files[index].text
     try:
         blocks = find_blocks(text)
     except ProblemError:
         return
-    pending: list[Range] = []
+    pending: list[TunableRange] = []
     offset = 0
     for line in text.splitlines(keepends=True):
         mark = _OPENER.search(line)
@@ -147,25 +153,25 @@ def _read_marks(program: Program, index: int) -> Iterator[Knob]:
         offset += len(line)
 
 
-def _make_marked(index: int, start: int, literal: str, found: Range) -> Knob:
+def _make_marked(index: int, start: int, literal: str, found: TunableRange) -> Tunable:
     # A sign may be an operator: it stays where it is, and the range is that of what follows.
     if literal[0] in "+-" and found.low >= 0.0:
         start, literal = start + 1, literal[1:]
     is_whole = literal.lstrip("+-").isdecimal()
-    return Knob(index, start, start + len(literal), float(literal), is_whole, range=found)
+    return Tunable(index, start, start + len(literal), float(literal), is_whole, range=found)
 
 
-def _read_ranges(text: str) -> Iterator[Range]:
+def _read_ranges(text: str) -> Iterator[TunableRange]:
     for match in _RANGE.finditer(text):
         low, high, is_log = float(match[1]), float(match[2]), bool(match[3])
         if low < high and not (is_log and low <= 0.0):
-            yield Range(low, high, is_log)
+            yield TunableRange(low, high, is_log)
 
 
-def _read_python(program: Program, index: int) -> Iterator[Knob]:
+def _read_python(program: Program, index: int) -> Iterator[Tunable]:
     path, text = program.files[index]
     syntax = read_syntax(text) if path.endswith(".py") else None
     for number in () if syntax is None else syntax.numbers:
         is_formula = not number.is_named and number.value in _FORMULA
         if isinstance(number.value, float) and math.isfinite(number.value) and not is_formula:
-            yield Knob(index, number.start, number.end, number.value, is_guarded=number.guarded)
+            yield Tunable(index, number.start, number.end, number.value, is_guarded=number.guarded)

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.archive import Elite
-from evolve.archive.choices import Chooser
 from evolve.archive.islands import Islands
+from evolve.archive.selection import ParentSelector
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction, Program, SourceFile
 from evolve.settings.sections import SearchSettings
@@ -18,13 +18,15 @@ def make_elite(number: int, objective: float, x: float) -> Elite:
     return Elite(AttemptKey(number, 0, 0), f"p{number}", objective, (x,), 0, 0, None)
 
 
-def make_chooser(count, elites=(), sketch_of=None, **changes) -> Chooser:
+def make_selector(count, elites=(), signature_of=None, **changes) -> ParentSelector:
     islands = Islands(AXES, Direction.MAXIMIZE, SearchSettings(islands=count, **changes))
     islands.seed(make_elite(0, 0.0, 0.5))
     for number, (island, objective, x) in enumerate(elites, 1):
         islands.add(island, make_elite(number, objective, x))
     plain = np.zeros(64, np.uint32)
-    return Chooser(islands, entropy=0.7, pool=[], sketch_of=sketch_of or (lambda _: plain))
+    return ParentSelector(
+        islands, entropy=0.7, pool=[], signature_of=signature_of or (lambda _: plain)
+    )
 
 
 places = st.tuples(st.integers(0, 2), st.integers(0, 50), st.floats(0, 40))
@@ -32,34 +34,34 @@ places = st.tuples(st.integers(0, 2), st.integers(0, 50), st.floats(0, 40))
 
 @given(st.lists(places, max_size=30), st.integers(0, 5), st.integers(0, 99))
 def test_inspirations_differ_from_the_parent_and_from_each_other(elites, inspirations, seed):
-    chooser = make_chooser(3, elites, inspirations=inspirations)
-    choice = chooser.choose(1, np.random.default_rng(seed))
+    selector = make_selector(3, elites, inspirations=inspirations)
+    choice = selector.select(1, np.random.default_rng(seed))
     shown = [elite.program_id for elite in (choice.parent, *choice.inspirations)]
     assert len(set(shown)) == len(shown) <= inspirations + 1
 
 
 def test_as_many_inspirations_are_shown_as_asked_for_where_there_are_enough():
     elites = [(number % 2, float(number), number + 0.5) for number in range(1, 30)]
-    chooser = make_chooser(2, elites, inspirations=4)
+    selector = make_selector(2, elites, inspirations=4)
     for seed in range(20):
-        assert len(chooser.choose(seed % 2, np.random.default_rng(seed)).inspirations) == 4
+        assert len(selector.select(seed % 2, np.random.default_rng(seed)).inspirations) == 4
 
 
 def test_a_lone_elite_is_chosen_without_inspirations():
-    choice = make_chooser(2).choose(1, np.random.default_rng(0))
+    choice = make_selector(2).select(1, np.random.default_rng(0))
     assert (choice.parent.program_id, choice.inspirations) == ("p0", ())
 
 
 def test_inspirations_are_near_in_objective_and_far_in_source():
     # Two families of programs: those with even numbers share all, so do those with odd ones.
-    def sketch_of(elite) -> np.ndarray:
+    def signature_of(elite) -> np.ndarray:
         return np.full(64, int(elite.program_id[1:]) % 2, np.uint32)
 
     elites = [(number // 20, float(number % 20), number % 20 + 0.5) for number in range(1, 40)]
-    chooser = make_chooser(2, elites, sketch_of, inspirations=2)
+    selector = make_selector(2, elites, signature_of, inspirations=2)
     other = 0
     for seed in range(60):
-        choice = chooser.choose(0, np.random.default_rng(seed))
+        choice = selector.select(0, np.random.default_rng(seed))
         far = choice.inspirations[-1]
         other += (int(far.program_id[1:]) - int(choice.parent.program_id[1:])) % 2
         assert abs(far.objective - choice.parent.objective) <= 12

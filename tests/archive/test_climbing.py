@@ -2,20 +2,20 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.archive.choices import Chooser
-from evolve.archive.climbs import Climbs
+from evolve.archive.credit import HillClimbing
 from evolve.archive.islands import Islands
+from evolve.archive.selection import ParentSelector
 from evolve.records import INITIAL, AttemptKey, Direction
 from evolve.settings.sections import SearchSettings
+from tests.archive.test_selecting import AXES, make_elite
 from tests.searches import Searches, archives_of
-from tests.test_choices import AXES, make_elite
 
 OTHER = AttemptKey(1, 1, 1)
 
 
-def climb_for(attempts, every, *, other_every=0, climbs=None) -> Climbs:
+def climb_for(attempts, every, *, other_every=0, climbs=None) -> HillClimbing:
     """Returns of attempts at champion and others in turns; each so-many-th one leads."""
-    climbs = climbs or Climbs()
+    climbs = climbs or HillClimbing()
     champion = INITIAL
     for number in range(1, attempts + 1):
         climbs.end_generation(champion)
@@ -28,7 +28,7 @@ def climb_for(attempts, every, *, other_every=0, climbs=None) -> Climbs:
 
 
 def test_nothing_climbs_without_evidence():
-    assert Climbs().share == 0.0
+    assert HillClimbing().share == 0.0
     assert climb_for(200, 0).share < 1e-6
 
 
@@ -52,13 +52,9 @@ def test_a_new_champion_begins_the_climb_again():
     assert climbs.share > 0.5
 
 
-def test_climbs_can_be_switched_off():
-    assert climb_for(200, 8, climbs=Climbs(is_on=False)).share == 0.0
-
-
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=80))
 def test_the_share_is_that_of_most_slots_at_most(told):
-    climbs = Climbs()
+    climbs = HillClimbing()
     climbs.end_generation(INITIAL)
     for is_champion, leads in told:
         climbs.record(INITIAL if is_champion else OTHER, leads=leads)
@@ -71,15 +67,15 @@ def test_a_slot_that_climbs_changes_the_champion_alone_for_its_island():
         islands.add(number % 2, make_elite(number, float(number), number + 0.5))
     champion = make_elite(9, 9.0, 20.0)
     islands.add(1, champion)
-    chooser = Chooser(
+    selector = ParentSelector(
         islands,
         entropy=1.0,
         pool=[],
-        sketch_of=lambda _: np.zeros(64, np.uint32),
+        signature_of=lambda _: np.zeros(64, np.uint32),
         champion=champion,
-        climb=0.5,
+        climbing=0.5,
     )
-    choices = [chooser.choose(0, np.random.default_rng(seed)) for seed in range(200)]
+    choices = [selector.select(0, np.random.default_rng(seed)) for seed in range(200)]
     climbing = [choice for choice in choices if choice.parent is champion]
     assert 70 < len(climbing) < 130
     assert {len(choice.inspirations) for choice in climbing} == {0}
@@ -88,7 +84,7 @@ def test_a_slot_that_climbs_changes_the_champion_alone_for_its_island():
 
 def test_a_search_that_climbs_is_the_same_however_it_was_cut_or_timed(tmp_path):
     searches, shares = Searches(tmp_path), []
-    whole = searches.run("whole", 24, on_commit=lambda state: shares.append(state.climbs.share))
+    whole = searches.run("whole", 24, on_commit=lambda state: shares.append(state.climbing_share))
     assert max(shares) > 0.3
     assert not searches.replay("whole")
     searches.run("cut", 13, threads=3, delays=(0.0, 0.002))
@@ -96,4 +92,4 @@ def test_a_search_that_climbs_is_the_same_however_it_was_cut_or_timed(tmp_path):
     assert archives_of(cut) == archives_of(whole)
     off = searches.run("off", 24, search__without="climbs")
     assert archives_of(off) != archives_of(whole)
-    assert off.climbs.share == 0.0
+    assert off.climbing_share == 0.0

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.archive.cells import GridCells, OneCell, VoronoiCells, make_cells
+from evolve.archive.cells import KINDS, GridCells, OneCell, VoronoiCells
 from evolve.problem import Measure
-from evolve.settings.sections import SearchSettings
 from tests.searches import Searches, archives_of
 
 AXES = (Measure("x", 0.0, 1.0, 4), Measure("y", 1.0, 1000.0, 3, "log"))
@@ -16,7 +15,7 @@ numbers = st.floats(allow_nan=False)
 
 @given(st.sampled_from(["grid", "cvt", "single"]), numbers, numbers)
 def test_every_point_however_far_outside_falls_into_a_cell(archive, x, y):
-    cells = make_cells(AXES, SearchSettings(archive=archive, cells=30))
+    cells = KINDS[archive](AXES, 30)
     assert 0 <= cells.cell_of((x, y)) < cells.size
 
 
@@ -44,27 +43,16 @@ def test_voronoi_cells_are_of_about_equal_size(dimensions):
     assert counts.max() < 2.5 * 200
 
 
-def test_cells_are_smaller_around_the_first_programs():
-    start = [(0.1, 10.0)] * 20
-    even, near = VoronoiCells(AXES, 40), VoronoiCells(AXES, 40, start)
-    places = [(0.1 + dx, 10.0 * factor) for dx in (-0.05, 0.0, 0.05) for factor in (0.8, 1, 1.25)]
-    assert len({near.cell_of(at) for at in places}) > len({even.cell_of(at) for at in places})
-
-
 def test_without_measures_there_is_one_cell_whatever_is_asked():
     for archive in ("grid", "cvt", "single"):
-        assert isinstance(make_cells((), SearchSettings(archive=archive)), OneCell)
+        assert isinstance(KINDS[archive]((), 30), OneCell)
 
 
-@pytest.mark.parametrize("centroids", ["ranges", "start"])
-def test_searches_in_voronoi_cells_resume_and_replay_exactly(tmp_path, centroids):
-    searches = Searches(
-        tmp_path, search__archive="cvt", search__cells=20, search__centroids=centroids
-    )
+def test_searches_in_voronoi_cells_resume_and_replay_exactly(tmp_path):
+    searches = Searches(tmp_path, search__archive="cvt", search__cells=20)
     whole = searches.run("whole", 14, threads=4)
     searches.run("parts", 5)
     searches.run("parts", 11)
     assert archives_of(searches.run("parts", 14)) == archives_of(whole)
     assert searches.replay("parts") == []
-    assert whole.is_cut == (centroids == "start")
     assert all(archive.space.size == 20 for archive in whole.islands.archives)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.archive.progress import Merit, is_progress, outranks
+from evolve.archive.merit import Merit, is_progress, outranks
 
 numbers = st.floats(-1e6, 1e6)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from evolve.archive.credit import Credit
 from evolve.operators import constants, expressions, idioms, statements
 from evolve.operators.syntax import read_syntax
 from evolve.operators.tokens import read_tokens
@@ -72,6 +73,22 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {change.__name__: _without_mates(change) for change in _CHANGES}
     | {operator.__name__: operator for operator in _COMBINATIONS}
 )
+
+
+# Of the chances of operators, this share is shared out evenly.
+_FLOOR = 0.2
+
+
+def operator_chances(credit: Credit | None) -> Mapping[str, float]:
+    """Returns the chance of each operator to be chosen next, by name; even without credit."""
+    if credit is None:
+        return dict.fromkeys(OPERATORS, 1.0 / len(OPERATORS))
+    return credit.chances(OPERATORS, floor=_FLOOR)
+
+
+def choose_operator(chances: Mapping[str, float], rng: Generator) -> str:
+    """Draws the next operator."""
+    return list(chances)[int(rng.choice(len(chances), p=list(chances.values())))]
 
 
 def apply_operator(

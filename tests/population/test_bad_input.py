@@ -10,9 +10,8 @@ import pytest
 
 from evolve.archive import AddStatus, Archive, Elite
 from evolve.archive.cells import GridCells, OneCell
-from evolve.archive.choices import Chooser
 from evolve.archive.islands import Islands
-from evolve.archive.selection import make_lottery
+from evolve.archive.selection import ParentSelector, make_lottery
 from evolve.errors import ProblemError
 from evolve.population import Population
 from evolve.problem import Measure, load_problem
@@ -24,7 +23,7 @@ from tests.commands import PROBLEM, run_evolve, write_problem
 from tests.searches import Searches
 
 AXES = (Measure("x", 0.0, 1.0, 4),)
-RULES = ("boltzmann", "curiosity", "tournament", "greedy", "uniform")
+RULES = ("boltzmann", "tournament", "greedy", "uniform")
 
 
 def make_elite(number: int, objective: float, x: float = 0.5) -> Elite:
@@ -36,7 +35,7 @@ def test_nothing_can_be_chosen_from_no_elites(rule):
     archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
     assert (len(archive), archive.best, archive.coverage) == (0, None, 0.0)
     with pytest.raises(ValueError, match="expected at least one elite to choose from, got none"):
-        make_lottery(archive, rule, entropy=0.7, visit_penalty=0.5)
+        make_lottery(archive, rule, entropy=0.7)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -45,7 +44,7 @@ def test_equal_objectives_are_chosen_alike_but_by_the_greedy(rule, entropy):
     archive = Archive(GridCells(AXES), Direction.MINIMIZE)
     for number in range(4):
         archive.add(make_elite(number, 7.0, number / 4 + 0.1))
-    chances = make_lottery(archive, rule, entropy=entropy, visit_penalty=0.5).probabilities
+    chances = make_lottery(archive, rule, entropy=entropy).probabilities
     expected = [1.0, 0.0, 0.0, 0.0] if rule == "greedy" else [0.25] * 4
     assert chances.tolist() == pytest.approx(expected)
 
@@ -56,7 +55,7 @@ def test_extreme_objectives_give_proper_chances(rule, objectives):
     archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
     for number, objective in enumerate(objectives):
         archive.add(make_elite(number, objective, number / 4 + 0.1))
-    chances = make_lottery(archive, rule, entropy=0.6, visit_penalty=0.5).probabilities
+    chances = make_lottery(archive, rule, entropy=0.6).probabilities
     assert np.isfinite(chances).all()
     assert chances.sum() == pytest.approx(1.0)
 
@@ -68,19 +67,21 @@ def test_a_single_cell_keeps_the_best_and_inspirations_come_from_other_islands()
     for number in range(1, 9):
         islands.add(number % 2, make_elite(number, float(number)))
     assert isinstance(islands.archives[0].space, OneCell)
-    chooser = Chooser(islands, entropy=0.7, pool=[], sketch_of=lambda _: np.zeros(64, np.uint32))
-    choice = chooser.choose(0, np.random.default_rng(0))
+    selector = ParentSelector(
+        islands, entropy=0.7, pool=[], signature_of=lambda _: np.zeros(64, np.uint32)
+    )
+    choice = selector.select(0, np.random.default_rng(0))
     assert choice.parent.program_id == "p8"
     assert [elite.program_id for elite in choice.inspirations] == ["p7"]
 
 
 def test_duplicates_take_neither_place_nor_chances():
     archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
-    twin = make_elite(0, 1.0)
-    statuses = {archive.add(twin) for _ in range(100_000)}
+    same = make_elite(0, 1.0)
+    statuses = {archive.add(same) for _ in range(100_000)}
     assert statuses == {AddStatus.NEW, AddStatus.NOT_ADDED}
     assert len(archive) == 1
-    lottery = make_lottery(archive, "boltzmann", entropy=0.7, visit_penalty=0.5)
+    lottery = make_lottery(archive, "boltzmann", entropy=0.7)
     assert lottery.draw(np.random.default_rng(0)) == 0
 
 
@@ -119,7 +120,7 @@ def test_a_measure_that_an_evaluator_leaves_out_is_named(tmp_path):
         (("cells = 8", "cells = 0"), "`cells`: expected at least 1, got 0"),
         (("cells = 8", "cells = 9000000"), "expected at most 1000000 cells"),
         (("cells = 8", 'scale = "log"'), "expected it above 0 for `log`"),
-        (('name = "first"', 'name = "objective"'), "expected something else than the objective"),
+        (('name = "first"', 'name = "objective"'), "expected something other than the objective"),
     ],
 )
 def test_ranges_that_make_no_sense_are_refused(tmp_path, change, words):
@@ -145,4 +146,4 @@ def test_what_lies_outside_is_kept_at_the_edge_and_reported(tmp_path):
 def test_generations_are_told_in_order(problem):
     population = Population(load_problem(problem), SearchSettings())
     with pytest.raises(ValueError, match="generation: expected 0, got 3"):
-        population.tell(3, [])
+        population.add(3, [])

@@ -1,25 +1,22 @@
-"""Runs of the same problem side by side: medians over seeds, with intervals."""
+"""The best objective of runs against what was spent on them, alone and side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from evolve.archive import Elite
 from evolve.errors import UsageError
-from evolve.population.curve import trace_curve
+from evolve.population.state import RunState
+from evolve.problem import Problem
+from evolve.settings import Settings
 from evolve.settings.history import flatten_settings
-from evolve.settings.sections import STRATEGIES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from evolve.problem import Problem
-    from evolve.settings import Settings
-    from evolve.store import Store
+from evolve.settings.sections import STRATEGIES, SearchSettings
+from evolve.store import Store
 
 # What objectives are shown against, with the name of the field in a curve's point.
 AXES = {
@@ -33,9 +30,46 @@ _RESAMPLES = 2000
 _STEPS = 40
 # They change how a run is done or when it stops, not what it is.
 _INCIDENTAL = {"loop.seed", "loop.workers", "loop.generations"}
-# A baseline has one island and no lane whatever the others have.
+# A baseline has one island and no tuning whatever the others have.
 _FIXED_FOR_BASELINES = {"search.islands", "tuning.share"}
 _INCIDENTAL_SECTIONS = {"budget", "sandbox"}
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Where a run stood after a generation; counts are of the whole run up to it.
+
+    Attributes:
+        generation: Its number.
+        seconds: Running time.
+        evaluations: Programs evaluated.
+        calls: Model calls answered.
+        cost_usd: US dollars of the calls whose price is known.
+        champion: Best program so far; None before the first.
+    """
+
+    generation: int
+    seconds: float
+    evaluations: int
+    calls: int
+    cost_usd: float
+    champion: Elite | None
+
+
+def trace_curve(store: Store, problem: Problem, settings: SearchSettings) -> Iterator[CurvePoint]:
+    """Returns a point for each committed generation, in order.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    state = RunState(problem, settings)
+    seconds = dict(store.generations())
+    spent = store.calls_by_generation()
+    calls, cost = 0, 0.0
+    for number in state.add_all(store.light_attempts(), max(seconds, default=-1)):
+        more_calls, more_cost = spent.get(number, (0, 0.0))
+        calls, cost = calls + more_calls, cost + more_cost
+        yield CurvePoint(number, seconds[number], state.evaluations, calls, cost, state.champion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +113,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RunGroup:
     """Runs that differ in nothing but their seed.
 
     Attributes:
@@ -120,7 +154,7 @@ def trace_run(store: Store, problem: Problem, settings: Settings) -> Trace:
     )
 
 
-def compare(traces: Sequence[Trace]) -> list[Group]:
+def compare(traces: Sequence[Trace]) -> list[RunGroup]:
     """Groups runs by settings and gives medians and intervals over the runs of each group.
 
     Raises:
@@ -136,7 +170,7 @@ def compare(traces: Sequence[Trace]) -> list[Group]:
         grouped.setdefault(_name(trace, varying), []).append(trace)
     ends = {axis: max(float(trace.spent[axis][-1]) for trace in traces) for axis in AXES}
     return [
-        Group(
+        RunGroup(
             name,
             tuple(group),
             {axis: _make_curve(group, axis, end) for axis, end in ends.items() if end > 0.0},
@@ -173,16 +207,16 @@ def _make_curve(group: Sequence[Trace], axis: str, end: float) -> Curve:
 
 
 def _find_varying(traces: Sequence[Trace]) -> list[str]:
-    told = [_tell_apart(trace) for trace in traces]
-    names = dict.fromkeys(name for settings in told for name in settings)
+    known = [_list_relevant(trace) for trace in traces]
+    names = dict.fromkeys(name for settings in known for name in settings)
     return [
         name
         for name in names
-        if len({repr(settings[name]) for settings in told if name in settings}) > 1
+        if len({repr(settings[name]) for settings in known if name in settings}) > 1
     ]
 
 
-def _tell_apart(trace: Trace) -> dict[str, Any]:
+def _list_relevant(trace: Trace) -> dict[str, Any]:
     """Returns the settings that may make a difference to what a run finds."""
     is_baseline = STRATEGIES[trace.settings["search.strategy"]].is_baseline
     return {
@@ -196,7 +230,7 @@ def _tell_apart(trace: Trace) -> dict[str, Any]:
 
 def _name(trace: Trace, varying: Sequence[str]) -> str:
     """Returns the strategy and what else varies."""
-    known = _tell_apart(trace)
+    known = _list_relevant(trace)
     others = [
         f"{name.removeprefix('search.')}={known[name]}"
         for name in varying

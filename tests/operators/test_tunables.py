@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.operators.knobs import Knob, Range, find_knobs, hash_skeleton, turn_knobs
+from evolve.operators.tunables import (
+    Tunable,
+    TunableRange,
+    find_tunables,
+    hash_skeleton,
+    set_tunables,
+)
 from evolve.records import Program, SourceFile
 
 PYTHON = """size, count = 0.3, 8
@@ -21,7 +27,7 @@ def program(text: str, path: str = "initial.py") -> Program:
 
 
 def values(text: str, path: str = "initial.py") -> list[float]:
-    return [knob.value for knob in find_knobs(program(text, path), 64)]
+    return [tunable.value for tunable in find_tunables(program(text, path), 64)]
 
 
 def test_without_marks_the_evolvable_constants_that_are_no_formula_are_found() -> None:
@@ -29,7 +35,7 @@ def test_without_marks_the_evolvable_constants_that_are_no_formula_are_found() -
 
 
 def test_no_more_constants_are_given_than_asked_for() -> None:
-    assert len(find_knobs(program(PYTHON), 2)) == 2
+    assert len(find_tunables(program(PYTHON), 2)) == 2
 
 
 @pytest.mark.parametrize(
@@ -44,13 +50,13 @@ def test_no_more_constants_are_given_than_asked_for() -> None:
     ],
 )
 def test_a_mark_in_any_comment_syntax_names_a_constant_and_its_range(path: str, line: str) -> None:
-    (knob,) = find_knobs(program(f"y1 = 4.5\n{line}\n", path), 64)
-    assert (knob.value, knob.range) == (2.5, Range(0.1, 10.0, is_log=True))
+    (tunable,) = find_tunables(program(f"y1 = 4.5\n{line}\n", path), 64)
+    assert (tunable.value, tunable.range) == (2.5, TunableRange(0.1, 10.0, is_log=True))
 
 
 def test_several_ranges_belong_to_the_constants_of_the_line_in_order() -> None:
-    knobs = find_knobs(program("x = f(0.5, 7, 3.0)  # tune: 0 .. 1, 1 .. 9\n"), 64)
-    assert [(knob.value, knob.is_whole) for knob in knobs] == [(0.5, False), (7, True)]
+    tunables = find_tunables(program("x = f(0.5, 7, 3.0)  # tune: 0 .. 1, 1 .. 9\n"), 64)
+    assert [(tunable.value, tunable.is_whole) for tunable in tunables] == [(0.5, False), (7, True)]
 
 
 def test_marks_outside_the_blocks_and_ranges_that_are_none_count_for_nothing() -> None:
@@ -60,13 +66,13 @@ def test_marks_outside_the_blocks_and_ranges_that_are_none_count_for_nothing() -
 
 def test_a_sign_that_may_be_an_operator_stays() -> None:
     parent = program("y = x -2.0  # tune: 1 .. 3\n")
-    knobs = find_knobs(parent, 64)
-    assert turn_knobs(parent, knobs, [1.0]).entry.text == "y = x -3.0  # tune: 1 .. 3\n"
+    tunables = find_tunables(parent, 64)
+    assert set_tunables(parent, tunables, [1.0]).entry.text == "y = x -3.0  # tune: 1 .. 3\n"
 
 
 def test_turned_constants_stay_in_their_ranges_and_the_rest_of_the_text_as_it_was() -> None:
     parent = program(PYTHON)
-    child = turn_knobs(parent, find_knobs(parent, 64), [1.0, 2.0, 0.0, -20.0])
+    child = set_tunables(parent, find_tunables(parent, 64), [1.0, 2.0, 0.0, -20.0])
     assert child.entry.text == PYTHON.replace("0.01,", "0.11,").replace("-2.0", "2.0").replace(
         "0.125", "(-2.375)"
     )
@@ -74,11 +80,11 @@ def test_turned_constants_stay_in_their_ranges_and_the_rest_of_the_text_as_it_wa
 
 def test_programs_that_differ_in_constants_only_have_one_skeleton() -> None:
     parent = program(PYTHON)
-    knobs = find_knobs(parent, 64)
-    child = turn_knobs(parent, knobs, [0.3, 1.0, 0.5, 1.7])
-    assert hash_skeleton(child, find_knobs(child, 64)) == hash_skeleton(parent, knobs)
+    tunables = find_tunables(parent, 64)
+    child = set_tunables(parent, tunables, [0.3, 1.0, 0.5, 1.7])
+    assert hash_skeleton(child, find_tunables(child, 64)) == hash_skeleton(parent, tunables)
     other = program(PYTHON.replace("turns", "turn"))
-    assert hash_skeleton(other, find_knobs(other, 64)) != hash_skeleton(parent, knobs)
+    assert hash_skeleton(other, find_tunables(other, 64)) != hash_skeleton(parent, tunables)
 
 
 @given(
@@ -90,7 +96,7 @@ def test_programs_that_differ_in_constants_only_have_one_skeleton() -> None:
 def test_coordinates_and_values_are_each_others_inverse(
     low: float, width: float, share: float, is_log: bool
 ) -> None:
-    knob = Knob(0, 0, 1, low + share * width, range=Range(low, low + width, is_log))
-    assert 0.0 <= knob.position <= 1.0
-    assert knob.value_at(knob.position) == pytest.approx(knob.value, rel=1e-6)
-    assert low <= knob.value_at(share * 3 - 1) <= low + width
+    tunable = Tunable(0, 0, 1, low + share * width, range=TunableRange(low, low + width, is_log))
+    assert 0.0 <= tunable.position <= 1.0
+    assert tunable.value_at(tunable.position) == pytest.approx(tunable.value, rel=1e-6)
+    assert low <= tunable.value_at(share * 3 - 1) <= low + width

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from evolve.operators import TUNE
-from evolve.operators.lane import Lane, Session, Sessions
+from evolve.operators.sessions import TuningPlanner, TuningSession, TuningSessions
 from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.records import INITIAL, AttemptKey, Program, SourceFile, Status
@@ -58,23 +58,24 @@ def test_a_share_of_zero_tunes_nothing_and_a_cap_on_evaluations_holds(tmp_path, 
     assert 0 < state["tuning"]["attempts"] < 40
 
 
-def told(key, parent=None, *, objective=0.0, operator="", program="p", status=Status.OK):
+def attempt(key, parent=None, *, objective=0.0, operator="", program="p", status=Status.OK):
     return LightAttempt(
         AttemptKey(*key), 0, parent, 1, operator, program, program, status, objective,
         {"first": 0.0}, {},
     )  # fmt: skip
 
 
-def test_a_duplicate_counts_in_its_session_with_the_objective_of_its_twin(problem):
+def test_a_duplicate_counts_in_its_session_with_the_objective_of_the_first(problem):
     population = Population(load_problem(problem), SearchSettings(islands=1))
-    population.tell(0, [told(INITIAL, objective=-13.0)])
-    twin = told((1, 8, 1), INITIAL, operator=TUNE, objective=None, status=Status.REJECTED)
-    lost = told((1, 8, 2), INITIAL, operator=TUNE, objective=None, status=Status.ERROR, program="q")
-    better = told((1, 8, 0), INITIAL, operator=TUNE, objective=-9.0, program="r")
-    population.tell(1, [better, twin, lost])
-    assert population.sessions.told == {INITIAL: [-9.0, -13.0, None]}
-    assert population.sessions.last == Session(0, INITIAL)
-    assert population.islands.archives[0].children.tolist() == [0.0]
+    population.add(0, [attempt(INITIAL, objective=-13.0)])
+    same = attempt((1, 8, 1), INITIAL, operator=TUNE, objective=None, status=Status.REJECTED)
+    lost = attempt(
+        (1, 8, 2), INITIAL, operator=TUNE, objective=None, status=Status.ERROR, program="q"
+    )
+    better = attempt((1, 8, 0), INITIAL, operator=TUNE, objective=-9.0, program="r")
+    population.add(1, [better, same, lost])
+    assert population.sessions.objectives == {INITIAL: [-9.0, -13.0, None]}
+    assert population.sessions.last == TuningSession(0, INITIAL)
 
 
 def test_a_spent_session_is_followed_by_one_on_another_structure(problem):
@@ -85,24 +86,26 @@ def test_a_spent_session_is_followed_by_one_on_another_structure(problem):
         AttemptKey(1, 2, 0): "x, y = 1, 2\n",
     }
     population = Population(load_problem(problem), SearchSettings(islands=1))
-    population.tell(0, [told(INITIAL, objective=-13.0)])
-    lane = Lane(population, lambda key: Program((SourceFile("a.py", texts[key]),)), seed=0)
+    population.add(0, [attempt(INITIAL, objective=-13.0)])
+    planner = TuningPlanner(
+        population, lambda key: Program((SourceFile("a.py", texts[key]),)), seed=0
+    )
     rng = np.random.default_rng(0)
-    assert lane.next_session(rng) == Session(0, INITIAL)
-    samples = [told((1, 8, i), INITIAL, operator=TUNE, objective=-14.0) for i in range(99)]
+    assert planner.next_session(rng) == TuningSession(0, INITIAL)
+    samples = [attempt((1, 8, i), INITIAL, operator=TUNE, objective=-14.0) for i in range(99)]
     objectives = (-12.0, -12.5, -11.0)
     others = [
-        told((1, slot, 0), INITIAL, objective=value, program=str(slot))._replace(
+        attempt((1, slot, 0), INITIAL, objective=value, program=str(slot))._replace(
             measures={"first": 9.0 * slot - 9.0}
         )
         for slot, value in enumerate(objectives)
     ]
-    population.tell(1, [*others, *samples])
-    assert lane.next_session(rng) == Session(0, AttemptKey(1, 1, 0))
+    population.add(1, [*others, *samples])
+    assert planner.next_session(rng) == TuningSession(0, AttemptKey(1, 1, 0))
 
 
-def test_attempts_outside_the_lane_are_no_samples():
-    sessions = Sessions()
-    sessions.record(told((1, 0, 0), INITIAL, operator="nudge_all"), 1.0)
-    assert sessions.told == {}
+def test_attempts_outside_of_sessions_are_no_samples():
+    sessions = TuningSessions()
+    sessions.record(attempt((1, 0, 0), INITIAL, operator="nudge_all"), 1.0)
+    assert sessions.objectives == {}
     assert sessions.last is None

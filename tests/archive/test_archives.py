@@ -89,15 +89,3 @@ def test_on_ties_the_earlier_elite_stays():
     archive.add(make_elite(0, 1.0))
     assert not archive.add(make_elite(1, 1.0))
     assert archive.elites[0].key.generation == 0
-
-
-def test_children_are_counted_for_the_elite_in_the_cell_alone():
-    archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
-    first, second = make_elite(0, 1.0), make_elite(1, 2.0)
-    archive.add(first)
-    archive.count_child(first.key)
-    archive.count_child(first.key)
-    assert list(archive.children) == [2.0]
-    archive.add(second)
-    archive.count_child(first.key)
-    assert list(archive.children) == [0.0]

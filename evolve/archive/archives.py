@@ -1,0 +1,283 @@
+"""Archives: the elites of one island by cell (Mouret & Clune 2015, Illuminating search spaces)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evolve.archive.cells import Cells, is_outside
+from evolve.archive.merit import Merit
+from evolve.records import AttemptKey, Direction
+
+# Elites of one cell with several objectives; beyond, the one in the most crowded place leaves.
+MAX_FRONT = 16
+_NO_MERIT = Merit(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Elite:
+    """The program in a cell.
+
+    Attributes:
+        key: The attempt that found it.
+        program_id: Identity of its source.
+        objective: In the problem's units.
+        measures: Coordinates, shape `(len(axes),)`.
+        origin: Island on which it was found; differs from its own after a migration.
+        depth: Length of its chain of parents.
+        parent: The attempt it was made from.
+        others: Further objectives, in the order in which the problem declares them.
+        merit: What decides between it and the champion.
+    """
+
+    key: AttemptKey
+    program_id: str
+    objective: float
+    measures: tuple[float, ...]
+    origin: int
+    depth: int
+    parent: AttemptKey | None
+    others: tuple[float, ...] = ()
+    merit: Merit = _NO_MERIT
+
+
+class AddStatus(IntEnum):
+    """What became of an elite offered to an archive; truthy when it was taken."""
+
+    NOT_ADDED = 0
+    IMPROVED = 1
+    NEW = 2
+
+
+class Archive:
+    """The best elite of each cell.
+
+    Adding takes time independent of the number of elites. Elites with a measure outside its range
+    are counted in `out_of_range`. On equal objectives the earlier elite stays.
+
+    Args:
+        space: How measure space is cut into cells.
+        direction: Whether larger or smaller objectives win.
+    """
+
+    def __init__(self, space: Cells, direction: Direction) -> None:
+        self.space = space
+        self.direction = direction
+        self.out_of_range = 0
+        # How often each elite was a parent.
+        self.children: Counter[AttemptKey] = Counter()
+        self._elites: list[Elite] = []
+        self._cells: list[int] = []
+        self._objectives = np.empty(16)
+        self._positions: dict[int, int] = {}
+        self._best: int | None = None
+        self._order: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.elites)
+
+    @property
+    def coverage(self) -> float:
+        """Returns the share of cells that hold an elite, from 0 to 1."""
+        return len(self) / self.space.size
+
+    @property
+    def elites(self) -> Sequence[Elite]:
+        """Returns the elites in the order in which their cells were first filled."""
+        return self._elites
+
+    @property
+    def cells(self) -> Sequence[int]:
+        """Returns the cell of each elite, in the order of `elites`."""
+        return self._cells
+
+    @property
+    def objectives(self) -> NDArray[np.float64]:
+        """Returns the objectives in the order of `elites`, shape `(len(archive),)`."""
+        return self._objectives[: len(self._elites)]
+
+    @property
+    def best(self) -> Elite | None:
+        """Returns the elite with the best objective, the earliest on ties."""
+        return None if self._best is None else self._elites[self._best]
+
+    def would_take(self, cell: int, objective: float, others: tuple[float, ...]) -> bool:  # noqa: ARG002
+        """Returns whether an elite with these objectives would be taken into a cell."""
+        position = self._positions.get(cell)
+        return position is None or self.direction.is_better(
+            objective, self._elites[position].objective
+        )
+
+    def add(self, elite: Elite) -> AddStatus:
+        """Puts an elite into its cell if the cell is empty or holds a worse one."""
+        cell = self.space.cell_of(elite.measures)
+        if not self.would_take(cell, elite.objective, elite.others):
+            return AddStatus.NOT_ADDED
+        status = AddStatus.IMPROVED
+        position = self._positions.get(cell)
+        if position is None:
+            status = AddStatus.NEW
+            position = self._positions[cell] = len(self._elites)
+            self._elites.append(elite)
+            self._cells.append(cell)
+            if position == len(self._objectives):
+                self._objectives = np.concatenate([self._objectives, np.empty(position)])
+        self._elites[position] = elite
+        self._objectives[position] = elite.objective
+        self._note(elite)
+        best = self.best
+        if best is None or self.direction.is_better(elite.objective, best.objective):
+            self._best = position
+        return status
+
+    def by_objective(self) -> NDArray[np.int64]:
+        """Returns positions from the best objective to the worst, the earlier first on ties."""
+        if self._order is None:
+            self._order = np.argsort(-self.direction.sign * self.objectives, kind="stable")
+        return self._order
+
+    def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns positions from best to worst, and the rank of each, from 0.
+
+        Equal objectives share a rank, so any increasing transformation of the objective leaves
+        the result unchanged.
+        """
+        order = self.by_objective()
+        return order, dense_ranks(self.objectives[order])
+
+    def _note(self, elite: Elite) -> None:
+        """Takes note of an elite that was taken in."""
+        self._order = None
+        self.out_of_range += is_outside(self.space.axes, elite.measures)
+
+
+class FrontArchive(Archive):
+    """The best trade-offs of each cell: elites of which none is dominated by another.
+
+    Pierrot 2022, Multi-objective quality diversity optimization.
+
+    Args:
+        space: How measure space is cut into cells.
+        direction: Of the first objective.
+        others: Directions of the further objectives.
+    """
+
+    def __init__(self, space: Cells, direction: Direction, others: Sequence[Direction]) -> None:
+        super().__init__(space, direction)
+        self._signs = np.array([item.sign for item in (direction, *others)])
+        self._fronts: dict[int, list[Elite]] = {}
+
+    @property
+    def coverage(self) -> float:
+        """Returns the share of cells that hold an elite, from 0 to 1."""
+        return len(self._fronts) / self.space.size
+
+    @property
+    def objectives(self) -> NDArray[np.float64]:
+        """Returns the first objectives in the order of `elites`, shape `(len(archive),)`."""
+        return np.array([elite.objective for elite in self._elites])
+
+    @property
+    def best(self) -> Elite | None:
+        """Returns the elite with the best first objective."""
+        return self._elites[self.by_objective()[0]] if self._elites else None
+
+    def would_take(self, cell: int, objective: float, others: tuple[float, ...]) -> bool:
+        """Returns whether an elite with these objectives would be taken into a cell."""
+        front = signed_objectives(self._fronts.get(cell, []), self._signs)
+        return not (front >= self._signs * np.array([objective, *others])).all(axis=1).any()
+
+    def add(self, elite: Elite) -> AddStatus:
+        """Puts an elite into its cell unless one there is at least as good in everything.
+
+        Those that it is at least as good as in everything leave; from a full front, the one in
+        the most crowded place.
+        """
+        cell = self.space.cell_of(elite.measures)
+        if not self.would_take(cell, elite.objective, elite.others):
+            return AddStatus.NOT_ADDED
+        held = self._fronts.get(cell, [])
+        values = signed_objectives([elite], self._signs)
+        beaten = np.all(signed_objectives(held, self._signs) <= values, axis=1)
+        front = [one for one, leaves in zip(held, beaten.tolist(), strict=True) if not leaves] + [
+            elite
+        ]
+        if len(front) > MAX_FRONT:
+            front.pop(int(np.argmin(crowding_distances(signed_objectives(front, self._signs)))))
+        self._fronts[cell] = front
+        self._elites = [one for front in self._fronts.values() for one in front]
+        self._cells = [cell for cell, front in self._fronts.items() for _ in front]
+        self._note(elite)
+        return AddStatus.IMPROVED if held else AddStatus.NEW
+
+    def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns positions by how many fronts lie above, in each by the first objective.
+
+        The rank of each is that of its front, so that trade-offs are all alike.
+        """
+        depths = domination_depths(signed_objectives(self._elites, self._signs))
+        order = np.lexsort((-self.direction.sign * self.objectives, depths))
+        return order, dense_ranks(depths[order])
+
+
+def find_front(
+    elites: Sequence[Elite], direction: Direction, others: Sequence[Direction]
+) -> list[Elite]:
+    """Returns the elites that nothing dominates, by the first objective; none without others."""
+    if not others or not elites:
+        return []
+    values = signed_objectives(elites, np.array([item.sign for item in (direction, *others)]))
+    best = [elites[at] for at in np.flatnonzero(domination_depths(values) == 0.0).tolist()]
+    return sorted(best, key=lambda elite: -direction.sign * elite.objective)
+
+
+def signed_objectives(elites: Sequence[Elite], signs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns objectives of which larger is better, shape `(len(elites), len(signs))`."""
+    values = [(elite.objective, *elite.others) for elite in elites]
+    signed: NDArray[np.float64] = np.array(values).reshape(-1, len(signs)) * signs
+    return signed
+
+
+def domination_depths(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns how many fronts lie above each point, 0 for those that nothing dominates.
+
+    Args:
+        values: Shape `(n, objectives)`; larger is better.
+    """
+    depths = np.zeros(len(values))
+    # Nothing that comes later in this order dominates what comes earlier.
+    order = np.lexsort(tuple(-values[:, ::-1].T))
+    for place, at in enumerate(order):
+        above = order[:place]
+        dominated = (values[above] >= values[at]).all(axis=1) & (values[above] > values[at]).any(1)
+        if dominated.any():
+            depths[at] = depths[above[dominated]].max() + 1.0
+    return depths
+
+
+def crowding_distances(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns how alone each point of a front is; infinite at its ends.
+
+    Deb 2002, A fast and elitist multiobjective genetic algorithm: NSGA-II. Gaps between
+    neighbours are relative to the span of each objective.
+    """
+    distances = np.zeros(len(values))
+    for column in values.T:
+        order = np.argsort(column, kind="stable")
+        span = column[order[-1]] - column[order[0]]
+        distances[order[[0, -1]]] = np.inf
+        if span > 0.0:
+            distances[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+    return distances
+
+
+def dense_ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Returns the rank of each of some sorted values, from 0; equal values share theirs."""
+    ranks = np.zeros(len(values), np.int64)
+    np.cumsum(values[1:] != values[:-1], out=ranks[1:])
+    return ranks

@@ -1,0 +1,272 @@
+"""What a run has reached, as a fold over its committed attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from evolve.archive import AddStatus, Elite, Islands
+from evolve.archive.cells import locate
+from evolve.archive.merit import Merit, is_progress, outranks
+from evolve.problem import Problem
+from evolve.records import TUNE, VALIDATION, AttemptKey, Status
+from evolve.records.results import LightAttempt
+from evolve.settings.sections import WITHOUT_MODEL, SearchSettings
+
+_generation_of = attrgetter("key.generation")
+
+
+@dataclass(frozen=True, slots=True)
+class StallEvent:
+    """A stall that began or ended, or an island that was restarted in one.
+
+    Attributes:
+        generation: After which generation.
+        evaluations: Evaluations up to it.
+        action: What is done now, in words.
+        island: The island that restarted, if one did.
+    """
+
+    generation: int
+    evaluations: int
+    action: str
+    island: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain data for reports."""
+        return asdict(self)
+
+
+# What is done at each level of a stall.
+_ACTIONS = (
+    "progress again",
+    "parents are drawn more evenly",
+    "some slots leap to a new formulation",
+)
+# In windows: when slots begin to leap, and when an island restarts for the first time.
+_LEAPS_AFTER, _RESTARTS_AFTER = 3, 4
+
+
+class StallWatch:
+    """Sees where many evaluations in a row brought no progress; a fold over evaluations.
+
+    Args:
+        window: Evaluations without progress that make a stall; 0 sees none.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.fruitless = 0
+        self.restarts = 0
+        self.level = 0
+        self.events: list[StallEvent] = []
+
+    @property
+    def leaps(self) -> bool:
+        """Returns whether the stall is so long that some slots leap."""
+        return self.level == len(_ACTIONS) - 1
+
+    def record(self, *, is_progress: bool) -> None:
+        """Adds an evaluated attempt."""
+        self.fruitless = 0 if is_progress else self.fruitless + 1
+        self.restarts *= not is_progress
+
+    def find_change(self) -> str:
+        """Returns what is done from now on, after a generation; empty when nothing changes."""
+        windows = self.fruitless // self.window if self.window else 0
+        level = (windows >= 1) + (windows >= _LEAPS_AFTER)
+        if level == self.level:
+            return ""
+        self.level = level
+        return _ACTIONS[level]
+
+    def asks_for_restart(self) -> bool:
+        """Returns whether an island is to restart now: in a long stall, once in a window."""
+        due = (_RESTARTS_AFTER + self.restarts) * self.window
+        is_due = 0 < due <= self.fruitless
+        self.restarts += is_due
+        return is_due
+
+
+class RunState:
+    """What a run has reached: its archives and champion.
+
+    Args:
+        problem: Measures and direction.
+        settings: Islands, migration, selection.
+    """
+
+    def __init__(self, problem: Problem, settings: SearchSettings) -> None:
+        self.direction = problem.direction
+        named = {"baseline": problem.baseline, "best known": problem.best_known}
+        # What the champion is compared with, by name.
+        self.references = {name: known for name, known in named.items() if known is not None}
+        # Names of the further objectives.
+        self.others = tuple(objective.name for objective in problem.objectives)
+        directions = [objective.direction for objective in problem.objectives]
+        self.islands = Islands(problem.measures, problem.direction, settings, directions)
+        self.generation = -1
+        self.evaluations = 0
+        self.initial: float | None = None
+        # Evaluations up to the last progress.
+        self.progressed_at = 0
+        self.champion: Elite | None = None
+        # Samples of tuning, and the attempts whose constants they tuned.
+        self.samples = 0
+        self.tuned: set[AttemptKey] = set()
+        self.start: Elite | None = None
+        self._settings = settings
+        self._noise = problem.noise
+        watches = "stalls" not in settings.without and not self.islands.strategy.is_baseline
+        self.stalls = StallWatch((settings.stall_after or WITHOUT_MODEL.stall_after) * watches)
+
+    @property
+    def entropy(self) -> float:
+        """Returns the target of parent selection, half way to uniform in a stall."""
+        target = self._settings.entropy
+        return (1.0 + target) / 2.0 if self.stalls.level else target
+
+    def add(self, generation: int, attempts: Sequence[LightAttempt]) -> None:
+        """Adds a generation, its attempts in slot order.
+
+        Raises:
+            ValueError: It is not the next one.
+        """
+        if generation != self.generation + 1:
+            raise ValueError(f"generation: expected {self.generation + 1}, got {generation}")
+        self.generation = generation
+        for attempt in attempts:
+            self._add_attempt(attempt)
+        settings = self._settings
+        migrates = "migration" not in settings.without
+        if migrates and generation and generation % settings.migration_every == 0:
+            self.islands.migrate()
+        self._answer_stall()
+
+    def add_all(self, attempts: Iterable[LightAttempt], last: int) -> Iterator[int]:
+        """Adds all generations that follow, up to `last`, and yields the number of each then.
+
+        Args:
+            attempts: Those of the generations that follow, in order.
+            last: The last committed generation; some generations may have no attempts.
+        """
+        groups = groupby(attempts, key=_generation_of)
+        following = next(groups, None)
+        while self.generation < last:
+            number = self.generation + 1
+            if following is not None and following[0] == number:
+                self.add(number, list(following[1]))
+                following = next(groups, None)
+            else:
+                self.add(number, [])
+            yield number
+
+    def _add_attempt(self, attempt: LightAttempt) -> AddStatus:
+        is_sample = attempt.operator == TUNE
+        if is_sample and attempt.parent is not None:
+            self.samples += 1
+            self.tuned.add(attempt.parent)
+        # A session makes hundreds of children: they do not say how the parent is used up.
+        elif attempt.parent is not None and "visits" not in self._settings.without:
+            self.islands.archives[attempt.island].children[attempt.parent] += 1
+        champion = self.champion
+        status = self._offer(attempt)
+        if attempt.status is not Status.REJECTED:
+            self.evaluations += 1
+            # With several objectives there is progress beyond the champion's.
+            is_progress = self._note_progress(champion) or bool(self.others and status)
+            # Most samples are worse than their parent by design.
+            if is_progress or not is_sample:
+                self.stalls.record(is_progress=is_progress)
+        return status
+
+    def _offer(self, attempt: LightAttempt) -> AddStatus:
+        """Offers an attempt to the archive of its island, and as the champion."""
+        objective = attempt.objective
+        if objective is None:
+            return AddStatus.NOT_ADDED
+        archive = self.islands.archives[attempt.island]
+        coordinates = locate(archive.space.axes, attempt.measures)
+        leads = self._outranks_champion(attempt, objective)
+        others = self._further(attempt) if self.others else ()
+        # Most attempts of a long run end here.
+        cell = archive.space.cell_of(coordinates)
+        if not leads and not archive.would_take(cell, objective, others):
+            return AddStatus.NOT_ADDED
+        elite = make_elite(attempt, coordinates, others)
+        if leads:
+            self.champion = elite
+        if attempt.parent is None:
+            self.initial = objective
+            self.start = elite
+            self.islands.seed(elite)
+            return AddStatus.NEW
+        return archive.add(elite)
+
+    def _outranks_champion(self, attempt: LightAttempt, objective: float) -> bool:
+        champion, sign = self.champion, self.direction.sign
+        return champion is None or outranks(
+            sign, merit_of(attempt, objective), champion.merit, self._noise
+        )
+
+    def _note_progress(self, before: Elite | None) -> bool:
+        """Returns whether the champion is new and enough better than the one before."""
+        champion = self.champion
+        if champion is None or champion is before:
+            return False
+        if before is not None and self.initial is not None:
+            gain = self.direction.gain(champion.objective, before.objective)
+            gained = self.direction.gain(before.objective, self.initial)
+            # By instances a champion may be better whose objective is not.
+            if gain > 0.0 and not is_progress(gain, gained):
+                return False
+        self.progressed_at = self.evaluations
+        return True
+
+    def _further(self, attempt: LightAttempt) -> tuple[float, ...]:
+        return tuple(attempt.metrics[name] for name in self.others)
+
+    def _answer_stall(self) -> None:
+        action, island = self.stalls.find_change(), None
+        if self.stalls.asks_for_restart() and self.start is not None:
+            island = self.islands.restart_weakest(self.start)
+        if island is not None:
+            action = f"island {island} restarts"
+        if action:
+            self.stalls.events.append(StallEvent(self.generation, self.evaluations, action, island))
+
+
+def make_elite(
+    attempt: LightAttempt, coordinates: tuple[float, ...], others: tuple[float, ...]
+) -> Elite:
+    """Returns the elite that an evaluated attempt would be.
+
+    Raises:
+        ValueError: It has no objective.
+    """
+    if attempt.program_id is None or attempt.objective is None:
+        raise ValueError(f"attempt {attempt.key}: expected an evaluated program, got none")
+    return Elite(
+        key=attempt.key,
+        program_id=attempt.program_id,
+        objective=attempt.objective,
+        measures=coordinates,
+        origin=attempt.island,
+        depth=attempt.depth,
+        parent=attempt.parent,
+        others=others,
+        merit=merit_of(attempt, attempt.objective),
+    )
+
+
+def merit_of(attempt: LightAttempt, objective: float) -> Merit:
+    """Returns what decides between an evaluated attempt and the champion."""
+    if not attempt.instances:
+        return Merit(objective)
+    names = sorted(attempt.instances)
+    kept = tuple(attempt.instances[name] for name in names if name.startswith(VALIDATION))
+    fitted = tuple(attempt.instances[name] for name in names if not name.startswith(VALIDATION))
+    return Merit(objective, fitted, kept)
