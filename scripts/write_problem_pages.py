@@ -34,7 +34,7 @@ def write_page(problem: Problem) -> str:
         ("hold-out", "reported when a run stops" if Purpose.HOLDOUT in problem.functions else ""),
     ]
     table = [f"| {key} | {value} |" for key, value in rows if value]
-    picture = f"![{problem.summary}]({name}.svg)\n\nThe best that a run without a model found.\n"
+    picture = f"![{problem.summary}]({name}.svg)\n\nThe champion of a run without a model.\n"
     parts = [
         f"# {name}",
         f"{problem.summary[0].upper()}{problem.summary[1:]}: `evolve run {name}`.",
@@ -44,7 +44,7 @@ def write_page(problem: Problem) -> str:
             f"**Judged by** [{problem.evaluator.name}](../../evaluators/{problem.evaluator.name}): "
             f"{docstring.partition(chr(10) + chr(10))[0]}"
         ),
-        f"[What models read](../../problems/{name}/statement.md); the program is beside it.",
+        f"[What models read](../../problems/{name}/statement.md); the program is next to it.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
