@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from evolve.errors import ProgramError, SandboxError, SandboxKilledError
 from evolve.records import Status
 from evolve.sandbox.finished import read_finished, request_of
-from evolve.sandbox.guest import frames
-from evolve.sandbox.guest.rows import pack_rows
+from evolve.sandbox.guest import codec
 from evolve.sandbox.guest.wire import (
     CALL,
     CLOCK,
@@ -30,6 +29,7 @@ from evolve.sandbox.guest.wire import (
     START,
     VALUE,
     YIELDED,
+    pack_rows,
 )
 from evolve.sandbox.link import LinkLostError
 from evolve.sandbox.process import count_memory_kills
@@ -215,8 +215,8 @@ class WarmSession:
 
     def _decode(self, body: bytes) -> Any:
         try:
-            return frames.decode(body)
-        except frames.FrameError as error:
+            return codec.decode(body)
+        except codec.FrameError as error:
             self._fail_garbled(str(error))
 
     def _time_out(self, last: bytes | None, spent: float, seconds: float, function: str) -> Answer:
@@ -324,8 +324,8 @@ class WarmSession:
 
     def _send(self, nonce: bytes, value: Any) -> None:
         try:
-            body = frames.encode(value, _MAX_REQUEST_BYTES, scale=frames.REQUEST_SCALE)
-        except frames.FrameError as error:
+            body = codec.encode(value, _MAX_REQUEST_BYTES, scale=codec.REQUEST_SCALE)
+        except codec.FrameError as error:
             raise TypeError(f"arguments of a call: {error}") from None
         self._link.send(DATA, MESSAGE.pack(nonce, CALL, len(body)) + body)
 

@@ -16,8 +16,7 @@ import time
 from types import FunctionType, GeneratorType, ModuleType
 from typing import Any, NoReturn
 
-from . import commands, frames, tracebacks
-from .rows import unpack_rows
+from . import codec, commands, tracebacks
 from .wire import (
     CLOCK,
     ERROR,
@@ -27,6 +26,7 @@ from .wire import (
     SECONDS,
     VALUE,
     YIELDED,
+    unpack_rows,
 )
 
 _REQUESTS, _REPLIES, NOTES = 3, 4, 5
@@ -47,7 +47,7 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
         reply_bytes: The most that one message may take.
     """
     _, setup = _receive()
-    program = frames.decode(setup)
+    program = codec.decode(setup)
     sources = _write_files(work, program)
     if data:
         os.symlink(data, f"{work}/data")
@@ -56,7 +56,7 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
     while True:
         nonce, message = _receive()
         started = _clock()
-        request = frames.decode(message, scale=frames.REQUEST_SCALE)
+        request = codec.decode(message, scale=codec.REQUEST_SCALE)
         os.environ["EVOLVE_TIME_LIMIT_SECONDS"] = str(request["seconds"])
         outbox = _Outbox(nonce, reply_bytes, started if request.get("is_timed") else None)
         try:
@@ -85,7 +85,7 @@ class _Outbox:
         self._max_bytes = max_bytes
 
     def send(self, kind: bytes, value: Any) -> None:
-        body = frames.encode(value, self._max_bytes)
+        body = codec.encode(value, self._max_bytes)
         if self._started is not None and kind == VALUE:
             self._write(CLOCK, SECONDS.pack(_clock() - self._started))
         self._write(kind, body)

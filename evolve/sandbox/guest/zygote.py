@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import (
     child,
+    codec,
     confine,
-    frames,
     kernel,
     landlock,
     mappings,
@@ -207,7 +207,7 @@ def _warm_up() -> None:
         sample = ["value", {"a": (1, 2.5, None, True), "b": "text"}, 1j, b""]
         if "numpy" in sys.modules:
             sample.append(sys.modules["numpy"].arange(3.0))
-        frames.decode(frames.encode(sample, 1 << 20))
+        codec.decode(codec.encode(sample, 1 << 20))
         code = compile("def f(x):\n    return x / 0\nf(1)\n", "warm_up", "exec")
         try:
             exec(code, {})  # noqa: S102 - a constant
