@@ -31,12 +31,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from typing import TYPE_CHECKING
 
 from evolve.errors import ProgramError, SandboxError
-from evolve.evaluation.link import EvaluatorConfig
+from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile
-from evolve.sandbox.choose import BACKENDS, open_sandbox
-from evolve.sandbox.protocol import Limits
+from evolve.sandbox.backends import BACKENDS, open_sandbox
+from evolve.sandbox.limits import ProgramLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -292,7 +292,7 @@ def measure_cost(name: str, account: Account, folder: Path, asked: argparse.Name
     with closing(open_sandbox(name)) as sandbox:
 
         def ask() -> None:
-            session = sandbox.open(problem.initial, Limits())
+            session = sandbox.open(problem.initial, ProgramLimits())
             session.call("point")
             session.close()
 
@@ -316,14 +316,14 @@ def measure_growth(name: str, asked: argparse.Namespace) -> None:
                 size = account.read_size()
                 print(f"| {name} | {done} | " + " | ".join(map(str, size.values())) + " |")
                 sys.stdout.flush()
-            session = sandbox.open(program, Limits())
+            session = sandbox.open(program, ProgramLimits())
             session.call("point")
             session.close()
 
 
 def measure_deadlines(name: str, asked: argparse.Namespace) -> None:
     """Prints how long the worst attacks last beyond a deadline of 1 s."""
-    limits = Limits(seconds=1.0, memory_mb=asked.memory_mb, processes=32)
+    limits = ProgramLimits(seconds=1.0, memory_mb=asked.memory_mb, processes=32)
     with closing(open_sandbox(name)) as sandbox:
         for attack, body in ATTACKS.items():
             seconds, outcomes = [], set()

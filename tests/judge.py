@@ -6,12 +6,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evolve.evaluation.bench import Bench
+from evolve.evaluation.runner import ProgramRunner
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile
-from evolve.sandbox.choose import open_sandbox
-from evolve.sandbox.protocol import Limits
+from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.limits import ProgramLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Judge:
         parameters: Other values for the problem's parameters.
     """
 
-    def __init__(self, name: str, bench: Bench, parameters: dict[str, object]) -> None:
+    def __init__(self, name: str, bench: ProgramRunner, parameters: dict[str, object]) -> None:
         self.problem = load_problem(ROOT / "problems" / name, parameters)
         self._bench = bench
         self._functions = load_evaluator(self.problem)
@@ -50,5 +50,5 @@ def open_judge(name: str, **parameters: object) -> Iterator[Judge]:
     """Returns a judge for one test module; for fixtures."""
     problem = load_problem(ROOT / "problems" / name)
     with closing(open_sandbox("auto", preload=problem.packages)) as sandbox:
-        bench = Bench(sandbox, Limits(**problem.limits), problem.recipe)
+        bench = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe)
         yield Judge(name, bench, parameters)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.errors import EvaluatorError, SandboxError
-from evolve.evaluation.link import EvaluatorConfig
+from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status

@@ -117,5 +117,5 @@ def test_the_wall_clock_is_read_for_dates_alone():
         "run/running.py",
         "run/verify.py",
         # Events of the engine are asked for by date.
-        "sandbox/docker_link.py",
+        "sandbox/docker.py",
     }

@@ -12,7 +12,7 @@ from evolve.display import TextTable
 from evolve.errors import ExitCode, SandboxError, UsageError
 
 if TYPE_CHECKING:
-    from evolve.sandbox.protocol import Isolation
+    from evolve.sandbox.limits import Isolation
 
     _Found = dict[str, Isolation | SandboxError]
 
@@ -41,7 +41,7 @@ def doctor(
 
     It reports which guarantees hold, and how to get those that do not.
     """
-    from evolve.sandbox.choose import prove_backends
+    from evolve.sandbox.backends import prove_backends
 
     image = read_settings(changes).sandbox.image
     if (base_image or packages) and not (build_image and image):
@@ -89,7 +89,7 @@ def _describe(proof: Isolation | SandboxError) -> dict[str, object]:
 
 
 def _tabulate(found: _Found) -> TextTable:
-    from evolve.sandbox.canary import REMEDIES
+    from evolve.sandbox.backends import REMEDIES
 
     rows = [[kind, *(_judge(proof, kind) for proof in found.values())] for kind in REMEDIES]
     return TextTable(("guarantee", *found), rows)

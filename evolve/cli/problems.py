@@ -223,10 +223,10 @@ def _evaluated(
         ProblemError: The problem cannot be used, or its starting program fails.
         SandboxError: Nothing isolates programs here.
     """
-    from evolve.evaluation.launch import start_blank
+    from evolve.evaluation.evaluator import start_idle_process
 
     # It gets ready while this side imports the rest.
-    started = start_blank()
+    started = start_idle_process()
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem, is_shipped
     from evolve.run.running import evaluate_initial

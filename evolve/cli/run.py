@@ -18,7 +18,7 @@ from evolve.display import one_line, say
 from evolve.errors import DamagedStoreError, ExitCode, MachineError
 
 if TYPE_CHECKING:
-    from evolve.evaluation.launch import Blank
+    from evolve.evaluation.evaluator import IdleProcess
     from evolve.problem import Problem
     from evolve.run.opening import Run as OpenedRun
     from evolve.settings import Settings
@@ -54,10 +54,10 @@ def run(
     changes: Changes,
 ) -> Result:
     """Improve the program of a problem folder."""
-    from evolve.evaluation.launch import start_blank
+    from evolve.evaluation.evaluator import start_idle_process
 
     # It gets ready while this side imports what it needs to know the problem.
-    blank = None if detach else start_blank()
+    idle = None if detach else start_idle_process()
     from evolve.run.folder import find_run
     from evolve.run.opening import make_run
     from evolve.run.wiring import complete_settings
@@ -80,15 +80,15 @@ def run(
         say(introduction)
         arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
         return start_detached(made.folder, arguments)
-    return _run_and_report(made, introduction, blank)
+    return _run_and_report(made, introduction, idle)
 
 
 @command("Run", settings=("generations", "workers", *_MODELS, *_SANDBOX, *_CAPS))
 def resume(run: Run, *, trust: Trust = False, detach: Detach = False, changes: Changes) -> Result:
     """Continue a run from its last checkpoint."""
-    from evolve.evaluation.launch import start_blank
+    from evolve.evaluation.evaluator import start_idle_process
 
-    blank = None if detach else start_blank()
+    idle = None if detach else start_idle_process()
     from evolve.run.folder import find_run
     from evolve.run.opening import open_run
 
@@ -98,16 +98,16 @@ def resume(run: Run, *, trust: Trust = False, detach: Detach = False, changes: C
         say(introduction)
         arguments = [word for word in sys.argv[1:] if word not in {"--detach", "--json"}]
         return start_detached(found.folder, arguments)
-    return _run_and_report(found, introduction, blank)
+    return _run_and_report(found, introduction, idle)
 
 
-def _run_and_report(run: OpenedRun, introduction: str, blank: Blank | None) -> Result:
+def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess | None) -> Result:
     """Runs until the end and writes the report.
 
     Args:
         run: New, or found again.
         introduction: Printed first.
-        blank: An evaluator's process that was started ahead of time.
+        idle: An evaluator's process that was started ahead of time.
 
     Raises:
         MachineError: With a note on how to continue, where that is possible.
@@ -123,7 +123,7 @@ def _run_and_report(run: OpenedRun, introduction: str, blank: Blank | None) -> R
     try:
         with interruptible():
             view.tell(introduction)
-            outcome = run_to_end(run, view, blank)
+            outcome = run_to_end(run, view, idle)
     except KeyboardInterrupt:
         what = resume if folder.exists() else "nothing was recorded, so there is no run to resume"
         shown = f"interrupted at once\n{what}"

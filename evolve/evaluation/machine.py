@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from evolve.records import Program, SourceFile
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from evolve.records import Evaluation
+from evolve.records import Evaluation, Program, SourceFile
 
 _SOURCE = """import importlib.metadata, pkgutil, platform
 
@@ -27,7 +23,7 @@ def probe(names):
     return {"python": platform.python_version(), "versions": versions, "modules": modules}
 """
 PROBE = Program((SourceFile("initial.py", _SOURCE),))
-"""A program that tells what it finds."""
+"""A program that reports what it finds."""
 
 PACKAGES = ("numpy", "scipy", "numba", "scikit-learn", "pandas", "networkx", "sympy", "torch")
 
@@ -39,7 +35,7 @@ class Machine:
     Attributes:
         python: Version of Python.
         versions: Versions of well-known packages, by name.
-        modules: All modules at the top level beside the standard library's.
+        modules: All modules at the top level apart from the standard library's.
     """
 
     python: str
@@ -74,7 +70,7 @@ class Machine:
 
 
 def read_machine(verdict: Evaluation) -> Machine | None:
-    """Returns the machine that the evaluation of `PROBE` tells; None where it does not."""
+    """Returns the machine that the evaluation of `PROBE` reports; None where it failed."""
     try:
         return Machine.from_dict(json.loads(verdict.artifacts["machine"]))
     except (KeyError, TypeError, ValueError):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING
 
 from evolve.errors import EvaluationCutError, EvaluatorError, SandboxError, SandboxKilledError
-from evolve.evaluation.link import EvaluatorProcess, ProcessLostError
+from evolve.evaluation.evaluator import (
+    EvaluatorConfig,
+    EvaluatorProcess,
+    IdleProcess,
+    ProcessLostError,
+)
 from evolve.problem import Purpose
-from evolve.records import Evaluation, Status
-
-if TYPE_CHECKING:
-    from evolve.evaluation.launch import Blank
-    from evolve.evaluation.link import EvaluatorConfig
-    from evolve.records import Program
-    from evolve.sandbox.protocol import Isolation
+from evolve.records import Evaluation, Program, Status
+from evolve.sandbox.limits import Isolation
 
 _FAILURES_IN_A_ROW = 10
 _TRIES = 3
@@ -26,7 +25,7 @@ class Evaluators:
     """A pool of evaluator processes; every method may be called from any thread.
 
     Args:
-        config: What each process is told.
+        config: Sent to each process.
         processes: How many there may be.
         honest: A program that the evaluator is known to score; None where there is none.
     """
@@ -45,13 +44,13 @@ class Evaluators:
         self._cuts = 0
         self.isolation: Isolation | None = None
 
-    def start(self, blank: Blank | None = None) -> None:
+    def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to start the first process, without waiting for it.
 
         Args:
-            blank: The process, where one was started already.
+            idle: The process, where one was started already.
         """
-        self._idle.put(self._spawn(blank))
+        self._idle.put(self._spawn(idle))
 
     def wait(self) -> Isolation:
         """Waits until the first process is ready.
@@ -166,11 +165,11 @@ class Evaluators:
         except queue.Empty:
             return self._spawn()
 
-    def _spawn(self, blank: Blank | None = None) -> EvaluatorProcess:
+    def _spawn(self, idle: IdleProcess | None = None) -> EvaluatorProcess:
         with self._lock:
             if self._closed:
                 raise EvaluatorError("evaluator: the pool is closed")
-            process = EvaluatorProcess(self._config, self._learn, blank)
+            process = EvaluatorProcess(self._config, self._learn, idle)
             self._alive.add(process)
         return process
 

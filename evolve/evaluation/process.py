@@ -11,24 +11,23 @@ import os
 import queue
 import sys
 import threading
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from evolve.errors import ProblemError, SandboxError, SandboxKilledError
-from evolve.evaluation.bench import Bench
-from evolve.evaluation.link import WAITING
+from evolve.evaluation.evaluator import WAITING
+from evolve.evaluation.runner import ProgramRunner
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Problem, Purpose, load_problem
 from evolve.records import Program, SourceFile
 from evolve.records.plain import to_plain
+from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.cgroup import remove_groups_of
-from evolve.sandbox.choose import open_sandbox
-from evolve.sandbox.protocol import Limits
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from evolve.sandbox.limits import ProgramLimits
 
 
 def main() -> None:
@@ -57,34 +56,26 @@ def main() -> None:
             data=problem.data,
             hide=_list_hidden(problem),
         )
-        isolation = sandbox.isolation or sandbox.prove()
         functions = loading.result()
     except (ProblemError, SandboxError) as error:
         _answer(answers, _error_message(error))
         return
-    bench = Bench(
+    runner = ProgramRunner(
         sandbox,
-        Limits(**problem.limits),
+        ProgramLimits(**problem.limits),
         problem.recipe,
         lambda: _answer(answers, {WAITING: True}),
         is_fresh=config["fresh"],
     )
     # The canary ran in this sandbox: of fresh ones the first program gets another.
-    bench.end()
+    runner.end()
     with closing(sandbox):
-        _answer(
-            answers,
-            {
-                "backend": isolation.backend,
-                "enforced": isolation.enforced,
-                "missing": isolation.missing,
-            },
-        )
+        _answer(answers, asdict(sandbox.isolation))
         for request in requests:
             program = Program(tuple(SourceFile(*file) for file in request["files"]))
             try:
                 evaluation = evaluate_program(
-                    problem, functions, program, bench, Purpose(request["purpose"])
+                    problem, functions, program, runner, Purpose(request["purpose"])
                 )
             except SandboxError as error:
                 _answer(answers, _error_message(error))

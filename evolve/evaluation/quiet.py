@@ -7,31 +7,28 @@ import os
 import stat
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evolve.errors import SandboxError
 from evolve.files import lock_file
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 _LOOK_SECONDS = 0.05
 _STAT = Path("/proc/stat")
 
 
 @contextlib.contextmanager
-def hold_quiet(tell: Callable[[], None]) -> Iterator[int]:
-    """Waits until no other process of this user times a program, and gives the quietest core.
+def hold_quiet(on_wait: Callable[[], None]) -> Iterator[int]:
+    """Waits until no other process of this user times a program, and yields the quietest core.
 
     Args:
-        tell: Called at the beginning and at the end of a wait, which is not the program's.
+        on_wait: Called at the beginning and at the end of a wait, which is not the program's.
 
     Raises:
         SandboxError: The file of the lock cannot be opened.
     """
     path = find_own_folder(_list_places()) / "timing.lock"
-    descriptor = _take_lock(path, tell)
+    descriptor = _take_lock(path, on_wait)
     try:
         yield find_quiet_core()
     finally:
@@ -76,14 +73,14 @@ def _list_places() -> tuple[Path, ...]:
     return (Path(f"/run/user/{own}/evolve"), Path(tempfile.gettempdir(), f"evolve-{own}"))
 
 
-def _take_lock(path: Path, tell: Callable[[], None]) -> int:
+def _take_lock(path: Path, on_wait: Callable[[], None]) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
         try:
             descriptor = os.open(path, flags, 0o600)
         except OSError as error:
             raise SandboxError(f"{path}: cannot be opened: {error.strerror}; remove it") from None
-        _wait(descriptor, tell)
+        _wait(descriptor, on_wait)
         # The one before has removed its file: others may hold another by now.
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
@@ -91,15 +88,15 @@ def _take_lock(path: Path, tell: Callable[[], None]) -> int:
         os.close(descriptor)
 
 
-def _wait(descriptor: int, tell: Callable[[], None]) -> None:
+def _wait(descriptor: int, on_wait: Callable[[], None]) -> None:
     if not lock_file(descriptor):
-        tell()
+        on_wait()
         lock_file(descriptor, waits=True)
-        tell()
+        on_wait()
 
 
 def _read_idle() -> dict[int, int]:
-    """Reads how long each core was idle, in ticks; nothing where the system does not tell."""
+    """Reads how long each core was idle, in ticks; nothing where that is not known."""
     try:
         lines = _STAT.read_text().splitlines()
     except OSError:

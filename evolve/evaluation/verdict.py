@@ -7,34 +7,28 @@ import inspect
 import json
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evolve import scoring
 from evolve.errors import ProblemError, ProgramError, SandboxError
-from evolve.evaluation.bench import ProgramSessions
 from evolve.evaluation.machine import PACKAGES
-from evolve.problem import Purpose
-from evolve.records import VALIDATION, Evaluation, Status
-from evolve.sandbox.shown import printable_end
+from evolve.evaluation.runner import ProgramRunner, ProgramSessions
+from evolve.problem import Measure, Problem, Purpose
+from evolve.records import VALIDATION, Evaluation, Program, Status
+from evolve.sandbox.replies import printable_end
 from evolve.scoring import Infeasible, ProgramHandle, Score
 from evolve.scoring.score import quotes_values
 from evolve.source import built_in_measures
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from evolve.evaluation.bench import Bench
-    from evolve.problem import Measure, Problem
-    from evolve.records import Program
 
 # Of the end of what a program printed.
 _PRINTED_CHARACTERS = 2000
 
 
 def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., object]]:
-    """Imports the problem's evaluator and gives its functions.
+    """Imports the problem's evaluator and returns its functions.
 
     Raises:
         ProblemError: The file cannot be imported or lacks a function.
@@ -78,7 +72,7 @@ def evaluate_program(
     problem: Problem,
     functions: Mapping[Purpose, Callable[..., object]],
     program: Program,
-    bench: Bench,
+    runner: ProgramRunner,
     purpose: Purpose = Purpose.SEARCH,
 ) -> Evaluation:
     """Returns the verdict on a program; every failure of the program is a status in it.
@@ -92,22 +86,22 @@ def evaluate_program(
     """
     is_holdout = purpose is Purpose.HOLDOUT
     token = quotes_values.set(not (problem.secret or is_holdout))
-    bench.begin(program)
+    runner.begin(program)
     try:
-        verdict = _evaluate(problem, functions, program, bench, purpose)
+        verdict = _evaluate(problem, functions, program, runner, purpose)
     finally:
-        bench.end()
+        runner.end()
         quotes_values.reset(token)
     if is_holdout:
         return _keep_numbers(verdict)
-    printed = printable_end(bench.printed, _PRINTED_CHARACTERS)
+    printed = printable_end(runner.printed, _PRINTED_CHARACTERS)
     if problem.secret or "output" in verdict.artifacts or not printed.strip():
         return verdict
     return replace(verdict, artifacts={**verdict.artifacts, "output": printed})
 
 
 def _keep_numbers(verdict: Evaluation) -> Evaluation:
-    reason = "" if verdict.status is Status.OK else "on the hold-out, of which no more is told"
+    reason = "" if verdict.status is Status.OK else "on the hold-out; no more is shown"
     return Evaluation(
         verdict.status,
         objective=verdict.objective,
@@ -121,33 +115,33 @@ def _evaluate(
     problem: Problem,
     functions: Mapping[Purpose, Callable[..., object]],
     program: Program,
-    bench: Bench,
+    runner: ProgramRunner,
     purpose: Purpose,
 ) -> Evaluation:
     if purpose is Purpose.SEARCH and Purpose.SMOKE in functions:
-        refusal = _try_smoke(functions[Purpose.SMOKE], problem, program, bench)
+        refusal = _try_smoke(functions[Purpose.SMOKE], problem, program, runner)
         if refusal is not None:
             return refusal
-    return _ask(functions[purpose], problem, program, bench, purpose)
+    return _ask(functions[purpose], problem, program, runner, purpose)
 
 
 def _try_smoke(
-    function: Callable[..., object], problem: Problem, program: Program, bench: Bench
+    function: Callable[..., object], problem: Problem, program: Program, runner: ProgramRunner
 ) -> Evaluation | None:
     """Returns the verdict on a program that the problem's smoke function fails, else None."""
-    handle = ProgramHandle(ProgramSessions(bench, program))
+    handle = ProgramHandle(ProgramSessions(runner, program))
     try:
         function(handle, **problem.parameters)
     except SandboxError:
         raise
-    except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
+    except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is reported
         failed = _explain(error, problem, program, handle.seconds)
         if failed.status is Status.EVALUATOR_FAILED:
             return failed
         reason = f"smoke check: {failed.status}: {failed.reason}"
         return replace(failed, status=Status.REJECTED, reason=reason)
     # What the program kept in its memory shall not reach the evaluation.
-    bench.clear()
+    runner.clear()
     return None
 
 
@@ -155,10 +149,10 @@ def _ask(
     function: Callable[..., object],
     problem: Problem,
     program: Program,
-    bench: Bench,
+    runner: ProgramRunner,
     purpose: Purpose,
 ) -> Evaluation:
-    handle = ProgramHandle(ProgramSessions(bench, program))
+    handle = ProgramHandle(ProgramSessions(runner, program))
     searches = purpose is Purpose.SEARCH
     axes = problem.measures if searches else ()
     further = tuple(item.name for item in problem.objectives) if searches else ()
@@ -167,7 +161,7 @@ def _ask(
         return _verdict(problem, program, score, handle.seconds, axes=axes, further=further)
     except SandboxError:
         raise
-    except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is told
+    except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is reported
         return _explain(error, problem, program, handle.seconds)
 
 

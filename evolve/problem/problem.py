@@ -107,7 +107,7 @@ class Problem:
         parameters: Keyword arguments of the evaluator's functions.
         objectives: What is optimised in addition to the objective; cells then hold Pareto fronts.
         measures: Axes of measure space; an archive without any has one cell.
-        limits: What a program may use, by the names of `evolve.sandbox.protocol.Limits`; what
+        limits: What a program may use, by the names of `evolve.sandbox.limits.Limits`; what
             is not named has its default.
         packages: Imported in the sandbox before any program starts.
         entry: Names that the program's first file must define at its top level.

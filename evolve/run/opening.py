@@ -15,7 +15,7 @@ from evolve.run.wiring import open_evaluators
 from evolve.settings import Settings, change_settings
 
 if TYPE_CHECKING:
-    from evolve.evaluation.launch import Blank
+    from evolve.evaluation.evaluator import IdleProcess
     from evolve.models.budget import Budget
     from evolve.run.outcome import Outcome
     from evolve.search.loop import Observer
@@ -98,7 +98,7 @@ def open_run(folder: Path, changes: Mapping[str, Any], *, trusts: bool) -> Run:
     return Run(folder, problem, changed, tuple(dict.fromkeys([*named, *new])))
 
 
-def run_to_end(run: Run, view: RunView, blank: Blank | None = None) -> Outcome:
+def run_to_end(run: Run, view: RunView, idle: IdleProcess | None = None) -> Outcome:
     """Starts a run, or goes on from its last checkpoint, until it stops.
 
     A new run whose starting program fails, or whose models cannot be used, leaves no folder.
@@ -106,7 +106,7 @@ def run_to_end(run: Run, view: RunView, blank: Blank | None = None) -> Outcome:
     Args:
         run: The run.
         view: Shows what happens.
-        blank: An evaluator's process, where one was started already.
+        idle: An evaluator's process, where one was started already.
 
     Raises:
         UsageError: The starting program fails, or the run is in use by another process.
@@ -115,7 +115,7 @@ def run_to_end(run: Run, view: RunView, blank: Blank | None = None) -> Outcome:
     original = run.original
     names = naming_originals(run.folder, original) if original else nullcontext()
     with names, closing(open_evaluators(run.problem, run.settings)) as evaluators:
-        evaluators.start(blank)
+        evaluators.start(idle)
         # Slow to import: meanwhile the evaluators get ready.
         from evolve.run.running import LiveRun
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from evolve import __version__
 from evolve.errors import EvaluatorError, EvolveError, ProblemError, StoreError
-from evolve.evaluation.link import LOST
+from evolve.evaluation.evaluator import LOST
 from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
 from evolve.operators.sessions import MOST_SESSIONS
@@ -38,7 +38,7 @@ from evolve.run.wiring import (
     restore_budget,
     settle_tuning,
 )
-from evolve.sandbox.protocol import Isolation
+from evolve.sandbox.limits import Isolation
 from evolve.search.loop import Event, Interrupt, Search, record
 from evolve.search.schedule import size_of
 from evolve.settings.history import Invocation, SettingsHistory, find_changes

@@ -25,7 +25,7 @@ from evolve.run.folder import (
 )
 from evolve.run.opening import Run
 from evolve.run.wiring import open_evaluators
-from evolve.sandbox.protocol import Isolation
+from evolve.sandbox.limits import Isolation
 from evolve.store import Store
 
 

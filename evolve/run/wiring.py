@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import EvolveError, UsageError
-from evolve.evaluation.link import EvaluatorConfig
+from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Evaluation
 from evolve.records.chat import Reply, Request
 from evolve.records.results import Call, Expense
 from evolve.run.trust import is_address
-from evolve.sandbox.choose import NAMES
-from evolve.sandbox.protocol import Isolation
+from evolve.sandbox.backends import NAMES
+from evolve.sandbox.limits import Isolation
 from evolve.settings import Settings, change_settings
 from evolve.settings.sections import (
     LEAST_TUNING,

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evolve.errors import SandboxError
 from evolve.sandbox.guest import landlock
 from evolve.sandbox.guest.confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID, TEMPORARY
-from evolve.sandbox.layout import GUEST_PATH, GUEST_SOURCE, View, guest_command, guest_environment
+from evolve.sandbox.layout import (
+    GUEST_PATH,
+    GUEST_SOURCE,
+    HostView,
+    guest_command,
+    guest_environment,
+)
 from evolve.sandbox.link import Link
-from evolve.sandbox.warm import WarmSandbox
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from evolve.sandbox.session import Sandbox
 
 NAME = "bubblewrap"
 
 
-def make_bubblewrap(preload: Sequence[str], view: View) -> WarmSandbox:
+def make_bubblewrap(preload: Sequence[str], view: HostView) -> Sandbox:
     """Makes a sandbox around the `bwrap` command.
 
     Args:
@@ -50,7 +53,7 @@ def make_bubblewrap(preload: Sequence[str], view: View) -> WarmSandbox:
         "--",
         *guest_command("relay", GUEST_PATH, json.dumps(settings)),
     ]
-    return WarmSandbox(NAME, lambda: Link(command, guest_environment(), NAME))
+    return Sandbox(NAME, lambda: Link(command, guest_environment(), NAME))
 
 
 def _isolation() -> list[str]:
@@ -64,7 +67,7 @@ def _isolation() -> list[str]:
     return [*options, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
 
 
-def _mounts(view: View) -> list[str]:
+def _mounts(view: HostView) -> list[str]:
     # Folders that bwrap makes by itself on the way to a target are closed to other users.
     targets = [*view.trees, Path(GUEST_PATH)]
     parents = {parent for target in targets for parent in target.parents if parent.name}

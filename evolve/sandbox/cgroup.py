@@ -10,19 +10,16 @@ import contextlib
 import functools
 import itertools
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from evolve.sandbox.owner import is_orphan, name_owner
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from evolve.sandbox.protocol import Limits
+from evolve.sandbox.limits import ProgramLimits
 
 CONTROLLERS = ("memory", "pids", "cpu")
 # The warm guest with its packages, page cache of its files, and room for the watchdog to notice an
@@ -44,7 +41,7 @@ class NoCgroupError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CgroupPlace:
     """Where groups may be made.
 
     Attributes:
@@ -56,7 +53,7 @@ class Place:
     folders: tuple[tuple[str, Path], ...]
 
 
-class Group:
+class Cgroup:
     """A cgroup, or with version 1 one for each controller.
 
     Args:
@@ -66,7 +63,7 @@ class Group:
         OSError: It cannot be made.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: CgroupPlace) -> None:
         self._version = place.version
         name = f"{_PREFIX}{name_owner(os.getpid())}-{next(_numbers)}"
         self._folders = {controller: folder / name for controller, folder in place.folders}
@@ -83,8 +80,8 @@ class Group:
         folders = [str(folder) for folder in self._unique()]
         return ["/bin/sh", "-c", _JOIN, "sh", str(len(folders)), *folders, *command]
 
-    def fit(self, limits: Limits) -> None:
-        """Sets the limits to what a program may use, beside the guest.
+    def fit(self, limits: ProgramLimits) -> None:
+        """Sets the limits to what a program may use in addition to the guest.
 
         Raises:
             OSError: The kernel refused.
@@ -142,7 +139,7 @@ class Group:
         return (self._folders[controller] / name).read_text()
 
 
-def make_group() -> Group:
+def make_group() -> Cgroup:
     """Makes a group for a guest.
 
     Raises:
@@ -152,7 +149,7 @@ def make_group() -> Group:
     if isinstance(found, str):
         raise NoCgroupError(found)
     try:
-        return Group(found)
+        return Cgroup(found)
     except OSError as error:
         raise NoCgroupError(str(error)) from None
 
@@ -160,7 +157,7 @@ def make_group() -> Group:
 def remove_groups_of(pid: int) -> None:
     """Kills and removes what is left in the groups of a process that is gone, or of this one."""
     found = _find_place(os.getpid())
-    if isinstance(found, Place):
+    if isinstance(found, CgroupPlace):
         here = name_owner(pid).partition(":")[0]
         for folder, owner in _list_groups(_own_folders(found)):
             if owner.split(":")[:2] == [here, str(pid)]:
@@ -168,7 +165,7 @@ def remove_groups_of(pid: int) -> None:
 
 
 @functools.cache
-def _find_place(_process: int) -> Place | str:
+def _find_place(_process: int) -> CgroupPlace | str:
     """Returns where groups can be made, or why nowhere; removes what ended processes left."""
     try:
         place = read_place(
@@ -183,7 +180,7 @@ def _find_place(_process: int) -> Place | str:
     return place
 
 
-def sweep(place: Place) -> None:
+def sweep(place: CgroupPlace) -> None:
     """Removes the groups that processes left which are gone.
 
     Looked at are this process's cgroups and those beside them: each session, scope and container
@@ -196,7 +193,7 @@ def sweep(place: Place) -> None:
             _remove(folder)
 
 
-def read_place(mounts: str, own: str) -> Place:
+def read_place(mounts: str, own: str) -> CgroupPlace:
     """Finds the folders of this process's cgroups.
 
     Args:
@@ -219,13 +216,13 @@ def read_place(mounts: str, own: str) -> Place:
             for controller in set(options.split(",")) & set(CONTROLLERS) & set(paths):
                 folders[controller] = _below(point, root, paths[controller])
     if set(folders) == set(CONTROLLERS):
-        return Place(1, tuple((name, folders[name]) for name in CONTROLLERS))
+        return CgroupPlace(1, tuple((name, folders[name]) for name in CONTROLLERS))
     if unified is None:
         raise NoCgroupError("no cgroup file system with memory, pids and cpu is mounted")
     return _choose_unified(unified)
 
 
-def _choose_unified(own: Path) -> Place:
+def _choose_unified(own: Path) -> CgroupPlace:
     for folder in (own, own.parent):
         enabled = _enabled(folder)
         if not enabled >= set(CONTROLLERS):
@@ -235,7 +232,7 @@ def _choose_unified(own: Path) -> Place:
                 (folder / "cgroup.subtree_control").write_text(text)
             enabled = _enabled(folder)
         if enabled >= set(CONTROLLERS) and os.access(folder, os.W_OK):
-            return Place(2, tuple((name, folder) for name in CONTROLLERS))
+            return CgroupPlace(2, tuple((name, folder) for name in CONTROLLERS))
     raise NoCgroupError(f"{own}: memory, pids and cpu are not delegated to this user there")
 
 
@@ -258,9 +255,9 @@ def _below(point: str, root: str, path: str) -> Path:
     return Path(point) / inner.lstrip("/")
 
 
-def _probe(place: Place) -> None:
+def _probe(place: CgroupPlace) -> None:
     # Whether a process may be moved there is known only when one has been.
-    group = Group(place)
+    group = Cgroup(place)
     try:
         done = subprocess.run(
             group.wrap(["/bin/sh", "-c", ":"]), capture_output=True, text=True, check=False
@@ -271,7 +268,7 @@ def _probe(place: Place) -> None:
         raise NoCgroupError(done.stderr.strip()[-200:])
 
 
-def _own_folders(place: Place) -> list[Path]:
+def _own_folders(place: CgroupPlace) -> list[Path]:
     return list(dict.fromkeys(folder for _, folder in place.folders))
 
 
@@ -298,3 +295,116 @@ def _remove(folder: Path) -> None:
         if time.monotonic() > deadline:
             return
         time.sleep(0.002)
+
+
+def name_owner(pid: int) -> str:
+    """Names a process for good: by its pid namespace, number and start."""
+    if sys.platform != "linux":
+        return f"elsewhere:{pid}:0"
+    try:
+        start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        start = ""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    space = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
+    return f"{boot}.{space}:{pid}:{start}"
+
+
+def is_orphan(owner: str) -> bool:
+    """Returns whether a process that could be seen from here is gone."""
+    place, _, rest = owner.partition(":")
+    pid = rest.partition(":")[0]
+    if not pid.isdigit():
+        return False
+    now = name_owner(int(pid))
+    return now != owner and now.startswith(f"{place}:")
+
+
+_ROOT = Path("/sys/fs/cgroup")
+# Below the scope, whose own limits systemd may set again: a group holds processes or has
+# controllers for the groups below it, never both.
+_INNER = "guest"
+_ENABLE = " ".join(f"+{name}" for name in CONTROLLERS)
+_JOIN_SCOPE = f"""
+test $(stat -fc %T {_ROOT}) = cgroup2fs || {{ echo no cgroups of version 2 >&2; exit 125; }}
+scope={_ROOT}$(sed -n 's/^0:://p' /proc/self/cgroup)
+mkdir "$scope/{_INNER}" && echo $$ >"$scope/{_INNER}/procs" || exit 125
+if ! echo "{_ENABLE}" 2>/dev/null >"$scope/subtree_control"; then
+    echo memory, pids and cpu are not delegated to this user by systemd >&2
+    exit 125
+fi
+unset XDG_RUNTIME_DIR
+exec "$@"
+"""
+_ASK = ("--user", "--scope", "--quiet", "--collect", "--property=Delegate=yes")
+_PROBE_SECONDS = 5.0
+
+
+class Scope(Cgroup):
+    """A group in a scope of systemd's, which is there once a wrapped command has begun.
+
+    Args:
+        slice_folder: Where systemd puts scopes of this user.
+    """
+
+    def __init__(self, slice_folder: Path) -> None:  # no group is made here: systemd does
+        owner = name_owner(os.getpid()).replace(":", "-")
+        self._unit = f"evolve-{owner}-{next(_numbers)}.scope"
+        self._version = 2
+        self._folders = dict.fromkeys(CONTROLLERS, slice_folder / self._unit / _INNER)
+
+    def wrap(self, command: Sequence[str]) -> list[str]:
+        """Returns the command that asks for the scope and joins it before it becomes another."""
+        return _wrap(self._unit, command)
+
+    def fit(self, limits: ProgramLimits) -> None:
+        """Sets the limits to what a program may use in addition to the guest.
+
+        Raises:
+            OSError: The kernel refused.
+        """
+        self._limit_cpu()
+        super().fit(limits)
+
+
+def make_group_or_scope() -> Cgroup:
+    """Makes a group for a guest: an own one, else one in a scope of systemd's.
+
+    Raises:
+        NoCgroupError: With both reasons.
+    """
+    try:
+        return make_group()
+    except NoCgroupError as error:
+        found = _find_slice(os.getpid())
+        if isinstance(found, str):
+            raise NoCgroupError(f"{error}; {found}") from None
+        return Scope(found)
+
+
+@functools.cache
+def _find_slice(process: int) -> Path | str:
+    """Returns where systemd puts scopes of this user, or why there are none."""
+    if shutil.which("systemd-run") is None or not (_runtime_folder() / "bus").exists():
+        return "no user manager of systemd runs"
+    command = _wrap(f"evolve-probe-{process}.scope", ["/bin/cat", "/proc/self/cgroup"])
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_PROBE_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"systemd-run: {error}"
+    if done.returncode:
+        return f"systemd-run: {done.stderr.strip()[-200:]}"
+    own = next(line[3:] for line in done.stdout.splitlines() if line.startswith("0::"))
+    return _ROOT / Path(own.lstrip("/")).parents[1]
+
+
+def _runtime_folder() -> Path:
+    return Path(f"/run/user/{os.getuid()}")
+
+
+def _wrap(unit: str, command: Sequence[str]) -> list[str]:
+    runtime = f"XDG_RUNTIME_DIR={_runtime_folder()}"
+    ask = ["/usr/bin/env", runtime, "systemd-run", *_ASK, f"--unit={unit}", "--"]
+    return [*ask, "/bin/sh", "-c", _JOIN_SCOPE, "sh", *command]

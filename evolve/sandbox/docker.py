@@ -5,28 +5,33 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
+import struct
+import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from evolve.errors import SandboxError
-from evolve.sandbox.docker_container import create_container
+from evolve.sandbox.cgroup import OWN_MEMORY_MB, is_orphan, name_owner
 from evolve.sandbox.docker_image import (
     build_from_file,
     build_image,
     check_architecture,
     check_image,
+    create_container,
 )
-from evolve.sandbox.docker_link import DockerLink
 from evolve.sandbox.guest import landlock
 from evolve.sandbox.guest.confine import BOX, DATA
-from evolve.sandbox.layout import GUEST_PATH, View, guest_command
-from evolve.sandbox.owner import is_orphan, name_owner
-from evolve.sandbox.warm import WarmSandbox
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from evolve.sandbox.guest.wire import SIGNALLED
+from evolve.sandbox.layout import GUEST_PATH, HostView, guest_command
+from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.link import KILLS, Link, LinkLostError
+from evolve.sandbox.session import Sandbox
 
 NAME = "docker"
 LABEL = "evolve.sandbox"
@@ -36,7 +41,7 @@ _OLDEST_API = (1, 41)
 _TIMEOUT_SECONDS = 30
 
 
-def prepare_image(view: View, image: str = "") -> str:
+def prepare_image(view: HostView, image: str = "") -> str:
     """Makes the image that shows a view, or looks at one of the user's.
 
     Args:
@@ -59,7 +64,7 @@ def prepare_image(view: View, image: str = "") -> str:
 
 
 def build_named_image(name: str, base: str, packages: Sequence[str]) -> str:
-    """Builds an image from the package's Dockerfile and gives its name.
+    """Builds an image from the package's Dockerfile and returns its name.
 
     Args:
         name: Of the image.
@@ -76,8 +81,8 @@ def build_named_image(name: str, base: str, packages: Sequence[str]) -> str:
 
 
 def make_docker(
-    preload: Sequence[str], view: View, image: str = "", devices: str = ""
-) -> WarmSandbox:
+    preload: Sequence[str], view: HostView, image: str = "", devices: str = ""
+) -> Sandbox:
     """Makes a sandbox in containers.
 
     Args:
@@ -103,11 +108,11 @@ def make_docker(
     command = guest_command("relay", GUEST_PATH, json.dumps(settings))
     if not image:
         place = "where evolve is installed"
-        return WarmSandbox(NAME, lambda: _start(made, command, view, place, devices))
+        return Sandbox(NAME, lambda: _start(made, command, view, place, devices))
     command[0] = "python3"
-    own = View((), (), view.data, ())
+    own = HostView((), (), view.data, ())
     place = f"in the image {image!r}"
-    return WarmSandbox(NAME, lambda: _start(image, command, own, place, devices))
+    return Sandbox(NAME, lambda: _start(image, command, own, place, devices))
 
 
 def connect() -> Any:
@@ -158,7 +163,7 @@ def sweep(client: Any) -> int:
 
 
 def _start(
-    image: str, command: list[str], view: View, package_place: str, devices: str
+    image: str, command: list[str], view: HostView, package_place: str, devices: str
 ) -> DockerLink:
     import docker
 
@@ -174,7 +179,7 @@ def _start(
             devices=devices,
         )
         identifier = created["Id"]
-        # Limits that an engine cannot set are a mere warning to it.
+        # ProgramLimits that an engine cannot set are a mere warning to it.
         warnings = created.get("Warnings") or ()
         discarded = " ".join(text for text in warnings if "discarded" in text)
         return DockerLink(client, identifier, NAME, package_place, discarded=discarded)
@@ -189,18 +194,13 @@ def _start(
         ) from None
 
 
-def _socket_path(address: str) -> Path | None:
-    kind, _, path = address.partition("://")
-    return Path(path) if kind == "unix" else None
-
-
 def _check_socket(address: str) -> None:
-    path = _socket_path(address)
-    if path is None:
+    kind, _, path = address.partition("://")
+    if kind != "unix":
         return
     try:
         with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(path))
+            client.connect(path)
     except FileNotFoundError:
         raise SandboxError(
             f"{NAME}: no socket {path}; install and start Docker Engine, or set DOCKER_HOST"
@@ -215,3 +215,241 @@ def _check_socket(address: str) -> None:
             f"{NAME}: nothing answers at {path}: {error.strerror or error}; start the engine: "
             "`sudo systemctl start docker`"
         ) from None
+
+
+# The engine wraps output: 1 byte for the stream, 3 unused, then the length.
+_WRAPPER = struct.Struct(">BxxxI")
+_STDOUT, _STDERR = 1, 2
+_MAX_ERRORS = 1 << 16
+_NOT_FOUND, _CONFLICT = 404, 409
+_GONE_SECONDS = 10.0
+# The engine reports events a little later, in whole seconds.
+_EVENT_SECONDS = 3.0
+_MB = 1 << 20
+
+
+class Container:
+    """A container as the process that it is.
+
+    Args:
+        client: Of the `docker` package.
+        identifier: Of the container.
+        stream: Attached to it; what follows its end can be seen there.
+    """
+
+    def __init__(self, client: Any, identifier: str, stream: socket.socket) -> None:
+        self._client = client
+        self._stream = stream
+        self.identifier = identifier
+
+    @property
+    def pid(self) -> int:
+        """Returns the number of its first process on the engine's machine; 0 after its end."""
+        pid: int = self._client.api.inspect_container(self.identifier)["State"]["Pid"]
+        return pid
+
+    def poll(self) -> int | None:
+        """Returns 0 once the stream to it has ended, without asking the engine."""
+        try:
+            rest = self._stream.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return 0
+        return None if rest else 0
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until the stream to it ends.
+
+        Raises:
+            subprocess.TimeoutExpired: It does not in time.
+        """
+        poller = select.poll()
+        poller.register(self._stream, getattr(select, "POLLRDHUP", select.POLLHUP))
+        if not poller.poll(None if timeout is None else timeout * 1000):
+            raise subprocess.TimeoutExpired(self.identifier, timeout or 0.0)
+        return 0
+
+    def kill(self) -> None:
+        """Kills and removes it, and waits until it is gone.
+
+        Raises:
+            SandboxError: The engine cannot remove it.
+        """
+        import docker
+
+        deadline = time.monotonic() + _GONE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                self._client.api.remove_container(self.identifier, force=True)
+            except docker.errors.APIError as error:
+                if error.status_code == _NOT_FOUND:
+                    return
+                # The engine may be at it already: containers remove themselves.
+                if error.status_code != _CONFLICT:
+                    raise SandboxError(
+                        f"docker: a container cannot be removed: {str(error)[:300]}; "
+                        f"`docker rm -f {self.identifier[:12]}`"
+                    ) from None
+                time.sleep(0.01)
+            except OSError:
+                # The engine is gone. What it left is swept when it is back.
+                return
+
+
+class _Half:
+    """One direction of a socket."""
+
+    def __init__(self, stream: socket.socket, how: int) -> None:
+        self._stream = stream
+        self._how = how
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.shutdown(self._how)
+
+
+class _Whole(_Half):
+    """A socket with all that was opened for it."""
+
+    def __init__(self, stream: socket.socket, response: Any, client: Any) -> None:
+        super().__init__(stream, socket.SHUT_RDWR)
+        self._response = response
+        self._client = client
+
+    def close(self) -> None:
+        # Closing alone would leave the connection open while the response holds it.
+        super().close()
+        self._stream.close()
+        self._response.close()
+        self._client.close()
+
+
+class DockerLink(Link):
+    """A running guest in a container that was created and not yet started.
+
+    Args:
+        client: Of the `docker` package; closed with the link.
+        identifier: Of the container.
+        name: Of the backend, for messages.
+        package_place: Where a missing package has to be installed.
+        discarded: What the engine says of limits that it cannot set; empty without any.
+    """
+
+    def __init__(
+        self, client: Any, identifier: str, name: str, package_place: str, *, discarded: str
+    ) -> None:
+        self._client = client
+        self._discarded = discarded
+        self._package_place = package_place
+        self._advice = f"; see that `python3` starts {package_place}"
+        self._wrapped = bytearray()
+        self._memory_mb = 0
+        wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        response = client.api.attach_socket(identifier, wanted)
+        stream: socket.socket = response._sock  # noqa: SLF001 - the package offers no other way
+        process = Container(client, identifier, stream)
+        self._adopt(
+            name,
+            process,
+            _Half(stream, socket.SHUT_WR),
+            _Whole(stream, response, client),
+            tempfile.TemporaryFile(),  # noqa: SIM115 - closed by `kill`
+        )
+        try:
+            client.api.start(identifier)
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def why_no_cgroup(self) -> str:
+        """Returns which limits the container does not have; empty when it has all."""
+        return self._discarded
+
+    def ran_out_of_memory(self) -> bool:
+        """Returns whether the kernel killed something for its memory since the last time."""
+        before = self._kills
+        self._kills = self._count_events()["oom"]
+        return self._kills > before
+
+    def find_killer(self) -> str:
+        """Returns who ended a container that is gone; see `Link.find_killer`."""
+        import docker
+
+        try:
+            found = self._count_events(until_gone=True)
+        except (docker.errors.DockerException, OSError):
+            return "the engine of the sandbox has ended"
+        if found["oom"] > self._kills:
+            return ""
+        if not found["die"]:
+            return "the engine of the sandbox was started again"
+        is_killed = found["kill"] or any(found[f"die {SIGNALLED + number}"] for number in KILLS)
+        return "the sandbox was killed from outside" if is_killed else ""
+
+    def _count_events(self, *, until_gone: bool = False) -> Counter[str]:
+        """Counts what the engine says happened to the container: `oom`, `kill`, `die`, `die CODE`.
+
+        Args:
+            until_gone: Whether to wait until its end is among that, which may take a moment.
+        """
+        assert isinstance(self._process, Container)  # noqa: S101 - narrows the type
+        asked = {"container": self._process.identifier}
+        deadline = time.monotonic() + _EVENT_SECONDS
+        while True:
+            found: Counter[str] = Counter()
+            now = int(time.time())
+            for event in self._client.api.events(since=1, until=now, filters=asked, decode=True):
+                found[event["Action"]] += 1
+                if event["Action"] == "die":
+                    found[f"die {event['Actor']['Attributes'].get('exitCode')}"] += 1
+            if (found["die"] if until_gone else found["oom"]) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.1)
+
+    def fit(self, limits: ProgramLimits) -> None:
+        """Sets the limit of the container to what a program may use in addition to the guest."""
+        if limits.memory_mb + limits.workspace_mb == self._memory_mb:
+            return
+        import docker
+
+        self._memory_mb = limits.memory_mb + limits.workspace_mb
+        size = (self._memory_mb + OWN_MEMORY_MB) * _MB
+        assert isinstance(self._process, Container)  # noqa: S101 - narrows the type
+        try:
+            self._client.api.update_container(
+                self._process.identifier, mem_limit=size, memswap_limit=size
+            )
+        except docker.errors.APIError as error:
+            # One that has just ended shows by its stream.
+            if error.status_code not in {_NOT_FOUND, _CONFLICT}:
+                raise SandboxError(
+                    f"docker: memory cannot be limited: {str(error)[:300]}"
+                ) from None
+
+    def _accept(self, data: bytes) -> None:
+        self._wrapped += data
+        position = 0
+        while len(self._wrapped) - position >= _WRAPPER.size:
+            kind, size = _WRAPPER.unpack_from(self._wrapped, position)
+            end = position + _WRAPPER.size + size
+            if end > len(self._wrapped):
+                break
+            part = memoryview(self._wrapped)[position + _WRAPPER.size : end]
+            if kind == _STDOUT:
+                self._received += part
+            elif kind == _STDERR:
+                self._keep_errors(part)
+            else:
+                raise LinkLostError(f"the engine sent a part of kind {kind}")
+            part.release()
+            position = end
+        del self._wrapped[:position]
+
+    def _keep_errors(self, text: memoryview) -> None:
+        if self._errors.tell() < _MAX_ERRORS:
+            self._errors.write(text[:_MAX_ERRORS])

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
 import json
 import platform
+import re
+import socket
 import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evolve.errors import SandboxError
-from evolve.sandbox.guest.confine import BOX, DATA, EMPTY, TEMPORARY
-from evolve.sandbox.layout import GUEST_PATH
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from evolve.sandbox.layout import View
+from evolve.sandbox.cgroup import CPU_PERIOD_MICROSECONDS
+from evolve.sandbox.guest import calls
+from evolve.sandbox.guest.confine import BOX, DATA, EMPTY, GUEST_ID, TEMPORARY
+from evolve.sandbox.layout import GUEST_PATH, GUEST_SOURCE, HostView, guest_environment
 
 REPOSITORY = "evolve-sandbox"
 _DOCKERFILE = Path(__file__).with_name("Dockerfile")
@@ -27,7 +30,7 @@ INIT_FOLDER = "/sbin"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def build_image(client: Any, view: View) -> str:
+def build_image(client: Any, view: HostView) -> str:
     """Makes the image that shows a view, unless it is there already.
 
     The interpreter is not in it: the trees of the view are bound into each container.
@@ -47,9 +50,9 @@ def build_image(client: Any, view: View) -> str:
     try:
         client.api.inspect_image(name)
     except docker.errors.ImageNotFound:
-        told = client.api.import_image_from_data(archive, repository=REPOSITORY, tag=tag)
+        imported = client.api.import_image_from_data(archive, repository=REPOSITORY, tag=tag)
         # Podman does not take the tag over.
-        client.api.tag(json.loads(told.splitlines()[-1])["status"], REPOSITORY, tag)
+        client.api.tag(json.loads(imported.splitlines()[-1])["status"], REPOSITORY, tag)
     return name
 
 
@@ -123,7 +126,7 @@ def check_architecture(client: Any) -> None:
         )
 
 
-def _pack_root(view: View) -> bytes:
+def _pack_root(view: HostView) -> bytes:
     links = {str(tree): str(tree.readlink()) for tree in view.trees if tree.is_symlink()}
     for name, place in TEMPORARY:
         # An interpreter may lie there, and the engine mounts one of them itself.
@@ -144,7 +147,7 @@ def _pack_root(view: View) -> bytes:
     return buffer.getvalue()
 
 
-def _is_used(place: str, view: View) -> bool:
+def _is_used(place: str, view: HostView) -> bool:
     return any(place in {str(tree), *map(str, tree.parents)} for tree in view.trees)
 
 
@@ -154,3 +157,181 @@ def _with_parents(paths: set[str]) -> set[str]:
         parts = path.strip("/").split("/")
         found |= {"/" + "/".join(parts[: count + 1]) for count in range(len(parts))}
     return found
+
+
+_MB = 1 << 20
+# Outer bounds of a guest; each program in it has its own, tighter ones.
+_BOX_MB = 4096
+_BOX_INODES = 1 << 20
+_MEMORY_MB = 2048
+_PROCESSES = 4096
+_OPEN_FILES = 1024
+_PAGE_KB = 4
+# What the engine writes by itself, partly from the host's own.
+_ENGINE_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+_SOCKETS = {"socket", "socketpair"}
+_ERRNO = "SCMP_ACT_ERRNO"
+_CDI_NAME = re.compile(r"[\w.-]+/[\w.-]+=[\w.:-]+")
+
+
+def create_container(
+    client: Any,
+    image: str,
+    command: Sequence[str],
+    view: HostView,
+    *,
+    labels: Mapping[str, str],
+    devices: str,
+) -> dict[str, Any]:
+    """Creates a container, which is not started yet.
+
+    Args:
+        client: Of the `docker` package.
+        image: Its name.
+        command: Starts the guest.
+        view: What programs may read.
+        labels: For the container.
+        devices: As for `parse_devices`.
+
+    Returns:
+        The engine's answer, with `Id` and `Warnings`.
+
+    Raises:
+        SandboxError: `devices` cannot be read.
+    """
+    parts = client.version().get("Components") or ()
+    is_podman = any("Podman" in part["Name"] for part in parts)
+    with _offer_profile(is_podman=is_podman) as profile:
+        created: dict[str, Any] = client.api.create_container(
+            image,
+            command,
+            entrypoint=[],
+            user=f"{GUEST_ID}:{GUEST_ID}",
+            environment=guest_environment(),
+            working_dir="/",
+            hostname="sandbox",
+            labels=dict(labels),
+            stdin_open=True,
+            host_config=_host_config(client, view, profile, devices, is_podman=is_podman),
+        )
+    return created
+
+
+def build_profile() -> str:
+    """Returns the seccomp profile of a container as JSON text.
+
+    It allows what `guest.calls` does, and what the guest itself needs; the filter that each
+    program gets on top is tighter. Engines that do not know `defaultErrnoRet` answer unknown
+    calls with `EPERM`: what libraries fall back from is therefore named.
+    """
+    allowed = {*calls.ALLOWED, *calls.GRANTED, *calls.NEEDED_BY_THE_GUEST} - _SOCKETS
+    rules: list[dict[str, Any]] = [
+        {"names": sorted(allowed), "action": "SCMP_ACT_ALLOW"},
+        {
+            "names": sorted(_SOCKETS),
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "value": socket.AF_UNIX, "op": "SCMP_CMP_EQ"}],
+        },
+        {
+            "names": sorted(calls.REFUSED.keys() - allowed),
+            "action": _ERRNO,
+            "errnoRet": errno.EPERM,
+        },
+        {"names": ["clone3", "preadv2"], "action": _ERRNO, "errnoRet": errno.ENOSYS},
+    ]
+    default = {"defaultAction": _ERRNO, "defaultErrnoRet": errno.ENOSYS}
+    return json.dumps({**default, "syscalls": rules})
+
+
+def parse_devices(text: str) -> list[Any]:
+    """Returns what an engine is asked for.
+
+    Args:
+        text: `all` or a number of GPUs; `device=ID,ID` for some of them; names such as
+            `vendor.com/gpu=0` of the Container Device Interface, with commas between; empty for
+            none.
+
+    Raises:
+        SandboxError: It is nothing of the kind.
+    """
+    from docker.types import DeviceRequest
+
+    if not text:
+        return []
+    identifiers = text.removeprefix("device=").split(",")
+    if text == "all" or (text.isdecimal() and int(text) > 0):
+        count = -1 if text == "all" else int(text)
+        return [DeviceRequest(count=count, capabilities=[["gpu"]])]
+    if text.startswith("device=") and all(identifiers):
+        return [DeviceRequest(device_ids=identifiers, capabilities=[["gpu"]])]
+    if all(_CDI_NAME.fullmatch(name) for name in identifiers):
+        return [DeviceRequest(driver="cdi", device_ids=identifiers)]
+    raise SandboxError(
+        f"docker: `sandbox.devices`: expected `all`, a number of GPUs, `device=ID,ID` or "
+        f"names like `nvidia.com/gpu=0`, got {text!r}"
+    )
+
+
+@contextlib.contextmanager
+def _offer_profile(*, is_podman: bool) -> Iterator[str]:
+    """Returns what an engine takes as the profile: its text, or to Podman the path of a file."""
+    if not is_podman:
+        yield build_profile()
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(build_profile())
+        file.flush()
+        yield file.name
+
+
+def _host_config(
+    client: Any, view: HostView, profile: str, devices: str, *, is_podman: bool
+) -> Any:
+    from docker.types import Ulimit
+
+    limits = {"core": 0, "nofile": _OPEN_FILES}
+    if is_podman:
+        # Its own default may be more than its service is allowed.
+        limits["nproc"] = _PROCESSES
+    covers = [str(path) for path in view.hidden if path.is_dir()]
+    private = "nosuid,nodev"
+    # Podman knows the mode only; each program has bounds of its own.
+    own = "mode=1777"
+    if not is_podman:
+        own = f"nr_inodes={_BOX_INODES},{own},uid={GUEST_ID},gid={GUEST_ID}"
+    box = f"size={_BOX_MB}m,{own},{private},exec"
+    empty = f"ro,size={_PAGE_KB}k,mode=0555,{private},noexec"
+    return client.api.create_host_config(
+        mounts=_list_binds(view),
+        tmpfs={BOX: box, **dict.fromkeys([EMPTY, *covers], empty)},
+        device_requests=parse_devices(devices),
+        network_mode="none",
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges", f"seccomp={profile}"],
+        mem_limit=_MEMORY_MB * _MB,
+        memswap_limit=_MEMORY_MB * _MB,
+        pids_limit=_PROCESSES,
+        cpu_period=CPU_PERIOD_MICROSECONDS,
+        cpu_quota=CPU_PERIOD_MICROSECONDS,
+        ulimits=[Ulimit(name=name, soft=most, hard=most) for name, most in limits.items()],
+        ipc_mode="private",
+        shm_size=_MB,
+        # Podman's own init is a package apart; the relay does without.
+        init=not is_podman,
+        auto_remove=True,
+        log_config={"Type": "none"},
+    )
+
+
+def _list_binds(view: HostView) -> list[Any]:
+    from docker.types import Mount
+
+    trees = [tree for tree in view.trees if not tree.is_symlink()]
+    shown = {str(tree): str(tree) for tree in trees if str(tree) != INIT_FOLDER}
+    shown[GUEST_PATH] = str(GUEST_SOURCE)
+    if view.data:
+        shown[DATA] = str(view.data)
+    shown |= dict.fromkeys(_ENGINE_FILES, "/dev/null")
+    shown |= {str(path): "/dev/null" for path in view.hidden if not path.is_dir()}
+    return [Mount(to, place, type="bind", read_only=True) for to, place in shown.items()]

@@ -56,7 +56,7 @@ _SINGLE_THREADED = (
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class HostView:
     """What a guest sees of the host, all of it read-only.
 
     Attributes:
@@ -74,7 +74,7 @@ class View:
 
 def find_view(
     preload: tuple[str, ...] = (), data: Path | None = None, hide: tuple[Path, ...] = ()
-) -> View:
+) -> HostView:
     """Finds what the running interpreter needs.
 
     Args:
@@ -93,10 +93,10 @@ def find_view(
     there = [path for tree in trees for path in _spell_below(tree, hidden) if path.exists()]
     # What lies in a covered folder is not there to be covered.
     outer = [path for path in dict.fromkeys(there) if not {*path.parents} & {*there}]
-    return View(trees, tuple(outer), data.resolve() if data else None, paths)
+    return HostView(trees, tuple(outer), data.resolve() if data else None, paths)
 
 
-def list_readable(view: View) -> list[tuple[Path, int]]:
+def list_readable(view: HostView) -> list[tuple[Path, int]]:
     """Lists Landlock rights that show a view's trees but not what is hidden in them."""
     # Rights are those of what a path leads to, whatever it is called: links need none.
     shown = dict.fromkeys(path.resolve() for path in [*view.trees, view.data] if path)

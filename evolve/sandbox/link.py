@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -10,21 +11,16 @@ import signal
 import subprocess
 import tempfile
 import time
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, Protocol
 
 from evolve.errors import SandboxError
-from evolve.sandbox.cgroup import NoCgroupError
-from evolve.sandbox.guest import files
+from evolve.sandbox.cgroup import Cgroup, NoCgroupError, make_group_or_scope
+from evolve.sandbox.guest import disk
 from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY, SIGNALLED
-from evolve.sandbox.process import kill_session, starter
-from evolve.sandbox.scope import make_group_or_scope
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from evolve.sandbox.cgroup import Group
-    from evolve.sandbox.process import Process, Stream
-    from evolve.sandbox.protocol import Limits
+from evolve.sandbox.limits import ProgramLimits
 
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
@@ -60,14 +56,14 @@ class Link:
 
     _package_place = "where evolve is installed"
     _advice = ""
-    _group: Group | None = None
-    _fitted: Limits | None = None
+    _group: Cgroup | None = None
+    _fitted: ProgramLimits | None = None
     _kills = 0
     _why_alone = ""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str], name: str) -> None:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `kill`
-        # Where none can be made the guest's own watchdog remains; the canary tells.
+        # Where none can be made the guest's own watchdog remains; the canary reports it.
         try:
             self._group = make_group_or_scope()
             command = self._group.wrap(command)
@@ -92,7 +88,7 @@ class Link:
         self._adopt(name, process, process.stdin, process.stdout, errors)
 
     def _adopt(
-        self, name: str, process: Process, to: Stream, from_: Stream, errors: IO[bytes]
+        self, name: str, process: Process, to: GuestStream, from_: GuestStream, errors: IO[bytes]
     ) -> None:
         self._name = name
         self._process = process
@@ -103,7 +99,7 @@ class Link:
         os.set_blocking(self._from, False)
         self._received = bytearray()
         self._unsent: list[memoryview] = []
-        self.told: dict[str, Any] = {}
+        self.greeting: dict[str, Any] = {}
 
     def await_ready(self) -> None:
         """Waits until the guest is warm.
@@ -122,27 +118,28 @@ class Link:
                 f"{self._name}: the guest did not start: {said or 'no reason given'}{self._advice}"
             )
         kind, body = frame
-        told = json.loads(body)
-        if kind == FAILED:
-            self.kill()
-            if package := told["package"]:
-                # Its name on the index of packages may be another one.
-                name = _DISTRIBUTIONS.get(package.partition(".")[0], "it")
-                raise MissingPackageError(
-                    f"{told['reason']}; install {name} {self._package_place}, with its libraries"
-                )
-            raise SandboxError(f"{self._name}: {told['reason']}")
-        if kind != READY:
+        if kind not in {READY, FAILED}:
             self.kill()
             raise SandboxError(f"{self._name}: the guest greeted with {kind!r}")
-        self.told = told
+        greeting = json.loads(body)
+        if kind == FAILED:
+            self.kill()
+            reason, package = greeting["reason"], greeting["package"]
+            if not package:
+                raise SandboxError(f"{self._name}: {reason}")
+            # Its name on the index of packages may be another one.
+            name = _DISTRIBUTIONS.get(package.partition(".")[0], "it")
+            raise MissingPackageError(
+                f"{reason}; install {name} {self._package_place}, with its libraries"
+            )
+        self.greeting = greeting
 
     @property
     def why_no_cgroup(self) -> str:
         """Returns why the kernel does not limit all processes of the guest together; else empty."""
         return self._why_alone
 
-    def fit(self, limits: Limits) -> None:
+    def fit(self, limits: ProgramLimits) -> None:
         """Makes room for a program where the guest as a whole is limited.
 
         Raises:
@@ -237,9 +234,9 @@ class Link:
         self._is_closed = True
         self._process.kill()
         self._process.wait()
-        if self.told.get("host_folder"):
+        if self.greeting.get("host_folder"):
             kill_session(self._process.pid)
-            files.remove(self.told["host_folder"])
+            disk.remove(self.greeting["host_folder"])
         self._drain()
         if self._group is not None:
             self._group.remove()
@@ -304,3 +301,80 @@ class Link:
         self._errors.seek(0)
         lines = self._errors.read(8192).decode(errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "")[:300]
+
+
+class Process(Protocol):
+    """What a link needs of the process that its guest is, wherever that runs."""
+
+    @property
+    def pid(self) -> int:
+        """Returns its number on this machine."""
+        ...
+
+    def poll(self) -> int | None:
+        """Returns its exit code; None while it runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for its end."""
+        ...
+
+    def kill(self) -> None:
+        """Kills it."""
+        ...
+
+
+class GuestStream(Protocol):
+    """One direction of the stream to a guest."""
+
+    def fileno(self) -> int:
+        """Returns its descriptor."""
+        ...
+
+    def close(self) -> None:
+        """Ends this direction."""
+        ...
+
+
+def count_memory_kills() -> int:
+    """Returns how many processes the kernel has killed for lack of memory; 0 where it is silent."""
+    with contextlib.suppress(OSError, ValueError):
+        _, found, rest = Path("/proc/vmstat").read_text().partition("\noom_kill ")
+        return int(rest.split(maxsplit=1)[0]) if found else 0
+    return 0
+
+
+def kill_session(leader: int) -> None:
+    """Kills every process of a session but its leader, and waits until they are gone."""
+    # Without a pid namespace children outlive a guest that is killed, but none of them may
+    # leave its session.
+    while pids := _find_session(leader):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _find_session(leader: int) -> list[int]:
+    found: list[int] = []
+    if not Path("/proc/self/stat").exists():
+        return found
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != leader:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == leader and fields[0] != "Z":
+                    found.append(int(entry.name))
+    return found
+
+
+@functools.cache
+def starter(_process: int) -> ThreadPoolExecutor:
+    """Returns the thread that guests are started on.
+
+    Args:
+        _process: The id of the calling process.
+    """
+    # Guests die with the thread that started them: it must live as long as this process, and a
+    # forked copy of this process has no threads.
+    return ThreadPoolExecutor(1, "guest-starter")

@@ -7,25 +7,22 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from evolve.sandbox.guest import files
+from evolve.sandbox.cgroup import is_orphan, name_owner
+from evolve.sandbox.guest import disk
 from evolve.sandbox.guest.confine import GUEST_ID
 from evolve.sandbox.guest.kernel import MACHINES
 from evolve.sandbox.layout import (
     GUEST_SOURCE,
-    View,
+    HostView,
     guest_command,
     guest_environment,
     list_readable,
 )
 from evolve.sandbox.link import Link
-from evolve.sandbox.owner import is_orphan, name_owner
-from evolve.sandbox.warm import WarmSandbox
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from evolve.sandbox.session import Sandbox
 
 NAME = "native"
 _PREFIX = "evolve-guest-"
@@ -34,11 +31,11 @@ _IS_KNOWN = sys.platform == "linux" and platform.machine() in MACHINES
 
 def make_native(
     preload: Sequence[str],
-    view: View,
+    view: HostView,
     *,
     with_namespaces: bool = True,
     portable: bool = not _IS_KNOWN,
-) -> WarmSandbox:
+) -> Sandbox:
     """Makes a sandbox that needs nothing but the kernel.
 
     Args:
@@ -50,7 +47,7 @@ def make_native(
     """
     _sweep_boxes()
     if portable:
-        return WarmSandbox(NAME, lambda: _start_portable(preload, view))
+        return Sandbox(NAME, lambda: _start_portable(preload, view))
     settings = {
         "namespaces": with_namespaces,
         "preload": list(preload),
@@ -63,7 +60,7 @@ def make_native(
         "readable": [(str(path), rights) for path, rights in list_readable(view)],
     }
     command = guest_command("launch", str(GUEST_SOURCE), json.dumps(settings))
-    return WarmSandbox(NAME, lambda: Link(command, guest_environment(), NAME))
+    return Sandbox(NAME, lambda: Link(command, guest_environment(), NAME))
 
 
 def _name_boxes() -> str:
@@ -76,10 +73,10 @@ def _sweep_boxes() -> None:
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         owner = path.name.removeprefix(_PREFIX).rpartition("-")[0].replace(",", ":")
         if is_orphan(owner):
-            files.remove(str(path))
+            disk.remove(str(path))
 
 
-def _start_portable(preload: Sequence[str], view: View) -> Link:
+def _start_portable(preload: Sequence[str], view: HostView) -> Link:
     box = tempfile.mkdtemp(prefix=_name_boxes())
     if not os.getuid():
         os.chown(box, GUEST_ID, GUEST_ID)

@@ -1,4 +1,4 @@
-"""One program in a warm guest, as the host drives it: calls, deadlines, verdicts."""
+"""A sandbox and one program in it, as the host drives them: calls, deadlines, verdicts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from evolve.errors import ProgramError, SandboxError, SandboxKilledError
-from evolve.records import Status
-from evolve.sandbox.finished import read_finished, request_of
+from evolve.records import Program, Status
 from evolve.sandbox.guest import codec
 from evolve.sandbox.guest.wire import (
     CALL,
@@ -31,18 +32,17 @@ from evolve.sandbox.guest.wire import (
     YIELDED,
     pack_rows,
 )
-from evolve.sandbox.link import LinkLostError
-from evolve.sandbox.process import count_memory_kills
-from evolve.sandbox.protocol import Answer
-from evolve.sandbox.shown import name_kind_and_line, printable, printable_end, read_notes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from evolve.records import Program
-    from evolve.sandbox.link import Link
-    from evolve.sandbox.protocol import Limits
-    from evolve.scoring.commands import Command, OutputFile
+from evolve.sandbox.limits import Answer, Isolation, ProgramLimits
+from evolve.sandbox.link import Link, LinkLostError, count_memory_kills, starter
+from evolve.sandbox.replies import (
+    name_kind_and_line,
+    printable,
+    printable_end,
+    read_finished,
+    read_notes,
+    request_of,
+)
+from evolve.scoring.commands import Command, OutputFile
 
 _GRACE_SECONDS = 0.25
 # How long a guest may wait for the stack of a program that does not answer.
@@ -53,22 +53,26 @@ _MAX_REASON = 500
 _MAX_DETAIL = 8000
 
 
-class WarmSession:
-    """A session in a guest that is already warm.
+class SandboxSession:
+    """One program in a warm guest, from its start to its death.
 
     Args:
         link: The guest.
         program: What to run.
         limits: What it may use.
-        built: Files put into the workspace beside the program's own.
-        on_close: Told once, at the end, whether any doubt fell on the guest.
+        built: Files put into the workspace next to the program's own.
+        on_close: Called once, at the end, with whether any doubt fell on the guest.
+
+    Attributes:
+        printed: What a closed session wrote to standard output and standard error, cut in the
+            middle.
     """
 
     def __init__(
         self,
         link: Link,
         program: Program,
-        limits: Limits,
+        limits: ProgramLimits,
         built: Sequence[OutputFile],
         on_close: Callable[[bool], None],
     ) -> None:
@@ -106,7 +110,24 @@ class WarmSession:
         timeout_seconds: float | None = None,
         is_timed: bool = False,
     ) -> Answer:
-        """Calls a function; see `protocol.Session`."""
+        """Calls a function of the program's entry module and waits for its value.
+
+        The module is imported by the first call; its time counts against that call. State of
+        the module lives on between calls of one session. A generator's last value before the
+        deadline counts.
+
+        Args:
+            function: Name of a function at the top level of the entry module.
+            args: Plain data and NumPy arrays.
+            kwargs: The same, by name.
+            timeout_seconds: Deadline; `ProgramLimits.seconds` when None.
+            is_timed: Whether the clock inside is asked too.
+
+        Raises:
+            ProgramError: The program failed: `error`, `timeout`, `memory` or `crashed`. After
+                anything but `error` the session is over.
+            SandboxError: The backend failed.
+        """
         request = {"function": function, "args": list(args), "kwargs": dict(kwargs or {})}
         return self._call({**request, "is_timed": is_timed}, timeout_seconds)
 
@@ -117,19 +138,45 @@ class WarmSession:
         *,
         timeout_seconds: float | None = None,
     ) -> Answer:
-        """Calls a function for each list of arguments; see `protocol.Session`."""
+        """Calls a function once for each list of arguments, in one round trip.
+
+        The deadline is for all of them together; the value is the list of results.
+
+        Raises:
+            ProgramError: As for `call`; the first failure ends the series.
+            SandboxError: The backend failed.
+        """
         request = {"function": function, **pack_rows(argument_lists)}
         return self._call({**request, "many": True}, timeout_seconds)
 
     def run(self, command: Command, *, timeout_seconds: float | None = None) -> Answer:
-        """Starts a command and waits for its end; see `protocol.Session`."""
+        """Starts a command in the workspace and waits for its end.
+
+        What it leaves running is killed. Files live on between the commands of one session.
+
+        Args:
+            command: What to start, with its input.
+            timeout_seconds: Deadline; `ProgramLimits.seconds` when None.
+
+        Returns:
+            The value is a `commands.Finished`, whatever the exit code.
+
+        Raises:
+            ProgramError: As for `call`; also when the command cannot be started, writes more
+                than `ProgramLimits.reply_mb`, or leaves a file out that is asked for.
+            SandboxError: The backend failed.
+        """
         request = request_of(command, self._limits)
         answer = self._ask(request, timeout_seconds)
         return replace(answer, value=read_finished(answer.value, command, answer.seconds))
 
     @property
     def cpu_seconds(self) -> float:
-        """Returns the processor time of a closed session; see `protocol.Session`."""
+        """Returns the processor time of a closed session, as the kernel counted it.
+
+        It begins where the program's code is first read, and holds all of its processes but
+        those that none waited for; 0 when the sandbox broke.
+        """
         return max(0.0, self._spent - self._spent_at_start)
 
     def close(self) -> None:
@@ -181,7 +228,7 @@ class WarmSession:
                     self._fail_reported(kind, body)
 
     def _await_confined(self) -> float:
-        """Waits until the program's process is ready for it, and gives the time."""
+        """Waits until the program's process is ready, and returns the time."""
         deadline = time.monotonic() + _CONFINE_SECONDS
         while not self._is_confined:
             frame = self._link.receive(deadline)
@@ -247,31 +294,31 @@ class WarmSession:
         raise ProgramError(Status.CRASHED, f"the sandbox broke: {error}") from None
 
     def _fail_exited(self, body: bytes) -> NoReturn:
-        told = self._read_exit(body)
-        if told["status"] == signal.SIGKILL and not told["cause"]:
+        end = self._read_exit(body)
+        if end["status"] == signal.SIGKILL and not end["cause"]:
             # The kernel was quicker than the guest's watchdog, or the program ended itself.
-            told["cause"] = "memory" if self._link.ran_out_of_memory() else ""
-            if not told["cause"] and self._is_victim(told["peak_bytes"]):
+            end["cause"] = "memory" if self._link.ran_out_of_memory() else ""
+            if not end["cause"] and self._is_victim(end["peak_bytes"]):
                 self._finish(is_doubtful=True)
                 raise SandboxKilledError("the machine ran out of memory")
-        self._finish(is_doubtful=told["cause"] == "memory")
-        if not self._is_confined and not told["cause"]:
+        self._finish(is_doubtful=end["cause"] == "memory")
+        if not self._is_confined and not end["cause"]:
             said = printable_end(self.printed, 300)
             raise SandboxError(f"the guest could not confine a program: {said}")
-        if told["cause"] == "memory":
+        if end["cause"] == "memory":
             reason = f"more than {self._limits.memory_mb} MB of memory in use"
             raise ProgramError(Status.MEMORY, reason)
-        if told["cause"] == "disk":
+        if end["cause"] == "disk":
             reason = (
                 f"more than {self._limits.workspace_mb} MB of files in the workspace, or too many"
             )
             raise ProgramError(Status.CRASHED, reason)
-        raise ProgramError(Status.CRASHED, _describe_exit(told["status"]))
+        raise ProgramError(Status.CRASHED, _describe_exit(end["status"]))
 
     def _is_victim(self, peak_bytes: int) -> bool:
         """Returns whether the kernel took a program for lack of memory that others had used."""
         is_small = peak_bytes < self._limits.memory_mb << 19
-        is_held = bool(self._link.told.get("namespaces"))
+        is_held = bool(self._link.greeting.get("namespaces"))
         return is_held and is_small and count_memory_kills() > self._kills_before
 
     def _fail_reported(self, kind: bytes, body: bytes) -> NoReturn:
@@ -280,17 +327,17 @@ class WarmSession:
             raise ProgramError(
                 Status.MEMORY, f"out of memory: the limit is {self._limits.memory_mb} MB"
             )
-        told = self._decode(body) if kind == ERROR else None
-        if type(told) is not tuple or [type(part) for part in told] != [str, str]:
+        said = self._decode(body) if kind == ERROR else None
+        if type(said) is not tuple or [type(part) for part in said] != [str, str]:
             self._fail_garbled("it came out of turn")
-        reason = " ".join(printable(told[0], _MAX_REASON).split()) or "an error without a name"
-        detail = printable(told[1], _MAX_DETAIL)
-        plain = name_kind_and_line(told[0], told[1], self._program)
+        reason = " ".join(printable(said[0], _MAX_REASON).split()) or "an error without a name"
+        detail = printable(said[1], _MAX_DETAIL)
+        plain = name_kind_and_line(said[0], said[1], self._program)
         raise ProgramError(Status.ERROR, reason, detail, plain=plain)
 
     def _fail_garbled(self, reason: str) -> NoReturn:
         self.close()
-        said = "what the program sent back is no value"
+        said = "cannot decode the return value"
         raise ProgramError(Status.ERROR, f"{said}: {reason}", plain=said)
 
     def _kill(self, *, is_doubtful: bool = False, wants_notes: bool = False) -> str:
@@ -313,9 +360,9 @@ class WarmSession:
 
     def _read_exit(self, body: bytes) -> dict[str, Any]:
         _, size = HEADER.unpack_from(body)
-        told: dict[str, Any] = json.loads(body[HEADER.size : HEADER.size + size])
-        self._spent, self.printed = told["spent"], body[HEADER.size + size :]
-        return told
+        end: dict[str, Any] = json.loads(body[HEADER.size : HEADER.size + size])
+        self._spent, self.printed = end["spent"], body[HEADER.size + size :]
+        return end
 
     def _finish(self, *, is_doubtful: bool) -> None:
         self._is_open = False
@@ -340,3 +387,85 @@ def _describe_exit(status: int) -> str:
         name = f"signal {-code}"
     cause = " (files, and shared memory with them, beyond `workspace_mb`?)"
     return f"the process was ended by {name}{cause * (name == 'SIGBUS')} before it answered"
+
+
+_MAX_SESSIONS = 500
+
+
+class Sandbox:
+    """A sandbox around a guest that is started when needed and replaced on any doubt.
+
+    Args:
+        name: Of the backend.
+        start: Starts a guest.
+
+    Attributes:
+        isolation: What the last canary saw; nothing before the first.
+    """
+
+    def __init__(self, name: str, start: Callable[[], Link]) -> None:
+        self.name = name
+        self.isolation = Isolation(name, ())
+        self._start = start
+        self._link: Link | None = None
+        self._session: SandboxSession | None = None
+        self._sessions = 0
+        self._ending: Future[None] | None = None
+
+    def open(
+        self, program: Program, limits: ProgramLimits, built: Sequence[OutputFile] = ()
+    ) -> SandboxSession:
+        """Starts a program in a fresh child of the warm guest.
+
+        Args:
+            program: Its files are put into the workspace.
+            limits: What it may use.
+            built: What a build made of it; put into the workspace too.
+
+        Raises:
+            SandboxError: The guest cannot be started.
+        """
+        if self._session is not None:
+            raise SandboxError(f"{self.name}: a session is open already; close it first")
+        is_worn = self._sessions >= _MAX_SESSIONS
+        if self._link is None or is_worn or not self._link.is_alive:
+            self._end_guest()
+            link = self._start()
+            link.await_ready()
+            self._link, self._sessions = link, 0
+        self._sessions += 1
+        self._link.fit(limits)
+        self._session = SandboxSession(self._link, program, limits, built, self._on_close)
+        return self._session
+
+    @property
+    def greeting(self) -> dict[str, object]:
+        """Returns what the guest said of itself when it started."""
+        return dict(self._link.greeting) if self._link else {}
+
+    @property
+    def why_no_cgroup(self) -> str:
+        """Returns why the kernel does not limit all processes of the guest together; else empty."""
+        return self._link.why_no_cgroup if self._link else "no guest runs"
+
+    def close(self) -> None:
+        """Ends the guest and everything in it; safe to call twice."""
+        if self._session is not None:
+            self._session.close()
+        self._end_guest()
+
+    def _on_close(self, is_doubtful: bool) -> None:  # noqa: FBT001 - a callback of one argument
+        self._session = None
+        if is_doubtful and self._link is not None:
+            # What was asked is answered: nobody need wait until the last process is gone, but the
+            # next program.
+            self._ending = starter(os.getpid()).submit(self._link.kill)
+            self._link = None
+
+    def _end_guest(self) -> None:
+        if self._ending is not None:
+            ending, self._ending = self._ending, None
+            ending.result()
+        if self._link is not None:
+            self._link.end()
+            self._link = None

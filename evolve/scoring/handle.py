@@ -14,7 +14,7 @@ from evolve.scoring.timing import Sample, Timing, measure_times
 
 
 class SessionOpener(Protocol):
-    """Opens sandbox sessions for one program; they are those of `evolve.sandbox.protocol`."""
+    """Opens sandbox sessions for one program; they are those of `evolve.sandbox.limits`."""
 
     @property
     def files(self) -> Mapping[str, str]:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evolve.evaluation.bench import Bench
+from evolve.evaluation.runner import ProgramRunner
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Purpose, load_problem
 from evolve.records import Attempt, AttemptKey, Evaluation, Status
-from evolve.sandbox.choose import open_sandbox
-from evolve.sandbox.protocol import Limits
+from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.limits import ProgramLimits
 from evolve.steps.prompt import show_evaluation
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evolve.problem import Problem
-    from evolve.sandbox.warm import WarmSandbox
+    from evolve.sandbox.session import Sandbox
 
 EVALUATOR = """
 from evolve.scoring import Score
@@ -37,7 +37,7 @@ def holdout(program):
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[WarmSandbox]:
+def sandbox() -> Iterator[Sandbox]:
     sandbox = open_sandbox("auto", preload=())
     yield sandbox
     sandbox.close()
@@ -55,14 +55,14 @@ def write_problem(folder: Path, source: str, evaluator: str = EVALUATOR, more: s
     return load_problem(folder)
 
 
-def judge(sandbox: WarmSandbox, problem: Problem, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
-    bench = Bench(sandbox, Limits(**problem.limits), problem.recipe)
+def judge(sandbox: Sandbox, problem: Problem, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
+    runner = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe)
     functions = load_evaluator(problem)
-    return evaluate_program(problem, functions, problem.initial, bench, purpose)
+    return evaluate_program(problem, functions, problem.initial, runner, purpose)
 
 
 def test_an_evaluation_holds_what_all_processes_of_the_program_printed(
-    sandbox: WarmSandbox, tmp_path: Path
+    sandbox: Sandbox, tmp_path: Path
 ) -> None:
     problem = write_problem(tmp_path, "print('out'); print('err', file=sys.stderr)")
     found = judge(sandbox, problem)
@@ -72,7 +72,7 @@ def test_an_evaluation_holds_what_all_processes_of_the_program_printed(
     assert "output:\n\n```\nout\nerr\n" in show_evaluation(attempt, problem)
 
 
-def test_only_the_end_is_kept(sandbox: WarmSandbox, tmp_path: Path) -> None:
+def test_only_the_end_is_kept(sandbox: Sandbox, tmp_path: Path) -> None:
     found = judge(sandbox, write_problem(tmp_path, "print('x' * 10**6 + '\\x1b[2Jlast')"))
     text = found.artifacts["output"]
     assert len(text) < 2050
@@ -81,14 +81,14 @@ def test_only_the_end_is_kept(sandbox: WarmSandbox, tmp_path: Path) -> None:
 
 
 def test_a_failure_holds_both_its_traceback_and_its_output(
-    sandbox: WarmSandbox, tmp_path: Path
+    sandbox: Sandbox, tmp_path: Path
 ) -> None:
     found = judge(sandbox, write_problem(tmp_path, "print('state 7'); 1 / 0"))
     assert found.artifacts["output"] == "state 7\n"
     assert found.artifacts["traceback"].endswith("ZeroDivisionError: division by zero")
 
 
-def test_a_time_out_holds_its_stack(sandbox: WarmSandbox, tmp_path: Path) -> None:
+def test_a_time_out_holds_its_stack(sandbox: Sandbox, tmp_path: Path) -> None:
     found = judge(sandbox, write_problem(tmp_path, "print('state 7')\n    while True: pass"))
     assert found.reason.endswith("; it was in line 4 of initial.py")
     assert found.artifacts == {
@@ -97,9 +97,7 @@ def test_a_time_out_holds_its_stack(sandbox: WarmSandbox, tmp_path: Path) -> Non
     }
 
 
-def test_an_evaluators_own_artifact_of_that_name_stays(
-    sandbox: WarmSandbox, tmp_path: Path
-) -> None:
+def test_an_evaluators_own_artifact_of_that_name_stays(sandbox: Sandbox, tmp_path: Path) -> None:
     evaluator = EVALUATOR.replace("Score(1.0)", "Score(1.0, artifacts={'output': 'mine'})")
     found = judge(sandbox, write_problem(tmp_path, "print('out')", evaluator))
     assert found.artifacts == {"output": "mine"}
@@ -109,7 +107,7 @@ def test_an_evaluators_own_artifact_of_that_name_stays(
     ("more", "purpose"), [("secret = true\n", Purpose.SEARCH), ("", Purpose.HOLDOUT)]
 )
 def test_of_secret_inputs_and_holdouts_nothing_is_kept(
-    sandbox: WarmSandbox, tmp_path: Path, more: str, purpose: Purpose
+    sandbox: Sandbox, tmp_path: Path, more: str, purpose: Purpose
 ) -> None:
     more += 'holdout = "holdout"\n' if purpose is Purpose.HOLDOUT else ""
     found = judge(sandbox, write_problem(tmp_path, "print('out')", more=more), purpose)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from evolve.errors import SandboxError
-from evolve.evaluation.link import EvaluatorConfig
+from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.evaluation.quiet import find_own_folder, hold_quiet
 from evolve.problem import load_problem

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evolve.evaluation.bench import Bench
+from evolve.evaluation.runner import ProgramRunner
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.records.plain import to_plain
-from evolve.sandbox.choose import open_sandbox
-from evolve.sandbox.protocol import Limits
-from evolve.sandbox.shown import name_kind_and_line
+from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.replies import name_kind_and_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from evolve.sandbox.warm import WarmSandbox
+    from evolve.sandbox.session import Sandbox
 
 MARKER = "marker_of_an_input_4711"
 EVALUATOR = f"""
@@ -57,20 +57,20 @@ FAILURES = {
     "sends something else": (
         "import os; os.write(4, data.encode() * 9); return 1",
         Status.ERROR,
-        "what the program sent back is no value",
+        "cannot decode the return value",
     ),
     "prints as a command": ("return [1, 2]", Status.ERROR, "`sh` exited with code 3"),
 }
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[WarmSandbox]:
+def sandbox() -> Iterator[Sandbox]:
     sandbox = open_sandbox("auto", preload=("numpy",))
     yield sandbox
     sandbox.close()
 
 
-def judge(sandbox: WarmSandbox, folder: Path, action: str, *, secret: bool) -> Evaluation:
+def judge(sandbox: Sandbox, folder: Path, action: str, *, secret: bool) -> Evaluation:
     folder.mkdir()
     flag = "secret = true\n" if secret else ""
     toml = f'{flag}direction = "maximize"\n[limits]\nseconds = 2\n'
@@ -82,13 +82,13 @@ def judge(sandbox: WarmSandbox, folder: Path, action: str, *, secret: bool) -> E
     }.items():
         (folder / name).write_text(text)
     problem = load_problem(folder)
-    bench = Bench(sandbox, Limits(**problem.limits), problem.recipe)
-    return evaluate_program(problem, load_evaluator(problem), problem.initial, bench)
+    runner = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe)
+    return evaluate_program(problem, load_evaluator(problem), problem.initial, runner)
 
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_no_word_of_a_program_that_fails_travels(
-    sandbox: WarmSandbox, tmp_path: Path, name: str
+    sandbox: Sandbox, tmp_path: Path, name: str
 ) -> None:
     action, status, reason = FAILURES[name]
     found = judge(sandbox, tmp_path / "p", action, secret=True)
@@ -97,7 +97,7 @@ def test_no_word_of_a_program_that_fails_travels(
     assert MARKER not in json.dumps(to_plain(found))
 
 
-def test_where_they_are_no_secret_a_repair_sees_them(sandbox: WarmSandbox, tmp_path: Path) -> None:
+def test_where_they_are_no_secret_a_repair_sees_them(sandbox: Sandbox, tmp_path: Path) -> None:
     found = judge(sandbox, tmp_path / "p", FAILURES["raises"][0], secret=False)
     assert MARKER in found.reason
     assert MARKER in found.artifacts["traceback"]

@@ -5,34 +5,34 @@ from typing import NoReturn
 import pytest
 
 from evolve.errors import SandboxError
-from evolve.sandbox.choose import BACKENDS
-from evolve.sandbox.layout import View, find_view
+from evolve.sandbox.backends import BACKENDS, prove
+from evolve.sandbox.layout import HostView, find_view
 from evolve.sandbox.native import make_native
-from evolve.sandbox.warm import WarmSandbox
+from evolve.sandbox.session import Sandbox
 
 # The last is `native` as it is where user namespaces are forbidden.
 NAMES = (*BACKENDS, "native-without-namespaces")
 
 
-def make_sandbox(name: str, view: View, preload: tuple[str, ...] = ()) -> WarmSandbox:
+def make_sandbox(name: str, view: HostView, preload: tuple[str, ...] = ()) -> Sandbox:
     if name in BACKENDS:
         return BACKENDS[name](preload, view)
     return make_native(preload, view, with_namespaces=False)
 
 
-def has_namespaces(sandbox: WarmSandbox) -> bool:
-    return sandbox.isolation is not None and "disk" in sandbox.isolation.enforced
+def has_namespaces(sandbox: Sandbox) -> bool:
+    return "disk" in sandbox.isolation.enforced
 
 
-def make_like(sandbox: WarmSandbox, view: View) -> WarmSandbox:
+def make_like(sandbox: Sandbox, view: HostView) -> Sandbox:
     name = sandbox.name if has_namespaces(sandbox) else "native-without-namespaces"
     return make_sandbox(name, view)
 
 
-def _start(name: str) -> WarmSandbox:
+def _start(name: str) -> Sandbox:
     preload = ("numpy",)
     sandbox = make_sandbox(name, find_view(preload), preload)
-    isolation = sandbox.prove()
+    isolation = prove(sandbox)
     if not isolation.is_strong:
         raise SandboxError(f"{name} is weak here: {isolation.missing}")
     return sandbox
@@ -45,7 +45,7 @@ def skip_or_fail(name: str, error: SandboxError) -> NoReturn:
 
 
 @pytest.fixture(scope="session", params=NAMES)
-def sandbox(request: pytest.FixtureRequest) -> Iterator[WarmSandbox]:
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     try:
         sandbox = _start(request.param)
     except SandboxError as error:
@@ -55,7 +55,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[WarmSandbox]:
 
 
 @pytest.fixture
-def namespaced(sandbox: WarmSandbox) -> WarmSandbox:
+def namespaced(sandbox: Sandbox) -> Sandbox:
     if not has_namespaces(sandbox):
         pytest.skip("needs namespaces")
     return sandbox

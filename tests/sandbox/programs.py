@@ -7,12 +7,14 @@ import pytest
 
 from evolve.errors import ProgramError
 from evolve.records import Program, SourceFile, Status
-from evolve.sandbox.protocol import Answer, Limits
+from evolve.sandbox.limits import Answer, ProgramLimits
 
 if TYPE_CHECKING:
-    from evolve.sandbox.warm import WarmSandbox
+    from evolve.sandbox.session import Sandbox
 
-LIMITS = Limits(seconds=5.0, memory_mb=256, processes=16, workspace_mb=8, reply_mb=4, output_kb=4)
+LIMITS = ProgramLimits(
+    seconds=5.0, memory_mb=256, processes=16, workspace_mb=8, reply_mb=4, output_kb=4
+)
 
 
 def make_program(source: str, **others: str) -> Program:
@@ -22,11 +24,11 @@ def make_program(source: str, **others: str) -> Program:
 
 
 def ask(
-    sandbox: WarmSandbox,
+    sandbox: Sandbox,
     source: str,
     function: str = "f",
     args: tuple[Any, ...] = (),
-    limits: Limits = LIMITS,
+    limits: ProgramLimits = LIMITS,
 ) -> Answer:
     session = sandbox.open(make_program(source), limits)
     try:
@@ -35,7 +37,7 @@ def ask(
         session.close()
 
 
-def fail_with_output(sandbox: WarmSandbox, source: str, limits: Limits = LIMITS) -> bytes:
+def fail_with_output(sandbox: Sandbox, source: str, limits: ProgramLimits = LIMITS) -> bytes:
     session = sandbox.open(make_program(source), limits)
     with pytest.raises(ProgramError):
         session.call("f")
@@ -44,11 +46,11 @@ def fail_with_output(sandbox: WarmSandbox, source: str, limits: Limits = LIMITS)
 
 
 def fail(
-    sandbox: WarmSandbox,
+    sandbox: Sandbox,
     source: str,
     status: Status,
     match: str | None = None,
-    limits: Limits = LIMITS,
+    limits: ProgramLimits = LIMITS,
 ) -> ProgramError:
     with pytest.raises(ProgramError, match=match) as caught:
         ask(sandbox, source, limits=limits)

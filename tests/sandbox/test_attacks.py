@@ -8,16 +8,18 @@ import pytest
 
 from evolve.errors import ProgramError
 from evolve.records import Status
-from evolve.sandbox.protocol import Limits
-from evolve.sandbox.warm import WarmSandbox
+from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.session import Sandbox
 
 from .conftest import has_namespaces
 from .programs import LIMITS, ask, fail, fail_with_output
 
-SHORT = Limits(seconds=1.0, memory_mb=128, processes=16, workspace_mb=8, reply_mb=1, output_kb=4)
+SHORT = ProgramLimits(
+    seconds=1.0, memory_mb=128, processes=16, workspace_mb=8, reply_mb=1, output_kb=4
+)
 
 
-SMALL = Limits(seconds=20.0, memory_mb=128, processes=16, workspace_mb=8)
+SMALL = ProgramLimits(seconds=20.0, memory_mb=128, processes=16, workspace_mb=8)
 IGNORE_SIGNALS = """
     import signal
     for n in range(1, 65):
@@ -37,7 +39,7 @@ class TestTime:
             "import os\n    while True:\n        try: os.fork()\n        except OSError: pass",
         ],
     )
-    def test_nothing_outlasts_its_deadline(self, sandbox: WarmSandbox, body: str) -> None:
+    def test_nothing_outlasts_its_deadline(self, sandbox: Sandbox, body: str) -> None:
         ask(sandbox, "def f(): return 1")
         started = time.monotonic()
         with pytest.raises(ProgramError, match="no answer within 1 s"):
@@ -45,23 +47,21 @@ class TestTime:
         assert time.monotonic() - started < 30
         assert ask(sandbox, "def f(): return 1").value == 1
 
-    def test_arguments_that_the_program_never_reads_do_not_block(
-        self, sandbox: WarmSandbox
-    ) -> None:
+    def test_arguments_that_the_program_never_reads_do_not_block(self, sandbox: Sandbox) -> None:
         with pytest.raises(Exception, match="no answer within 1 s"):
             ask(sandbox, "while True: pass", args=(bytes(10**7),), limits=SHORT)
 
 
 class TestMemory:
-    def test_one_process(self, sandbox: WarmSandbox) -> None:
+    def test_one_process(self, sandbox: Sandbox) -> None:
         source = "def f():\n    parts = []\n    while True: parts.append(bytearray(10**7))"
         fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
 
-    def test_a_native_allocation(self, sandbox: WarmSandbox) -> None:
+    def test_a_native_allocation(self, sandbox: Sandbox) -> None:
         source = "import numpy as np\ndef f(): return float(np.ones(10**9).sum())"
         fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
 
-    def test_many_children(self, sandbox: WarmSandbox) -> None:
+    def test_many_children(self, sandbox: Sandbox) -> None:
         source = """
             import os, time
             def f():
@@ -73,7 +73,7 @@ class TestMemory:
         """
         fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
 
-    def test_shared_memory(self, sandbox: WarmSandbox) -> None:
+    def test_shared_memory(self, sandbox: Sandbox) -> None:
         source = """
             import mmap, os, time
             def f():
@@ -87,7 +87,7 @@ class TestMemory:
         fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
 
     @pytest.mark.parametrize("call", ["os.memfd_create('x')", "libc.shmget(1, 4096, 0o1600)"])
-    def test_memory_outside_of_mappings_is_refused(self, sandbox: WarmSandbox, call: str) -> None:
+    def test_memory_outside_of_mappings_is_refused(self, sandbox: Sandbox, call: str) -> None:
         source = f"""
             import ctypes, os
             libc = ctypes.CDLL(None)
@@ -100,7 +100,7 @@ class TestMemory:
         assert ask(sandbox, source).value == -1
 
     @pytest.mark.parametrize("folder", [".", "/tmp", "/dev/shm"])
-    def test_files_are_limited_together(self, namespaced: WarmSandbox, folder: str) -> None:
+    def test_files_are_limited_together(self, namespaced: Sandbox, folder: str) -> None:
         source = f"""
             def f():
                 written = 0
@@ -113,7 +113,7 @@ class TestMemory:
         """
         assert ask(namespaced, source).value <= LIMITS.workspace_mb << 20
 
-    def test_files_are_watched_where_nothing_limits_them(self, sandbox: WarmSandbox) -> None:
+    def test_files_are_watched_where_nothing_limits_them(self, sandbox: Sandbox) -> None:
         if has_namespaces(sandbox):
             pytest.skip("limited here")
         source = """
@@ -125,7 +125,7 @@ class TestMemory:
         """
         fail(sandbox, source, Status.CRASHED, "8 MB of files")
 
-    def test_inodes_are_limited(self, namespaced: WarmSandbox) -> None:
+    def test_inodes_are_limited(self, namespaced: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -136,7 +136,7 @@ class TestMemory:
         """
         assert ask(namespaced, source).value < 10**4
 
-    def test_a_deep_recursion_is_an_error_or_a_crash(self, sandbox: WarmSandbox) -> None:
+    def test_a_deep_recursion_is_an_error_or_a_crash(self, sandbox: Sandbox) -> None:
         source = """
             import sys
             sys.setrecursionlimit(10**9)
@@ -146,7 +146,7 @@ class TestMemory:
 
 
 class TestProcesses:
-    def test_a_fork_bomb_is_bounded(self, sandbox: WarmSandbox) -> None:
+    def test_a_fork_bomb_is_bounded(self, sandbox: Sandbox) -> None:
         source = """
             import os, time
             def f():
@@ -160,7 +160,7 @@ class TestProcesses:
         """
         assert ask(sandbox, source).value < LIMITS.processes
 
-    def test_threads_are_bounded(self, sandbox: WarmSandbox) -> None:
+    def test_threads_are_bounded(self, sandbox: Sandbox) -> None:
         source = """
             import threading, time
             def f():
@@ -172,7 +172,7 @@ class TestProcesses:
         """
         assert ask(sandbox, source).value < LIMITS.processes
 
-    def test_daemons_do_not_outlive_the_session(self, sandbox: WarmSandbox) -> None:
+    def test_daemons_do_not_outlive_the_session(self, sandbox: Sandbox) -> None:
         marker = f"evolve-daemon-{os.getpid()}"
         source = f"""
             import os, time
@@ -192,7 +192,7 @@ class TestProcesses:
     @pytest.mark.parametrize(
         "sent", ["os.kill(-1, 9)", "os.kill(os.getppid(), 9)", "os.kill(1, 9)"]
     )
-    def test_signals_reach_no_stranger(self, sandbox: WarmSandbox, sent: str) -> None:
+    def test_signals_reach_no_stranger(self, sandbox: Sandbox, sent: str) -> None:
         source = f"""
             import os
             def f():
@@ -203,7 +203,7 @@ class TestProcesses:
         assert ask(sandbox, source).value == "done"
         assert ask(sandbox, "def f(): return 'alive'").value == "alive"
 
-    def test_no_process_can_be_seen(self, sandbox: WarmSandbox) -> None:
+    def test_no_process_can_be_seen(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -218,7 +218,7 @@ class TestProcesses:
     )
     @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers are those of x86_64")
     def test_dangerous_system_calls_are_refused(
-        self, sandbox: WarmSandbox, number: int, arguments: str
+        self, sandbox: Sandbox, number: int, arguments: str
     ) -> None:
         source = f"""
             import ctypes
@@ -227,7 +227,7 @@ class TestProcesses:
         """
         assert ask(sandbox, source).value == (-1, 1)
 
-    def test_new_namespaces_are_refused(self, sandbox: WarmSandbox) -> None:
+    def test_new_namespaces_are_refused(self, sandbox: Sandbox) -> None:
         source = """
             import ctypes
             libc = ctypes.CDLL(None, use_errno=True)
@@ -249,11 +249,11 @@ class TestEndings:
         ],
     )
     def test_each_way_out_is_told(
-        self, sandbox: WarmSandbox, body: str, status: Status, match: str
+        self, sandbox: Sandbox, body: str, status: Status, match: str
     ) -> None:
         fail(sandbox, f"def f(): {body}", status, match)
 
-    def test_exceptions_that_misbehave_are_told(self, sandbox: WarmSandbox) -> None:
+    def test_exceptions_that_misbehave_are_told(self, sandbox: Sandbox) -> None:
         source = """
             class Odd(Exception):
                 def __str__(self): raise SystemExit
@@ -262,7 +262,7 @@ class TestEndings:
         """
         fail(sandbox, source, Status.ERROR, "Odd")
 
-    def test_what_is_left_to_run_at_exit_never_runs(self, sandbox: WarmSandbox) -> None:
+    def test_what_is_left_to_run_at_exit_never_runs(self, sandbox: Sandbox) -> None:
         source = """
             import atexit, threading, time
             class Late:
@@ -278,7 +278,7 @@ class TestEndings:
 
 
 class TestHost:
-    def test_the_hosts_files_are_out_of_reach(self, sandbox: WarmSandbox, tmp_path: Path) -> None:
+    def test_the_hosts_files_are_out_of_reach(self, sandbox: Sandbox, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("secret")
         source = """
             import os
@@ -294,12 +294,12 @@ class TestHost:
         # An engine shows empty files where others show none.
         assert not any(ask(sandbox, source, args=(paths,)).value)
 
-    def test_the_package_itself_cannot_be_imported(self, sandbox: WarmSandbox) -> None:
+    def test_the_package_itself_cannot_be_imported(self, sandbox: Sandbox) -> None:
         # Installed beside NumPy it is an empty folder to programs, which imports as a namespace.
         source = "import evolve.errors\ndef f(): return 1"
         fail(sandbox, source, Status.ERROR, "ModuleNotFoundError|PermissionError")
 
-    def test_the_interpreters_files_cannot_be_changed(self, sandbox: WarmSandbox) -> None:
+    def test_the_interpreters_files_cannot_be_changed(self, sandbox: Sandbox) -> None:
         source = """
             import os, numpy
             def f():
@@ -311,7 +311,7 @@ class TestHost:
         """
         assert ask(sandbox, source).value == 6
 
-    def test_the_environment_is_empty(self, sandbox: WarmSandbox) -> None:
+    def test_the_environment_is_empty(self, sandbox: Sandbox) -> None:
         os.environ["EVOLVE_TEST_KEY"] = "sk-secret"
         source = "import os\ndef f(): return dict(os.environ)"
         environment = ask(sandbox, source).value
@@ -319,11 +319,11 @@ class TestHost:
         assert names == {"PATH", "HOME", "TMPDIR", "LANG", "EVOLVE_TIME_LIMIT_SECONDS"}
 
     @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"])
-    def test_there_is_no_network(self, sandbox: WarmSandbox, family: str) -> None:
+    def test_there_is_no_network(self, sandbox: Sandbox, family: str) -> None:
         source = f"import socket\ndef f(): socket.socket(socket.{family}, socket.SOCK_DGRAM)"
         fail(sandbox, source, Status.ERROR, "PermissionError")
 
-    def test_abstract_sockets_of_the_host_are_out_of_reach(self, sandbox: WarmSandbox) -> None:
+    def test_abstract_sockets_of_the_host_are_out_of_reach(self, sandbox: Sandbox) -> None:
         name = f"\0evolve-test-{os.getpid()}"
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(name)
@@ -331,7 +331,7 @@ class TestHost:
             source = f"import socket\ndef f(): socket.socket(socket.AF_UNIX).connect({name!r})"
             fail(sandbox, source, Status.ERROR, "Error")
 
-    def test_every_privilege_is_gone(self, sandbox: WarmSandbox) -> None:
+    def test_every_privilege_is_gone(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -349,7 +349,7 @@ class TestHost:
 
 
 class TestChannel:
-    def test_a_flood_of_output_is_cut(self, sandbox: WarmSandbox) -> None:
+    def test_a_flood_of_output_is_cut(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -359,7 +359,7 @@ class TestChannel:
         slow = dataclasses.replace(LIMITS, seconds=60.0)
         assert len(fail_with_output(sandbox, source, slow)) < (slow.output_kb << 10) + 100
 
-    def test_garbage_on_every_descriptor_is_an_error(self, sandbox: WarmSandbox) -> None:
+    def test_garbage_on_every_descriptor_is_an_error(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -368,7 +368,7 @@ class TestChannel:
                     except OSError: pass
                 return 1
         """
-        fail(sandbox, source, Status.ERROR, "no value")
+        fail(sandbox, source, Status.ERROR, "cannot decode")
 
     @pytest.mark.parametrize(
         "frame",
@@ -387,7 +387,7 @@ class TestChannel:
             'nonce + pack(b"V", b\'{"!":"array","dtype":"|O","shape":[]}\')',
         ],
     )
-    def test_forged_frames_are_errors(self, sandbox: WarmSandbox, frame: str) -> None:
+    def test_forged_frames_are_errors(self, sandbox: Sandbox, frame: str) -> None:
         source = f"""
             import os, struct, sys, time
             def pack(kind, text):
@@ -399,13 +399,15 @@ class TestChannel:
                 os.write(4, {frame})
                 time.sleep(60)
         """
-        fail(sandbox, source, Status.ERROR, "no value", SHORT)
+        fail(sandbox, source, Status.ERROR, "cannot decode", SHORT)
 
-    def test_half_a_frame_is_a_time_out(self, sandbox: WarmSandbox) -> None:
+    def test_half_a_frame_is_a_time_out(self, sandbox: Sandbox) -> None:
         source = "import os, time\ndef f():\n    os.write(4, b'x' * 20)\n    time.sleep(60)"
-        fail(sandbox, source.replace("* 20", "* 5"), Status.TIMEOUT, None, Limits(seconds=0.5))
+        fail(
+            sandbox, source.replace("* 20", "* 5"), Status.TIMEOUT, None, ProgramLimits(seconds=0.5)
+        )
 
-    def test_replies_in_advance_do_not_count(self, sandbox: WarmSandbox) -> None:
+    def test_replies_in_advance_do_not_count(self, sandbox: Sandbox) -> None:
         source = """
             import os, struct
             os.write(4, bytes(8) + struct.pack("<cQII", b"V", 8 + 7, 7, 0) + b"1000000")
@@ -413,33 +415,33 @@ class TestChannel:
         """
         assert ask(sandbox, source).value == 1
 
-    def test_an_endless_generator_does_not_block(self, sandbox: WarmSandbox) -> None:
+    def test_an_endless_generator_does_not_block(self, sandbox: Sandbox) -> None:
         source = "def f():\n    while True: yield 'x' * 500_000"
         answer = ask(sandbox, source, limits=SHORT)
         assert not answer.complete
 
-    def test_patched_modules_harm_only_the_program(self, sandbox: WarmSandbox) -> None:
+    def test_patched_modules_harm_only_the_program(self, sandbox: Sandbox) -> None:
         source = """
             import json, numpy, sys, time
             json.dumps = lambda *a, **k: "[]"
             numpy.ndarray = numpy.generic = int
             time.monotonic = lambda: 0
-            sys.modules["evolve_guest.frames"].encode = lambda *a: b"forged"
+            sys.modules["evolve_guest.codec"].encode = lambda *a: b"forged"
             def f(): return 1
         """
-        fail(sandbox, source, Status.ERROR, "no value")
+        fail(sandbox, source, Status.ERROR, "cannot decode")
 
-    def test_nan_and_infinity_arrive_as_themselves(self, sandbox: WarmSandbox) -> None:
+    def test_nan_and_infinity_arrive_as_themselves(self, sandbox: Sandbox) -> None:
         value = ask(sandbox, "def f(): return [float('nan'), float('inf')]").value
         assert value[0] != value[0]
         assert value[1] == float("inf")
 
-    def test_deep_and_huge_values_are_errors(self, sandbox: WarmSandbox) -> None:
+    def test_deep_and_huge_values_are_errors(self, sandbox: Sandbox) -> None:
         deep = "def f():\n    x = []\n    for _ in range(10**6): x = [x]\n    return x"
         fail(sandbox, deep, Status.ERROR, "levels")
         fail(sandbox, "def f(): return 10**5000", Status.ERROR, "digits")
 
-    def test_arrays_with_hooks_become_plain_arrays(self, sandbox: WarmSandbox) -> None:
+    def test_arrays_with_hooks_become_plain_arrays(self, sandbox: Sandbox) -> None:
         source = """
             import numpy as np
             class Odd(np.ndarray):

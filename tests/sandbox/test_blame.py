@@ -15,7 +15,7 @@ import pytest
 from evolve.errors import ProgramError, SandboxKilledError
 from evolve.records import Status
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.protocol import Limits
+from evolve.sandbox.limits import ProgramLimits
 
 from .conftest import make_like
 from .programs import LIMITS, ask, make_program
@@ -23,7 +23,7 @@ from .programs import LIMITS, ask, make_program
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evolve.sandbox.warm import WarmSandbox
+    from evolve.sandbox.session import Sandbox
 
 SLEEPS = "import time\ndef f(): time.sleep(60)"
 # What a program may do to have its guest killed, or to look as if somebody had.
@@ -79,14 +79,14 @@ SUICIDES = {
 
 
 @pytest.fixture
-def victim(sandbox: WarmSandbox) -> Iterator[WarmSandbox]:
+def victim(sandbox: Sandbox) -> Iterator[Sandbox]:
     """A guest that may be killed."""
     other = make_like(sandbox, find_view(()))
     yield other
     other.close()
 
 
-def _processes_of(victim: WarmSandbox) -> list[int]:
+def _processes_of(victim: Sandbox) -> list[int]:
     """Returns the processes of a guest on this machine, the outermost first."""
     found = [victim._link._process.pid]
     for pid in found:
@@ -105,9 +105,9 @@ def _children_of(parent: int) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_guest_that_is_killed_from_outside_says_so(
-    victim: WarmSandbox, number: signal.Signals
+    victim: Sandbox, number: signal.Signals
 ) -> None:
-    session = victim.open(make_program(SLEEPS), Limits(seconds=30.0))
+    session = victim.open(make_program(SLEEPS), ProgramLimits(seconds=30.0))
     killer = threading.Timer(1.0, lambda: os.kill(_processes_of(victim)[0], number))
     killer.start()
     with pytest.raises(SandboxKilledError, match="killed from outside"):
@@ -116,12 +116,12 @@ def test_a_guest_that_is_killed_from_outside_says_so(
     assert ask(victim, "def f(): return 1").value == 1
 
 
-def test_so_does_one_whose_processes_inside_are_killed(victim: WarmSandbox) -> None:
+def test_so_does_one_whose_processes_inside_are_killed(victim: Sandbox) -> None:
     ask(victim, "def f(): return 1")
     # Without a program these are the guest's own, the last of them the one that forks.
     number = len(_processes_of(victim))
     for place in range(1, number):
-        session = victim.open(make_program(SLEEPS), Limits(seconds=30.0))
+        session = victim.open(make_program(SLEEPS), ProgramLimits(seconds=30.0))
         session._await_confined()
         pids = _processes_of(victim)[:number]
         os.kill(pids[place], signal.SIGKILL)
@@ -133,7 +133,7 @@ def test_so_does_one_whose_processes_inside_are_killed(victim: WarmSandbox) -> N
 
 
 @pytest.mark.parametrize("name", SUICIDES)
-def test_no_program_passes_for_a_victim(sandbox: WarmSandbox, name: str) -> None:
+def test_no_program_passes_for_a_victim(sandbox: Sandbox, name: str) -> None:
     with pytest.raises(ProgramError) as caught:
         ask(sandbox, SUICIDES[name], limits=LIMITS)
     assert caught.value.status in {Status.CRASHED, Status.MEMORY, Status.ERROR, Status.TIMEOUT}

@@ -13,9 +13,10 @@ import pytest
 
 from evolve.errors import ProgramError, SandboxError
 from evolve.records import Program, SourceFile, Status
+from evolve.sandbox.backends import prove
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.protocol import Limits
-from evolve.sandbox.warm import WarmSandbox
+from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.session import Sandbox
 
 from .conftest import make_like
 from .programs import LIMITS, ask, fail, fail_with_output, make_program
@@ -59,7 +60,7 @@ ORDINARY = {
 
 
 class TestAnswers:
-    def test_plain_data_and_arrays_come_back_as_they_were_sent(self, sandbox: WarmSandbox) -> None:
+    def test_plain_data_and_arrays_come_back_as_they_were_sent(self, sandbox: Sandbox) -> None:
         array = np.arange(6, dtype=np.int16).reshape(2, 3)
         args = ({"a": [1, 2.5, None, True], "b": ("x", 1j)}, array, -math.inf)
         value = ask(sandbox, "def f(*args): return args", args=args).value
@@ -68,7 +69,7 @@ class TestAnswers:
         assert value[1].dtype == array.dtype
         assert value[2] == -math.inf
 
-    def test_numpy_scalars_come_back_as_plain_numbers(self, sandbox: WarmSandbox) -> None:
+    def test_numpy_scalars_come_back_as_plain_numbers(self, sandbox: Sandbox) -> None:
         source = """
             import numpy as np
             def f(): return [np.float64(0.5), np.float32(0.5), np.int8(3), np.bool_(True)]
@@ -81,14 +82,14 @@ class TestAnswers:
             (bool, True),
         ]
 
-    def test_state_of_the_module_lives_on_between_calls(self, sandbox: WarmSandbox) -> None:
+    def test_state_of_the_module_lives_on_between_calls(self, sandbox: Sandbox) -> None:
         source = "seen = []\ndef f(x):\n    seen.append(x)\n    return seen\n"
         session = sandbox.open(make_program(source), LIMITS)
         session.call("f", [1])
         assert session.call("f", kwargs={"x": 2}).value == [1, 2]
         session.close()
 
-    def test_many_calls_make_one_round_trip(self, sandbox: WarmSandbox) -> None:
+    def test_many_calls_make_one_round_trip(self, sandbox: Sandbox) -> None:
         session = sandbox.open(make_program("def f(x, y): return x * y"), LIMITS)
         assert session.call_many("f", [(i, 2) for i in range(5)]).value == [0, 2, 4, 6, 8]
         session.close()
@@ -98,20 +99,20 @@ class TestAnswers:
         [([], []), ([()] * 3, [1, 1, 1]), ([(), (2,), (3, 4)], [1, 3, 7]), ([[(5,)]], [(5, 1)])],
     )
     def test_many_calls_may_differ_in_their_arguments(
-        self, sandbox: WarmSandbox, rows: Any, values: list[Any]
+        self, sandbox: Sandbox, rows: Any, values: list[Any]
     ) -> None:
         source = "def f(x=0, y=1): return (*x, y) if isinstance(x, tuple) else x + y"
         session = sandbox.open(make_program(source), LIMITS)
         assert session.call_many("f", rows).value == values
         session.close()
 
-    def test_a_hundred_thousand_calls_fit_in_one_round_trip(self, sandbox: WarmSandbox) -> None:
-        session = sandbox.open(make_program("def f(x, y): return x + y"), Limits(seconds=30))
+    def test_a_hundred_thousand_calls_fit_in_one_round_trip(self, sandbox: Sandbox) -> None:
+        session = sandbox.open(make_program("def f(x, y): return x + y"), ProgramLimits(seconds=30))
         value = session.call_many("f", [(i, 0.5) for i in range(10**5)]).value
         assert value[-1] == 10**5 - 0.5
         session.close()
 
-    def test_the_other_files_of_a_program_can_be_imported(self, sandbox: WarmSandbox) -> None:
+    def test_the_other_files_of_a_program_can_be_imported(self, sandbox: Sandbox) -> None:
         program = make_program(
             "from pack.inner import g\ndef f(): return g()", pack__inner="def g(): return 7"
         )
@@ -119,7 +120,7 @@ class TestAnswers:
         assert session.call("f").value == 7
         session.close()
 
-    def test_an_entry_file_in_a_folder_imports_those_beside_it(self, sandbox: WarmSandbox) -> None:
+    def test_an_entry_file_in_a_folder_imports_those_beside_it(self, sandbox: Sandbox) -> None:
         texts = {
             "pack/main.py": "import near\nfrom . import near as same\nimport top\n"
             "def f(): return [near.x, same.x, top.x]",
@@ -132,19 +133,19 @@ class TestAnswers:
         assert session.call("f").value == [7, 7, 8]
         session.close()
 
-    def test_large_arrays_travel_both_ways(self, sandbox: WarmSandbox) -> None:
+    def test_large_arrays_travel_both_ways(self, sandbox: Sandbox) -> None:
         array = np.arange(400_000, dtype=np.float64)
         value = ask(sandbox, "def f(a): return a[::-1]", args=(array,)).value
         np.testing.assert_array_equal(value, array[::-1])
 
-    def test_the_program_is_told_its_limit(self, sandbox: WarmSandbox) -> None:
+    def test_the_program_is_told_its_limit(self, sandbox: Sandbox) -> None:
         source = "import os\ndef f(): return float(os.environ['EVOLVE_TIME_LIMIT_SECONDS'])"
         session = sandbox.open(make_program(source), LIMITS)
         assert session.call("f").value == LIMITS.seconds
         assert session.call("f", timeout_seconds=3.5).value == 3.5
         session.close()
 
-    def test_runs_without_a_seed_are_repeatable(self, sandbox: WarmSandbox) -> None:
+    def test_runs_without_a_seed_are_repeatable(self, sandbox: Sandbox) -> None:
         source = """
             import random
             import numpy as np
@@ -152,7 +153,7 @@ class TestAnswers:
         """
         assert ask(sandbox, source).value == ask(sandbox, source).value
 
-    def test_data_is_readable_in_the_workspace(self, sandbox: WarmSandbox, tmp_path: Path) -> None:
+    def test_data_is_readable_in_the_workspace(self, sandbox: Sandbox, tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
         (tmp_path / "table.csv").write_text("1,2")
         other = make_like(sandbox, find_view((), tmp_path))
@@ -168,12 +169,12 @@ class TestAnswers:
         other.close()
 
     @pytest.mark.parametrize("name", ORDINARY)
-    def test_ordinary_programs_run(self, namespaced: WarmSandbox, name: str) -> None:
+    def test_ordinary_programs_run(self, namespaced: Sandbox, name: str) -> None:
         assert ask(namespaced, ORDINARY[name]).value == [1, 2]
 
 
 class TestAnytime:
-    def test_the_last_value_before_the_deadline_counts(self, sandbox: WarmSandbox) -> None:
+    def test_the_last_value_before_the_deadline_counts(self, sandbox: Sandbox) -> None:
         source = """
             import time
             def f():
@@ -181,23 +182,23 @@ class TestAnytime:
                 yield 2
                 time.sleep(60)
         """
-        answer = ask(sandbox, source, limits=Limits(seconds=0.5))
+        answer = ask(sandbox, source, limits=ProgramLimits(seconds=0.5))
         assert (answer.value, answer.complete) == (2, False)
         assert answer.seconds >= 0.5
 
-    def test_a_generator_that_ends_is_complete(self, sandbox: WarmSandbox) -> None:
+    def test_a_generator_that_ends_is_complete(self, sandbox: Sandbox) -> None:
         answer = ask(sandbox, "def f():\n    for i in range(100): yield i")
         assert (answer.value, answer.complete) == (99, True)
 
-    def test_a_generator_that_raises_fails(self, sandbox: WarmSandbox) -> None:
+    def test_a_generator_that_raises_fails(self, sandbox: Sandbox) -> None:
         fail(sandbox, "def f():\n    yield 1\n    1/0", Status.ERROR, "ZeroDivisionError")
 
-    def test_a_generator_without_a_value_fails(self, sandbox: WarmSandbox) -> None:
+    def test_a_generator_without_a_value_fails(self, sandbox: Sandbox) -> None:
         fail(sandbox, "def f():\n    yield from ()", Status.ERROR, "yielded nothing")
 
-    def test_after_a_cut_the_session_is_over(self, sandbox: WarmSandbox) -> None:
+    def test_after_a_cut_the_session_is_over(self, sandbox: Sandbox) -> None:
         source = "import time\ndef f():\n    yield 1\n    time.sleep(60)"
-        session = sandbox.open(make_program(source), Limits(seconds=0.3))
+        session = sandbox.open(make_program(source), ProgramLimits(seconds=0.3))
         assert not session.call("f").complete
         with pytest.raises(ProgramError, match="session is over"):
             session.call("f")
@@ -212,7 +213,7 @@ class TestTimeOuts:
         "body",
         ["while True: pass", "time.sleep(60)", "re.match('(a+)+$', 'a' * 60 + 'b')"],
     )
-    def test_a_time_out_says_where_the_time_went(self, sandbox: WarmSandbox, body: str) -> None:
+    def test_a_time_out_says_where_the_time_went(self, sandbox: Sandbox, body: str) -> None:
         match = (
             r"^no answer within 0\.6 s: imports took 0\.\d\d s, `f` 0\.\d\d s; it was in line 4 of"
         )
@@ -225,12 +226,12 @@ class TestTimeOuts:
         ]
         assert error.plain == "no answer within 0.6 s; it was in line 4 of main.py"
 
-    def test_imports_that_do_not_end_are_named(self, sandbox: WarmSandbox) -> None:
+    def test_imports_that_do_not_end_are_named(self, sandbox: Sandbox) -> None:
         source = "import time\ntime.sleep(60)\ndef f(): pass"
         match = r"^no answer within 0\.6 s: its imports did not end; it was in line 2 of main\.py$"
         fail(sandbox, source, Status.TIMEOUT, match, TIGHT)
 
-    def test_a_later_call_has_no_imports(self, sandbox: WarmSandbox) -> None:
+    def test_a_later_call_has_no_imports(self, sandbox: Sandbox) -> None:
         session = sandbox.open(make_program("def f(n):\n    while n: pass"), TIGHT)
         session.call("f", [0])
         with pytest.raises(ProgramError, match=r"^no answer within 0\.6 s; it was in line 2 of"):
@@ -246,7 +247,7 @@ class TestTimeOuts:
         ],
     )
     def test_a_program_that_hides_its_stack_keeps_nobody(
-        self, sandbox: WarmSandbox, trick: str
+        self, sandbox: Sandbox, trick: str
     ) -> None:
         source = f"def f():\n    {trick}\n    while True: pass"
         started = time.monotonic()
@@ -254,7 +255,7 @@ class TestTimeOuts:
         assert error.detail == ""
         assert time.monotonic() - started < 30
 
-    def test_forged_notes_are_text_at_most(self, sandbox: WarmSandbox) -> None:
+    def test_forged_notes_are_text_at_most(self, sandbox: Sandbox) -> None:
         source = """
             import os
             forged = b"loaded nan\\nloaded 9e9\\n"
@@ -272,9 +273,7 @@ class TestTimeOuts:
         frame = '  File "main.py", line 2, in \N{REPLACEMENT CHARACTER}[2J\n    import os\n'
         assert error.detail.endswith(2 * frame)
 
-    def test_an_answer_to_the_question_where_it_is_comes_too_late(
-        self, sandbox: WarmSandbox
-    ) -> None:
+    def test_an_answer_to_the_question_where_it_is_comes_too_late(self, sandbox: Sandbox) -> None:
         source = """
             import signal
             signal.signal(signal.SIGUSR1, lambda *_: 1 / 0)
@@ -287,25 +286,25 @@ class TestTimeOuts:
 
 
 class TestFailures:
-    def test_an_exception_is_told_with_its_own_frames(self, sandbox: WarmSandbox) -> None:
+    def test_an_exception_is_told_with_its_own_frames(self, sandbox: Sandbox) -> None:
         error = fail(sandbox, "def g(): return 1 / 0\ndef f(): return g()", Status.ERROR)
         assert error.reason == "ZeroDivisionError: division by zero"
         assert 'File "main.py", line 2, in f' in error.detail
         assert 'File "main.py", line 1, in g' in error.detail
         assert "program.py" not in error.detail
 
-    def test_a_session_goes_on_after_an_exception(self, sandbox: WarmSandbox) -> None:
+    def test_a_session_goes_on_after_an_exception(self, sandbox: Sandbox) -> None:
         session = sandbox.open(make_program("def f(x): return 1 / x"), LIMITS)
         with pytest.raises(ProgramError, match="ZeroDivisionError"):
             session.call("f", [0])
         assert session.call("f", [4]).value == 0.25
         session.close()
 
-    def test_a_syntax_error_names_its_line(self, sandbox: WarmSandbox) -> None:
+    def test_a_syntax_error_names_its_line(self, sandbox: Sandbox) -> None:
         error = fail(sandbox, "x = 1\ndef f(:\n    pass", Status.ERROR, "SyntaxError.*line 2")
         assert "def f(:" in error.detail
 
-    def test_a_missing_function_lists_those_there_are(self, sandbox: WarmSandbox) -> None:
+    def test_a_missing_function_lists_those_there_are(self, sandbox: Sandbox) -> None:
         fail(sandbox, "def pack(): pass\ndef g(): pass", Status.ERROR, "no function `f`.*`pack`")
 
     @pytest.mark.parametrize(
@@ -313,19 +312,19 @@ class TestFailures:
         [("{1, 2}", "set"), ("object()", "object"), ("print", "builtin"), ("'\\ud800'", "surr")],
     )
     def test_a_value_that_cannot_be_sent_is_an_error(
-        self, sandbox: WarmSandbox, value: str, match: str
+        self, sandbox: Sandbox, value: str, match: str
     ) -> None:
         fail(sandbox, f"def f(): return {value}", Status.ERROR, match)
 
-    def test_an_object_array_is_an_error(self, sandbox: WarmSandbox) -> None:
+    def test_an_object_array_is_an_error(self, sandbox: Sandbox) -> None:
         source = "import numpy as np\ndef f(): return np.array([None, {}], dtype=object)"
         fail(sandbox, source, Status.ERROR, "dtype `object`")
 
-    def test_too_large_a_reply_is_an_error(self, sandbox: WarmSandbox) -> None:
+    def test_too_large_a_reply_is_an_error(self, sandbox: Sandbox) -> None:
         source = "import numpy as np\ndef f(): return np.zeros(10**6)"
         fail(sandbox, source, Status.ERROR, "expected at most")
 
-    def test_the_last_output_of_a_crash_is_kept(self, sandbox: WarmSandbox) -> None:
+    def test_the_last_output_of_a_crash_is_kept(self, sandbox: Sandbox) -> None:
         source = """
             import os, sys
             def f():
@@ -340,22 +339,18 @@ class TestFailures:
         assert b"bytes cut" in printed
         assert printed.endswith(b"\x1b[31mlast\n")
 
-    def test_what_a_program_printed_that_answered_is_kept_as_well(
-        self, sandbox: WarmSandbox
-    ) -> None:
+    def test_what_a_program_printed_that_answered_is_kept_as_well(self, sandbox: Sandbox) -> None:
         source = "import sys\ndef f(): print('out'); print('err', file=sys.stderr)"
         session = sandbox.open(make_program(source), LIMITS)
         session.call("f")
         session.close()
         assert session.printed == b"out\nerr\n"
 
-    def test_a_signal_is_named(self, sandbox: WarmSandbox) -> None:
+    def test_a_signal_is_named(self, sandbox: Sandbox) -> None:
         source = "import ctypes\ndef f(): ctypes.string_at(0)"
         fail(sandbox, source, Status.CRASHED, "SIGSEGV")
 
-    def test_arguments_that_cannot_be_sent_are_the_callers_mistake(
-        self, sandbox: WarmSandbox
-    ) -> None:
+    def test_arguments_that_cannot_be_sent_are_the_callers_mistake(self, sandbox: Sandbox) -> None:
         session = sandbox.open(make_program("def f(x): return x"), LIMITS)
         with pytest.raises(TypeError, match=r"arguments of a call.*set"):
             session.call("f", [{1}])
@@ -364,7 +359,7 @@ class TestFailures:
 
 
 class TestHousekeeping:
-    def test_every_temporary_folder_is_private(self, namespaced: WarmSandbox) -> None:
+    def test_every_temporary_folder_is_private(self, namespaced: Sandbox) -> None:
         # Where the interpreter itself lies in such a folder, that one can only be read.
         places = [
             place
@@ -381,7 +376,7 @@ class TestHousekeeping:
         first, second = ask(namespaced, source).value, ask(namespaced, source).value
         assert first == second == [[] for _ in places]
 
-    def test_nothing_is_left_for_the_next_program(self, sandbox: WarmSandbox) -> None:
+    def test_nothing_is_left_for_the_next_program(self, sandbox: Sandbox) -> None:
         source = """
             import os, sys
             def f():
@@ -394,14 +389,14 @@ class TestHousekeeping:
         first, second = ask(sandbox, source).value, ask(sandbox, source).value
         assert first == second == [["main.py"], []]
 
-    def test_only_one_session_is_open_at_a_time(self, sandbox: WarmSandbox) -> None:
+    def test_only_one_session_is_open_at_a_time(self, sandbox: Sandbox) -> None:
         session = sandbox.open(make_program("def f(): return 1"), LIMITS)
         with pytest.raises(SandboxError, match="open already"):
             sandbox.open(make_program("def f(): return 1"), LIMITS)
         session.close()
         session.close()
 
-    def test_a_sandbox_outlives_the_thread_that_started_it(self, sandbox: WarmSandbox) -> None:
+    def test_a_sandbox_outlives_the_thread_that_started_it(self, sandbox: Sandbox) -> None:
         sandbox.close()
         answers: list[object] = []
         thread = threading.Thread(
@@ -409,12 +404,12 @@ class TestHousekeeping:
         )
         thread.start()
         thread.join()
-        told = sandbox.told
+        told = sandbox.greeting
         assert ask(sandbox, "def f(): return 2").value == 2
         assert answers == [1]
-        assert sandbox.told == told
+        assert sandbox.greeting == told
 
-    def test_nothing_grows_from_program_to_program(self, sandbox: WarmSandbox) -> None:
+    def test_nothing_grows_from_program_to_program(self, sandbox: Sandbox) -> None:
         sandbox.close()
         source = "import numpy\ndef f(): open('file', 'w'); return numpy.arange(1000)"
         for _ in range(20):
@@ -426,7 +421,7 @@ class TestHousekeeping:
         assert (after[0], after[1]) == (descriptors, processes)
         assert after[2] < kilobytes + 2_000
 
-    def test_a_closed_sandbox_leaves_no_process(self, sandbox: WarmSandbox) -> None:
+    def test_a_closed_sandbox_leaves_no_process(self, sandbox: Sandbox) -> None:
         source = "import time\ndef f():\n    yield 1\n    time.sleep(60)"
         sandbox.open(make_program(source), LIMITS).call("f", timeout_seconds=0.2)
         sandbox.open(make_program(source), LIMITS)
@@ -436,8 +431,8 @@ class TestHousekeeping:
             time.sleep(0.01)
         assert _count_children() == 0
 
-    def test_the_canary_proves_everything(self, sandbox: WarmSandbox) -> None:
-        isolation = sandbox.prove()
+    def test_the_canary_proves_everything(self, sandbox: Sandbox) -> None:
+        isolation = prove(sandbox)
         assert isolation.is_strong
         assert set(isolation.enforced) >= {"environment", "memory", "process count", "processes"}
 

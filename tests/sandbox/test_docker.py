@@ -16,7 +16,7 @@ import docker
 import pytest
 
 from evolve.errors import SandboxError
-from evolve.sandbox.choose import open_sandbox
+from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.docker import (
     LABEL,
     build_named_image,
@@ -25,8 +25,7 @@ from evolve.sandbox.docker import (
     prepare_image,
     sweep,
 )
-from evolve.sandbox.docker_container import build_profile, parse_devices
-from evolve.sandbox.docker_image import REPOSITORY
+from evolve.sandbox.docker_image import REPOSITORY, build_profile, parse_devices
 from evolve.sandbox.guest import calls
 from evolve.sandbox.layout import find_view
 from tests.commands import run_evolve
@@ -37,7 +36,7 @@ from .python_image import import_python
 
 ORPHAN = """
 import sys
-from evolve.sandbox.choose import open_sandbox
+from evolve.sandbox.backends import open_sandbox
 from tests.sandbox.programs import ask
 sandbox = open_sandbox("docker", preload=())
 print(ask(sandbox, "def f(): return 1").value, flush=True)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.sandbox.guest import calls, files, kernel, landlock, memory, seccomp, tracebacks
-from evolve.sandbox.guest.output import Output
+from evolve.sandbox.guest import calls, disk, kernel, landlock, memory_use, program, seccomp
+from evolve.sandbox.guest.relay import Printed
 
 ON_LINUX = pytest.mark.skipif(os.uname().sysname != "Linux", reason="needs Linux")
 
@@ -16,7 +16,7 @@ ON_LINUX = pytest.mark.skipif(os.uname().sysname != "Linux", reason="needs Linux
 class TestOutput:
     @given(st.lists(st.binary(max_size=40)), st.integers(0, 24))
     def test_head_and_tail_are_kept(self, parts: list[bytes], limit: int) -> None:
-        output = Output(memoryview(bytearray(64)), memoryview(bytearray(7)))
+        output = Printed(memoryview(bytearray(64)), memoryview(bytearray(7)))
         output.clear(limit)
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
@@ -34,7 +34,7 @@ class TestOutput:
             assert output.text() == text[:half] + cut + text[-half:]
 
     def test_it_forgets(self) -> None:
-        output = Output(memoryview(bytearray(64)), memoryview(bytearray(7)))
+        output = Printed(memoryview(bytearray(64)), memoryview(bytearray(7)))
         output.clear(10)
         reader, writer = os.pipe()
         os.write(writer, b"secret")
@@ -51,7 +51,7 @@ class TestTracebacks:
         code = compile("def f():\n    raise ValueError('no')\nf()", "/box/work/a.py", "exec")
         with pytest.raises(ValueError, match="no") as caught:
             exec(code)
-        reason, detail = tracebacks.describe(caught.value, "/box/work")
+        reason, detail = program.describe(caught.value, "/box/work")
         assert reason == "ValueError: no"
         assert detail == (
             '  File "a.py", line 3, in <module>\n  File "a.py", line 2, in f\nValueError: no'
@@ -61,14 +61,14 @@ class TestTracebacks:
         code = compile("def f(): f()\nf()", "/box/work/a.py", "exec")
         with pytest.raises(RecursionError) as caught:
             exec(code, {})
-        assert tracebacks.describe(caught.value, "/box/work")[1].count("File") == 12
+        assert program.describe(caught.value, "/box/work")[1].count("File") == 12
 
     def test_an_exception_whose_text_raises_is_named(self) -> None:
         class Odd(Exception):
             def __str__(self) -> str:
                 raise KeyboardInterrupt
 
-        assert "Odd" in tracebacks.describe(Odd(), "/box/work")[0]
+        assert "Odd" in program.describe(Odd(), "/box/work")[0]
 
 
 class TestMemory:
@@ -76,32 +76,32 @@ class TestMemory:
     def test_the_memory_of_a_process_is_read(self) -> None:
         proc = os.open("/proc", os.O_RDONLY)
         own = str(os.getpid())
-        size = memory.read_bytes(proc, own)
+        size = memory_use.read_bytes(proc, own)
         assert size > 1 << 20
-        assert own not in memory.list_strangers(proc, frozenset({own}))
-        assert own in memory.list_group(proc, os.getpgid(0))
-        assert memory.is_exceeded(proc, [own], 0, size // 4)
-        assert not memory.is_exceeded(proc, [own], 0, 4 * size)
-        assert not memory.is_exceeded(proc, [own, own], size, 2 * size)
-        assert memory.read_bytes(proc, "0") == 0
+        assert own not in memory_use.list_strangers(proc, frozenset({own}))
+        assert own in memory_use.list_group(proc, os.getpgid(0))
+        assert memory_use.is_exceeded(proc, [own], 0, size // 4)
+        assert not memory_use.is_exceeded(proc, [own], 0, 4 * size)
+        assert not memory_use.is_exceeded(proc, [own, own], size, 2 * size)
+        assert memory_use.read_bytes(proc, "0") == 0
         os.close(proc)
 
     def test_files_are_summed_with_all_folders(self, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "b").write_bytes(bytes(100_000))
         (tmp_path / "link").symlink_to("/")
-        found = files.measure(str(tmp_path), files.Usage(1 << 30, 100))
+        found = disk.measure(str(tmp_path), disk.Usage(1 << 30, 100))
         assert 100_000 <= found.size < 200_000
         assert found.number == 3
-        assert files.measure(str(tmp_path), files.Usage(1 << 30, 1)).number > 1
+        assert disk.measure(str(tmp_path), disk.Usage(1 << 30, 1)).number > 1
 
     def test_a_wiped_folder_is_empty(self, tmp_path: Path) -> None:
         (tmp_path / "a" / "b" / "c").mkdir(parents=True)
         (tmp_path / "a" / "link").symlink_to("/")
         (tmp_path / "file").write_text("x")
-        files.wipe(str(tmp_path))
+        disk.wipe(str(tmp_path))
         assert list(tmp_path.iterdir()) == []
-        files.remove(str(tmp_path))
+        disk.remove(str(tmp_path))
         assert not tmp_path.exists()
 
 

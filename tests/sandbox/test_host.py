@@ -12,8 +12,8 @@ import pytest
 from evolve.errors import ProgramError
 from evolve.records import Status
 from evolve.sandbox.guest import calls
-from evolve.sandbox.protocol import Limits
-from evolve.sandbox.warm import WarmSandbox
+from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.session import Sandbox
 
 from .programs import LIMITS, ask, fail, make_program
 
@@ -34,7 +34,7 @@ def refused(act):
     return False
 def address(thing): return ctypes.addressof(ctypes.c_char.from_buffer(thing))
 """
-SMALL = Limits(seconds=20.0, memory_mb=128, processes=16, workspace_mb=8)
+SMALL = ProgramLimits(seconds=20.0, memory_mb=128, processes=16, workspace_mb=8)
 
 
 def count_cached(path: Path) -> int:
@@ -70,7 +70,7 @@ class TestPageCache:
         ],
     )
     def test_what_reads_or_steers_the_page_cache_is_refused(
-        self, sandbox: WarmSandbox, act: str
+        self, sandbox: Sandbox, act: str
     ) -> None:
         source = f"""{PRELUDE}
 def f(path):
@@ -83,7 +83,7 @@ def f(path):
 """
         assert ask(sandbox, source, args=(str(LIBRARY),)).value is True
 
-    def test_no_page_of_the_hosts_files_can_be_evicted(self, sandbox: WarmSandbox) -> None:
+    def test_no_page_of_the_hosts_files_can_be_evicted(self, sandbox: Sandbox) -> None:
         source = f"""{PRELUDE}
 def f(path):
     host = os.open(path, os.O_RDONLY)
@@ -115,7 +115,7 @@ class TestLocks:
             "fcntl.fcntl(host, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0))",
         ],
     )
-    def test_files_of_the_host_stay_free_of_locks(self, sandbox: WarmSandbox, take: str) -> None:
+    def test_files_of_the_host_stay_free_of_locks(self, sandbox: Sandbox, take: str) -> None:
         source = f"{PRELUDE}\ndef f(path):\n    global host\n    host = open(path)\n    {take}\n"
         session = sandbox.open(make_program(source), LIMITS)
         try:
@@ -129,9 +129,7 @@ class TestLocks:
             session.close()
 
     @pytest.mark.parametrize("call", ["os.fsync", "os.fdatasync"])
-    def test_the_kernel_is_not_asked_to_write_files_out(
-        self, sandbox: WarmSandbox, call: str
-    ) -> None:
+    def test_the_kernel_is_not_asked_to_write_files_out(self, sandbox: Sandbox, call: str) -> None:
         # Of a pipe it would refuse.
         assert ask(sandbox, f"import os\ndef f(): return {call}(os.pipe()[0])").value is None
 
@@ -150,12 +148,12 @@ class TestTerminals:
             "fcntl.ioctl(0, 0x80045430, bytes(4))",
         ],
     )
-    def test_there_are_no_terminals(self, sandbox: WarmSandbox, act: str) -> None:
+    def test_there_are_no_terminals(self, sandbox: Sandbox, act: str) -> None:
         source = f"{PRELUDE}\ndef f(): return refused(lambda: {act})"
         assert ask(sandbox, source).value is True
 
 
-def test_what_the_kernel_counts_is_hidden(sandbox: WarmSandbox) -> None:
+def test_what_the_kernel_counts_is_hidden(sandbox: Sandbox) -> None:
     # The highest use of memory, for one, is still there when the next program looks.
     source = """
         import os
@@ -183,12 +181,12 @@ class TestKernelMemory:
         ],
     )
     def test_buffers_outside_of_the_programs_memory_cannot_grow(
-        self, sandbox: WarmSandbox, act: str
+        self, sandbox: Sandbox, act: str
     ) -> None:
         source = f"{PRELUDE}\ndef f(): return refused(lambda: {act})"
         assert ask(sandbox, source).value is True
 
-    def test_what_is_counted_with_the_user_is_limited(self, sandbox: WarmSandbox) -> None:
+    def test_what_is_counted_with_the_user_is_limited(self, sandbox: Sandbox) -> None:
         source = """
             import resource as r
             def f():
@@ -197,7 +195,7 @@ class TestKernelMemory:
         """
         assert ask(sandbox, source).value == [256, 0, 0]
 
-    def test_signals_cannot_pile_up(self, sandbox: WarmSandbox) -> None:
+    def test_signals_cannot_pile_up(self, sandbox: Sandbox) -> None:
         source = f"""{PRELUDE}
 import signal
 def f():
@@ -210,7 +208,7 @@ def f():
 """
         assert ask(sandbox, source).value <= 256
 
-    def test_locks_of_files_do_not_pile_up(self, sandbox: WarmSandbox) -> None:
+    def test_locks_of_files_do_not_pile_up(self, sandbox: Sandbox) -> None:
         # Each would take memory of the kernel that nothing limits.
         source = f"""{PRELUDE}
 def f():
@@ -223,7 +221,7 @@ def f():
         assert ask(sandbox, source).value == 0
 
     @pytest.mark.parametrize("kind", ["DGRAM", "STREAM", "SEQPACKET"])
-    def test_full_sockets_are_counted(self, sandbox: WarmSandbox, kind: str) -> None:
+    def test_full_sockets_are_counted(self, sandbox: Sandbox, kind: str) -> None:
         source = f"""{PRELUDE}
 def f():
     for _ in range(12):
@@ -240,7 +238,7 @@ def f():
 """
         fail(sandbox, source, Status.MEMORY, "128 MB", SMALL)
 
-    def test_sockets_that_nobody_accepts_are_counted(self, sandbox: WarmSandbox) -> None:
+    def test_sockets_that_nobody_accepts_are_counted(self, sandbox: Sandbox) -> None:
         source = f"""{PRELUDE}
 def f():
     server = socket.socket(socket.AF_UNIX)
@@ -259,7 +257,7 @@ def f():
         refused = "PermissionError" in caught.value.reason
         assert caught.value.status is (Status.ERROR if refused else Status.MEMORY)
 
-    def test_a_few_sockets_are_nobodys_harm(self, sandbox: WarmSandbox) -> None:
+    def test_a_few_sockets_are_nobodys_harm(self, sandbox: Sandbox) -> None:
         source = f"""{PRELUDE}
 def f():
     kept = [socket.socketpair() for _ in range(30)]

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from evolve.errors import ProgramError
-from evolve.evaluation.bench import Bench, ProgramSessions
+from evolve.evaluation.runner import ProgramRunner, ProgramSessions
 from evolve.problem import Recipe
 from evolve.records import Program
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.protocol import Limits
+from evolve.sandbox.limits import ProgramLimits
 from evolve.scoring import ProgramHandle
 from evolve.scoring.commands import Command
 
@@ -27,7 +27,7 @@ from .programs import LIMITS, ask, make_program
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evolve.sandbox.warm import WarmSandbox
+    from evolve.sandbox.session import Sandbox
 
 # Programs see no `/proc`: what is mapped is found by a system call that reads the address that it
 # is given and then refuses the rest. A marker comes in halves, so that the search does not find
@@ -117,7 +117,7 @@ def keep(value):
 """
 FACTOR = 0x9E3779B1
 SEARCH = SEARCH.replace("FACTOR", str(FACTOR))
-SEARCH_LIMITS = Limits(seconds=60.0, memory_mb=1024, processes=16, workspace_mb=8)
+SEARCH_LIMITS = ProgramLimits(seconds=60.0, memory_mb=1024, processes=16, workspace_mb=8)
 PRINTS = """
 import os, sys
 def f(text, data, numbers):
@@ -190,7 +190,7 @@ class Markers:
         self._all.append(os.urandom(16).hex())
         return self._all[-1]
 
-    def find(self, sandbox: WarmSandbox) -> list[int]:
+    def find(self, sandbox: Sandbox) -> list[int]:
         """Searches a fresh program's memory, and one that holds the first marker, for all."""
         halves = (self.halves(),)
         found, size = ask(sandbox, SEARCH, "search", halves, SEARCH_LIMITS).value
@@ -211,7 +211,7 @@ def _halve(needle: bytes) -> list[bytes]:
     return [needle[:middle], bytes(byte ^ 255 for byte in needle[middle:])]
 
 
-def _try_all(sandbox: WarmSandbox, markers: Markers) -> None:
+def _try_all(sandbox: Sandbox, markers: Markers) -> None:
     program = make_program(PRINTS, other=f"# {markers.make()}")
     text = markers.make()
     numbers = np.frombuffer(markers.make().encode() * 1000, dtype=np.uint8)
@@ -233,14 +233,14 @@ def _try_all(sandbox: WarmSandbox, markers: Markers) -> None:
             session.close()
 
 
-def test_what_programs_were_given_and_gave_back_is_nowhere(sandbox: WarmSandbox) -> None:
+def test_what_programs_were_given_and_gave_back_is_nowhere(sandbox: Sandbox) -> None:
     markers = Markers()
     _try_all(sandbox, markers)
     assert markers.find(sandbox) == []
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_nor_is_what_commands_read_and_wrote(sandbox: WarmSandbox, name: str) -> None:
+def test_nor_is_what_commands_read_and_wrote(sandbox: Sandbox, name: str) -> None:
     if not shutil.which(name):
         pytest.skip(f"needs `{name}`")
     source, build, run = LANGUAGES[name]
@@ -248,7 +248,7 @@ def test_nor_is_what_commands_read_and_wrote(sandbox: WarmSandbox, name: str) ->
     program = make_program("", main=f"{markers.make()}")
     built = ()
     if build:
-        session = sandbox.open(program, Limits(memory_mb=1024, seconds=60.0))
+        session = sandbox.open(program, ProgramLimits(memory_mb=1024, seconds=60.0))
         made = session.run(
             Command(("sh", "-c", build), files={"main": source.encode()}, outputs=("built",))
         ).value
@@ -267,20 +267,20 @@ def test_nor_is_what_commands_read_and_wrote(sandbox: WarmSandbox, name: str) ->
     assert markers.find(sandbox) == []
 
 
-def handle_of(bench: Bench, program: Program) -> ProgramHandle:
-    return ProgramHandle(ProgramSessions(bench, program))
+def handle_of(runner: ProgramRunner, program: Program) -> ProgramHandle:
+    return ProgramHandle(ProgramSessions(runner, program))
 
 
 @pytest.mark.parametrize("is_fresh", [False, True])
 def test_nor_is_it_in_the_next_process_of_one_evaluation(
-    sandbox: WarmSandbox, *, is_fresh: bool
+    sandbox: Sandbox, *, is_fresh: bool
 ) -> None:
     markers = Markers()
     recipe = Recipe(build="cp main.py built.py", run=("sh", "-c", "cat; cat main.py >&2"))
-    bench = Bench(sandbox, SEARCH_LIMITS, recipe, is_fresh=is_fresh)
+    runner = ProgramRunner(sandbox, SEARCH_LIMITS, recipe, is_fresh=is_fresh)
     for _ in range(2):
         text = markers.make()
-        handle = handle_of(bench, make_program(PRINTS, other=f"# {markers.make()}"))
+        handle = handle_of(runner, make_program(PRINTS, other=f"# {markers.make()}"))
         assert handle.call("f", text, markers.make().encode(), 1)[0] == 2 * text
         # Each of these has a process of its own.
         handle.restart()
@@ -288,12 +288,12 @@ def test_nor_is_it_in_the_next_process_of_one_evaluation(
         assert handle.run(stdin=markers.make()).code == 0
         handle.other({"main.py": PRINTS}).call("g", markers.make())
         handle.time("g", (markers.make(),), repeats=1)
-        assert handle_of(bench, make_program(SEARCH)).call("search", markers.halves())[0] == []
-        bench.end()
+        assert handle_of(runner, make_program(SEARCH)).call("search", markers.halves())[0] == []
+        runner.end()
     assert markers.find(sandbox) == []
 
 
-def test_numbers_of_earlier_processes_are_nowhere(sandbox: WarmSandbox) -> None:
+def test_numbers_of_earlier_processes_are_nowhere(sandbox: Sandbox) -> None:
     if has_namespaces(sandbox):
         pytest.skip("the number of a program is 1 in its own namespace")
     last = ask(sandbox, SEARCH, "locate", (1,), SEARCH_LIMITS).value[1]
@@ -321,7 +321,7 @@ def package() -> Iterator[str]:
 
 
 def test_memory_that_a_package_shares_with_its_forks_is_private(
-    sandbox: WarmSandbox, package: str
+    sandbox: Sandbox, package: str
 ) -> None:
     name = sandbox.name if has_namespaces(sandbox) else "native-without-namespaces"
     other = make_sandbox(name, find_view((package,)), (package,))
@@ -336,7 +336,7 @@ def test_memory_that_a_package_shares_with_its_forks_is_private(
     other.close()
 
 
-def test_no_frame_of_the_guest_holds_anything_of_the_host(sandbox: WarmSandbox) -> None:
+def test_no_frame_of_the_guest_holds_anything_of_the_host(sandbox: Sandbox) -> None:
     source = """
         import sys
         def f():
@@ -346,4 +346,4 @@ def test_no_frame_of_the_guest_holds_anything_of_the_host(sandbox: WarmSandbox) 
                 frame = frame.f_back
             return sorted(names)
     """
-    assert not {"Relay", "Child", "Output"} & set(ask(sandbox, source).value)
+    assert not {"Relay", "Child", "Printed"} & set(ask(sandbox, source).value)

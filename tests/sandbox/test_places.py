@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 import evolve
+from evolve.sandbox.cgroup import name_owner
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.native import make_native
-from evolve.sandbox.owner import name_owner
 from tests.commands import write_problem
 
 SCRIPT = """
 import os, sys
 from evolve.errors import SandboxError
 from evolve.records import Program, SourceFile
-from evolve.sandbox.choose import open_sandbox
-from evolve.sandbox.protocol import Limits
+from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.limits import ProgramLimits
 
 TEXT = '''
 import sys, tempfile
@@ -32,7 +32,7 @@ try:
     sandbox = open_sandbox(sys.argv[1], preload=())
 except SandboxError as error:
     sys.exit(f"cannot start: {error}")
-session = sandbox.open(Program((SourceFile("a.py", TEXT),)), Limits())
+session = sandbox.open(Program((SourceFile("a.py", TEXT),)), ProgramLimits())
 assert session.call("where").value == os.path.normpath(sys.executable)
 session.close()
 sandbox.close()
@@ -143,10 +143,10 @@ READER = """
 import sys
 from pathlib import Path
 from evolve.records import Program, SourceFile
-from evolve.sandbox.choose import BACKENDS
+from evolve.sandbox.backends import BACKENDS, prove
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.native import make_native
-from evolve.sandbox.protocol import Limits
+from evolve.sandbox.limits import ProgramLimits
 
 TEXT = '''
 import os
@@ -162,8 +162,8 @@ view = find_view((), None, tuple(map(Path, sys.argv[2:])))
 name = sys.argv[1]
 make = BACKENDS.get(name, lambda *of: make_native(*of, with_namespaces=False))
 sandbox = make((), view)
-print(*sandbox.prove(tuple(map(Path, sys.argv[2:]))).enforced)
-session = sandbox.open(Program((SourceFile("a.py", TEXT),)), Limits())
+print(*prove(sandbox, tuple(map(Path, sys.argv[2:]))).enforced)
+session = sandbox.open(Program((SourceFile("a.py", TEXT),)), ProgramLimits())
 print(*session.call("read", [PATHS]).value)
 session.close()
 sandbox.close()
@@ -254,7 +254,7 @@ EVALUATING = """
 import sys
 from contextlib import closing
 from pathlib import Path
-from evolve.evaluation.link import EvaluatorConfig
+from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import load_problem
 backend, folder = sys.argv[1], Path(sys.argv[2])
@@ -270,12 +270,12 @@ with closing(Evaluators(config, 1)) as pool:
 CANARY = """
 import sys
 from pathlib import Path
-from evolve.sandbox.choose import BACKENDS
+from evolve.sandbox.backends import BACKENDS, prove
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.native import make_native
 make = BACKENDS.get(sys.argv[1], lambda *of: make_native(*of, with_namespaces=False))
 sandbox = make((), find_view())
-isolation = sandbox.prove((Path(sys.argv[2]),))
+isolation = prove(sandbox, (Path(sys.argv[2]),))
 sandbox.close()
 assert not isolation.is_strong
 print([text for text in isolation.missing if text.startswith("files")])

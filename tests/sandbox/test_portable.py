@@ -11,18 +11,19 @@ import pytest
 
 from evolve.errors import ProgramError, SandboxError
 from evolve.records import Status
+from evolve.sandbox.backends import prove
 from evolve.sandbox.layout import find_view
+from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.native import make_native
-from evolve.sandbox.protocol import Limits
-from evolve.sandbox.warm import WarmSandbox
+from evolve.sandbox.session import Sandbox
 
 from .programs import ask, fail, make_program
 
-LIMITS = Limits(seconds=3.0, memory_mb=200, processes=16, workspace_mb=4)
+LIMITS = ProgramLimits(seconds=3.0, memory_mb=200, processes=16, workspace_mb=4)
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[WarmSandbox]:
+def sandbox() -> Iterator[Sandbox]:
     sandbox = make_native((), find_view(()), portable=True)
     try:
         ask(sandbox, "def f(): return 1")
@@ -32,15 +33,15 @@ def sandbox() -> Iterator[WarmSandbox]:
     sandbox.close()
 
 
-def test_it_is_weak_and_says_what_is_missing(sandbox: WarmSandbox) -> None:
-    isolation = sandbox.prove()
+def test_it_is_weak_and_says_what_is_missing(sandbox: Sandbox) -> None:
+    isolation = prove(sandbox)
     assert not isolation.is_strong
     assert {"network", "files", "processes"} <= {line.split(":")[0] for line in isolation.missing}
     # An ordinary user's programs are that user's, whose processes show theirs.
     assert ("environment" in isolation.enforced) == (os.getuid() == 0)
 
 
-def test_programs_answer_and_fail_as_elsewhere(sandbox: WarmSandbox) -> None:
+def test_programs_answer_and_fail_as_elsewhere(sandbox: Sandbox) -> None:
     assert ask(sandbox, "def f(x): return x + 1", args=(1,)).value == 2
     fail(sandbox, "def f(): 1 / 0", Status.ERROR, "ZeroDivisionError", LIMITS)
     fail(sandbox, "import os\ndef f(): os._exit(3)", Status.CRASHED, "code 3", LIMITS)
@@ -48,7 +49,7 @@ def test_programs_answer_and_fail_as_elsewhere(sandbox: WarmSandbox) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_memory_is_bounded_and_watched(sandbox: WarmSandbox, count: int) -> None:
+def test_memory_is_bounded_and_watched(sandbox: Sandbox, count: int) -> None:
     source = f"""
         import os, time
         def f():
@@ -61,22 +62,22 @@ def test_memory_is_bounded_and_watched(sandbox: WarmSandbox, count: int) -> None
                 time.sleep(0.01)
     """
     with pytest.raises(ProgramError, match="memory"):
-        ask(sandbox, source, limits=Limits(seconds=20.0, memory_mb=100))
+        ask(sandbox, source, limits=ProgramLimits(seconds=20.0, memory_mb=100))
 
 
-def test_files_are_watched_and_wiped(sandbox: WarmSandbox) -> None:
+def test_files_are_watched_and_wiped(sandbox: Sandbox) -> None:
     source = """
         import time
         def f():
             for i in range(6): open(str(i), "wb").write(bytes(1 << 20))
             time.sleep(60)
     """
-    slow = Limits(seconds=20.0, workspace_mb=4)
+    slow = ProgramLimits(seconds=20.0, workspace_mb=4)
     fail(sandbox, source, Status.CRASHED, "of files in the workspace", slow)
     assert ask(sandbox, "import os\ndef f(): return os.listdir('.')").value == ["main.py"]
 
 
-def test_children_die_with_the_session(sandbox: WarmSandbox) -> None:
+def test_children_die_with_the_session(sandbox: Sandbox) -> None:
     source = """
         import os, time
         def f():
@@ -96,7 +97,7 @@ def test_children_die_with_the_session(sandbox: WarmSandbox) -> None:
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="another name for this machine")
 @pytest.mark.skipif(not shutil.which("setarch"), reason="needs `setarch`")
-def test_a_run_needs_to_be_told_to_trust_its_programs(sandbox: WarmSandbox, problem: Path) -> None:
+def test_a_run_needs_to_be_told_to_trust_its_programs(sandbox: Sandbox, problem: Path) -> None:
     # A machine for which there are no numbers of system calls.
     command = ["setarch", "i686", sys.executable, "-m", "evolve"]
     run = str(problem.parent / "run")

@@ -4,9 +4,8 @@ import subprocess
 
 import pytest
 
-from evolve.sandbox.cgroup import NoCgroupError, make_group
-from evolve.sandbox.protocol import Limits
-from evolve.sandbox.scope import Scope, make_group_or_scope
+from evolve.sandbox.cgroup import NoCgroupError, Scope, make_group, make_group_or_scope
+from evolve.sandbox.limits import ProgramLimits
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_a_scope_limits_and_ends_what_runs_in_it(scope: Scope) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
-        scope.fit(Limits(memory_mb=100))
+        scope.fit(ProgramLimits(memory_mb=100))
         process.stdin.write("\n")
         process.stdin.flush()
         assert int(process.stdout.readline()) == process.pid

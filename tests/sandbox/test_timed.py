@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.errors import ProgramError
-from evolve.evaluation.bench import Bench, ProgramSessions
+from evolve.evaluation.runner import ProgramRunner, ProgramSessions
 from evolve.problem import Recipe
 from evolve.records import Program, SourceFile
 from evolve.scoring.handle import ProgramHandle
@@ -16,7 +16,7 @@ from evolve.scoring.handle import ProgramHandle
 from .programs import LIMITS
 
 if TYPE_CHECKING:
-    from evolve.sandbox.warm import WarmSandbox
+    from evolve.sandbox.session import Sandbox
     from evolve.scoring.timing import Timing
 
 WORK = """
@@ -29,12 +29,14 @@ REFERENCE = WORK + "def f(n): return work(n)\n"
 SIZE = 300_000
 
 
-def make_handle(sandbox: WarmSandbox, source: str, recipe: Recipe | None = None) -> ProgramHandle:
+def make_handle(sandbox: Sandbox, source: str, recipe: Recipe | None = None) -> ProgramHandle:
     program = Program((SourceFile("main.py", textwrap.dedent(source)),))
-    return ProgramHandle(ProgramSessions(Bench(sandbox, LIMITS, recipe or Recipe()), program))
+    return ProgramHandle(
+        ProgramSessions(ProgramRunner(sandbox, LIMITS, recipe or Recipe()), program)
+    )
 
 
-def measure(sandbox: WarmSandbox, source: str, repeats: int = 3) -> Timing:
+def measure(sandbox: Sandbox, source: str, repeats: int = 3) -> Timing:
     handle = make_handle(sandbox, source)
     reference = handle.other({"main.py": REFERENCE})
     return handle.time("f", [SIZE], repeats=repeats, reference=reference)
@@ -48,17 +50,17 @@ def looks_as_slow_as_it_is(timing: Timing) -> bool:
 
 
 class TestHonest:
-    def test_less_work_takes_less_time(self, sandbox: WarmSandbox) -> None:
+    def test_less_work_takes_less_time(self, sandbox: Sandbox) -> None:
         timing = measure(sandbox, "def f(n): return (n - 1) * n * (2 * n - 1) // 6")
         assert set(timing.values) == {sum(i * i for i in range(SIZE))}
         assert not looks_as_slow_as_it_is(timing)
         assert len(timing.samples) == len(timing.references) == 3
 
-    def test_a_failure_is_the_programs(self, sandbox: WarmSandbox) -> None:
+    def test_a_failure_is_the_programs(self, sandbox: Sandbox) -> None:
         with pytest.raises(ProgramError, match="ZeroDivisionError"):
             measure(sandbox, "def f(n): return 1 / 0")
 
-    def test_commands_are_timed_too(self, sandbox: WarmSandbox) -> None:
+    def test_commands_are_timed_too(self, sandbox: Sandbox) -> None:
         recipe = Recipe(run=("sh", "main.py"))
         handle = make_handle(sandbox, "read n; echo $((n + 1))", recipe)
         slow = "read n; i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done; echo $((n + 1))"
@@ -67,7 +69,7 @@ class TestHonest:
         assert [finished.text for finished in timing.values] == ["42\n", "42\n"]
         assert not looks_as_slow_as_it_is(timing)
 
-    def test_a_command_that_fails_is_a_failure(self, sandbox: WarmSandbox) -> None:
+    def test_a_command_that_fails_is_a_failure(self, sandbox: Sandbox) -> None:
         handle = make_handle(sandbox, "exit 3", Recipe(run=("sh", "main.py")))
         with pytest.raises(ProgramError, match="exited with code 3"):
             handle.time_run(repeats=1)
@@ -108,13 +110,13 @@ def f(n):
         ],
         ids=["clock", "thread", "kept", "import"],
     )
-    def test_tricks_save_no_time(self, sandbox: WarmSandbox, source: str) -> None:
+    def test_tricks_save_no_time(self, sandbox: Sandbox, source: str) -> None:
         timing = measure(sandbox, source)
         assert set(timing.values) == {sum(i * i for i in range(SIZE))}
         assert looks_as_slow_as_it_is(timing)
 
     @pytest.mark.parametrize("clock", ["lambda: 0.0", "lambda: 3 * honest()", "lambda: 1e300"])
-    def test_a_changed_clock_of_the_guest_is_found(self, sandbox: WarmSandbox, clock: str) -> None:
+    def test_a_changed_clock_of_the_guest_is_found(self, sandbox: Sandbox, clock: str) -> None:
         source = f"""
             import sys
             guest = sys.modules["evolve_guest.program"]
@@ -129,10 +131,10 @@ def f(n):
         "body",
         ["os.fork()", "os.posix_spawn('/bin/true', ['true'], {})", "os.sched_setaffinity(0, [0])"],
     )
-    def test_neither_processes_nor_other_cores_help(self, sandbox: WarmSandbox, body: str) -> None:
+    def test_neither_processes_nor_other_cores_help(self, sandbox: Sandbox, body: str) -> None:
         with pytest.raises(ProgramError, match=r"not permitted"):
             measure(sandbox, f"import os\ndef f(n):\n    {body}\n    return 1\n", repeats=1)
 
-    def test_a_timed_program_has_one_core(self, sandbox: WarmSandbox) -> None:
+    def test_a_timed_program_has_one_core(self, sandbox: Sandbox) -> None:
         handle = make_handle(sandbox, "import os\ndef f(): return len(os.sched_getaffinity(0))")
         assert handle.time("f", repeats=1).values == (1,)

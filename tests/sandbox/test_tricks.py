@@ -12,22 +12,22 @@ import pytest
 from evolve.errors import ProgramError
 from evolve.records import Status
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.protocol import Limits
-from evolve.sandbox.shown import printable_end
-from evolve.sandbox.warm import WarmSandbox
+from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.replies import printable_end
+from evolve.sandbox.session import Sandbox
 
 from .conftest import has_namespaces, make_like
 from .programs import LIMITS, ask, fail, fail_with_output, make_program
 
-SHORT = Limits(seconds=1.0, memory_mb=256, processes=16, workspace_mb=8, reply_mb=4, output_kb=4)
+SHORT = ProgramLimits(
+    seconds=1.0, memory_mb=256, processes=16, workspace_mb=8, reply_mb=4, output_kb=4
+)
 MANY = "for i in range(3): kept.append(open(str(i), 'wb')); kept[-1].write(bytes(1 << 20))"
-LARGE = Limits(seconds=20.0, memory_mb=2048, processes=16, workspace_mb=64, reply_mb=64)
+LARGE = ProgramLimits(seconds=20.0, memory_mb=2048, processes=16, workspace_mb=64, reply_mb=64)
 
 
 class TestProcesses:
-    def test_a_child_that_holds_every_pipe_dies_with_the_session(
-        self, sandbox: WarmSandbox
-    ) -> None:
+    def test_a_child_that_holds_every_pipe_dies_with_the_session(self, sandbox: Sandbox) -> None:
         source = """
             import os, time
             def f():
@@ -41,11 +41,11 @@ class TestProcesses:
         assert ask(sandbox, "def f(): return 2").value == 2
         assert time.monotonic() - started < 30
 
-    def test_stopping_itself_ends_at_the_deadline(self, sandbox: WarmSandbox) -> None:
+    def test_stopping_itself_ends_at_the_deadline(self, sandbox: Sandbox) -> None:
         source = "import os, signal\ndef f():\n    while True: os.kill(os.getpid(), signal.SIGSTOP)"
         fail(sandbox, source, Status.TIMEOUT, None, SHORT)
 
-    def test_a_storm_of_orphans_does_not_keep_the_guest(self, sandbox: WarmSandbox) -> None:
+    def test_a_storm_of_orphans_does_not_keep_the_guest(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -59,7 +59,7 @@ class TestProcesses:
         fail(sandbox, source, Status.TIMEOUT, None, SHORT)
 
     @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers are those of x86_64")
-    def test_a_child_given_to_the_guest_dies_as_well(self, sandbox: WarmSandbox) -> None:
+    def test_a_child_given_to_the_guest_dies_as_well(self, sandbox: Sandbox) -> None:
         # CLONE_PARENT makes a sibling: the guest's own child.
         source = """
             import ctypes, os, time
@@ -75,11 +75,11 @@ class TestProcesses:
         assert ask(sandbox, source).value == 1
         assert ask(sandbox, "def f(): return 2").value == 2
 
-    def test_a_segmentation_fault_is_named(self, sandbox: WarmSandbox) -> None:
+    def test_a_segmentation_fault_is_named(self, sandbox: Sandbox) -> None:
         source = "import ctypes\ndef f(): ctypes.string_at(0)"
         fail(sandbox, source, Status.CRASHED, "SIGSEGV")
 
-    def test_no_memory_of_a_process_can_be_opened(self, sandbox: WarmSandbox) -> None:
+    def test_no_memory_of_a_process_can_be_opened(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -92,7 +92,7 @@ class TestProcesses:
         """
         assert ask(sandbox, source).value == []
 
-    def test_priority_cannot_be_raised(self, sandbox: WarmSandbox) -> None:
+    def test_priority_cannot_be_raised(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -109,7 +109,7 @@ class TestProcesses:
 
 
 class TestFiles:
-    def test_sparse_files_are_limited(self, sandbox: WarmSandbox) -> None:
+    def test_sparse_files_are_limited(self, sandbox: Sandbox) -> None:
         source = """
             import signal
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -120,7 +120,7 @@ class TestFiles:
         """
         assert ask(sandbox, source).value == "refused"
 
-    def test_shared_memory_beyond_the_files_limit_is_told(self, namespaced: WarmSandbox) -> None:
+    def test_shared_memory_beyond_the_files_limit_is_told(self, namespaced: Sandbox) -> None:
         source = """
             import mmap, os
             def f():
@@ -133,7 +133,7 @@ class TestFiles:
         source = source.replace("def f():", f"def f():{filler}")
         fail(namespaced, source, Status.CRASHED, r"SIGBUS.*workspace_mb")
 
-    def test_folders_deeper_than_any_path_are_wiped(self, sandbox: WarmSandbox) -> None:
+    def test_folders_deeper_than_any_path_are_wiped(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -147,7 +147,7 @@ class TestFiles:
         source = "import os\ndef f(): return os.listdir('.')"
         assert ask(sandbox, source).value == ["main.py"]
 
-    def test_folders_closed_to_their_owner_are_wiped(self, sandbox: WarmSandbox) -> None:
+    def test_folders_closed_to_their_owner_are_wiped(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -170,15 +170,15 @@ class TestFiles:
         ],
         ids=["deep", "unlinked", "many"],
     )
-    def test_files_cannot_hide_from_the_watchdog(self, sandbox: WarmSandbox, body: str) -> None:
+    def test_files_cannot_hide_from_the_watchdog(self, sandbox: Sandbox, body: str) -> None:
         if has_namespaces(sandbox):
             pytest.skip("limited here")
         body = textwrap.indent(body, "    ")
         source = f"import os, time\nkept = []\ndef f():\n{body}\n    time.sleep(60)"
-        small = Limits(seconds=20.0, memory_mb=256, workspace_mb=1)
+        small = ProgramLimits(seconds=20.0, memory_mb=256, workspace_mb=1)
         fail(sandbox, source, Status.CRASHED, "of files in the workspace", small)
 
-    def test_another_programs_workspace_is_out_of_reach(self, sandbox: WarmSandbox) -> None:
+    def test_another_programs_workspace_is_out_of_reach(self, sandbox: Sandbox) -> None:
         other = make_like(sandbox, find_view(()))
         secret = "import os\ndef f():\n    open('secret', 'w').write('x')\n    return os.getcwd()"
         session = other.open(make_program(secret), LIMITS)
@@ -195,7 +195,7 @@ class TestFiles:
         finally:
             other.close()
 
-    def test_interpreters_start_up_files_cannot_be_planted(self, sandbox: WarmSandbox) -> None:
+    def test_interpreters_start_up_files_cannot_be_planted(self, sandbox: Sandbox) -> None:
         source = """
             import os, site, sys, sysconfig
             def f():
@@ -210,7 +210,7 @@ class TestFiles:
         """
         assert ask(sandbox, source).value == []
 
-    def test_changed_modules_do_not_reach_the_next_program(self, sandbox: WarmSandbox) -> None:
+    def test_changed_modules_do_not_reach_the_next_program(self, sandbox: Sandbox) -> None:
         source = """
             import builtins, gc, os, sys, tempfile, numpy, random
             def f():
@@ -229,7 +229,7 @@ class TestFiles:
 class TestNetwork:
     @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
     def test_path_sockets_of_the_host_are_out_of_reach(
-        self, sandbox: WarmSandbox, tmp_path: Path, kind: int
+        self, sandbox: Sandbox, tmp_path: Path, kind: int
     ) -> None:
         with socket.socket(socket.AF_UNIX, kind) as server:
             server.bind(str(tmp_path / "s"))
@@ -240,13 +240,13 @@ class TestNetwork:
             with pytest.raises(ProgramError, match=r"FileNotFound|Permission"):
                 ask(sandbox, source, args=(str(tmp_path / "s"),))
 
-    def test_names_cannot_be_resolved(self, sandbox: WarmSandbox) -> None:
+    def test_names_cannot_be_resolved(self, sandbox: Sandbox) -> None:
         source = "import socket\ndef f(): return socket.getaddrinfo('example.org', 443)"
         fail(sandbox, source, Status.ERROR)
 
 
 class TestSecrets:
-    def test_nothing_of_the_host_is_in_memory(self, sandbox: WarmSandbox) -> None:
+    def test_nothing_of_the_host_is_in_memory(self, sandbox: Sandbox) -> None:
         marker = "sk-" + os.urandom(12).hex()
         os.environ["OPENAI_API_KEY"] = marker
         source = """
@@ -271,7 +271,7 @@ class TestSecrets:
 
 
 class TestClock:
-    def test_seconds_are_those_of_the_host(self, sandbox: WarmSandbox) -> None:
+    def test_seconds_are_those_of_the_host(self, sandbox: Sandbox) -> None:
         source = """
             import time
             real = time.sleep
@@ -284,7 +284,7 @@ class TestClock:
         assert answer.value == 0
         assert answer.seconds >= 0.3
 
-    def test_the_clock_cannot_be_set(self, sandbox: WarmSandbox) -> None:
+    def test_the_clock_cannot_be_set(self, sandbox: Sandbox) -> None:
         source = "import time\ndef f(): time.clock_settime(time.CLOCK_REALTIME, 0)"
         fail(sandbox, source, Status.ERROR, "PermissionError")
 
@@ -307,9 +307,7 @@ class TestValues:
             "{'!': 'array', 'dtype': '|O', 'shape': []}",
         ],
     )
-    def test_what_looks_like_data_is_data_or_an_error(
-        self, sandbox: WarmSandbox, value: str
-    ) -> None:
+    def test_what_looks_like_data_is_data_or_an_error(self, sandbox: Sandbox, value: str) -> None:
         try:
             found = ask(sandbox, f"def f(): return {value}").value
         except ProgramError as error:
@@ -317,14 +315,14 @@ class TestValues:
         else:
             assert _is_plain(found)
 
-    def test_ten_million_levels_are_an_error(self, sandbox: WarmSandbox) -> None:
+    def test_ten_million_levels_are_an_error(self, sandbox: Sandbox) -> None:
         deep = "def f():\n    x = []\n    for _ in range(10**7): x = [x]\n    return x"
         with pytest.raises(ProgramError) as caught:
             ask(sandbox, deep, limits=LARGE)
         assert caught.value.status in {Status.ERROR, Status.MEMORY, Status.TIMEOUT}
         assert ask(sandbox, "def f(): return 1").value == 1
 
-    def test_a_thread_cannot_answer_for_the_next_call(self, sandbox: WarmSandbox) -> None:
+    def test_a_thread_cannot_answer_for_the_next_call(self, sandbox: Sandbox) -> None:
         source = """
             import os, struct, sys, threading, time
             def g():
@@ -365,7 +363,7 @@ class TestTexts:
             "def __getattribute__(self, name): raise KeyboardInterrupt",
         ],
     )
-    def test_exceptions_that_lie_are_typed(self, sandbox: WarmSandbox, body: str) -> None:
+    def test_exceptions_that_lie_are_typed(self, sandbox: Sandbox, body: str) -> None:
         source = f"class Odd(Exception):\n    {body}\ndef f(): raise Odd"
         with pytest.raises(ProgramError) as caught:
             ask(sandbox, source)
@@ -373,7 +371,7 @@ class TestTexts:
         assert len(caught.value.reason) < 1000
         assert ask(sandbox, "def f(): return 1").value == 1
 
-    def test_terminals_are_not_reached(self, sandbox: WarmSandbox) -> None:
+    def test_terminals_are_not_reached(self, sandbox: Sandbox) -> None:
         source = r"""
             import sys
             def f():
@@ -384,7 +382,7 @@ class TestTexts:
         text = error.reason + error.detail + printable_end(fail_with_output(sandbox, source), 999)
         assert not set("\x1b\x07\x9b\u202e\r\b\x00") & set(text)
 
-    def test_both_streams_may_be_flooded(self, sandbox: WarmSandbox) -> None:
+    def test_both_streams_may_be_flooded(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -399,7 +397,7 @@ class TestTexts:
 class TestInside:
     """What a program finds, changes and breaks within its own process is its own loss."""
 
-    def test_no_descriptor_is_open_but_its_own(self, sandbox: WarmSandbox) -> None:
+    def test_no_descriptor_is_open_but_its_own(self, sandbox: Sandbox) -> None:
         source = """
             import os
             def f():
@@ -411,7 +409,7 @@ class TestInside:
         """
         assert ask(sandbox, source).value == [0, 1, 2, 3, 4, 5]
 
-    def test_limits_cannot_be_raised(self, sandbox: WarmSandbox) -> None:
+    def test_limits_cannot_be_raised(self, sandbox: Sandbox) -> None:
         source = """
             import resource
             def f():
@@ -426,7 +424,7 @@ class TestInside:
         assert ask(sandbox, source).value == []
 
     @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers are those of x86_64")
-    def test_what_would_reach_beyond_the_sandbox_is_refused(self, sandbox: WarmSandbox) -> None:
+    def test_what_would_reach_beyond_the_sandbox_is_refused(self, sandbox: Sandbox) -> None:
         calls = {
             "lease": "72, host, 1024, 0",
             "watch a folder": "72, host, 1026, 1",
@@ -453,7 +451,7 @@ class TestInside:
         assert ask(sandbox, source).value == [-1] * len(calls)
 
     @pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code of x86_64")
-    def test_the_gate_of_32_bit_programs_is_closed(self, sandbox: WarmSandbox) -> None:
+    def test_the_gate_of_32_bit_programs_is_closed(self, sandbox: Sandbox) -> None:
         source = """
             import ctypes, mmap
             def f():
@@ -464,7 +462,7 @@ class TestInside:
         """
         fail(sandbox, source, Status.CRASHED, "SIGSYS|SIGSEGV")
 
-    def test_a_source_that_became_a_pipe_ends_at_the_deadline(self, sandbox: WarmSandbox) -> None:
+    def test_a_source_that_became_a_pipe_ends_at_the_deadline(self, sandbox: Sandbox) -> None:
         source = """
             import os
             os.unlink("main.py"); os.mkfifo("main.py")
@@ -472,7 +470,7 @@ class TestInside:
         """
         fail(sandbox, source, Status.TIMEOUT, None, SHORT)
 
-    def test_what_a_tracer_makes_of_an_answer_is_data(self, sandbox: WarmSandbox) -> None:
+    def test_what_a_tracer_makes_of_an_answer_is_data(self, sandbox: Sandbox) -> None:
         source = """
             import sys
             def trace(frame, event, arg):
@@ -486,13 +484,13 @@ class TestInside:
         """
         assert ask(sandbox, source).value in {1, 1e9}
 
-    def test_of_many_processes_that_answer_the_first_counts(self, sandbox: WarmSandbox) -> None:
+    def test_of_many_processes_that_answer_the_first_counts(self, sandbox: Sandbox) -> None:
         source = "import os\ndef f():\n    for _ in range(3): os.fork()\n    return 1"
         assert ask(sandbox, source).value == 1
         assert ask(sandbox, "def f(): return 'alive'").value == "alive"
 
     def test_a_program_that_stops_its_system_calls_ends_at_the_deadline(
-        self, sandbox: WarmSandbox
+        self, sandbox: Sandbox
     ) -> None:
         # A filter of its own that waits for a supervisor, which never answers.
         source = """
@@ -506,9 +504,7 @@ class TestInside:
         """
         fail(sandbox, source, Status.TIMEOUT, None, SHORT)
 
-    def test_memory_of_pipes_and_sockets_does_not_keep_the_guest(
-        self, sandbox: WarmSandbox
-    ) -> None:
+    def test_memory_of_pipes_and_sockets_does_not_keep_the_guest(self, sandbox: Sandbox) -> None:
         source = """
             import os, socket, time
             def fill(write):
@@ -528,7 +524,7 @@ class TestInside:
         fail(sandbox, source, Status.TIMEOUT, None, SHORT)
 
 
-def test_programs_in_two_guests_do_not_meet(sandbox: WarmSandbox) -> None:
+def test_programs_in_two_guests_do_not_meet(sandbox: Sandbox) -> None:
     other = make_like(sandbox, find_view(()))
     source = """
         def f(name):

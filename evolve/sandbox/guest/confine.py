@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from . import kernel, landlock, portable, seccomp
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from .orders import Order
 
 # The user that programs run as, wherever another one can be chosen.
 GUEST_ID = 64000
@@ -35,24 +34,10 @@ _NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS
 _OPEN_FILES = 128
 _PENDING_SIGNALS = 256
 _CPU_SECONDS = 4 * 3600
-_INODES, _INODES_PER_MB = 1024, 256
 _MB = 1 << 20
 
 
-class Bounds(NamedTuple):
-    """What the kernel holds one program to, as the host asked for it."""
-
-    memory_mb: int
-    processes: int
-    workspace_mb: int
-
-    @property
-    def inodes(self) -> int:
-        """Returns how many files and folders there may be."""
-        return _INODES + _INODES_PER_MB * self.workspace_mb
-
-
-class Cage(NamedTuple):
+class Setup(NamedTuple):
     """What a zygote prepares once for all of its children.
 
     Attributes:
@@ -92,37 +77,37 @@ class Cage(NamedTuple):
         return _NAMESPACES if self.is_namespaced else 0
 
 
-def confine(cage: Cage, bounds: Bounds) -> None:
+def confine(setup: Setup, order: Order) -> None:
     """Confines the calling process, a fresh child of the zygote.
 
     Raises:
         OSError: The kernel refused a part; the child must not go on.
     """
-    if cage.portable is not None:
-        portable.confine(cage.box, bounds, cage.portable)
+    if setup.portable is not None:
+        portable.confine(setup.box, order, setup.portable)
         return
     # A process that cannot be dumped, as the zygote, owns neither its files in /proc nor lets
     # the watchdog see what it shares.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     _offer_to_the_kernel()
-    if cage.is_namespaced:
-        _enter_namespaces(cage, bounds)
+    if setup.is_namespaced:
+        _enter_namespaces(setup, order)
     else:
         os.setpgid(0, 0)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
-    make_folders(cage.box)
-    for name, place in cage.covers if cage.is_namespaced else ():
-        kernel.mount(f"{cage.box}/{name}", place, "", kernel.MS_BIND)
-    os.chdir(f"{cage.box}/work")
-    _set_limits(cage, bounds)
+    make_folders(setup.box)
+    for name, place in setup.covers if setup.is_namespaced else ():
+        kernel.mount(f"{setup.box}/{name}", place, "", kernel.MS_BIND)
+    os.chdir(f"{setup.box}/work")
+    _set_limits(setup, order)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    if cage.ruleset >= 0:
+    if setup.ruleset >= 0:
         landlock.restrict_self(INHERITED_RULESET)
-    elif cage.landlock_version:
-        landlock.restrict_self(landlock.build_ruleset(cage.landlock_version, _file_rules(cage)))
-    if cage.is_namespaced:
+    elif setup.landlock_version:
+        landlock.restrict_self(landlock.build_ruleset(setup.landlock_version, _file_rules(setup)))
+    if setup.is_namespaced:
         kernel.drop_capabilities()
-    seccomp.install_filter(cage.code or _build_own_filter(cage))
+    seccomp.install_filter(setup.code or _build_own_filter(setup))
 
 
 def file_rules_without_namespaces(
@@ -160,11 +145,11 @@ def make_folders(box: str) -> None:
         os.mkdir(f"{box}/{name}", 0o700)
 
 
-def _enter_namespaces(cage: Cage, bounds: Bounds) -> None:
-    kernel.map_ids(GUEST_ID, *cage.ids)
-    size = bounds.workspace_mb
-    options = f"size={size}m,nr_inodes={bounds.inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
-    kernel.mount("tmpfs", cage.box, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+def _enter_namespaces(setup: Setup, order: Order) -> None:
+    kernel.map_ids(GUEST_ID, *setup.ids)
+    size = order.workspace_mb
+    options = f"size={size}m,nr_inodes={order.inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
+    kernel.mount("tmpfs", setup.box, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     for place in _COVERED:
         # The backends but for `docker` show only the first.
         with contextlib.suppress(FileNotFoundError):
@@ -181,14 +166,14 @@ def _offer_to_the_kernel() -> None:
         pass
 
 
-def _set_limits(cage: Cage, bounds: Bounds) -> None:
+def _set_limits(setup: Setup, order: Order) -> None:
     addresses = resource.RLIM_INFINITY
-    if not cage.has_devices:
-        addresses = cage.baseline_bytes + bounds.memory_mb * _MB
+    if not setup.has_devices:
+        addresses = setup.baseline_bytes + order.memory_mb * _MB
     for kind, value in (
         (resource.RLIMIT_AS, addresses),
-        (resource.RLIMIT_NPROC, bounds.processes + (0 if cage.is_namespaced else _count_tasks())),
-        (resource.RLIMIT_FSIZE, bounds.workspace_mb * _MB),
+        (resource.RLIMIT_NPROC, order.processes + (0 if setup.is_namespaced else _count_tasks())),
+        (resource.RLIMIT_FSIZE, order.workspace_mb * _MB),
         (resource.RLIMIT_CPU, _CPU_SECONDS),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
@@ -217,18 +202,18 @@ def _count_tasks() -> int:
     return count
 
 
-def _file_rules(cage: Cage) -> list[tuple[str, int]]:
-    everything = landlock.all_rights(cage.landlock_version)
-    covers = [(f"{cage.box}/{name}", everything) for name, _ in cage.covers]
+def _file_rules(setup: Setup) -> list[tuple[str, int]]:
+    everything = landlock.all_rights(setup.landlock_version)
+    covers = [(f"{setup.box}/{name}", everything) for name, _ in setup.covers]
     return [
         ("/", landlock.READ),
-        *list_devices(has_accelerators=cage.has_devices),
-        (cage.box, everything),
+        *list_devices(has_accelerators=setup.has_devices),
+        (setup.box, everything),
         *covers,
     ]
 
 
-def _build_own_filter(cage: Cage) -> bytes:
+def _build_own_filter(setup: Setup) -> bytes:
     return seccomp.build_filter(
-        os.getpid(), may_signal=cage.landlock_version >= 6, has_devices=cage.has_devices
+        os.getpid(), may_signal=setup.landlock_version >= 6, has_devices=setup.has_devices
     )

@@ -175,7 +175,7 @@ def fork_into(flags: int) -> int:
 def fork_sibling(flags: int) -> bool:
     """Forks a process that is no child of this one but of its parent.
 
-    Nothing of it is left in this process, its number included, which would tell later ones how
+    Nothing of it is left in this process, its number included, which would show later ones how
     many processes the earlier ones had.
 
     Args:
@@ -247,7 +247,7 @@ def lock_mount(target: str, attributes: int) -> None:
 
 
 def map_ids(inside: int, uid: int, gid: int) -> None:
-    """Gives the calling process one user and one group in its new user namespace.
+    """Maps the calling process to one user and one group in its new user namespace.
 
     Args:
         inside: The id that the process sees, for both.
@@ -288,7 +288,7 @@ def leave_root(uid: int) -> None:
 
 
 def drop_capabilities() -> None:
-    """Gives up every capability of the calling process.
+    """Drops every capability of the calling process.
 
     Raises:
         OSError: The kernel refused.

@@ -8,12 +8,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from . import kernel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _VERSION_FLAG = 1
 _RULE_PATH_BENEATH = 1

@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from .confine import Bounds
+from .orders import Order
 
 _OPEN_FILES = 128
 _CPU_SECONDS = 4 * 3600
@@ -21,7 +20,7 @@ _PS_SECONDS = 10.0
 
 
 class Seen(NamedTuple):
-    """A process as `ps` tells it: its number, group and user; its memory and addresses in bytes."""
+    """A process as `ps` lists it: its number, group and user; its memory and addresses in bytes."""
 
     pid: int
     group: int
@@ -44,12 +43,12 @@ class Start(NamedTuple):
     others: int
 
 
-def confine(box: str, bounds: Bounds, start: Start) -> None:
+def confine(box: str, order: Order, start: Start) -> None:
     """Puts the calling process into a group, a folder and under limits of its own.
 
     Args:
         box: Folder for its files.
-        bounds: What it may use, beyond what was there at the start.
+        order: What it may use, beyond what was there at the start.
         start: That.
     """
     os.setpgid(0, 0)
@@ -57,9 +56,9 @@ def confine(box: str, bounds: Bounds, start: Start) -> None:
         os.mkdir(f"{box}/{name}", 0o700)  # noqa: PTH102 - system calls stand here by their names
     os.chdir(f"{box}/work")
     for kind, value in (
-        (resource.RLIMIT_AS, start.addresses + bounds.memory_mb * _MB),
-        (resource.RLIMIT_NPROC, start.others + bounds.processes),
-        (resource.RLIMIT_FSIZE, bounds.workspace_mb * _MB),
+        (resource.RLIMIT_AS, start.addresses + order.memory_mb * _MB),
+        (resource.RLIMIT_NPROC, start.others + order.processes),
+        (resource.RLIMIT_FSIZE, order.workspace_mb * _MB),
         (resource.RLIMIT_CPU, _CPU_SECONDS),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
@@ -70,7 +69,7 @@ def confine(box: str, bounds: Bounds, start: Start) -> None:
 
 
 def list_processes() -> list[Seen]:
-    """Lists all processes; none where `ps` cannot tell."""
+    """Lists all processes; none where `ps` fails."""
     import subprocess
 
     try:
@@ -99,7 +98,7 @@ def look_around() -> Start:
     """Returns how things stand for the calling process.
 
     Raises:
-        OSError: There is no `ps` that tells.
+        OSError: There is no `ps` that lists this process.
     """
     seen = list_processes()
     own = next((it for it in seen if it.pid == os.getpid()), None)

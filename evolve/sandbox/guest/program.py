@@ -10,13 +10,15 @@ believes nothing of what comes out beyond its form.
 from __future__ import annotations
 
 import contextlib
+import linecache
 import os
 import sys
 import time
+import traceback
 from types import FunctionType, GeneratorType, ModuleType
 from typing import Any, NoReturn
 
-from . import codec, commands, tracebacks
+from . import codec, subprocesses
 from .wire import (
     CLOCK,
     ERROR,
@@ -35,7 +37,7 @@ _clock = time.perf_counter
 
 
 class _CallError(Exception):
-    """The program has not what is asked of it; told without a traceback."""
+    """The program lacks what is asked of it; shown without a traceback."""
 
 
 def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
@@ -61,7 +63,7 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
         outbox = _Outbox(nonce, reply_bytes, started if request.get("is_timed") else None)
         try:
             if "command" in request:
-                outbox.send(VALUE, commands.run(request, work, sources))
+                outbox.send(VALUE, subprocesses.run(request, work, sources))
                 continue
             if module is None:
                 module = _load(work, program["files"][0][0])
@@ -71,7 +73,7 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
             error.__traceback__ = None
             outbox.send(OUT_OF_MEMORY, None)
         except BaseException as error:  # noqa: BLE001 - whatever the program raises is its answer
-            outbox.send(ERROR, tracebacks.describe(error, work))
+            outbox.send(ERROR, describe(error, work))
         with contextlib.suppress(Exception):
             sys.stdout.flush()
 
@@ -162,9 +164,9 @@ def _missing_function(module: ModuleType, wanted: str) -> str:
 def _write_files(work: str, program: dict[str, Any]) -> dict[str, bytes]:
     sources = {path: text.encode() for path, text in program["files"]}
     for path, text in sources.items():
-        commands.write_file(work, path, text)
+        subprocesses.write_file(work, path, text)
     for path, built, is_executable in program["built"]:
-        commands.write_file(work, path, built, mode=0o700 if is_executable else 0o600)
+        subprocesses.write_file(work, path, built, mode=0o700 if is_executable else 0o600)
     return sources
 
 
@@ -182,3 +184,54 @@ def _read_exactly(size: int) -> bytearray:
             os._exit(0)
         view = view[count:]
     return data
+
+
+_GUEST = "evolve_guest."
+_MAX_FRAMES = 12
+_MAX_REASON = 500
+_MAX_DETAIL = 8000
+
+
+def describe(error: BaseException, work: str) -> tuple[str, str]:
+    """Returns one line on an exception, and its traceback in the program's own files.
+
+    Args:
+        error: What the program raised; its methods may misbehave.
+        work: The workspace; only frames of files in it are kept, under their relative path.
+    """
+    own = getattr(type(error), "__module__", "").startswith(_GUEST)
+    lines = _name_safely(error)
+    if own:
+        return str(error)[:_MAX_REASON], ""
+    detail = "\n".join([*_own_frames(error, work), *lines])
+    return _reason(error, lines)[:_MAX_REASON], detail.replace(f"{work}/", "")[-_MAX_DETAIL:]
+
+
+def _name_safely(error: BaseException) -> list[str]:
+    try:
+        lines = traceback.format_exception_only(type(error), error)
+        return [line for text in lines for line in text.rstrip().split("\n")]
+    except BaseException:  # noqa: BLE001 - the exception's own methods raised
+        return [f"{type(error).__name__}: <its text cannot be read>"]
+
+
+def _reason(error: BaseException, lines: list[str]) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{lines[-1]} (line {error.lineno})"
+    return next((line for line in lines if line.strip()), type(error).__name__)
+
+
+def _own_frames(error: BaseException, work: str) -> list[str]:
+    linecache.checkcache()
+    try:
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename.startswith(f"{work}/")
+        ]
+        if len(frames) > _MAX_FRAMES:
+            half = _MAX_FRAMES // 2
+            frames = frames[:half] + frames[-half:]
+        return ["".join(traceback.format_list([frame])).rstrip() for frame in frames]
+    except BaseException:  # noqa: BLE001 - a traceback is a help, its absence no failure
+        return []

@@ -13,17 +13,14 @@ import json
 import os
 import select
 import signal
+import socket
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from . import confine, kernel, memory, orders, portable, watched, zygote
-from .files import Usage, measure, measure_unlinked, remove, wipe
+from . import confine, kernel, memory_use, orders, portable, zygote
+from .disk import Usage, measure, measure_unlinked, remove, wipe
 from .orders import Order, ZygoteLostError
-from .output import Output
 from .wire import CHUNK, DATA, EXITED, FAILED, HEADER, KILL, READY, SIGNALLED, START
-
-if TYPE_CHECKING:
-    import socket
 
 _MAX_OUTPUT = 1 << 20
 _STDIN, _STDOUT = 0, 1
@@ -46,17 +43,17 @@ def main(settings: dict[str, Any]) -> NoReturn:
     try:
         _leave_privileges(settings)
         pid, channel = zygote.fork_zygote(settings)
-        told = zygote.read_greeting(channel)
+        greeting = zygote.read_greeting(channel)
     except OSError as error:
-        told = {"reason": str(error), "package": None}
-    if "reason" in told:
+        greeting = {"reason": str(error), "package": None}
+    if "reason" in greeting:
         if settings.get("host_folder"):
             remove(settings["host_folder"])
-        _tell(FAILED, told)
+        _greet(FAILED, greeting)
         os._exit(1)
-    relay = Relay(settings, told, pid, channel)
+    relay = Relay(settings, greeting, pid, channel)
     os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
-    _tell(READY, {**told, "host_folder": settings.get("host_folder")})
+    _greet(READY, {**greeting, "host_folder": settings.get("host_folder")})
     relay.run()
 
 
@@ -73,8 +70,8 @@ def _leave_privileges(settings: dict[str, Any]) -> None:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
 
 
-def _tell(kind: bytes, told: dict[str, Any]) -> None:
-    body = json.dumps(told).encode()
+def _greet(kind: bytes, greeting: dict[str, Any]) -> None:
+    body = json.dumps(greeting).encode()
     os.write(_STDOUT, HEADER.pack(kind, len(body)) + body)
 
 
@@ -83,28 +80,32 @@ class Relay:
 
     Args:
         settings: As for `main`.
-        told: The zygote's greeting.
+        greeting: The zygote's greeting.
         zygote: Its process id.
         channel: To it.
     """
 
     def __init__(
-        self, settings: dict[str, Any], told: dict[str, Any], zygote: int, channel: socket.socket
+        self,
+        settings: dict[str, Any],
+        greeting: dict[str, Any],
+        zygote: int,
+        channel: socket.socket,
     ) -> None:
         self._zygote = zygote
         self._channel = channel
         self._box = settings["box"]
         self._is_portable = settings.get("portable", False)
-        self._is_namespaced = told["namespaces"]
-        self._baseline = told["baseline"]
+        self._is_namespaced = greeting["namespaces"]
+        self._baseline = greeting["baseline"]
         self._proc, self._known = self._look_around()
         self._inbound = memoryview(bytearray(HEADER.size + CHUNK))
         self._start = self._end = self._data_left = 0
         self._is_blocked = False
         self._outbound = memoryview(bytearray(HEADER.size + CHUNK))
         self._unsent = self._outbound[:0]
-        self._output = Output(memoryview(bytearray(_MAX_OUTPUT)), memoryview(bytearray(CHUNK)))
-        self._child: watched.Child | None = None
+        self._output = Printed(memoryview(bytearray(_MAX_OUTPUT)), memoryview(bytearray(CHUNK)))
+        self._child: orders.Child | None = None
         self._limit = 0
         self._most_files = Usage(0, 0)
         self._next_tick = 0.0
@@ -158,9 +159,9 @@ class Relay:
     def _read_report(self) -> None:
         report = orders.receive_report(self._channel)
         if self._child is not None and report.kind == orders.ENDED:
-            self._child.reaped = watched.End(report.number, report.spent)
+            self._child.reaped = orders.End(report.number, report.spent)
 
-    def _attend(self, it: watched.Child, descriptor: int) -> None:
+    def _attend(self, it: orders.Child, descriptor: int) -> None:
         if descriptor == it.output:
             self._output.read_from(descriptor)
         elif descriptor == it.replies:
@@ -236,14 +237,13 @@ class Relay:
             self._output.clear(settings["output_bytes"])
             self._limit = settings["memory_mb"] << 20
             order = Order(*(settings[name] for name in Order._fields))
-            bounds = confine.Bounds(order.memory_mb, order.processes, order.workspace_mb)
-            self._most_files = Usage(bounds.workspace_mb << 20, bounds.inodes)
-            self._child = watched.start(self._channel, order)
+            self._most_files = Usage(order.workspace_mb << 20, order.inodes)
+            self._child = orders.start(self._channel, order)
             self._next_tick = time.monotonic() + self._tick
         elif kind == KILL and self._child is not None:
             self._end_child(self._child, "asked", asks_stack=bool(body))
 
-    def _read_child(self, it: watched.Child) -> None:
+    def _read_child(self, it: orders.Child) -> None:
         try:
             count = os.readv(it.replies, [self._outbound[HEADER.size :]])
         except BlockingIOError:
@@ -277,8 +277,8 @@ class Relay:
                 poller.register(_STDOUT, select.POLLOUT)
                 poller.poll()
 
-    def _look_after(self, it: watched.Child) -> None:
-        if watched.has_ended(it):
+    def _look_after(self, it: orders.Child) -> None:
+        if orders.has_ended(it):
             self._end_child(it, "")
         elif time.monotonic() >= self._next_tick:
             started = time.monotonic()
@@ -288,16 +288,16 @@ class Relay:
             if cause:
                 self._end_child(it, cause)
 
-    def _find_excess(self, it: watched.Child) -> str:
+    def _find_excess(self, it: orders.Child) -> str:
         if self._is_portable:
             names = []
             if portable.sum_memory(it.pid) > self._baseline + self._limit:
                 return "memory"
         elif self._is_namespaced:
-            names = memory.list_strangers(self._proc, self._known)
+            names = memory_use.list_strangers(self._proc, self._known)
         else:
-            names = memory.list_group(self._proc, it.pid)
-        if memory.is_exceeded(
+            names = memory_use.list_group(self._proc, it.pid)
+        if memory_use.is_exceeded(
             self._proc,
             names,
             self._baseline,
@@ -312,8 +312,8 @@ class Relay:
         size = used.size + measure_unlinked(self._proc, names)
         return "disk" if size > most.size or used.number > most.number else ""
 
-    def _end_child(self, it: watched.Child, cause: str, *, asks_stack: bool = False) -> None:
-        notes = watched.read_notes(it) if asks_stack else ""
+    def _end_child(self, it: orders.Child, cause: str, *, asks_stack: bool = False) -> None:
+        notes = orders.read_notes(it) if asks_stack else ""
         end = self._kill(it)
         while not it.is_silent and not cause:
             self._flush_all()
@@ -326,13 +326,13 @@ class Relay:
         self._send(EXITED, HEADER.pack(EXITED, len(head)) + head + self._output.text())
         self._output.clear(0)
 
-    def _kill(self, it: watched.Child) -> watched.End:
-        return watched.kill(
+    def _kill(self, it: orders.Child) -> orders.End:
+        return orders.kill(
             it, self._channel, is_namespaced=self._is_namespaced, is_kept=self._is_portable
         )
 
-    def _clear(self, it: watched.Child) -> None:
-        watched.close(it)
+    def _clear(self, it: orders.Child) -> None:
+        orders.close(it)
         if not self._is_namespaced:
             wipe(self._box)
 
@@ -343,3 +343,70 @@ class Relay:
         if not self._is_namespaced:
             remove(self._box)
         os._exit(0)
+
+
+_READS_AT_ONCE = 16
+
+
+class Printed:
+    """A bounded record of a stream, in memory given by the caller.
+
+    Args:
+        kept: Holds the head and the tail.
+        scratch: Holds what has just been read.
+    """
+
+    def __init__(self, kept: memoryview, scratch: memoryview) -> None:
+        self._kept = kept
+        self._scratch = scratch
+        self._half = 0
+        self._total = 0
+        self.is_closed = False
+
+    def clear(self, max_bytes: int) -> None:
+        """Forgets everything and sets how much is kept from now on."""
+        self._half = min(max_bytes, len(self._kept)) // 2
+        self._total = 0
+        self.is_closed = False
+
+    def read_from(self, descriptor: int) -> None:
+        """Reads what is there, within reason: a flood must not keep the caller."""
+        for _ in range(_READS_AT_ONCE):
+            if self.is_closed:
+                return
+            try:
+                count = os.readv(descriptor, [self._scratch])
+            except BlockingIOError:
+                return
+            self.is_closed = not count
+            self._keep(self._scratch[:count])
+
+    def text(self) -> bytes:
+        """Returns the head and the tail, with a line between them that counts what was cut."""
+        half = self._half
+        head = bytes(self._kept[: min(self._total, half)])
+        in_tail = self._total - half
+        if in_tail <= 0:
+            return head
+        if in_tail <= half:
+            return head + bytes(self._kept[half : half + in_tail])
+        position = half + in_tail % half
+        tail = bytes(self._kept[position : 2 * half]) + bytes(self._kept[half:position])
+        return head + f"\n[... {in_tail - half} bytes cut ...]\n".encode() + tail
+
+    def _keep(self, data: memoryview) -> None:
+        half = self._half
+        if self._total < half:
+            part = data[: half - self._total]
+            self._kept[self._total : self._total + len(part)] = part
+            self._total += len(part)
+            data = data[len(part) :]
+        if half and len(data) > half:
+            self._total += len(data) - half
+            data = data[-half:]
+        while data and half:
+            place = (self._total - half) % half
+            part = data[: half - place]
+            self._kept[half + place : half + place + len(part)] = part
+            self._total += len(part)
+            data = data[len(part) :]

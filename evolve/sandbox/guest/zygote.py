@@ -14,27 +14,19 @@ import gc
 import importlib
 import json
 import os
+import random
+import signal
+import socket
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+import time
+import traceback
+from typing import Any, NoReturn
 
-from . import (
-    child,
-    codec,
-    confine,
-    kernel,
-    landlock,
-    mappings,
-    memory,
-    orders,
-    portable,
-    seccomp,
-    tracebacks,
-)
+from . import codec, confine, kernel, landlock, memory_use, orders, portable, program, seccomp
+from .confine import ABOVE, Setup
+from .orders import STACK_SIGNAL, Order
 from .program import NOTES
-from .watched import STACK_SIGNAL
-
-if TYPE_CHECKING:
-    import socket
+from .wire import CONFINED, MESSAGE, NO_NONCE, SECONDS
 
 _WARM_UP_ROUNDS = 20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -69,11 +61,11 @@ def read_greeting(channel: socket.socket) -> dict[str, Any]:
     Raises:
         OSError: It ended without a word.
     """
-    greeting = channel.recv(_MAX_GREETING)
-    if not greeting:
+    data = channel.recv(_MAX_GREETING)
+    if not data:
         raise OSError("the process that starts programs ended while it was prepared")
-    told: dict[str, Any] = json.loads(greeting)
-    return told
+    greeting: dict[str, Any] = json.loads(data)
+    return greeting
 
 
 def _run(settings: dict[str, Any], channel: socket.socket, relay: int) -> NoReturn:
@@ -81,22 +73,22 @@ def _run(settings: dict[str, Any], channel: socket.socket, relay: int) -> NoRetu
     os.dup2(null, 0)
     os.dup2(null, 1)
     try:
-        cage, told = _prepare(settings, relay)
+        setup, greeting = _prepare(settings, relay)
     except (OSError, ImportError) as error:
         package = error.name if isinstance(error, ImportError) else None
         _greet(channel, {"reason": str(error), "package": package})
         os._exit(1)
     os.dup2(null, 2)
     os.close(null)
-    _greet(channel, told)
-    child.serve_orders(cage, channel)
+    _greet(channel, greeting)
+    serve_orders(setup, channel)
 
 
-def _greet(channel: socket.socket, told: dict[str, Any]) -> None:
-    channel.sendall(json.dumps(told).encode())
+def _greet(channel: socket.socket, greeting: dict[str, Any]) -> None:
+    channel.sendall(json.dumps(greeting).encode())
 
 
-def _prepare(settings: dict[str, Any], relay: int) -> tuple[confine.Cage, dict[str, Any]]:
+def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any]]:
     is_portable = settings.get("portable", False)
     if not is_portable:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
@@ -110,35 +102,35 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[confine.Cage, dict[s
         sys.modules["numpy"].random.seed(0)
     proc = -1
     if is_portable:
-        cage = _build_portable_cage(settings)
+        setup = _build_portable_cage(settings)
     else:
         kernel.prepare_fork()
         if not settings.get("devices", False):
-            mappings.make_private()
+            memory_use.make_private()
         proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-        cage = _build_cage(settings, proc)
+        setup = _build_cage(settings, proc)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    child.set_environment(cage)
+    set_environment(setup)
     _warm_up()
     gc.collect()
     gc.freeze()
-    baseline = cage.baseline_bytes if is_portable else memory.read_bytes(proc, "self")
+    baseline = setup.baseline_bytes if is_portable else memory_use.read_bytes(proc, "self")
     if proc >= 0:
         # What a package opened while it was imported is closed in each program.
         above = max(map(int, os.listdir("/proc/self/fd"))) + _SPARE
-        cage = cage._replace(above=max(above, confine.ABOVE))
+        setup = setup._replace(above=max(above, ABOVE))
         os.close(proc)
-    told = {
-        "namespaces": cage.is_namespaced,
-        "landlock": cage.landlock_version,
+    greeting = {
+        "namespaces": setup.is_namespaced,
+        "landlock": setup.landlock_version,
         "baseline": baseline,
     }
-    return cage, told
+    return setup, greeting
 
 
-def _build_portable_cage(settings: dict[str, Any]) -> confine.Cage:
+def _build_portable_cage(settings: dict[str, Any]) -> Setup:
     start = portable.look_around()
-    return confine.Cage(
+    return Setup(
         box=settings["box"],
         is_namespaced=False,
         landlock_version=0,
@@ -150,12 +142,12 @@ def _build_portable_cage(settings: dict[str, Any]) -> confine.Cage:
     )
 
 
-def _build_cage(settings: dict[str, Any], proc: int) -> confine.Cage:
+def _build_cage(settings: dict[str, Any], proc: int) -> Setup:
     descriptor = os.open("self/statm", os.O_RDONLY, dir_fd=proc)
     pages = int(os.read(descriptor, 100).split()[0])
     os.close(descriptor)
     version = landlock.read_version()
-    cage = confine.Cage(
+    setup = Setup(
         box=settings["box"],
         is_namespaced=True,
         landlock_version=version,
@@ -166,11 +158,11 @@ def _build_cage(settings: dict[str, Any], proc: int) -> confine.Cage:
         covers=_find_covers(),
         has_devices=settings.get("devices", False),
     )
-    if settings["namespaces"] and _can_confine(cage):
-        return cage
-    rules = confine.file_rules_without_namespaces(cage.box, version, settings["readable"])
+    if settings["namespaces"] and _can_confine(setup):
+        return setup
+    rules = confine.file_rules_without_namespaces(setup.box, version, settings["readable"])
     ruleset = landlock.build_ruleset(version, rules) if version else -1
-    return cage._replace(is_namespaced=False, code=b"", ruleset=ruleset)
+    return setup._replace(is_namespaced=False, code=b"", ruleset=ruleset)
 
 
 def _find_covers() -> tuple[tuple[str, str], ...]:
@@ -183,14 +175,14 @@ def _find_covers() -> tuple[tuple[str, str], ...]:
     )
 
 
-def _can_confine(cage: confine.Cage) -> bool:
+def _can_confine(setup: Setup) -> bool:
     try:
-        pid = kernel.fork_into(cage.flags)
+        pid = kernel.fork_into(setup.flags)
     except OSError:
         return False
     if not pid:
         try:
-            confine.confine(cage, confine.Bounds(1024, 32, 1))
+            confine.confine(setup, Order(1024, 32, 1))
         except OSError as error:
             os.write(2, f"guest: {error}\n".encode())
             os._exit(1)
@@ -212,7 +204,7 @@ def _warm_up() -> None:
         try:
             exec(code, {})  # noqa: S102 - a constant
         except ZeroDivisionError as error:
-            tracebacks.describe(error, "")
+            program.describe(error, "")
 
 
 def _import(name: str) -> None:
@@ -220,5 +212,114 @@ def _import(name: str) -> None:
         importlib.import_module(name)
     except Exception as error:  # noqa: BLE001 - a package may raise anything while imported
         reason = " ".join(str(error).split())[-300:]
-        told = f"sandbox: package `{name}` cannot be imported: {reason}"
-        raise ImportError(told, name=name) from None
+        message = f"sandbox: package `{name}` cannot be imported: {reason}"
+        raise ImportError(message, name=name) from None
+
+
+_REPLIES = 4
+
+
+def serve_orders(setup: Setup, channel: socket.socket) -> NoReturn:
+    """Forks a confined child for each order of the relay, until that ends.
+
+    The children are the relay's: it alone learns how they end.
+    """
+    while True:
+        try:
+            order, pipes = orders.receive_order(channel)
+        except EOFError:
+            os._exit(0)
+        try:
+            is_child = _fork_kept(channel) if setup.portable else kernel.fork_sibling(setup.flags)
+            if is_child:
+                _become_program(setup, order, pipes, channel)
+            answer = orders.FORKED, 0
+        except OSError as error:
+            answer = orders.FAILED, error.errno or 0
+        orders.close_all(pipes)
+        orders.report(channel, *answer)
+
+
+def _fork_kept(channel: socket.socket) -> bool:
+    """Forks a child with a parent of its own, which reports its end; for other systems."""
+    # Nobody need wait for a keeper.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    if os.fork():
+        return False
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        pid = os.fork()
+    except OSError as error:
+        orders.report(channel, orders.FAILED, error.errno or 0)
+        os._exit(1)
+    if not pid:
+        return True
+    # The pipes are the program's: the relay waits for their end.
+    os.closerange(0, channel.fileno())
+    os.closerange(channel.fileno() + 1, ABOVE)
+    _, status, usage = os.wait4(pid, 0)
+    orders.report(channel, orders.ENDED, status, usage.ru_utime + usage.ru_stime)
+    os._exit(0)
+
+
+def _pin(core: int) -> None:
+    try:
+        os.sched_setaffinity(0, {core})
+    except OSError:
+        # The host's cores may be others, as where a container has only some of them.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def _become_program(
+    setup: Setup, order: Order, pipes: tuple[int, ...], channel: socket.socket
+) -> NoReturn:
+    try:
+        orders.report(channel, orders.STARTED, os.getpid())
+        _take_descriptors([*pipes, *([setup.ruleset] if setup.ruleset >= 0 else [])], setup.above)
+        channel.detach()
+        core = order.core
+        if core is not None and setup.portable is None:
+            _pin(core)
+        confine.confine(setup, order)
+        if core is not None and setup.portable is None:
+            seccomp.install_filter(seccomp.build_timing_filter(is_alone=order.is_alone))
+        random.seed(0)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdout = _printer(1)
+        sys.stderr = _printer(2)
+        spent = SECONDS.pack(time.process_time())
+        os.write(_REPLIES, MESSAGE.pack(NO_NONCE, CONFINED, len(spent)) + spent)
+        program.serve(f"{setup.box}/work", setup.data, order.reply_bytes)
+    except BaseException as error:  # noqa: BLE001 - nothing may go back into the zygote's own code
+        os.write(2, "".join(traceback.format_exception_only(error)).encode())
+    finally:
+        os._exit(70)
+
+
+def _take_descriptors(pipes: list[int], above: int) -> None:
+    requests, replies, printer, notes, *rest = pipes
+    null = os.open("/dev/null", os.O_RDONLY)
+    sources = [null, printer, printer, requests, replies, notes, *rest]
+    high = [os.dup2(source, above + i) for i, source in enumerate(sources)]
+    for target, source in enumerate(high):
+        os.dup2(source, target, inheritable=target <= 2)
+    os.closerange(len(high), above + len(high) + 1)
+
+
+def set_environment(setup: Setup) -> None:
+    """Leaves of the zygote's environment what programs get."""
+    threads = {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")}
+    os.environ.clear()
+    os.environ.update(threads)
+    os.environ.update(
+        PATH="/usr/local/bin:/usr/bin:/bin",
+        HOME=f"{setup.box}/work",
+        TMPDIR=f"{setup.box}/tmp",  # noqa: S108 - its own
+        LANG="C.UTF-8",
+    )
+
+
+def _printer(descriptor: int) -> Any:
+    return open(
+        descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+    )

@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from evolve.errors import ProgramError
 from evolve.evaluation.quiet import hold_quiet
+from evolve.problem import Recipe
 from evolve.records import Program, SourceFile, Status
-from evolve.scoring.commands import Command, Finished
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from evolve.problem import Recipe
-    from evolve.sandbox.protocol import Limits, Sandbox, Session
-    from evolve.scoring.commands import OutputFile
+from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.session import Sandbox, SandboxSession
+from evolve.scoring.commands import Command, Finished, OutputFile
 
 _CACHE_BYTES = 256 << 20
 _FILE_BYTES = 512
@@ -30,32 +26,32 @@ _REASON_CHARACTERS = 200
 _PRINTED_BYTES = 1 << 14
 
 
-class Bench:
+class ProgramRunner:
     """Opens sessions for the programs of one evaluation, one at a time.
 
     Args:
         sandbox: Where they run.
         limits: What a program may use.
         recipe: How programs are built and started.
-        tell_waiting: Called at both ends of a wait for other processes.
+        on_wait: Called at both ends of a wait for other processes.
         is_fresh: Whether each evaluation has a new sandbox.
     """
 
     def __init__(
         self,
         sandbox: Sandbox,
-        limits: Limits,
+        limits: ProgramLimits,
         recipe: Recipe,
-        tell_waiting: Callable[[], None] = lambda: None,
+        on_wait: Callable[[], None] = lambda: None,
         *,
         is_fresh: bool = False,
     ) -> None:
-        self.tell_waiting = tell_waiting
+        self.on_wait = on_wait
         self.limits = limits
         self.recipe = recipe
         self._sandbox = sandbox
         self._is_fresh = is_fresh
-        self._session: Session | None = None
+        self._session: SandboxSession | None = None
         self._builds = _Builds(_CACHE_BYTES)
         self._watched: Program | None = None
         self._running: Program | None = None
@@ -65,7 +61,7 @@ class Bench:
         """Begins an evaluation: from here on, what the program prints is kept."""
         self._watched, self.printed = program, b""
 
-    def open(self, program: Program, limits: Limits | None = None) -> Session:
+    def open(self, program: Program, limits: ProgramLimits | None = None) -> SandboxSession:
         """Builds a program if it was not, and starts it; ends what ran before.
 
         Raises:
@@ -84,7 +80,7 @@ class Bench:
         if self._is_fresh:
             self._sandbox.close()
 
-    def is_open(self, session: Session | None) -> bool:
+    def is_open(self, session: SandboxSession | None) -> bool:
         """Returns whether a session is the one that was opened last."""
         return session is not None and session is self._session
 
@@ -158,14 +154,14 @@ class ProgramSessions:
     """Opens the sessions that the evaluator's handle of one program needs.
 
     Args:
-        bench: Where they run.
+        runner: Where they run.
         program: The program.
     """
 
-    def __init__(self, bench: Bench, program: Program) -> None:
-        self._bench = bench
+    def __init__(self, runner: ProgramRunner, program: Program) -> None:
+        self._runner = runner
         self._program = program
-        self._session: Session | None = None
+        self._session: SandboxSession | None = None
         self._called_seconds = 0.0
 
     @property
@@ -176,20 +172,20 @@ class ProgramSessions:
     @property
     def start(self) -> tuple[str, ...]:
         """Returns the words of the command that starts the program; none where it is called."""
-        return self._bench.recipe.run
+        return self._runner.recipe.run
 
     def restart(self) -> None:
         """Ends the program's process; the next call starts another."""
-        if self._bench.is_open(self._session):
-            self._bench.clear()
+        if self._runner.is_open(self._session):
+            self._runner.clear()
 
     def other(self, files: Mapping[str, str]) -> ProgramSessions:
-        """Returns the same for a program of the evaluator's own, on the same bench."""
+        """Returns the same for a program of the evaluator's own, on the same runner."""
         program = Program(tuple(SourceFile(*item) for item in files.items()))
-        return ProgramSessions(self._bench, program)
+        return ProgramSessions(self._runner, program)
 
     @contextlib.contextmanager
-    def shared(self, timeout_seconds: float | None) -> Iterator[tuple[Session, float]]:
+    def shared(self, timeout_seconds: float | None) -> Iterator[tuple[SandboxSession, float]]:
         """Yields the session of all calls and the deadline of this one.
 
         Its time is taken off the limit of all calls together.
@@ -198,14 +194,14 @@ class ProgramSessions:
             ProgramError: Nothing is left of it, or the build failed.
             SandboxError: The sandbox broke.
         """
-        limit = self._bench.limits.seconds
+        limit = self._runner.limits.seconds
         left = limit - self._called_seconds
         if left <= 0:
             reason = f"no answer within {limit:g} s: earlier calls have used them up"
             raise ProgramError(Status.TIMEOUT, reason)
         # What another program of this evaluation ran in between has ended the state of this one.
-        if self._session is None or not self._bench.is_open(self._session):
-            self._session = self._bench.open(self._program)
+        if self._session is None or not self._runner.is_open(self._session):
+            self._session = self._runner.open(self._program)
         started = time.monotonic()
         try:
             yield self._session, left if timeout_seconds is None else min(timeout_seconds, left)
@@ -217,7 +213,7 @@ class ProgramSessions:
             self._called_seconds += time.monotonic() - started
 
     @contextlib.contextmanager
-    def fresh(self, *, core: int | None = None, is_alone: bool = False) -> Iterator[Session]:
+    def fresh(self, *, core: int | None = None, is_alone: bool = False) -> Iterator[SandboxSession]:
         """Yields a session in a workspace that holds only the program and what was built.
 
         Args:
@@ -228,11 +224,11 @@ class ProgramSessions:
             ProgramError: The build failed.
             SandboxError: The sandbox broke.
         """
-        limits = replace(self._bench.limits, core=core, is_alone=is_alone)
+        limits = replace(self._runner.limits, core=core, is_alone=is_alone)
         try:
-            yield self._bench.open(self._program, limits)
+            yield self._runner.open(self._program, limits)
         finally:
-            self._bench.clear()
+            self._runner.clear()
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[int]:
@@ -241,7 +237,7 @@ class ProgramSessions:
         Raises:
             SandboxError: The lock cannot be opened.
         """
-        with hold_quiet(self._bench.tell_waiting) as core:
+        with hold_quiet(self._runner.on_wait) as core:
             yield core
 
 

@@ -11,23 +11,23 @@ import rich
 
 from evolve.errors import SandboxError
 from evolve.records import Status
-from evolve.sandbox.choose import NAMES, open_sandbox
+from evolve.sandbox.backends import NAMES, open_sandbox
 from evolve.sandbox.docker import LABEL, connect
 from evolve.sandbox.guest import landlock
-from evolve.sandbox.layout import View, find_view, list_readable
-from evolve.sandbox.protocol import Isolation
-from evolve.sandbox.warm import WarmSandbox
+from evolve.sandbox.layout import HostView, find_view, list_readable
+from evolve.sandbox.limits import Isolation
+from evolve.sandbox.session import Sandbox
 
 from .conftest import make_like
 from .programs import LIMITS, ask, fail, make_program
 
 HOST = """
 import sys, time
-from evolve.sandbox.choose import open_sandbox
-from evolve.sandbox.protocol import Limits
+from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.limits import ProgramLimits
 from tests.sandbox.programs import make_program
 sandbox = open_sandbox(sys.argv[1], preload=())
-session = sandbox.open(make_program(sys.argv[2]), Limits(seconds=60))
+session = sandbox.open(make_program(sys.argv[2]), ProgramLimits(seconds=60))
 print(session.call("f").value, flush=True)
 session.call("g")
 """
@@ -49,14 +49,13 @@ class TestChoice:
         with pytest.raises(SandboxError, match=r"expected one of auto, .*native, got 'chroot'"):
             open_sandbox("chroot")
 
-    def test_auto_takes_one_that_proves_itself(self, sandbox: WarmSandbox) -> None:
+    def test_auto_takes_one_that_proves_itself(self, sandbox: Sandbox) -> None:
         chosen = open_sandbox("auto", preload=())
-        assert chosen.isolation is not None
         assert chosen.isolation.is_strong
         assert ask(chosen, "def f(): return 1").value == 1
         chosen.close()
 
-    def test_a_missing_package_is_named_with_the_remedy(self, sandbox: WarmSandbox) -> None:
+    def test_a_missing_package_is_named_with_the_remedy(self, sandbox: Sandbox) -> None:
         with pytest.raises(SandboxError, match=r"package `no_such_package`.*install it"):
             open_sandbox(sandbox.name, preload=("no_such_package",))
 
@@ -66,7 +65,7 @@ class TestChoice:
 
 
 class TestView:
-    def test_hidden_folders_and_files_are_empty(self, sandbox: WarmSandbox) -> None:
+    def test_hidden_folders_and_files_are_empty(self, sandbox: Sandbox) -> None:
         package = Path(rich.__file__).parent
         hidden = (package, Path(pytest.__file__).parent / "__init__.py")
         other = make_like(sandbox, find_view(("rich",), None, hidden))
@@ -96,13 +95,13 @@ class TestView:
         (tmp_path / "real" / "hidden").mkdir(parents=True)
         (tmp_path / "real" / "again").symlink_to("hidden")
         (tmp_path / "link").symlink_to("real")
-        view = View((tmp_path / "link",), (tmp_path / "real" / "hidden",), None, ())
+        view = HostView((tmp_path / "link",), (tmp_path / "real" / "hidden",), None, ())
         assert [path for path, _ in list_readable(view)] == [tmp_path / "real"]
 
     def test_landlocks_rights_go_around_what_is_hidden(self, tmp_path: Path) -> None:
         for name in ("a/hidden", "a/shown", "b"):
             (tmp_path / name).mkdir(parents=True)
-        view = View((tmp_path,), (tmp_path / "a" / "hidden",), None, ())
+        view = HostView((tmp_path,), (tmp_path / "a" / "hidden",), None, ())
         rights = dict(list_readable(view))
         assert rights[tmp_path] == rights[tmp_path / "a"] == landlock.READ_DIR
         assert rights[tmp_path / "a" / "shown"] == rights[tmp_path / "b"] == landlock.READ
@@ -114,16 +113,14 @@ class TestView:
 
 
 class TestRestart:
-    def test_a_guest_that_was_killed_is_replaced(self, sandbox: WarmSandbox) -> None:
+    def test_a_guest_that_was_killed_is_replaced(self, sandbox: Sandbox) -> None:
         ask(sandbox, "def f(): return 1")
         assert sandbox._link is not None
         sandbox._link._process.kill()
         sandbox._link._process.wait()
         assert ask(sandbox, "def f(): return 2").value == 2
 
-    def test_a_guest_that_is_killed_during_a_call_costs_one_program(
-        self, sandbox: WarmSandbox
-    ) -> None:
+    def test_a_guest_that_is_killed_during_a_call_costs_one_program(self, sandbox: Sandbox) -> None:
         session = sandbox.open(make_program("import time\ndef f(): time.sleep(60)"), LIMITS)
         assert sandbox._link is not None
         os.kill(sandbox._link._process.pid, signal.SIGKILL)
@@ -131,13 +128,13 @@ class TestRestart:
             session.call("f")
         assert ask(sandbox, "def f(): return 2").value == 2
 
-    def test_the_guest_is_replaced_after_a_while(self, sandbox: WarmSandbox) -> None:
+    def test_the_guest_is_replaced_after_a_while(self, sandbox: Sandbox) -> None:
         ask(sandbox, "def f(): return 1")
         link, sandbox._sessions = sandbox._link, 10**6
         assert ask(sandbox, "def f(): return 2").value == 2
         assert sandbox._link is not link
 
-    def test_the_guest_ends_with_its_host(self, sandbox: WarmSandbox) -> None:
+    def test_the_guest_ends_with_its_host(self, sandbox: Sandbox) -> None:
         folder = Path(__file__).parents[2]
         command = [sys.executable, "-c", HOST, sandbox.name, FORKING]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as host:

@@ -1,4 +1,4 @@
-"""What programs print, made fit to be shown."""
+"""What programs say: checked, and made fit to be shown."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import builtins
 import re
 import unicodedata
 from traceback import FrameSummary, StackSummary
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from evolve.records import Program
+from evolve.errors import ProgramError
+from evolve.records import Program, Status
+from evolve.sandbox.limits import ProgramLimits
+from evolve.scoring.commands import Command, Finished, OutputFile
 
 _FRAME = re.compile(r'^  File "([^"]+)", line (\d{1,6})\b', re.MULTILINE)
 _UNUSUAL = re.compile(r"[^\n\t -~]")
 _STACK_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d{1,6}) in (.*)$', re.MULTILINE)
 _LOADED = re.compile(r"^loaded (\d{1,6}\.\d{6})$", re.MULTILINE)
 _MOST_FRAMES = 12
+_FIELDS = {"code": int, "stdout": bytes, "stderr": bytes, "files": list, "cpu": float}
 _SYNTAX = re.compile(r"\(line (\d{1,6})\)$")
 
 
@@ -96,3 +99,48 @@ def name_kind_and_line(reason: str, detail: str, program: Program) -> str:
     if frames and 0 < frames[-1][1] <= lengths[frames[-1][0]]:
         found += f" in line {frames[-1][1]} of {frames[-1][0]}"
     return found
+
+
+def request_of(command: Command, limits: ProgramLimits) -> dict[str, Any]:
+    """Returns a command as plain data for the guest."""
+    return {
+        "command": list(command.words),
+        "stdin": command.stdin,
+        "files": [[path, data] for path, data in command.files.items()],
+        "outputs": list(command.outputs),
+        "collects": command.collects,
+        "is_alone": command.is_alone,
+        "reply_bytes": limits.reply_mb << 20,
+        "output_bytes": limits.output_kb << 10,
+    }
+
+
+def read_finished(value: Any, command: Command, seconds: float) -> Finished:
+    """Checks what a guest says came of a command.
+
+    Args:
+        value: The guest's word; a program may have written it.
+        command: What was asked.
+        seconds: Wall time, measured outside.
+
+    Raises:
+        ProgramError: It is malformed, or a file that was asked for is missing.
+    """
+    fields = value if type(value) is dict else {}
+    if {name: type(part) for name, part in fields.items()} != _FIELDS:
+        raise ProgramError(Status.ERROR, "cannot decode the result of a command")
+    files = tuple(_read_file(part) for part in fields["files"])
+    stderr = printable(fields["stderr"].decode(errors="replace"), len(fields["stderr"]))
+    if not command.collects and fields["code"] == 0:
+        found = {file.path for file in files}
+        missing = [path for path in command.outputs if path not in found]
+        if missing:
+            reason = f"`{command.words[0]}` left no file `{missing[0]}` in the workspace"
+            raise ProgramError(Status.ERROR, reason, stderr)
+    return Finished(fields["code"], fields["stdout"], stderr, files, seconds, fields["cpu"])
+
+
+def _read_file(part: Any) -> OutputFile:
+    if type(part) is not list or [type(item) for item in part] != [str, bytes, bool]:
+        raise ProgramError(Status.ERROR, "cannot decode the files of a command")
+    return OutputFile(*part)

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evolve.evaluation.bench import Bench
+from evolve.evaluation.runner import ProgramRunner
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Problem, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
-from evolve.sandbox.choose import open_sandbox
-from evolve.sandbox.protocol import Limits
+from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.limits import ProgramLimits
 from tests.commands import run_evolve
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evolve.sandbox.warm import WarmSandbox
+    from evolve.sandbox.session import Sandbox
 
 # The "compiler" counts its runs in what it makes, so that a second build would show.
 TOML = """
@@ -49,7 +49,7 @@ def evaluate(program):
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[WarmSandbox]:
+def sandbox() -> Iterator[Sandbox]:
     sandbox = open_sandbox("auto", preload=())
     yield sandbox
     sandbox.close()
@@ -59,7 +59,7 @@ Judge = Callable[..., Evaluation]
 
 
 @pytest.fixture
-def judge_calls(sandbox: WarmSandbox, tmp_path: Path) -> Callable[[str], Evaluation]:
+def judge_calls(sandbox: Sandbox, tmp_path: Path) -> Callable[[str], Evaluation]:
     """Judges a program that naps, as an evaluator with these lines does."""
 
     def judge(text: str) -> Evaluation:
@@ -74,24 +74,24 @@ def judge_calls(sandbox: WarmSandbox, tmp_path: Path) -> Callable[[str], Evaluat
             "    return Score(1.0)\n"
         )
         problem = load_problem(folder)
-        bench = Bench(sandbox, Limits(**problem.limits), problem.recipe)
-        return evaluate_program(problem, load_evaluator(problem), problem.initial, bench)
+        runner = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe)
+        return evaluate_program(problem, load_evaluator(problem), problem.initial, runner)
 
     return judge
 
 
 @pytest.fixture
-def judge(tmp_path: Path, sandbox: WarmSandbox) -> Judge:
+def judge(tmp_path: Path, sandbox: Sandbox) -> Judge:
     """Returns a function that writes a problem folder and evaluates a program of it."""
 
     def evaluate(
         texts: dict[str, str] | None = None, *, evaluator: str = EVALUATOR, toml: str = TOML
     ) -> Evaluation:
         problem = write_problem(tmp_path, toml, evaluator)
-        bench = Bench(sandbox, Limits(**problem.limits), problem.recipe)
+        runner = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe)
         program = Program(tuple(SourceFile(*item) for item in (texts or {}).items()))
         return evaluate_program(
-            problem, load_evaluator(problem), program if texts else problem.initial, bench
+            problem, load_evaluator(problem), program if texts else problem.initial, runner
         )
 
     return evaluate
@@ -191,16 +191,16 @@ def bump():
 
 
 def test_a_fresh_sandbox_ends_with_its_program(
-    tmp_path: Path, sandbox: WarmSandbox, judge: Judge
+    tmp_path: Path, sandbox: Sandbox, judge: Judge
 ) -> None:
     assert judge().status is Status.OK
-    assert sandbox.told
+    assert sandbox.greeting
     problem = load_problem(tmp_path)
-    bench = Bench(sandbox, Limits(**problem.limits), problem.recipe, is_fresh=True)
+    runner = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe, is_fresh=True)
     for _ in range(2):
-        found = evaluate_program(problem, load_evaluator(problem), problem.initial, bench)
+        found = evaluate_program(problem, load_evaluator(problem), problem.initial, runner)
         assert found.status is Status.OK
-        assert not sandbox.told
+        assert not sandbox.greeting
 
 
 def test_a_run_says_and_records_that_its_sandboxes_are_fresh(problem: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _SHOWN_BYTES = 4096
 
 
 class CommandError(Exception):
-    """A command that cannot be started or goes beyond its bounds; told without a traceback."""
+    """A command that cannot be started or goes beyond its bounds; shown without a traceback."""
 
 
 def run(request: dict[str, Any], work: str, sources: dict[str, bytes]) -> dict[str, Any]:

@@ -70,9 +70,9 @@ def measure_unlinked(proc: int, pids: list[str]) -> int:
             try:
                 for name in os.listdir(descriptor):
                     with contextlib.suppress(OSError):
-                        told = os.stat(name, dir_fd=descriptor)
-                        if stat.S_ISREG(told.st_mode) and not told.st_nlink:
-                            found[told.st_dev, told.st_ino] = told.st_blocks * _BLOCK
+                        about = os.stat(name, dir_fd=descriptor)
+                        if stat.S_ISREG(about.st_mode) and not about.st_nlink:
+                            found[about.st_dev, about.st_ino] = about.st_blocks * _BLOCK
             finally:
                 os.close(descriptor)
     return sum(found.values())
@@ -113,12 +113,12 @@ def wipe(folder: str) -> None:
 
 
 def _unlink(name: str, folder: int) -> bool:
-    """Removes a file; makes a folder accessible instead and gives False."""
-    told = os.lstat(name, dir_fd=folder)
-    if not stat.S_ISDIR(told.st_mode):
+    """Removes a file; returns False for a folder, which it makes accessible."""
+    about = os.lstat(name, dir_fd=folder)
+    if not stat.S_ISDIR(about.st_mode):
         os.unlink(name, dir_fd=folder)
         return True
-    if told.st_mode & 0o700 != 0o700:
+    if about.st_mode & 0o700 != 0o700:
         os.chmod(name, 0o700, dir_fd=folder)
     return False
 
@@ -141,8 +141,8 @@ def _measure_level(descriptor: int) -> tuple[Usage, list[str]]:
     with os.scandir(descriptor) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
-                told = entry.stat(follow_symlinks=False)
-                size, number = size + told.st_blocks * _BLOCK, number + 1
-                if stat.S_ISDIR(told.st_mode):
+                about = entry.stat(follow_symlinks=False)
+                size, number = size + about.st_blocks * _BLOCK, number + 1
+                if stat.S_ISDIR(about.st_mode):
                     folders.append(entry.name)
     return Usage(size, number), folders

@@ -6,27 +6,25 @@ import json
 import os
 import select
 import signal
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 from evolve.errors import EvaluatorError, ProblemError, SandboxError, SandboxKilledError
-from evolve.evaluation.launch import start_blank
 from evolve.keys import cut_keys
 from evolve.problem import Purpose
-from evolve.records import Evaluation
+from evolve.records import Evaluation, Program
 from evolve.records.plain import from_plain
 from evolve.sandbox.cgroup import remove_groups_of
-from evolve.sandbox.guest import memory
-from evolve.sandbox.protocol import Isolation
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from evolve.evaluation.launch import Blank
-    from evolve.records import Program
+from evolve.sandbox.guest import memory_use
+from evolve.sandbox.limits import Isolation
+from evolve.sandbox.link import KILLS
 
 # Sandbox start-up, canary and the evaluator's own imports; generous, for a busy machine.
 _START_SECONDS = 60.0
@@ -38,13 +36,11 @@ _MB = 1 << 20
 WAITING = "waiting"
 _MOST_WAITING_SECONDS = 3600.0
 _ERRORS = {kind.__name__: kind for kind in (SandboxKilledError, SandboxError, ProblemError)}
-# What others send to end a process; a fault of its own has other numbers.
-_KILLS = {signal.SIGKILL, signal.SIGTERM}
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatorConfig:
-    """All that an evaluator process is told when it starts.
+    """What an evaluator process needs to know when it starts.
 
     Attributes:
         folder: The problem folder.
@@ -92,16 +88,16 @@ class EvaluatorProcess:
     """One evaluator process; used by one thread at a time.
 
     Args:
-        config: What it is told.
+        config: Sent to it.
         learn: Called with the sandbox's isolation once the process is ready.
-        blank: The process, where one was started already.
+        idle: The process, where one was started already.
     """
 
     def __init__(
         self,
         config: EvaluatorConfig,
         learn: Callable[[Isolation], None],
-        blank: Blank | None = None,
+        idle: IdleProcess | None = None,
     ) -> None:
         self._config = config
         self._learn = learn
@@ -109,19 +105,8 @@ class EvaluatorProcess:
         self._evaluations = 0
         self._seen_bytes = 0
         self._buffer = bytearray()
-        self._process, self._log = start_blank() if blank is None else blank
-        self._send(
-            {
-                "folder": str(config.folder),
-                "evaluators": str(config.evaluators),
-                "parameters": dict(config.parameters),
-                "backend": config.backend,
-                "allow_weak": config.allow_weak,
-                "fresh": config.fresh,
-                "image": config.image,
-                "devices": config.devices,
-            }
-        )
+        self._process, self._log = start_idle_process() if idle is None else idle
+        self._send(asdict(replace(config, parameters=dict(config.parameters))))
 
     def wait_ready(self) -> None:
         """Waits until the sandbox is proven and the evaluator loaded.
@@ -138,14 +123,8 @@ class EvaluatorProcess:
         except ProcessLostError as error:
             raise EvaluatorError(f"evaluator: could not start: {error}") from error
         self._raise_error(answer)
-        isolation = {name: answer[name] for name in ("backend", "enforced", "missing")}
-        self._learn(
-            Isolation(
-                str(isolation["backend"]),
-                tuple(isolation["enforced"]),
-                tuple(isolation["missing"]),
-            )
-        )
+        enforced, missing = tuple(answer["enforced"]), tuple(answer["missing"])
+        self._learn(Isolation(answer["backend"], enforced, missing))
         self._ready = True
 
     def evaluate(self, program: Program, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
@@ -179,13 +158,13 @@ class EvaluatorProcess:
 
     @property
     def memory_bytes(self) -> int:
-        """Returns the memory of the process itself; 0 where the system does not tell."""
+        """Returns the memory of the process itself; 0 where it is not known."""
         try:
             proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             return 0
         try:
-            return memory.read_bytes(proc, str(self._process.pid))
+            return memory_use.read_bytes(proc, str(self._process.pid))
         finally:
             os.close(proc)
 
@@ -206,7 +185,7 @@ class EvaluatorProcess:
         if pipe is not None:
             # A dead process is noticed, with its last words, when the answer does not come.
             with suppress(BrokenPipeError):
-                pipe.write(json.dumps(message).encode() + b"\n")
+                pipe.write(json.dumps(message, default=str).encode() + b"\n")
                 pipe.flush()
 
     def _await_verdict(self) -> dict[str, Any]:
@@ -257,7 +236,7 @@ class EvaluatorProcess:
         code = self._process.wait()
         # What a program returns may make an evaluator grow until the kernel ends it.
         is_small = self._seen_bytes < self._config.memory_mb * _MB // 2
-        return ProcessLostError(self._last_words(code), was_killed=-code in _KILLS and is_small)
+        return ProcessLostError(self._last_words(code), was_killed=-code in KILLS and is_small)
 
     def _last_words(self, code: int) -> str:
         how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
@@ -267,3 +246,39 @@ class EvaluatorProcess:
         self._log.seek(max(0, self._log.tell() - 2000))
         words = self._log.read().decode(errors="replace").strip()
         return f"{LOST} {how}" + (f": {cut_keys(words)}" if words else "")
+
+
+# What the process may see of our environment: no key of any provider is among it.
+_DOCKER = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+_PYTHON = ("PYTHONPATH", "VIRTUAL_ENV")
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", *_PYTHON, *_DOCKER)
+
+
+class IdleProcess(NamedTuple):
+    """A process that imports what every evaluator needs, and then waits for its configuration.
+
+    It ends by itself when its standard input is closed.
+
+    Attributes:
+        process: Its standard input and output are pipes.
+        log: Gets what it prints.
+    """
+
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+
+
+def start_idle_process() -> IdleProcess:
+    """Starts a process, without waiting for it."""
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+    process = subprocess.Popen(
+        # Not with the current folder on its path, which may be a stranger's.
+        [sys.executable, "-P", "-m", "evolve.evaluation.process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        # A Ctrl-C on the terminal is for the run, which then ends its evaluators gracefully.
+        start_new_session=True,
+        env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+    )
+    return IdleProcess(process, log)

@@ -1,0 +1,272 @@
+"""The choice of a backend: by name, or the strongest that proves itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from evolve import errors
+from evolve.errors import ProgramError, SandboxError
+from evolve.records import Program, SourceFile
+from evolve.sandbox.layout import HostView
+from evolve.sandbox.limits import Isolation, ProgramLimits
+from evolve.sandbox.session import Sandbox
+
+
+def _make_docker(
+    preload: tuple[str, ...], view: HostView, image: str = "", devices: str = ""
+) -> Sandbox:
+    from evolve.sandbox.docker import make_docker
+
+    return make_docker(preload, view, image, devices)
+
+
+def _make_bubblewrap(
+    preload: tuple[str, ...], view: HostView, _image: str = "", devices: str = ""
+) -> Sandbox:
+    from evolve.sandbox.bubblewrap import make_bubblewrap
+
+    _refuse_devices("bubblewrap", devices)
+    return make_bubblewrap(preload, view)
+
+
+def _make_native(
+    preload: tuple[str, ...], view: HostView, _image: str = "", devices: str = ""
+) -> Sandbox:
+    from evolve.sandbox.native import make_native
+
+    _refuse_devices("native", devices)
+    return make_native(preload, view)
+
+
+def _refuse_devices(name: str, devices: str) -> None:
+    if devices:
+        raise SandboxError(
+            f"{name}: has no `sandbox.devices`, got {devices!r}; use `--sandbox docker`"
+        )
+
+
+# Strongest first: `auto` tries them in this order.
+BACKENDS = {"docker": _make_docker, "bubblewrap": _make_bubblewrap, "native": _make_native}
+NAMES = ("auto", *BACKENDS)
+_REMEDY = (
+    "install bubblewrap or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+    "kernel.apparmor_restrict_unprivileged_userns=0)"
+)
+_WEAK_REMEDY = ", or accept the risk with `--allow-weak-sandbox`"
+
+
+def prove_backends(
+    preload: tuple[str, ...] = ("numpy",), image: str = ""
+) -> dict[str, Isolation | SandboxError]:
+    """Runs the canary on every backend.
+
+    Args:
+        preload: Packages that the guests import.
+        image: As for `open_sandbox`.
+
+    Returns:
+        By name, strongest first: what held, or why the backend cannot start here.
+    """
+    from evolve.sandbox.layout import find_view
+
+    view = find_view(preload)
+    found: dict[str, Isolation | SandboxError] = {}
+    for name, make in BACKENDS.items():
+        try:
+            sandbox = make(preload, view, image)
+            found[name] = prove(sandbox)
+        except SandboxError as error:
+            found[name] = error
+        else:
+            sandbox.close()
+    return found
+
+
+def open_sandbox(
+    name: str,
+    *,
+    preload: tuple[str, ...] = ("numpy",),
+    allow_weak: bool = False,
+    data: Path | None = None,
+    hide: tuple[Path, ...] = (),
+    image: str = "",
+    devices: str = "",
+) -> Sandbox:
+    """Opens a sandbox whose canary has just proven what it enforces.
+
+    Args:
+        name: One of `NAMES`.
+        preload: Packages that the guest imports once.
+        allow_weak: Also takes a backend that leaves network or files within reach.
+        data: Folder that programs read at `data/`.
+        hide: Files and folders that programs must not see wherever they lie; the canary tries.
+        image: A container image with Python and the packages, for the backend `docker`.
+        devices: GPUs and accelerators, for the same.
+
+    Raises:
+        SandboxError: None of the backends isolates here, or a package is missing; the message
+            has the remedy.
+    """
+    from evolve.sandbox.layout import find_view
+    from evolve.sandbox.link import MissingPackageError
+
+    if name not in NAMES:
+        raise SandboxError(f"sandbox: expected one of {', '.join(NAMES)}, got {name!r}")
+    view = find_view(preload, data, hide)
+    reasons = []
+    weak: Sandbox | None = None
+    is_weak = False
+    for backend in BACKENDS if name == "auto" else (name,):
+        try:
+            sandbox = BACKENDS[backend](preload, view, image, devices)
+            isolation = prove(sandbox, hide)
+        except MissingPackageError:
+            raise
+        except SandboxError as error:
+            reasons.append(str(error))
+            continue
+        if isolation.is_strong:
+            return sandbox
+        is_weak = True
+        reasons.append(f"{backend}: weak here: {'; '.join(isolation.missing)}")
+        if weak is None and allow_weak:
+            weak = sandbox
+        else:
+            sandbox.close()
+    if weak is not None:
+        return weak
+    if name == "docker" and not is_weak:
+        # What it lacks has a remedy of its own; no other would help it.
+        raise SandboxError(f"sandbox: {reasons[0]}")
+    remedy = _REMEDY + _WEAK_REMEDY * is_weak
+    raise SandboxError(f"sandbox: none isolates here ({' | '.join(reasons)}); {remedy}")
+
+
+_SOURCE = Path(__file__).with_name("canary_program.txt")
+# Files of the host that every user may read and no sandbox may show.
+_BAITS = (Path("/etc/passwd"), Path(errors.__file__))
+_BAIT_LENGTH = 200
+# Of a virtual environment, which may be the folder of a project.
+_OF_PYTHON = "pyvenv.cfg"
+_MOST_BAITS = 200
+_MOST_NAMED = 3
+_LIMITS = ProgramLimits(seconds=10.0, memory_mb=64, processes=4, workspace_mb=1)
+# What is judged, each with what its absence means and the way to get it.
+REMEDIES = {
+    "network": "no network namespace and no seccomp filter hold; use Linux with user namespaces",
+    "files": "files of the host can be read or written; use Linux with user namespaces",
+    "environment": "the host's environment can be read",
+    "processes": "processes of the host can be seen or signalled; use user namespaces",
+    "process count": "the number of processes is not limited",
+    "memory": "memory is not limited",
+    "disk": "files are limited one by one only; use a kernel that allows user namespaces",
+    "cgroup": (
+        "only the guest's watchdog bounds the memory of several processes together, with what "
+        "their sockets may hold, and pipes have bounds of the kernel's own (64 MB for a user); run "
+        "as root, or as a user to whom systemd delegates memory, pids and cpu"
+    ),
+}
+
+
+def prove(sandbox: Sandbox, hidden: tuple[Path, ...] = ()) -> Isolation:
+    """Runs the canary: small attacks from inside a sandbox, judged from what the host sees.
+
+    Args:
+        sandbox: To be judged.
+        hidden: Files, and folders of such, that no program may read by their own paths.
+
+    Raises:
+        SandboxError: The sandbox cannot start.
+    """
+    name = f"evolve-canary-{secrets.token_hex(8)}"
+    places = {Path(tempfile.gettempdir()), Path.home(), Path.cwd()}
+    targets = [place / name for place in places]
+    baits = _read_baits([*_BAITS, *_list_files(hidden)])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        port = server.getsockname()[1]
+        held = _attack(sandbox, [list(baits), list(map(str, targets)), port, os.getpid()])
+        reached = _was_reached(server)
+    written = [path for path in targets if _take_away(path)]
+    read = held.get("read")
+    seen = {kind: held.get(kind) is True for kind in REMEDIES}
+    seen["network"] = seen["network"] and not reached
+    found = _find_read(baits, read) if type(read) is list else list(baits)
+    seen["files"] = not found and not written and _guards_truncation(sandbox.greeting)
+    alone = sandbox.why_no_cgroup
+    seen["cgroup"] = not alone
+    enforced = tuple(kind for kind in REMEDIES if seen[kind])
+    remedies = {**REMEDIES, "cgroup": f"{REMEDIES['cgroup']} ({alone})"}
+    if found:
+        remedies["files"] += f" (read: {', '.join(found[:_MOST_NAMED])})"
+    missing = tuple(f"{kind}: {text}" for kind, text in remedies.items() if not seen[kind])
+    sandbox.isolation = Isolation(sandbox.name, enforced, missing)
+    return sandbox.isolation
+
+
+def _list_files(places: tuple[Path, ...]) -> list[Path]:
+    """Returns the files among some places and directly in them, by their real paths as well."""
+    files = list(places)
+    for place in places:
+        with contextlib.suppress(OSError):
+            files += sorted(place.iterdir())
+    wanted = [path for path in files if path.name != _OF_PYTHON]
+    return list(dict.fromkeys(spelled for path in wanted for spelled in (path, path.resolve())))
+
+
+def _read_baits(paths: list[Path]) -> dict[str, bytes]:
+    baits = {}
+    for path in paths[:_MOST_BAITS]:
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                with path.open("rb") as file:
+                    baits[str(path)] = file.read(_BAIT_LENGTH)
+    return {path: text for path, text in baits.items() if text}
+
+
+def _find_read(baits: dict[str, bytes], read: list[object]) -> list[str]:
+    return [path for path, text in zip(baits, read, strict=False) if text == baits[path]]
+
+
+def _attack(sandbox: Sandbox, args: list[object]) -> dict[str, object]:
+    program = Program((SourceFile("canary.py", _SOURCE.read_text(encoding="utf-8")),))
+    session = sandbox.open(program, _LIMITS)
+    held: dict[str, object] = {}
+    try:
+        answer = session.call("attack", args).value
+        held = answer if type(answer) is dict else {}
+        # Last: where nothing but the watchdog bounds files, it may end the program.
+        held["disk"] = session.call("fills_no_disk").value
+    except ProgramError:
+        return held
+    finally:
+        session.close()
+    return held
+
+
+def _take_away(path: Path) -> bool:
+    if not os.path.lexists(path):
+        return False
+    path.unlink()
+    return True
+
+
+def _guards_truncation(greeting: Mapping[str, object]) -> bool:
+    # Before its third version Landlock lets files be truncated that may only be read; trying
+    # that out would do the damage.
+    version = greeting.get("landlock")
+    return greeting.get("namespaces") is True or (isinstance(version, int) and version >= 3)
+
+
+def _was_reached(server: socket.socket) -> bool:
+    try:
+        server.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""What every sandbox backend offers, in prose and types.
+
+A `Sandbox` is a warm guest: an interpreter inside the isolation, with the declared packages
+imported once. `open` forks a fresh child of it for one program: own workspace, own temporary
+folders, own process tree. Everything of the child is dead and wiped when the session closes,
+whatever it did. One sandbox serves one session at a time; a pool holds several.
+
+A program's failure is a `ProgramError` with a status; a backend's own failure is a `SandboxError`.
+The two are never mixed up: a backend on which any doubt falls restarts its guest before the next
+session, and raises only when that fails as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramLimits:
+    """What one program may use.
+
+    Attributes:
+        seconds: Wall-clock time of one call, and of importing the program, together.
+        memory_mb: Memory of the whole process tree, beyond the warm guest's own.
+        processes: Processes and threads at a time.
+        workspace_mb: Files in the workspace and the temporary folders together.
+        reply_mb: Size of one returned value.
+        output_kb: How much standard output and error is kept.
+        core: The only core that its processes may use; None for any.
+        is_alone: Whether its first process may start no other; for programs held to a core.
+    """
+
+    seconds: float = 10.0
+    memory_mb: int = 1024
+    processes: int = 32
+    workspace_mb: int = 64
+    reply_mb: int = 64
+    output_kb: int = 16
+    core: int | None = None
+    is_alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A value that came back from the sandbox.
+
+    Attributes:
+        value: Plain data and NumPy arrays, decoded strictly.
+        seconds: Wall time of the call, measured outside.
+        complete: False when a generator was cut at its deadline and `value` is its last one.
+        inside_seconds: Wall time by the clock inside, where it was asked for; the program's word.
+    """
+
+    value: Any
+    seconds: float
+    complete: bool = True
+    inside_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What a canary saw a backend enforce.
+
+    Attributes:
+        backend: Name of the backend.
+        enforced: What was proven, in words: `network`, `files`, `processes`, `memory`, ...
+        missing: What is not enforced here, each with the way to get it.
+    """
+
+    backend: str
+    enforced: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def is_strong(self) -> bool:
+        """Returns whether network and host files are both out of reach."""
+        return {"network", "files"} <= set(self.enforced)
