@@ -22,7 +22,7 @@ from evolve.problem import Purpose
 from evolve.records import Evaluation, Program
 from evolve.records.plain import from_plain
 from evolve.sandbox.cgroup import remove_groups_of
-from evolve.sandbox.guest import memory_use
+from evolve.sandbox.guest import usage
 from evolve.sandbox.limits import Isolation
 from evolve.sandbox.link import KILLS
 
@@ -164,7 +164,7 @@ class EvaluatorProcess:
         except OSError:
             return 0
         try:
-            return memory_use.read_bytes(proc, str(self._process.pid))
+            return usage.read_bytes(proc, str(self._process.pid))
         finally:
             os.close(proc)
 

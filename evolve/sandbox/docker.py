@@ -297,37 +297,6 @@ class Container:
                 return
 
 
-class _Half:
-    """One direction of a socket."""
-
-    def __init__(self, stream: socket.socket, how: int) -> None:
-        self._stream = stream
-        self._how = how
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.shutdown(self._how)
-
-
-class _Whole(_Half):
-    """A socket with all that was opened for it."""
-
-    def __init__(self, stream: socket.socket, response: Any, client: Any) -> None:
-        super().__init__(stream, socket.SHUT_RDWR)
-        self._response = response
-        self._client = client
-
-    def close(self) -> None:
-        # Closing alone would leave the connection open while the response holds it.
-        super().close()
-        self._stream.close()
-        self._response.close()
-        self._client.close()
-
-
 class DockerLink(Link):
     """A running guest in a container that was created and not yet started.
 
@@ -351,19 +320,27 @@ class DockerLink(Link):
         wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         response = client.api.attach_socket(identifier, wanted)
         stream: socket.socket = response._sock  # noqa: SLF001 - the package offers no other way
+        self._stream = stream
+        files = contextlib.ExitStack()
+        errors = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it does
+        for part in (client, response, stream):
+            files.callback(part.close)
+        # Closing alone would leave the connection open while the response holds it.
+        files.callback(self._shut_down, socket.SHUT_RDWR)
         process = Container(client, identifier, stream)
-        self._adopt(
-            name,
-            process,
-            _Half(stream, socket.SHUT_WR),
-            _Whole(stream, response, client),
-            tempfile.TemporaryFile(),  # noqa: SIM115 - closed by `kill`
-        )
+        self._adopt(name, process, [stream.fileno()] * 2, errors, files)
         try:
             client.api.start(identifier)
         except BaseException:
             self.kill()
             raise
+
+    def _hang_up(self) -> None:
+        self._shut_down(socket.SHUT_WR)
+
+    def _shut_down(self, how: int) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.shutdown(how)
 
     @property
     def why_no_cgroup(self) -> str:
@@ -397,7 +374,6 @@ class DockerLink(Link):
         Args:
             until_gone: Whether to wait until its end is among that, which may take a moment.
         """
-        assert isinstance(self._process, Container)  # noqa: S101 - narrows the type
         asked = {"container": self._process.identifier}
         deadline = time.monotonic() + _EVENT_SECONDS
         while True:
@@ -419,7 +395,6 @@ class DockerLink(Link):
 
         self._memory_mb = limits.memory_mb + limits.workspace_mb
         size = (self._memory_mb + OWN_MEMORY_MB) * _MB
-        assert isinstance(self._process, Container)  # noqa: S101 - narrows the type
         try:
             self._client.api.update_container(
                 self._process.identifier, mem_limit=size, memswap_limit=size

@@ -14,11 +14,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import Cgroup, NoCgroupError, make_group_or_scope
-from evolve.sandbox.guest import disk
+from evolve.sandbox.guest import usage
 from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY, SIGNALLED
 from evolve.sandbox.limits import ProgramLimits
 
@@ -62,7 +62,8 @@ class Link:
     _why_alone = ""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str], name: str) -> None:
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `kill`
+        files = contextlib.ExitStack()
+        errors = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it does
         # Where none can be made the guest's own watchdog remains; the canary reports it.
         try:
             self._group = make_group_or_scope()
@@ -83,17 +84,31 @@ class Link:
             )
             .result()
         )
-        assert process.stdin is not None  # noqa: S101 - narrows the type
-        assert process.stdout is not None  # noqa: S101 - narrows the type
-        self._adopt(name, process, process.stdin, process.stdout, errors)
+        ends = [files.enter_context(end) for end in (process.stdin, process.stdout) if end]
+        self._adopt(name, process, [end.fileno() for end in ends], errors, files)
 
     def _adopt(
-        self, name: str, process: Process, to: GuestStream, from_: GuestStream, errors: IO[bytes]
+        self,
+        name: str,
+        process: Any,
+        ends: Sequence[int],
+        errors: IO[bytes],
+        files: contextlib.ExitStack,
     ) -> None:
+        """Takes over a started guest.
+
+        Args:
+            name: Of the backend.
+            process: Has `pid`, `poll`, `wait` and `kill` as a `Popen`.
+            ends: Descriptors to write to it and to read from it.
+            errors: Holds what it wrote to standard error.
+            files: Closes all of that.
+        """
         self._name = name
         self._process = process
-        self._input, self._output, self._errors = to, from_, errors
-        self._to, self._from = to.fileno(), from_.fileno()
+        self._to, self._from = ends
+        self._errors = errors
+        self._files = files
         self._is_closed = False
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
@@ -222,7 +237,7 @@ class Link:
     def end(self) -> None:
         """Asks the guest to end with everything in it, and kills it if it does not."""
         if not self._is_closed:
-            self._input.close()
+            self._hang_up()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_SECONDS)
             self.kill()
@@ -236,13 +251,15 @@ class Link:
         self._process.wait()
         if self.greeting.get("host_folder"):
             kill_session(self._process.pid)
-            disk.remove(self.greeting["host_folder"])
+            usage.remove(self.greeting["host_folder"])
         self._drain()
         if self._group is not None:
             self._group.remove()
         self._unsent.clear()
-        for file in (self._input, self._output, self._errors):
-            file.close()
+        self._files.close()
+
+    def _hang_up(self) -> None:
+        self._process.stdin.close()
 
     def _take(self) -> tuple[bytes, bytes] | None:
         if len(self._received) < HEADER.size:
@@ -301,39 +318,6 @@ class Link:
         self._errors.seek(0)
         lines = self._errors.read(8192).decode(errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "")[:300]
-
-
-class Process(Protocol):
-    """What a link needs of the process that its guest is, wherever that runs."""
-
-    @property
-    def pid(self) -> int:
-        """Returns its number on this machine."""
-        ...
-
-    def poll(self) -> int | None:
-        """Returns its exit code; None while it runs."""
-        ...
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Waits for its end."""
-        ...
-
-    def kill(self) -> None:
-        """Kills it."""
-        ...
-
-
-class GuestStream(Protocol):
-    """One direction of the stream to a guest."""
-
-    def fileno(self) -> int:
-        """Returns its descriptor."""
-        ...
-
-    def close(self) -> None:
-        """Ends this direction."""
-        ...
 
 
 def count_memory_kills() -> int:

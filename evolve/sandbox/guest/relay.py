@@ -17,9 +17,9 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from . import confine, kernel, memory_use, orders, portable, zygote
-from .disk import Usage, measure, measure_unlinked, remove, wipe
+from . import confine, kernel, orders, portable, usage, zygote
 from .orders import Order, ZygoteLostError
+from .usage import Usage, measure, measure_unlinked, remove, wipe
 from .wire import CHUNK, DATA, EXITED, FAILED, HEADER, KILL, READY, SIGNALLED, START
 
 _MAX_OUTPUT = 1 << 20
@@ -294,10 +294,10 @@ class Relay:
             if portable.sum_memory(it.pid) > self._baseline + self._limit:
                 return "memory"
         elif self._is_namespaced:
-            names = memory_use.list_strangers(self._proc, self._known)
+            names = usage.list_strangers(self._proc, self._known)
         else:
-            names = memory_use.list_group(self._proc, it.pid)
-        if memory_use.is_exceeded(
+            names = usage.list_group(self._proc, it.pid)
+        if usage.is_exceeded(
             self._proc,
             names,
             self._baseline,

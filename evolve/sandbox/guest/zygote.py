@@ -22,7 +22,7 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-from . import codec, confine, kernel, landlock, memory_use, orders, portable, program, seccomp
+from . import codec, confine, kernel, landlock, orders, portable, program, seccomp, usage
 from .confine import ABOVE, Setup
 from .orders import STACK_SIGNAL, Order
 from .program import NOTES
@@ -106,7 +106,7 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any
     else:
         kernel.prepare_fork()
         if not settings.get("devices", False):
-            memory_use.make_private()
+            usage.make_private()
         proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         setup = _build_cage(settings, proc)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
@@ -114,7 +114,7 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any
     _warm_up()
     gc.collect()
     gc.freeze()
-    baseline = setup.baseline_bytes if is_portable else memory_use.read_bytes(proc, "self")
+    baseline = setup.baseline_bytes if is_portable else usage.read_bytes(proc, "self")
     if proc >= 0:
         # What a package opened while it was imported is closed in each program.
         above = max(map(int, os.listdir("/proc/self/fd"))) + _SPARE
@@ -257,8 +257,8 @@ def _fork_kept(channel: socket.socket) -> bool:
     # The pipes are the program's: the relay waits for their end.
     os.closerange(0, channel.fileno())
     os.closerange(channel.fileno() + 1, ABOVE)
-    _, status, usage = os.wait4(pid, 0)
-    orders.report(channel, orders.ENDED, status, usage.ru_utime + usage.ru_stime)
+    _, status, used = os.wait4(pid, 0)
+    orders.report(channel, orders.ENDED, status, used.ru_utime + used.ru_stime)
     os._exit(0)
 
 
