@@ -35,8 +35,8 @@ from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile
-from evolve.sandbox.backends import BACKENDS, open_sandbox
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.limits import BACKENDS, ProgramLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,8 +23,8 @@ from evolve.records import Evaluation, Program
 from evolve.records.plain import from_plain
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.guest import usage
+from evolve.sandbox.guest.wire import KILLS
 from evolve.sandbox.limits import Isolation
-from evolve.sandbox.link import KILLS
 
 # Sandbox start-up, canary and the evaluator's own imports; generous, for a busy machine.
 _START_SECONDS = 60.0

@@ -18,8 +18,7 @@ from evolve.records import AttemptKey, Evaluation
 from evolve.records.chat import Reply, Request
 from evolve.records.results import Call, Expense
 from evolve.run.trust import is_address
-from evolve.sandbox.backends import NAMES
-from evolve.sandbox.limits import Isolation
+from evolve.sandbox.limits import NAMES, Isolation
 from evolve.settings import Settings, change_settings
 from evolve.settings.sections import (
     LEAST_TUNING,

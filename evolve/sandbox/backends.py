@@ -13,52 +13,46 @@ from pathlib import Path
 from evolve import errors
 from evolve.errors import ProgramError, SandboxError
 from evolve.records import Program, SourceFile
-from evolve.sandbox.layout import HostView
-from evolve.sandbox.limits import Isolation, ProgramLimits
+from evolve.sandbox.bubblewrap import make_bubblewrap
+from evolve.sandbox.layout import HostView, find_view
+from evolve.sandbox.limits import BACKENDS, NAMES, Isolation, ProgramLimits
+from evolve.sandbox.link import MissingPackageError
+from evolve.sandbox.native import make_native
 from evolve.sandbox.session import Sandbox
 
-
-def _make_docker(
-    preload: tuple[str, ...], view: HostView, image: str = "", devices: str = ""
-) -> Sandbox:
-    from evolve.sandbox.docker import make_docker
-
-    return make_docker(preload, view, image, devices)
-
-
-def _make_bubblewrap(
-    preload: tuple[str, ...], view: HostView, _image: str = "", devices: str = ""
-) -> Sandbox:
-    from evolve.sandbox.bubblewrap import make_bubblewrap
-
-    _refuse_devices("bubblewrap", devices)
-    return make_bubblewrap(preload, view)
-
-
-def _make_native(
-    preload: tuple[str, ...], view: HostView, _image: str = "", devices: str = ""
-) -> Sandbox:
-    from evolve.sandbox.native import make_native
-
-    _refuse_devices("native", devices)
-    return make_native(preload, view)
-
-
-def _refuse_devices(name: str, devices: str) -> None:
-    if devices:
-        raise SandboxError(
-            f"{name}: has no `sandbox.devices`, got {devices!r}; use `--sandbox docker`"
-        )
-
-
-# Strongest first: `auto` tries them in this order.
-BACKENDS = {"docker": _make_docker, "bubblewrap": _make_bubblewrap, "native": _make_native}
-NAMES = ("auto", *BACKENDS)
+_BESIDES_DOCKER = {"bubblewrap": make_bubblewrap, "native": make_native}
 _REMEDY = (
     "install bubblewrap or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
     "kernel.apparmor_restrict_unprivileged_userns=0)"
 )
 _WEAK_REMEDY = ", or accept the risk with `--allow-weak-sandbox`"
+
+
+def make_sandbox(
+    name: str, preload: tuple[str, ...], view: HostView, image: str = "", devices: str = ""
+) -> Sandbox:
+    """Makes a sandbox of a backend, which starts with its first program.
+
+    Args:
+        name: One of `BACKENDS`.
+        preload: Packages that the guest imports once.
+        view: What programs may read.
+        image: As for `open_sandbox`.
+        devices: As for `open_sandbox`.
+
+    Raises:
+        SandboxError: The backend cannot be used here.
+    """
+    if name == "docker":
+        # Its package takes long to load.
+        from evolve.sandbox.docker import make_docker
+
+        return make_docker(preload, view, image, devices)
+    if devices:
+        raise SandboxError(
+            f"{name}: has no `sandbox.devices`, got {devices!r}; use `--sandbox docker`"
+        )
+    return _BESIDES_DOCKER[name](preload, view)
 
 
 def prove_backends(
@@ -73,13 +67,11 @@ def prove_backends(
     Returns:
         By name, strongest first: what held, or why the backend cannot start here.
     """
-    from evolve.sandbox.layout import find_view
-
     view = find_view(preload)
     found: dict[str, Isolation | SandboxError] = {}
-    for name, make in BACKENDS.items():
+    for name in BACKENDS:
         try:
-            sandbox = make(preload, view, image)
+            sandbox = make_sandbox(name, preload, view, image)
             found[name] = prove(sandbox)
         except SandboxError as error:
             found[name] = error
@@ -113,9 +105,6 @@ def open_sandbox(
         SandboxError: None of the backends isolates here, or a package is missing; the message
             has the remedy.
     """
-    from evolve.sandbox.layout import find_view
-    from evolve.sandbox.link import MissingPackageError
-
     if name not in NAMES:
         raise SandboxError(f"sandbox: expected one of {', '.join(NAMES)}, got {name!r}")
     view = find_view(preload, data, hide)
@@ -124,7 +113,7 @@ def open_sandbox(
     is_weak = False
     for backend in BACKENDS if name == "auto" else (name,):
         try:
-            sandbox = BACKENDS[backend](preload, view, image, devices)
+            sandbox = make_sandbox(backend, preload, view, image, devices)
             isolation = prove(sandbox, hide)
         except MissingPackageError:
             raise

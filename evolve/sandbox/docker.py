@@ -27,10 +27,10 @@ from evolve.sandbox.docker_image import (
 )
 from evolve.sandbox.guest import landlock
 from evolve.sandbox.guest.confine import BOX, DATA
-from evolve.sandbox.guest.wire import SIGNALLED
+from evolve.sandbox.guest.wire import KILLS, SIGNALLED
 from evolve.sandbox.layout import GUEST_PATH, HostView, guest_command
 from evolve.sandbox.limits import ProgramLimits
-from evolve.sandbox.link import KILLS, Link, LinkLostError
+from evolve.sandbox.link import Link, LinkLostError
 from evolve.sandbox.session import Sandbox
 
 NAME = "docker"

@@ -15,6 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# Strongest first: `auto` tries them in this order.
+BACKENDS = ("docker", "bubblewrap", "native")
+NAMES = ("auto", *BACKENDS)
+
 
 @dataclass(frozen=True, slots=True)
 class ProgramLimits:

@@ -19,14 +19,12 @@ from typing import IO, Any
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import Cgroup, NoCgroupError, make_group_or_scope
 from evolve.sandbox.guest import usage
-from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, READY, SIGNALLED
+from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, KILLS, READY, SIGNALLED
 from evolve.sandbox.limits import ProgramLimits
 
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
 _END_SECONDS = 5.0
-# What others send to end a process; a fault of its own has other numbers.
-KILLS = {signal.SIGKILL, signal.SIGTERM}
 _MAX_CONTROL_BYTES = 4 << 20
 _DISTRIBUTIONS = {
     "sklearn": "scikit-learn",

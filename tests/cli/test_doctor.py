@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from evolve.cli.app import make_app
 from evolve.errors import UsageError
-from evolve.sandbox.backends import BACKENDS
+from evolve.sandbox.limits import BACKENDS
 
 NO_ENGINE = "unix:///nowhere/docker.sock"
 

@@ -5,8 +5,10 @@ from typing import NoReturn
 import pytest
 
 from evolve.errors import SandboxError
-from evolve.sandbox.backends import BACKENDS, prove
+from evolve.sandbox import backends
+from evolve.sandbox.backends import prove
 from evolve.sandbox.layout import HostView, find_view
+from evolve.sandbox.limits import BACKENDS
 from evolve.sandbox.native import make_native
 from evolve.sandbox.session import Sandbox
 
@@ -16,7 +18,7 @@ NAMES = (*BACKENDS, "native-without-namespaces")
 
 def make_sandbox(name: str, view: HostView, preload: tuple[str, ...] = ()) -> Sandbox:
     if name in BACKENDS:
-        return BACKENDS[name](preload, view)
+        return backends.make_sandbox(name, preload, view)
     return make_native(preload, view, with_namespaces=False)
 
 

@@ -11,11 +11,11 @@ import rich
 
 from evolve.errors import SandboxError
 from evolve.records import Status
-from evolve.sandbox.backends import NAMES, open_sandbox
+from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.docker import LABEL, connect
 from evolve.sandbox.guest import landlock
 from evolve.sandbox.layout import HostView, find_view, list_readable
-from evolve.sandbox.limits import Isolation
+from evolve.sandbox.limits import NAMES, Isolation
 from evolve.sandbox.session import Sandbox
 
 from .conftest import make_like

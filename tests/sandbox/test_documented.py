@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from evolve.sandbox.backends import BACKENDS
+from evolve.sandbox.limits import BACKENDS
 
 from . import (
     test_attacks,

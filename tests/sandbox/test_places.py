@@ -143,7 +143,8 @@ READER = """
 import sys
 from pathlib import Path
 from evolve.records import Program, SourceFile
-from evolve.sandbox.backends import BACKENDS, prove
+from evolve.sandbox.backends import make_sandbox, prove
+from evolve.sandbox.limits import BACKENDS
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.native import make_native
 from evolve.sandbox.limits import ProgramLimits
@@ -160,8 +161,8 @@ def read(paths):
 '''
 view = find_view((), None, tuple(map(Path, sys.argv[2:])))
 name = sys.argv[1]
-make = BACKENDS.get(name, lambda *of: make_native(*of, with_namespaces=False))
-sandbox = make((), view)
+is_known = name in BACKENDS
+sandbox = make_sandbox(name, (), view) if is_known else make_native((), view, with_namespaces=False)
 print(*prove(sandbox, tuple(map(Path, sys.argv[2:]))).enforced)
 session = sandbox.open(Program((SourceFile("a.py", TEXT),)), ProgramLimits())
 print(*session.call("read", [PATHS]).value)
@@ -270,11 +271,13 @@ with closing(Evaluators(config, 1)) as pool:
 CANARY = """
 import sys
 from pathlib import Path
-from evolve.sandbox.backends import BACKENDS, prove
+from evolve.sandbox.backends import make_sandbox, prove
+from evolve.sandbox.limits import BACKENDS
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.native import make_native
-make = BACKENDS.get(sys.argv[1], lambda *of: make_native(*of, with_namespaces=False))
-sandbox = make((), find_view())
+name, view = sys.argv[1], find_view()
+is_known = name in BACKENDS
+sandbox = make_sandbox(name, (), view) if is_known else make_native((), view, with_namespaces=False)
 isolation = prove(sandbox, (Path(sys.argv[2]),))
 sandbox.close()
 assert not isolation.is_strong

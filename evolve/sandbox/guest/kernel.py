@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import mmap
 import os
 import platform
 import signal
 import struct
+from pathlib import Path
 
 from . import calls
 
@@ -37,6 +39,8 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_GET_TID_ADDRESS = 40
 
+_MAP_FIXED = 0x10
+_NO_FILE = -1
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _KEPT_FLAGS = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | 0x400 | 0x800
@@ -296,3 +300,30 @@ def drop_capabilities() -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()
     call("capset", ctypes.addressof(header), ctypes.addressof(sets))
+
+
+def make_private() -> None:
+    """Replaces writable shared mappings of the calling process by private copies.
+
+    A package may have made some while it was imported; what one program writes there the next
+    one would read.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    numbers = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *numbers)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        place, rights, *_ = line.split(maxsplit=2)
+        if rights[1] != "w" or rights[3] != "s":
+            continue
+        start, end = (int(part, 16) for part in place.split("-"))
+        kept = ctypes.string_at(start, end - start) if rights[0] == "r" else b""
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+        right = mmap.PROT_READ | mmap.PROT_WRITE
+        if libc.mmap(start, end - start, right, flags, _NO_FILE, 0) != start:
+            code = ctypes.get_errno()
+            raise OSError(code, f"a shared mapping cannot be made private: {os.strerror(code)}")
+        ctypes.memmove(start, kept, len(kept))

@@ -7,6 +7,7 @@ opaque) and `EXITED`. A child never reaches this stream: the relay is between.
 
 from __future__ import annotations
 
+import signal
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ CHUNK = 1 << 16
 
 # A guest that a signal ended exits with this and its number, as in a shell.
 SIGNALLED = 128
+# What others send to end a process; a fault of its own has other numbers.
+KILLS = {signal.SIGKILL, signal.SIGTERM}
 
 START = b"S"
 DATA = b"D"

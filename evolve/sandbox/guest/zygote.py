@@ -106,7 +106,7 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any
     else:
         kernel.prepare_fork()
         if not settings.get("devices", False):
-            usage.make_private()
+            kernel.make_private()
         proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         setup = _build_cage(settings, proc)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
