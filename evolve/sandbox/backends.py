@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evolve import errors
 from evolve.errors import ProgramError, SandboxError
 from evolve.records import Program, SourceFile
-from evolve.sandbox.bubblewrap import make_bubblewrap
 from evolve.sandbox.layout import HostView, find_view
 from evolve.sandbox.limits import BACKENDS, NAMES, Isolation, ProgramLimits
 from evolve.sandbox.link import MissingPackageError
-from evolve.sandbox.native import make_native
 from evolve.sandbox.session import Sandbox
 
-_BESIDES_DOCKER = {"bubblewrap": make_bubblewrap, "native": make_native}
 _REMEDY = (
     "install bubblewrap or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
     "kernel.apparmor_restrict_unprivileged_userns=0)"
@@ -43,16 +41,15 @@ def make_sandbox(
     Raises:
         SandboxError: The backend cannot be used here.
     """
+    module, _, function = BACKENDS[name].partition(":")
+    make: Callable[..., Sandbox] = getattr(importlib.import_module(module), function)
     if name == "docker":
-        # Its package takes long to load.
-        from evolve.sandbox.docker import make_docker
-
-        return make_docker(preload, view, image, devices)
+        return make(preload, view, image, devices)
     if devices:
         raise SandboxError(
             f"{name}: has no `sandbox.devices`, got {devices!r}; use `--sandbox docker`"
         )
-    return _BESIDES_DOCKER[name](preload, view)
+    return make(preload, view)
 
 
 def prove_backends(

@@ -15,8 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-# Strongest first: `auto` tries them in this order.
-BACKENDS = ("docker", "bubblewrap", "native")
+# What makes a sandbox of each; strongest first: `auto` tries them in this order.
+BACKENDS = {
+    "docker": "evolve.sandbox.docker:make_docker",
+    "bubblewrap": "evolve.sandbox.bubblewrap:make_bubblewrap",
+    "native": "evolve.sandbox.native:make_native",
+}
 NAMES = ("auto", *BACKENDS)
 
 
