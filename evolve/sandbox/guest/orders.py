@@ -1,6 +1,6 @@
 """What passes between the relay and the zygote: numbers, descriptors, never a byte of a program.
 
-The relay orders a program's process and hands over its ends of three pipes; the process reports
+The relay orders a program's process and hands over its ends of four pipes; the process reports
 for itself, and the zygote reports that it has closed its copies. So whatever a program is given
 or gives back is in the memory of the relay, which no program is forked from.
 """

@@ -102,13 +102,13 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any
         sys.modules["numpy"].random.seed(0)
     proc = -1
     if is_portable:
-        setup = _build_portable_cage(settings)
+        setup = _build_portable_setup(settings)
     else:
         kernel.prepare_fork()
         if not settings.get("devices", False):
             kernel.make_private()
         proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-        setup = _build_cage(settings, proc)
+        setup = _build_setup(settings, proc)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     set_environment(setup)
     _warm_up()
@@ -128,7 +128,7 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any
     return setup, greeting
 
 
-def _build_portable_cage(settings: dict[str, Any]) -> Setup:
+def _build_portable_setup(settings: dict[str, Any]) -> Setup:
     start = portable.look_around()
     return Setup(
         box=settings["box"],
@@ -142,7 +142,7 @@ def _build_portable_cage(settings: dict[str, Any]) -> Setup:
     )
 
 
-def _build_cage(settings: dict[str, Any], proc: int) -> Setup:
+def _build_setup(settings: dict[str, Any], proc: int) -> Setup:
     descriptor = os.open("self/statm", os.O_RDONLY, dir_fd=proc)
     pages = int(os.read(descriptor, 100).split()[0])
     os.close(descriptor)
