@@ -120,7 +120,7 @@ class GenerationRunner:
             job.digest,
             len(slots),
             ask=whole.ask,
-            settings=self._settings,
+            models=self._settings.models,
             seed=seed,
         )
         return plans if isinstance(plans, Rejected) else dict(zip(slots, plans, strict=False))
@@ -150,7 +150,9 @@ class GenerationRunner:
             job,
             plan,
             problem=self._problem,
-            settings=self._settings,
+            steps=self._settings.steps,
+            models=self._settings.models,
+            rng=np.random.default_rng([self._settings.loop.seed, job.number, slot.slot]),
             journal=self._journal.open_slot(job.number, slot.slot, parts),
             on_plan=partial(gathered.add, slot.slot),
         )
@@ -172,7 +174,7 @@ class GenerationRunner:
             job.digest,
             [[told.attempt for told in one.attempts] for one in results if one.slot in models],
             ask=whole.ask,
-            settings=self._settings,
+            models=self._settings.models,
             seed=seed,
         )
 

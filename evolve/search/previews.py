@@ -47,13 +47,26 @@ def preview_prompts(
     )
     seat = Seat(0, slots)
     return {
-        "edit": edit_messages(problem, digest, seat, None, settings=settings),
-        "leap": edit_messages(problem, digest, Seat(0, slots, leap=True), None, settings=settings),
-        "plan": plan_messages(problem, digest, slots, settings=settings),
-        "planned": edit_messages(problem, digest, seat, _PLAN, settings=settings),
-        "agent": agent_messages(problem, digest, seat, None, settings=settings),
+        "edit": edit_messages(
+            problem, digest, seat, None, steps=settings.steps, models=settings.models
+        ),
+        "leap": edit_messages(
+            problem,
+            digest,
+            Seat(0, slots, leap=True),
+            None,
+            steps=settings.steps,
+            models=settings.models,
+        ),
+        "plan": plan_messages(problem, digest, slots, models=settings.models),
+        "planned": edit_messages(
+            problem, digest, seat, _PLAN, steps=settings.steps, models=settings.models
+        ),
+        "agent": agent_messages(
+            problem, digest, seat, None, steps=settings.steps, models=settings.models
+        ),
         "repair": repair_messages(problem, failed),
-        "summarize": summary_messages(problem, digest, [[failed]], settings=settings),
+        "summarize": summary_messages(problem, digest, [[failed]], models=settings.models),
     }
 
 

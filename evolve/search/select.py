@@ -133,6 +133,7 @@ class JobMaker:
             ModelJob(
                 slot=slot,
                 seat=Seat(slot % count, count, leap=self._leaps(turn.generation, slot)),
+                island=slot % count % settings.search.islands,
                 evaluations=allowance,
                 parts=self._cast(settings, turn.generation, slot),
                 library=self._open_library(settings),

@@ -13,7 +13,7 @@ from evolve.models.usage import count_for, prompt_cap
 from evolve.problem import Problem
 from evolve.records import Attempt, Plan, Rejected, Status
 from evolve.records.chat import Message, Request
-from evolve.settings import Settings
+from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.steps import prompt
 from evolve.steps.digest import Digest, Seat
 from evolve.steps.execute import UNNAMED, Draft, answer_blocks, find_base
@@ -33,13 +33,18 @@ _LONGEST_ANSWER = 6000
 
 
 def agent_messages(
-    problem: Problem, digest: Digest, seat: Seat, plan: Plan | None, *, settings: Settings
+    problem: Problem,
+    digest: Digest,
+    seat: Seat,
+    plan: Plan | None,
+    *,
+    steps: StepSettings,
+    models: ModelSettings,
 ) -> tuple[Message, ...]:
     """Returns what the agent is shown at first."""
-    steps = settings.steps
     blocks = [
         *page_blocks(digest, problem),
-        *answer_blocks(digest, seat, plan, settings),
+        *answer_blocks(digest, seat, plan, steps),
         Block("tools", (TOOLS,), rank=0),
         Block("turns", (str(steps.agent_turns),), rank=0),
         Block("evaluations", (str(steps.agent_evaluations),), rank=0),
@@ -48,8 +53,8 @@ def agent_messages(
         "agent",
         problem,
         blocks,
-        most=prompt_cap(settings.models, "editor"),
-        counter=count_for(settings.models, "editor"),
+        most=prompt_cap(models, "editor"),
+        counter=count_for(models, "editor"),
     )
 
 
@@ -65,7 +70,8 @@ class Agent:
         read: Reads a reply that holds a draft.
         attempt: Evaluates a draft and keeps it.
         library: What the run has so far.
-        settings: Caps and limits.
+        steps: Its caps, and the form of the edits.
+        models: The cap on the prompt.
     """
 
     def __init__(
@@ -79,7 +85,8 @@ class Agent:
         read: Callable[..., Draft],
         attempt: Callable[[Draft], Attempt],
         library: Library,
-        settings: Settings,
+        steps: StepSettings,
+        models: ModelSettings,
     ) -> None:
         self._problem = problem
         self._digest = digest
@@ -88,8 +95,8 @@ class Agent:
         self._read = read
         self._attempt = attempt
         self._library = library
-        self._settings = settings
-        self._messages = agent_messages(problem, digest, seat, plan, settings=settings)
+        self._steps = steps
+        self._messages = agent_messages(problem, digest, seat, plan, steps=steps, models=models)
         self._evaluations = 0
         self._tokens = 0
 
@@ -104,7 +111,7 @@ class Agent:
             BudgetExhaustedError: A call or an evaluation might pass a cap of the run.
             ModelError: The model cannot be used, or does not answer.
         """
-        steps = self._settings.steps
+        steps = self._steps
         most = min(evaluations, steps.agent_evaluations)
         for _ in range(steps.agent_turns):
             if self._tokens >= steps.agent_tokens or self._evaluations >= most:
@@ -167,6 +174,6 @@ class Agent:
         new, old = attempt.objective, draft.base.objective
         if new is not None and (old is None or self._problem.direction.is_better(new, old)):
             return ""
-        left = self._settings.steps.agent_evaluations - self._evaluations
+        left = self._steps.agent_evaluations - self._evaluations
         verdict = prompt.show_evaluation(attempt, self._problem, detail_characters=1500)
         return f"{verdict}\n\nThis does not gain. Evaluations left: {left}."

@@ -15,7 +15,7 @@ from evolve.operators import OPERATOR_JOIN, apply_operator
 from evolve.problem import Problem
 from evolve.records import Attempt, Plan, Program, Rejected, Selection
 from evolve.records.chat import Message, Request
-from evolve.settings import Settings
+from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.source.signatures import share_in_common, sign_source
 from evolve.steps import prompt
 from evolve.steps.digest import Digest, Seat
@@ -51,7 +51,8 @@ class Editor:
         seat: The slot's place among those of its generation.
         plan: What to do; None where the editor plans for itself.
         ask: Asks the model.
-        settings: Temperature, the cap on the prompt, and the form of the edits.
+        steps: The form of the edits.
+        models: The cap on the prompt.
     """
 
     def __init__(
@@ -62,19 +63,26 @@ class Editor:
         plan: Plan | None,
         *,
         ask: Ask,
-        settings: Settings,
+        steps: StepSettings,
+        models: ModelSettings,
     ) -> None:
         self._problem = problem
         self._digest = digest
         self._seat = seat
         self._plan = plan
         self._ask = ask
-        self._settings = settings
+        self._steps = steps
+        self._models = models
 
     def open(self) -> tuple[Message, ...]:
         """Returns the first prompt."""
         return edit_messages(
-            self._problem, self._digest, self._seat, self._plan, settings=self._settings
+            self._problem,
+            self._digest,
+            self._seat,
+            self._plan,
+            steps=self._steps,
+            models=self._models,
         )
 
     def draft(self, messages: tuple[Message, ...], seed: int) -> Draft:
@@ -118,7 +126,13 @@ class Editor:
 
 
 def edit_messages(
-    problem: Problem, digest: Digest, seat: Seat, plan: Plan | None, *, settings: Settings
+    problem: Problem,
+    digest: Digest,
+    seat: Seat,
+    plan: Plan | None,
+    *,
+    steps: StepSettings,
+    models: ModelSettings,
 ) -> tuple[Message, ...]:
     """Returns what the editor is shown at first.
 
@@ -127,24 +141,25 @@ def edit_messages(
         digest: What the run has learnt, and the programs that a change may start from.
         seat: The slot's place among those of its generation.
         plan: What to do; None where the editor plans for itself.
-        settings: The cap on the prompt and the form of the edits.
+        steps: The form of the edits.
+        models: The cap on the prompt.
     """
-    blocks = [*page_blocks(digest, problem), *answer_blocks(digest, seat, plan, settings)]
+    blocks = [*page_blocks(digest, problem), *answer_blocks(digest, seat, plan, steps)]
     return prompt.compose(
         "edit",
         problem,
         blocks,
-        most=prompt_cap(settings.models, "editor"),
-        counter=count_for(settings.models, "editor"),
+        most=prompt_cap(models, "editor"),
+        counter=count_for(models, "editor"),
     )
 
 
-def answer_blocks(digest: Digest, seat: Seat, plan: Plan | None, settings: Settings) -> list[Block]:
+def answer_blocks(
+    digest: Digest, seat: Seat, plan: Plan | None, steps: StepSettings
+) -> list[Block]:
     """Returns what is asked of an editor, and the form of its answer."""
     program = find_base(digest, plan).program_or_fail
-    is_rewrite = settings.steps.form == "rewrite" or (
-        settings.steps.form == "auto" and digest.rewrites
-    )
+    is_rewrite = steps.form == "rewrite" or (steps.form == "auto" and digest.rewrites)
     plan_form = _PLAN_FORM + (_LESSONS_FORM if digest.lessons else "")
     return [
         Block("task", (_show_task(seat, plan),), rank=0),

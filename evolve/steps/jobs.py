@@ -94,6 +94,7 @@ class ModelJob:
     Attributes:
         slot: Place in the generation.
         seat: Place among the slots of this kind.
+        island: Island of what is made from the starting program, which stands on all of them.
         evaluations: Most evaluations that the slot may use.
         parts: Which model plays each role, and how.
         library: What an agent may read; None where the editor calls no tools.
@@ -101,6 +102,7 @@ class ModelJob:
 
     slot: int
     seat: Seat
+    island: int
     evaluations: int
     parts: Mapping[str, Part] = field(default_factory=dict)
     library: Library | None = None

@@ -12,7 +12,7 @@ from evolve.operators import OPERATOR_JOIN, TUNE, choose_operator
 from evolve.problem import Problem
 from evolve.records import Plan, Rejected
 from evolve.records.chat import Message, Request
-from evolve.settings import Settings
+from evolve.settings.sections import ModelSettings
 from evolve.steps import prompt
 from evolve.steps.digest import Digest
 from evolve.steps.execute import make_plan
@@ -28,7 +28,7 @@ _LESSONS_FORM = (
 
 
 def make_plans(
-    problem: Problem, digest: Digest, count: int, *, ask: Ask, settings: Settings, seed: int
+    problem: Problem, digest: Digest, count: int, *, ask: Ask, models: ModelSettings, seed: int
 ) -> list[Plan] | Rejected:
     """Asks the planner for as many different changes as a generation has slots.
 
@@ -37,7 +37,7 @@ def make_plans(
         digest: What the run has learnt, and the programs that a change may start from.
         count: How many plans are wanted; there may be fewer.
         ask: Asks the model.
-        settings: Temperature, and the cap on the prompt.
+        models: The cap on the prompt.
         seed: Of the request.
 
     Returns:
@@ -47,7 +47,7 @@ def make_plans(
         BudgetExhaustedError: The call might pass a cap.
         ModelError: The model cannot be used, or does not answer.
     """
-    messages = plan_messages(problem, digest, count, settings=settings)
+    messages = plan_messages(problem, digest, count, models=models)
     request = Request(
         "planner",
         messages,
@@ -61,7 +61,7 @@ def make_plans(
 
 
 def plan_messages(
-    problem: Problem, digest: Digest, count: int, *, settings: Settings
+    problem: Problem, digest: Digest, count: int, *, models: ModelSettings
 ) -> tuple[Message, ...]:
     """Returns what the planner is shown."""
     blocks = [
@@ -73,8 +73,8 @@ def plan_messages(
         "plan",
         problem,
         blocks,
-        most=prompt_cap(settings.models, "planner"),
-        counter=count_for(settings.models, "planner"),
+        most=prompt_cap(models, "planner"),
+        counter=count_for(models, "planner"),
     )
 
 

@@ -19,7 +19,7 @@ from evolve.records import (
     Status,
 )
 from evolve.records.results import EvaluationPlace, ModelUse, PlacedAttempt, SlotResult
-from evolve.settings import Settings
+from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.source import fingerprint
 from evolve.steps.agent import Agent
 from evolve.steps.checks import check_program
@@ -36,7 +36,9 @@ def run_slot(
     plan: Plan | None,
     *,
     problem: Problem,
-    settings: Settings,
+    steps: StepSettings,
+    models: ModelSettings,
+    rng: np.random.Generator,
     journal: SlotJournal,
     on_plan: Callable[[Plan | None], None] = lambda _: None,
 ) -> SlotResult:
@@ -47,15 +49,16 @@ def run_slot(
         generation: The generation that it is part of.
         plan: What a model is to carry out; None where it plans for itself.
         problem: What is solved.
-        settings: Of the generation.
+        steps: How plans are executed.
+        models: The cap on prompts.
+        rng: The slot's random stream.
         journal: The slot's way to models and evaluators.
         on_plan: Called once, as soon as the slot's plan is known, or that there is none.
 
     Raises:
         MachineError: A model, the sandbox, the evaluator or the store failed.
     """
-    recorder = _Recorder(job.slot, generation, problem, settings, journal)
-    rng = np.random.default_rng([settings.loop.seed, generation.number, job.slot])
+    recorder = _Recorder(job.slot, generation, problem, journal)
     cut_by = ""
     try:
         if isinstance(job, OperatorJob):
@@ -65,12 +68,15 @@ def run_slot(
         elif generation.digest is None:
             raise ValueError("generation: expected a digest for its models, got None")
         else:
-            _ModelSlot(job, generation.digest, plan, recorder, rng).run(on_plan)
+            slot = _ModelSlot(
+                job, generation.digest, plan, recorder=recorder, steps=steps, models=models, rng=rng
+            )
+            slot.run(on_plan)
     except BudgetExhaustedError as error:
         cut_by = error.cap
     finally:
         on_plan(None)
-    return SlotResult(job.slot, tuple(recorder.told), cut_by, journal.uses)
+    return SlotResult(job.slot, tuple(recorder.attempts), cut_by, journal.uses)
 
 
 def _run_operator(job: OperatorJob, recorder: _Recorder, rng: np.random.Generator) -> None:
@@ -100,6 +106,8 @@ class _ModelSlot:
         digest: What its prompts show.
         plan: What to carry out; None where the model plans for itself.
         recorder: Evaluates and keeps attempts.
+        steps: How plans are executed.
+        models: The cap on prompts.
         rng: The slot's random stream.
     """
 
@@ -108,13 +116,18 @@ class _ModelSlot:
         job: ModelJob,
         digest: Digest,
         plan: Plan | None,
+        *,
         recorder: _Recorder,
+        steps: StepSettings,
+        models: ModelSettings,
         rng: np.random.Generator,
     ) -> None:
         self._job = job
         self._digest = digest
         self._plan = plan
         self._recorder = recorder
+        self._steps = steps
+        self._models = models
         self._rng = rng
         self._editor = Editor(
             recorder.problem,
@@ -122,7 +135,8 @@ class _ModelSlot:
             job.seat,
             plan,
             ask=recorder.journal.ask,
-            settings=recorder.settings,
+            steps=steps,
+            models=models,
         )
 
     def run(self, on_plan: Callable[[Plan | None], None]) -> None:
@@ -133,7 +147,7 @@ class _ModelSlot:
         draft = self._editor.draft(self._editor.open(), self._draw_seed())
         on_plan(draft.plan)
         attempt = self._attempt(draft)
-        for _ in range(self._recorder.settings.steps.repairs):
+        for _ in range(self._steps.repairs):
             if attempt.evaluation.status is Status.OK or self._is_spent():
                 return
             draft = self._editor.repair(draft, attempt, self._draw_seed())
@@ -152,10 +166,11 @@ class _ModelSlot:
             read=self._editor.read,
             attempt=self._attempt,
             library=self._job.library,
-            settings=recorder.settings,
+            steps=self._steps,
+            models=self._models,
         )
         agent.work(self._draw_seed, self._job.evaluations)
-        if not recorder.told:
+        if not recorder.attempts:
             agent.give_up()
 
     def _attempt(self, draft: Draft) -> Attempt:
@@ -172,9 +187,7 @@ class _ModelSlot:
 
     def _island_of(self, base: Attempt) -> int:
         """Returns the island of a program; the starting program stands on all of them."""
-        if base.key != INITIAL:
-            return base.island
-        return self._job.seat.number % self._recorder.settings.search.islands
+        return self._job.island if base.key == INITIAL else base.island
 
     def _is_spent(self) -> bool:
         return self._recorder.evaluations >= self._job.evaluations
@@ -190,7 +203,6 @@ class _Recorder:
         slot: Place of the slot in the generation.
         generation: The generation that it is part of.
         problem: What is solved.
-        settings: Of the generation.
         journal: The slot's way to models and evaluators.
     """
 
@@ -199,13 +211,11 @@ class _Recorder:
         slot: int,
         generation: GenerationJob,
         problem: Problem,
-        settings: Settings,
         journal: SlotJournal,
     ) -> None:
         self.problem = problem
-        self.settings = settings
         self.journal = journal
-        self.told: list[PlacedAttempt] = []
+        self.attempts: list[PlacedAttempt] = []
         self.evaluations = 0
         self._slot = slot
         self._generation = generation.number
@@ -246,7 +256,7 @@ class _Recorder:
             mark = fingerprint(program)
             duplicate = self._find_duplicate(base, program)
             if duplicate is None and mark in marks:
-                number = len(self.told) + marks.index(mark)
+                number = len(self.attempts) + marks.index(mark)
                 duplicate = same_as(AttemptKey(self._generation, self._slot, number))
             duplicates.append(duplicate)
             marks.append(mark)
@@ -267,7 +277,7 @@ class _Recorder:
         earlier = self._known.find_duplicate(mark)
         if earlier is not None:
             return self._known.objective_of(earlier)
-        same = (told.attempt for told in self.told if told.attempt.program is not None)
+        same = (placed.attempt for placed in self.attempts if placed.attempt.program is not None)
         return next(
             (one.objective for one in same if fingerprint(one.program_or_fail) == mark), None
         )
@@ -283,7 +293,7 @@ class _Recorder:
         island: int | None = None,
     ) -> Attempt:
         attempt = Attempt(
-            key=AttemptKey(self._generation, self._slot, len(self.told)),
+            key=AttemptKey(self._generation, self._slot, len(self.attempts)),
             island=base.island if island is None else island,
             parent=base.key,
             depth=base.depth + 1,
@@ -291,7 +301,7 @@ class _Recorder:
             program=program,
             evaluation=evaluation,
         )
-        self.told.append(PlacedAttempt(attempt, place))
+        self.attempts.append(PlacedAttempt(attempt, place))
         return attempt
 
     def _find_duplicate(self, base: Attempt, program: Program) -> Rejected | None:
@@ -301,9 +311,9 @@ class _Recorder:
         earlier = self._known.find_duplicate(mark)
         if earlier is not None:
             return seen_before(earlier)
-        for told in self.told:
-            if told.attempt.program is not None and fingerprint(told.attempt.program) == mark:
-                return same_as(told.attempt.key)
+        for placed in self.attempts:
+            if placed.attempt.program is not None and fingerprint(placed.attempt.program) == mark:
+                return same_as(placed.attempt.key)
         return None
 
 

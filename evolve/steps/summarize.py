@@ -9,7 +9,7 @@ from evolve.models.usage import count_for, prompt_cap
 from evolve.problem import Problem
 from evolve.records import Attempt, Direction, Lesson, Status, Summary
 from evolve.records.chat import Message, Request
-from evolve.settings import Settings
+from evolve.settings.sections import ModelSettings
 from evolve.steps import prompt
 from evolve.steps.digest import Digest
 from evolve.steps.jobs import Ask
@@ -26,7 +26,7 @@ def summarize_attempts(
     slots: Sequence[Sequence[Attempt]],
     *,
     ask: Ask,
-    settings: Settings,
+    models: ModelSettings,
     seed: int,
 ) -> Summary | None:
     """Asks the summarizer what a generation taught.
@@ -36,7 +36,7 @@ def summarize_attempts(
         digest: What its prompts showed.
         slots: The attempts of each slot.
         ask: Asks the model.
-        settings: Temperature, and the cap on the prompt.
+        models: The cap on the prompt.
         seed: Of the request.
 
     Returns:
@@ -49,7 +49,7 @@ def summarize_attempts(
     attempts = [attempt for slot in slots for attempt in slot]
     if all(attempt.evaluation.status is Status.REJECTED for attempt in attempts):
         return None
-    messages = summary_messages(problem, digest, slots, settings=settings)
+    messages = summary_messages(problem, digest, slots, models=models)
     request = Request(
         "summarizer",
         messages,
@@ -67,7 +67,7 @@ def summary_messages(
     digest: Digest,
     slots: Sequence[Sequence[Attempt]],
     *,
-    settings: Settings,
+    models: ModelSettings,
 ) -> tuple[Message, ...]:
     """Returns what the summarizer is shown."""
     blocks = [
@@ -79,8 +79,8 @@ def summary_messages(
         "summarize",
         problem,
         blocks,
-        most=prompt_cap(settings.models, "summarizer"),
-        counter=count_for(settings.models, "summarizer"),
+        most=prompt_cap(models, "summarizer"),
+        counter=count_for(models, "summarizer"),
     )
 
 

@@ -72,7 +72,7 @@ def test_a_planners_prompt_keeps_its_cap_with_the_models_own_tokenizer(problem, 
         lessons=tuple(dataclasses.replace(digest.lessons[0], id=f"1.{n}") for n in range(60)),
         tried=digest.tried * 40,
     )
-    messages = plan_messages(found, long, 4, settings=settings)
+    messages = plan_messages(found, long, 4, models=settings.models)
     counter = TokenCounter(["openai/gpt-4o-mini"])
     assert sum(counter.count(message.text) for message in messages) <= most
     assert "def point()" in messages[-1].text

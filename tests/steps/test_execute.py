@@ -25,6 +25,11 @@ def settings(**changes) -> Settings:
     return change_settings(Settings(), {"models.model": ["scripted"], **keys}, where="test")
 
 
+def sections(**changes):
+    changed = settings(**changes)
+    return {"steps": changed.steps, "models": changed.models}
+
+
 class TestEditor:
     def open(self, problem, *replies, plan=None, seat=None):
         """Returns an editor that is answered in turn, and what it asks."""
@@ -39,7 +44,7 @@ class TestEditor:
             return answer if isinstance(answer, Reply) else Reply(answer, "m")
 
         digest = make_digest(problem)
-        return Editor(problem, digest, seat or Seat(), plan, ask=ask, settings=settings()), asked
+        return Editor(problem, digest, seat or Seat(), plan, ask=ask, **sections()), asked
 
     def test_one_reply_holds_the_plan_and_the_program(self, problem):
         reply = f"Base: 2.1.0\nChange: round it\n\n{EDIT.format(3.0)}"
@@ -94,7 +99,7 @@ class TestPlans:
 
         found = load_problem(problem)
         digest = make_digest(found)
-        return make_plans(found, digest, count, ask=ask, settings=settings(), seed=1), asked
+        return make_plans(found, digest, count, ask=ask, models=settings().models, seed=1), asked
 
     def test_one_call_gives_the_plans_of_all_slots_each_with_its_base(self, problem):
         text = (
@@ -193,14 +198,14 @@ class TestAgent:
             return attempt
 
         given = (problem, make_digest(problem), Seat(), None)
-        editor = Editor(*given, ask=ask, settings=settings(**changes))
+        editor = Editor(*given, ask=ask, **sections(**changes))
         agent = Agent(
             *given,
             ask=ask,
             read=editor.read,
             attempt=attempt,
             library=SmallLibrary(),
-            settings=settings(**changes),
+            **sections(**changes),
         )
         agent.work(lambda: 1, evaluations)
         return drafts, chats

@@ -34,11 +34,16 @@ def prompts(problem):
         "edit_rewrite": (make_digest(problem, rewrites=True), Seat(0, 4), None),
     }
     return {
-        **{name: edit_messages(problem, *one, settings=SETTINGS) for name, one in edits.items()},
-        "plan": plan_messages(problem, digest, 4, settings=SETTINGS),
-        "agent": agent_messages(problem, digest, Seat(2, 4), None, settings=SETTINGS),
+        **{
+            name: edit_messages(problem, *one, steps=SETTINGS.steps, models=SETTINGS.models)
+            for name, one in edits.items()
+        },
+        "plan": plan_messages(problem, digest, 4, models=SETTINGS.models),
+        "agent": agent_messages(
+            problem, digest, Seat(2, 4), None, steps=SETTINGS.steps, models=SETTINGS.models
+        ),
         "repair": repair_messages(problem, failed),
-        "summarize": summary_messages(problem, digest, [[failed], [dull]], settings=SETTINGS),
+        "summarize": summary_messages(problem, digest, [[failed], [dull]], models=SETTINGS.models),
     }
 
 
@@ -64,7 +69,11 @@ def test_prompts_of_a_generation_begin_alike_so_that_providers_read_the_page_onc
     found = load_problem(problem)
     digest = make_digest(found)
     seats = [
-        show_messages(edit_messages(found, digest, Seat(number, 4), None, settings=SETTINGS))
+        show_messages(
+            edit_messages(
+                found, digest, Seat(number, 4), None, steps=SETTINGS.steps, models=SETTINGS.models
+            )
+        )
         for number in range(4)
     ]
     start = shared_start(*seats)

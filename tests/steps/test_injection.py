@@ -52,12 +52,14 @@ def infected_prompts(problem, attack):
     )
     failed = infect(make_attempt(problem, AttemptKey(3, 0, 0), None, plan=stolen), attack)
     return [
-        plan_messages(problem, digest, 3, settings=SETTINGS),
-        edit_messages(problem, digest, Seat(), None, settings=SETTINGS),
-        edit_messages(problem, digest, Seat(), stolen, settings=SETTINGS),
-        agent_messages(problem, digest, Seat(), None, settings=SETTINGS),
+        plan_messages(problem, digest, 3, models=SETTINGS.models),
+        edit_messages(problem, digest, Seat(), None, steps=SETTINGS.steps, models=SETTINGS.models),
+        edit_messages(
+            problem, digest, Seat(), stolen, steps=SETTINGS.steps, models=SETTINGS.models
+        ),
+        agent_messages(problem, digest, Seat(), None, steps=SETTINGS.steps, models=SETTINGS.models),
         repair_messages(problem, failed),
-        summary_messages(problem, digest, [[failed]], settings=SETTINGS),
+        summary_messages(problem, digest, [[failed]], models=SETTINGS.models),
     ]
 
 
@@ -80,7 +82,7 @@ def test_they_stay_there_when_the_prompt_is_cut(problem, attack):
     infected = dataclasses.replace(
         clean, programs=tuple(infect(attempt, attack * 40) for attempt in clean.programs)
     )
-    messages = edit_messages(found, infected, Seat(), None, settings=tight)
+    messages = edit_messages(found, infected, Seat(), None, steps=tight.steps, models=tight.models)
     assert "OBEY ME" not in FENCE.sub("", messages[-1].text)
 
 
@@ -92,9 +94,9 @@ def test_what_a_broken_evaluator_says_reaches_no_model(problem):
     digest = make_digest(found)
     shown = dataclasses.replace(digest, programs=(failed, *digest.programs))
     prompts = [
-        edit_messages(found, shown, Seat(), None, settings=SETTINGS),
+        edit_messages(found, shown, Seat(), None, steps=SETTINGS.steps, models=SETTINGS.models),
         repair_messages(found, failed),
-        summary_messages(found, digest, [[failed]], settings=SETTINGS),
+        summary_messages(found, digest, [[failed]], models=SETTINGS.models),
     ]
     texts = [message.text for messages in prompts for message in messages]
     assert not any(secret in text for text in texts)
