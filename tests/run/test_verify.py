@@ -10,7 +10,8 @@ import pytest
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile, Status
 from evolve.run.wiring import open_evaluators
-from evolve.settings import SandboxSettings, Settings
+from evolve.settings import Settings
+from evolve.settings.sections import SandboxSettings
 from tests.commands import (
     change_database,
     run_evolve,

@@ -37,7 +37,7 @@ FULL = Outer(
     Inner(Status.OK, "n", {"a": 1.5}),
     (Lesson("claim", tags=("t", "u")),),
     Summary("v", (Lesson("l"),), ("1.0",)),
-    (Plan("change", predicted_gain=0.5),),
+    (Plan("change", hypothesis="why"),),
 )
 EMPTY = Outer(AttemptKey(1, 2, 4), None, Inner(Status.TIMEOUT))
 
