@@ -41,13 +41,13 @@ def log(
 
 
 def _read_log(run: str, generation: int | None) -> Iterator[dict[str, Any]]:
-    with opened_run(run) as (store, standing):
+    with opened_run(run) as (store, run_state):
         numbers = [number for number, _ in store.generations()]
         launches = store.invocations()
         for number in numbers if generation is None else [generation]:
             yield from (_describe_launch(one) for one in launches if one.generation == number)
             yield from _read_generation(store, number)
-            for event in standing.stalls.events:
+            for event in run_state.stalls.events:
                 if event.generation == number:
                     yield {"kind": "stall", "key": str(number), **event.as_dict()}
         if generation is None:

@@ -253,7 +253,7 @@ def _tables(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _find_message(path: Path) -> str:
-    """Returns the text that a Python file gives as `task_sys_msg`, or names so."""
+    """Returns the text that a Python file holds as `task_sys_msg`, or names so."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError):

@@ -49,7 +49,7 @@ class Gate:
         where: Start of messages: the model's name and address.
         limits: What the provider takes.
         outage_seconds: Longest wait for a model that is down, or that asks to be left alone.
-        tell: Is told of pauses and their ends, from any thread.
+        tell: Called at pauses and their ends, from any thread.
         clock: Returns seconds that never go back.
         longest_nap_seconds: Who waits looks again at least so often.
     """
@@ -83,7 +83,7 @@ class Gate:
 
     @contextmanager
     def passage(self, tokens: int, *, may_wait: bool = True) -> Iterator[float]:
-        """Waits until a request may be made, and gives the seconds that took.
+        """Waits until a request may be made, and returns the seconds that took.
 
         Inside, the request is made; how it ends is taken note of.
 

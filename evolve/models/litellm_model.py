@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 _import_lock = threading.Lock()
 # One refused request may be the fault of its prompt; several in a row are that of the settings.
 _MAX_REFUSALS = 3
-# The deadline is kept here. LiteLLM keeps an HTTP client for each time-out that it is told, so it
-# is always told the same one.
+# The deadline is kept here. LiteLLM keeps an HTTP client for each time-out, so it always
+# gets the same one.
 _NEVER_SECONDS = 86_400.0
 # Providers of which it is known that the key is all that they would send.
 _KEYLESS = {"openai", "hosted_vllm", "ollama", "ollama_chat"}

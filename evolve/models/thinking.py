@@ -1,4 +1,4 @@
-"""Thinking that a model writes into its reply, told apart from the answer.
+"""Thinking that a model writes into its reply, separated from the answer.
 
 Only what stands at the head of a reply is thinking: a program may hold such tags as text.
 """

@@ -89,11 +89,11 @@ class _Known:
 
 
 class TuningPlanner:
-    """Decides which session goes on, and keeps their tuners.
+    """Decides which session continues, and keeps their tuners.
 
     Args:
         state: The population; its state when a generation is launched is what counts.
-        load: Gives the program of an evaluated attempt.
+        load: Returns the program of an evaluated attempt.
         seed: Seed of the run.
     """
 
@@ -123,7 +123,7 @@ class TuningPlanner:
         return tuner
 
     def share_out(self, evaluations: int) -> list[tuple[TuningSession, int]]:
-        """Returns the sessions that a generation of a model's programs goes on with.
+        """Returns the sessions that a generation of a model's programs continues.
 
         A program that a model wrote has guessed constants, and would lose against tuned ones for
         that alone: each promising structure gets a first try, as many as there are places for,

@@ -20,7 +20,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 @lru_cache(maxsize=128)
 def read_syntax(text: str) -> Syntax | None:
-    """Reads a Python file; gives None when it does not parse or its markers are unbalanced."""
+    """Reads a Python file; returns None when it does not parse or its markers are unbalanced."""
     tree = parse_python(text)
     if tree is None:
         return None

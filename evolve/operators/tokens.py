@@ -38,9 +38,9 @@ _LONGEST_LEAD = 80
 
 @lru_cache(maxsize=128)
 def read_tokens(text: str, path: str) -> Syntax | None:
-    """Reads a file of any language; gives None when its markers are unbalanced.
+    """Reads a file of any language; returns None when its markers are unbalanced.
 
-    Strings and comments are passed over. No expression or statement is known: operators that
+    Strings and comments are skipped. No expression or statement is known: operators that
     change those find no place.
 
     Args:

@@ -23,7 +23,7 @@ _FIRST_STEP, _LARGEST_STEP, _STEP_GROWTH = 0.1, 6.4, 4.0
 # Where the best is no better than this quantile of a generation, the steps are too small to tell
 # anything (Hansen 2016, on flat fitness): the session starts again with larger ones.
 _FLAT_SHARE = 0.7
-# A session goes on while its later half brought at least this share of all it gained.
+# A session continues while its later half brought at least this share of all it gained.
 _LEAST_SHARE = 0.02
 _LEAST_SAMPLES = 60
 _SAMPLES_PER_CONSTANT = 10
@@ -140,7 +140,7 @@ def _load_optimiser() -> type[CMA]:
 def is_spent(objectives: Sequence[float | None], constants: int, direction: Direction) -> bool:
     """Returns whether a session has brought what it could.
 
-    It goes on while the later half of its samples brought more than a small share of the gain of
+    It continues while the later half of its samples brought more than a small share of the gain of
     all; the scale of objectives does not matter.
 
     Args:

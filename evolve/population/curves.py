@@ -155,7 +155,7 @@ def trace_run(store: Store, problem: Problem, settings: Settings) -> Trace:
 
 
 def compare(traces: Sequence[Trace]) -> list[RunGroup]:
-    """Groups runs by settings and gives medians and intervals over the runs of each group.
+    """Groups runs by settings and returns medians and intervals over the runs of each group.
 
     Raises:
         UsageError: They are runs of different problems.

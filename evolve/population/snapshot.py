@@ -43,7 +43,7 @@ class SnapshotKeeper:
     def __init__(self, store: Store, problem: Problem, settings: SearchSettings) -> None:
         self._store = store
         self._version = _version(problem, settings)
-        # None: as yet all of them, for all that is known of an earlier invocation.
+        # None: all of them, since nothing is known of an earlier invocation.
         self._attempts: int | None = None
 
     def on_commit(self, state: RunState, attempts: int) -> None:
@@ -194,7 +194,7 @@ def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> N
             raise UsageError(
                 f"{store.folder / 'settings.toml'}: `search.{name}`: expected {value!r}, as the "
                 f"run began with, got {now[name]!r}; put it back, then `evolve fork "
-                f"{quote(str(store.folder))} --set {change}` makes a run that goes on with it"
+                f"{quote(str(store.folder))} --set {change}` makes a run that continues with it"
             )
     space = _describe_space(problem)
     for name, value in facts.get(_SPACE, {}).items():
@@ -206,13 +206,13 @@ def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> N
 
 
 def _as_plain(settings: SearchSettings) -> dict[str, Any]:
-    """Returns settings as the database gives them back."""
+    """Returns settings as the database returns them."""
     plain = dataclasses.asdict(settings)
     return plain | {name: list(value) for name, value in plain.items() if type(value) is tuple}
 
 
 def _describe_space(problem: Problem) -> dict[str, Any]:
-    """Returns what elites are told apart and compared by, as the database gives it back."""
+    """Returns what elites are distinguished and compared by, as the database returns it."""
     return {
         "direction": str(problem.direction),
         "measures": [list(dataclasses.astuple(measure)) for measure in problem.measures],

@@ -69,21 +69,21 @@ class Document:
 
 
 def write_contents(
-    store: Store, standing: RunState, problem: Problem, settings: Settings
+    store: Store, run_state: RunState, problem: Problem, settings: Settings
 ) -> Document:
     """Returns the report of a run as it is now, also of one in progress.
 
     Raises:
         StoreError: The database cannot be read.
     """
-    state = describe_run(store.folder, store, standing)
+    state = describe_run(store.folder, store, run_state)
     curve = _draw_curve(store, problem, settings)
     sections = [
         Section("Result", (TextTable(("", ""), describe_state(state, ())), *curve)),
         Section("What it took", (_tabulate_spent(state, store),)),
     ]
-    if standing.champion is not None:
-        champion = store.load_attempt(standing.champion.key)
+    if run_state.champion is not None:
+        champion = store.load_attempt(run_state.champion.key)
         sections += _describe_champion(store, champion)
     lessons = read_lessons(store)[:_LESSONS]
     if lessons:

@@ -88,7 +88,7 @@ class Progress:
 
     def count(self, result: SlotResult) -> None:
         """Counts the attempts of a slot; calls are counted by the budget."""
-        self.outcomes.update(str(told.attempt.evaluation.status) for told in result.attempts)
+        self.outcomes.update(str(placed.attempt.evaluation.status) for placed in result.attempts)
 
     def commit(self, population: RunState) -> None:
         """Takes the population of a new checkpoint."""
@@ -98,7 +98,7 @@ class Progress:
 
     @property
     def evaluations(self) -> int:
-        """Returns the attempts that an evaluation was paid for."""
+        """Returns the attempts that were evaluated."""
         return self.outcomes.total() - self.outcomes[str(Status.REJECTED)]
 
     @property
@@ -297,7 +297,7 @@ class TerminalView:
     def watch(
         self, *, title: str, generations: int, budget: Budget, initial: float
     ) -> LiveView | PlainView:
-        """Returns the view to open while the run goes on."""
+        """Returns the view to open while the run continues."""
         progress = Progress(title, generations, budget, initial)
         if self._stream.isatty():
             self._live = LiveView(progress)
@@ -323,31 +323,31 @@ def follow_run(
         StoreError: The database cannot be read.
     """
     with closing(Store.open_to_read(folder)) as store:
-        standing = load_state(store, problem, settings.search)
-        if standing.champion is None or standing.initial is None:
+        run_state = load_state(store, problem, settings.search)
+        if run_state.champion is None or run_state.initial is None:
             raise UsageError(f"{folder}: the run has no checkpoint yet; try again in a moment")
-        generations = settings.loop.generations or standing.generation
+        generations = settings.loop.generations or run_state.generation
         budget = restore_budget(store, settings)
-        progress = Progress(folder.name, generations, budget, standing.initial)
+        progress = Progress(folder.name, generations, budget, run_state.initial)
         before = Counter(store.outcomes())
         with LiveView(progress) if stream.isatty() else PlainView(progress, stream) as view:
             is_running = True
             while is_running:
                 # Once the process has gone, its last commit is still to be read.
                 is_running = is_locked(folder)
-                _add_new(store, standing)
+                _add_new(store, run_state)
                 progress.budget = restore_budget(store, settings)
                 progress.outcomes = Counter(store.outcomes()) - before
-                view.on_commit(standing)
+                view.on_commit(run_state)
                 if is_running:
                     time.sleep(_POLL_SECONDS)
-        return read_outcome(store, standing, store.facts().get("stopped_because") or "")
+        return read_outcome(store, run_state, store.facts().get("stopped_because") or "")
 
 
-def _add_new(store: Store, standing: RunState) -> None:
-    """Brings a standing up to the last committed generation."""
+def _add_new(store: Store, run_state: RunState) -> None:
+    """Brings a state up to the last committed generation."""
     last = store.last_generation()
-    if last is not None and last > standing.generation:
-        told = store.light_attempts(standing.generation + 1)
-        for _ in standing.add_all(told, last):
+    if last is not None and last > run_state.generation:
+        attempts = store.light_attempts(run_state.generation + 1)
+        for _ in run_state.add_all(attempts, last):
             pass

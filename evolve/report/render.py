@@ -36,8 +36,8 @@ def write_report(folder: Path, path: Path | None = None) -> Path:
         raise UsageError(f"{path}: expected a name that ends in .html or .md")
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
-        standing = load_state(store, problem, settings.search)
-        document = write_contents(store, standing, problem, settings)
+        run_state = load_state(store, problem, settings.search)
+        document = write_contents(store, run_state, problem, settings)
     write_text(path, forms[path.suffix](document))
     return path
 

@@ -260,7 +260,7 @@ def _fill(draft: Path, problem: Problem, settings: Settings) -> None:
 
 
 def _reason(error: OSError) -> str:
-    # Copying a folder goes on after a failure and gathers all: source, target, reason of each.
+    # Copying a folder continues after a failure and gathers all: source, target, reason of each.
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
         return str(error.args[0][0][2])
     return error.strerror or str(error)

@@ -76,7 +76,7 @@ def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path)
     """Makes a run of what can be read of a damaged one.
 
     Returns:
-        What was saved; `evolve resume` goes on from its last generation.
+        What was saved; `evolve resume` continues from its last generation.
 
     Raises:
         UsageError: The folder is not empty.
@@ -128,7 +128,7 @@ def find_shown(store: Store, problem: Problem, settings: Settings, last: int) ->
     Slots in flight were given parents from states as old as the lag.
     """
     expect_frozen(store, problem, settings.search)
-    standing = RunState(problem, settings.search)
+    run_state = RunState(problem, settings.search)
     parents: dict[AttemptKey, AttemptKey | None] = {}
     shown: set[AttemptKey] = set()
 
@@ -137,12 +137,12 @@ def find_shown(store: Store, problem: Problem, settings: Settings, last: int) ->
             parents[attempt.key] = attempt.parent
             yield attempt
 
-    for generation in standing.add_all(note_parents(), last):
+    for generation in run_state.add_all(note_parents(), last):
         if generation >= last - settings.loop.lag - 1:
-            for archive in standing.islands.archives:
+            for archive in run_state.islands.archives:
                 shown.update(elite.key for elite in archive.elites)
-    if standing.champion is not None:
-        shown.add(standing.champion.key)
+    if run_state.champion is not None:
+        shown.add(run_state.champion.key)
     for key in list(shown):
         parent = parents.get(key)
         while parent is not None and parent not in shown:

@@ -16,7 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _StopHandler:
-    """Handles signals: gives notice of the first where somebody listens, else raises.
+    """Handles signals: reports the first where somebody listens, else raises.
 
     Attributes:
         times: How many came.

@@ -41,7 +41,7 @@ class Run:
 
 
 class RunView(Protocol):
-    """What a run shows people while it goes on."""
+    """What a run shows people while it continues."""
 
     def tell(self, line: str) -> None:
         """Shows one line."""
@@ -99,7 +99,7 @@ def open_run(folder: Path, changes: Mapping[str, Any], *, trusts: bool) -> Run:
 
 
 def run_to_end(run: Run, view: RunView, idle: IdleProcess | None = None) -> Outcome:
-    """Starts a run, or goes on from its last checkpoint, until it stops.
+    """Starts a run, or continues from its last checkpoint, until it stops.
 
     A new run whose starting program fails, or whose models cannot be used, leaves no folder.
 

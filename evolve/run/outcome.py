@@ -78,20 +78,20 @@ class Outcome:
     rejections: Mapping[str, int]
 
 
-def read_outcome(store: Store, standing: RunState, stopped_because: str) -> Outcome:
+def read_outcome(store: Store, run_state: RunState, stopped_because: str) -> Outcome:
     """Returns how a run ended.
 
     Raises:
         UsageError: The run has no checkpoint.
     """
-    initial, champion = standing.initial, standing.champion
+    initial, champion = run_state.initial, run_state.champion
     if initial is None or champion is None:
         raise UsageError(f"{store.folder}: the run has no checkpoint")
     return Outcome(
         stopped_because,
         initial,
         champion.objective,
-        standing.direction.is_better(champion.objective, initial),
+        run_state.direction.is_better(champion.objective, initial),
         champion.key,
         store.spent(),
         store.seconds(),

@@ -98,11 +98,11 @@ def verify_run(
 
 def _list_elites(run: Run, store: Store) -> list[AttemptKey]:
     """Returns the attempts of the champion and of all elites, each once."""
-    standing = load_state(store, run.problem, run.settings.search)
-    if standing.champion is None:
+    run_state = load_state(store, run.problem, run.settings.search)
+    if run_state.champion is None:
         raise StoreError(f"{store.folder}: the run has no evaluated program yet")
-    elites = [elite for archive in standing.islands.archives for elite in archive.elites]
-    return list(dict.fromkeys(elite.key for elite in (standing.champion, *elites)))
+    elites = [elite for archive in run_state.islands.archives for elite in archive.elites]
+    return list(dict.fromkeys(elite.key for elite in (run_state.champion, *elites)))
 
 
 def compare_verdicts(attempt: Attempt, again: Sequence[Evaluation], tolerance: float) -> Check:

@@ -62,7 +62,7 @@ def prove_backends(
         image: As for `open_sandbox`.
 
     Returns:
-        By name, strongest first: what held, or why the backend cannot start here.
+        By name, strongest first: which guarantees hold, or why the backend cannot start here.
     """
     view = find_view(preload)
     found: dict[str, Isolation | SandboxError] = {}

@@ -163,8 +163,8 @@ def note_experience(store: Store, problem: Problem, evaluate: Callable[..., Eval
     path = store.folder / LESSONS_FILE
     lessons = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     machine = find_machine(problem, evaluate)
-    told = None if machine is None else machine.as_dict()
-    store.set_facts(**{_LESSONS_FACT: lessons, _MACHINE_FACT: told})
+    found = None if machine is None else machine.as_dict()
+    store.set_facts(**{_LESSONS_FACT: lessons, _MACHINE_FACT: found})
 
 
 def copy_experience(store: Store, source: Path) -> None:

@@ -172,7 +172,7 @@ class GenerationRunner:
         return summarize_attempts(
             self._problem,
             job.digest,
-            [[told.attempt for told in one.attempts] for one in results if one.slot in models],
+            [[placed.attempt for placed in one.attempts] for one in results if one.slot in models],
             ask=whole.ask,
             models=self._settings.models,
             seed=seed,
@@ -211,18 +211,18 @@ def mark_duplicates(results: Sequence[SlotResult]) -> tuple[SlotResult, ...]:
     marked = []
     for result in results:
         attempts = []
-        for told in result.attempts:
-            attempt = told.attempt
-            if told.evaluated is None or attempt.program is None:
-                attempts.append(told)
+        for placed in result.attempts:
+            attempt = placed.attempt
+            if placed.evaluated is None or attempt.program is None:
+                attempts.append(placed)
                 continue
             owner = first.setdefault(fingerprint(attempt.program), attempt.key)
             if owner == attempt.key:
-                attempts.append(told)
+                attempts.append(placed)
             else:
                 verdict = reject(same_as(owner))
                 attempts.append(
-                    replace(told, attempt=replace(attempt, evaluation=verdict), evaluated=None)
+                    replace(placed, attempt=replace(attempt, evaluation=verdict), evaluated=None)
                 )
         marked.append(replace(result, attempts=tuple(attempts)))
     return tuple(marked)
@@ -236,14 +236,14 @@ def reject_known(generation: Generation, population: Population) -> Generation:
         population: As of the generation before it.
     """
 
-    def check(told: PlacedAttempt) -> PlacedAttempt:
-        attempt = told.attempt
-        if told.evaluated is None or attempt.program is None:
-            return told
-        mark = fingerprint(attempt.program)
-        earlier = population.find_duplicate(mark, population.generation)
+    def check(placed: PlacedAttempt) -> PlacedAttempt:
+        attempt = placed.attempt
+        if placed.evaluated is None or attempt.program is None:
+            return placed
+        found = fingerprint(attempt.program)
+        earlier = population.find_duplicate(found, population.generation)
         if earlier is None:
-            return told
+            return placed
         return PlacedAttempt(replace(attempt, evaluation=reject(seen_before(earlier))))
 
     slots = (replace(one, attempts=tuple(map(check, one.attempts))) for one in generation.slots)

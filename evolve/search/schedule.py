@@ -114,7 +114,7 @@ class Schedule:
     def _allowances(self, committed: int, evaluations: int) -> tuple[tuple[int, ...], int]:
         size = self._size_at(self._next)
         full = (size.per_slot,) * size.slots
-        # Tuning goes on where all of its earlier samples are committed.
+        # Tuning continues where all of its earlier samples are committed.
         tuning = size.tuning if self._tuned <= committed else 0
         tuning *= 1 + self._lag(committed)
         if size.max_evaluations is None:
@@ -124,7 +124,7 @@ class Schedule:
             return full, tuning
         if self._reserved or left <= 0:
             return (), 0
-        # The rest is shared as a whole generation would be; a slot at least goes on.
+        # The rest is shared as a whole generation would be; at least one slot runs.
         tuning = min(left - 1, round(left * tuning / (sum(full) + tuning)))
         left -= tuning
         slots = min(size.slots, max(1, left // size.per_slot))

@@ -202,7 +202,7 @@ class SearchSettings:
 
 @dataclass(frozen=True, slots=True)
 class TuningSettings:
-    """The lane in which constants are tuned beside the slots, without a model."""
+    """How constants are tuned next to the slots, without a model."""
 
     share: float | None = setting(
         None,

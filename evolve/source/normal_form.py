@@ -134,7 +134,7 @@ def _shape(text: str) -> _Shape | None:
 
 
 def _describe(node: ast.AST, parts: list[str], names: Mapping[int, str]) -> list[ast.AST]:
-    """Appends a node's own content to the parts and gives its children, last one first.
+    """Appends a node's own content to the parts and returns its children, last one first.
 
     Each field adds one part, a list one more for each item: only equal trees have equal parts.
     """

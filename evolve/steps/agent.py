@@ -1,6 +1,6 @@
 """The editor as an agent: it calls tools, one in each answer, and evaluates drafts.
 
-The tools are told and called in text, so that any model can use them and every turn is an
+The tools are described and called in text, so that any model can use them and every turn is an
 ordinary request, which is recorded and replayed as any other.
 """
 
@@ -104,7 +104,7 @@ class Agent:
         """Takes turns until one gains, it finishes, or a cap is reached.
 
         Args:
-            draw_seed: Gives the seed of each request.
+            draw_seed: Returns the seed of each request.
             evaluations: Most evaluations, beside the cap of the settings.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Cheap checks of a new program, before an evaluation is paid."""
+"""Cheap checks of a new program, before it is evaluated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_NAMED = 8
 
 
 def check_program(program: Program, problem: Problem, modules: frozenset[str]) -> Rejected | None:
-    """Says why a program fails, or would where it comes to that; gives None where nothing is seen.
+    """Returns why a program fails, or would fail; None where nothing is seen.
 
     Args:
         program: That can be parsed.

@@ -226,7 +226,7 @@ def _show_task(seat: Seat, plan: Plan | None) -> str:
 
 
 def repair_messages(problem: Problem, failed: Attempt) -> tuple[Message, ...]:
-    """Returns what the editor is told about a program that failed."""
+    """Returns what the editor is shown of a program that failed."""
     evaluation = failed.evaluation.for_models()
     texts = [
         f"It printed:\n{text}" if name == "output" else text
@@ -306,7 +306,7 @@ def read_reply(
 def read_fields(text: str) -> Mapping[str, str]:
     """Returns the fields above the code of a reply, by `base`, `change`, `why` and so on.
 
-    A field goes on over several lines, until the next one or the code begins. Where no field is
+    A field may span several lines, until the next one or the code begins. Where no field is
     named, the words above the code are the change.
     """
     fields: dict[str, str] = {}

@@ -86,7 +86,7 @@ def _run_operator(job: OperatorJob, recorder: _Recorder, rng: np.random.Generato
 
 
 def _run_tuning(job: TuningJob, recorder: _Recorder) -> None:
-    """Goes on with a session of tuning, for as many evaluations as the slot has."""
+    """Continues a session of tuning, for as many evaluations as the slot has."""
     tuner = job.tuner
     first = len(tuner.objectives) + 1
     left = job.evaluations
@@ -261,7 +261,7 @@ class _Recorder:
             duplicates.append(duplicate)
             marks.append(mark)
         pairs = list(zip(programs, duplicates, strict=True))
-        verdicts = self.journal.evaluate_all([made for made, twin in pairs if twin is None])
+        verdicts = self.journal.evaluate_all([made for made, known in pairs if known is None])
         return [
             self._record(base, plan, made, *next(verdicts), island=island)
             if duplicate is None

@@ -149,7 +149,7 @@ class RunLock:
         return cls(descriptor)
 
     def release(self) -> None:
-        """Gives the lock up; safe to call twice."""
+        """Releases the lock; safe to call twice."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
