@@ -20,7 +20,7 @@ texts = st.text(max_size=8)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 lessons = st.builds(Lesson, texts, texts, texts, st.booleans(), st.lists(texts).map(tuple))
 records = st.one_of(
-    st.builds(Plan, texts, texts, st.none() | numbers, st.lists(texts).map(tuple)),
+    st.builds(Plan, texts, texts, st.lists(texts).map(tuple)),
     st.builds(Summary, texts, st.lists(lessons, max_size=2).map(tuple), st.lists(texts).map(tuple)),
     st.builds(Evaluation, st.just(Status.OK), numbers, st.dictionaries(texts, numbers)),
     st.builds(lambda path, text: Program((SourceFile(path, text),)), texts, texts),

@@ -88,7 +88,7 @@ def test_repair_saves_the_generations_before_the_damage(run, tmp_path):
     change_database(
         run,
         "UPDATE programs SET source = X'789C00' WHERE id IN (SELECT program FROM evaluations "
-        "WHERE generation = 5 AND slot = 0)",
+        "WHERE generation = 5)",
     )
     done = run_evolve("repair", run, "--output", "saved", cwd=tmp_path)
     assert "generations 0 to 4" in done.stdout

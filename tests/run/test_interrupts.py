@@ -1,6 +1,7 @@
 """The machine fails under a run: it says what, and the resumed run ends like an undisturbed one."""
 
 import os
+import re
 import shutil
 import site
 import sqlite3
@@ -169,7 +170,7 @@ def test_a_database_that_another_process_holds_for_a_while_is_waited_for(tmp_pat
 def test_a_database_that_another_process_does_not_let_go_is_named(tmp_path):
     store = Store.create(tmp_path)
     fill(store, 1)
-    store.query("PRAGMA busy_timeout = 50")
+    store._connection.execute("PRAGMA busy_timeout = 50")
     with closing(sqlite3.connect(tmp_path / DATABASE)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="another process holds the database, and what was"):
@@ -185,8 +186,14 @@ def test_a_database_that_another_process_does_not_let_go_is_named(tmp_path):
         (MemoryError(), "out of memory; what was committed is safe: free memory, then"),
         (OSError(24, "Too many open files"), "raise the limit on open files"),
         (OSError(28, "No space left on device", "/disk/file"), "/disk/file: No space left"),
-        (BlockingIOError(11, "Resource temporarily unavailable"), "fewer processes"),
-        (RuntimeError("can't start new thread"), "or more memory, then `evolve resume r`"),
+        (
+            BlockingIOError(11, "Resource temporarily unavailable"),
+            "end other processes, then `evolve resume r`",
+        ),
+        (
+            RuntimeError("can't start new thread"),
+            "end other processes or free memory, then `evolve resume r`",
+        ),
     ],
 )
 def test_failures_of_the_machine_are_told_as_such(error, words):
@@ -217,7 +224,7 @@ def test_a_network_that_is_cut_in_mid_reply_stops_the_run_and_it_can_be_resumed(
         is_cut = True
         out, err = process.communicate(timeout=120)
         assert process.returncode == 4, out + err
-        assert "down for 4 s, the last request failed with" in err
+        assert re.search(r"down for \d+ s, the last request failed with", err)
         assert "to continue: evolve resume r" in err
         before = run_json("show", "r", cwd=tmp_path)["calls"]
         is_cut = False

@@ -37,7 +37,7 @@ EVALUATION = Evaluation(
     Status.OK, 1.5, {"m": 2.0}, {"x": 0.25}, {"note": "text \U0001f600"}, seconds=0.5
 )
 EVALUATION_REJECTED = Evaluation(Status.REJECTED, reason="no code")
-PLAN = Plan("change", "hypothesis", 0.5, ("a", "b"), base="0.0.0")
+PLAN = Plan("change", "hypothesis", ("a", "b"), base="0.0.0")
 SUMMARY = Summary("v", (Lesson("claim", "evidence", "scope", works=False, tags=("t",)),), ("1.0",))
 REQUEST = Request("editor", (Message("system", "s"), Message("user", "u")), 100, 0.5, 7)
 REPLY = Reply("text", "model", 10, 5, None, 1.5, "length")
