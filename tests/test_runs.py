@@ -212,7 +212,7 @@ def test_programs_that_hang_crash_or_lie_cost_their_attempt_and_nothing_else(tmp
     run_evolve(
         "run", problem, *RUN, "--model", model, "--generations", 8,
         "--set", "steps.repairs=0", "--set", "steps.form=rewrite", "--set", "tuning.share=0",
-        cwd=tmp_path,
+        "--set", 'search.without=["fruitless"]', cwd=tmp_path,
     )  # fmt: skip
     outcomes = run_json("show", "r", cwd=tmp_path)["outcomes"]
     assert outcomes["ok"] == 1
@@ -250,7 +250,8 @@ def test_an_evaluator_whose_process_ends_is_a_failure_of_the_machine(tmp_path):
     text = "def evaluate(program):\n    import os; os._exit(3)\n"
     folder = write_problem(tmp_path / "bad", evaluator=text)
     done = run_evolve("check", folder, cwd=tmp_path, code=4)
-    assert done.stderr == "error: evaluator: the evaluator's process exited with code 3\n"
+    last = done.stderr.splitlines()[-1]
+    assert last == "error: evaluator: the evaluator's process exited with code 3"
 
 
 def test_an_evaluator_that_does_not_take_the_parameters_is_told(tmp_path):
