@@ -75,6 +75,7 @@ class Archive:
         self._cells: list[int] = []
         self._objectives = np.empty(16)
         self._positions: dict[int, int] = {}
+        self._places: dict[AttemptKey, int] = {}
         self._best: int | None = None
         self._order: NDArray[np.int64] | None = None
 
@@ -106,6 +107,15 @@ class Archive:
         """Returns the elite with the best objective, the earliest on ties."""
         return None if self._best is None else self._elites[self._best]
 
+    def count_children(self) -> NDArray[np.int64]:
+        """Returns how often each elite was a parent, in the order of `elites`."""
+        counts = np.zeros(len(self._elites), np.int64)
+        for key, count in self.children.items():
+            place = self._places.get(key)
+            if place is not None:
+                counts[place] = count
+        return counts
+
     def would_take(self, cell: int, objective: float, others: tuple[float, ...]) -> bool:  # noqa: ARG002
         """Returns whether an elite with these objectives would be taken into a cell."""
         position = self._positions.get(cell)
@@ -127,6 +137,8 @@ class Archive:
             self._cells.append(cell)
             if position == len(self._objectives):
                 self._objectives = np.concatenate([self._objectives, np.empty(position)])
+        self._places.pop(self._elites[position].key, None)
+        self._places[elite.key] = position
         self._elites[position] = elite
         self._objectives[position] = elite.objective
         self._note(elite)
@@ -212,6 +224,7 @@ class FrontArchive(Archive):
         self._fronts[cell] = front
         self._elites = [one for front in self._fronts.values() for one in front]
         self._cells = [cell for cell, front in self._fronts.items() for _ in front]
+        self._places = {one.key: place for place, one in enumerate(self._elites)}
         self._note(elite)
         return AddStatus.IMPROVED if held else AddStatus.NEW
 

@@ -69,8 +69,7 @@ def make_lottery(archive: Archive, rule: str, *, entropy: float) -> Lottery:
     if not len(archive):
         raise ValueError("archive: expected at least one elite to choose from, got none")
     order, ranks = archive.ranked()
-    children = np.array([archive.children[elite.key] for elite in archive.elites])[order]
-    return Lottery(order, RULES[rule](ranks, children, entropy))
+    return Lottery(order, RULES[rule](ranks, archive.count_children()[order], entropy))
 
 
 Weights = NDArray[np.float64]
