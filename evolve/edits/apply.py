@@ -15,7 +15,7 @@ from evolve.edits.reply import (
     find_pieces,
     find_titled_edits,
 )
-from evolve.edits.rewrites import explain_refusal, rank_rewrites, rewrite_text
+from evolve.edits.rewrites import NO_CODE, explain_refusal, rank_rewrites, rewrite_text
 from evolve.records import Program, Rejected, SourceFile
 from evolve.source.parsing import syntax_error
 
@@ -144,7 +144,7 @@ def _apply_rewrites(
         return Rejected(error.reason)
     texts = {file.path: file.text for file in parent.files}
     changed: dict[str, str] = {}
-    refusal = Rejected("the reply holds neither edits nor a program")
+    refusal = Rejected(NO_CODE)
     for name, own in by_path.items():
         outcome = _rewrite_file(texts[name], name, own, lines)
         if isinstance(outcome, str):

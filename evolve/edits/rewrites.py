@@ -19,6 +19,8 @@ from evolve.source.parsing import (
     syntax_error,
 )
 
+# What a reply without code is rejected for.
+NO_CODE = "the reply holds neither edits nor a program"
 _CODE_START = re.compile(r"(import |from \w|def |class |@\w|async def |#|\"\"\"|[A-Za-z_]\w* = )")
 _NO_PROGRAM = frozenset({"bash", "sh", "shell", "console", "text", "txt", "json", "diff"})
 _WORD = re.compile(r"[A-Za-z_]\w+")
@@ -49,7 +51,7 @@ def rank_rewrites(
 def explain_refusal(parent: str, pieces: list[CodePiece], *, is_python: bool) -> Rejected:
     """Returns why none of the pieces is a program."""
     if not pieces:
-        return Rejected("the reply holds neither edits nor a program")
+        return Rejected(NO_CODE)
     if not is_python:
         return Rejected("none of the reply's code resembles the program")
     longest = max(pieces, key=lambda piece: len(piece.text))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evolve.edits import apply_reply
+from evolve.edits import NO_CODE, apply_reply
 from evolve.models.model import ReplyError
 from evolve.models.usage import count_for, prompt_cap
 from evolve.operators import OPERATOR_JOIN, apply_operator
@@ -85,8 +85,8 @@ class Editor:
             models=self._models,
         )
 
-    def draft(self, messages: tuple[Message, ...], seed: int) -> Draft:
-        """Asks once.
+    def draft(self, messages: tuple[Message, ...], seed: int, *, base: str = "") -> Draft:
+        """Asks once; a reply that names no base changes the one of this key, if it is given.
 
         Raises:
             BudgetExhaustedError: The call might pass a cap.
@@ -99,9 +99,11 @@ class Editor:
         except ReplyError as error:
             refusal = Rejected(f"the editor's reply cannot be used: {error.reason}")
             chat = (*messages, Message("assistant", "(no reply)"))
-            base = find_base(self._digest, self._plan)
-            return Draft(chat, base, self._plan or Plan(UNNAMED, base=str(base.key)), refusal)
-        return self.read(messages, reply.text, cut_off=reply.finish_reason == "length")
+            unread = find_base(self._digest, self._plan)
+            plan = self._plan or Plan(UNNAMED, base=str(unread.key))
+            return Draft(chat, unread, plan, refusal)
+        is_cut = reply.finish_reason == "length"
+        return self.read(messages, reply.text, cut_off=is_cut, base=base)
 
     def repair(self, draft: Draft, failed: Attempt, seed: int) -> Draft:
         """Asks again, with what became of the last program of this chat; raises as `draft`.
@@ -109,20 +111,22 @@ class Editor:
         The plan stays that of the first reply: a repair carries it out.
         """
         messages = draft.messages + repair_messages(self._problem, failed)
-        repaired = self.draft(messages, seed)
+        repaired = self.draft(messages, seed, base=str(draft.base.key))
         if draft.plan.change == UNNAMED:
             return repaired
         return replace(repaired, plan=replace(draft.plan, base=str(repaired.base.key)))
 
-    def read(self, messages: tuple[Message, ...], text: str, *, cut_off: bool) -> Draft:
+    def read(
+        self, messages: tuple[Message, ...], text: str, *, cut_off: bool, base: str = ""
+    ) -> Draft:
         """Reads a reply to a chat; `cut_off` where the model was stopped by its limit."""
         chat = (*messages, Message("assistant", text))
         if self._plan is not None:
-            base = find_base(self._digest, self._plan)
-            made = apply_reply(base.program_or_fail, text, cut_off=cut_off)
-            return Draft(chat, base, self._plan, made)
-        base, plan, made = read_reply(self._digest, text, cut_off=cut_off)
-        return Draft(chat, base, plan, made)
+            planned = find_base(self._digest, self._plan)
+            made = apply_reply(planned.program_or_fail, text, cut_off=cut_off)
+            return Draft(chat, planned, self._plan, made)
+        changed, plan, made = read_reply(self._digest, text, cut_off=cut_off, base=base)
+        return Draft(chat, changed, plan, made)
 
 
 def edit_messages(
@@ -200,6 +204,17 @@ _REWRITE_FORM = "Write the code as the complete new program in one fenced code b
 _FILES = " Name the file of each edit or program in a line above it."
 
 
+_SAME_FORM = "Answer in the same form as before."
+_CODE_ALONE = """Write the code alone now, without a plan: the complete new program in one fenced \
+code block, or edits in this form:
+
+<<<<<<< SEARCH
+lines copied exactly from the program
+=======
+the lines that replace them
+>>>>>>> REPLACE"""
+
+
 def _show_task(seat: Seat, plan: Plan | None) -> str:
     if plan is not None:
         return f"Carry out this plan:\n\n{fence(prompt.show_plan(plan))}"
@@ -226,7 +241,7 @@ def _show_task(seat: Seat, plan: Plan | None) -> str:
 
 
 def repair_messages(problem: Problem, failed: Attempt) -> tuple[Message, ...]:
-    """Returns what the editor is shown of a program that failed."""
+    """Returns what the editor is shown of a program that failed, or of a reply without one."""
     evaluation = failed.evaluation.for_models()
     texts = [
         f"It printed:\n{text}" if name == "output" else text
@@ -239,6 +254,8 @@ def repair_messages(problem: Problem, failed: Attempt) -> tuple[Message, ...]:
         "failure": f"That did not work ({evaluation.status}{took}):\n\n{reason}",
         "detail": fence(detail) if detail else "",
         "base": f"program {failed.parent}" if failed.parent else "the starting program",
+        # Small models end their reply with the plan.
+        "form": _CODE_ALONE if evaluation.reason == NO_CODE else _SAME_FORM,
     }
     return prompt.fill_template("repair", problem.folder, values)
 
@@ -286,7 +303,7 @@ UNNAMED = "a change that the editor did not describe"
 
 
 def read_reply(
-    digest: Digest, text: str, *, cut_off: bool
+    digest: Digest, text: str, *, cut_off: bool, base: str = ""
 ) -> tuple[Attempt, Plan, Program | Rejected]:
     """Reads a reply that plans a change and carries it out.
 
@@ -294,13 +311,16 @@ def read_reply(
         digest: Shows the programs that the reply may start from.
         text: The reply.
         cut_off: Whether the model was stopped by its limit of tokens.
+        base: Key of the program that is changed where the reply names none; empty for the one
+            that the reply fits.
 
     Returns:
         The attempt that it starts from, its plan, and the program or why there is none.
     """
     fields = read_fields(text)
-    base, made = _apply(digest, fields.get("base", ""), text, cut_off=cut_off)
-    return base, make_plan(fields, base), made
+    key = _KEY.search(fields.get("base", "")) or _KEY.search(base)
+    changed, made = _apply(digest, key[0] if key else "", text, cut_off=cut_off)
+    return changed, make_plan(fields, changed), made
 
 
 def read_fields(text: str) -> Mapping[str, str]:
@@ -360,8 +380,7 @@ def _apply(
     Edits fit the first program that they apply to, the champion before the others; a whole
     program fits the one that it resembles most.
     """
-    key = _KEY.search(named)
-    base = digest.find(key[0]) if key else None
+    base = digest.find(named)
     if base is not None:
         return base, apply_reply(base.program_or_fail, text, cut_off=cut_off)
     outcomes = [

@@ -245,3 +245,34 @@ class TestAgent:
         drafts, chats = self.work(load_problem(problem), replies)
         assert [type(draft) for draft in drafts] == [Rejected, Program]
         assert "neither edits nor a program" in chats[1][-1].text
+
+
+class TestRepairs:
+    def repair(self, problem, first, second):
+        asked = []
+        answers = iter((first, second))
+
+        def ask(request):
+            asked.append(request)
+            return Reply(next(answers), "m")
+
+        found = load_problem(problem)
+        editor = Editor(found, make_digest(found), Seat(), None, ask=ask, **sections())
+        draft = editor.draft(editor.open(), 1)
+        failed = make_attempt(found, AttemptKey(3, 0, 0), None)
+        rejected = Evaluation(Status.REJECTED, reason=draft.made.reason)
+        failed = dataclasses.replace(failed, program=None, evaluation=rejected)
+        return editor.repair(draft, failed, 2), asked[1].messages[-1].text
+
+    def test_a_plan_without_code_is_asked_for_its_code_alone(self, problem):
+        plan = "Base: 1.0.0\nChange: round it\nWhy: it is odd"
+        edit = "<<<<<<< SEARCH\n    first = 2.5\n=======\n    first = 1.25\n>>>>>>> REPLACE\n"
+        draft, asked = self.repair(problem, plan, edit)
+        assert "Write the code alone now" in asked
+        assert (str(draft.base.key), draft.plan.base) == ("1.0.0", "1.0.0")
+        assert draft.plan.change == "round it"
+        assert isinstance(draft.made, Program)
+
+    def test_edits_that_fit_nowhere_are_asked_for_in_the_same_form(self, problem):
+        _, asked = self.repair(problem, EDIT.format(3.0).replace("3.5", "77.0"), "")
+        assert "Answer in the same form as before." in asked

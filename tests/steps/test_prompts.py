@@ -109,7 +109,7 @@ def test_a_source_is_shown_as_it_is_with_its_blank_lines(problem):
     text = "def point():\n    return [1.0, 2.0]\n\n\n\ndef other():\n    return 1\n"
     shown = prompt.show_program(Program((SourceFile("initial.py", text),)))
     messages = prompt.fill_template(
-        "repair", problem, {"failure": shown, "detail": "", "base": "it"}
+        "repair", problem, {"failure": shown, "detail": "", "base": "it", "form": ""}
     )
     assert text in messages[-1].text
 
