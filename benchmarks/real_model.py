@@ -41,9 +41,7 @@ def describe(folder: Path) -> list[str]:
     ]
     explained = [one for one in made if one.evaluation.status is Status.OK or one.evaluation.reason]
     steps = settings.steps
-    left_out = [name for name in ("summarize", "lessons") if not getattr(steps, name)] + (
-        [] if steps.repairs else ["repairs"]
-    )
+    left_out = list(settings.search.without) + ([] if steps.repairs else ["repairs"])
     cells = [
         folder.name,
         ", ".join(dict.fromkeys(call.reply.model for call in calls)) or "-",
