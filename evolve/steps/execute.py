@@ -188,13 +188,15 @@ Why: why it should improve the objective
 Tags: one to four words that name the approach"""
 _LESSONS_FORM = "\nLessons: ids of the lessons above that you follow, if any"
 
-_EDIT_FORM = """Write the code as one or more edits of the base in this form,
-
-<<<<<<< SEARCH
+_EDIT = """<<<<<<< SEARCH
 lines copied exactly from the program
 =======
 the lines that replace them
->>>>>>> REPLACE
+>>>>>>> REPLACE"""
+
+_EDIT_FORM = f"""Write the code as one or more edits of the base in this form,
+
+{_EDIT}
 
 or, where more than half changes, the complete new program in one fenced code block. Copy the \
 SEARCH lines as they stand, with their indentation, and enough of them to be unique."""
@@ -205,14 +207,10 @@ _FILES = " Name the file of each edit or program in a line above it."
 
 
 _SAME_FORM = "Answer in the same form as before."
-_CODE_ALONE = """Write the code alone now, without a plan: the complete new program in one fenced \
+_CODE_ALONE = f"""Write the code alone now, without a plan: the complete new program in one fenced \
 code block, or edits in this form:
 
-<<<<<<< SEARCH
-lines copied exactly from the program
-=======
-the lines that replace them
->>>>>>> REPLACE"""
+{_EDIT}"""
 
 
 def _show_task(seat: Seat, plan: Plan | None) -> str:

@@ -178,7 +178,7 @@ class Journal:
                 shared = self._shared[mark] = _Shared(key)
         if is_first:
             try:
-                evaluation = self._pay(key, program)
+                evaluation = self._evaluate_new(key, program)
             except BaseException as error:
                 with self._sharing:
                     del self._shared[mark]
@@ -191,10 +191,10 @@ class Journal:
         evaluation = shared.future.result()
         if evaluation.status is Status.REJECTED and not is_first:
             # What was rejected is no duplicate later, so that each slot has its own.
-            return self._pay(key, program), EvaluationPlace(key, key)
+            return self._evaluate_new(key, program), EvaluationPlace(key, key)
         return evaluation, EvaluationPlace(key, shared.key)
 
-    def _pay(self, key: AttemptKey, program: Program) -> Evaluation:
+    def _evaluate_new(self, key: AttemptKey, program: Program) -> Evaluation:
         self._check_stopped()
         self.budget.reserve_evaluations()
         try:

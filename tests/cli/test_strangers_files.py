@@ -134,7 +134,8 @@ def test_only_a_single_process_is_stopped(run, tmp_path, holder):
         lock.write(holder)
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
-        run_evolve("stop", run, "--timeout", "1", cwd=tmp_path, code=2)
+        error = run_evolve("stop", run, "--timeout", "1", cwd=tmp_path, code=2).stderr
+    assert f"process {holder} cannot be seen from here" in error
 
 
 def test_a_name_of_a_folder_is_quoted_in_what_is_to_be_copied(run, tmp_path):
@@ -165,4 +166,4 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run, tmp_path):
     for name in ("run.lock", "report.html", "run.owner"):
         (run / name).unlink(missing_ok=True)
         os.mkfifo(run / name)
-    run_evolve("verify", run, cwd=tmp_path, code=2)
+    assert "--trust" in run_evolve("verify", run, cwd=tmp_path, code=2).stderr

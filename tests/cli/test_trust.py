@@ -23,6 +23,11 @@ def run(made, tmp_path) -> Path:
     return tmp_path / "r"
 
 
+def expect_question(*args: object, cwd: Path, **environment: str) -> None:
+    """Runs a command that must ask whether the run is to be trusted."""
+    assert "--trust" in run_evolve(*args, cwd=cwd, code=2, **environment).stderr
+
+
 def send_by_another_user(run: Path, **settings: str) -> None:
     """Makes a run what somebody else would send: without a mark of this user's."""
     (run / "run.owner").unlink()
@@ -41,10 +46,9 @@ def send_by_another_user(run: Path, **settings: str) -> None:
     "command", [["resume", "r", "--generations", "2"], ["verify", "r"]], ids=lambda one: one[0]
 )
 def test_a_run_of_ones_own_goes_on_without_a_word(run, tmp_path, command):
-    run_evolve(*command, cwd=tmp_path)
+    assert "--trust" not in run_evolve(*command, cwd=tmp_path).stderr
     run.rename(tmp_path / "elsewhere")
-    command[1] = "elsewhere"
-    run_evolve("verify", "elsewhere", cwd=tmp_path)
+    assert "--trust" not in run_evolve("verify", "elsewhere", cwd=tmp_path).stderr
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_what_runs_nothing_of_it_asks_nothing(run, tmp_path, command):
 
 def test_one_is_asked_once(run, tmp_path):
     send_by_another_user(run)
-    run_evolve("resume", "r", "--generations", "2", cwd=tmp_path, code=2)
+    expect_question("resume", "r", "--generations", "2", cwd=tmp_path)
     told = run_evolve("resume", "r", "--generations", "2", "--trust", cwd=tmp_path).stdout
     assert f"runs its evaluator, {run}/evaluator/evaluator.py" in told
     told = run_evolve("resume", "r", "--generations", "3", cwd=tmp_path).stdout
@@ -106,7 +110,7 @@ def test_one_is_asked_once(run, tmp_path):
 )
 def test_a_run_that_was_changed_since_is_asked_about_again(run, tmp_path, change):
     change(run)
-    run_evolve("verify", "r", cwd=tmp_path, code=2)
+    expect_question("verify", "r", cwd=tmp_path)
     assert list(tmp_path.rglob("ran")) == []
 
 
@@ -114,7 +118,7 @@ def test_a_mark_of_another_run_does_not_fit(run, made, tmp_path):
     write_problem(tmp_path / "other", evaluator="x = 1\n" + OTHERS_EVALUATOR)
     (run / "evaluator/evaluator.py").write_text(OTHERS_EVALUATOR)
     shutil.copy(made / "r/run.owner", run)
-    run_evolve("verify", "r", cwd=tmp_path, code=2)
+    expect_question("verify", "r", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("secret", [None, b"", b"short", b"x" * 32])
@@ -125,7 +129,7 @@ def test_a_secret_that_others_could_know_is_none(run, tmp_path, secret):
         (state / "owner.key").write_bytes(secret)
         (state / "owner.key").chmod(0o644)
     environment = {"XDG_STATE_HOME": str(tmp_path / "state")}
-    run_evolve("verify", "r", cwd=tmp_path, code=2, **environment)
+    expect_question("verify", "r", cwd=tmp_path, **environment)
 
 
 def test_where_no_secret_can_be_kept_one_is_asked_each_time(problem, tmp_path):
@@ -133,7 +137,7 @@ def test_where_no_secret_can_be_kept_one_is_asked_each_time(problem, tmp_path):
     options = ("--run-dir", "r", "--generations", "1")
     run_evolve("run", problem, *options, cwd=tmp_path, **environment)
     for _ in range(2):
-        run_evolve("verify", "r", cwd=tmp_path, code=2, **environment)
+        expect_question("verify", "r", cwd=tmp_path, **environment)
         run_evolve("verify", "r", "--trust", cwd=tmp_path, **environment)
 
 
@@ -149,7 +153,7 @@ def test_a_fork_is_ones_own_where_its_origin_is(run, tmp_path):
     run_evolve("verify", "f", cwd=tmp_path)
     send_by_another_user(run)
     run_evolve("fork", "r", "--run-dir", "g", cwd=tmp_path)
-    run_evolve("verify", "g", cwd=tmp_path, code=2)
+    expect_question("verify", "g", cwd=tmp_path)
     told = run_evolve("fork", "r", "--run-dir", "h", "--trust", cwd=tmp_path).stdout
     assert "runs its evaluator" in told
     run_evolve("verify", "h", cwd=tmp_path)
@@ -181,7 +185,7 @@ def test_what_the_settings_would_do_is_named(run, tmp_path, settings, named):
 def test_ones_own_settings_that_were_changed_by_hand_are_asked_about(run, tmp_path):
     text = (run / "settings.toml").read_text()
     (run / "settings.toml").write_text(text.replace("model = []", 'model = ["cmd:touch ran"]'))
-    run_evolve("resume", "r", "--generations", "2", cwd=tmp_path, code=2)
+    expect_question("resume", "r", "--generations", "2", cwd=tmp_path)
 
 
 def resume(tmp_path: Path, *options: str) -> str:
