@@ -33,13 +33,13 @@ def estimate_costs(
         evaluators: Running.
         like: Folder of a run whose slots are typical; None for typical numbers.
     """
+    from evolve.models.roster import open_endpoints
     from evolve.run.estimate import (
         TYPICAL_REPAIRS,
         TYPICAL_TOKENS,
         estimate_roles,
         measure_uses,
     )
-    from evolve.run.wiring import open_endpoints
     from evolve.search.previews import preview_prompts
     from evolve.store import Store
 
@@ -78,7 +78,7 @@ def _list_role(role: RoleEstimate) -> list[str]:
 def _describe_totals(
     roles: list[RoleEstimate], settings: Settings
 ) -> tuple[list[str], dict[str, Any]]:
-    from evolve.run.wiring import show_price_setting
+    from evolve.models.roster import show_price_setting
 
     slots = (settings.loop.generations or 0) * settings.loop.slots
     tokens = sum(role.expected.prompt_tokens + role.expected.completion_tokens for role in roles)

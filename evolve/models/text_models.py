@@ -34,6 +34,11 @@ _MOST_BYTES = 32_000_000
 _SHOWN_CHARACTERS = 300
 
 
+def is_address(name: str) -> bool:
+    """Returns whether a model's name has an address in it, as some providers take them."""
+    return "://" in name and not name.startswith((PREFIX, "scripted"))
+
+
 class CommandModel(Model):
     """A command that is started anew for every request, in an empty folder of its own.
 

@@ -17,6 +17,7 @@ from evolve.errors import EvaluatorError, EvolveError, ProblemError, StoreError
 from evolve.evaluation.evaluator import LOST
 from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
+from evolve.models.roster import Preflight, open_endpoints
 from evolve.operators.sessions import MOST_SESSIONS
 from evolve.population.snapshot import expect_frozen, freeze_past
 from evolve.problem import Problem, Purpose
@@ -30,10 +31,8 @@ from evolve.run.outcome import BestWriter, Outcome, evaluate_holdout, read_outco
 from evolve.run.trust import write_mark
 from evolve.run.wiring import (
     WORKERS,
-    Preflight,
     describe_isolation,
     gather_experience,
-    open_endpoints,
     open_recording,
     restore_budget,
     settle_tuning,

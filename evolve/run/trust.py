@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from evolve.display import one_line, say
 from evolve.errors import UsageError
 from evolve.files import open_plain, write_inside
-from evolve.models.text_models import PREFIX
+from evolve.models.text_models import PREFIX, is_address
 from evolve.run.folder import EVALUATOR_FOLDER, PROBLEM_FOLDER
 from evolve.settings.sections import parse_candidate
 
@@ -89,11 +89,6 @@ def find_addresses(settings: Settings) -> list[str]:
     in_names = (name for name in _list_models(settings) if is_address(name))
     found = (settings.models.api_base, *entries, *in_names)
     return [address for address in dict.fromkeys(found) if address]
-
-
-def is_address(name: str) -> bool:
-    """Returns whether a model's name has an address in it, as some providers take them."""
-    return "://" in name and not name.startswith((PREFIX, "scripted"))
 
 
 def expect_trust(

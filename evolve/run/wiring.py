@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
-import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.errors import EvolveError, UsageError
+from evolve.errors import UsageError
 from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Evaluation
-from evolve.records.chat import Reply, Request
-from evolve.records.results import Call, Expense
-from evolve.run.trust import is_address
+from evolve.records.chat import Request
+from evolve.records.results import Call
 from evolve.sandbox.limits import NAMES, Isolation
 from evolve.settings import Settings, change_settings
 from evolve.settings.sections import (
@@ -35,18 +32,9 @@ from evolve.store import Store
 
 if TYPE_CHECKING:
     from evolve.models.budget import Budget
-    from evolve.models.endpoint import Endpoint
-    from evolve.models.usage import Price
 
-MANUAL_FOLDER = "manual"
 WORKERS = 8
 """Model calls at a time, where the settings say nothing."""
-
-
-def show_price_setting(name: str) -> str:
-    """Returns the option that sets a model's price, with a price as an example."""
-    option = shlex.quote(f"prices.{name}={{prompt = 0.15, completion = 0.6}}")
-    return f"--set {option} (US dollars per 1e6 tokens)"
 
 
 def complete_settings(settings: Settings) -> Settings:
@@ -127,82 +115,6 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
     return Evaluators(config, processes, problem.initial)
 
 
-def open_endpoints(
-    settings: Settings,
-    folder: Path,
-    tell: Callable[[str], None],
-    named: Collection[str] | None = None,
-) -> dict[str, Endpoint]:
-    """Returns the models of a run by name; none without a model, or where a recording answers.
-
-    Args:
-        settings: Names, addresses, limits and prices.
-        folder: The run's, where a person that serves as a model finds prompts.
-        tell: Called with a line when a pause begins or ends, from any thread.
-        named: The addresses that the user has named, which alone get keys; None for all of them.
-
-    Raises:
-        UsageError: A model's name has an address in it that the user has not named.
-    """
-    from evolve.models.endpoint import Endpoint
-    from evolve.models.gate import Gate, RateLimits
-    from evolve.models.roles import open_model
-
-    models = settings.models
-    roster = {} if models.replay else models.roster()
-    names = [candidate.name for candidates in roster.values() for candidate in candidates]
-    endpoints: dict[str, Endpoint] = {}
-    for name in dict.fromkeys([*names, *(models.fallbacks if roster else ())]):
-        entry = {**settings.endpoints.get("*", {}), **settings.endpoints.get(name, {})}
-        address = entry.pop("api_base", "") or models.api_base or None
-        if named is not None and is_address(name) and name not in named:
-            raise UsageError(
-                f"model {name!r}: its name has an address that you have not named; if you want "
-                "it asked, name the model yourself, as in --model NAME"
-            )
-        model = open_model(
-            name,
-            api_base=address,
-            sends_key=named is None or address is None or address in named,
-            folder=folder / MANUAL_FOLDER,
-            idle_seconds=models.idle_seconds,
-            drop=entry.pop("drop", ()),
-            tell=tell,
-        )
-        gate = Gate(
-            f"model {name!r}",
-            limits=RateLimits(**entry),
-            outage_seconds=models.request_seconds,
-            tell=tell,
-        )
-        endpoints[name] = Endpoint(
-            model,
-            name=name,
-            gate=gate,
-            price=_read_price(settings, name),
-            request_seconds=models.request_seconds,
-        )
-    return endpoints
-
-
-def _read_price(settings: Settings, name: str) -> Price | None:
-    """Returns the price in the settings, if there is one."""
-    from evolve.models.usage import Price
-
-    entry = settings.prices.get(name)
-    if entry is None:
-        return None
-    if not {"prompt", "completion"} <= set(entry):
-        raise UsageError(
-            f"prices: `{name}`: expected `prompt` and `completion`, US dollars per million "
-            f"tokens, got {', '.join(entry) or 'nothing'}"
-        )
-    cached = entry.get("cached")
-    return Price(
-        entry["prompt"] / 1e6, entry["completion"] / 1e6, None if cached is None else cached / 1e6
-    )
-
-
 def open_recording(settings: Settings) -> Callable[[AttemptKey, Request], Call] | None:
     """Returns what answers in place of models, None where models do.
 
@@ -260,72 +172,3 @@ def describe_isolation(isolation: Isolation, *, fresh: bool) -> str:
     name = f"{isolation.backend}, new for each program" if fresh else isolation.backend
     line = f"sandbox: {name} (enforced: {', '.join(isolation.enforced) or 'nothing'})"
     return line + (f"; missing: {'; '.join(isolation.missing)}" if isolation.missing else "")
-
-
-class Preflight:
-    """Asks each model for a few tokens during the first evaluation.
-
-    Args:
-        endpoints: The models of the run, by name.
-        is_capped: Whether there is a cap on money, which needs known prices.
-    """
-
-    def __init__(self, endpoints: Mapping[str, Endpoint], *, is_capped: bool) -> None:
-        self._is_capped = is_capped
-        self._errors: dict[str, EvolveError] = {}
-        self._unpriced: set[str] = set()
-        self._replies: dict[str, Reply] = {}
-        self._threads = [
-            threading.Thread(target=self._check, args=(endpoint,), daemon=True)
-            for endpoint in endpoints.values()
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def wait(self, tell: Callable[[str], None]) -> None:
-        """Waits for the answers, and reports which prices are unknown.
-
-        Raises:
-            UsageError: There is a cap on money, and a model whose price is unknown.
-            ModelError: A model cannot be used.
-        """
-        for thread in self._threads:
-            thread.join()
-        for name in sorted(self._errors):
-            raise self._errors[name]
-        if self._unpriced:
-            names = sorted(self._unpriced)
-            tell(
-                f"price unknown, so its calls are counted apart: {', '.join(names)}; to set it: "
-                f"{show_price_setting(names[0])}"
-            )
-
-    def list_expenses(self, generation: int) -> list[Expense]:
-        """Returns what the answers cost.
-
-        Args:
-            generation: The first one that is not committed.
-        """
-        return [
-            Expense(
-                generation, 0, "preflight", name, reply.prompt_tokens, reply.cached_tokens,
-                reply.completion_tokens, reply.cost_usd, thinking_tokens=reply.thinking_tokens,
-            )
-            for name, reply in sorted(self._replies.items())
-        ]  # fmt: skip
-
-    def _check(self, endpoint: Endpoint) -> None:
-        try:
-            reply = endpoint.preflight()
-            if reply is not None:
-                self._replies[endpoint.name] = reply
-            if endpoint.find_price() is None:
-                self._unpriced.add(endpoint.name)
-                if self._is_capped:
-                    raise UsageError(
-                        f"budget.max_cost_usd: the cap cannot be held, since the price of "
-                        f"{endpoint.name!r} is unknown; set it (0 for a free one): "
-                        f"{show_price_setting(endpoint.name)}"
-                    )
-        except EvolveError as error:
-            self._errors[endpoint.name] = error

@@ -18,7 +18,7 @@ from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate, OutageError
 from evolve.models.litellm_model import LiteLLMModel, start_import
 from evolve.models.model import ReplyError
-from evolve.models.roles import open_model
+from evolve.models.roster import open_model
 from evolve.models.usage import Price
 from evolve.records.chat import Message, Reply, Request
 
@@ -321,7 +321,7 @@ def test_importing_the_models_imports_no_slow_library():
 
 def test_a_run_with_a_model_prints_nothing_and_ends():
     code = (
-        "import sys; from evolve.models.roles import open_model\n"
+        "import sys; from evolve.models.roster import open_model\n"
         "from evolve.models.litellm_model import start_import; start_import()\n"
         "from evolve.records.chat import Message, Request\n"
         "model = open_model('openai/tiny', api_base=sys.argv[1])\n"

@@ -5,7 +5,7 @@ import pytest
 from evolve.edits import apply_reply
 from evolve.errors import ModelError
 from evolve.models.model import ReplyError
-from evolve.models.roles import open_model
+from evolve.models.roster import open_model
 from evolve.models.scripted import ScriptedModel, hash_request
 from evolve.models.usage import Price
 from evolve.records import Program, SourceFile

@@ -7,7 +7,7 @@ from evolve.errors import ModelError, ModelUnavailableError
 from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.model import ReplyError, RetryableError
-from evolve.models.roles import open_model
+from evolve.models.roster import open_model
 from evolve.models.text_models import ManualModel, format_prompt
 from evolve.records.chat import Message, Request
 
