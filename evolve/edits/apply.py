@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from evolve.edits.diffs import find_diff_edits
 from evolve.edits.matching import UnappliedEditError, edit_text
@@ -12,8 +13,10 @@ from evolve.edits.reply import (
     Edit,
     MalformedEditError,
     find_marked_edits,
+    find_outer_piece,
     find_pieces,
     find_titled_edits,
+    is_fence,
 )
 from evolve.edits.rewrites import NO_CODE, explain_refusal, rank_rewrites, rewrite_text
 from evolve.records import Program, Rejected, SourceFile
@@ -65,12 +68,32 @@ def apply_reply(
             refusal = outcome
     if cut_off and refusal is not None:
         return refusal
-    pieces = find_pieces(lines)
+    try:
+        pieces = _find_pieces(parent, lines)
+    except MalformedEditError as error:
+        return Rejected(str(error))
     if cut_off and pieces and not pieces[-1].is_closed:
         refusal = Rejected("the reply is cut off inside its code")
         pieces = pieces[:-1]
     outcome = _apply_rewrites(parent, pieces, [] if refusal else lines, target)
     return outcome if isinstance(outcome, Program) or refusal is None else refusal
+
+
+def _find_pieces(parent: Program, lines: list[str]) -> list[CodePiece]:
+    """Returns the fenced pieces of a reply, where the program may hold fences, too.
+
+    Raises:
+        MalformedEditError: It cannot be told which fences are the program's.
+    """
+    pieces = find_pieces(lines)
+    if any(is_fence(line) for file in parent.files for line in file.text.split("\n")):
+        try:
+            pieces += filter(None, [find_outer_piece(lines)])
+        except MalformedEditError:
+            # Python that is cut off at a fence of its own does not parse.
+            if not parent.entry.path.endswith(".py"):
+                raise
+    return pieces
 
 
 def _check_text(reply: str) -> Rejected | None:
@@ -87,7 +110,7 @@ def _check_text(reply: str) -> Rejected | None:
 
 
 def _apply_edits(parent: Program, edits: Sequence[Edit], target: str) -> Program | Rejected:
-    changing = list(dict.fromkeys(edit for edit in edits if edit.search != edit.replacement))
+    changing = list(dict.fromkeys(edit for edit in edits if edit.changes_something))
     if not changing:
         return _NO_CHANGE
     if len(changing) > _MOST_EDITS:
@@ -95,7 +118,7 @@ def _apply_edits(parent: Program, edits: Sequence[Edit], target: str) -> Program
     by_path: dict[str, list[Edit]] = defaultdict(list)
     try:
         for edit in changing:
-            by_path[_resolve(parent, edit.path, target, is_diff=edit.is_diff)].append(edit)
+            by_path[_resolve(parent, edit.path, target)].append(edit)
         outcome = _edit_files(parent, by_path, realign=False)
         if isinstance(outcome, Program) or outcome == _NO_CHANGE:
             return outcome
@@ -115,17 +138,21 @@ def _edit_files(
     return _make_program(parent, changed)
 
 
-def _resolve(parent: Program, named: str | None, target: str, *, is_diff: bool = False) -> str:
-    """Returns the program's file that a reply means, which may lack its folders."""
+def _resolve(parent: Program, named: str | None, target: str) -> str:
+    """Returns the program's file that a reply means, which may lack its folders.
+
+    Where there is only one file it is meant whatever its name: models invent `solution.py`, or
+    write a heading that looks like one.
+    """
     known = [file.path for file in parent.files]
     wanted = (named if named is not None else target).removeprefix("./")
     if wanted in known:
         return wanted
-    alike = [path for path in known if path.endswith("/" + wanted) or wanted.endswith("/" + path)]
+    alike = [path for path in known if _is_same_file(path, wanted)]
     if len(alike) == 1:
         return alike[0]
-    if is_diff and len(known) == 1:
-        return known[0]  # diffs must name a file, and models invent one
+    if len(known) == 1:
+        return known[0]
     raise UnappliedEditError(
         f"the reply names an unknown file {wanted!r}; the program has {', '.join(known)}"
     )
@@ -136,7 +163,7 @@ def _apply_rewrites(
 ) -> Program | Rejected:
     by_path: dict[str, list[CodePiece]] = defaultdict(list)
     try:
-        for piece in pieces:
+        for piece in _keep_own(parent, pieces):
             by_path[_resolve(parent, piece.path, target)].append(piece)
         if not pieces:
             by_path[_resolve(parent, None, target)] = []
@@ -154,12 +181,34 @@ def _apply_rewrites(
     return _make_program(parent, changed) if changed else refusal
 
 
+def _keep_own(parent: Program, pieces: list[CodePiece]) -> list[CodePiece]:
+    """Returns the pieces that may be the program where it has one file and they name several.
+
+    Raises:
+        UnappliedEditError: It is not to be seen which of the files is meant.
+    """
+    own, suffix = parent.entry.path, PurePosixPath(parent.entry.path).suffix
+    # What has another suffix is a heading, or a file that is not asked for.
+    named = {piece.path for piece in pieces if piece.path and piece.path.endswith(suffix)}
+    if len(parent.files) > 1 or len(named) < 2 or suffix == ".py":
+        return pieces
+    if not any(_is_same_file(own, path) for path in named):
+        listed = ", ".join(sorted(named))
+        raise UnappliedEditError(f"the reply names several files, {listed}; the program has {own}")
+    return [piece for piece in pieces if piece.path is None or _is_same_file(own, piece.path)]
+
+
+def _is_same_file(path: str, named: str) -> bool:
+    """Returns whether a name may mean a file: folders may be missing, or be added in front."""
+    return path == named or path.endswith("/" + named) or named.endswith("/" + path)
+
+
 def _rewrite_file(
     text: str, name: str, pieces: list[CodePiece], lines: list[str]
 ) -> str | Rejected:
     """Returns the first rewrite that parses and changes the file."""
     is_python = name.endswith(".py")
-    codes = rank_rewrites(text, pieces, lines, is_python=is_python)
+    codes = rank_rewrites(text, name, pieces, lines)
     refusal = None if codes else explain_refusal(text, pieces, is_python=is_python)
     for code in codes[:_MOST_REWRITES_TRIED]:
         new_text = rewrite_text(text, code, is_python=is_python)

@@ -58,4 +58,4 @@ def _make_edit(hunk: list[str], path: str | None, number: int | None) -> Edit | 
     cut = 1 if all(line.startswith(" ") for line in context) else 0
     search = [line[1:] if line.startswith("-") else line[cut:] for line in body if line[:1] != "+"]
     new = [line[1:] if line.startswith("+") else line[cut:] for line in body if line[:1] != "-"]
-    return Edit(tuple(search), tuple(new), path, number, is_diff=True)
+    return Edit(tuple(search), tuple(new), path, number)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from evolve.edits.reply import Edit
+from evolve.edits.reply import Edit, is_divider, is_fence, unfence
 from evolve.errors import ProblemError
 from evolve.source.blocks import find_blocks, frozen_parts
 
@@ -71,7 +71,8 @@ def edit_text(text: str, name: str, edits: Sequence[Edit], *, realign: bool = Fa
         try:
             new_text = _apply_edit(new_text, name, edit, realign=realign)
         except UnappliedEditError as error:
-            if number > 1 and find_lines(original, strip_blank_ends(edit.search)):
+            meant = _choose_reading(original, edit)
+            if number > 1 and find_lines(original, strip_blank_ends(meant.search)):
                 raise UnappliedEditError(
                     f"edit {number} of {len(edits)} searches lines of {name} that an earlier one"
                     " replaces; join them into one edit",
@@ -102,7 +103,9 @@ def check_frozen(old: str, new: str, name: str) -> None:
 def _apply_edit(text: str, name: str, edit: Edit, *, realign: bool) -> str:
     body = text.removesuffix("\n")
     lines = body.split("\n")
+    edit = _choose_reading(lines, edit)
     place, edit = _aim(lines, edit, name)
+    _expect_one_reading(lines, place, edit)
     found = [line.removesuffix("\r") for line in lines[place.first : place.last]]
     new = _make_replacement(found, place, edit, realign=realign)
     end = "\r" if "\r\n" in text else ""
@@ -110,6 +113,31 @@ def _apply_edit(text: str, name: str, edit: Edit, *, realign: bool) -> str:
     edited = "\n".join(lines) + text[len(body) :]
     # The last line of a file may have no end.
     return edited if text.endswith("\n") else edited.removesuffix("\r")
+
+
+def _choose_reading(lines: list[str], edit: Edit) -> Edit:
+    """Returns the edit as it is meant: with the most lines to search for that are in the file."""
+    is_fenced = any(map(is_fence, lines))
+    for raw in edit.readings:
+        bare = tuple(unfence(raw[0])), tuple(unfence(raw[1]))
+        for search, replacement in (raw, bare) if is_fenced else (bare,):
+            if find_lines(lines, search):
+                return replace(edit, search=search, replacement=replacement)
+    return edit
+
+
+def _expect_one_reading(lines: list[str], place: LineRange, edit: Edit) -> None:
+    """Refuses an edit that would double a row of `=`: the row may be text or the edit's divider.
+
+    Raises:
+        UnappliedEditError: It would.
+    """
+    below, new = lines[place.last : place.last + 1], strip_blank_ends(edit.replacement)
+    if edit.readings and below and new and is_divider(below[0]) and is_divider(new[-1]):
+        raise UnappliedEditError(
+            f"the row of `=` under line {place.last} may be text or the divider of the edit;"
+            " search for that row as well, with the line below it"
+        )
 
 
 def _aim(lines: list[str], edit: Edit, name: str) -> tuple[LineRange, Edit]:

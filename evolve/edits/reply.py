@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _OPEN = re.compile(
     r"^\s*<{5,9}(?:[ \t]*(SEARCH|ORIGINAL|HEAD|OLD|BEFORE)\b[^<>=]{0,20})?\s*$", re.IGNORECASE
 )
 _DIVIDER = re.compile(r"^\s*={5,9}\s*$")
-_CLOSE = re.compile(r"^\s*>{5,9}(?:[ \t]*\w[^<>=]{0,20})?\s*$")
+_CLOSE = re.compile(
+    r"^\s*>{5,9}(?:[ \t]*(?:(REPLACE|REPLACEMENT|UPDATED|NEW|AFTER)\b|\w)[^<>=]{0,20})?\s*$",
+    re.IGNORECASE,
+)
 _FENCE = re.compile(r"^[ \t]*(?P<bar>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
 _FILE_LINE = re.compile(
-    r"^[\s#*>/`-]*(?:(?:new\s+)?(?:file(?:name|path)?|path)\s*[:=]\s*)[`*\"' ]*"
+    r"^[\s#*>/`-]*(?:new\s+)?(?:file(?:name|path)?|path)(?:\s*[:=]\s*[`*\"' ]*|\s+[`*\"']+)"
     r"(?P<path>[\w.@+-]+(?:/[\w.@+-]+)*)[`*\"': ]*$",
     re.IGNORECASE,
 )
@@ -27,6 +31,7 @@ _REPLACE_TITLE = re.compile(
     r"^[\W_]*(replace|replacement|updated|after|new)\b[^`]{0,40}$", re.IGNORECASE
 )
 _LONGEST_TITLE = 300
+_MOST_DIVIDERS = 50
 
 
 class MalformedEditError(Exception):
@@ -42,14 +47,20 @@ class Edit:
         replacement: The same.
         path: The file it names; None when it names none.
         line: Where a unified diff says the lines begin, counted from 1; only a hint.
-        is_diff: Whether it is from a unified diff.
+        readings: Where text may be taken for marks: all searches and replacements that may be
+            meant, those with the most lines to find first.
     """
 
     search: tuple[str, ...]
     replacement: tuple[str, ...]
     path: str | None = None
     line: int | None = None
-    is_diff: bool = False
+    readings: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+
+    @property
+    def changes_something(self) -> bool:
+        """Returns whether the two sides differ."""
+        return bool(self.readings) or self.search != self.replacement
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +95,26 @@ def find_marked_edits(lines: list[str]) -> list[Edit]:
         if opening is None:
             index += 1
             continue
-        divider, close = _find_marks(lines, index + 1)
-        if divider is not None and close is not None:
-            search, replacement = lines[index + 1 : divider], lines[divider + 1 : close]
-            path = _find_path(lines, index)
-            edits.append(Edit(tuple(_unfence(search)), tuple(_unfence(replacement)), path))
+        dividers, close = _find_marks(lines, index)
+        if dividers and close is not None:
+            edits.append(_read_block(lines, index, dividers, close))
             index = close
-        elif opening[1] is not None or divider is not None:
-            mark = "`=======`" if divider is None else "`>>>>>>> REPLACE`"
+        elif opening[1] is not None or dividers:
+            mark = "`>>>>>>> REPLACE`" if dividers else "`=======`"
             raise MalformedEditError(f"the block that starts in line {index + 1} has no {mark}")
         # A single row of chevrons is not a block.
         index += 1
     return edits
+
+
+def is_fence(line: str) -> bool:
+    """Returns whether a line begins or ends a fenced piece."""
+    return _FENCE.match(line) is not None
+
+
+def is_divider(line: str) -> bool:
+    """Returns whether a line looks like what stands between the sides of an edit."""
+    return _DIVIDER.match(line) is not None
 
 
 def find_titled_edits(lines: list[str]) -> list[Edit]:
@@ -129,17 +148,71 @@ def find_pieces(lines: list[str]) -> list[CodePiece]:
     return pieces
 
 
-def _find_marks(lines: list[str], start: int) -> tuple[int | None, int | None]:
-    """Returns where the divider and the end of a block are, None for what it lacks."""
-    divider = None
-    for index in range(start, len(lines)):
-        if _CLOSE.match(lines[index]):
-            return divider, index
-        if _OPEN.match(lines[index]):
+def find_outer_piece(lines: list[str]) -> CodePiece | None:
+    """Returns the piece from the first fence of a reply to its last, which holds fences itself.
+
+    Raises:
+        MalformedEditError: It cannot be told whether it holds them or they are pieces beside it.
+    """
+    fences = [(at, found) for at, line in enumerate(lines) if (found := _FENCE.match(line))]
+    infos = [found["info"].strip() for _, found in fences]
+    is_simple = len(fences) < 3 or len({found["bar"] for _, found in fences}) > 1
+    if is_simple or (all(infos[::2]) and not any(infos[1::2])):
+        return None
+    inner = infos[1:-1]
+    if not infos[0] or infos[-1] or len(inner) % 2 or not all(inner[::2]) or any(inner[1::2]):
+        raise MalformedEditError(
+            "fences in the program look like the ends of the fence around it; put the whole"
+            " program between lines of four backticks"
+        )
+    (first, opening), last = fences[0], fences[-1][0]
+    return _make_piece(lines, (first, opening["bar"], infos[0]), last, is_closed=True)
+
+
+def _find_marks(lines: list[str], start: int) -> tuple[list[int], int | None]:
+    """Returns what may be the dividers of a block, and its end; None where it has none.
+
+    Between `SEARCH` and `REPLACE`, chevrons with other words are text.
+    """
+    is_named = _is_named(lines[start])
+    dividers: list[int] = []
+    end = None
+    for index in range(start + 1, len(lines)):
+        line = lines[index]
+        if _OPEN.match(line) and not (is_named and "HEAD" in line):
             break
-        if divider is None and _DIVIDER.match(lines[index]):
-            divider = index
-    return divider, None
+        if (close := _CLOSE.match(line)) is not None:
+            end = end if end is not None and close[1] is None else index
+            if close[1] is not None or not is_named:
+                break
+        elif is_divider(line):
+            dividers.append(index)
+    return [index for index in dividers if end is None or index < end], end
+
+
+def _is_named(line: str) -> bool:
+    opening = _OPEN.match(line)
+    return opening is not None and opening[1] is not None and opening[1].upper() != "HEAD"
+
+
+def _read_block(lines: list[str], start: int, dividers: list[int], close: int) -> Edit:
+    """Returns the edit in a block; rows of `=` may also be text, and fences may be a part of it."""
+    if len(dividers) > _MOST_DIVIDERS:
+        raise MalformedEditError(
+            f"the block that starts in line {start + 1} has {len(dividers)} rows of `=`, at most"
+            f" {_MOST_DIVIDERS} are read"
+        )
+    readings = [(lines[start + 1 : at], lines[at + 1 : close]) for at in reversed(dividers)]
+    usual = next((at for at in dividers if lines[at].strip() == "======="), dividers[0])
+    sides = lines[start + 1 : usual], lines[usual + 1 : close]
+    search, replacement = map(unfence, sides)
+    is_clear = len(dividers) == 1 and sides == (search, replacement)
+    return Edit(
+        tuple(search),
+        tuple(replacement),
+        _find_path(lines, start),
+        readings=() if is_clear else tuple((tuple(old), tuple(new)) for old, new in readings),
+    )
 
 
 def _make_piece(
@@ -180,7 +253,7 @@ def _title_of(lines: list[str], index: int) -> str:
     return title if len(title) <= _LONGEST_TITLE else ""
 
 
-def _unfence(lines: list[str]) -> list[str]:
+def unfence(lines: Sequence[str]) -> Sequence[str]:
     """Returns the lines without fences just inside a block's marks."""
     kept = [index for index, line in enumerate(lines) if line.strip()]
     if len(kept) >= 2 and _FENCE.match(lines[kept[0]]) and _FENCE.match(lines[kept[-1]]):

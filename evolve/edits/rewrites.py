@@ -6,6 +6,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 from evolve.edits.matching import MARKER, base_indent, strip_blank_ends
 from evolve.edits.reply import CodePiece
@@ -22,7 +23,15 @@ from evolve.source.parsing import (
 # What a reply without code is rejected for.
 NO_CODE = "the reply holds neither edits nor a program"
 _CODE_START = re.compile(r"(import |from \w|def |class |@\w|async def |#|\"\"\"|[A-Za-z_]\w* = )")
-_NO_PROGRAM = frozenset({"bash", "sh", "shell", "console", "text", "txt", "json", "diff"})
+_SHELL, _PROSE = (".sh", ".bash", ".zsh", ""), (".txt", ".md", ".rst", ".prompt", ".tex", "")
+# Fences in which a reply shows commands, output or data, and the files that are written so.
+_ASIDES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("bash", "sh", "shell", "zsh", "console"), _SHELL),
+    **dict.fromkeys(("text", "txt", "plaintext", "markdown", "md"), _PROSE),
+    **dict.fromkeys(("json", "jsonc", "json5"), (".json", ".jsonc", ".json5")),
+    **dict.fromkeys(("yaml", "yml"), (".yaml", ".yml")),
+    "diff": (".diff", ".patch"),
+}
 _WORD = re.compile(r"[A-Za-z_]\w+")
 _MOST_PIECES_READ = 100
 _MOST_RANKED = 8
@@ -31,21 +40,19 @@ _MOST_NAMES_LISTED = 6
 _LEAST_SHARE = 0.3
 
 
-def rank_rewrites(
-    parent: str, pieces: list[CodePiece], lines: list[str], *, is_python: bool
-) -> list[str]:
+def rank_rewrites(parent: str, name: str, pieces: list[CodePiece], lines: list[str]) -> list[str]:
     """Returns the code in a reply that may stand for the new program, the best first.
 
     Args:
         parent: Text of the parent's file.
+        name: Its path.
         pieces: The fenced pieces of the reply, in order.
         lines: The reply, where code without fences counts too.
-        is_python: Whether the file is Python.
     """
-    if is_python:
+    if name.endswith(".py"):
         needed, names = needed_names(parent), expected_names(parent)
         return _rank_python(pieces, names, needed) or _find_bare_python(lines, names)
-    return _rank_other(parent, pieces) or _find_bare_block(lines)
+    return _rank_other(parent, PurePosixPath(name).suffix, pieces) or _find_bare_block(lines)
 
 
 def explain_refusal(parent: str, pieces: list[CodePiece], *, is_python: bool) -> Rejected:
@@ -163,17 +170,20 @@ def _find_bare_python(lines: list[str], defined: set[str]) -> list[str]:
     return []
 
 
-def _rank_other(parent: str, pieces: list[CodePiece]) -> list[str]:
+def _rank_other(parent: str, suffix: str, pieces: list[CodePiece]) -> list[str]:
     """Ranks the pieces that can stand for a program in another language, the longest first.
 
-    Many of the words of a piece must be the parent's, unless it has markers.
+    Many of the words of a piece must be the parent's, unless it has markers or is the only one,
+    of the file's own kind: prose and data may be written anew.
     """
     known = set(_WORD.findall(parent))
+    own = [piece for piece in pieces if suffix in _ASIDES.get(piece.language, (suffix,))]
     alike = []
-    for piece in pieces:
+    for piece in own:
         words = set(_WORD.findall(piece.text))
         is_alike = len(known & words) > _LEAST_SHARE * len(words)
-        if piece.language not in _NO_PROGRAM and (is_alike or MARKER.search(piece.text)):
+        is_meant = len(own) == 1 and piece.language in _ASIDES
+        if is_alike or is_meant or MARKER.search(piece.text):
             alike.append(piece.text)
     return sorted(alike, key=len, reverse=True)
 

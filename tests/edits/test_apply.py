@@ -476,6 +476,144 @@ class TestRewrites:
         assert "resembles" in rejected(parent, fence("make run now", "text")).reason
 
 
+class TestMarksInText:
+    """Programs whose own text looks like the marks of an edit."""
+
+    TITLED = "Title\n=======\nold words\n\nOther\n=====\nmore\n"
+
+    @pytest.mark.parametrize(
+        ("search", "replacement"),
+        [
+            ("Title\n=======\nold words", "Title\n=======\nnew words"),
+            ("old words", "new words\n\nThird\n=======\nwords"),
+            ("Title\n=======", "Better\n======="),
+            ("old words\n\nOther\n=====\nmore", "Other\n=====\nless"),
+            ("Title\n=======\nold words", ""),
+            ("Other\n=====\nmore", "Other\n=======\nmore"),
+        ],
+    )
+    def test_the_divider_that_fits_wins(self, search, replacement):
+        for path in ("page.rst", "page.txt"):
+            text = applied(program(self.TITLED, path), block(search, replacement))
+            assert text == self.TITLED.replace(search, replacement)
+
+    def test_a_row_that_would_be_doubled_is_asked_about(self):
+        reply = "<<<<<<< SEARCH\nTitle\n=======\nBetter\n=======\n>>>>>>> REPLACE\n"
+        assert "under line 1" in rejected(program(self.TITLED, "page.md"), reply).reason
+
+    def test_rows_without_number_are_rejected(self):
+        reply = block("\n".join(["======="] * 60), "x")
+        assert "61 rows of `=`" in rejected(program(self.TITLED, "page.md"), reply).reason
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            (">>>>>>> theirs\n", ">>>>>>> ours\n"),
+            (
+                "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> theirs\n",
+                "<<<<<<< HEAD\nc\n=======\nd\n>>>>>>> x\n",
+            ),
+            ("b\n>>>>>>> theirs\nend\n", "b\n>>>>>>>\nend\nmore\n"),
+        ],
+    )
+    def test_marks_of_conflicts_in_a_program_are_its_text(self, old, new):
+        text = "SAMPLE = '''\n<<<<<<< HEAD\na\n=======\nb\n>>>>>>> theirs\nend\n'''\n"
+        reply = block(old.removesuffix("\n"), new.removesuffix("\n"))
+        assert applied(program(text), reply) == text.replace(old, new)
+        assert applied(program(text), fence(text.replace("a\n", "z\n"))) == text.replace(
+            "a\n", "z\n"
+        )
+
+    def test_blocks_with_different_marks_stay_apart(self):
+        first = "<<<<<<< SEARCH\na = 1\n=======\na = 2\n>>>>>>>\n"
+        second = "<<<<<<< ORIGINAL\nb = 1\n=======\nb = 2\n>>>>>>> UPDATED\n"
+        parent = program("a = 1;\nb = 1;\n".replace(";", ""), "main.c")
+        assert applied(parent, first + second) == "a = 2\nb = 2\n"
+
+    FENCED = "Say:\n\n```json\n{}\n```\n\nor:\n\n```\nnothing\n```\nEnd.\n"
+
+    def test_fences_of_a_program_are_its_text(self):
+        parent = program(self.FENCED, "prompt.md")
+        new = self.FENCED.replace("```json\n{}\n```", '```json\n{"a": 1}\n```\nthen')
+        reply = block("```json\n{}\n```", '```json\n{"a": 1}\n```\nthen')
+        assert applied(parent, reply) == new
+        reply = block("```\nnothing\n```\nEnd.", "End.")
+        assert applied(parent, reply) == "Say:\n\n```json\n{}\n```\n\nor:\n\nEnd.\n"
+
+    def test_a_program_with_fences_is_taken_whole_or_not_at_all(self):
+        one = "Say:\n\n```json\n{}\n```\nEnd.\n"
+        new = one.replace("Say", "Answer")
+        assert applied(program(one, "prompt.md"), fence(new.rstrip(), "markdown")) == new
+        longer = f"````markdown\n{self.FENCED}````\n".replace("Say", "Answer")
+        parent = program(self.FENCED, "prompt.md")
+        assert applied(parent, longer) == self.FENCED.replace("Say", "Answer")
+        reason = rejected(parent, longer.replace("````", "```")).reason
+        assert "between lines of four backticks" in reason
+        apart = fence(new.rstrip(), "markdown").replace("Done", "```text\nor this\n```\nDone")
+        assert "four backticks" in rejected(program(one, "prompt.md"), apart).reason
+
+    def test_fences_in_the_strings_of_a_program_are_code(self):
+        text = 'PROMPT = """\n```json\n{}\n```\n"""\n\n\ndef f():\n    return PROMPT\n'
+        new = text.replace("{}", "[]")
+        assert applied(program(text), fence(new.rstrip())) == new
+
+
+class TestOwnLanguage:
+    @pytest.mark.parametrize(
+        ("path", "old", "language", "new"),
+        [
+            ("main.sh", "read x; echo $((x * 3))\n", "bash", "read x; echo $((x * 4))\n"),
+            ("main.sh", "read x; echo $((x * 3))\n", "console", "read x; echo $((x * 4))\n"),
+            ("run", "#!/bin/sh\nread x\n", "sh", "#!/bin/sh\nread y\n"),
+            ("config.json", '{"a": 1, "b": [1, 2]}\n', "json", '{"a": 2, "b": [1, 2]}\n'),
+            ("config.yaml", "a: 1\n", "yaml", "a: 2\n"),
+            ("prompt.txt", "Answer. Be brief.\n", "text", "Reply with one word alone.\n"),
+            ("prompt.md", "Answer. Be brief.\n", "markdown", "# Reply\n\nwith one word.\n"),
+            ("fix.diff", "+a = 1\n+b = 2\n", "diff", "+a = 1\n+b = 3\n"),
+        ],
+    )
+    def test_a_fence_in_the_language_of_the_file_holds_the_program(self, path, old, language, new):
+        assert applied(program(old, path), fence(new.rstrip(), language)) == new
+
+    @pytest.mark.parametrize("language", ["bash", "text", "json", "yaml"])
+    def test_other_fences_hold_commands_and_output(self, language):
+        parent = program("int step = 1;\nint f() { return step; }\n", "main.c")
+        reason = rejected(parent, fence("f returns step 1", language)).reason
+        assert "resembles" in reason
+
+
+class TestInventedNames:
+    CODE = "def solve(x):\n    return x + 2"
+    TITLES = (
+        "**solution.py**", "# main.py", "File: solution.py", "Node.js:", "`std.sort`:",
+        "`np.where`:", "### src/app/solver.py", "File `initial.py`:", "/tmp/x/initial.py",
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("title", TITLES)
+    def test_the_only_file_is_meant_whatever_its_name(self, title):
+        parent = program("def solve(x):\n    return x + 1\n")
+        edit = block("    return x + 1", "    return x + 2")
+        for reply in (f"```python\n{self.CODE}\n```\n", f"```python\n{edit}```\n", edit):
+            assert applied(parent, f"{title}\n{reply}") == self.CODE + "\n"
+        inside = title.replace("`", "")
+        assert applied(parent, f"```python {inside}\n{self.CODE}\n```") == self.CODE + "\n"
+
+    def test_a_test_beside_the_program_is_not_the_program(self):
+        parent = program("def solve(x):\n    return x + 1\n")
+        test = "def test_solve():\n    assert solve(1) == 3\n\n\ndef test_more():\n    pass"
+        reply = f"solution.py\n{fence(self.CODE)}\ntest_solution.py\n{fence(test)}"
+        assert applied(parent, reply) == self.CODE + "\n"
+
+    def test_of_several_names_in_another_language_the_right_one_counts(self):
+        parent = program("int solve(int x) { return x + 1; }\n", "main.c")
+        code = "int solve(int x) { return x + 2; }"
+        test = "int main() { int x = solve(1); return x == 3; /* int solve int x */ }"
+        reply = f"main.c\n```c\n{code}\n```\n\ntest_main.c\n```c\n{test}\n```\n"
+        assert applied(parent, reply) == code + "\n"
+        reason = rejected(parent, reply.replace("main.c", "solver.c")).reason
+        assert "names several files, solver.c, test_solver.c; the program has main.c" in reason
+
+
 class TestFiles:
     TWO = Program((SourceFile("main.py", "a = 1\n"), SourceFile("lib/tools.py", "a = 1\n")))
 
@@ -494,6 +632,7 @@ class TestFiles:
         "title",
         [
             "lib/tools.py",
+            "File `lib/tools.py`:\n",
             "### FILE: lib/tools.py",
             "**`lib/tools.py`**:",
             "File: tools.py",
