@@ -49,10 +49,11 @@ def compare(
 ) -> Result:
     """Compare runs of a problem: medians over seeds against what was spent."""
     from evolve.population.curves import compare as group_runs
-    from evolve.report.plots import draw_comparison, format_csv
+    from evolve.report.comparison import draw_comparison, format_csv
+    from evolve.report.figures import standalone
     from evolve.run.folder import write_text
 
-    forms = {".svg": draw_comparison, ".csv": format_csv}
+    forms = {".svg": lambda found: standalone(draw_comparison(found)), ".csv": format_csv}
     if output is not None and output.suffix not in forms:
         raise UsageError(
             f"--output: expected a file that ends in .svg or .csv, got {str(output)!r}"

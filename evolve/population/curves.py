@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from evolve.archive import Elite
 from evolve.errors import UsageError
 from evolve.population.state import RunState
 from evolve.problem import Problem
+from evolve.records.results import LightAttempt
 from evolve.settings import Settings
 from evolve.settings.history import flatten_settings
 from evolve.settings.sections import STRATEGIES, SearchSettings
@@ -22,6 +23,7 @@ from evolve.store import Store
 AXES = {
     "evaluations": "evaluations",
     "calls": "calls",
+    "tokens": "tokens",
     "money": "cost_usd",
     "seconds": "seconds",
 }
@@ -44,6 +46,7 @@ class CurvePoint:
         seconds: Running time.
         evaluations: Programs evaluated.
         calls: Model calls answered.
+        tokens: Tokens read and written by them.
         cost_usd: US dollars of the calls whose price is known.
         champion: Best program so far; None before the first.
     """
@@ -52,8 +55,43 @@ class CurvePoint:
     seconds: float
     evaluations: int
     calls: int
+    tokens: int
     cost_usd: float
     champion: Elite | None
+
+
+class CurveTracer:
+    """Follows a run from generation to generation, also while it is written.
+
+    Args:
+        state: What the run has reached so far; it is brought forward.
+    """
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+        self._calls, self._tokens, self._cost_usd = 0, 0, 0.0
+
+    def advance(self, store: Store, attempts: Iterable[LightAttempt]) -> Iterator[CurvePoint]:
+        """Yields a point for each generation that was committed since, in order.
+
+        Args:
+            store: The run's database.
+            attempts: Those of these generations, in order.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        state = self._state
+        since = state.generation + 1
+        seconds = dict(store.generations(since))
+        spent = store.calls_by_generation(since)
+        for number in state.add_all(attempts, max(seconds, default=-1)):
+            calls, tokens, cost_usd = spent.get(number, (0, 0, 0.0))
+            self._calls += calls
+            self._tokens += tokens
+            self._cost_usd += cost_usd
+            sums = (self._calls, self._tokens, self._cost_usd)
+            yield CurvePoint(number, seconds[number], state.evaluations, *sums, state.champion)
 
 
 def trace_curve(store: Store, problem: Problem, settings: SearchSettings) -> Iterator[CurvePoint]:
@@ -62,14 +100,7 @@ def trace_curve(store: Store, problem: Problem, settings: SearchSettings) -> Ite
     Raises:
         StoreError: The database cannot be read.
     """
-    state = RunState(problem, settings)
-    seconds = dict(store.generations())
-    spent = store.calls_by_generation()
-    calls, cost = 0, 0.0
-    for number in state.add_all(store.light_attempts(), max(seconds, default=-1)):
-        more_calls, more_cost = spent.get(number, (0, 0.0))
-        calls, cost = calls + more_calls, cost + more_cost
-        yield CurvePoint(number, seconds[number], state.evaluations, calls, cost, state.champion)
+    return CurveTracer(RunState(problem, settings)).advance(store, store.light_attempts())
 
 
 @dataclass(frozen=True, slots=True)

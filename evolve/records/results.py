@@ -164,6 +164,22 @@ class LightAttempt(NamedTuple):
     uses: tuple[ModelUse, ...] = ()
 
 
+class AttemptText(NamedTuple):
+    """What an attempt says in words.
+
+    Attributes:
+        key: The attempt.
+        change: Its plan; empty where it had none.
+        reason: Why it has no objective; empty where it has one.
+        seconds: Time in the sandbox.
+    """
+
+    key: AttemptKey
+    change: str
+    reason: str
+    seconds: float
+
+
 UNUSABLE = "cannot be used"
 """What the reason of an attempt says when a model answered with nothing at all."""
 

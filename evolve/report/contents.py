@@ -1,99 +1,126 @@
-"""The contents of a report, read from a run's database alone."""
+"""The pages about a run, read from its database alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from evolve.display import TextTable, show_number
+from evolve.archive import Elite
+from evolve.display import TextTable, one_line, show_number
 from evolve.edits.diffs import unified_diff
-from evolve.population import RunState
-from evolve.population.curves import trace_curve
-from evolve.problem import Problem
-from evolve.records import INITIAL, Attempt
-from evolve.report.plots import draw_steps
-from evolve.report.state import describe_money, describe_run, describe_state
+from evolve.evaluation.machine import Machine
+from evolve.population.curves import AXES
+from evolve.problem import PRODUCTS, Problem, Purpose
+from evolve.records import INITIAL, Attempt, AttemptKey
+from evolve.records.results import Call
+from evolve.report.blocks import (
+    Block,
+    Cards,
+    Document,
+    Fold,
+    ForeignPicture,
+    Listing,
+    Picture,
+    Section,
+)
+from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage
+from evolve.report.history import RunHistory
+from evolve.report.state import describe_money, describe_run, describe_state, describe_status
+from evolve.run.folder import BEST_FOLDER, describe_verdict
 from evolve.search.digests import read_lessons
-from evolve.settings import Settings
+from evolve.settings import Settings, format_settings
 from evolve.store import Store
 
 _LESSONS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A text as it is, such as a program: never markup.
-
-    Attributes:
-        text: Whatever a program or model wrote.
-        language: For the fence of Markdown.
-        title: Stands above it.
-    """
-
-    text: str
-    language: str = ""
-    title: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A drawing, with a sentence for those who cannot see it.
-
-    Attributes:
-        svg: Made by us, from numbers alone.
-        caption: What it shows.
-    """
-
-    svg: str
-    caption: str
-
-
-Block = TextTable | Listing | Picture
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading and what stands under it."""
-
-    title: str
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A whole report."""
-
-    title: str
-    sections: tuple[Section, ...]
+_CHANGE = 100
+# An address of a report itself; a server has others.
+HERE = "#attempt-{key}"
 
 
 def write_contents(
-    store: Store, run_state: RunState, problem: Problem, settings: Settings
+    store: Store, history: RunHistory, problem: Problem, settings: Settings, link: str = HERE
 ) -> Document:
-    """Returns the report of a run as it is now, also of one in progress.
+    """Returns the page of a run as it is now, also of one in progress.
+
+    Args:
+        store: The run's database.
+        history: Read from it.
+        problem: The run's problem.
+        settings: The run's settings.
+        link: Where attempts are shown: a pattern with `{key}`.
 
     Raises:
         StoreError: The database cannot be read.
     """
-    state = describe_run(store.folder, store, run_state)
-    curve = _draw_curve(store, problem, settings)
+    state = describe_run(store.folder, store, history.state)
+    champion = history.state.champion
+    best = None if champion is None else store.load_attempt(champion.key)
     sections = [
-        Section("Result", (TextTable(("", ""), describe_state(state, ())), *curve)),
-        Section("What it took", (_tabulate_spent(state, store),)),
+        Section("Result", (_summarize(state, history), _fold_state(state))),
+        *_draw_sections(history, link),
     ]
-    if run_state.champion is not None:
-        champion = store.load_attempt(run_state.champion.key)
-        sections += _describe_champion(store, champion)
-    lessons = read_lessons(store)[:_LESSONS]
-    if lessons:
-        rows = tuple(
-            ("works" if item.lesson.works else "does not", item.lesson.claim, item.lesson.evidence)
-            for item in lessons
-        )
-        sections.append(Section("Lessons", (TextTable(("", "claim", "evidence"), rows),)))
-    sections.append(Section("Problem", (Listing(problem.statement),)))
+    if best is not None:
+        sections += [*_show_answer(store.folder), _describe_lineage(store, problem, best)]
+    sections += [
+        Section("What was tried", tuple(_tabulate_tried(state, history))),
+        Section("What it took", (_tabulate_spent(state, store),)),
+        *_list_lessons(store),
+    ]
+    if best is not None:
+        sections += _describe_champion(store, best)
+    sections += [
+        Section("Problem", (Listing(problem.statement, "markdown"),)),
+        Section("How it was run", tuple(_describe_setup(state, store.facts(), settings))),
+    ]
     return Document(f"{state['problem']}: {state['run']}", tuple(sections))
+
+
+def describe_attempt(store: Store, problem: Problem, key: AttemptKey) -> Document:
+    """Returns the page of one attempt: everything that is recorded of it.
+
+    Raises:
+        StoreError: There is no such attempt, or the database cannot be read.
+    """
+    attempt = store.load_attempt(key)
+    evaluation, plan = attempt.evaluation, attempt.plan
+    parent = None if attempt.parent is None else store.load_attempt(attempt.parent)
+    facts: dict[str, object] = {
+        "program": None if attempt.program is None else attempt.program.id,
+        "parent": attempt.parent,
+        "island": attempt.island,
+        "depth": attempt.depth,
+        "status": evaluation.status,
+        "objective": show_number(attempt.objective),
+        "gain on the parent": show_number(_gain(problem, attempt, parent)),
+        "reason": evaluation.reason or None,
+        "seconds": f"{evaluation.seconds:.3f}",
+        **{name: show_number(value) for name, value in evaluation.metrics.items()},
+        **{name: show_number(value) for name, value in evaluation.measures.items()},
+    }
+    sections = [Section("Verdict", (TextTable(("", ""), tuple(facts.items())),))]
+    if plan is not None:
+        sections.append(Section("Plan", tuple(_describe_plan(attempt))))
+    if attempt.program is not None:
+        if parent is not None:
+            sections.append(Section("Changes", tuple(_diff(parent, attempt))))
+        sources = tuple(Listing(text, title=path) for path, text in attempt.program.files)
+        sections.append(Section("Source", sources))
+    if evaluation.artifacts:
+        texts = tuple(Listing(text, "text", name) for name, text in evaluation.artifacts.items())
+        sections.append(Section("Artifacts", texts))
+    calls = store.finished_after(key.generation - 1, key.generation)[0]
+    folds = tuple(_describe_call(call) for call in calls if call.key.slot == key.slot)
+    if folds:
+        sections.append(Section("Model calls", folds))
+    summary = store.load_summary(key.generation)
+    if summary is not None:
+        texts = tuple(Listing(lesson.claim, "text") for lesson in summary.lessons)
+        verdict = Listing(summary.verdict, "text")
+        sections.append(Section("What its generation taught", (verdict, *texts)))
+    return Document(f"attempt {key}", tuple(sections))
 
 
 def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
@@ -104,49 +131,183 @@ def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
     return line[::-1]
 
 
-def _draw_curve(store: Store, problem: Problem, settings: Settings) -> Iterator[Picture]:
-    curve = trace_curve(store, problem, settings.search)
-    points = [
-        (float(point.evaluations), point.champion.objective)
-        for point in curve
-        if point.champion is not None
+def _summarize(state: Mapping[str, Any], history: RunHistory) -> Cards:
+    best, start = history.best, history.state.initial
+    value, remark = show_number(best[1] if best else None), ""
+    if best is not None and start is not None:
+        gain = history.state.direction.gain(best[1], start)
+        remark = f"better than the start by {gain:.6g}" if gain > 0 else "no better than the start"
+    references = [
+        (name, show_number(known.value), known.source)
+        for name, known in history.state.references.items()
     ]
-    svg = draw_steps(points, across="evaluations", up="objective")
-    if svg:
-        yield Picture(svg, "The champion's objective against programs evaluated.")
-
-
-def _tabulate_spent(state: dict[str, Any], store: Store) -> TextTable:
-    rows = []
-    for role, model, used in store.usage():
-        money = describe_money(used)
-        tokens = (str(used.prompt_tokens), str(used.completion_tokens))
-        rows.append((role, model, str(used.calls), *tokens, money))
-    total = f"{state['evaluations']} evaluations, {state['seconds']:.1f} s"
-    rows.append(
-        ("all", total, str(state["calls"]), "", str(state["tokens"]), f"${state['cost_usd']:.4f}")
+    pending = len(history.pending)
+    return Cards(
+        (
+            ("champion", value, remark),
+            ("start", show_number(start), ""),
+            *references,
+            ("evaluations", str(state["evaluations"]), f"{pending} not committed" * bool(pending)),
+            ("model calls", str(state["calls"]), f"{state['tokens']} tokens"),
+            ("money", f"${state['cost_usd']:.4f}", _unpriced(state)),
+            ("time", f"{state['seconds']:.1f} s", describe_status(dict(state))),
+        )
     )
-    return TextTable(("role", "model", "calls", "prompt tokens", "tokens", "money"), tuple(rows))
+
+
+def _unpriced(state: Mapping[str, Any]) -> str:
+    calls = state["unpriced_calls"]
+    return f"without {calls} calls of unknown price" if calls else ""
+
+
+def _fold_state(state: dict[str, Any]) -> Fold:
+    return Fold("All numbers", (TextTable(("", ""), describe_state(state, ())),))
+
+
+def _draw_sections(history: RunHistory, link: str) -> Iterator[Section]:
+    state = history.state
+    direction, references = state.direction, state.references
+    values = {name: known.value for name, known in references.items()}
+    curve = draw_curve(history.points, next(iter(AXES)), values)
+    if curve:
+        caption = "The champion's objective against what was spent on it."
+        yield Section("Objective", (Picture(curve, caption, "curve"),), is_drawn=True)
+    archives = state.islands.archives
+    elites: list[Elite] = [elite for archive in archives for elite in archive.elites]
+    cells = draw_archive(elites, archives[0].space.axes, direction)
+    if cells:
+        caption = "The best program in each cell of all islands; stronger colours are better."
+        yield Section("Archive", (Picture(cells, caption, "archive"),), is_drawn=True)
+    if state.others:
+        points = [(elite.objective, elite.others[0]) for elite in state.islands.front()]
+        front = draw_front(points, ("objective", state.others[0]))
+        if front:
+            caption = "The programs that no other program dominates."
+            yield Section("Pareto front", (Picture(front, caption, "front"),))
+    if state.champion is not None:
+        tree = draw_lineage(history.rows, state.champion.key, direction, link)
+        if tree:
+            caption = "Ancestors of the best programs; those of the champion as a path."
+            yield Section("Family of the best", (Picture(tree, caption, "lineage"),))
+
+
+def _show_answer(folder: Path) -> Iterator[Section]:
+    path = folder / BEST_FOLDER / PRODUCTS[Purpose.PLOT]
+    if path.is_file():
+        data = base64.b64encode(path.read_bytes()).decode()
+        picture = ForeignPicture(data, "The answer of the champion, drawn by the evaluator.")
+        yield Section("The champion's answer", (picture,))
+
+
+def _describe_lineage(store: Store, problem: Problem, champion: Attempt) -> Section:
+    line = trace_line(store, champion)
+    folds = []
+    for parent, attempt in zip([None, *line], line, strict=False):
+        change = one_line(attempt.plan.change) if attempt.plan else "the starting program"
+        shown = change if len(change) <= _CHANGE else f"{change[:_CHANGE]} ..."
+        gain = _gain(problem, attempt, parent)
+        better = "" if gain is None else f" (better by {gain:.6g})"
+        blocks = [*_describe_plan(attempt)]
+        blocks += [] if parent is None else _diff(parent, attempt)
+        title = f"{attempt.key}: {show_number(attempt.objective)}{better}: {shown}"
+        folds.append(Fold(title, tuple(blocks), f"attempt-{attempt.key}"))
+    return Section("The champion's lineage", tuple(folds))
+
+
+def _describe_plan(attempt: Attempt) -> Iterator[Block]:
+    plan = attempt.plan
+    if plan is None:
+        return
+    yield Listing(plan.change, "text")
+    facts = {
+        "why": plan.hypothesis,
+        "tags": ", ".join(plan.tags),
+        "operator": plan.operator,
+        "follows lessons": ", ".join(plan.lessons),
+    }
+    rows = tuple((name, text) for name, text in facts.items() if text)
+    if rows:
+        yield TextTable(("", ""), rows)
+
+
+def _describe_call(call: Call) -> Fold:
+    reply = call.reply
+    money = "price unknown" if reply.cost_usd is None else f"${reply.cost_usd:.4f}"
+    tokens = f"{reply.prompt_tokens} tokens read, {reply.completion_tokens} written"
+    prompt = (Listing(message.text, "markdown", message.role) for message in call.request.messages)
+    error = (Listing(call.error, "text", "cannot be used"),) if call.error else ()
+    title = f"{call.request.role}, {reply.model}: {tokens}, {money}, {reply.seconds:.1f} s"
+    return Fold(title, (*prompt, Listing(reply.text, "markdown", "reply"), *error))
+
+
+def _gain(problem: Problem, attempt: Attempt, parent: Attempt | None) -> float | None:
+    if parent is None or attempt.objective is None or parent.objective is None:
+        return None
+    return problem.direction.gain(attempt.objective, parent.objective)
+
+
+def _diff(old: Attempt, new: Attempt) -> Iterator[Listing]:
+    before = dict(old.program_or_fail.files)
+    for path, text in new.program_or_fail.files:
+        changed = unified_diff(before.get(path, ""), text, path)
+        if changed:
+            yield Listing(changed, "diff")
+
+
+def _tabulate_tried(state: Mapping[str, Any], history: RunHistory) -> Iterator[TextTable]:
+    yield TextTable(("outcome", "attempts"), tuple(state["outcomes"].items()))
+    rows = tuple(
+        (one.maker, one.attempts, one.evaluated, one.gains, one.leads)
+        for one in history.tally_makers()
+    )
+    if rows:
+        head = ("model or operator", "attempts", "evaluated", "better than parent", "new best")
+        yield TextTable(head, rows)
+
+
+def _tabulate_spent(state: Mapping[str, Any], store: Store) -> TextTable:
+    rows: list[tuple[str, ...]] = []
+    for role, model, used in store.usage():
+        tokens = (str(used.prompt_tokens), str(used.completion_tokens), str(used.thinking_tokens))
+        rows.append((role, model, str(used.calls), *tokens, describe_money(used)))
+    total = f"{state['evaluations']} evaluations, {state['seconds']:.1f} s"
+    money = f"${state['cost_usd']:.4f}"
+    rows.append(("all", total, str(state["calls"]), "", str(state["tokens"]), "", money))
+    head = ("role", "model", "calls", "tokens read", "tokens written", "of thinking", "money")
+    return TextTable(head, tuple(rows))
+
+
+def _list_lessons(store: Store) -> Iterator[Section]:
+    found = read_lessons(store)
+    if not found:
+        return
+    rows = tuple(
+        ("works" if item.lesson.works else "does not", item.lesson.claim, item.lesson.evidence)
+        for item in found[:_LESSONS]
+    )
+    yield Section("Lessons", (TextTable(("", "claim", "evidence"), rows),))
 
 
 def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
-    line = trace_line(store, champion)
-    rows = [
-        (
-            str(attempt.key.generation),
-            show_number(attempt.objective),
-            attempt.plan.change if attempt.plan else "the starting program",
-        )
-        for attempt in line
-    ]
-    head = ("generation", "objective", "plan")
-    yield Section("The champion's lineage", (TextTable(head, tuple(rows)),))
-    initial = dict(store.load_attempt(INITIAL).program_or_fail.files)
-    changes: list[Block] = []
-    sources: list[Block] = []
-    for path, text in champion.program_or_fail.files:
-        changed = unified_diff(initial.get(path, ""), text, path)
-        changes.append(Listing(changed or "no change", "diff"))
-        sources.append(Listing(text, title=path))
-    yield Section("What it changed in the starting program", tuple(changes))
-    yield Section("The champion", tuple(sources))
+    changes = tuple(_diff(store.load_attempt(INITIAL), champion))
+    unchanged = (Listing("no change", "text"),)
+    yield Section("What it changed in the starting program", changes or unchanged)
+    files = champion.program_or_fail.files
+    sources: Iterable[Block] = (Listing(text, title=path) for path, text in files)
+    verdict = Listing(json.dumps(describe_verdict(champion), indent=2), "json")
+    yield Section("The champion", (*sources, Fold("Certificate", (verdict,))))
+
+
+def _describe_setup(
+    state: Mapping[str, Any], facts: Mapping[str, Any], settings: Settings
+) -> Iterator[Block]:
+    machine = facts.get("machine")
+    rows = (
+        ("seed", state["seed"]),
+        ("strategy", state["strategy"]),
+        ("sandbox", state["sandbox"]),
+        ("evolve", facts.get("version")),
+        ("programs run with", machine and Machine.from_dict(machine).describe()),
+    )
+    yield TextTable(("", ""), tuple(row for row in rows if row[1] is not None))
+    yield Fold("Settings", (Listing(format_settings(settings), "toml"),))

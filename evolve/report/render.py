@@ -1,64 +1,128 @@
-"""A report as HTML or Markdown: one file that needs nothing else."""
+"""Pages as HTML or Markdown: one file that needs nothing else."""
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
+import json
 import re
 from contextlib import closing
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evolve.display import TextTable, clean
 from evolve.errors import UsageError
-from evolve.population.snapshot import load_state
-from evolve.report.contents import Block, Document, Picture, write_contents
+from evolve.report.blocks import (
+    Block,
+    Cards,
+    Document,
+    Fold,
+    ForeignPicture,
+    LinkCell,
+    Listing,
+    Picture,
+    Section,
+)
+from evolve.report.contents import write_contents
+from evolve.report.figures import standalone
+from evolve.report.history import RunHistory
 from evolve.run.folder import load_run, write_text
 from evolve.store import Store
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
 _REPORT = "report.html"
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#])")
+_SCRIPTS = ("uPlot.iife.min.js", "page.js")
+_STYLES = ("uPlot.min.css", "page.css")
+# Colouring a text takes time in proportion to it.
+_LONGEST_COLOURED = 100_000
 
 
-def write_report(folder: Path, path: Path | None = None) -> Path:
+def write_report(folder: Path, path: Path | None = None, figures: Path | None = None) -> Path:
     """Writes the report of a run in the form that the file's name asks for.
 
     Args:
         folder: The run's folder.
         path: File to write, `.html` or `.md`; by default `report.html` in the run's folder.
+        figures: Folder for each figure as a file of its own.
 
     Raises:
         UsageError: The name asks for another form.
         StoreError: The run cannot be read, or the file cannot be written.
     """
     path = path or folder / _REPORT
-    forms = {".html": render_html, ".md": render_markdown}
-    if path.suffix not in forms:
+    if path.suffix not in {".html", ".md"}:
         raise UsageError(f"{path}: expected a name that ends in .html or .md")
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
-        run_state = load_state(store, problem, settings.search)
-        document = write_contents(store, run_state, problem, settings)
-    write_text(path, forms[path.suffix](document))
+        history = RunHistory(problem, settings)
+        history.advance(store)
+        document = write_contents(store, history, problem, settings)
+    is_page = path.suffix == ".html"
+    text = render_html(document, history.as_data()) if is_page else render_markdown(document)
+    write_text(path, text)
+    if figures is not None:
+        for section in document.sections:
+            for block in section.blocks:
+                if isinstance(block, Picture):
+                    write_text(figures / f"{block.name}.svg", standalone(block.svg))
     return path
 
 
-def render_html(document: Document) -> str:
-    """Returns the page; what programs and models wrote is text in it, never markup."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
+def render_html(document: Document, data: dict[str, Any] | None = None) -> str:
+    """Returns the page; what programs and models wrote is text in it, never markup.
 
-    def finalize(value: Any) -> Any:
-        return value if isinstance(value, Markup) else clean(str(value))
-
-    environment = Environment(
-        autoescape=True,
-        trim_blocks=True,
-        finalize=finalize,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
+    Args:
+        document: What is on it.
+        data: What its script draws; without any the page has no script.
+    """
+    script = "\n".join(map(read_static, _SCRIPTS)) if data is not None else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _render(
+        "report.html.jinja",
+        document=document,
+        data=as_script_data(data),
+        style="\n".join(map(read_static, _STYLES)) + highlight_style(),
+        script=script,
+        policy=f"'sha256-{digest}'" if script else "'none'",
     )
-    template = (resources.files("evolve") / "report" / "page.html.jinja").read_text("utf-8")
-    return environment.from_string(template).render(document=document)
+
+
+def render_page(document: Document, **facts: Any) -> str:
+    """Returns a page of `evolve view`, which loads its scripts and styles from the server."""
+    return _render("view.html.jinja", document=document, **facts)
+
+
+def render_section(section: Section) -> str:
+    """Returns one section as HTML, as it stands in its page."""
+    return _render("section.html.jinja", section=section)
+
+
+def as_script_data(data: Any) -> str:
+    """Returns JSON that can stand in a script element: nothing in it ends the element."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return clean(text).replace("<", "\\u003c")
+
+
+def read_static(name: str) -> str:
+    """Returns a script or style sheet of the pages."""
+    return (resources.files("evolve") / "report" / "static" / name).read_text("utf-8")
+
+
+def highlight_style() -> str:
+    """Returns the style sheet of coloured code, for light and dark pages."""
+    from pygments.formatters import HtmlFormatter
+
+    light, dark = (
+        HtmlFormatter(style=style, cssclass="code").get_style_defs()  # type: ignore[no-untyped-call]
+        for style in ("default", "monokai")
+    )
+    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
 
 
 def render_markdown(document: Document) -> str:
@@ -70,13 +134,78 @@ def render_markdown(document: Document) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _render(template: str, **values: Any) -> str:
+    from markupsafe import Markup
+
+    # The finished text of our own parts.
+    for name in ("data", "style", "script", "policy"):
+        if name in values:
+            values[name] = Markup(values[name])  # noqa: S704 - made here or escaped above
+    return _environment().get_template(template).render(**values)
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value: Any) -> Any:
+        return value if isinstance(value, Markup) else clean(str(value))
+
+    environment = Environment(
+        autoescape=True,
+        loader=PackageLoader("evolve", "report/templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalize,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    kinds = (TextTable, Listing, Picture, ForeignPicture, Cards, Fold, LinkCell)
+    tests: dict[str, Any] = environment.tests
+    for kind in kinds:
+        tests[kind.__name__.lower()] = functools.partial(_is_a, kind)
+    environment.filters["colour"] = _colour
+    return environment
+
+
+def _is_a(kind: type, value: object) -> bool:
+    return isinstance(value, kind)
+
+
+def _colour(listing: Listing) -> str | Markup:
+    """Returns a text with the colours of its language, where it is known."""
+    from markupsafe import Markup
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import get_lexer_by_name, get_lexer_for_filename
+    from pygments.util import ClassNotFound
+
+    text = clean(listing.text.rstrip())
+    if len(text) > _LONGEST_COLOURED or listing.language == "text":
+        return text
+    try:
+        if listing.language:
+            lexer = get_lexer_by_name(listing.language, stripnl=False)
+        else:
+            lexer = get_lexer_for_filename(listing.title, stripnl=False)
+    except ClassNotFound:
+        return text
+    # Pygments escapes whatever stands in the text.
+    return Markup(highlight(text, lexer, HtmlFormatter(nowrap=True)))  # noqa: S704
+
+
 def _render_block(block: Block) -> str:
     if isinstance(block, TextTable):
         rule = f"| {' | '.join('---' for _ in block.head)} |"
         return "\n".join([_row(block.head), rule, *map(_row, block.rows)])
-    if isinstance(block, Picture):
+    if isinstance(block, Picture | ForeignPicture):
         # Markdown has no pictures of its own.
         return f"*{_escape(block.caption)}*"
+    if isinstance(block, Cards):
+        return "\n".join(f"- {_escape(' '.join(card)).rstrip()}" for card in block.cards)
+    if isinstance(block, Fold):
+        return "\n\n".join([f"### {_escape(block.title)}", *map(_render_block, block.blocks)])
     text = clean(block.text).rstrip()
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
@@ -85,7 +214,7 @@ def _render_block(block: Block) -> str:
 
 
 def _row(cells: Any) -> str:
-    return f"| {' | '.join(_escape(str(cell)) for cell in cells)} |"
+    return f"| {' | '.join(_escape('-' if cell is None else str(cell)) for cell in cells)} |"
 
 
 def _escape(text: str) -> str:

@@ -28,6 +28,7 @@ from evolve.records import (
 from evolve.records.plain import from_plain
 from evolve.records.results import (
     UNUSABLE,
+    AttemptText,
     Call,
     Efforts,
     Evaluated,
@@ -101,6 +102,12 @@ _EFFORTS = f"""
         AND COALESCE(json_extract(a.plan, '$.operator'), '') = ''
     {_JOIN_EVALUATION} WHERE g.number > ? GROUP BY g.number ORDER BY g.number
 """
+_TEXTS = f"""
+    SELECT a.generation, a.slot, a.number, json_extract(a.plan, '$.change'),
+        COALESCE(NULLIF(a.reason, ''), e.reason), e.seconds
+    FROM attempts a {_JOIN_EVALUATION}
+    WHERE a.generation >= ? ORDER BY a.generation, a.slot, a.number
+"""
 _NOTES = f"""
     SELECT a.generation, a.slot, a.number, a.parent_generation, a.parent_slot, a.parent_number,
         a.plan, a.program IS NULL, COALESCE(e.status, 'rejected'), e.objective,
@@ -156,9 +163,10 @@ class Reader:
         ((number,),) = self._all("SELECT MAX(number) FROM generations")
         return None if number is None else int(number)
 
-    def generations(self) -> list[tuple[int, float]]:
-        """Returns the committed generations, each with the running time up to it."""
-        return self._all("SELECT number, seconds FROM generations ORDER BY number")
+    def generations(self, since: int = 0) -> list[tuple[int, float]]:
+        """Returns the committed generations from one on, each with the running time up to it."""
+        sql = "SELECT number, seconds FROM generations WHERE number >= ? ORDER BY number"
+        return self._all(sql, since)
 
     def seconds(self) -> float:
         """Returns the running time up to the last committed generation."""
@@ -296,10 +304,19 @@ class Reader:
         )
         return float(calls + others)
 
-    def calls_by_generation(self) -> dict[int, tuple[int, float]]:
-        """Returns the number of calls of each generation that has any, and their dollars."""
-        sql = "SELECT generation, COUNT(*), TOTAL(cost_usd) FROM calls GROUP BY generation"
-        return {generation: (calls, cost_usd) for generation, calls, cost_usd in self._all(sql)}
+    def calls_by_generation(self, since: int = 0) -> dict[int, tuple[int, int, float]]:
+        """Returns calls, tokens and dollars of each generation from `since` on that has any."""
+        sql = (
+            "SELECT generation, COUNT(*), SUM(prompt_tokens + completion_tokens), "
+            "TOTAL(cost_usd) FROM calls WHERE generation >= ? GROUP BY generation"
+        )
+        return {generation: tuple(sums) for generation, *sums in self._all(sql, since)}
+
+    def attempt_texts(self, since: int = 0) -> Iterator[AttemptText]:
+        """Yields what the committed attempts from a generation on say in words, in order."""
+        with parsing(self.folder):
+            for *key, change, reason, seconds in self._connection.execute(_TEXTS, (since,)):
+                yield AttemptText(AttemptKey(*key), change or "", reason or "", seconds or 0.0)
 
     def count_slots(self) -> int:
         """Returns the number of slots that asked a model."""

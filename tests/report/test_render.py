@@ -1,12 +1,14 @@
+import base64
+import hashlib
+import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 
 from evolve.display import TextTable
-from evolve.report.contents import Document, Listing, Picture, Section
-from evolve.report.plots import draw_steps
-from evolve.report.render import render_html, render_markdown
+from evolve.report.blocks import Document, Listing, Section
+from evolve.report.render import as_script_data, render_html, render_markdown
 from tests.commands import INITIAL, run_evolve, run_json, write_problem
 
 HOSTILE = "</pre><script>alert(1)</script>\n```\n# Result: accept everything\n````\n| a | b |"
@@ -37,20 +39,30 @@ def test_a_run_leaves_a_report_that_agrees_with_show(finished):
     assert "<svg" in page
 
 
-def test_a_report_loads_and_runs_nothing(finished):
+def test_a_report_loads_nothing_and_runs_its_own_script_alone(finished):
     page = (finished / "r/report.html").read_text()
     tags = Tags()
     tags.feed(page)
-    assert not tags.seen & {"script", "img", "iframe", "link", "object", "form", "a"}
-    assert "default-src 'none'" in page
+    assert not tags.seen & {"iframe", "link", "object", "form"}
+    assert not re.search(r"(src|href)=\"(?!#|data:image/svg\+xml;base64,)", page)
+    script = page.rsplit("<script>", 1)[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"img-src data:; script-src 'sha256-{digest}'" in page
+    assert page.count("<script") == 2
     assert "&lt;script&gt;" in page
+
+
+def test_the_data_of_a_page_cannot_end_its_element():
+    text = as_script_data({"maker": "</script><script>alert(1)</script>"})
+    assert "<" not in text
+    assert json.loads(text) == {"maker": "</script><script>alert(1)</script>"}
 
 
 def test_a_report_can_be_markdown(finished):
     run_evolve("report", "r", "--output", "out.md", cwd=finished)
     text = (finished / "out.md").read_text()
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert headings[:2] == ["Result", "What it took"]
+    assert {"Result", "Objective", "What it took", "Problem"} <= set(headings)
 
 
 def test_a_form_that_is_not_known_is_refused(finished):
@@ -67,14 +79,3 @@ def test_a_text_cannot_leave_its_fence():
     outside = text.split(f"{fence}\n")[0] + text.split(f"{fence}\n")[2]
     assert len(re.findall(r"^#", outside, re.MULTILINE)) == 2
     assert "<script>" not in render_html(document)
-
-
-def test_a_curve_of_one_count_has_no_picture():
-    assert draw_steps([(3.0, 1.0), (3.0, 2.0)], across="evaluations", up="objective") == ""
-
-
-def test_a_level_curve_is_drawn():
-    svg = draw_steps([(0.0, 5.0), (10.0, 5.0)], across="evaluations", up="objective")
-    assert "nan" not in svg
-    assert svg.startswith("<svg")
-    assert "caption" in render_html(Document("t", (Section("s", (Picture(svg, "caption"),)),)))

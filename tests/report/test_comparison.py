@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evolve.errors import UsageError
 from evolve.population.curves import Trace, bootstrap, compare
-from evolve.report.plots import draw_comparison
+from evolve.report.comparison import draw_comparison
 from tests.commands import run_evolve, run_json
 
 
@@ -18,7 +18,8 @@ def make_trace(run, best, *, problem="valley", **settings) -> Trace:
     return Trace(
         run, problem, "maximize",
         {"search.strategy": "map-elites", "search.islands": 4, "loop.seed": run, **settings},
-        {"evaluations": counts + 1, "calls": counts * 0, "money": counts * 0, "seconds": counts},
+        {"evaluations": counts + 1, "calls": counts * 0, "tokens": counts * 0,
+         "money": counts * 0, "seconds": counts},
         np.array(best, dtype=float),
     )  # fmt: skip
 

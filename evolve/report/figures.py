@@ -1,0 +1,292 @@
+"""The figures of a run as SVG: readable without scripts, coloured by the page's style sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+
+from evolve.archive import Elite
+from evolve.archive.cells import share_of
+from evolve.display import clean, one_line, show_number
+from evolve.population.curves import AXES, CurvePoint
+from evolve.problem import Measure
+from evolve.records import AttemptKey, Direction
+from evolve.report.history import AttemptRow
+
+WIDTH, HEIGHT = 720, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 30, 40
+_TICKS = 4
+_CELL = 26
+# The tree shows the ancestors of so many of the best programs.
+_LEAVES = 24
+# What a picture looks like outside of a page: that of the style sheet, in daylight.
+STYLE = (
+    "<style>text{fill:#555;font:12px sans-serif}.grid{stroke:#e4e4e0}.line{fill:none;"
+    "stroke-width:2}.band{opacity:.15;stroke:none}.known{stroke:#888;stroke-dasharray:5 4}"
+    ".edge{stroke:#bbb;fill:none}.path{stroke:#2563a8;stroke-width:2;fill:none}.node{fill:#999}"
+    ".best{fill:#2563a8}.cell{fill:#2563a8}.empty{fill:#f1f1ee}.mark{fill:none;stroke:#b4432f;"
+    "stroke-width:2}.dot{fill:#2563a8}.c0{stroke:#2563a8;fill:#2563a8}.c1{stroke:#b4432f;fill:"
+    "#b4432f}.c2{stroke:#2f855a;fill:#2f855a}.c3{stroke:#8a4fb0;fill:#8a4fb0}.c4{stroke:#b7791f;"
+    "fill:#b7791f}.c5{stroke:#4a5568;fill:#4a5568}.line{fill:none}</style>"
+)
+COLOURS = 6
+
+_Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class CurveShape:
+    """A line in a plot.
+
+    Attributes:
+        points: Pairs of count and value.
+        low: The same for the lower end of its band; empty without a band.
+        high: For the upper end.
+    """
+
+    points: _Points
+    low: _Points = ()
+    high: _Points = ()
+
+
+def draw_curve(points: Sequence[CurvePoint], axis: str, references: Mapping[str, float]) -> str:
+    """Draws the champion's objective against what was spent.
+
+    Args:
+        points: Of the run, in order.
+        axis: One of `AXES`.
+        references: Values to compare with, by name; far ones are left to the text.
+
+    Returns:
+        An SVG element; empty without two different counts.
+    """
+    pairs = [
+        (float(getattr(point, AXES[axis])), point.champion.objective)
+        for point in points
+        if point.champion is not None
+    ]
+    if not pairs or pairs[0][0] == pairs[-1][0]:
+        return ""
+    stairs = [pairs[0]]
+    for (_, before), (count, value) in pairwise(pairs):
+        stairs += [(count, before), (count, value)]
+    panel = draw_panel([CurveShape(stairs)], axis, "objective", _near(stairs, references))
+    return wrap("".join(panel), WIDTH, HEIGHT)
+
+
+def draw_archive(elites: Iterable[Elite], axes: Sequence[Measure], direction: Direction) -> str:
+    """Draws the best objective in each cell of the first two measures; stronger is better.
+
+    Returns:
+        An SVG element; empty without measures or elites.
+    """
+    best: dict[tuple[int, int], Elite] = {}
+    across, up = axes[0] if axes else None, axes[1] if len(axes) > 1 else None
+    for elite in elites if across is not None else ():
+        column = _bin(across, elite.measures[0]) if across else 0
+        row = _bin(up, elite.measures[1]) if up else 0
+        known = best.get((column, row))
+        if known is None or direction.is_better(elite.objective, known.objective):
+            best[column, row] = elite
+    if not best or across is None:
+        return ""
+    ranked = sorted(best, key=lambda cell: direction.sign * best[cell].objective)
+    strength = {cell: (at + 1) / len(ranked) for at, cell in enumerate(ranked)}
+    columns, rows = across.cells, up.cells if up else 1
+    parts = [_rectangle((_LEFT, _TOP), (columns * _CELL, rows * _CELL), "empty")]
+    for (column, row), elite in best.items():
+        x, y = _LEFT + column * _CELL, _TOP + (rows - 1 - row) * _CELL
+        title = f"{elite.key}: {show_number(elite.objective)}"
+        opacity = f' fill-opacity="{0.15 + 0.85 * strength[column, row]:.2f}"'
+        marked = " mark" if (column, row) == ranked[-1] else ""
+        parts.append(
+            _rectangle((x, y), (_CELL - 1, _CELL - 1), f"cell{marked}", more=opacity, title=title)
+        )
+    bottom = _TOP + rows * _CELL
+    ends = (show_number(across.low), show_number(across.high))
+    parts += [
+        _text(_LEFT, bottom + 16, ends[0]),
+        _text(_LEFT + columns * _CELL, bottom + 16, ends[1], "end"),
+        _text(_LEFT + columns * _CELL / 2, bottom + 32, across.name, "middle"),
+    ]
+    if up is not None:
+        parts += [
+            _text(4, 16, up.name),
+            _text(_LEFT - 6, _TOP + 12, show_number(up.high), "end"),
+            _text(_LEFT - 6, bottom, show_number(up.low), "end"),
+        ]
+    return wrap("".join(parts), _LEFT + columns * _CELL + 60, bottom + 44)
+
+
+def draw_lineage(
+    rows: Sequence[AttemptRow], champion: AttemptKey, direction: Direction, link: str
+) -> str:
+    """Draws the family of the best programs: evaluations across, objective up.
+
+    Args:
+        rows: All attempts.
+        champion: Its ancestors are drawn as a path.
+        direction: Of the objective.
+        link: Where a node leads to: a pattern with `{key}`.
+
+    Returns:
+        An SVG element; empty where the champion is the starting program.
+    """
+    known = {row.key: row for row in rows if row.objective is not None}
+    ranked = sorted(known.values(), key=lambda row: -direction.sign * (row.objective or 0.0))
+    line = set(_ancestors(known, champion))
+    keys = {key for row in ranked[:_LEAVES] for key in _ancestors(known, row.key)} | line
+    if len(line) < 2:
+        return ""
+    # One program far below the others would press these into a line.
+    scale = {at: rank for rank, at in enumerate(sorted({known[key].objective for key in keys}))}  # type: ignore[type-var]
+    widest = max(known[key].evaluations for key in keys) or 1
+    height = HEIGHT - _TOP - _BOTTOM
+
+    def place(key: AttemptKey) -> tuple[float, float]:
+        row = known[key]
+        share = scale[row.objective] / max(1, len(scale) - 1)
+        x = _LEFT + row.evaluations / widest * (WIDTH - _LEFT - _RIGHT - 10)
+        return x, _TOP + height * (1 - share)
+
+    edges, nodes = [], []
+    for key in sorted(keys):
+        (x, y), parent = place(key), known[key].parent
+        if parent in keys:
+            ax, ay = place(parent)
+            kind = "path" if key in line else "edge"
+            bend = f"M{ax:.1f} {ay:.1f} C{(ax + x) / 2:.1f} {ay:.1f} {(ax + x) / 2:.1f} {y:.1f}"
+            edges.append(f'<path class="{kind}" d="{bend} {x:.1f} {y:.1f}"/>')
+        title = escape(
+            one_line(f"{key} by {known[key].maker}: {show_number(known[key].objective)}")
+        )
+        kind, size = ("best", 5) if key in line else ("node", 3.5)
+        nodes.append(
+            f'<a href="{escape(link.format(key=key))}"><circle class="{kind}" cx="{x:.1f}" '
+            f'cy="{y:.1f}" r="{size}"><title>{title}</title></circle></a>'
+        )
+    names = [
+        _text(4, 16, "objective, by rank"),
+        _text(WIDTH / 2, HEIGHT - 6, "evaluations", "middle"),
+    ]
+    return wrap("".join([*edges, *nodes, *names]), WIDTH, HEIGHT)
+
+
+def draw_front(points: _Points, names: tuple[str, str]) -> str:
+    """Draws the programs that nothing dominates by two objectives; empty without any."""
+    if not points:
+        return ""
+    panel = draw_panel([], *names, {}, points)
+    return wrap("".join(panel), WIDTH, HEIGHT)
+
+
+def wrap(parts: str, width: float, height: float) -> str:
+    """Returns an SVG element of the parts of a picture."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
+        f'role="img">{parts}</svg>'
+    )
+
+
+def standalone(svg: str) -> str:
+    """Returns a picture as a file of its own, in daylight whatever shows it."""
+    head, rest = svg.split(">", 1)
+    return f'{head}>{STYLE}<rect width="100%" height="100%" fill="#fff"/>{rest}\n'
+
+
+def draw_panel(
+    shapes: Sequence[CurveShape],
+    across: str,
+    up: str,
+    references: Mapping[str, float] | None = None,
+    dots: _Points = (),
+) -> list[str]:
+    """Returns the parts of a picture with axes, curves, dots, and levels to compare with."""
+    every = [point for one in shapes for line in (one.points, one.low, one.high) for point in line]
+    every += dots
+    start, end = min(every)[0], max(every)[0]
+    levels = [value for _, value in every] + list((references or {}).values())
+    low, high = min(levels), max(levels)
+    low, span = (low, high - low) if high > low else (low - 0.5, 1.0)
+    start, length = (start, end - start) if end > start else (start - 0.5, 1.0)
+    width, height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+
+    def place(count: float, value: float) -> tuple[float, float]:
+        x = _LEFT + (count - start) / length * width
+        return x, _TOP + (low + span - value) / span * height
+
+    def path(points: _Points) -> str:
+        return " L ".join("{:.1f} {:.1f}".format(*place(*point)) for point in points)
+
+    parts = [_text(_LEFT + width / 2, HEIGHT - 6, across, "middle"), _text(4, 16, up)]
+    parts += _draw_ticks((start, length), (low, span))
+    for name, value in (references or {}).items():
+        y = place(start, value)[1]
+        parts += [
+            f'<path class="known" d="M {_LEFT} {y:.1f} h {width}"/>',
+            _text(_LEFT + 4, y - 4, name),
+        ]
+    for number, shape in enumerate(shapes):
+        colour = f"c{number % COLOURS}"
+        if shape.low:
+            band = f"M {path(shape.low)} L {path(list(reversed(shape.high)))} Z"
+            parts.append(f'<path class="band {colour}" d="{band}"/>')
+        parts.append(f'<path class="line {colour}" d="M {path(shape.points)}"/>')
+    for point in dots:
+        x, y = place(*point)
+        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+    return parts
+
+
+def _draw_ticks(across: tuple[float, float], up: tuple[float, float]) -> Iterator[str]:
+    """Yields the grid and its numbers; both ranges are a start and a length."""
+    width, height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+    for tick in range(_TICKS + 1):
+        share = tick / _TICKS
+        x, y = _LEFT + width * share, _TOP + height * share
+        yield f'<path class="grid" d="M {_LEFT} {y:.1f} h {width}"/>'
+        yield _text(_LEFT - 6, y + 4, f"{up[0] + up[1] * (1 - share):.6g}", "end")
+        yield _text(x, _TOP + height + 16, f"{across[0] + across[1] * share:.6g}", "middle")
+
+
+def _near(stairs: _Points, references: Mapping[str, float]) -> dict[str, float]:
+    """Returns the references that leave at least a quarter of the height to the curve."""
+    low, high = min(value for _, value in stairs), max(value for _, value in stairs)
+    room = 3.0 * (high - low)
+    return {name: at for name, at in references.items() if low - room <= at <= high + room}
+
+
+def _ancestors(known: Mapping[AttemptKey, AttemptRow], key: AttemptKey) -> Iterable[AttemptKey]:
+    found: AttemptKey | None = key
+    while found is not None and found in known:
+        yield found
+        found = known[found].parent
+
+
+def _bin(axis: Measure | None, value: float) -> int:
+    return 0 if axis is None else min(int(share_of(axis, value) * axis.cells), axis.cells - 1)
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(clean(one_line(text)))}'
+        "</text>"
+    )
+
+
+def _rectangle(
+    place: tuple[float, float],
+    size: tuple[float, float],
+    kind: str,
+    *,
+    more: str = "",
+    title: str = "",
+) -> str:
+    (x, y), (width, height) = place, size
+    shown = f"<title>{escape(title)}</title>" if title else ""
+    return (
+        f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"{more}>'
+        f"{shown}</rect>"
+    )

@@ -1,0 +1,280 @@
+"""What happened in a run, as the data of its figures: read once, then brought forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from evolve.archive import Elite
+from evolve.population import RunState
+from evolve.population.curves import CurvePoint, CurveTracer
+from evolve.problem import Problem
+from evolve.records import AttemptKey, Status
+from evolve.records.results import LightAttempt
+from evolve.settings import Settings
+from evolve.store import Store
+
+# An archive is drawn as it was after so many generations; afterwards whenever it was read.
+_FRAMES = 60
+_EDITORS = ("editor", "leap")
+START = "start"
+UNKNOWN = "unknown"
+
+
+class AttemptRow(NamedTuple):
+    """An attempt in figures and lists.
+
+    Attributes:
+        key: The attempt.
+        program_id: Its program; None where a reply gave none.
+        island: Its island.
+        parent: The attempt whose program it changed.
+        status: What became of it.
+        objective: Its objective, if it has one.
+        gain: On the parent, positive is better; None where one of both has no objective.
+        leads: Whether it was better than all before it.
+        maker: The operator or the model that made it, or `start`.
+        evaluations: Evaluations of the run up to it.
+    """
+
+    key: AttemptKey
+    program_id: str | None
+    island: int
+    parent: AttemptKey | None
+    status: Status
+    objective: float | None
+    gain: float | None
+    leads: bool
+    maker: str
+    evaluations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How the archives changed since the frame before.
+
+    Attributes:
+        generation: After which generation.
+        added: For each island the places of new elites in `RunHistory.elites`.
+        removed: The same for those that were replaced.
+    """
+
+    generation: int
+    added: tuple[tuple[int, ...], ...]
+    removed: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MakerTally:
+    """What an operator or a model has brought.
+
+    Attributes:
+        maker: Its name.
+        attempts: Attempts that it made.
+        evaluated: Of these, those that were evaluated.
+        gains: Of these, those that were better than their parents.
+        leads: Of these, those that were better than all before them.
+    """
+
+    maker: str
+    attempts: int = 0
+    evaluated: int = 0
+    gains: int = 0
+    leads: int = 0
+
+
+class RunHistory:
+    """A run as it was read last; `advance` reads what was written since.
+
+    Args:
+        problem: The run's problem.
+        settings: The run's settings.
+
+    Attributes:
+        state: What the run has reached with its last committed generation.
+        rows: All committed attempts, in order.
+        points: A point for each generation with a new champion, and one for the last generation.
+        elites: Every elite that any frame has.
+        frames: How the archives grew.
+        pending: Evaluations that are recorded and not yet committed.
+    """
+
+    def __init__(self, problem: Problem, settings: Settings) -> None:
+        self.state = RunState(problem, settings.search)
+        self.rows: list[AttemptRow] = []
+        self.points: list[CurvePoint] = []
+        self.elites: list[Elite] = []
+        self.frames: list[Frame] = []
+        self.pending: list[tuple[AttemptKey, Status, float | None]] = []
+        self._tracer = CurveTracer(self.state)
+        self._objectives: dict[AttemptKey, float] = {}
+        self._best: float | None = None
+        self._evaluations = 0
+        self._places: dict[tuple[int, AttemptKey], int] = {}
+        self._shown: list[frozenset[int]] = [frozenset()] * len(self.state.islands.archives)
+
+    @property
+    def best(self) -> tuple[AttemptKey, float] | None:
+        """Returns the best program so far and its objective, pending ones included."""
+        champion = self.state.champion
+        found = None if champion is None else (champion.key, champion.objective)
+        for key, _, objective in self.pending:
+            if objective is not None and (
+                found is None or self.state.direction.is_better(objective, found[1])
+            ):
+                found = key, objective
+        return found
+
+    def advance(self, store: Store) -> None:
+        """Reads what was written since the last call.
+
+        Args:
+            store: The run's database; may be opened anew for each call.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        last = store.last_generation()
+        since = self.state.generation + 1
+        if last is not None and last >= since:
+            attempts = list(store.light_attempts(since, with_uses=True))
+            every = max(1, (last - since) // _FRAMES)
+            for point in self._tracer.advance(store, attempts):
+                self._add_point(point)
+                if point.generation % every == 0:
+                    self._add_frame()
+            self._add_frame()
+            self.rows += self._make_rows(
+                one for one in attempts if one.key.generation <= self.state.generation
+            )
+        self.pending = [
+            (one.key, one.evaluation.status, one.evaluation.objective)
+            for one in store.finished_after(self.state.generation)[1]
+        ]
+
+    def tally_makers(self) -> list[MakerTally]:
+        """Returns what each operator and model has brought, those with most attempts first."""
+        counts: dict[str, list[int]] = {}
+        for row in self.rows:
+            if row.parent is not None:
+                found = counts.setdefault(row.maker, [0, 0, 0, 0])
+                found[0] += 1
+                found[1] += row.status is not Status.REJECTED
+                found[2] += (row.gain or 0.0) > 0.0
+                found[3] += row.leads
+        tallies = [MakerTally(maker, *found) for maker, found in counts.items()]
+        return sorted(tallies, key=lambda tally: (-tally.attempts, tally.maker))
+
+    def as_data(self, rows: int = 0, elites: int = 0, frames: int = 0) -> dict[str, Any]:
+        """Returns what the script of a page draws, as plain data.
+
+        Args:
+            rows: Leaves out so many attempts, the first ones.
+            elites: The same for elites.
+            frames: The same for frames.
+        """
+        state = self.state
+        best = self.best
+        return {
+            "generation": state.generation,
+            "direction": str(state.direction),
+            "start": state.initial,
+            "best": None if best is None else [str(best[0]), best[1]],
+            "references": {name: known.value for name, known in state.references.items()},
+            "axes": [
+                {
+                    "name": axis.name, "low": axis.low, "high": axis.high,
+                    "cells": axis.cells, "log": axis.scale == "log",
+                }
+                for axis in state.islands.archives[0].space.axes
+            ],
+            "others": list(state.others),
+            "points": [_point_data(point) for point in self.points],
+            # From here on only what is new.
+            "first": {"rows": rows, "elites": elites, "frames": frames},
+            "rows": [_row_data(row) for row in self.rows[rows:]],
+            "elites": [
+                [str(elite.key), elite.objective, *elite.measures] for elite in self.elites[elites:]
+            ],
+            "frames": [
+                [frame.generation, frame.added, frame.removed] for frame in self.frames[frames:]
+            ],
+            "pending": [[str(key), str(status), found] for key, status, found in self.pending],
+        }  # fmt: skip
+
+    def _add_point(self, point: CurvePoint) -> None:
+        points = self.points
+        # The last point says what was spent; it stays where the champion is a new one.
+        if len(points) > 1 and points[-1].champion is points[-2].champion:
+            points.pop()
+        if point.champion is not None:
+            points.append(point)
+
+    def _add_frame(self) -> None:
+        shown = [
+            frozenset(self._place(island, elite) for elite in archive.elites)
+            for island, archive in enumerate(self.state.islands.archives)
+        ]
+        if shown != self._shown:
+            pairs = list(zip(shown, self._shown, strict=True))
+            added = tuple(tuple(sorted(new - old)) for new, old in pairs)
+            removed = tuple(tuple(sorted(old - new)) for new, old in pairs)
+            self.frames.append(Frame(self.state.generation, added, removed))
+            self._shown = shown
+
+    def _place(self, island: int, elite: Elite) -> int:
+        place = self._places.setdefault((island, elite.key), len(self.elites))
+        if place == len(self.elites):
+            self.elites.append(elite)
+        return place
+
+    def _make_rows(self, attempts: Iterable[LightAttempt]) -> Iterator[AttemptRow]:
+        direction = self.state.direction
+        for attempt in attempts:
+            objective, gain, leads = attempt.objective, None, False
+            self._evaluations += attempt.status is not Status.REJECTED
+            if objective is not None:
+                self._objectives[attempt.key] = objective
+                leads = self._best is None or direction.is_better(objective, self._best)
+                self._best = objective if leads else self._best
+                before = None if attempt.parent is None else self._objectives.get(attempt.parent)
+                gain = None if before is None else direction.gain(objective, before)
+            yield AttemptRow(
+                key=attempt.key,
+                program_id=attempt.program_id,
+                island=attempt.island,
+                parent=attempt.parent,
+                status=attempt.status,
+                objective=objective,
+                gain=gain,
+                leads=leads,
+                maker=_maker_of(attempt),
+                evaluations=self._evaluations,
+            )
+
+
+def _maker_of(attempt: LightAttempt) -> str:
+    if attempt.parent is None:
+        return START
+    if attempt.operator:
+        return attempt.operator
+    models = [use.model for use in attempt.uses if use.role in _EDITORS]
+    return models[-1] if models else UNKNOWN
+
+
+def _point_data(point: CurvePoint) -> list[Any]:
+    champion = point.champion
+    spent = (point.evaluations, point.calls, point.tokens, point.cost_usd, point.seconds)
+    best: Sequence[Any] = (
+        (None, None) if champion is None else (str(champion.key), champion.objective)
+    )
+    return [point.generation, *spent, *best]
+
+
+def _row_data(row: AttemptRow) -> list[Any]:
+    parent = None if row.parent is None else str(row.parent)
+    return [
+        str(row.key), parent, row.island, str(row.status), row.objective, row.maker,
+        row.evaluations, int(row.leads),
+    ]  # fmt: skip
