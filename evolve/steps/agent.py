@@ -19,7 +19,7 @@ from evolve.steps.digest import Digest, Seat
 from evolve.steps.execute import UNNAMED, Draft, answer_blocks, find_base
 from evolve.steps.jobs import Ask, Library
 from evolve.steps.page import page_blocks
-from evolve.steps.parse import as_text, find_object
+from evolve.steps.parse import as_text, find_objects
 from evolve.steps.prompt import Block, fence
 
 TOOLS = """{"tool": "elites"} lists good programs of the run with their objectives
@@ -132,10 +132,9 @@ class Agent:
             self._reject(f"the agent's reply cannot be used: {error.reason}")
             return True
         self._tokens += reply.prompt_tokens + reply.completion_tokens
-        call = find_object(reply.text)
-        name = as_text(call.get("tool")) if call else ""
-        if call and name:
-            answer = self._call(name, call)
+        calls = find_objects(reply.text, lambda found: bool(as_text(found.get("tool"))))
+        if calls:
+            answer = self._call(as_text(calls[-1]["tool"]), calls[-1])
         else:
             answer = self._evaluate(reply.text, cut_off=reply.finish_reason == "length")
         self._messages += (Message("assistant", reply.text), Message("user", answer))

@@ -21,7 +21,7 @@ from evolve.steps import prompt
 from evolve.steps.digest import Digest, Seat
 from evolve.steps.jobs import Ask
 from evolve.steps.page import page_blocks
-from evolve.steps.parse import as_names, as_tags, as_text, find_object
+from evolve.steps.parse import as_names, as_tags, as_text, as_words, find_objects
 from evolve.steps.prompt import Block, fence
 
 
@@ -360,14 +360,33 @@ def make_plan(fields: Mapping[str, str], base: Attempt) -> Plan:
     )
 
 
-def _read_object(text: str) -> dict[str, str]:
-    """Returns the fields of a JSON object, for models that answer with one."""
-    found = find_object(text) or {}
-    return {
-        _FIELDS[key.lower()]: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for key, value in found.items()
-        if key.lower() in _FIELDS and value is not None
-    }
+def _read_object(text: str) -> Mapping[str, str]:
+    """Returns the fields of the last plan in JSON, for models that answer with one."""
+    found = find_objects(text, is_plan)
+    return name_fields(found[-1]) if found else {}
+
+
+def is_plan(found: Mapping[str, object]) -> bool:
+    """Returns whether an object says what to change; one that holds plans is none itself."""
+    holds_plans = any(
+        isinstance(item, dict)
+        for name, value in found.items()
+        if name != "change" and name in _FIELDS
+        for item in (value if isinstance(value, list) else [value])
+    )
+    return bool(name_fields(found).get("change", "").strip()) and not holds_plans
+
+
+def name_fields(found: Mapping[str, object]) -> dict[str, str]:
+    """Returns the fields of an object with keys in lower case, by the names of this module."""
+    fields: dict[str, str] = {}
+    # Of two keys for one field the one that has its name counts.
+    for key in sorted(_FIELDS.keys() & found.keys(), key=lambda key: (_FIELDS[key] != key, key)):
+        value = found[key]
+        is_short = isinstance(value, list) and _FIELDS[key] in {"tags", "lessons"}
+        words = as_words(value)
+        fields.setdefault(_FIELDS[key], words.replace("\n", ", ") if is_short else words)
+    return fields
 
 
 def _apply(

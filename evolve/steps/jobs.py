@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 from evolve.models.roles import Part
 from evolve.operators import Tuner
-from evolve.records import Attempt, AttemptKey, Selection
-from evolve.records.chat import Reply, Request
+from evolve.records import Attempt, AttemptKey, Rejected, Selection
+from evolve.records.chat import Message, Reply, Request
 from evolve.steps.digest import Digest, Seat
 
 
@@ -24,6 +24,26 @@ class Ask(Protocol):
             BudgetExhaustedError: The call might pass a cap.
             ModelError: The model cannot be used, or does not answer.
         """
+
+
+T = TypeVar("T")
+
+
+def ask_until_read(ask: Ask, request: Request, read: Callable[[str], T | Rejected]) -> T | Rejected:
+    """Returns what is read in a reply, with one question back where that is nothing.
+
+    Raises as the model.
+    """
+    text = ask(request).text
+    found = read(text)
+    if not isinstance(found, Rejected):
+        return found
+    question = (
+        f"That cannot be used: {found.reason}. Answer with the JSON object alone, in the form "
+        "asked for above."
+    )
+    chat = (*request.messages, Message("assistant", text), Message("user", question))
+    return read(ask(replace(request, messages=chat)).text)
 
 
 class Library(Protocol):

@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import islice
 from typing import Any
 
-_MOST_OBJECTS = 16
+_MOST_OBJECTS = 64
+_MOST_MENDED = 50
+_DEEPEST = 4
 # Of an object that was cut off no more is looked at: replies may be of any length.
 _LONGEST_CUT = 100_000
+_GAP = r"(?:\s|//[^\n]*|/\*.*?\*/|\#[^\n]*)*"
+_KEYED = re.compile(rf"\{{{_GAP}(?:\"[^\"\n]*\"|'[^'\n]*'|[A-Za-z_]\w*)\s*:", re.DOTALL)
+# What is written in an object like one of JSON, of JavaScript or of Python.
+_TOKEN = re.compile(
+    r"(?P<text>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')|(?P<comment>//[^\n]*|/\*.*?\*/|\#[^\n]*)"
+    rf"|(?P<name>[A-Za-z_]\w*)|(?P<extra>,(?={_GAP}[}}\]])|\+(?=[\d.]))|(?P<mark>[{{}}\[\]])",
+    re.DOTALL,
+)
+_NAMES = {"True": "true", "False": "false", "None": "null"}
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+# Commands of LaTeX that begin like escapes of JSON which nobody writes there.
+_COMMAND = re.compile(r"\\(?:[bf][a-z]|(?:theta|times|rho|right|rangle|nabla)\b)")
 
 
-def find_object(text: str) -> dict[str, Any] | None:
-    """Returns the first JSON object in a reply, whatever stands around it.
+def find_objects(text: str, fits: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Returns the objects of the right shape in a reply, in order, whatever stands around them.
 
-    Returns:
-        The object, or None when there is none that parses.
+    They may be in others; keys are in lower case. Comments, single quotes, lone backslashes and
+    commas too many are forgiven.
+
+    Args:
+        text: The reply.
+        fits: Whether an object, with its keys in lower case, has the right shape.
     """
-    return next(_objects_in(text), None)
+    found = islice(_objects_in(text), _MOST_OBJECTS)
+    return [one for outer in found for one in select_objects(outer, fits)]
 
 
-def find_objects(text: str) -> list[dict[str, Any]]:
-    """Returns the JSON objects in a reply, those inside another one left out."""
-    return list(islice(_objects_in(text), _MOST_OBJECTS))
+def select_objects(
+    value: object, fits: Callable[[dict[str, Any]], bool], depth: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Yields the outermost objects of the right shape in a value, with keys in lower case."""
+    if isinstance(value, dict):
+        lowered = {str(key).strip().lower(): item for key, item in value.items()}
+        if fits(lowered):
+            yield lowered
+            return
+        value = list(lowered.values())
+    if isinstance(value, list) and depth < _DEEPEST:
+        for item in value:
+            yield from select_objects(item, fits, depth + 1)
 
 
 def finish_object(text: str) -> dict[str, Any] | None:
@@ -70,16 +100,70 @@ def _find_end(written: str) -> tuple[str, int]:
 
 def _objects_in(text: str) -> Iterator[dict[str, Any]]:
     decoder = json.JSONDecoder(strict=False)
+    mended = 0
     start = text.find("{")
     while start >= 0:
-        end = start + 1
+        end, value = start + 1, None
         try:
             value, end = decoder.raw_decode(text, start)
+            if _COMMAND.search(text, start, end):
+                value = json.loads(_mend(text[start:end]), strict=False)
         except (ValueError, RecursionError):
-            value = None
+            if mended < _MOST_MENDED and _KEYED.match(text, start):
+                mended += 1
+                value, end = _read_mended(text, start)
         if isinstance(value, dict) and value:
             yield value
         start = text.find("{", end)
+
+
+def _read_mended(text: str, start: int) -> tuple[Any, int]:
+    """Returns the value that is not quite JSON at a place, and its end; None where it is none."""
+    depth = 0
+    for token in _TOKEN.finditer(text, start, start + _LONGEST_CUT):
+        if token["mark"] is not None:
+            depth += 1 if token["mark"] in "{[" else -1
+        if depth == 0:
+            try:
+                return json.loads(_mend(text[start : token.end()]), strict=False), token.end()
+            except (ValueError, RecursionError):
+                break
+    return None, start + 1
+
+
+def _mend(text: str) -> str:
+    """Returns what was meant as JSON as JSON."""
+    return _TOKEN.sub(_mend_token, text)
+
+
+def _mend_token(token: re.Match[str]) -> str:
+    if token["text"] is not None:
+        body = token["text"][1:-1]
+        if token["text"][0] == "'":
+            body = re.sub(r"\\'|\"", lambda found: "'" if len(found[0]) > 1 else '\\"', body)
+        return f'"{_ESCAPE.sub(_mend_escape, body)}"'
+    if token["name"] is not None:
+        return _NAMES.get(token["name"]) or (
+            token["name"]
+            if token["name"] in {"true", "false", "null", "NaN", "Infinity"}
+            else json.dumps(token["name"])
+        )
+    return token["mark"] or ""
+
+
+def _mend_escape(found: re.Match[str]) -> str:
+    is_command = _COMMAND.match(found.string, found.start()) is not None
+    is_known = found[1][0] in '"\\/bfnrt' or len(found[1]) > 1
+    return found[0] if is_known and not is_command else f"\\{found[0]}"
+
+
+def as_words(value: object) -> str:
+    """Returns a field as text: items of a list and entries of an object a line each."""
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {as_words(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "\n".join(map(as_words, value))
+    return "" if value is None else str(value)
 
 
 def as_text(value: object, limit: int = 2000) -> str:

@@ -15,10 +15,10 @@ from evolve.records.chat import Message, Request
 from evolve.settings.sections import ModelSettings
 from evolve.steps import prompt
 from evolve.steps.digest import Digest
-from evolve.steps.execute import make_plan
-from evolve.steps.jobs import Ask
+from evolve.steps.execute import is_plan, make_plan, name_fields
+from evolve.steps.jobs import Ask, ask_until_read
 from evolve.steps.page import page_blocks
-from evolve.steps.parse import find_objects, finish_object, plans_shape
+from evolve.steps.parse import find_objects, finish_object, plans_shape, select_objects
 from evolve.steps.prompt import Block
 
 _LEAP_OPERATORS = 6
@@ -55,7 +55,7 @@ def make_plans(
         schema=plans_shape(count, follows_lessons=bool(digest.lessons)),
     )
     try:
-        return parse_plans(ask(request).text, digest, count)
+        return ask_until_read(ask, request, lambda text: parse_plans(text, digest, count))
     except ReplyError as error:
         return Rejected(f"the planner's reply cannot be used: {error.reason}")
 
@@ -79,30 +79,28 @@ def plan_messages(
 
 
 def parse_plans(text: str, digest: Digest, count: int) -> list[Plan] | Rejected:
-    """Returns the plans in a reply, at least one; rejected where none names a change."""
-    objects = find_objects(text)
-    listed = next(
-        (one["plans"] for one in reversed(objects) if isinstance(one.get("plans"), list)), None
-    )
-    if listed is None:
-        cut_off = finish_object(text) or {}
-        listed = cut_off.get("plans") or objects or [cut_off]
-    plans = [_read_plan(item, digest) for item in listed if isinstance(item, dict)]
-    known = [plan for plan in plans if plan is not None]
-    return known[:count] or Rejected("the planner's reply names no change")
+    """Returns the plans in a reply, at least one; rejected where none names a change.
+
+    The last list of plans counts, else the last plans that stand alone.
+    """
+    found = find_objects(text, _is_answer)
+    # What is complete in a list that was cut off is found, too, but is not all of it.
+    cut_off = [*select_objects(finish_object(text), _is_answer)]
+    listed = [one["plans"] for one in found if "plans" in one] or [
+        one["plans"] for one in cut_off if "plans" in one
+    ]
+    alone = (found or cut_off)[-count:]
+    plans = [*select_objects(listed[-1], is_plan)][:count] if listed else alone
+    made = [_read_plan(name_fields(one), digest) for one in plans]
+    return made or Rejected("the planner's reply names no change")
 
 
-def _read_plan(found: dict[str, object], digest: Digest) -> Plan | None:
-    fields = {
-        key.lower(): "\n".join(map(str, value)) if isinstance(value, list) else str(value)
-        for key, value in found.items()
-        if value is not None
-    }
-    fields["tags"] = fields.get("tags", "").replace("\n", ",")
-    if not fields.get("change", "").strip():
-        return None
-    base = digest.find(fields.get("base", "").strip()) or digest.programs[0]
-    return make_plan(fields, base)
+def _is_answer(found: dict[str, object]) -> bool:
+    return any(select_objects(found.get("plans"), is_plan)) or is_plan(found)
+
+
+def _read_plan(fields: Mapping[str, str], digest: Digest) -> Plan:
+    return make_plan(fields, digest.find(fields.get("base", "").strip()) or digest.programs[0])
 
 
 def make_operator_plan(

@@ -7,14 +7,23 @@ from collections.abc import Iterator, Sequence
 from evolve.models.model import ReplyError
 from evolve.models.usage import count_for, prompt_cap
 from evolve.problem import Problem
-from evolve.records import Attempt, Direction, Lesson, Status, Summary
+from evolve.records import Attempt, Direction, Lesson, Rejected, Status, Summary
 from evolve.records.chat import Message, Request
 from evolve.settings.sections import ModelSettings
 from evolve.steps import prompt
 from evolve.steps.digest import Digest
-from evolve.steps.jobs import Ask
+from evolve.steps.jobs import Ask, ask_until_read
 from evolve.steps.page import lessons_blocks, show_outcomes, show_status
-from evolve.steps.parse import SUMMARY, as_names, as_tags, as_text, find_objects, finish_object
+from evolve.steps.parse import (
+    SUMMARY,
+    as_names,
+    as_tags,
+    as_text,
+    as_words,
+    find_objects,
+    finish_object,
+    select_objects,
+)
 from evolve.steps.prompt import Block, fence
 
 _MOST_LESSONS = 3
@@ -57,9 +66,12 @@ def summarize_attempts(
         schema=SUMMARY,
     )
     try:
-        return parse_summary(ask(request).text)
+        found = ask_until_read(
+            ask, request, lambda text: parse_summary(text) or Rejected("it holds no summary")
+        )
     except ReplyError:
         return None
+    return None if isinstance(found, Rejected) else found
 
 
 def summary_messages(
@@ -109,20 +121,23 @@ def _best_of(slot: Sequence[Attempt], direction: Direction) -> float:
 
 def parse_summary(text: str) -> Summary | None:
     """Returns the summary in a reply; None where there is neither a verdict nor a lesson."""
-    found = next(
-        (one for one in reversed(find_objects(text)) if "lessons" in one or "verdict" in one),
-        finish_object(text),
-    )
-    if found is None:
+    objects = find_objects(text, _is_summary)
+    objects = objects or [*select_objects(finish_object(text), _is_summary)]
+    if not objects:
         return None
+    found = objects[-1]
     listed = found.get("lessons")
     items = listed if isinstance(listed, list) else [found]
     lessons = [lesson for item in items if (lesson := _read_lesson(item)) is not None]
-    verdict = as_text(found.get("verdict"), 500)
+    verdict = as_text(as_words(found.get("verdict")), 500)
     if not verdict and not lessons:
         return None
     outdated = as_names(found.get("outdated") or [])
     return Summary(verdict, tuple(lessons[:_MOST_LESSONS]), outdated)
+
+
+def _is_summary(found: dict[str, object]) -> bool:
+    return any(name in found for name in ("verdict", "lessons", "lesson"))
 
 
 def _read_lesson(item: object) -> Lesson | None:
@@ -130,14 +145,15 @@ def _read_lesson(item: object) -> Lesson | None:
         item = {"claim": item}
     if not isinstance(item, dict):
         return None
-    claim = as_text(item.get("claim") or item.get("lesson"), 1000)
+    item = {str(key).lower(): value for key, value in item.items()}
+    claim = as_text(as_words(item.get("claim") or item.get("lesson")), 1000)
     if not claim:
         return None
     works = item.get("works", True)
     return Lesson(
         claim,
-        evidence=as_text(item.get("evidence"), 600),
-        scope=as_text(item.get("scope"), 400),
+        evidence=as_text(as_words(item.get("evidence")), 600),
+        scope=as_text(as_words(item.get("scope")), 400),
         works=works if isinstance(works, bool) else str(works).strip().lower() != "false",
         tags=as_tags(item.get("tags")),
     )

@@ -7,7 +7,7 @@ import pytest
 from evolve.models.model import ReplyError
 from evolve.problem import load_problem
 from evolve.records import AttemptKey, Evaluation, Plan, Program, Rejected, SourceFile, Status
-from evolve.records.chat import Reply
+from evolve.records.chat import Message, Reply
 from evolve.settings import Settings, change_settings
 from evolve.steps.agent import Agent
 from evolve.steps.checks import check_program
@@ -125,8 +125,40 @@ class TestPlans:
 
     @pytest.mark.parametrize("text", ["", "no plan", '{"plans": []}', '{"plans": [{"why": "x"}]}'])
     def test_a_reply_without_a_change_is_a_rejection(self, problem, text):
-        plans, _ = self.plan(problem, text)
+        plans, asked = self.plan(problem, text)
         assert plans == Rejected("the planner's reply names no change")
+        assert len(asked) == 2
+
+    def test_a_reply_that_cannot_be_read_is_asked_about_once(self, problem):
+        replies = ["Use a closed form.", '{"plan": {"Change": ["use exp", "and log"]}}']
+        asked = []
+
+        def ask(request):
+            asked.append(request)
+            return Reply(replies[len(asked) - 1], "m")
+
+        found = load_problem(problem)
+        models = settings().models
+        (plan,) = make_plans(found, make_digest(found), 3, ask=ask, models=models, seed=1)
+        assert plan.change == "use exp\nand log"
+        before, (answer, question) = asked[1].messages[:-2], asked[1].messages[-2:]
+        assert before == asked[0].messages
+        assert answer == Message("assistant", replies[0])
+        assert "names no change. Answer with the JSON object alone" in question.text
+
+    @pytest.mark.parametrize(
+        ("text", "changes"),
+        [
+            ('Draft: {"change": "a"} No. Final: {"change": "b"}', ["b"]),
+            ('{"plans": {"1": {"Change": "a"}}} {"x": 1}', ["a"]),
+            ('{"plan": [{"idea": "a", "hypothesis": "h"}]}', ["a"]),
+            ('[{"change": {"file": "f", "what": "w"}}]', ["file: f\nwhat: w"]),
+            ('{"plans": [{"change": "whole"}]} {"plans": [{"change": "cut', ["whole"]),
+        ],
+    )
+    def test_the_last_plans_of_the_right_shape_count(self, problem, text, changes):
+        plans, _ = self.plan(problem, text, 1)
+        assert [plan.change for plan in plans] == changes
 
     def test_the_last_list_of_plans_counts(self, problem):
         found = load_problem(problem)

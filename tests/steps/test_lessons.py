@@ -155,6 +155,8 @@ class TestSummaries:
             ('{"verdict": "v", "lessons": ["one", 3, {"claim": ""}]}', ["one"]),
             ('{"verdict": "v", "lessons": [{"claim": "one", "works": "false"}, {"cl', ["one"]),
             ('{"verdict": "v"}', []),
+            ('{"summary": {"Lessons": [{"Claim": ["one"]}]}} {"a": 1}', ["one"]),
+            ('{"lesson": "draft"} {"lesson": "one"}', ["one"]),
         ],
     )
     def test_other_shapes_are_read_as_far_as_they_say_something(self, text, claims):

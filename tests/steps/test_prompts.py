@@ -1,5 +1,3 @@
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +7,6 @@ from evolve.problem import load_problem
 from evolve.problem.checked_files import PROMPTS
 from evolve.records import Program, SourceFile
 from evolve.steps import prompt
-from evolve.steps.parse import as_tags, find_object, finish_object
 from evolve.steps.prompt import fence
 
 
@@ -51,52 +48,6 @@ def test_a_template_that_no_step_looks_for_is_an_error(problem):
 def test_every_template_of_the_package_can_be_read(name, tmp_path):
     with pytest.raises(ProblemError, match="unknown value"):
         prompt.fill_template(name, tmp_path, {})
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ('{"a": 1}', {"a": 1}),
-        ('Sure!\n```json\n{"a": {"b": [1]}}\n```\nthanks', {"a": {"b": [1]}}),
-        ('{broken {"a": "line\nbreak"}', {"a": "line\nbreak"}),
-        ("no object {} here", None),
-        ("{" * 100_000, None),
-        ("", None),
-    ],
-)
-def test_the_first_object_in_a_reply_is_found(text, found):
-    assert find_object(text) == found
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ('{"a": "half of a sen', {"a": "half of a sen"}),
-        ('{"a": 1, "b": "x, y", "tags": ["one", "tw', {"a": 1, "b": "x, y", "tags": ["one", "tw"]}),
-        ('Sure: {"a": "x \\"y\\" \\', {"a": 'x "y" \\'}),
-        ('{"a": "x \\\\', {"a": "x \\"}),
-        ('{"a": 1, "risk', {"a": 1}),
-        ('{"a": 1, "risk": ', {"a": 1}),
-        ('{"a', None),
-        ("{x for x in y}", None),
-        ("{" * 100_000, None),
-        ("nothing", None),
-    ],
-)
-def test_of_an_object_that_was_cut_off_there_is_what_was_written(text, found):
-    assert finish_object(text) == found
-
-
-@given(st.dictionaries(st.text(), st.text() | st.lists(st.integers()), min_size=1), st.data())
-def test_an_object_cut_anywhere_gives_only_keys_that_it_has(whole, data):
-    text = json.dumps(whole)
-    found = finish_object(text[: data.draw(st.integers(1, len(text)))])
-    assert found is None or set(found) <= set(whole)
-
-
-def test_tags_are_few_and_short():
-    assert as_tags(["X"] * 9 + [3, "y" * 99]) == ("x", "y" * 40)
-    assert as_tags({"no": "list"}) == ()
 
 
 def test_the_limits_and_the_editable_part_are_told(problem):
