@@ -40,15 +40,39 @@ def init(
     *,
     kind: Annotated[
         str | None,
-        typer.Option("--from", help="Import from openevolve, shinka or loongflow.", metavar="KIND"),
+        typer.Option(
+            "--from",
+            help="Import from openevolve, shinka, loongflow, skydiscover, codeevolve, levi, gepa.",
+            metavar="KIND",
+        ),
     ] = None,
+    objective: Annotated[
+        str, typer.Option(help="Metric of an import to optimise; mean for all.", metavar="NAME")
+    ] = "",
+    initial: Annotated[
+        str, typer.Option(help="Starting program in an imported folder.", metavar="FILE")
+    ] = "",
+    config: Annotated[
+        str, typer.Option(help="Configuration in an imported folder.", metavar="FILE")
+    ] = "",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="File that comes along, whatever it looks like.", metavar="FILE"),
+    ] = None,
+    allow_broken_start: Annotated[
+        bool,
+        typer.Option(
+            "--allow-broken-start", help="Take a start that their evaluator refuses, with its 0."
+        ),
+    ] = False,
     kaggle: Annotated[
         bool, typer.Option("--kaggle", help="Import a competition's folder of Kaggle's form.")
     ] = False,
 ) -> Result:
     """Make a new problem folder that works, or import one."""
-    from evolve.importing.foreign import read_foreign, write_foreign
+    from evolve.importing.foreign import TABLE_FILE, Wishes, write_foreign
     from evolve.importing.kaggle import write_competition
+    from evolve.importing.readers import read_foreign
     from evolve.problem.gallery import scaffold_problem
     from evolve.report.state import COOPERATIVE
 
@@ -57,15 +81,20 @@ def init(
     if kaggle and kind is not None:
         raise UsageError("init: expected `--from KIND` or `--kaggle`, got both")
     made = target or Path(folder.resolve().name)
-    notes = []
     if kaggle:
-        written = write_competition(folder, made)
-    elif kind is not None:
-        written = write_foreign(read_foreign(kind, folder), made)
-        notes = [COOPERATIVE]
-    else:
-        made, written = folder, scaffold_problem(folder)
-    return _show_written(made, written, notes)
+        return _show_written(made, write_competition(folder, made))
+    if kind is None:
+        return _show_written(folder, scaffold_problem(folder))
+    wishes = Wishes(objective, initial, config, tuple(keep or ()), allow_broken_start)
+    foreign = read_foreign(kind, folder, wishes)
+    written = write_foreign(foreign, made)
+    table = TextTable(("theirs", "value", "here"), foreign.table)
+    shown = _show_written(made, written, foreign.options)
+    where = f"this table is kept in {made / TABLE_FILE}"
+    return Result(
+        [COOPERATIVE, table, where, *shown.shown],
+        {**shown.data, "mapped": [row._asdict() for row in foreign.table]},
+    )
 
 
 @command("Problems")
@@ -83,7 +112,7 @@ def gallery(
 
     if name is not None:
         target = folder or Path(name)
-        return _show_written(target, copy_problem(name, target), [])
+        return _show_written(target, copy_problem(name, target))
     problems = list_gallery()
     rows = [[problem.name, problem.direction, problem.summary] for problem in problems]
     return Result(
@@ -104,10 +133,10 @@ def gallery(
     )
 
 
-def _show_written(folder: Path, written: list[Path], notes: list[str]) -> Result:
+def _show_written(folder: Path, written: list[Path], options: str = "") -> Result:
     name, paths = quote(str(folder)), [str(path) for path in written]
-    next_steps = f"next: evolve check {name}, then evolve run {name}"
-    return Result([*notes, *paths, next_steps], {"folder": str(folder), "written": paths})
+    next_steps = f"next: evolve check {name}, then evolve run {name} {options}".rstrip()
+    return Result([*paths, next_steps], {"folder": str(folder), "written": paths})
 
 
 @command("Problems", settings=("generations", *_ROLES, "max_cost", *_SANDBOX, "set"))
@@ -149,6 +178,7 @@ def check(
             "direction": str(found.direction),
             "cooperative": found.cooperative,
             "objective": evaluation.objective,
+            "warning": evaluation.artifacts.get("warning", ""),
             "numbers": numbers,
             "references": {name: known.value for name, known in found.references.items()},
             "seconds": evaluation.seconds,
@@ -162,11 +192,14 @@ def _describe_problem(
     problem: Problem, evaluation: Evaluation, numbers: dict[str, float]
 ) -> list[str]:
     from evolve.report.state import COOPERATIVE
+    from evolve.scoring.cooperative import WARNING
 
+    warning = evaluation.artifacts.get(WARNING, "")
     return [
         f"problem   {problem.name}, {problem.direction}",
         *([f"          {COOPERATIVE}"] if problem.cooperative else []),
         f"objective {show_number(evaluation.objective)}",
+        *([f"warning   {one_line(warning)}"] if warning else []),
         *(f"  {one_line(name)} {show_number(value)}" for name, value in numbers.items()),
         *(
             f"{name} {known.value:.12g} ({one_line(known.source)})"

@@ -152,7 +152,8 @@ def _ask(
     runner: ProgramRunner,
     purpose: Purpose,
 ) -> Evaluation:
-    handle = ProgramHandle(ProgramSessions(runner, program))
+    sessions = ProgramSessions(runner, program)
+    handle = ProgramHandle(sessions, is_start=program.id == problem.initial.id)
     searches = purpose is Purpose.SEARCH
     axes = problem.measures if searches else ()
     further = tuple(item.name for item in problem.objectives) if searches else ()

@@ -1,29 +1,29 @@
-"""Another system's problem folder: read, and written as one of ours."""
+"""Another system's problem, written as a folder of ours; `evolve.importing.readers` reads it."""
 
 from __future__ import annotations
 
-import ast
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from pprint import pformat
+from typing import NamedTuple
 
 from evolve.errors import UsageError
-from evolve.files import find_stray
+from evolve.importing.texts import hide_in
+from evolve.importing.travel import Sorted
 from evolve.problem.gallery import expect_empty, list_files, write_files
-from evolve.scoring.cooperative import THEIRS
+from evolve.scoring.cooperative import THEIRS, Theirs
 from evolve.settings.reading import write_value
 
-_SECONDS = 60.0
-# Not part of a problem: results, hidden and compiled files.
-SKIPPED = ("__pycache__", ".*", "*output*", "results*", "runs", "*.db", "*.sqlite", "*.log")
-_MOST_BYTES = 8 << 20
+TABLE_FILE = "import.md"
+# Larger files are shown to programs where they lie; the others are sent with each evaluation.
+_SENT_BYTES = 256 << 10
+_MOST_BYTES = 2 << 30
 _NO_STATEMENT = "Improve the program below."
 _TOML = """\
-# Imported from {kind}.
+# Imported from {kind}; import.md says what became of each of its settings and files.
 name = {name}
 summary = {summary}
 direction = "maximize"
@@ -33,33 +33,57 @@ evaluator_seconds = {evaluator_seconds:g}
 cooperative = true
 
 [program]
-files = [{initial}]
+files = {files}
 {start}
+# Their evaluator and the program together.
 [limits]
 seconds = {seconds:g}
-memory_mb = 2048
-workspace_mb = 256
+memory_mb = {memory_mb}
+workspace_mb = 2048
+processes = 256
 """
 _EVALUATOR = '''\
 """Lets the evaluator of {kind} in `theirs/` score programs, inside the sandbox."""
 
 from pathlib import Path
 
-from evolve.scoring.cooperative import THEIRS, evaluate_there
 from evolve.scoring import ProgramHandle, Score
+from evolve.scoring.cooperative import THEIRS, Theirs, evaluate_there
+
+ASKED = {asked}
 
 
 def evaluate(program: ProgramHandle) -> Score:
     """Takes their evaluator at its word."""
-    return evaluate_there(
-        program,
-        Path(__file__).with_name(THEIRS),
-        kind={kind!r},
-        evaluator={evaluator!r},
-        initial={initial!r},
-        thresholds={thresholds!r},
-    )
+    return evaluate_there(program, Path(__file__).with_name(THEIRS), ASKED, path={path!r})
 '''
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user says about an import.
+
+    Attributes:
+        objective: The metric that is optimised; empty for what their system takes.
+        initial: Path of the starting program in the folder; empty for the usual names.
+        config: Path of their configuration in the folder; empty for the usual names.
+        keep: Names of files that come along although they look like solutions or keys.
+        allow_broken_start: Whether a starting program that their evaluator refuses counts.
+    """
+
+    objective: str = ""
+    initial: str = ""
+    config: str = ""
+    keep: tuple[str, ...] = ()
+    allow_broken_start: bool = False
+
+
+class Mapped(NamedTuple):
+    """What became of a setting or file of another system."""
+
+    name: str
+    value: str
+    here: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +91,33 @@ class Foreign:
     """A problem as another system states it.
 
     Attributes:
-        kind: `openevolve`, `shinka` or `loongflow`.
+        kind: Its name in `SYSTEMS`.
         folder: Where it lies.
-        initial: Its starting program.
-        evaluator: Its evaluator.
-        statement: What its models read.
+        files: Texts of the starting program, by path.
+        path: Of the starting program, as their evaluator gets it.
+        statement: What its models read; empty if nothing was found.
         seconds: Its deadline for one evaluation.
-        thresholds: What each stage but the last must reach.
+        memory_mb: Memory of one.
+        asked: How its evaluator is asked.
+        sorted: Which of its files come along.
+        table: What became of its settings and files.
     """
 
     kind: str
     folder: Path
-    initial: Path
-    evaluator: Path
+    files: Mapping[str, str]
+    path: str
     statement: str
     seconds: float
-    thresholds: tuple[float, ...]
+    memory_mb: int
+    asked: Theirs
+    sorted: Sorted
+    table: tuple[Mapped, ...]
 
-
-def read_foreign(kind: str, folder: Path) -> Foreign:
-    """Reads the folder of another system.
-
-    Raises:
-        UsageError: A file is missing, or cannot be read as what it should be.
-    """
-    if kind not in _READERS:
-        raise UsageError(f"--from: expected one of {', '.join(_READERS)}; got {kind!r}")
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: expected a folder of {kind}, got none")
-    stray = find_stray(folder, folder, _is_skipped)
-    if stray is not None:
-        raise UsageError(f"{stray}: expected a file of the folder, got a link that leads out of it")
-    return _READERS[kind](folder.resolve())
+    @property
+    def options(self) -> str:
+        """Returns the options of `evolve run` that its settings become."""
+        return " ".join(row.here for row in self.table if row.here.startswith("--"))
 
 
 def write_foreign(foreign: Foreign, target: Path) -> list[Path]:
@@ -111,33 +130,28 @@ def write_foreign(foreign: Foreign, target: Path) -> list[Path]:
         UsageError: The target is not empty or cannot be written, or their folder is too large.
     """
     expect_empty(target)
-    size = sum(path.stat().st_size for path in _list_theirs(foreign.folder))
+    size = sum((foreign.folder / path).stat().st_size for path in foreign.sorted.taken)
     if size > _MOST_BYTES:
         raise UsageError(
-            f"{foreign.folder}: expected at most {_MOST_BYTES} bytes without results, got {size}; "
-            "their files go into the sandbox with every evaluation"
+            f"{foreign.folder}: expected at most {_MOST_BYTES} bytes of files that come along, got "
+            f"{size}; move what no evaluation needs out of it"
         )
-    initial = f"initial{foreign.initial.suffix}"
+    asked = pformat(foreign.asked, width=96)
     texts = {
-        target / "problem.toml": _format_toml(foreign, initial),
-        target / "statement.md": escape_braces(foreign.statement.strip() or _NO_STATEMENT) + "\n",
-        target / initial: foreign.initial.read_text(encoding="utf-8"),
+        target / "problem.toml": _format_toml(foreign),
+        target / "statement.md": escape_braces(foreign.statement or _NO_STATEMENT) + "\n",
+        target / TABLE_FILE: _format_table(foreign),
         target / "evaluator/evaluator.py": _EVALUATOR.format(
-            kind=foreign.kind,
-            evaluator=foreign.evaluator.name,
-            initial=initial,
-            thresholds=foreign.thresholds,
+            kind=foreign.kind, asked=asked, path=foreign.path
         ),
+        **{target / path: text for path, text in foreign.files.items()},
     }
+    write_files(target, texts)
     try:
-        shutil.copytree(
-            foreign.folder,
-            target / "evaluator" / THEIRS,
-            ignore=shutil.ignore_patterns(*SKIPPED, foreign.initial.name),
-        )
+        for path in foreign.sorted.taken:
+            _bring(foreign.folder / path, path, target)
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error}") from error
-    write_files(target, texts)
     return list_files(target)
 
 
@@ -146,123 +160,39 @@ def escape_braces(text: str) -> str:
     return text.replace("{{", "{ {").replace("}}", "} }")
 
 
-def _list_theirs(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(map(_is_skipped, path.relative_to(folder).parts))
-    ]
+def _bring(source: Path, path: Path, target: Path) -> None:
+    """Copies a file without its keys; large ones to the problem's data."""
+    data = source.stat().st_size
+    if data > _SENT_BYTES:
+        place = target / "data" / THEIRS / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
+        return
+    place = target / "evaluator" / THEIRS / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    found = hide_in(source)
+    place.write_bytes(source.read_bytes()) if found is None else place.write_text(found[0])
 
 
-def _is_skipped(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in SKIPPED)
-
-
-def _format_toml(foreign: Foreign, initial: str) -> str:
+def _format_toml(foreign: Foreign) -> str:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", foreign.folder.name).strip("_-") or "imported"
+    files = list(foreign.files)
     return _TOML.format(
         kind=foreign.kind,
         name=write_value(name),
         summary=write_value(f"imported from {foreign.kind}: {foreign.folder.name}"),
-        initial=write_value(initial),
+        files=write_value(files),
         # Their evaluator starts the program, but what is not Python needs a command here.
-        start="" if initial.endswith(".py") else 'run = "false"\n',
+        start="" if files[0].endswith(".py") else 'run = "false"\n',
         seconds=foreign.seconds,
+        memory_mb=foreign.memory_mb,
         evaluator_seconds=foreign.seconds + 60.0,
     )
 
 
-def _read_openevolve(folder: Path) -> Foreign:
-    config = _read_yaml(folder, ("config.yaml", "config.yml"))
-    evaluator = _part(config, "evaluator")
-    cascade = evaluator.get("cascade_evaluation", True)
-    thresholds = evaluator.get("cascade_thresholds", [0.5, 0.75, 0.9]) if cascade else []
-    return Foreign(
-        "openevolve",
-        folder,
-        _find(folder, "initial_program.*"),
-        _find(folder, "evaluator.py"),
-        str(_part(config, "prompt").get("system_message") or ""),
-        float(evaluator.get("timeout", 300)),
-        tuple(float(value) for value in thresholds),
-    )
-
-
-def _read_loongflow(folder: Path) -> Foreign:
-    config = _part(_read_yaml(folder, ("task_config.yaml", "task_config.yml")), "evolve")
-    return Foreign(
-        "loongflow",
-        folder,
-        _find(folder, "initial_program.*"),
-        _find(folder, "eval_program.py"),
-        str(config.get("task") or ""),
-        float(_part(config, "evaluator").get("timeout", _SECONDS)),
-        (),
-    )
-
-
-def _read_shinka(folder: Path) -> Foreign:
-    texts = [_find_message(path) for path in sorted(folder.glob("run*.py"))]
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-        config = _read_yaml(folder, (path.name,))
-        texts += [str(part["task_sys_msg"]) for part in _tables(config) if "task_sys_msg" in part]
-    return Foreign(
-        "shinka",
-        folder,
-        _find(folder, "initial.*"),
-        _find(folder, "evaluate.py"),
-        next((text for text in texts if text), ""),
-        _SECONDS,
-        (),
-    )
-
-
-_READERS = {"openevolve": _read_openevolve, "shinka": _read_shinka, "loongflow": _read_loongflow}
-
-
-def _find(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if not found:
-        raise UsageError(f"{folder}: expected a file `{pattern}`, got none")
-    return found[0]
-
-
-def _read_yaml(folder: Path, names: Sequence[str]) -> Mapping[str, Any]:
-    import yaml
-
-    for path in (folder / name for name in names):
-        if path.is_file():
-            try:
-                value = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-                raise UsageError(f"{path}: expected YAML: {error}") from error
-            return value if isinstance(value, dict) else {}
-    return {}
-
-
-def _part(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = config.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _tables(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = [config]
-    for table in found:
-        found += [value for value in table.values() if isinstance(value, dict)]
-    return found
-
-
-def _find_message(path: Path) -> str:
-    """Returns the text that a Python file holds as `task_sys_msg`, or names so."""
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError):
-        return ""
-    values: list[ast.expr] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg == "task_sys_msg":
-            values.append(node.value)
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith("task_sys_msg"):
-            values.append(node.value)
-    texts = [value.value for value in values if isinstance(value, ast.Constant)]
-    return next((text for text in texts if isinstance(text, str)), "")
+def _format_table(foreign: Foreign) -> str:
+    rows = [("theirs", "value", "here"), ("---", "---", "---"), *foreign.table]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    head = f"# What became of {foreign.folder.name}, imported from {foreign.kind}\n\n"
+    options = f"\n`evolve run` with {foreign.options} comes near it.\n" if foreign.options else ""
+    return head + "\n".join(lines) + f"\n{options}"

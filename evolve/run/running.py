@@ -241,6 +241,11 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
         raise EvaluatorError(f"evaluator: {evaluation.reason}")
     if evaluation.status is not Status.OK:
         texts = "".join(f"\n{text.rstrip()}" for text in evaluation.artifacts.values())
+        if problem.cooperative:
+            texts += (
+                "\nto start from it all the same, with the score that their system gives it, "
+                "import it by `evolve init --from ... --allow-broken-start`"
+            )
         raise ProblemError(
             f"{problem.folder / problem.initial.entry.path}: the starting program must have an "
             f"objective, got `{evaluation.status}`: {evaluation.reason}{texts}"

@@ -48,11 +48,15 @@ class ProgramHandle:
     Args:
         sessions: The program inside the sandbox.
         is_own: Whether it is the evaluator's own, so that its failures are the evaluator's.
+        is_start: Whether it is the problem's starting program, unchanged.
     """
 
-    __slots__ = ("_is_own", "_seconds", "_sessions")
+    __slots__ = ("_is_own", "_seconds", "_sessions", "is_start")
 
-    def __init__(self, sessions: SessionOpener, *, is_own: bool = False) -> None:
+    def __init__(
+        self, sessions: SessionOpener, *, is_own: bool = False, is_start: bool = False
+    ) -> None:
+        self.is_start = is_start
         self._sessions = sessions
         self._is_own = is_own
         self._seconds = 0.0

@@ -1,53 +1,95 @@
 """Runs another system's evaluator next to the program it scores, inside the sandbox.
 
-A script of its own: nothing of `evolve` is there. Its arguments are the kind of the evaluator,
-the paths of evaluator, program and result, and the thresholds of the stages as JSON. What it
+A script of its own: nothing of `evolve` is there. Its argument is a JSON object with the fields
+of `evolve.scoring.cooperative.Theirs`, and the paths of the program and of the result. What it
 writes can be forged by the program, which shares this interpreter.
 """
 
 # Paths and modules are handled as those evaluators expect them.
-# ruff: noqa: PTH109, PTH118, PTH120, PTH123
+# ruff: noqa: PTH101, PTH103, PTH109, PTH110, PTH118, PTH119, PTH120, PTH122, PTH123, PTH211
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import inspect
 import json
+import math
 import os
+import runpy
 import sys
 import time
+import traceback
 import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+# The first failure of these kinds says something about the machine, not about the program.
+_MACHINE = (ImportError, FileNotFoundError, PermissionError)
 
 
 class EvaluationResult:
     """What OpenEvolve's evaluators return when they have artifacts."""
 
-    def __init__(self, metrics: Mapping[str, Any], artifacts: Mapping[str, Any] | None = None):
-        self.metrics = dict(metrics)
-        self.artifacts = dict(artifacts or {})
+    def __init__(
+        self, metrics: dict[str, Any], artifacts: dict[str, Any] | None = None, **others: object
+    ) -> None:
+        self.metrics = metrics
+        self.artifacts = {} if artifacts is None else artifacts
+        self.__dict__.update(others)
+
+    @classmethod
+    def from_dict(cls, metrics: dict[str, Any]) -> EvaluationResult:
+        """Returns a result without artifacts."""
+        return cls(metrics)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the metrics."""
+        return self.metrics
+
+    def has_artifacts(self) -> bool:
+        """Returns whether there is any artifact."""
+        return bool(self.artifacts)
+
+    def get_artifact_keys(self) -> list[str]:
+        """Returns the names of the artifacts."""
+        return list(self.artifacts)
+
+    def get_artifact_size(self, key: str) -> int:
+        """Returns the size of an artifact in bytes, 0 where there is none."""
+        value = self.artifacts.get(key, b"")
+        return len(value if isinstance(value, bytes) else str(value).encode())
+
+    def get_total_artifact_size(self) -> int:
+        """Returns the size of all artifacts in bytes."""
+        return sum(map(self.get_artifact_size, self.artifacts))
 
 
-def main(arguments: list[str]) -> None:
+def main(argument: str) -> None:
     """Scores the program and writes the result."""
-    kind, evaluator, program, result, thresholds = arguments
+    asked = json.loads(argument)
     here = os.getcwd()
-    program, result = os.path.join(here, program), os.path.join(here, result)
-    folder = os.path.join(here, os.path.dirname(evaluator))
-    sys.path.insert(0, folder)
-    os.chdir(folder)
+    program, result = os.path.join(here, asked["program"]), os.path.join(here, asked["result"])
+    _lay_out_data(here)
+    _offer_python(here)
+    evaluator = os.path.join(here, asked["folder"], asked["evaluator"])
+    sys.path[0] = os.path.dirname(evaluator)
+    os.chdir(sys.path[0])
     _offer_modules()
-    module = load(os.path.join(here, evaluator), "their_evaluator")
-    score = {"openevolve": score_stages, "loongflow": score_once, "shinka": score_files}[kind]
-    verdict = score(module, program, json.loads(thresholds))
+    try:
+        verdict = _FORMS[asked["form"]](evaluator, program, asked)
+    except ImportError as error:
+        traceback.print_exc()
+        raise SystemExit(_explain_import(error)) from None
     with open(result, "w", encoding="utf-8") as file:
         json.dump(verdict, file, default=_plain)
 
 
-def load(path: str, name: str) -> types.ModuleType:
-    """Imports a file under a name."""
+def load(path: str, name: str = "") -> types.ModuleType:
+    """Imports a file under a name, by default its own: processes that it starts find it by that."""
+    name = name or os.path.splitext(os.path.basename(path))[0]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # noqa: S101 - narrows the type
     assert spec.loader is not None  # noqa: S101 - narrows the type
@@ -57,71 +99,150 @@ def load(path: str, name: str) -> types.ModuleType:
     return module
 
 
-def score_stages(module: Any, program: str, thresholds: list[float]) -> dict[str, Any]:
-    """Goes through `evaluate_stage1` and so on while thresholds are passed, or `evaluate`."""
-    names = [f"evaluate_stage{number}" for number in (1, 2, 3)]
-    present = [name for name in names if hasattr(module, name)] if thresholds else []
-    present = present if names[0] in present else ["evaluate"]
-    metrics: dict[str, Any] = {}
-    artifacts: dict[str, Any] = {}
-    for number, name in enumerate(present):
-        returned = getattr(module, name)(program)
-        more = returned if isinstance(returned, dict) else returned.metrics
+def score_stages(evaluator: str, program: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """Goes through `evaluate_stage1` and so on while thresholds are reached, or `evaluate`.
+
+    A program that does not reach one keeps the metrics that it has.
+    """
+    module, thresholds = load(evaluator), asked["thresholds"]
+    stages = list(_find_stages(module)) if thresholds else []
+    metrics, artifacts = _ask(stages[0] if stages else module.evaluate, program)
+    reached = dict(metrics)
+    for stage, threshold in zip(stages[1:], thresholds, strict=False):
+        if not passes(reached, threshold):
+            break
+        more, texts = _ask_later(stage, program)
         metrics.update(more)
-        artifacts.update(getattr(returned, "artifacts", {}) or {})
-        if number + 1 == len(present) or number >= len(thresholds):
-            continue
-        reached = combine(more)
-        if not reached >= thresholds[number]:
-            failed = f"{name}: expected at least {thresholds[number]:g}, got {reached:g}"
-            return {"metrics": metrics, "artifacts": artifacts, "failed": failed}
-    failed = metrics.get("error") or ""
-    objective = combine(metrics)
-    return {"objective": objective, "metrics": metrics, "artifacts": artifacts, "failed": failed}
+        artifacts.update(texts)
+        # Of several stages only numbers are kept, which is what the mean is taken of.
+        reached = {key: float(value) for key, value in metrics.items() if _counts(key, value)}
+        if stage.__name__ in texts:
+            break
+    objective, note = choose(reached, asked["objective"], asked["features"])
+    return {"objective": objective, "metrics": metrics, "artifacts": artifacts, "note": note}
 
 
-def score_once(module: Any, program: str, thresholds: list[float]) -> dict[str, Any]:  # noqa: ARG001
+def passes(metrics: Mapping[str, Any], threshold: float) -> bool:
+    """Returns whether `combined_score`, else the mean of all numbers but `error`, is enough."""
+    value: Any = metrics.get("combined_score")
+    if is_number(value):
+        return bool(float(value) >= threshold)
+    numbers = [float(value) for key, value in metrics.items() if _counts(key, value)]
+    return bool(numbers) and sum(numbers) / len(numbers) >= threshold
+
+
+def choose(
+    metrics: Mapping[str, Any], objective: str, features: list[str]
+) -> tuple[float | None, str]:
+    """Returns the objective, and a note where it is a mean that nobody has asked for.
+
+    Args:
+        metrics: What the evaluator reported.
+        objective: The metric to take; empty for `combined_score`, else the mean.
+        features: Metrics that say how programs differ, which the mean leaves out.
+    """
+    numbers = {key: float(value) for key, value in metrics.items() if is_number(value)}
+    numbers = {key: value for key, value in numbers.items() if not math.isnan(value)}
+    if objective and (objective != "mean" or objective in metrics):
+        value = metrics.get(objective)
+        known = ", ".join(map(str, metrics)) or "none"
+        if value is None or isinstance(value, str):
+            return None, f"expected a number as metric `{objective}`; reported: {known}"
+        return float(value), ""
+    if metrics.get("combined_score") is not None:
+        return float(metrics["combined_score"]), ""
+    chosen = {key: value for key, value in numbers.items() if key not in features} or numbers
+    if not chosen:
+        return None, f"expected `combined_score` or other numbers; reported: {dict(metrics)!r:.200}"
+    mean = sum(chosen.values()) / len(chosen)
+    return mean, "" if objective or len(chosen) == 1 else f"the mean of {', '.join(chosen)}"
+
+
+def is_number(value: object) -> bool:
+    """Returns whether a value is a number by Python's types, as booleans are."""
+    return isinstance(value, int | float)
+
+
+def score_status(evaluator: str, program: str, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
     """Calls `evaluate`, which says itself whether the program counts."""
-    returned = module.evaluate(program)
-    status = returned.get("status", "success")
+    found = _await(load(evaluator).evaluate(program))
+    if not isinstance(found, dict):
+        raise TypeError(f"expected a dictionary with a `score`, got {found!r:.200}")
+    status, summary = found.get("status", "success"), found.get("summary", "")
     return {
-        "objective": returned.get("score"),
-        "metrics": returned.get("metrics") or {},
-        "artifacts": {"summary": returned.get("summary", ""), **(returned.get("artifacts") or {})},
-        "failed": "" if status == "success" else f"{status}: {returned.get('summary', '')}",
+        "objective": found.get("score"),
+        "metrics": found.get("metrics") or {},
+        "artifacts": {"summary": summary, **(found.get("artifacts") or {})},
+        "failed": "" if status == "success" else f"{status}: {summary}",
+        "is_invalid": status == "validation_failed",
     }
 
 
-def score_files(module: Any, program: str, thresholds: list[float]) -> dict[str, Any]:  # noqa: ARG001
-    """Calls `main`, which leaves `metrics.json` and `correct.json`."""
+def score_script(evaluator: str, program: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """Runs the evaluator as a script, which leaves `metrics.json` and `correct.json`."""
     results = os.path.join(os.path.dirname(program), "their_results")
-    os.makedirs(results, exist_ok=True)  # noqa: PTH103
-    module.main(program, results)
-    with open(os.path.join(results, "metrics.json"), encoding="utf-8") as file:
-        metrics = json.load(file)
-    with open(os.path.join(results, "correct.json"), encoding="utf-8") as file:
-        correct = json.load(file)
+    os.makedirs(results, exist_ok=True)
+    given = ["--program_path", program, "--results_dir", results, *asked["arguments"]]
+    names = _run_script(evaluator, given)
+    if not os.path.exists(os.path.join(results, "metrics.json")) and "main" in names:
+        names["main"](program, results)
+    metrics = _read_json(os.path.join(results, "metrics.json"))
+    correct = _read_json(os.path.join(results, "correct.json"))
     public = metrics.get("public") or {}
-    texts = {key: value for key, value in public.items() if isinstance(value, str)}
+    objective = asked["objective"] or "combined_score"
     return {
-        "objective": metrics.get("combined_score"),
+        "objective": public.get(objective, metrics.get(objective)),
         "metrics": public,
-        "artifacts": {"feedback": metrics.get("text_feedback") or "", **texts},
+        "artifacts": {"feedback": metrics.get("text_feedback") or ""},
         "failed": "" if correct["correct"] else correct.get("error") or "not correct",
     }
 
 
-def combine(metrics: Mapping[str, Any]) -> float:
-    """Returns `combined_score`, else the mean of all numbers."""
-    if "combined_score" in metrics:
-        return float(metrics["combined_score"])
-    numbers = [float(value) for value in metrics.values() if is_number(value)]
-    return sum(numbers) / len(numbers) if numbers else float("nan")
+def score_results(evaluator: str, program: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """Runs the evaluator as a script, which writes its metrics into the file it is given."""
+    results = os.path.join(os.path.dirname(program), "their_results.json")
+    _run_script(evaluator, [program, results])
+    metrics = _read_json(results)
+    objective, note = choose(metrics, asked["objective"], [])
+    return {"objective": objective, "metrics": metrics, "artifacts": {}, "note": note}
 
 
-def is_number(value: object) -> bool:
-    """Returns whether a value is a number and no boolean."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def score_function(evaluator: str, program: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """Calls `score_fn` with the program's function, and with the problem's inputs if it has any."""
+    problem = load(evaluator)
+    function = getattr(load(program, "candidate"), asked["arguments"][0])
+    given = [function]
+    if len(inspect.signature(problem.score_fn).parameters) > 1:
+        make = getattr(problem, "get_inputs", None)
+        given.append(make() if make else getattr(problem, "INPUTS", None))
+    return _name_score(_await(problem.score_fn(*given)), "score", asked)
+
+
+def score_candidate(evaluator: str, program: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """Calls a function with the program's text, alone or as the one entry of a dictionary."""
+    name, *keys = asked["arguments"]
+    with open(program, encoding="utf-8") as file:
+        text = file.read()
+    found = _await(getattr(load(evaluator), name)({keys[0]: text} if keys else text))
+    score, side = found if isinstance(found, tuple) else (found, {})
+    scores = side.pop("scores", None) or {}
+    return _name_score({**side, **scores, "score": score}, "score", asked)
+
+
+def _name_score(found: Any, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+    metrics = found if isinstance(found, dict) else {name: found}
+    objective, note = choose(metrics, asked["objective"] or name, [])
+    return {"objective": objective, "metrics": metrics, "artifacts": {}, "note": note}
+
+
+_FORMS: dict[str, Callable[[str, str, dict[str, Any]], dict[str, Any]]] = {
+    "stages": score_stages,
+    "status": score_status,
+    "script": score_script,
+    "results": score_results,
+    "function": score_function,
+    "candidate": score_candidate,
+}
 
 
 def run_experiments(  # noqa: PLR0917 - their signature
@@ -132,11 +253,14 @@ def run_experiments(  # noqa: PLR0917 - their signature
     get_experiment_kwargs: Callable[[int], dict[str, Any]] | None = None,
     aggregate_metrics_fn: Callable[[list[Any]], dict[str, Any]] | None = None,
     validate_fn: Callable[[Any], tuple[bool, str | None]] | None = None,
-    **_: object,
+    **others: Any,
 ) -> tuple[dict[str, Any], bool, str | None]:
     """Does what ShinkaEvolve's evaluators call to run a program several times."""
+    if others.get("early_stop_method"):
+        raise ImportError("their early stopping is not offered here", name="shinka")
     error: str | None = None
-    metrics: dict[str, Any] = {"combined_score": 0.0}
+    metrics: dict[str, Any] = dict(others.get("default_metrics_on_error") or {})
+    metrics.setdefault("combined_score", 0.0)
     try:
         function = getattr(load(program_path, "program"), experiment_fn_name)
         answers, seconds = [], []
@@ -151,6 +275,7 @@ def run_experiments(  # noqa: PLR0917 - their signature
         metrics = aggregate_metrics_fn(answers) if aggregate_metrics_fn else {}
         metrics.setdefault("execution_time_mean", sum(seconds) / max(len(seconds), 1))
     except Exception as caught:  # noqa: BLE001 - whatever the program raises is its failure
+        traceback.print_exc()
         error = f"{type(caught).__name__}: {caught}"
     save_results(results_dir, metrics, error is None, error)
     return metrics, error is None, error
@@ -161,8 +286,10 @@ def save_results(
     metrics: dict[str, Any],
     correct: bool,  # noqa: FBT001 - their signature
     error: str | None = None,
+    **_: object,
 ) -> None:
     """Writes the two files in which ShinkaEvolve's evaluators answer."""
+    os.makedirs(results_dir, exist_ok=True)
     for name, content in (
         ("metrics.json", metrics),
         ("correct.json", {"correct": correct, "error": error}),
@@ -171,31 +298,131 @@ def save_results(
             json.dump(content, file, default=_plain)
 
 
+def _ask(function: Callable[[str], Any], program: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the metrics and artifacts that a function of theirs reports."""
+    returned = _await(function(program))
+    metrics = returned if isinstance(returned, dict) else getattr(returned, "metrics", None)
+    if not isinstance(metrics, dict):
+        raise TypeError(f"their evaluator: expected metrics as a dictionary, got {returned!r:.200}")
+    return dict(metrics), dict(getattr(returned, "artifacts", None) or {})
+
+
+def _ask_later(stage: Callable[[str], Any], program: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Does the same for a later stage, after whose failure the earlier ones count."""
+    try:
+        return _ask(stage, program)
+    except _MACHINE:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the program makes it raise
+        traceback.print_exc()
+        name = stage.__name__
+        passed = f"{name.removeprefix('evaluate_')}_passed"
+        return {passed: 0.0}, {name: f"{type(error).__name__}: {error}"}
+
+
+def _await(returned: Any) -> Any:
+    """Returns what an `async` function of theirs comes to."""
+    if not inspect.isawaitable(returned):
+        return returned
+
+    async def wait() -> Any:
+        return await returned
+
+    return asyncio.run(wait())
+
+
+def _find_stages(module: types.ModuleType) -> Iterator[Callable[[str], Any]]:
+    for number in (1, 2, 3):
+        stage = getattr(module, f"evaluate_stage{number}", None)
+        if stage is None:
+            return
+        yield stage
+
+
+def _counts(key: str, value: object) -> bool:
+    return is_number(value) and key != "error"
+
+
+def _run_script(path: str, arguments: list[str]) -> dict[str, Any]:
+    sys.argv = [path, *arguments]
+    try:
+        return runpy.run_path(path, run_name="__main__")
+    except SystemExit as ended:
+        if ended.code:
+            raise RuntimeError(f"their evaluator exited with {ended.code}") from None
+        return {}
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8") as file:
+        found = json.load(file)
+    if not isinstance(found, dict):
+        raise TypeError(f"{os.path.basename(path)}: expected an object, got {found!r:.200}")
+    return found
+
+
+def _lay_out_data(here: str) -> None:
+    """Shows large files of theirs, which lie in the problem's data, at their own places."""
+    root = os.path.join(here, "data", "theirs")
+    for folder, _, names in os.walk(root):
+        place = os.path.join(here, "theirs", os.path.relpath(folder, root))
+        os.makedirs(place, exist_ok=True)
+        for name in names:
+            os.symlink(os.path.join(folder, name), os.path.join(place, name))
+
+
+def _offer_python(here: str) -> None:
+    """Makes `python` and `python3` mean this interpreter with its packages."""
+    place = os.path.join(here, "their_python")
+    os.makedirs(place)
+    for name in ("python", "python3"):
+        with open(os.path.join(place, name), "w", encoding="utf-8") as file:
+            file.write(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        os.chmod(file.name, 0o755)  # noqa: S103 - a command of the sandbox
+    os.environ["PATH"] = f"{place}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
 def _offer_modules() -> None:
-    """Stands in for the parts of the other systems that their evaluators import."""
+    """Stands in for the parts of other systems that their evaluators import, if not installed."""
+    results = {"EvaluationResult": EvaluationResult}
+    runs = {"run_shinka_eval": run_experiments, "save_json_results": save_results}
+    anything = {"__getattr__": lambda _: lambda *_, **__: None}
     offered: dict[str, dict[str, Any]] = {
-        "openevolve": {},
-        "openevolve.evaluation_result": {"EvaluationResult": EvaluationResult},
+        "openevolve": results,
+        "openevolve.evaluation_result": results,
+        "skydiscover": {},
+        "skydiscover.evaluation": results,
+        "skydiscover.evaluation.evaluation_result": results,
         "shinka": {},
-        "shinka.core": {"run_shinka_eval": run_experiments, "save_json_results": save_results},
-        "shinka.core.wrap_eval": {
-            "run_shinka_eval": run_experiments,
-            "save_json_results": save_results,
-        },
+        "shinka.core": runs,
+        "shinka.core.wrap_eval": runs,
+        # Only starts runs, which nobody asks for here.
+        "gepa": anything,
+        "gepa.optimize_anything": anything,
     }
+    roots = {name.partition(".")[0] for name in offered}
+    installed = {root for root in roots if importlib.util.find_spec(root) is not None}
     for name, parts in offered.items():
-        module = types.ModuleType(name)
-        module.__path__ = []
-        vars(module).update(parts)
-        sys.modules.setdefault(name, module)
+        if name.partition(".")[0] not in installed:
+            module = types.ModuleType(name)
+            module.__path__ = []
+            vars(module).update(parts)
+            sys.modules[name] = module
+
+
+def _explain_import(error: ImportError) -> str:
+    name = (error.name or "").partition(".")[0]
+    advice = f"; install `{name}` where evolve is installed" if name else ""
+    return f"{type(error).__name__}: {error}{advice}"
 
 
 def _plain(value: Any) -> Any:
     """Returns what NumPy's numbers and arrays stand for; of anything else its text."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    return str(value)[:2000]
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text[:2000]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1])

@@ -1,0 +1,349 @@
+"""Readers of other systems' folders: every setting and file is taken over, or named in a table."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from evolve.display import one_line
+from evolve.errors import UsageError
+from evolve.files import find_stray
+from evolve.importing import systems
+from evolve.importing.foreign import Foreign, Mapped, Wishes
+from evolve.importing.systems import SYSTEMS, System
+from evolve.importing.texts import HIDDEN, Constants, decode, hide_in, hide_keys, parse_duration
+from evolve.importing.travel import Sorted, is_junk, sort_files
+from evolve.scoring.cooperative import Theirs
+
+_MEMORY_MB = 8192
+_CELL = 44
+_OFFERED = {"openevolve", "shinka", "skydiscover", "loongflow", "levi", "gepa"}
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A folder while it is read."""
+
+    kind: str
+    system: System
+    folder: Path
+    wishes: Wishes
+    config: Mapping[str, Any] = field(default_factory=dict)
+    config_path: Path | None = None
+    table: list[Mapped] = field(default_factory=list)
+
+    def note(self, name: str, value: object, here: str) -> None:
+        text = one_line(value)
+        shown = text if len(text) <= _CELL else f"{text[: _CELL - 3]}..."
+        self.table.append(Mapped(name, hide_keys(shown, ".yaml")[0], here))
+
+    def use(self, use: str) -> Iterator[tuple[str, Any]]:
+        """Yields the settings that become something here, in the order of the table."""
+        for pattern in [key for key, one in self.system.settings.items() if one == use]:
+            one = {pattern: use}
+            yield from (
+                (key, value)
+                for key, value in systems.flatten(self.config)
+                if systems.find_use(one, key) == use and value is not None
+            )
+
+    def where(self, key: str) -> str:
+        return f"{self.config_path or self.folder}: `{key}`"
+
+
+def read_foreign(kind: str, folder: Path, wishes: Wishes | None = None) -> Foreign:
+    """Reads the folder of another system.
+
+    Raises:
+        UsageError: A file is missing, or cannot be read as what it should be.
+    """
+    if kind not in SYSTEMS:
+        raise UsageError(f"--from: expected one of {', '.join(SYSTEMS)}; got {kind!r}")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder of {kind}, got none")
+    stray = find_stray(folder, folder, is_junk)
+    if stray is not None:
+        raise UsageError(f"{stray}: expected a file of the folder, got a link that leads out of it")
+    reading = _Reading(kind, SYSTEMS[kind], folder.resolve(), wishes or Wishes())
+    _read_config(reading)
+    evaluator = systems.find_one(reading.folder, _evaluators(reading), "an evaluator", kind, "")
+    start, files, path, arguments = _read_start(reading, evaluator)
+    chosen = sort_files(reading.folder, evaluator, start or [evaluator], reading.wishes.keep)
+    statement = _read_statement(reading)
+    stages = _count_stages(reading, evaluator)
+    seconds = _read_seconds(reading, stages)
+    asked = replace(
+        _read_asked(reading, stages),
+        evaluator=evaluator.relative_to(reading.folder).as_posix(),
+        arguments=arguments or _read_arguments(reading),
+        allow_broken_start=reading.wishes.allow_broken_start,
+    )
+    memory_mb = _read_memory(reading)
+    _note_others(reading)
+    _note_files(reading, chosen)
+    table = tuple(reading.table)
+    return Foreign(
+        kind, reading.folder, files, path, statement, seconds, memory_mb, asked, chosen, table
+    )
+
+
+def _read_config(reading: _Reading) -> None:
+    """Reads their configuration, from one YAML file and from calls in Python files."""
+    folder, system = reading.folder, reading.system
+    wish = (reading.wishes.config,) if reading.wishes.config else ()
+    found = [path for pattern in wish or system.configs for path in sorted(folder.glob(pattern))]
+    paths = list(dict.fromkeys(path for path in found if path.is_file()))
+    if wish and not paths:
+        raise UsageError(f"--config: expected a file in {folder}, got {wish[0]!r}")
+    called = systems.read_calls(folder, system.calls) if system.calls else {}
+    reading.config = called
+    if paths:
+        named = [path for path in paths if not wish and _names(folder, path)]
+        reading.config_path = (named or paths)[0]
+        config = systems.read_yaml(reading.config_path)
+        nested = {key for key, _ in systems.flatten(config)}
+        reading.config = {**{k: v for k, v in called.items() if v is not None or k not in nested}}
+        reading.config = {**config, **reading.config}
+        for other in [path for path in paths if path != reading.config_path]:
+            chosen = reading.config_path.relative_to(folder)
+            reading.note(
+                str(other.relative_to(folder)), "", f"nothing: {chosen} was read; see --config"
+            )
+
+
+def _names(folder: Path, path: Path) -> bool:
+    """Returns whether a script that starts runs names a file."""
+    return any(path.name in decode(script)[0] for script in sorted(folder.glob("run*.py")))
+
+
+def _evaluators(reading: _Reading) -> tuple[str, ...]:
+    name = reading.config.get("EVAL_FILE_NAME")
+    return (f"input/{name}", *reading.system.evaluators) if name else reading.system.evaluators
+
+
+def _read_start(
+    reading: _Reading, evaluator: Path
+) -> tuple[list[Path], dict[str, str], str, tuple[str, ...]]:
+    """Returns the files of the starting program, their texts here, its path, and names for it."""
+    if not reading.system.starts:
+        text, names = _read_constant(reading, evaluator)
+        return [], {"initial.py": hide_keys(text, ".py")[0]}, "initial.py", names
+    path = _find_start(reading, evaluator)
+    root = Path(path.name if path.is_dir() else f"initial{path.suffix}")
+    start = [path]
+    if path.is_dir():
+        start = sorted(one for one in path.rglob("*") if one.is_file() and not is_junk(one.name))
+        start.sort(key=lambda one: (one.suffix != ".py", one.stem != "main"))
+    places = {one: (root / one.relative_to(path)).as_posix() for one in start}
+    reading.note("starting program", path.relative_to(reading.folder), ", ".join(places.values()))
+    texts = {}
+    for one, name in places.items():
+        text, encoding = decode(one)
+        if not encoding.startswith("utf-8"):
+            reading.note(name, encoding, "written as UTF-8")
+        texts[name], count = hide_keys(text, one.suffix)
+        if count:
+            reading.note(name, "", f"{count} keys in it read {HIDDEN} here")
+    return start, texts, root.as_posix(), ()
+
+
+def _find_start(reading: _Reading, evaluator: Path) -> Path:
+    folder, wish = reading.folder, reading.wishes.initial
+    if wish:
+        path = folder / wish
+        if not path.exists() or not path.resolve().is_relative_to(folder):
+            raise UsageError(f"--initial: expected a file or folder in {folder}, got {wish!r}")
+        return path
+    named = reading.config.get("INIT_FILE_DATA")
+    names = (f"input/**/{named['filename']}",) if isinstance(named, dict) and named else ()
+    suffix = str(reading.config.get("file_suffix") or "")
+    known = [
+        path
+        for pattern in (*names, *reading.system.starts)
+        for path in sorted(folder.glob(pattern), key=lambda path: (path.suffix != suffix, path))
+        if path.is_file() and path != evaluator and path.suffix not in {".md", ".json", ".pyc"}
+    ]
+    whole = [path for path in (folder / "initial_program", folder / "initial") if path.is_dir()]
+    if known or whole:
+        return (known or whole)[0]
+    marked = [
+        path
+        for path in sorted(folder.glob("*"))
+        if path.is_file() and path != evaluator and b"EVOLVE-BLOCK-START" in path.read_bytes()
+    ]
+    if len(marked) != 1:
+        kinds = ", ".join(f"`{pattern}`" for pattern in reading.system.starts[:3])
+        found = ", ".join(path.name for path in marked) or "none"
+        raise UsageError(
+            f"{folder}: expected a starting program, {kinds} or the like, got {found}; a run "
+            "starts from a program: write one, or name yours by --initial FILE"
+        )
+    return marked[0]
+
+
+def _read_constant(reading: _Reading, path: Path) -> tuple[str, tuple[str, ...]]:
+    """Returns the starting program of systems that keep it as a text, and names to score it by."""
+    constants, config = Constants(reading.folder), reading.config
+    if reading.kind == "levi":
+        text = constants.find(path, "SEED_PROGRAM") or config.get("seed_program")
+        signature = constants.find(path, "FUNCTION_SIGNATURE") or config.get("function_signature")
+        defined = re.findall(r"^def (\w+)", str(signature), re.MULTILINE)
+        reading.note("SEED_PROGRAM", f"{path.name}", "initial.py")
+        names = tuple(defined[-1:])
+    else:
+        text, names = config.get("seed_candidate"), ("evaluate",)
+        if isinstance(text, dict) and len(text) == 1:
+            (key, text), *_ = text.items()
+            names = ("evaluate", str(key))
+        if "dataset" in config:
+            raise UsageError(
+                f"{path}: expected an evaluator of programs alone, got one with a `dataset`; "
+                "docs/importing.md shows how to write it as an evaluator here"
+            )
+        reading.note("seed_candidate", path.name, "initial.py")
+    if not isinstance(text, str) or not names:
+        raise UsageError(
+            f"{path}: expected the starting program as a constant text, and the name of its "
+            "function, got none; docs/importing.md shows what else to do"
+        )
+    return text.strip("\n") + "\n", names
+
+
+def _read_statement(reading: _Reading) -> str:
+    texts: list[str] = []
+    for key, value in reading.use(systems.STATEMENT):
+        text = _follow_template(reading, str(value)).strip()
+        if text and (not texts or reading.kind == "gepa"):
+            reading.note(key, text, "statement.md")
+            texts.append(hide_keys(text, ".txt")[0])
+        elif text:
+            reading.note(key, text, "nothing: another text is the statement")
+    if not texts:
+        where = reading.config_path or reading.folder
+        reading.note(
+            "statement", "", f"nothing was found in {where.name}: write statement.md yourself"
+        )
+    return "\n\n".join(texts)
+
+
+def _follow_template(reading: _Reading, text: str) -> str:
+    """Returns the text of the file that a single word names."""
+    if re.fullmatch(r"[\w./-]+", text):
+        name = text if Path(text).suffix else f"{text}.txt"
+        for path in sorted(reading.folder.rglob(Path(name).name)):
+            return decode(path)[0]
+        return "" if "." in text or "_" in text else text
+    return text
+
+
+def _count_stages(reading: _Reading, evaluator: Path) -> int:
+    """Returns how many stages an evaluator has; 0 where it is not asked in stages."""
+    if reading.system.form != "stages":
+        return 0
+    if dict(reading.use(systems.PART)).get("evaluator.cascade_evaluation") is False:
+        return 0
+    text = decode(evaluator)[0]
+    stages = [f"evaluate_stage{number}" for number in (1, 2, 3)]
+    missing = [number for number, name in enumerate(stages) if not re.search(rf"\b{name}\b", text)]
+    return missing[0] if missing else len(stages)
+
+
+def _read_seconds(reading: _Reading, stages: int) -> float:
+    found = list(reading.use(systems.SECONDS))
+    seconds = reading.system.seconds
+    if found:
+        seconds = parse_duration(found[0][1], reading.where(found[0][0]))
+    name, value = found[0] if found else ("time limit", "none found")
+    total = seconds * max(stages, 1)
+    each = f" ({seconds:g} for each of {stages} stages)" if stages > 1 else ""
+    reading.note(name, value, f"limits.seconds = {total:g}{each}")
+    return total
+
+
+def _read_asked(reading: _Reading, stages: int) -> Theirs:
+    """Reads how their evaluator is asked: thresholds, features, the objective."""
+    thresholds = reading.system.thresholds if stages else ()
+    for key, value in reading.use(systems.THRESHOLDS):
+        items = value if isinstance(value, list) else [value]
+        try:
+            numbers = tuple(float(item) for item in items)
+        except (TypeError, ValueError):
+            raise UsageError(f"{reading.where(key)}: expected numbers, got {value!r}") from None
+        thresholds = numbers if stages else ()
+        use = f"stages of the evaluator: {stages}" if stages else "nothing: it has no stages"
+        reading.note(key, value, use)
+    features: tuple[str, ...] = ()
+    for key, value in reading.use(systems.FEATURES):
+        features = tuple(map(str, value if isinstance(value, list) else [value]))
+        reading.note(key, value, systems.FEATURES_USE)
+    objective = reading.wishes.objective
+    for key, value in reading.use(systems.OBJECTIVE):
+        objective = objective or str(value)
+        reading.note(key, value, "the objective")
+    if reading.wishes.objective:
+        reading.note("--objective", objective, "the objective")
+    return Theirs(reading.system.form, "", objective, thresholds, features)
+
+
+def _read_arguments(reading: _Reading) -> tuple[str, ...]:
+    words: list[str] = []
+    for key, value in reading.use(systems.ARGUMENTS):
+        reading.note(key, value, "arguments of their evaluator")
+        if isinstance(value, list):
+            words += map(str, value)
+    for key, value in systems.flatten(reading.config):
+        section, _, name = key.rpartition("extra_cmd_args.")
+        if section and name:
+            words += [f"--{name}", str(value)]
+            reading.note(key, value, "an argument of their evaluator")
+    return tuple(words)
+
+
+def _read_memory(reading: _Reading) -> int:
+    for key, value in reading.use(systems.MEMORY):
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            memory_mb = int(value / 1e6) if "BYTES" in key else int(value)
+            reading.note(key, value, f"limits.memory_mb = {memory_mb}")
+            return memory_mb
+    reading.note("memory limit", "none found", f"limits.memory_mb = {_MEMORY_MB}")
+    return _MEMORY_MB
+
+
+def _note_others(reading: _Reading) -> None:
+    """Notes what became of the settings that nothing has asked for yet."""
+    noted = {row.name for row in reading.table}
+    for key, value in systems.flatten(reading.config):
+        if key in noted or value in (None, [], {}, ""):
+            continue
+        use = systems.find_use(reading.system.settings, key)
+        if use == systems.PART:
+            use = "read"
+        elif "steps.form=" in use:
+            use = f"{use}{'diff' if value else 'rewrite'}"
+        elif use.startswith("--"):
+            use = f"{use}{'' if use.endswith('=') else ' '}{shlex.quote(str(value))}"
+        reading.note(key, HIDDEN if use == systems.KEYS else value, use)
+
+
+def _note_files(reading: _Reading, chosen: Sorted) -> None:
+    for path, reason in chosen.left:
+        reading.note(path.as_posix(), "", f"left out: {reason}")
+    for path in chosen.taken:
+        source = reading.folder / path
+        found = hide_in(source)
+        if found is not None and not any(row.name == path.name for row in reading.table):
+            reading.note(path.as_posix(), "", f"{found[1]} keys in it read {HIDDEN} here")
+    for name in chosen.imports:
+        if name not in sys.stdlib_module_names | _OFFERED and not importlib.util.find_spec(name):
+            reading.note(f"import {name}", "not installed", "install it where evolve is installed")
+    for name in ("requirements.txt", "evaluator/requirements.txt"):
+        if (reading.folder / name).is_file():
+            reading.note(name, "", "nothing: packages are those of the Python that runs evolve")
+    for name in chosen.variables:
+        reading.note(f"variable {name}", "", "not set: programs see nothing of the environment")

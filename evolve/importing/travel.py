@@ -1,0 +1,197 @@
+"""Which of another system's files come along: none with keys, and no solution."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from evolve.importing.texts import Constants
+
+# Made by tools; nobody misses these.
+_JUNK = (
+    "__pycache__",
+    "*.pyc",
+    ".git",
+    ".hg",
+    ".svn",
+    ".venv",
+    "venv",
+    "node_modules",
+    ".DS_Store",
+)
+_SECRET = (".env", ".env.*", "*.env", "*.pem", "*.key", "*.p12", "id_rsa*", "id_ed25519*", ".netrc")
+_PAPER = (".md", ".rst", ".ipynb", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".mp4")
+_DATA = (".json", ".npy", ".npz", ".csv", ".txt", ".pkl", ".pickle", ".pt")
+_BEST = r"best|champion|winner|sota|solved"
+_DONE = r"final|optimal|optimi[sz]ed|evolved|solutions?"
+_BEST_DATA = re.compile(rf"(^|[_\-.])({_BEST}|solutions?)([_\-.\d]|$)", re.IGNORECASE)
+_BEST_CODE = re.compile(rf"(^|[_\-.])({_BEST}|{_DONE})([_\-.\d]|$)", re.IGNORECASE)
+# Folders in which other systems keep their runs.
+_RUN = re.compile(r"checkpoints?(_\d+)?|best|gen_\d+|openevolve_output.*|results_\d.*|experiments")
+_BLOCK = re.compile(r"EVOLVE-BLOCK-START")
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """The files of a folder, by what becomes of them.
+
+    Attributes:
+        taken: Paths of those that come along, relative to the folder.
+        left: Those that do not, each with the reason.
+        imports: Packages and modules that the evaluator and the program import.
+        variables: Environment variables that they read.
+    """
+
+    taken: tuple[Path, ...]
+    left: tuple[tuple[Path, str], ...]
+    imports: tuple[str, ...]
+    variables: tuple[str, ...]
+
+
+def is_junk(name: str) -> bool:
+    """Returns whether a file or folder was made by tools."""
+    return _fits(name, _JUNK)
+
+
+def sort_files(
+    folder: Path, evaluator: Path, start: Sequence[Path], keep: Collection[str]
+) -> Sorted:
+    """Sorts the files of a folder.
+
+    What the evaluator imports, or names in a text, comes along whatever it is called.
+
+    Args:
+        folder: Of another system.
+        evaluator: Its evaluator.
+        start: The files of its starting program.
+        keep: Names that the user wants to come along.
+    """
+    used = _Used(folder, evaluator)
+    suffix, names = start[0].suffix, _top_names(start[0]) - {"main"}
+    taken, left = [], []
+    for path in _walk(folder):
+        relative = path.relative_to(folder)
+        if path in start or relative.as_posix() in keep or path.name in keep:
+            reason = ""
+        elif _fits(path.name, _SECRET):
+            reason = "may hold keys"
+        elif path in used.modules or used.is_named(relative):
+            reason = ""
+        else:
+            reason = _refuse(relative, path, suffix, names)
+        if reason:
+            left.append((relative, reason))
+        else:
+            taken.append(relative)
+    used.read(start[0])
+    return Sorted(
+        tuple(taken), tuple(left), tuple(sorted(used.imports)), tuple(sorted(used.variables))
+    )
+
+
+def _refuse(relative: Path, path: Path, suffix: str, names: set[str]) -> str:
+    """Returns why a file that the evaluator does not name stays behind; empty for most."""
+    parent = [part for part in relative.parts[:-1] if _RUN.fullmatch(part)]
+    if parent:
+        return f"in `{parent[0]}`, where runs keep their results"
+    if path.suffix in _PAPER:
+        return "a document, which no evaluator reads"
+    is_code = path.suffix in {suffix, ".py"}
+    if (_BEST_CODE if is_code else _BEST_DATA).search(path.stem) and (
+        is_code or path.suffix in _DATA
+    ):
+        return "named like a solution, which programs could import or read"
+    if is_code and (_has_block(path) or (names and names <= _top_names(path))):
+        return "another program for the same problem, which programs could import"
+    return ""
+
+
+class _Used:
+    """What an evaluator and the modules beside it import, name and read."""
+
+    def __init__(self, folder: Path, evaluator: Path) -> None:
+        self._folder = folder
+        self._constants = Constants(folder)
+        self.modules: set[Path] = set()
+        self.imports: set[str] = set()
+        self.variables: set[str] = set()
+        self._texts: set[str] = set()
+        self.read(evaluator)
+
+    def is_named(self, relative: Path) -> bool:
+        """Returns whether a text of the evaluator names a file, or a folder that it is in."""
+        return any(
+            part in text.replace("\\", "/").split("/")
+            for part in relative.parts
+            for text in self._texts
+        )
+
+    def read(self, path: Path) -> None:
+        """Notes what a Python file imports and names, and so on in its neighbours."""
+        if path in self.modules or path.suffix != ".py" or not path.is_file():
+            return
+        self.modules.add(path)
+        tree = self._constants.parse(path)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                module = node.module or ""
+                names = [module, *(f"{module}.{alias.name}".strip(".") for alias in node.names)]
+            else:
+                self._note(node)
+                continue
+            for name in names:
+                self._follow(path, name)
+
+    def _follow(self, path: Path, name: str) -> None:
+        parts = name.split(".")
+        for root in (path.parent, self._folder):
+            place = root.joinpath(*parts)
+            for found in (place.with_suffix(".py"), place / "__init__.py"):
+                if found.is_file():
+                    self.read(found)
+                    return
+        root = path.parent / parts[0]
+        if parts[0] and not root.is_dir() and not root.with_suffix(".py").is_file():
+            self.imports.add(parts[0])
+
+    def _note(self, node: ast.AST) -> None:
+        match node:
+            case ast.Constant(value=str(text)) if len(text) < 300:
+                self._texts.add(text)
+            case ast.Subscript(value=ast.Attribute(attr="environ"), slice=ast.Constant(value=name)):
+                self.variables.add(str(name))
+            case ast.Call(func=ast.Attribute(attr=called), args=[ast.Constant(value=name), *_]):
+                where = ast.unparse(node.func)
+                if called == "getenv" or where.endswith("environ.get"):
+                    self.variables.add(str(name))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if is_junk(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path)
+        elif path.is_file():
+            yield path
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _top_names(path: Path) -> set[str]:
+    """Returns the functions and classes at the top level of a Python file."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    body = Constants(path.parent).parse(path).body if path.suffix == ".py" else []
+    return {node.name for node in body if isinstance(node, kinds)}
+
+
+def _has_block(path: Path) -> bool:
+    return _BLOCK.search(path.read_bytes()[: 1 << 20].decode(errors="replace")) is not None

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+
+from evolve.importing.travel import sort_files
+
+START = "# EVOLVE-BLOCK-START\ndef place():\n    return 1\n# EVOLVE-BLOCK-END\n"
+EVALUATOR = """
+import os, json, helper
+from pack.inner import twice
+import missing_package.deep
+HERE = os.path.dirname(__file__)
+KEY = os.environ["JUDGE_KEY"]
+def evaluate(path):
+    open(os.path.join(HERE, "best_known.json"))
+    open("results_2024/table.csv")
+    return os.getenv("OTHER")
+"""
+
+
+@pytest.fixture
+def sort(tmp_path):
+    def run(*names, keep=(), **texts):
+        files = {"initial_program.py": START, "evaluator.py": EVALUATOR}
+        for name in names:
+            files[name] = "def other(): pass\n" if name.endswith(".py") else "x"
+        for name, text in (files | texts).items():
+            path = tmp_path / name.replace("__", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        start = [tmp_path / "initial_program.py"]
+        return sort_files(tmp_path, tmp_path / "evaluator.py", start, keep)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["expected_output.json", "results.csv", "train.db", "events.log", ".hidden", "runs/a.txt",
+     "helper.py", "pack/inner.py", "best_known.json", "results_2024/table.csv", "lib/final.cpp"],
+)  # fmt: skip
+def test_data_and_what_the_evaluator_names_come_along(name, sort):
+    assert Path(name) in sort(name).taken
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("best_program.py", "named like a solution"),
+        ("best_solution_lp.py", "named like a solution"),
+        ("circle_best.json", "named like a solution"),
+        ("optimized_kernel.py", "named like a solution"),
+        ("openevolve_output/best/program.py", "where runs keep their results"),
+        ("checkpoints/checkpoint_10/a.json", "where runs keep their results"),
+        (".env", "may hold keys"),
+        ("certs/server.pem", "may hold keys"),
+        ("README.md", "a document"),
+    ],
+)
+def test_solutions_keys_and_documents_stay_behind(name, reason, sort):
+    found = dict(sort(name).left)
+    assert reason in found[Path(name)]
+    assert Path(name) in sort(name, keep=(name,)).taken
+
+
+def test_another_program_for_the_same_problem_stays_behind(sort):
+    left = dict(sort(attempt__py="def place(): return 9\n", marked__py=START).left)
+    assert {str(path) for path in left} == {"attempt.py", "marked.py"}
+
+
+def test_what_tools_have_made_is_not_even_listed(sort):
+    found = sort("__pycache__/a.pyc", ".git/config", "venv/bin/python")
+    assert [str(path) for path in found.taken] == ["evaluator.py", "initial_program.py"]
+    assert found.left == ()
+
+
+def test_imports_and_variables_of_the_evaluator_are_listed(sort):
+    found = sort("helper.py", "pack/inner.py")
+    assert "missing_package" in found.imports
+    assert not {"helper", "pack"} & set(found.imports)
+    assert found.variables == ("JUDGE_KEY", "OTHER")
