@@ -42,6 +42,12 @@ def one_line(text: object) -> str:
     return clean(_BREAK.sub(" ", str(text)))
 
 
+def shorten(text: object, most: int) -> str:
+    """Returns a text as one line of at most so many characters, three dots where it was cut."""
+    line = one_line(text)
+    return line if len(line) <= most else f"{line[: most - 3].rstrip()}..."
+
+
 def as_cell(value: Any) -> Any:
     """Returns a cell of a CSV file, in which no spreadsheet computes anything.
 

@@ -20,7 +20,7 @@ from evolve.problem import load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
 from evolve.run.replay import Replay
-from evolve.search.loop import Search, record
+from evolve.search.loop import Observer, Search, record
 from evolve.settings import Settings, change_settings
 from evolve.settings.history import SettingsHistory
 from evolve.source import built_in_measures
@@ -29,17 +29,13 @@ from evolve.store import Store
 from tests.commands import write_problem
 
 
-class Watcher:
+class Watcher(Observer):
     """Sees every commit and nothing else."""
 
     def __init__(self, on_commit: Callable[[Population], None] | None = None) -> None:
         self._on_commit = on_commit
 
-    def on_slot(self, result) -> None: ...
-
-    def on_tick(self) -> None: ...
-
-    def on_commit(self, population) -> None:
+    def on_commit(self, population, generation) -> None:
         if self._on_commit is not None:
             self._on_commit(population)
 
@@ -67,6 +63,7 @@ class Searches:
         delays: Sequence[float] = (0.0,),
         evaluate: Callable[[Program], Evaluation] | None = None,
         on_commit: Callable[[Population], None] | None = None,
+        observe: Callable[[Store], Observer] | None = None,
         **changes: object,
     ) -> Population:
         """Starts or resumes a search; evaluations take turns with the delays, in seconds."""
@@ -94,7 +91,8 @@ class Searches:
             history = SettingsHistory(settings, store.invocations())
             search = Search(
                 self.problem, history, store, journal=journal, events=events,
-                observer=Watcher(on_commit), threads=threads,
+                observers=[Watcher(on_commit), *([observe(store)] if observe else [])],
+                threads=threads,
             )  # fmt: skip
             search.run()
         return search.population

@@ -3,7 +3,7 @@
 import signal
 
 from evolve.records.results import Efforts
-from evolve.run.outcome import advise, count_reasons
+from evolve.run.outcome import ReasonCounts, advise
 from evolve.search.schedule import FruitlessWatch
 from tests.commands import run_evolve, run_json, start_evolve, wait_for_rows, write_script
 
@@ -73,7 +73,7 @@ def test_reasons_that_differ_in_numbers_and_names_count_as_one():
         "attempt 5.0.0 is the same": 3,
         "cut off after 20 tokens": 2,
     }
-    assert count_reasons(rejections) == [
+    assert ReasonCounts(rejections).most_common() == [
         ("attempt 3.1.0 is the same", 7),
         ("cut off after 20 tokens", 2),
     ]

@@ -32,6 +32,9 @@ class Cells(Protocol):
     def cell_of(self, coordinates: Sequence[float]) -> int:
         """Returns the number of the cell of a point of shape `(len(axes),)`, from 0."""
 
+    def centers_of(self, cells: Sequence[int]) -> NDArray[np.float64]:
+        """Returns where cells lie in the unit cube, shape `(len(cells), len(axes))`."""
+
 
 class GridCells:
     """A grid, numbered row-major over the axes; what lies outside falls into the edge cell.
@@ -52,6 +55,12 @@ class GridCells:
             cell = cell * axis.cells + min(index, axis.cells - 1)
         return cell
 
+    def centers_of(self, cells: Sequence[int]) -> NDArray[np.float64]:
+        """Returns the middles of cells in the unit cube, shape `(len(cells), len(axes))`."""
+        shape = [axis.cells for axis in self.axes]
+        indices = np.array(np.unravel_index(np.asarray(cells, np.int64), shape)).T
+        return (indices + 0.5) / shape
+
 
 class OneCell:
     """All of measure space in one cell: only the best program is kept.
@@ -67,6 +76,10 @@ class OneCell:
     def cell_of(self, coordinates: Sequence[float]) -> int:  # noqa: ARG002 - of the protocol
         """Returns 0."""
         return 0
+
+    def centers_of(self, cells: Sequence[int]) -> NDArray[np.float64]:
+        """Returns the middle of the unit cube for each cell."""
+        return np.full((len(cells), len(self.axes)), 0.5)
 
 
 class VoronoiCells:
@@ -91,6 +104,10 @@ class VoronoiCells:
         pairs = zip(self.axes, coordinates, strict=True)
         point = np.array([share_of(axis, value) for axis, value in pairs])
         return int((self._offsets - self.centroids @ point).argmin())
+
+    def centers_of(self, cells: Sequence[int]) -> NDArray[np.float64]:
+        """Returns the centroids of cells, shape `(len(cells), len(axes))`."""
+        return self.centroids[np.asarray(cells, np.int64)]
 
 
 # How measure space is cut, by the value of `search.archive`: from the measures and the number of

@@ -18,7 +18,7 @@ import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.inspect import show_end
-from evolve.cli.options import RUNS, Run
+from evolve.cli.options import RUNS, Plain, Run
 from evolve.display import say_error
 from evolve.errors import ExitCode, StoreError, UsageError
 
@@ -72,7 +72,7 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Result:
 
 
 @command("Run")
-def attach(run: Run) -> Result:
+def attach(run: Run, *, plain: Plain = False) -> Result:
     """Show a background run until it ends.
 
     The exit code is that of the run. Ctrl-C leaves the run alone.
@@ -87,7 +87,7 @@ def attach(run: Run) -> Result:
     name = quote(str(folder))
     try:
         with interruptible():
-            outcome = follow_run(folder, problem, settings, StandardOutput())
+            outcome = follow_run(folder, problem, settings, StandardOutput(is_plain=plain))
     except KeyboardInterrupt:
         shown = f"\nthe run continues; to stop it: evolve stop {name}"
         return Result(shown, {"run": str(folder), "status": "running"}, ExitCode.INTERRUPTED)

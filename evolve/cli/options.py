@@ -37,6 +37,9 @@ Detach = Annotated[
     bool,
     typer.Option("--detach", help="Run in the background; `evolve attach` shows the run."),
 ]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="Print lines instead of a live view, as for a pipe.")
+]
 Trust = Annotated[
     bool,
     typer.Option(

@@ -13,7 +13,7 @@ import typer
 from evolve.cli.background import start_detached
 from evolve.cli.command import Result, command
 from evolve.cli.inspect import show_end
-from evolve.cli.options import RUNS, Changes, Detach, Run, RunDir, Trust, read_settings
+from evolve.cli.options import RUNS, Changes, Detach, Plain, Run, RunDir, Trust, read_settings
 from evolve.display import one_line, say
 from evolve.errors import DamagedStoreError, ExitCode, MachineError
 
@@ -51,6 +51,7 @@ def run(
     ] = None,
     trust: Trust = False,
     detach: Detach = False,
+    plain: Plain = False,
     changes: Changes,
 ) -> Result:
     """Improve the program of a problem folder."""
@@ -80,11 +81,18 @@ def run(
         say(introduction)
         arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
         return start_detached(made.folder, arguments)
-    return _run_and_report(made, introduction, idle)
+    return _run_and_report(made, introduction, idle, plain=plain)
 
 
 @command("Run", settings=("generations", "workers", *_MODELS, *_SANDBOX, *_CAPS))
-def resume(run: Run, *, trust: Trust = False, detach: Detach = False, changes: Changes) -> Result:
+def resume(
+    run: Run,
+    *,
+    trust: Trust = False,
+    detach: Detach = False,
+    plain: Plain = False,
+    changes: Changes,
+) -> Result:
     """Continue a run from its last checkpoint."""
     from evolve.evaluation.evaluator import start_idle_process
 
@@ -98,16 +106,19 @@ def resume(run: Run, *, trust: Trust = False, detach: Detach = False, changes: C
         say(introduction)
         arguments = [word for word in sys.argv[1:] if word not in {"--detach", "--json"}]
         return start_detached(found.folder, arguments)
-    return _run_and_report(found, introduction, idle)
+    return _run_and_report(found, introduction, idle, plain=plain)
 
 
-def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess | None) -> Result:
+def _run_and_report(
+    run: OpenedRun, introduction: str, idle: IdleProcess | None, *, plain: bool
+) -> Result:
     """Runs until the end and writes the report.
 
     Args:
         run: New, or found again.
         introduction: Printed first.
         idle: An evaluator's process that was started ahead of time.
+        plain: Whether lines are wanted on a terminal, too.
 
     Raises:
         MachineError: With a note on how to continue, where that is possible.
@@ -118,7 +129,7 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess | None)
     from evolve.run.opening import run_to_end
 
     folder = run.folder
-    view = TerminalView(StandardOutput())
+    view = TerminalView(StandardOutput(is_plain=plain))
     resume = f"to continue: evolve resume {quote(str(folder))}"
     try:
         with interruptible():

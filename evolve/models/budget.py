@@ -15,11 +15,9 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict, deque
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evolve.errors import BudgetExhaustedError
-from evolve.models.model import Incoming
 from evolve.models.usage import GENEROUS_TOKENS, Price, estimate_prompt_tokens
 from evolve.records.chat import Request
 from evolve.records.endings import MAX_CALLS, MAX_COST, MAX_EVALUATIONS, MAX_TOKENS
@@ -76,9 +74,6 @@ class Budget:
         max_calls: Calls of models, lost requests included.
         max_tokens: Tokens read and written.
         shares: Requests that are to be in flight at a time.
-
-    Attributes:
-        incoming: What the models of the run are sending right now.
     """
 
     def __init__(
@@ -94,7 +89,6 @@ class Budget:
         self.max_evaluations = max_evaluations
         self.max_calls = max_calls
         self.max_tokens = max_tokens
-        self.incoming: Sequence[Incoming] = ()
         self._shares = shares
         self._needed: defaultdict[tuple[str, str], deque[int]] = defaultdict(
             lambda: deque(maxlen=_REPLIES)

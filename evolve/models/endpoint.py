@@ -131,6 +131,9 @@ class Endpoint:
         request_seconds: Longest wait for one whole answer, before it is asked for again.
         policy: How often and how long to retry.
         jitter: Returns numbers in [0, 1) for the waits between retries.
+
+    Attributes:
+        retried: Requests that were made because an earlier one of their call failed.
     """
 
     def __init__(
@@ -154,6 +157,7 @@ class Endpoint:
         self._jitter = jitter or random.Random(model.name).random  # noqa: S311
         self._closed = threading.Event()
         self._thinks_unopened = False
+        self.retried = 0
 
     def complete(
         self,
@@ -220,6 +224,11 @@ class Endpoint:
         """Returns what the model is sending right now."""
         return self._model.incoming
 
+    @property
+    def in_flight(self) -> int:
+        """Returns how many requests are being answered."""
+        return self._gate.in_flight
+
     def find_price(self) -> Price | None:
         """Returns what the model costs, or `None` when that is unknown."""
         return self._price or self._model.find_price()
@@ -260,12 +269,15 @@ class Endpoint:
         if isinstance(error, _UnusableReplyError):
             call.unusable.append(error.reply)
             if error.is_cut_off:
+                self.retried += 1
                 return True
         if call.has_ended:
             return False
         pause = call.policy.find_pause(call.requests, self._jitter())
         pause = max(pause, error.retry_after_seconds or 0.0)
-        return pause < call.seconds_left and not self._closed.wait(pause)
+        may_repeat = pause < call.seconds_left and not self._closed.wait(pause)
+        self.retried += may_repeat
+        return may_repeat
 
     def _outlast(self, call: _Call, failure: ModelUnavailableError) -> None:
         """Lets a call begin anew when nobody else got an answer within its deadline either.

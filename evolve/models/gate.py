@@ -116,6 +116,11 @@ class Gate:
         """Returns whether any request was answered after a moment of the clock."""
         return self._last_answer >= moment
 
+    @property
+    def in_flight(self) -> int:
+        """Returns how many requests are being answered."""
+        return self._in_flight
+
     def close(self) -> None:
         """Wakes who waits; nobody passes any more."""
         with self._changed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -82,6 +82,13 @@ class StallWatch:
             return ""
         self.level = level
         return _ACTIONS[level]
+
+    def describe(self) -> str:
+        """Returns in words how long there was no progress, and what is done about it."""
+        if not self.window:
+            return "not watched"
+        waited = f"{self.fruitless} of {self.window} evaluations without progress"
+        return f"level {self.level}: {_ACTIONS[self.level]}; {waited}" if self.level else waited
 
     def asks_for_restart(self) -> bool:
         """Returns whether an island is to restart now: in a long stall, once in a window."""
@@ -209,7 +216,7 @@ class RunState:
     def _outranks_champion(self, attempt: LightAttempt, objective: float) -> bool:
         champion, sign = self.champion, self.direction.sign
         return champion is None or outranks(
-            sign, merit_of(attempt, objective), champion.merit, self._noise
+            sign, merit_of(objective, attempt.instances), champion.merit, self._noise
         )
 
     def _note_progress(self, before: Elite | None) -> bool:
@@ -258,15 +265,15 @@ def make_elite(
         depth=attempt.depth,
         parent=attempt.parent,
         others=others,
-        merit=merit_of(attempt, attempt.objective),
+        merit=merit_of(attempt.objective, attempt.instances),
     )
 
 
-def merit_of(attempt: LightAttempt, objective: float) -> Merit:
-    """Returns what decides between an evaluated attempt and the champion."""
-    if not attempt.instances:
+def merit_of(objective: float, instances: Mapping[str, float]) -> Merit:
+    """Returns what decides between an evaluated program and the champion."""
+    if not instances:
         return Merit(objective)
-    names = sorted(attempt.instances)
-    kept = tuple(attempt.instances[name] for name in names if name.startswith(VALIDATION))
-    fitted = tuple(attempt.instances[name] for name in names if not name.startswith(VALIDATION))
+    names = sorted(instances)
+    kept = tuple(instances[name] for name in names if name.startswith(VALIDATION))
+    fitted = tuple(instances[name] for name in names if not name.startswith(VALIDATION))
     return Merit(objective, fitted, kept)

@@ -234,6 +234,42 @@ class SlotNote(NamedTuple):
     editors: tuple[str, ...] = ()
 
 
+class Payoff(NamedTuple):
+    """What an operator, or a model that writes edits, has brought.
+
+    Attributes:
+        kind: `operator` or `model`.
+        name: Of the operator or model.
+        uses: Attempts of an operator; slots of a model.
+        scored: Those that have an objective.
+        improved: Those that gained on their parent.
+        best_gain: The largest gain on a parent; None where there is none.
+    """
+
+    kind: str
+    name: str
+    uses: int = 0
+    scored: int = 0
+    improved: int = 0
+    best_gain: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Returns the share of uses that gained on their parent."""
+        return self.improved / self.uses if self.uses else 0.0
+
+    def add(self, gain: float | None) -> Payoff:
+        """Returns the payoff after another use; None where it has no objective."""
+        if gain is None:
+            return self._replace(uses=self.uses + 1)
+        return self._replace(
+            uses=self.uses + 1,
+            scored=self.scored + 1,
+            improved=self.improved + (gain > 0.0),
+            best_gain=gain if self.best_gain is None else max(gain, self.best_gain),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What calls have used together.

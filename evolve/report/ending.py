@@ -22,7 +22,7 @@ from evolve.records.endings import (
 )
 from evolve.records.results import Totals
 from evolve.report.state import describe_money, describe_spending
-from evolve.run.outcome import Outcome, advise, count_reasons
+from evolve.run.outcome import Outcome, ReasonCounts, advise
 
 # How to raise a cap: with the same one a run ends where it stopped.
 _RAISES = {
@@ -111,7 +111,7 @@ def _is_in_vain(outcome: Outcome) -> bool:
 
 def _describe_rejections(outcome: Outcome) -> list[str]:
     """Returns how many attempts were rejected, by reason, and what to change where all were."""
-    reasons = count_reasons(outcome.rejections)
+    reasons = ReasonCounts(outcome.rejections).most_common()
     if not reasons:
         return []
     lines = [f"rejected: {sum(count for _, count in reasons)} attempts"]

@@ -1,50 +1,67 @@
-"""What a run shows while it runs: a live panel on a terminal, plain lines elsewhere."""
+"""What a run shows while it runs: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 import time
-from collections import Counter
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from evolve.display import clean, one_line, say_error
+from evolve.display import clean, say_error
 from evolve.errors import UsageError
-from evolve.models.budget import Budget
 from evolve.population import RunState
 from evolve.population.snapshot import load_state
 from evolve.problem import Problem
-from evolve.records import Status
-from evolve.records.results import SlotResult
-from evolve.report.state import describe_money, describe_spending
+from evolve.records import AttemptKey
+from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult, Totals
+from evolve.report.phrases import describe_line, describe_stop, describe_time
+from evolve.report.progress import Progress
 from evolve.run.outcome import Outcome, read_outcome
-from evolve.run.wiring import restore_budget
+from evolve.search.loop import Observer
 from evolve.settings import Settings
+from evolve.steps.journal import Journal
 from evolve.store import Store, is_locked
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.live import Live
 
 _LINE_EVERY_SECONDS = 5.0
+_QUIET_SECONDS = 9.0
 _POLL_SECONDS = 0.5
+# Between two pictures: as long as drawing may take no more than a hundredth of the time.
+_SHORTEST_SECONDS, _LONGEST_SECONDS, _DRAWING_SHARE = 0.25, 0.9, 0.01
+_RESIZED_SECONDS = 0.1
+# What is done sooner is not worth a word.
+_SOON_SECONDS = 0.4
 
 
 class StandardOutput:
     """Standard output of a run, until its reader has had enough, as in `evolve run | head`.
 
     The run is then asked to stop, as by a closed terminal; the rest goes to standard error.
+
+    Args:
+        is_plain: Whether lines are wanted on a terminal, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_plain: bool = False) -> None:
+        self._is_plain = is_plain
         self._is_closed = False
 
-    def isatty(self) -> bool:
-        """Returns whether it is a terminal."""
-        return sys.stdout.isatty()
+    @property
+    def is_live(self) -> bool:
+        """Returns whether it is a terminal on which a picture can be drawn again and again."""
+        return (
+            not self._is_plain
+            and sys.stdout.isatty()
+            and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}
+            and sys.stdout.encoding.lower().startswith("utf")
+        )
 
     def write(self, text: str) -> None:
         """Writes a text at once; may be called from any thread."""
@@ -66,91 +83,38 @@ class StandardOutput:
         signal.raise_signal(signal.SIGTERM)
 
 
-class Progress:
-    """Counts what happens; shared by both views.
+class ProgressView(Observer):
+    """Passes what happens on to what is shown; views differ in how they show it.
 
     Args:
-        title: Name of the run.
-        generations: How many the run may have.
-        budget: Totals of calls, tokens and money.
-        initial: Objective of the starting program.
+        progress: What is shown.
     """
 
-    def __init__(self, title: str, generations: int, budget: Budget, initial: float) -> None:
-        self.title = title
-        self.generations = generations
-        self.budget = budget
-        self.initial = initial
-        self.outcomes: Counter[str] = Counter()
-        self.population: RunState | None = None
-        self._started = time.monotonic()
-        self._first_generation: int | None = None
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
 
-    def count(self, result: SlotResult) -> None:
-        """Counts the attempts of a slot; calls are counted by the budget."""
-        self.outcomes.update(str(placed.attempt.evaluation.status) for placed in result.attempts)
+    def on_record(self, item: Call | Evaluated | Expense) -> None:
+        """Counts what was recorded."""
+        self.progress.record(item)
 
-    def commit(self, population: RunState) -> None:
-        """Takes the population of a new checkpoint."""
-        self.population = population
-        if self._first_generation is None:
-            self._first_generation = population.generation
+    def on_slot(self, result: SlotResult) -> None:
+        """Counts the attempts of a slot."""
+        self.progress.end_slot(result)
 
-    @property
-    def evaluations(self) -> int:
-        """Returns the attempts that were evaluated."""
-        return self.outcomes.total() - self.outcomes[str(Status.REJECTED)]
+    def on_commit(self, population: RunState, generation: Generation | None) -> None:
+        """Takes in a new checkpoint."""
+        if generation is None:
+            self.progress.commit(population)
+        else:
+            self.progress.commit(population, generation.slots, generation.summary)
 
-    @property
-    def elapsed(self) -> float:
-        """Returns the seconds since the command began."""
-        return time.monotonic() - self._started
-
-    @property
-    def generation(self) -> int:
-        """Returns the last committed generation."""
-        return self.population.generation if self.population else 0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Returns the time that the remaining generations take at the rate so far."""
-        done = self.generation - (self._first_generation or 0)
-        if not done:
-            return None
-        return self.elapsed / done * (self.generations - self.generation)
-
-    def describe_champion(self) -> str:
-        """Returns the champion's objective and what it gained on the starting program."""
-        champion = self.population.champion if self.population else None
-        if champion is None:
-            return "none yet"
-        gain = champion.objective - self.initial
-        return f"{champion.objective:.10g} ({gain:+.6g} on the start)"
-
-    def describe_islands(self) -> str:
-        """Returns the elites of each island and the share of cells they fill."""
-        archives = self.population.islands.archives if self.population else ()
-        return "  ".join(f"{len(archive)} ({archive.coverage:.0%})" for archive in archives)
-
-    def describe_spending(self) -> str:
-        """Returns calls, tokens and money; money says when a price is unknown."""
-        total = self.budget.total
-        return f"{total.calls} calls  {total.tokens} tokens  {describe_money(total)}"
-
-    def describe_incoming(self) -> str:
-        """Returns how many answers are coming in, and how much of all answers has."""
-        answers = sum(incoming.answers for incoming in self.budget.incoming)
-        characters = sum(incoming.characters for incoming in self.budget.incoming)
-        return f"{answers} coming in, {characters} characters so far" if characters else ""
-
-    def list_spending(self) -> list[str]:
-        """Returns one line for each role and model."""
-        used = sorted(self.budget.totals_by_call().items())
-        return describe_spending([(role, model, totals) for (role, model), totals in used])
+    def on_stop(self, reason: str, seconds: float | None) -> None:
+        """Takes note of what is waited for at the end."""
+        self.progress.stop(reason, seconds)
 
 
-class PlainView:
-    """One line after a generation, at most one every five seconds.
+class PlainView(ProgressView):
+    """One line after a generation, at most one every five seconds; else one every ten.
 
     Args:
         progress: What is shown.
@@ -158,122 +122,107 @@ class PlainView:
     """
 
     def __init__(self, progress: Progress, stream: StandardOutput) -> None:
-        self._progress = progress
+        super().__init__(progress)
         self._stream = stream
-        self._last = 0.0
+        self._last = float("-inf")
         self._shown: int | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shown != self._progress.generation:
+        if self._shown != self.progress.reduce().generation:
             self._print()
 
-    def on_slot(self, result: SlotResult) -> None:
-        """Counts the attempts of a slot."""
-        self._progress.count(result)
+    def tell(self, line: str) -> None:
+        """Prints a line of its own."""
+        self._stream.write(f"{line}\n")
 
-    def on_commit(self, population: RunState) -> None:
+    def on_commit(self, population: RunState, generation: Generation | None) -> None:
         """Prints a line if the last one is old enough."""
-        self._progress.commit(population)
+        super().on_commit(population, generation)
         if time.monotonic() - self._last >= _LINE_EVERY_SECONDS:
             self._print()
 
     def on_tick(self) -> None:
-        """Prints nothing: lines come with generations."""
+        """Prints a line if there was none for long."""
+        if time.monotonic() - self._last >= _QUIET_SECONDS:
+            self._print()
+
+    def on_stop(self, reason: str, seconds: float | None) -> None:
+        """Prints what is waited for."""
+        super().on_stop(reason, seconds)
+        shown = self.progress.reduce()
+        if shown.traffic is not None and shown.traffic.waits:
+            self._stream.write(f"{describe_stop(shown)}\n")
 
     def _print(self) -> None:
-        progress = self._progress
-        self._last, self._shown = time.monotonic(), progress.generation
-        calls = f"  {progress.describe_spending()}" if progress.budget.total.calls else ""
-        self._stream.write(
-            f"generation {progress.generation}/{progress.generations}  "
-            f"champion {progress.describe_champion()}  "
-            f"evaluations {progress.evaluations}{calls}  {progress.elapsed:.0f} s\n"
-        )
+        shown = self.progress.reduce()
+        self._last, self._shown = time.monotonic(), shown.generation
+        self._stream.write(f"{describe_line(shown)}\n")
 
 
-class LiveView:
-    """A Rich panel that is drawn anew a few times a second.
+class LiveView(ProgressView):
+    """A picture that fills the terminal, drawn by a thread of its own.
+
+    It takes the terminal's other screen; what was told meanwhile is printed at the end.
 
     Args:
         progress: What is shown.
     """
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+        super().__init__(progress)
         self._live: Live | None = None
+        self._news = threading.Event()
+        self._has_ended = False
+        self._thread = threading.Thread(target=self._keep_drawing, daemon=True)
 
     def __enter__(self) -> Self:
+        from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(self._draw(), refresh_per_second=4, get_renderable=self._draw)
+        self._live = Live(console=Console(), screen=True, auto_refresh=False)
         self._live.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._has_ended = True
+        self._news.set()
+        self._thread.join()
         if self._live is not None:
             self._live.stop()
-            self._live = None
-
-    @property
-    def is_open(self) -> bool:
-        """Returns whether the panel is on the terminal."""
-        return self._live is not None
-
-    def on_slot(self, result: SlotResult) -> None:
-        """Counts the attempts of a slot."""
-        self._progress.count(result)
-
-    def on_commit(self, population: RunState) -> None:
-        """Takes the new checkpoint; it is shown at the next refresh."""
-        self._progress.commit(population)
-
-    def on_tick(self) -> None:
-        """Does nothing: the panel refreshes itself."""
+            for line in self.progress.reduce().notes:
+                self._live.console.print(clean(line), markup=False, highlight=False)
 
     def tell(self, line: str) -> None:
-        """Prints a line above the panel; may be called from any thread."""
+        """Shows a line; may be called from any thread."""
+        self.progress.note(line)
+        self._news.set()
+
+    def on_stop(self, reason: str, seconds: float | None) -> None:
+        """Shows at once what is waited for."""
+        super().on_stop(reason, seconds)
+        self._news.set()
+
+    def _keep_drawing(self) -> None:
+        while not self._has_ended:
+            size, began = os.get_terminal_size(), time.thread_time()
+            self._draw()
+            pause = (time.thread_time() - began) / _DRAWING_SHARE
+            until = time.monotonic() + min(max(pause, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+            while time.monotonic() < until and os.get_terminal_size() == size:
+                if self._news.wait(_RESIZED_SECONDS):
+                    break
+            self._news.clear()
+
+    def _draw(self) -> None:
+        from evolve.report.dashboard import arrange
+
         if self._live is not None:
-            self._live.console.print(clean(line), markup=False, highlight=False)
-
-    def _draw(self) -> RenderableType:
-        from rich.markup import escape
-        from rich.panel import Panel
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
-        progress = self._progress
-        table = Table.grid(padding=(0, 2))
-        for label, value in self._rows():
-            table.add_row(f"[dim]{label}[/dim]", escape(one_line(value)))
-        bar = ProgressBar(total=progress.generations, completed=progress.generation)
-        # A bar does not end its line; a row of a table does.
-        whole = Table.grid(expand=True)
-        whole.add_row(bar)
-        whole.add_row(table)
-        return Panel(whole, title=escape(one_line(progress.title)), title_align="left")
-
-    def _rows(self) -> list[tuple[str, str]]:
-        progress = self._progress
-        left = progress.seconds_left
-        rate = progress.evaluations / max(progress.elapsed, 1e-9)
-        outcomes = "  ".join(f"{name} {count}" for name, count in progress.outcomes.items())
-        rows = [
-            ("generation", f"{progress.generation} of {progress.generations}"),
-            ("champion", progress.describe_champion()),
-            ("islands", progress.describe_islands()),
-            ("attempts", f"{progress.outcomes.total()}  {outcomes}"),
-            ("rate", f"{rate:.1f} evaluations/s"),
-            ("time", f"{progress.elapsed:.0f} s, left {'?' if left is None else f'{left:.0f} s'}"),
-        ]
-        if incoming := progress.describe_incoming():
-            rows.insert(4, ("answers", incoming))
-        if progress.budget.total.calls:
-            rows.insert(4, ("models", progress.describe_spending()))
-            rows[5:5] = [("", line) for line in progress.list_spending()]
-        return rows
+            size = self._live.console.size
+            self._live.update(arrange(self.progress.reduce(), *size), refresh=True)
 
 
 class TerminalView:
@@ -285,24 +234,60 @@ class TerminalView:
 
     def __init__(self, stream: StandardOutput) -> None:
         self._stream = stream
-        self._live: LiveView | None = None
+        self._view: LiveView | PlainView | None = None
 
     def tell(self, line: str) -> None:
         """Prints one line; may be called from any thread."""
-        if self._live is not None and self._live.is_open:
-            self._live.tell(line)
-            return
-        self._stream.write(line + "\n")
+        if self._view is None:
+            self._stream.write(f"{line}\n")
+        else:
+            self._view.tell(line)
 
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Says now and then that something is waited for."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._keep_saying, args=(what, done), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _keep_saying(self, what: str, done: threading.Event) -> None:
+        began = time.monotonic()
+        if done.wait(_SOON_SECONDS):
+            return
+        if self._stream.is_live:
+            from rich.console import Console
+
+            with Console().status(what) as status:
+                while not done.wait(1.0):
+                    status.update(f"{what}: {describe_time(time.monotonic() - began)}")
+        else:
+            while not done.wait(_QUIET_SECONDS):
+                self._stream.write(f"{what}: {describe_time(time.monotonic() - began)} so far\n")
+
+    @contextmanager
     def watch(
-        self, *, title: str, generations: int, budget: Budget, initial: float
-    ) -> LiveView | PlainView:
-        """Returns the view to open while the run continues."""
-        progress = Progress(title, generations, budget, initial)
-        if self._stream.isatty():
-            self._live = LiveView(progress)
-            return self._live
-        return PlainView(progress, self._stream)
+        self, store: Store, problem: Problem, settings: Settings, journal: Journal
+    ) -> Iterator[Observer]:
+        """Shows the run while it continues."""
+        progress = Progress(
+            store, problem, settings, journal.budget.totals_by_call, journal.traffic
+        )
+        with open_view(progress, self._stream) as view:
+            self._view = view
+            try:
+                yield view
+            finally:
+                self._view = None
+
+
+def open_view(progress: Progress, stream: StandardOutput) -> LiveView | PlainView:
+    """Returns the view that fits where it goes; it is shown while it is entered."""
+    return LiveView(progress) if stream.is_live else PlainView(progress, stream)
 
 
 def follow_run(
@@ -323,31 +308,72 @@ def follow_run(
         StoreError: The database cannot be read.
     """
     with closing(Store.open_to_read(folder)) as store:
-        run_state = load_state(store, problem, settings.search)
-        if run_state.champion is None or run_state.initial is None:
-            raise UsageError(f"{folder}: the run has no checkpoint yet; try again in a moment")
-        generations = settings.loop.generations or run_state.generation
-        budget = restore_budget(store, settings)
-        progress = Progress(folder.name, generations, budget, run_state.initial)
-        before = Counter(store.outcomes())
-        with LiveView(progress) if stream.isatty() else PlainView(progress, stream) as view:
+        follower = _Follower(store, problem, settings)
+        with open_view(follower.progress, stream) as view:
             is_running = True
             while is_running:
                 # Once the process has gone, its last commit is still to be read.
                 is_running = is_locked(folder)
-                _add_new(store, run_state)
-                progress.budget = restore_budget(store, settings)
-                progress.outcomes = Counter(store.outcomes()) - before
-                view.on_commit(run_state)
+                follower.advance()
+                view.on_commit(follower.state, None)
+                view.on_tick()
                 if is_running:
                     time.sleep(_POLL_SECONDS)
-        return read_outcome(store, run_state, store.facts().get("stopped_because") or "")
+        return read_outcome(store, follower.state, store.facts().get("stopped_because") or "")
 
 
-def _add_new(store: Store, run_state: RunState) -> None:
-    """Brings a state up to the last committed generation."""
-    last = store.last_generation()
-    if last is not None and last > run_state.generation:
-        attempts = store.light_attempts(run_state.generation + 1)
-        for _ in run_state.add_all(attempts, last):
-            pass
+class _Follower:
+    """Reads what another process records, each thing once.
+
+    Args:
+        store: The run's database.
+        problem: Its problem.
+        settings: Its settings.
+
+    Raises:
+        UsageError: The run has no checkpoint yet.
+        StoreError: The database cannot be read.
+    """
+
+    def __init__(self, store: Store, problem: Problem, settings: Settings) -> None:
+        self._store = store
+        with store.frozen():
+            self.state = load_state(store, problem, settings.search)
+            if self.state.champion is None:
+                raise UsageError(
+                    f"{store.folder}: the run has no checkpoint yet; try again in a moment"
+                )
+            self._spent = self._read_spent()
+            self.progress = Progress(store, problem, settings, lambda: self._spent)
+            self._seen = set(map(_identify, self._list_finished()))
+
+    def advance(self) -> None:
+        """Takes in what is new.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        store, state, progress = self._store, self.state, self.progress
+        with store.frozen():
+            finished = self._list_finished()
+            new = [item for item in finished if _identify(item) not in self._seen]
+            for item in new:
+                progress.record(item)
+            if any(isinstance(item, Call) for item in new):
+                self._spent = self._read_spent()
+            last = store.last_generation() or 0
+            for number in state.add_all(store.light_attempts(state.generation + 1), last):
+                progress.commit(state, store.load_slots(number), store.load_summary(number))
+        recent = [item for item in finished if item.key.generation > state.generation]
+        self._seen = set(map(_identify, recent))
+
+    def _read_spent(self) -> dict[tuple[str, str], Totals]:
+        return {(role, model): used for role, model, used in self._store.usage()}
+
+    def _list_finished(self) -> list[Call | Evaluated]:
+        calls, evaluations = self._store.finished_after(self.state.generation)
+        return [*calls, *evaluations]
+
+
+def _identify(item: Call | Evaluated) -> tuple[type, AttemptKey]:
+    return type(item), item.key

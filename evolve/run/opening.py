@@ -16,9 +16,10 @@ from evolve.settings import Settings, change_settings
 
 if TYPE_CHECKING:
     from evolve.evaluation.evaluator import IdleProcess
-    from evolve.models.budget import Budget
     from evolve.run.outcome import Outcome
     from evolve.search.loop import Observer
+    from evolve.steps.journal import Journal
+    from evolve.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,11 @@ class RunView(Protocol):
     def tell(self, line: str) -> None:
         """Shows one line."""
 
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        """Shows that something is waited for while the context is open."""
+
     def watch(
-        self, *, title: str, generations: int, budget: Budget, initial: float
+        self, store: Store, problem: Problem, settings: Settings, journal: Journal
     ) -> AbstractContextManager[Observer]:
         """Shows progress while the context is open."""
 

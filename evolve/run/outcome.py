@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from shlex import quote
+from types import MappingProxyType
 from typing import Any
 
+from evolve.display import shorten
 from evolve.errors import EvaluatorError, StoreError, UsageError
 from evolve.evaluation.pool import Evaluators
 from evolve.population import Population, RunState
 from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, AttemptKey, Evaluation, Program, Status
-from evolve.records.results import SlotResult
+from evolve.records.results import Generation
 from evolve.run.folder import BEST_FOLDER, write_program
 from evolve.run.opening import Run
 from evolve.run.wiring import open_evaluators
@@ -99,18 +101,28 @@ def read_outcome(store: Store, run_state: RunState, stopped_because: str) -> Out
     )
 
 
-def count_reasons(rejections: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Returns the reasons with their counts, the most frequent first.
+class ReasonCounts:
+    """Counts reasons; those that differ only in numbers and names count as one.
 
-    Reasons that differ only in numbers and names count as one, which the first of them shows.
+    Args:
+        counts: What is counted already, by reason.
     """
-    counts: Counter[str] = Counter()
-    shown: dict[str, str] = {}
-    for reason, count in rejections.items():
+
+    def __init__(self, counts: Mapping[str, int] = MappingProxyType({})) -> None:
+        self._counts: Counter[str] = Counter()
+        self._shown: dict[str, str] = {}
+        for reason, count in counts.items():
+            self.add(reason, count)
+
+    def add(self, reason: str, count: int = 1) -> None:
+        """Counts a reason; the first of its form stands for all of them."""
         form = _DETAIL.sub("_", reason)
-        counts[form] += count
-        shown.setdefault(form, " ".join(reason.split()))
-    return [(shown[form][:_LONGEST], count) for form, count in counts.most_common()]
+        self._counts[form] += count
+        self._shown.setdefault(form, shorten(" ".join(reason.split()), _LONGEST))
+
+    def most_common(self, count: int | None = None) -> list[tuple[str, int]]:
+        """Returns the reasons with their counts, the most frequent first."""
+        return [(self._shown[form], n) for form, n in self._counts.most_common(count)]
 
 
 def advise(reason: str) -> str:
@@ -118,41 +130,31 @@ def advise(reason: str) -> str:
     return next(advice for pattern, advice in _ADVICE if pattern.search(reason))
 
 
-class BestWriter:
-    """Keeps `best/` in step with the champion, and passes all events on.
+class BestWriter(Observer):
+    """Keeps `best/` in step with the champion.
 
     Args:
         store: The run's database.
-        observer: Gets the events, too.
     """
 
-    def __init__(self, store: Store, observer: Observer) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._observer = observer
         self._written: AttemptKey | None = None
 
-    def on_slot(self, result: SlotResult) -> None:
-        """Passes the end of a slot on."""
-        self._observer.on_slot(result)
-
-    def on_commit(self, population: Population) -> None:
+    def on_commit(self, population: Population, generation: Generation | None) -> None:  # noqa: ARG002
         """Writes the champion's files when there is a new one."""
         champion = population.champion
-        if champion is not None and champion.key != self._written:
-            folder = self._store.folder
-            try:
-                write_program(folder, self._store.load_attempt(champion.key), below=BEST_FOLDER)
-            except StoreError as error:
-                raise StoreError(
-                    f"{error}; what was committed is safe: mend that, then "
-                    f"`evolve resume {quote(str(folder))}`"
-                ) from error
-            self._written = champion.key
-        self._observer.on_commit(population)
-
-    def on_tick(self) -> None:
-        """Passes the time on."""
-        self._observer.on_tick()
+        if champion is None or champion.key == self._written:
+            return
+        folder = self._store.folder
+        try:
+            write_program(folder, self._store.load_attempt(champion.key), below=BEST_FOLDER)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}; what was committed is safe: mend that, then "
+                f"`evolve resume {quote(str(folder))}`"
+            ) from error
+        self._written = champion.key
 
 
 def evaluate_holdout(store: Store, evaluators: Evaluators, champion: AttemptKey) -> str:

@@ -110,7 +110,8 @@ class LiveRun:
                 self._prepare(endpoints)
                 outcome = self._search(endpoints)
                 if Purpose.HOLDOUT in self._run.problem.functions:
-                    line = evaluate_holdout(self._store, self._evaluators, outcome.champion)
+                    with self._view.waiting("evaluating the champion on the hold-out"):
+                        line = evaluate_holdout(self._store, self._evaluators, outcome.champion)
                     self._view.tell(line)
                 return outcome
         except (EvolveError, KeyboardInterrupt) as error:
@@ -123,21 +124,24 @@ class LiveRun:
     def _prepare(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Proves sandbox and models; evaluates the starting program of a run without one."""
         store, view = self._store, self._view
-        isolation = self._evaluators.wait()
+        with view.waiting("proving the sandbox"):
+            isolation = self._evaluators.wait()
         # From here on LiteLLM may be imported, during the first evaluation.
         is_capped = self._settings.budget.max_cost_usd is not None
         preflight = Preflight(endpoints, is_capped=is_capped)
         view.tell(describe_isolation(isolation, fresh=self._settings.sandbox.fresh))
         last = store.last_generation()
+        evaluation = None
         if last is None:
-            evaluation = evaluate_initial(self._run.problem, self._evaluators)
+            with view.waiting("evaluating the starting program"):
+                evaluation = evaluate_initial(self._run.problem, self._evaluators)
             view.tell(f"starting program: objective {evaluation.objective:.10g}")
+        with view.waiting("asking each model for a first word"):
             preflight.wait(view.tell)
+        if evaluation is not None:
             self._commit_initial(evaluation, isolation)
-        else:
-            preflight.wait(view.tell)
-            if store.facts().get("stopped_because") == FRUITLESS:
-                store.set_facts(**{FRUITLESS_UNTIL: last})
+        elif store.facts().get("stopped_because") == FRUITLESS:
+            store.set_facts(**{FRUITLESS_UNTIL: last})
         store.keep(preflight.list_expenses((last or 0) + 1))
         store.set_facts(
             stopped_because=None,
@@ -183,17 +187,9 @@ class LiveRun:
         expect_frozen(store, problem, settings.search)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         journal = self._open_journal(endpoints, events)
-        initial = store.load_attempt(INITIAL).objective
-        if initial is None:
-            raise StoreError(f"{store.folder}: the starting program has no objective")
         slots_in_flight = (settings.loop.slots + MOST_SESSIONS) * (settings.loop.lag + 1)
         with (
-            self._view.watch(
-                title=store.folder.name,
-                generations=settings.loop.generations or store.last_generation() or 0,
-                budget=journal.budget,
-                initial=initial,
-            ) as observer,
+            self._view.watch(store, problem, settings, journal) as observer,
             interrupts(lambda: events.put(Interrupt())),
         ):
             search = Search(
@@ -202,7 +198,7 @@ class LiveRun:
                 store,
                 journal=journal,
                 events=events,
-                observer=BestWriter(store, observer),
+                observers=(BestWriter(store), observer),
                 threads=min(slots_in_flight, 2 * (settings.loop.workers or WORKERS) + 16),
             )
             reason = search.run()
@@ -214,7 +210,6 @@ class LiveRun:
         """Returns the way to models and evaluators."""
         store, settings = self._store, self._settings
         budget = restore_budget(store, settings)
-        budget.incoming = [endpoint.incoming for endpoint in endpoints.values()]
         return Journal(
             endpoints=endpoints,
             evaluate=self._evaluators.evaluate,

@@ -11,8 +11,8 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from evolve.population import Population
 from evolve.population.population import light_attempts
@@ -50,14 +50,20 @@ _GRACE_SECONDS = {INTERRUPTED: 10.0, MAX_SECONDS: 0.5}
 _TICK_SECONDS = 0.25
 
 
-class Observer(Protocol):
-    """Sees what happens, on the loop's thread."""
+class Observer:
+    """Sees what happens, on the loop's thread; overrides what it is interested in."""
+
+    def on_record(self, item: Call | Evaluated | Expense) -> None:
+        """A finished call, evaluation or expense is recorded."""
 
     def on_slot(self, result: SlotResult) -> None:
         """A slot has ended."""
 
-    def on_commit(self, population: Population) -> None:
-        """A generation is committed, or the run was rebuilt."""
+    def on_commit(self, population: Population, generation: Generation | None) -> None:
+        """A generation is committed; None once a run was rebuilt from its database."""
+
+    def on_stop(self, reason: str, seconds: float | None) -> None:
+        """The run stops for a reason; running work is waited for so long, None for its end."""
 
     def on_tick(self) -> None:
         """Some time has passed."""
@@ -116,7 +122,7 @@ class Search:
         store: The run's database, open to write, with the initial program committed.
         journal: The way to models and evaluators, new; it keeps by `record`.
         events: What generations, the journal and the user's interrupt report.
-        observer: Sees what happens.
+        observers: See what happens.
         threads: Slots that run at a time.
 
     Attributes:
@@ -131,7 +137,7 @@ class Search:
         *,
         journal: Journal,
         events: queue.SimpleQueue[Event],
-        observer: Observer,
+        observers: Sequence[Observer],
         threads: int,
     ) -> None:
         self._problem = problem
@@ -149,7 +155,7 @@ class Search:
         # What is in flight began before these were committed.
         journal.share(store.finished_after(last - MOST_LAG - 1, last)[1])
         self._events = events
-        self._observer = observer
+        self._observers = observers
         self._workers = Threads(threads)
         self._maker = JobMaker(problem, self.population, store, history)
         self._fruitless = FruitlessWatch(0 if "fruitless" in history.now.search.without else 3)
@@ -183,7 +189,8 @@ class Search:
             self._process(self._wait())
             self._commit_finished()
             self._check_time()
-            self._observer.on_tick()
+            for observer in self._observers:
+                observer.on_tick()
         self._commit_ended_slots()
         return self._stopped_because or self._exhausted()
 
@@ -202,7 +209,8 @@ class Search:
                 self._process(self._wait())
         self._check_fruitless()
         self._check_time()
-        self._observer.on_commit(self.population)
+        for observer in self._observers:
+            observer.on_commit(self.population, None)
 
     def _launch(self, beyond: int = 0) -> None:
         """Starts the generations whose turn has come; those up to `beyond` are committed."""
@@ -260,18 +268,15 @@ class Search:
             return events
 
     def _process(self, events: list[Event]) -> None:
-        recorded = [event for event in events if isinstance(event, Recorded)]
-        if recorded:
-            self._store.keep([one.item for one in recorded])
-        for one in recorded:
-            one.durable.set()
+        self._keep([event for event in events if isinstance(event, Recorded)])
         for event in events:
             if isinstance(event, Planned):
                 self._note_plans(event.generation, event.plans)
                 self._launch()
             elif isinstance(event, SlotEnded):
                 self._ended.setdefault(event.generation, []).append(event.result)
-                self._observer.on_slot(event.result)
+                for observer in self._observers:
+                    observer.on_slot(event.result)
                 self._stop_for(event.result.cut_by)
             elif isinstance(event, GenerationResult):
                 self._results[event.number] = event
@@ -280,6 +285,14 @@ class Search:
                 self._stop(INTERRUPTED)
             elif isinstance(event, BaseException):
                 raise event
+
+    def _keep(self, recorded: list[Recorded]) -> None:
+        if recorded:
+            self._store.keep([one.item for one in recorded])
+        for one in recorded:
+            one.durable.set()
+            for observer in self._observers:
+                observer.on_record(one.item)
 
     def _note_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
         self._plans.setdefault(generation, plans)
@@ -323,7 +336,8 @@ class Search:
         # A generation in flight knows what was committed when it started.
         self._journal.forget(number - MOST_LAG)
         self._snapshots.on_commit(self.population, len(attempts))
-        self._observer.on_commit(self.population)
+        for observer in self._observers:
+            observer.on_commit(self.population, generation)
 
     def _is_torn(self, result: GenerationResult) -> bool:
         """Returns whether a generation was cut so that it is to be run again, not committed.
@@ -373,8 +387,11 @@ class Search:
     def _stop(self, reason: str) -> None:
         self._stopped_because = reason
         self._journal.stop(reason)
-        if reason in _GRACE_SECONDS:
-            self._give_up_at = time.monotonic() + _GRACE_SECONDS[reason]
+        grace = _GRACE_SECONDS.get(reason)
+        if grace is not None:
+            self._give_up_at = time.monotonic() + grace
+        for observer in self._observers:
+            observer.on_stop(reason, grace)
 
     def _is_over(self) -> bool:
         """Returns whether nothing is left to wait for, or it has been waited for long enough."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, StoreError
 from evolve.models.model import ReplyError
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 # Evaluations of one slot that wait for an evaluator.
 _AT_A_TIME = 16
+EVALUATION = "evaluation"
+"""What a slot waits for where it waits for no model."""
 
 
 class OtherRequestError(StoreError):
@@ -39,6 +43,38 @@ class Evaluate(Protocol):
 
     def __call__(self, program: Program, /) -> Evaluation:
         """Evaluates a program and waits for the verdict."""
+
+
+class Wait(NamedTuple):
+    """A call or an evaluation that a slot waits for.
+
+    Attributes:
+        what: The role that is asked, or `EVALUATION`.
+        model: Name of the model that is asked first.
+        since: Moment of the monotonic clock.
+    """
+
+    what: str
+    model: str
+    since: float
+
+
+class Traffic(NamedTuple):
+    """What a run waits for at a moment.
+
+    Attributes:
+        waits: Calls and evaluations, the oldest first.
+        in_flight: Requests that models are answering; the other calls wait for their turn.
+        retried: Requests so far that were made because an earlier one failed.
+        answers: Answers that are coming in.
+        characters: Characters that have come in so far.
+    """
+
+    waits: tuple[Wait, ...] = ()
+    in_flight: int = 0
+    retried: int = 0
+    answers: int = 0
+    characters: int = 0
 
 
 class Journal:
@@ -91,6 +127,18 @@ class Journal:
         self._evaluations: dict[AttemptKey, Evaluated] = {}
         self._shared: dict[str, _Shared] = {}
         self._sharing = threading.Lock()
+        self._waits: dict[object, Wait] = {}
+
+    def traffic(self) -> Traffic:
+        """Returns what is waited for right now; may be called from any thread."""
+        endpoints = self._endpoints.values()
+        return Traffic(
+            tuple(self._waits.copy().values()),
+            in_flight=sum(one.in_flight for one in endpoints),
+            retried=sum(one.retried for one in endpoints),
+            answers=sum(one.incoming.answers for one in endpoints),
+            characters=sum(one.incoming.characters for one in endpoints),
+        )
 
     def recall(self, calls: Iterable[Call], evaluations: Iterable[Evaluated]) -> None:
         """Remembers what was recorded before the run was resumed."""
@@ -144,7 +192,7 @@ class Journal:
                     "changed since: fork the run instead of resuming it"
                 )
             return known
-        with self._permits:
+        with self._waiting(request.role, model), self._permits:
             self._check_stopped()
             call = self._complete(key, request, model)
         self._keep(call)
@@ -198,7 +246,8 @@ class Journal:
         self._check_stopped()
         self.budget.reserve_evaluations()
         try:
-            evaluation = self._evaluate(program)
+            with self._waiting(EVALUATION):
+                evaluation = self._evaluate(program)
         except EvaluationCutError as error:
             raise BudgetExhaustedError(self._stopped_because) from error
         if evaluation.status is Status.REJECTED:
@@ -242,6 +291,15 @@ class Journal:
         if name not in self._replaced:
             self._replaced.add(name)
             self._tell(f"{error}; {stand_in} is asked instead, as long as that is so")
+
+    @contextmanager
+    def _waiting(self, what: str, model: str = "") -> Iterator[None]:
+        mark = object()
+        self._waits[mark] = Wait(what, model, time.monotonic())
+        try:
+            yield
+        finally:
+            del self._waits[mark]
 
     def _check_stopped(self) -> None:
         if self._stopped_because:

@@ -6,23 +6,19 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from evolve.errors import StoreError
-from evolve.files import inside
 from evolve.records import (
     Attempt,
     AttemptKey,
     Direction,
     Evaluation,
     Plan,
-    Program,
-    SourceFile,
-    Status,
     Summary,
 )
 from evolve.records.plain import from_plain
@@ -35,19 +31,20 @@ from evolve.records.results import (
     Expense,
     LightAttempt,
     ModelUse,
+    Payoff,
+    PlacedAttempt,
     SlotNote,
+    SlotResult,
     Totals,
 )
 from evolve.settings.history import Invocation
 from evolve.store.columns import unpack
 from evolve.store.connection import naming_errors, parsing
+from evolve.store.loading import load_evaluated, load_light_attempt, load_placed, load_slot_note
 from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, INVOCATIONS
 
 # No generation comes after this one.
 NEWEST = 2**62
-_STATUS: dict[str | None, Status] = {None: Status.REJECTED, **{str(one): one for one in Status}}
-_new = tuple.__new__
-_scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[attr-defined]
 
 _JOIN_EVALUATION = (
     "LEFT JOIN evaluations e ON e.generation = a.generation AND e.slot = a.slot "
@@ -121,6 +118,28 @@ _NOTES = f"""
         AND a.plan IS NOT NULL
     ORDER BY a.generation, a.slot, a.number
 """
+# By attempt with a parent: its operator, objective, and gain on the parent.
+_GAINS = f"""
+    SELECT a.generation, a.slot, json_extract(a.plan, '$.operator') AS operator, e.objective,
+        :sign * (e.objective - pe.objective) AS gain
+    FROM attempts a {_JOIN_EVALUATION}
+    LEFT JOIN attempts p ON p.generation = a.parent_generation AND p.slot = a.parent_slot
+        AND p.number = a.parent_number
+    LEFT JOIN evaluations pe
+        ON pe.generation = p.generation AND pe.slot = p.slot AND pe.number = p.evaluation
+    WHERE a.parent_generation IS NOT NULL
+"""
+_PAYOFFS = f"""
+    WITH gains AS ({_GAINS}), slots AS (
+        SELECT generation, slot, COUNT(objective) > 0 AS scored, MAX(gain) AS gain
+        FROM gains GROUP BY generation, slot
+    ), uses AS (SELECT DISTINCT generation, slot, model FROM calls WHERE slot >= 0)
+    SELECT 'operator', operator, COUNT(*), COUNT(objective), COUNT(*) FILTER (WHERE gain > 0),
+        MAX(gain) FROM gains WHERE operator != '' GROUP BY operator
+    UNION ALL
+    SELECT 'model', model, COUNT(*), SUM(scored), COUNT(*) FILTER (WHERE gain > 0), MAX(gain)
+        FROM uses JOIN slots USING (generation, slot) GROUP BY model
+"""
 
 
 class Reader:
@@ -136,6 +155,17 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self.folder = folder
         self._connection = connection
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Lets all that is read inside see the same state, whatever is written meanwhile."""
+        with naming_errors(self.folder):
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with naming_errors(self.folder):
+                self._connection.execute("COMMIT")
 
     def facts(self) -> dict[str, Any]:
         """Returns all facts about the run."""
@@ -201,7 +231,7 @@ class Reader:
         with parsing(self.folder):
             uses = self._load_uses(since) if with_uses else {}
             for row in self._connection.execute(_LIGHT_ATTEMPTS, (since,)):
-                attempt = _light_attempt(row)
+                attempt = load_light_attempt(row)
                 found = uses.get(attempt.key[:2])
                 yield attempt._replace(uses=tuple(found)) if found else attempt
 
@@ -211,11 +241,23 @@ class Reader:
         Raises:
             StoreError: There is no such attempt.
         """
-        found = self._all(_ATTEMPT, *key)
-        if not found:
-            raise StoreError(f"{self.folder}: no attempt {key}")
+        return self._load_placed(key).attempt
+
+    def load_slots(self, generation: int) -> list[SlotResult]:
+        """Returns what the slots of a committed generation brought, in order."""
+        placed = map(self._load_placed, self.keys_of(generation))
+        uses = self._load_uses(generation, generation)
+        return [
+            SlotResult(slot, tuple(group), uses=tuple(uses.get((generation, slot), ())))
+            for slot, group in groupby(placed, key=lambda one: one.attempt.key.slot)
+        ]
+
+    def calls_of(self, generation: int, slot: int) -> list[Call]:
+        """Returns the calls of a slot in order; slot -1 has those that serve a generation."""
+        where = f"WHERE generation = ? AND slot = ? {_IN_ORDER}"
+        found = self._all(f"SELECT {CALLS.select('c')} FROM calls c {where}", generation, slot)
         with parsing(self.folder):
-            return _attempt(found[0])
+            return [CALLS.load(row) for row in found]
 
     def load_summary(self, generation: int) -> Summary | None:
         """Returns what a generation taught, if it has a summary."""
@@ -248,7 +290,7 @@ class Reader:
         calls = self._all(f"SELECT {CALLS.select('c')} FROM calls c {within}", generation, upto)
         evaluations = self._all(_EVALUATIONS, generation, upto)
         with parsing(self.folder):
-            return [CALLS.load(row) for row in calls], [_evaluated(row) for row in evaluations]
+            return [CALLS.load(row) for row in calls], [load_evaluated(row) for row in evaluations]
 
     def expenses(self, generation: int = -1, upto: int = NEWEST) -> list[Expense]:
         """Returns what was spent beside the calls after one generation, up to another."""
@@ -273,7 +315,9 @@ class Reader:
         found = self._all(_NOTES, after, upto)
         with parsing(self.folder):
             for place, group in groupby(found, key=lambda row: row[:2]):
-                yield _slot_note(list(group), sign)._replace(editors=tuple(editors.get(place, ())))
+                yield load_slot_note(list(group), sign)._replace(
+                    editors=tuple(editors.get(place, ()))
+                )
 
     def load_snapshot(self, version: str) -> Any:
         """Returns the population that `save_snapshot` kept under this version, or None."""
@@ -325,6 +369,15 @@ class Reader:
         )
         return int(slots)
 
+    def payoffs(self, sign: float) -> list[Payoff]:
+        """Returns what operators and models have brought in committed generations.
+
+        Args:
+            sign: +1 where larger objectives are better, else -1.
+        """
+        with naming_errors(self.folder):
+            return [Payoff(*row) for row in self._connection.execute(_PAYOFFS, {"sign": sign})]
+
     def efforts(self, after: int) -> list[Efforts]:
         """Returns what the models of each generation after one came to."""
         return [Efforts(*row) for row in self._all(_EFFORTS, UNUSABLE, after)]
@@ -347,12 +400,19 @@ class Reader:
             )
         )
 
-    def _load_uses(self, since: int) -> dict[tuple[int, int], list[ModelUse]]:
+    def _load_placed(self, key: AttemptKey) -> PlacedAttempt:
+        found = self._all(_ATTEMPT, *key)
+        if not found:
+            raise StoreError(f"{self.folder}: no attempt {key}")
+        with parsing(self.folder):
+            return load_placed(found[0])
+
+    def _load_uses(self, since: int, upto: int = NEWEST) -> dict[tuple[int, int], list[ModelUse]]:
         uses: dict[tuple[int, int], list[ModelUse]] = {}
         for generation, slot, *use in self._connection.execute(
             "SELECT generation, slot, role, model, cost_usd, prompt_tokens + completion_tokens "
-            f"FROM calls WHERE generation >= ? {_IN_ORDER}",
-            (since,),
+            f"FROM calls WHERE generation >= ? AND generation <= ? {_IN_ORDER}",
+            (since, upto),
         ):
             uses.setdefault((generation, slot), []).append(ModelUse(*use))
         return uses
@@ -364,97 +424,3 @@ class Reader:
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with naming_errors(self.folder):
             return self._connection.execute(sql, values).fetchall()
-
-
-def _attempt(row: Sequence[Any]) -> Attempt:
-    """Returns the attempt of a row of `_ATTEMPT`."""
-    texts, program_id, source = row[-3:]
-    *_, program, sequence, reason, detail = row[: len(ATTEMPTS.columns)]
-    if sequence is None:
-        artifacts = {"detail": detail} if detail else {}
-        evaluation = Evaluation(Status.REJECTED, artifacts=artifacts, reason=reason)
-    else:
-        evaluation = _evaluation(row[len(ATTEMPTS.columns) :], texts, program=None).evaluation
-    is_pruned = program_id is not None and source is None
-    made = None if program is None or is_pruned else _program(source, program)
-    found: Attempt = ATTEMPTS.load(row, program=made, evaluation=evaluation)
-    return found
-
-
-def _evaluated(row: Sequence[Any]) -> Evaluated:
-    """Returns the finished evaluation of a row of `_EVALUATIONS`."""
-    texts, program_id, source = row[-3:]
-    return _evaluation(row, texts, program=_program(source, program_id))
-
-
-def _evaluation(row: Sequence[Any], texts: bytes | None, **left_out: Any) -> Evaluated:
-    artifacts = {} if texts is None else from_plain(dict[str, str], unpack(texts))
-    found: Evaluated = EVALUATIONS.load(row, artifacts=artifacts, **left_out)
-    return found
-
-
-def _program(source: bytes | None, expected: str) -> Program:
-    """Returns the program of a stored source.
-
-    Raises:
-        DatabaseError: There is none, or it is another one than expected.
-    """
-    if source is None:
-        raise sqlite3.DatabaseError(f"the source of program {expected} is missing")
-    try:
-        files = from_plain(tuple[SourceFile, ...], unpack(source))
-        found = Program(tuple(SourceFile(str(inside(path)), text) for path, text in files))
-    except (zlib.error, ValueError, TypeError, AttributeError) as error:
-        raise sqlite3.DatabaseError(f"damaged: program {expected}: {error}") from error
-    if found.id != expected:
-        raise sqlite3.DatabaseError(f"damaged: in place of program {expected} there is {found.id}")
-    return found
-
-
-def _light_attempt(row: Sequence[Any]) -> LightAttempt:
-    """Returns the attempt of a row of `_LIGHT_ATTEMPTS`."""
-    (
-        generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
-        operator, program_id, fingerprint, status, objective, measures, metrics, instances,
-    ) = row  # fmt: skip
-    parent = None
-    if parent_generation is not None:
-        parent = _new(AttemptKey, (parent_generation, parent_slot, parent_number))
-    # A resume reads every attempt: what `json.loads` and the record do around these takes longer.
-    return _new(
-        LightAttempt,
-        (
-            _new(AttemptKey, (generation, slot, number)),
-            island,
-            parent,
-            depth,
-            operator or "",
-            program_id,
-            fingerprint,
-            _STATUS[status],
-            objective,
-            _scan(measures, 0)[0] if measures else {},
-            _scan(metrics, 0)[0] if metrics else {},
-            _scan(instances, 0)[0] if instances else {},
-            (),
-        ),
-    )
-
-
-def _slot_note(attempts: Sequence[tuple[Any, ...]], sign: float) -> SlotNote:
-    scored = [row for row in attempts if row[9] is not None]
-    best = max(scored, key=lambda row: sign * row[9]) if scored else attempts[-1]
-    return SlotNote(
-        generation=best[0],
-        slot=best[1],
-        key=AttemptKey(*best[:3]),
-        parent=AttemptKey(*best[3:6]),
-        plan=from_plain(Plan, json.loads(best[6])),
-        before=best[11],
-        objective=best[9],
-        seconds=best[12],
-        attempts=len(attempts),
-        unapplied=sum(row[7] for row in attempts),
-        status=Status(best[8]),
-        reason=best[10],
-    )

@@ -1,0 +1,152 @@
+"""What is said of a run in a few words: gains, comparisons, times, caps, what is waited for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import repeat
+
+from evolve.display import show_number
+from evolve.problem import Reference
+from evolve.records import Direction
+from evolve.records.endings import GENERATIONS, INTERRUPTED, MAX_COST, MAX_SECONDS, PATIENCE
+from evolve.records.results import Payoff
+from evolve.report.progress import Cap, Dashboard
+from evolve.report.state import describe_money
+from evolve.steps.journal import EVALUATION, Traffic, Wait
+
+_MINUTE, _HOUR = 60, 3600
+# What is waited for so long is worth a word in a line.
+_LONG_SECONDS = 5.0
+
+
+def describe_time(seconds: float) -> str:
+    """Returns a length of time in its two largest units."""
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+
+
+def compare_reference(objective: float, name: str, known: Reference) -> str:
+    """Returns how far an objective is from a value that it is compared with."""
+    value = known.value
+    if objective == value:
+        return f"equal to {name} {show_number(value)}"
+    where = "above" if objective > value else "below"
+    distance = abs(objective - value)
+    by = f"{100 * distance / abs(value):.2g} %" if value else f"{distance:.3g}"
+    return f"{by} {where} {name} {show_number(value)}"
+
+
+def is_reached(objective: float, known: Reference, direction: Direction) -> bool:
+    """Returns whether an objective is at least as good as a value that it is compared with."""
+    return not direction.is_better(known.value, objective)
+
+
+def describe_cap(cap: Cap) -> str:
+    """Returns how much of a cap is used."""
+    if cap.name == MAX_COST:
+        return f"${cap.used:.4f} of ${cap.most:.4g} ({cap.name})"
+    if cap.name == MAX_SECONDS:
+        return f"{describe_time(cap.used)} of {describe_time(cap.most)} ({cap.name})"
+    what = "evaluations without progress (patience)" if cap.name == PATIENCE else cap.name
+    return f"{cap.used:.0f} of {cap.most:.0f} {what}"
+
+
+def describe_left(cap: Cap) -> str:
+    """Returns when a cap will be reached, and how much of it is used."""
+    left = "" if cap.seconds_left is None else f"{describe_time(cap.seconds_left)} left, "
+    return f"{left}{describe_cap(cap)}"
+
+
+def describe_waits(waits: Sequence[Wait]) -> str:
+    """Returns what is waited for: replies by role, evaluations."""
+    counts = Counter(wait.what for wait in waits)
+    parts = [
+        f"{count} {what}{'s' if count > 1 else ''}"
+        if what == EVALUATION
+        else f"{count} {what} {'reply' if count == 1 else 'replies'}"
+        for what, count in counts.items()
+    ]
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "nothing"
+
+
+def describe_traffic(traffic: Traffic, now: float) -> str:
+    """Returns what is waited for, which requests are in flight, and what comes in."""
+    calls = [wait for wait in traffic.waits if wait.what != EVALUATION]
+    parts = [describe_waits(traffic.waits)]
+    if calls:
+        queued = max(len(calls) - traffic.in_flight, 0)
+        oldest = min(calls, key=lambda wait: wait.since)
+        parts.append(f"{traffic.in_flight} in flight, {queued} queued, {traffic.retried} retried")
+        parts.append(f"oldest {describe_time(now - oldest.since)} ({oldest.model})")
+    if traffic.answers:
+        parts.append(f"{traffic.characters} characters coming in")
+    return "; ".join(parts)
+
+
+def describe_stop(shown: Dashboard) -> str:
+    """Returns why a run stops and what it still waits for; empty while it does not."""
+    if not shown.stopping:
+        return ""
+    is_interrupted = shown.stopping == INTERRUPTED
+    text = "stopping" if is_interrupted else f"stopping ({shown.stopping})"
+    if shown.traffic is not None and shown.traffic.waits:
+        limit = (
+            "waiting " if shown.seconds_to_stop is None else f"up to {shown.seconds_to_stop:.0f} s "
+        )
+        text += f": {limit}for {describe_waits(shown.traffic.waits)}"
+    return f"{text}; Ctrl-C ends it now" if is_interrupted else text
+
+
+def describe_outcomes(shown: Dashboard) -> str:
+    """Returns how many attempts came to what, in an order that stays, and why most are rejected."""
+    parts = [f"{name} {count}" for name, count in shown.outcomes.items() if count]
+    text = f"{sum(shown.outcomes.values())}: {', '.join(parts)}"
+    if shown.rejection is None:
+        return text
+    reason, count = shown.rejection
+    return f"{text}; {count} of these: {reason}"
+
+
+def describe_budget(shown: Dashboard) -> str:
+    """Returns what is used, and of what how much, beyond the nearest cap."""
+    total = shown.total
+    parts = [f"{shown.rate:.3g} evaluations/s", *map(describe_cap, shown.caps[1:])]
+    if total.calls:
+        parts.append(f"{total.calls} calls, {total.tokens} tokens, {describe_money(total)}")
+    return "; ".join(parts)
+
+
+def describe_payoffs(payoffs: Sequence[Payoff]) -> str:
+    """Returns how often operators and models improved on a parent, of how many uses."""
+    return ", ".join(f"{one.name} {one.improved}/{one.uses}" for one in payoffs)
+
+
+def describe_line(shown: Dashboard) -> str:
+    """Returns where a run stands, in a line for a pipe, a log or a screen reader."""
+    direction, champion = shown.direction, shown.champion
+    most = next((cap.most for cap in shown.caps if cap.name == GENERATIONS), None)
+    gain = direction.gain(champion, shown.initial)
+    parts = [
+        f"generation {shown.generation}" + ("" if most is None else f"/{most:.0f}"),
+        f"champion {show_number(champion)} ({gain:+.6g} on the start)",
+        f"evaluations {shown.evaluations}",
+    ]
+    if shown.total.calls:
+        total = shown.total
+        parts.append(f"{total.calls} calls, {total.tokens} tokens, {describe_money(total)}")
+    parts.append(describe_time(shown.seconds))
+    nearest = next(iter(shown.caps), None)
+    if nearest is not None and nearest.seconds_left is not None:
+        parts.append(f"{describe_time(nearest.seconds_left)} left ({nearest.name})")
+    if shown.traffic is not None and any(map(_is_long, shown.traffic.waits, repeat(shown.now))):
+        parts.append(f"waiting for {describe_traffic(shown.traffic, shown.now)}")
+    return "  ".join(parts)
+
+
+def _is_long(wait: Wait, now: float) -> bool:
+    return now - wait.since >= _LONG_SECONDS
