@@ -109,13 +109,21 @@ class ProgramError(Exception):
         detail: Traceback or last output, bounded and free of control characters.
         plain: What may be said of it where nothing that the program chose may travel; the reason
             itself where the program has no part in that.
+        limit: Name of the limit that it went beyond, if it did.
     """
 
     def __init__(
-        self, status: str, reason: str, detail: str = "", *, plain: str | None = None
+        self,
+        status: str,
+        reason: str,
+        detail: str = "",
+        *,
+        plain: str | None = None,
+        limit: str = "",
     ) -> None:
         super().__init__(reason)
         self.plain = reason if plain is None else plain
         self.status = status
         self.reason = reason
         self.detail = detail
+        self.limit = limit

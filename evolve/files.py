@@ -6,6 +6,7 @@ by descriptors from the folder on, and what stands there is looked at before it 
 
 from __future__ import annotations
 
+import codecs
 import errno
 import fcntl
 import os
@@ -22,6 +23,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # A pipe in place of a file must not be waited for.
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LONGEST_NAME = 255
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def inside(name: str) -> PurePosixPath:
@@ -124,6 +126,15 @@ def read_plain(path: Path, most_bytes: int) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         return stream.read(most_bytes + 1)
+
+
+def decode_text(data: bytes) -> str:
+    """Returns the text of a file, without the byte order mark that Windows editors put first.
+
+    Raises:
+        UnicodeDecodeError: It is neither UTF-8 nor, with its mark, UTF-16.
+    """
+    return data.decode("utf-16" if data[:2] in _WIDE else "utf-8-sig")
 
 
 def lock_file(descriptor: int, *, is_shared: bool = False, waits: bool = False) -> bool:

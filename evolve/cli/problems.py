@@ -152,6 +152,7 @@ def check(
     changes: Changes,
 ) -> Result:
     """Validate a problem folder and evaluate its program once."""
+    from evolve.problem import list_warnings
     from evolve.run.folder import find_run
     from evolve.run.wiring import describe_isolation
 
@@ -165,12 +166,15 @@ def check(
             folder = None if like is None else find_run(like, RUNS)
             lines, costs = estimate_costs(found, settings, evaluation, evaluators, folder)
     numbers = {**evaluation.metrics, **evaluation.measures}
+    warnings = list_warnings(found)
     sandbox = describe_isolation(isolation, fresh=settings.sandbox.fresh)
     return Result(
         [
             *_describe_problem(found, evaluation, numbers),
+            *(["the evaluator printed:", evaluators.printed] * bool(evaluators.printed)),
             sandbox,
             *lines,
+            *map(one_line, warnings),
             f"ok: evolve run {quote(str(problem))}",
         ],
         {
@@ -182,6 +186,7 @@ def check(
             "numbers": numbers,
             "references": {name: known.value for name, known in found.references.items()},
             "seconds": evaluation.seconds,
+            "warnings": warnings,
             "sandbox": {"backend": isolation.backend, "enforced": list(isolation.enforced)},
             **({"estimate": costs} if lines else {}),
         },
@@ -263,13 +268,14 @@ def _evaluated(
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem, is_shipped
     from evolve.run.running import evaluate_initial
+    from evolve.run.trust import describe_evaluator
     from evolve.run.wiring import complete_settings, open_evaluators
 
     settings = complete_settings(settings)
     problem = load_problem(find_problem(path), settings.parameters)
     if not is_shipped(problem):
         # Not among the results, which may be piped.
-        say(f"evaluator {one_line(problem.evaluator)} (runs with your rights)", err=True)
+        say(f"evaluator {describe_evaluator(problem)}", err=True)
     with closing(open_evaluators(problem, settings)) as evaluators:
         evaluators.start(started)
         evaluators.wait()

@@ -196,7 +196,9 @@ def _load_problem(path: Path | None, settings: Settings, default: Problem | None
 
 def _introduce(settings: Settings, folder: Path, problem: Problem | None = None) -> str:
     """Returns the first lines of a run; of a new one they name the evaluator, unless it is ours."""
+    from evolve.problem import list_warnings
     from evolve.problem.gallery import is_shipped
+    from evolve.run.trust import describe_evaluator
 
     models = (
         f"models: {settings.models.describe()}"
@@ -205,6 +207,8 @@ def _introduce(settings: Settings, folder: Path, problem: Problem | None = None)
         "for a model: --model provider/name and the provider's key in the environment"
     )
     lines = [models, f"run: {folder}"]
+    if problem is not None:
+        lines += map(one_line, list_warnings(problem))
     if problem is not None and not is_shipped(problem):
-        lines.insert(0, f"evaluator: {one_line(problem.evaluator)} (runs with your rights)")
+        lines.insert(0, f"evaluator: {describe_evaluator(problem)}")
     return "\n".join(lines)

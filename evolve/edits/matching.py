@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 from evolve.edits.reply import Edit, is_divider, is_fence, unfence
 from evolve.errors import ProblemError
-from evolve.source.blocks import find_blocks, frozen_parts
+from evolve.source.blocks import MARKER, find_blocks, frozen_parts
 
-MARKER = re.compile(r"EVOLVE-BLOCK-(START|END)\b")
 _IMPORT = re.compile(r"(import \w|from [\w.]+ import )[^()\\]*$")
 _SHORTEST_FRAGMENT = 4
 _TAB_WIDTH = 4

@@ -8,10 +8,16 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from evolve.edits.matching import MARKER, base_indent, strip_blank_ends
+from evolve.edits.matching import base_indent, strip_blank_ends
 from evolve.edits.reply import CodePiece
 from evolve.records import Rejected
-from evolve.source.blocks import EvolveBlock, evolvable_text, find_blocks, frozen_parts
+from evolve.source.blocks import (
+    MARKER,
+    EvolveBlock,
+    evolvable_text,
+    find_blocks,
+    frozen_parts,
+)
 from evolve.source.parsing import (
     bound_names,
     list_names,

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from evolve.errors import EvaluatorError, ProblemError, SandboxError, SandboxKilledError
 from evolve.keys import cut_keys
 from evolve.problem import Purpose
-from evolve.records import Evaluation, Program
+from evolve.records import Evaluation, Program, Status
 from evolve.records.plain import from_plain
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.guest import usage
@@ -31,6 +31,8 @@ _START_SECONDS = 60.0
 # How long an evaluator's memory may go unseen.
 _LOOK_SECONDS = 0.1
 _MAX_EVALUATIONS = 5000
+# Of what an evaluator prints: what is kept, and what of it is shown.
+_KEPT_BYTES, _SHOWN_CHARACTERS = 1 << 16, 2000
 _MB = 1 << 20
 # What an evaluator's process says at both ends of a wait for another one, and how long that is.
 WAITING = "waiting"
@@ -52,6 +54,7 @@ class EvaluatorConfig:
         devices: GPUs and accelerators for the same; empty for none.
         seconds: Deadline of one evaluation, the evaluator's own work included.
         memory_mb: Memory of the process, without its sandbox.
+        environment: Variables that the evaluator sees beside the usual ones.
         fresh: Whether each program has a new sandbox.
     """
 
@@ -63,6 +66,7 @@ class EvaluatorConfig:
     image: str
     seconds: float
     memory_mb: int
+    environment: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
     devices: str = ""
 
@@ -105,8 +109,10 @@ class EvaluatorProcess:
         self._evaluations = 0
         self._seen_bytes = 0
         self._buffer = bytearray()
-        self._process, self._log = start_idle_process() if idle is None else idle
-        self._send(asdict(replace(config, parameters=dict(config.parameters))))
+        self._printed = bytearray()
+        self._process = start_idle_process() if idle is None else idle
+        parameters, environment = dict(config.parameters), dict(config.environment)
+        self._send(asdict(replace(config, parameters=parameters, environment=environment)))
 
     def wait_ready(self) -> None:
         """Waits until the sandbox is proven and the evaluator loaded.
@@ -119,7 +125,7 @@ class EvaluatorProcess:
         if self._ready:
             return
         try:
-            answer = self._receive(_START_SECONDS)
+            answer = self._receive(max(_START_SECONDS, self._config.seconds))
         except ProcessLostError as error:
             raise EvaluatorError(f"evaluator: could not start: {error}") from error
         self._raise_error(answer)
@@ -138,14 +144,25 @@ class EvaluatorProcess:
             ProcessLostError: The process died, or overran the evaluator's deadline.
             SandboxError: The sandbox broke.
         """
+        self._read_printed()
+        self._printed.clear()
         self._send({"files": [list(file) for file in program.files], "purpose": purpose})
         self._evaluations += 1
         answer = self._await_verdict()
+        self._read_printed()
         self._raise_error(answer)
         texts = {name: cut_keys(text) for name, text in answer["artifacts"].items()}
-        return from_plain(
-            Evaluation, {**answer, "artifacts": texts, "reason": cut_keys(answer["reason"])}
-        )
+        # Of the hold-out not even that is kept; models are never shown it.
+        reason = cut_keys(answer["reason"])
+        if answer["status"] == Status.EVALUATOR_FAILED and purpose is not Purpose.HOLDOUT:
+            reason += self._hint_at_environment(reason)
+            texts |= {"evaluator_printed": self.printed} if self.printed else {}
+        return from_plain(Evaluation, {**answer, "artifacts": texts, "reason": reason})
+
+    @property
+    def printed(self) -> str:
+        """Returns the end of what the evaluator printed during the last evaluation."""
+        return cut_keys(self._printed.decode(errors="replace")[-_SHOWN_CHARACTERS:].strip())
 
     @property
     def is_worn(self) -> bool:
@@ -174,11 +191,10 @@ class EvaluatorProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         remove_groups_of(self._process.pid)
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
                 with suppress(BrokenPipeError):
                     stream.close()
-        self._log.close()
 
     def _send(self, message: Mapping[str, Any]) -> None:
         pipe = self._process.stdin
@@ -201,24 +217,48 @@ class EvaluatorProcess:
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
-        pipe = self._process.stdout
+        pipe, looked = self._process.stdout, time.monotonic()
         if pipe is None:
             raise ProcessLostError("the evaluator has no output")
         while b"\n" not in self._buffer[-65536:]:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise ProcessLostError(f"the evaluator did not answer within {seconds:g} s")
-            if not select.select([pipe], [], [], min(left, _LOOK_SECONDS))[0]:
+            now = time.monotonic()
+            if now >= deadline:
+                raise ProcessLostError(
+                    f"the evaluator did not answer within {seconds:g} s; make it faster, or raise "
+                    "`evaluator_seconds` in problem.toml"
+                )
+            if now - looked >= _LOOK_SECONDS:
                 self._check_memory()
-                continue
-            data = os.read(pipe.fileno(), 65536)
-            if not data:
+                looked = now
+            ready = self._poll(pipe, min(deadline - now, _LOOK_SECONDS))
+            data = os.read(pipe.fileno(), 65536) if ready else b""
+            if ready and not data:
                 raise self._explain_end()
             self._buffer += data
         line, _, rest = self._buffer.partition(b"\n")
         self._buffer = rest
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def _poll(self, pipe: IO[bytes], seconds: float) -> bool:
+        """Waits for an answer, and meanwhile keeps the end of what the evaluator prints."""
+        log = self._process.stderr
+        streams = [pipe] if log is None else [pipe, log]
+        ready = select.select(streams, [], [], seconds)[0]
+        if log in ready:
+            self._read_printed()
+        return pipe in ready
+
+    def _read_printed(self) -> None:
+        log = self._process.stderr
+        # It may be closed meanwhile, by whoever ends the process.
+        with suppress(ValueError):
+            if log is not None and select.select([log], [], [], 0)[0]:
+                data = os.read(log.fileno(), _KEPT_BYTES)
+                if not data:
+                    self._process.stderr = None
+                    log.close()
+                self._printed = (self._printed + data)[-_KEPT_BYTES:]
 
     def _check_memory(self) -> None:
         self._seen_bytes = self.memory_bytes
@@ -230,7 +270,21 @@ class EvaluatorProcess:
 
     def _raise_error(self, answer: Mapping[str, Any]) -> None:
         if "error" in answer:
-            raise _ERRORS[answer["error"]](cut_keys(answer["message"]))
+            kind, text = _ERRORS[answer["error"]], cut_keys(answer["message"])
+            if kind is ProblemError:
+                text += self._hint_at_environment(text) + self._quote_printed()
+            raise kind(text)
+
+    def _hint_at_environment(self, text: str) -> str:
+        """Returns how to let a variable through that a message names, and that is set here."""
+        hidden = os.environ.keys() - self._config.environment.keys() - {*_ENVIRONMENT}
+        named = [name for name in _VARIABLE.findall(text) if name in hidden]
+        return (
+            f"; evaluators see {', '.join(_ENVIRONMENT[:2])} and the like only: write "
+            f'`[evaluator]` and `environment = ["{named[0]}"]` in problem.toml to let it through'
+            if named
+            else ""
+        )
 
     def _explain_end(self) -> ProcessLostError:
         code = self._process.wait()
@@ -240,45 +294,37 @@ class EvaluatorProcess:
 
     def _last_words(self, code: int) -> str:
         how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-        if self._log.closed:
-            return f"{LOST} {how}: the pool was closed"
-        self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, self._log.tell() - 2000))
-        words = self._log.read().decode(errors="replace").strip()
-        return f"{LOST} {how}" + (f": {cut_keys(words)}" if words else "")
+        self._read_printed()
+        return f"{LOST} {how}" + (f": {self.printed}" if self.printed else "")
+
+    def _quote_printed(self) -> str:
+        return f"\nthe evaluator printed:\n{self.printed}" if self.printed else ""
 
 
+# What may be the name of a variable in a message: `DATA_ROOT`, or `'TOKEN'` in quotes.
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b|(?<=')[A-Z][A-Z0-9]+(?=')")
 # What the process may see of our environment: no key of any provider is among it.
 _DOCKER = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 _PYTHON = ("PYTHONPATH", "VIRTUAL_ENV")
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", *_PYTHON, *_DOCKER)
 
 
-class IdleProcess(NamedTuple):
-    """A process that imports what every evaluator needs, and then waits for its configuration.
-
-    It ends by itself when its standard input is closed.
-
-    Attributes:
-        process: Its standard input and output are pipes.
-        log: Gets what it prints.
-    """
-
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
+IdleProcess = subprocess.Popen[bytes]
 
 
 def start_idle_process() -> IdleProcess:
-    """Starts a process, without waiting for it."""
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-    process = subprocess.Popen(
+    """Starts a process that imports what every evaluator needs, and waits for a configuration.
+
+    It ends by itself when its standard input is closed.
+    """
+    return subprocess.Popen(
         # Not with the current folder on its path, which may be a stranger's.
         [sys.executable, "-P", "-m", "evolve.evaluation.process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=log,
+        # A pipe: whatever an evaluator prints, nothing of it fills a disk.
+        stderr=subprocess.PIPE,
         # A Ctrl-C on the terminal is for the run, which then ends its evaluators gracefully.
         start_new_session=True,
         env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
     )
-    return IdleProcess(process, log)

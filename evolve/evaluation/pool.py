@@ -28,6 +28,10 @@ class Evaluators:
         config: Sent to each process.
         processes: How many there may be.
         honest: A program that the evaluator is known to score; None where there is none.
+
+    Attributes:
+        isolation: Of the sandboxes; None until one is proven.
+        printed: The end of what an evaluator printed during the last evaluation.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Evaluators:
         self._closed = False
         self._cuts = 0
         self.isolation: Isolation | None = None
+        self.printed = ""
 
     def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to start the first process, without waiting for it.
@@ -148,6 +153,7 @@ class Evaluators:
         try:
             process.wait_ready()
             evaluation = process.evaluate(program, purpose)
+            self.printed = process.printed
         except BaseException as error:
             self._discard(process)
             if self._cuts != cuts:

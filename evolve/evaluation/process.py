@@ -34,11 +34,16 @@ def main() -> None:
     """Serves evaluations until standard input ends."""
     # Its folder stays as it was when the user began the run: see `evolve.run.trust`.
     sys.dont_write_bytecode = True
-    # Whatever an evaluator prints goes to the log, never between two answers.
+    # Whatever an evaluator prints goes to the log, never between two answers; what it reads from
+    # standard input, and what it starts does, is empty, never a request.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    requests = _read_requests(os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
-    requests = _read_requests()
     config = next(requests)
+    os.environ.update(config["environment"])
     try:
         problem = load_problem(
             config["folder"], config["parameters"], evaluators=Path(config["evaluators"])
@@ -93,14 +98,13 @@ def _list_hidden(problem: Problem) -> tuple[Path, ...]:
     return (*folders, *dict.fromkeys(folder / ".env" for folder in around))
 
 
-def _read_requests() -> Iterator[dict[str, Any]]:
+def _read_requests(source: int) -> Iterator[dict[str, Any]]:
     """Returns the requests; when standard input ends the process goes at once, even at work."""
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:
-        # Not through `sys.stdin`, whose lock this thread would hold when the process ends.
         rest = b""
-        while chunk := os.read(0, 1 << 20):
+        while chunk := os.read(source, 1 << 20):
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
                 lines.put(line)
@@ -113,6 +117,9 @@ def _read_requests() -> Iterator[dict[str, Any]]:
 
 
 def _answer(stream: TextIO, message: Mapping[str, Any]) -> None:
+    # What was printed before an answer is there when the answer comes.
+    for log in (sys.stdout, sys.stderr):
+        log.flush()
     stream.write(json.dumps(message, allow_nan=False) + "\n")
     stream.flush()
 

@@ -120,7 +120,11 @@ class ProgramRunner:
             done: Finished = self._session.run(command).value
         except ProgramError as error:
             raise ProgramError(
-                error.status, f"build: {error.reason}", error.detail, plain=f"build: {error.plain}"
+                error.status,
+                f"build: {error.reason}",
+                error.detail,
+                plain=f"build: {error.plain}",
+                limit="build_seconds" if error.limit == "seconds" else error.limit,
             ) from None
         finally:
             self.clear()
@@ -198,7 +202,7 @@ class ProgramSessions:
         left = limit - self._called_seconds
         if left <= 0:
             reason = f"no answer within {limit:g} s: earlier calls have used them up"
-            raise ProgramError(Status.TIMEOUT, reason)
+            raise ProgramError(Status.TIMEOUT, reason, limit="seconds")
         # What another program of this evaluation ran in between has ended the state of this one.
         if self._session is None or not self._runner.is_open(self._session):
             self._session = self._runner.open(self._program)
@@ -208,6 +212,7 @@ class ProgramSessions:
         except ProgramError as error:
             if error.status == Status.TIMEOUT and self._called_seconds:
                 error.reason += f" (earlier calls took {self._called_seconds:.2g} s)"
+                error.limit = "seconds" if (timeout_seconds or left) >= left else ""
             raise
         finally:
             self._called_seconds += time.monotonic() - started

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,17 @@ from evolve.source import built_in_measures
 
 # Of the end of what a program printed.
 _PRINTED_CHARACTERS = 2000
+# What the system says, in many languages' exceptions, when a limit was met.
+_SIGNS = {
+    "Resource temporarily unavailable": "processes",
+    "can't start new thread": "processes",
+    "unable to create native thread": "processes",
+    "No space left on device": "workspace_mb",
+    "File too large": "workspace_mb",
+    "OutOfMemory": "memory_mb",
+    "Cannot allocate memory": "memory_mb",
+    "bad_alloc": "memory_mb",
+}
 
 
 def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., object]]:
@@ -34,7 +46,9 @@ def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., object]]:
         ProblemError: The file cannot be imported or lacks a function.
     """
     path = problem.evaluator
-    spec = importlib.util.spec_from_file_location("evolve_problem_evaluator", path)
+    # By its own name, processes that it spawns can import it; but not in the place of another.
+    name = path.stem if path.stem not in sys.modules else "evolve_problem_evaluator"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ProblemError(f"{path}: expected a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -131,7 +145,7 @@ def _try_smoke(
     """Returns the verdict on a program that the problem's smoke function fails, else None."""
     handle = ProgramHandle(ProgramSessions(runner, program))
     try:
-        function(handle, **problem.parameters)
+        _finish(function(handle, **problem.parameters))
     except SandboxError:
         raise
     except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is reported
@@ -158,7 +172,7 @@ def _ask(
     axes = problem.measures if searches else ()
     further = tuple(item.name for item in problem.objectives) if searches else ()
     try:
-        score = function(handle, **problem.parameters)
+        score = _finish(function(handle, **problem.parameters))
         return _verdict(problem, program, score, handle.seconds, axes=axes, further=further)
     except SandboxError:
         raise
@@ -166,21 +180,49 @@ def _ask(
         return _explain(error, problem, program, handle.seconds)
 
 
+def _finish(result: object) -> object:
+    """Returns what an evaluator's function returned, once it is awaited if it must be."""
+    if not inspect.isawaitable(result):
+        return result
+
+    async def wait() -> object:
+        return await result
+
+    return _runner().run(wait())
+
+
+@cache
+def _runner() -> Any:
+    # One for all evaluations: what an evaluator keeps, such as its connections, is of one loop.
+    import asyncio
+
+    return asyncio.Runner()
+
+
 def _explain(error: Exception, problem: Problem, program: Program, seconds: float) -> Evaluation:
     """Returns the verdict that follows from what an evaluator's function raised."""
     if isinstance(error, Infeasible):
         return Evaluation(Status.INFEASIBLE, seconds=seconds, reason=str(error))
     if isinstance(error, ProgramError):
+        key = _name_limit(error)
         if problem.secret:
-            return Evaluation(Status(error.status), seconds=seconds, reason=error.plain)
+            return Evaluation(Status(error.status), seconds=seconds, reason=error.plain + key)
         kind = "traceback" if program.entry.path.endswith(".py") else "output"
         artifacts = {kind: error.detail} if error.detail else {}
         return Evaluation(
-            Status(error.status), artifacts=artifacts, seconds=seconds, reason=error.reason
+            Status(error.status), artifacts=artifacts, seconds=seconds, reason=error.reason + key
         )
     reason = f"the evaluator raised {_last_line(error)}"
     artifacts = {"evaluator": _trace(error)}
     return Evaluation(Status.EVALUATOR_FAILED, artifacts=artifacts, seconds=seconds, reason=reason)
+
+
+def _name_limit(error: ProgramError) -> str:
+    """Returns which key of `problem.toml` raises the limit that a program went beyond."""
+    said = f"{error.reason} {error.detail}"
+    limit = error.limit or next((name for sign, name in _SIGNS.items() if sign in said), "")
+    table = "program" if limit == "build_seconds" else "limits"
+    return f" (limit: [{table}] {limit})" if limit else ""
 
 
 def _verdict(

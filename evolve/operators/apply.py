@@ -11,7 +11,7 @@ from evolve.operators import constants, expressions, idioms, statements
 from evolve.operators.syntax import read_syntax
 from evolve.operators.tokens import read_tokens
 from evolve.records import Program, Rejected, SourceFile
-from evolve.source import fingerprint, is_python
+from evolve.source import evolvable_text, fingerprint, is_python
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evolve.operators.places import Syntax
 
 MAX_CHARACTERS = 60_000
+NO_PLACE = "found no place in the evolvable code"
 _TRIES = 5
 
 
@@ -113,15 +114,16 @@ def apply_operator(
     known = [(i, syntax) for i, file in enumerate(parent.files) if (syntax := _read(*file))]
     if not known:
         return Rejected(f"{name}: no file of the program can be read")
-    reason = "no place for it"
+    reason = NO_PLACE
     for _ in range(_TRIES):
         index, syntax = known[int(rng.integers(len(known)))]
         text = operator(syntax, _read_mates(name, mates, parent.files[index].path), rng)
         if text is None:
             continue
         child = _replace_text(parent, index, text)
-        if len(text) > MAX_CHARACTERS:
-            reason = f"the program grew beyond {MAX_CHARACTERS} characters"
+        # What is frozen may be long: it does not grow.
+        if len(evolvable_text(text)) > MAX_CHARACTERS:
+            reason = f"the evolvable code grew beyond {MAX_CHARACTERS} characters"
         elif parent.files[index].path.endswith(".py") and not is_python(text):
             reason = "the change does not parse"
         elif fingerprint(child) == fingerprint(parent):

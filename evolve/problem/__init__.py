@@ -1,5 +1,6 @@
 """A problem folder, read strictly into a `Problem`."""
 
+from evolve.problem.checked_files import list_warnings
 from evolve.problem.folder import load_problem
 from evolve.problem.problem import (
     PRODUCTS,
@@ -19,5 +20,6 @@ __all__ = [
     "Purpose",
     "Recipe",
     "Reference",
+    "list_warnings",
     "load_problem",
 ]

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evolve.errors import ProblemError
-from evolve.files import find_stray, inside, read_plain
-from evolve.problem.problem import Recipe
+from evolve.files import decode_text, find_stray, inside, read_plain
+from evolve.problem.problem import Problem, Recipe
 from evolve.records import Program, SourceFile
-from evolve.source import find_blocks, list_names, syntax_error
+from evolve.source import find_blocks, find_oddities, list_names, syntax_error
 
 MAX_FILE_BYTES = 1_000_000
 # The prompts that a problem may have of its own, as `prompts/NAME.md`.
@@ -72,7 +72,7 @@ def read_text(path: Path, folder: Path) -> str:
     if len(data) > MAX_FILE_BYTES:
         raise ProblemError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got more")
     try:
-        return data.decode()
+        return decode_text(data)
     except UnicodeDecodeError as error:
         raise ProblemError(f"{path}: expected text in UTF-8: {error}") from error
 
@@ -136,6 +136,15 @@ def read_source(folder: Path, name: str, where: str) -> SourceFile:
     if problem is not None:
         raise ProblemError(f"{path}: expected Python that can be parsed: {problem}")
     return SourceFile(str(relative), text)
+
+
+def list_warnings(problem: Problem) -> list[str]:
+    """Returns what is probably not meant in the starting program, a line for each."""
+    return [
+        f"warning: {problem.folder / path}: {oddity}"
+        for path, text in problem.initial.files
+        for oddity in find_oddities(text)
+    ]
 
 
 def check_entry(folder: Path, initial: Program, entry: tuple[str, ...], recipe: Recipe) -> None:

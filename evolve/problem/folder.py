@@ -43,6 +43,7 @@ _VALUES = (
     "cooperative",
 )
 _LISTS = ("packages", "entry", "measures", "objectives")
+_EVALUATOR = ("file", "environment")
 _TABLES = ("program", "parameters", "limits", "best_known", "bound", "baseline")
 _PROGRAM = ("files", "build", "built", "build_seconds", "run")
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
@@ -74,7 +75,9 @@ def load_problem(
     recipe = _read_recipe(program)
     paths = program.texts("files", ("initial.py",), required=True)
     initial = Program(tuple(read_source(folder, name, program.where) for name in paths))
-    evaluator = find_evaluator(folder, top.text("evaluator", "evaluator.py"), top.where, evaluators)
+    trusted = _read_evaluator(top)
+    file = trusted.text("file", "evaluator.py")
+    evaluator = find_evaluator(folder, file, top.where, evaluators)
     if evaluator in {(folder / name).resolve() for name in paths}:
         raise ProblemError(f"{program.where}: expected programs, got the evaluator among `files`")
     entry = top.texts("entry", ())
@@ -92,6 +95,7 @@ def load_problem(
         initial=initial,
         recipe=recipe,
         evaluator=evaluator,
+        environment=trusted.texts("environment", ()),
         functions=_read_functions(top),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),
         noise=top.number("noise", above=0.0) if "noise" in top.values else 0.0,
@@ -117,6 +121,14 @@ def _read_table(path: Path) -> TomlTable:
     except tomllib.TOMLDecodeError as error:
         raise ProblemError(f"{path}: expected TOML: {error}") from error
     return TomlTable(values, str(path), (*_VALUES, *_LISTS, *_TABLES))
+
+
+def _read_evaluator(top: TomlTable) -> TomlTable:
+    """Returns the table `[evaluator]`, of which a text is the file."""
+    value = top.values.get("evaluator", {})
+    if isinstance(value, dict):
+        return top.table("evaluator", _EVALUATOR)
+    return TomlTable({"file": top.text("evaluator")}, top.where, _EVALUATOR)
 
 
 def _read_name(top: TomlTable, folder: Path) -> str:

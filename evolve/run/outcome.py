@@ -14,6 +14,7 @@ from typing import Any
 from evolve.display import shorten
 from evolve.errors import EvaluatorError, StoreError, UsageError
 from evolve.evaluation.pool import Evaluators
+from evolve.operators.apply import NO_PLACE
 from evolve.population import Population, RunState
 from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, AttemptKey, Evaluation, Program, Status
@@ -50,6 +51,10 @@ _ADVICE = (
     (
         re.compile(r"known|seen before|same program|duplicate"),
         "raise `temperature.all`, or take another model",
+    ),
+    (
+        re.compile(NO_PLACE),
+        "put code between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END, or take a model (--model NAME)",
     ),
     (re.compile(r""), "try `--set steps.form=rewrite`, or a stronger model"),
 )
@@ -116,6 +121,7 @@ class ReasonCounts:
 
     def add(self, reason: str, count: int = 1) -> None:
         """Counts a reason; the first of its form stands for all of them."""
+        reason = NO_PLACE if reason.endswith(f": {NO_PLACE}") else reason
         form = _DETAIL.sub("_", reason)
         self._counts[form] += count
         self._shown.setdefault(form, shorten(" ".join(reason.split()), _LONGEST))

@@ -109,7 +109,7 @@ def expect_trust(
     named = read_mark(folder, settings)
     if named is not None:
         return named
-    evaluator = f"runs its evaluator, {one_line(problem.evaluator)}"
+    evaluator = f"runs its evaluator, {describe_evaluator(problem)}"
     lines = "".join(f"  {line}\n" for line in (evaluator, *find_powers(settings).describe()))
     if not trusts:
         raise UsageError(
@@ -120,6 +120,12 @@ def expect_trust(
     say(f"trusted from now on: with your rights this run\n{lines}", end="")
     write_mark(folder, settings, ())
     return ()
+
+
+def describe_evaluator(problem: Problem) -> str:
+    """Returns a problem's evaluator with what it may do, on one line."""
+    reads = "".join(f", reads ${name}" for name in problem.environment)
+    return f"{one_line(problem.evaluator)} (runs with your rights{one_line(reads)})"
 
 
 def read_mark(folder: Path, settings: Settings) -> tuple[str, ...] | None:

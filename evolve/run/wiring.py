@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.errors import UsageError
+from evolve.errors import ProblemError, UsageError
 from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import Problem
@@ -110,9 +110,21 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
         devices=settings.sandbox.devices,
         seconds=problem.evaluator_seconds,
         memory_mb=settings.sandbox.evaluator_memory_mb,
+        environment=_take_environment(problem),
     )
     processes = settings.sandbox.processes or len(os.sched_getaffinity(0))
     return Evaluators(config, processes, problem.initial)
+
+
+def _take_environment(problem: Problem) -> dict[str, str]:
+    """Returns the environment variables that the problem's evaluator needs."""
+    lacking = [name for name in problem.environment if name not in os.environ]
+    if lacking:
+        raise ProblemError(
+            f"{problem.folder / 'problem.toml'}: [evaluator]: `environment`: expected "
+            f"{lacking[0]} to be set, got nothing; `export {lacking[0]}=...`"
+        )
+    return {name: os.environ[name] for name in problem.environment}
 
 
 def open_recording(settings: Settings) -> Callable[[AttemptKey, Request], Call] | None:

@@ -271,8 +271,10 @@ class SandboxSession:
         if last is not None:
             return Answer(self._decode(last), spent, complete=False)
         reason = f"no answer within {seconds:g} s"
+        # A caller may have set a shorter time.
+        limit = "seconds" if seconds >= self._limits.seconds else ""
         if not function:
-            raise ProgramError(Status.TIMEOUT, reason)
+            raise ProgramError(Status.TIMEOUT, reason, limit=limit)
         found = read_notes(notes, self._program)
         at = f"; it was in {found.place}" if found.place else ""
         plain = f"{reason}{at}"
@@ -282,7 +284,7 @@ class SandboxSession:
                 reason += ": its imports did not end"
             else:
                 reason += f": imports took {load:.2f} s, `{function}` {spent - load:.2f} s"
-        raise ProgramError(Status.TIMEOUT, reason + at, found.stack, plain=plain)
+        raise ProgramError(Status.TIMEOUT, reason + at, found.stack, plain=plain, limit=limit)
 
     def _fail_lost(self, error: LinkLostError) -> NoReturn:
         killer = self._link.find_killer()
@@ -307,12 +309,12 @@ class SandboxSession:
             raise SandboxError(f"the guest could not confine a program: {said}")
         if end["cause"] == "memory":
             reason = f"more than {self._limits.memory_mb} MB of memory in use"
-            raise ProgramError(Status.MEMORY, reason)
+            raise ProgramError(Status.MEMORY, reason, limit="memory_mb")
         if end["cause"] == "disk":
             reason = (
                 f"more than {self._limits.workspace_mb} MB of files in the workspace, or too many"
             )
-            raise ProgramError(Status.CRASHED, reason)
+            raise ProgramError(Status.CRASHED, reason, limit="workspace_mb")
         raise ProgramError(Status.CRASHED, _describe_exit(end["status"]))
 
     def _is_victim(self, peak_bytes: int) -> bool:
@@ -324,9 +326,8 @@ class SandboxSession:
     def _fail_reported(self, kind: bytes, body: bytes) -> NoReturn:
         if kind == OUT_OF_MEMORY:
             self._kill()
-            raise ProgramError(
-                Status.MEMORY, f"out of memory: the limit is {self._limits.memory_mb} MB"
-            )
+            reason = f"out of memory: the limit is {self._limits.memory_mb} MB"
+            raise ProgramError(Status.MEMORY, reason, limit="memory_mb")
         said = self._decode(body) if kind == ERROR else None
         if type(said) is not tuple or [type(part) for part in said] != [str, str]:
             self._fail_garbled("it came out of turn")

@@ -172,6 +172,9 @@ def _show(value: object) -> str:
 
 
 def _check_number(where: str, value: object) -> float:
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        # An array without axes, of NumPy, JAX or PyTorch.
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"Score: {where}: expected a number, got {value!r:.200}")
     number = float(value)

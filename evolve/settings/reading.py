@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.errors import UsageError
+from evolve.files import decode_text
 from evolve.settings.sections import FREE_SECTIONS, ROLES, Settings
 
 ENVIRONMENT_PREFIX = "EVOLVE_SET_"
@@ -107,7 +108,7 @@ def load_settings(path: Path) -> dict[str, Any]:
         UsageError: The file cannot be read or is not valid TOML.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(decode_text(path.read_bytes()))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: expected a TOML file of settings: {error}") from error
     changes: dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """Program text: evolvable blocks, normal form and fingerprint, built-in measures."""
 
-from evolve.source.blocks import EvolveBlock, evolvable_text, find_blocks
+from evolve.source.blocks import EvolveBlock, evolvable_text, find_blocks, find_oddities
 from evolve.source.normal_form import (
     BUILT_IN_MEASURES,
     built_in_measures,
@@ -15,6 +15,7 @@ __all__ = [
     "built_in_measures",
     "evolvable_text",
     "find_blocks",
+    "find_oddities",
     "fingerprint",
     "is_python",
     "list_names",

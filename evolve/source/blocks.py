@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import lru_cache
 
 from evolve.errors import ProblemError
+from evolve.source.parsing import parse_python
 
-_MARKER = re.compile(r"^.*EVOLVE-BLOCK-(START|END)\b.*$\n?", re.MULTILINE)
+# A comment of its own, with or without a note behind it; or the end of a line of code. Words before
+# it, or both markers in one line, are prose.
+_IN_A_COMMENT = r"[^\w\n\"'`]*|(?:REM|C|dnl)[ \t]+"
+_AFTER_CODE = r".*[ \t](?:#+|//+|/\*+|--|;+|%+|!+|<!--)[ \t]*(?=EVOLVE-BLOCK-\w+[^\w\n\"'`]*$)"
+MARKER = re.compile(
+    rf"^(?=.*EVOLVE-BLOCK-)(?:{_IN_A_COMMENT}|{_AFTER_CODE})EVOLVE-BLOCK-(START|END)\b"
+    r"(?!.*EVOLVE-BLOCK-).*$\n?",
+    re.MULTILINE,
+)
+# Nothing but the end of the comment follows.
+_BARE = re.compile(r"EVOLVE-BLOCK-(?:START|END)[^\w]*$")
+_QUOTES = ('"""', "'''")
+# How alike letters must be to those of a marker to be one that is misspelt.
+_ALIKE, _FEWEST = 0.8, 10
+_SPELLINGS = ("EVOLVEBLOCKSTART", "EVOLVEBLOCKEND", "EVOLVEBLOCKBEGIN", "EVOLVEBLOCKSTOP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +41,8 @@ def find_blocks(text: str) -> tuple[EvolveBlock, ...]:
     """Finds the evolvable blocks of a file, in order.
 
     A block lies between a line with `EVOLVE-BLOCK-START` and the next line with
-    `EVOLVE-BLOCK-END`, in any language's comment syntax; the marker lines stay outside.
+    `EVOLVE-BLOCK-END`, in any language's comment syntax; the marker lines stay outside. Sentences
+    and docstrings that speak of the markers are not taken for them.
 
     Returns:
         The blocks, possibly empty ones; without any marker one block with the whole text.
@@ -32,15 +50,27 @@ def find_blocks(text: str) -> tuple[EvolveBlock, ...]:
     Raises:
         ProblemError: A marker has no partner, or blocks are nested; the line is named.
     """
+    found = list(MARKER.finditer(text))
+    outside = _leave_out_strings(text, found)
+    if outside:
+        found = outside
+    if not _are_paired(found):
+        # Comments that speak of the markers, next to the markers themselves.
+        bare = [marker for marker in found if _BARE.search(marker[0].rstrip())]
+        found = bare if bare and _are_paired(bare) else found
+    return _pair(text, found)
+
+
+def _pair(text: str, markers: list[re.Match[str]]) -> tuple[EvolveBlock, ...]:
     blocks: list[EvolveBlock] = []
     opened: re.Match[str] | None = None
-    for marker in _MARKER.finditer(text):
-        line = _line_number(text, marker)
+    for marker in markers:
+        line = _line_number(text, marker.start())
         if marker[1] == "START":
             if opened is not None:
                 raise ProblemError(
                     f"line {line}: expected `EVOLVE-BLOCK-END` for the block that starts in line "
-                    f"{_line_number(text, opened)}, got another `EVOLVE-BLOCK-START`; "
+                    f"{_line_number(text, opened.start())}, got another `EVOLVE-BLOCK-START`; "
                     "blocks cannot be nested"
                 )
             opened = marker
@@ -54,10 +84,59 @@ def find_blocks(text: str) -> tuple[EvolveBlock, ...]:
             opened = None
     if opened is not None:
         raise ProblemError(
-            f"line {_line_number(text, opened)}: expected `EVOLVE-BLOCK-END` after this "
+            f"line {_line_number(text, opened.start())}: expected `EVOLVE-BLOCK-END` after this "
             "`EVOLVE-BLOCK-START`, got the end of the file; add it"
         )
     return tuple(blocks) or (EvolveBlock(0, len(text)),)
+
+
+def _are_paired(markers: list[re.Match[str]]) -> bool:
+    kinds = [marker[1] for marker in markers]
+    return kinds == ["START", "END"] * (len(kinds) // 2)
+
+
+def _leave_out_strings(text: str, markers: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Returns the markers outside of Python's string literals; none where it is not Python."""
+    if len(markers) < 2 or not any(quotes in text for quotes in _QUOTES):
+        return []
+    tree = parse_python(text)
+    if tree is None:
+        return []
+    inside = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant | ast.JoinedStr)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        if node.end_lineno != node.lineno
+    }
+    return [one for one in markers if _line_number(text, one.start()) not in inside]
+
+
+def find_oddities(text: str) -> list[str]:
+    """Returns what is probably not meant about the blocks of a file: a line for each.
+
+    Raises:
+        ProblemError: As for `find_blocks`.
+    """
+    found = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        letters = re.sub(r"[\W_\d]", "", line).upper()
+        likeness = (SequenceMatcher(None, letters, name).ratio() for name in _SPELLINGS)
+        is_short = _FEWEST <= len(letters) <= 2 * _FEWEST
+        if is_short and not MARKER.search(line) and max(likeness) > _ALIKE:
+            found.append(
+                f"line {number}: `{line.strip()}` is no marker; `EVOLVE-BLOCK-START` and "
+                "`EVOLVE-BLOCK-END` are"
+            )
+    blocks = find_blocks(text)
+    is_bounded = blocks[0] != EvolveBlock(0, len(text))
+    if found and not is_bounded:
+        found.append("all of the file may change, since no marker bounds what may")
+    for block in blocks:
+        if is_bounded and not text[block.start : block.end].strip():
+            number = _line_number(text, block.start) - 1
+            found.append(f"line {number}: the block is empty: only a model can put something there")
+    return found
 
 
 def evolvable_text(text: str) -> str:
@@ -81,5 +160,5 @@ def frozen_parts(text: str) -> list[str]:
     return [text[end:start] for end, start in zip(ends, starts, strict=True)]
 
 
-def _line_number(text: str, marker: re.Match[str]) -> int:
-    return text.count("\n", 0, marker.start()) + 1
+def _line_number(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from evolve.edits.diffs import unified_diff
+from evolve.files import decode_text
 from evolve.models.usage import TokenCounter
 from evolve.problem import Problem
 from evolve.problem.checked_files import PLACEHOLDER, fill_placeholders
@@ -75,7 +76,7 @@ def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[M
 def _load_template(name: str, folder: Path) -> tuple[str, str]:
     own = folder / "prompts" / f"{name}.md"
     if own.is_file():
-        return own.read_text(encoding="utf-8"), str(own)
+        return decode_text(own.read_bytes()), str(own)
     text = resources.files("evolve.steps").joinpath("prompts", f"{name}.md").read_text("utf-8")
     return text, f"prompts/{name}.md"
 

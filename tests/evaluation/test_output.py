@@ -90,7 +90,7 @@ def test_a_failure_holds_both_its_traceback_and_its_output(
 
 def test_a_time_out_holds_its_stack(sandbox: Sandbox, tmp_path: Path) -> None:
     found = judge(sandbox, write_problem(tmp_path, "print('state 7')\n    while True: pass"))
-    assert found.reason.endswith("; it was in line 4 of initial.py")
+    assert "; it was in line 4 of initial.py (limit: [limits] seconds)" in found.reason
     assert found.artifacts == {
         "traceback": '  File "initial.py", line 4, in f\n    while True: pass\n',
         "output": "state 7\n",

@@ -130,7 +130,7 @@ def test_a_build_that_hangs_ends_at_its_deadline(judge: Judge) -> None:
     toml = TOML.replace('run = "', 'build_seconds = 0.5\nrun = "').replace("cp ", "sleep 60; cp ")
     evaluation = judge(toml=toml)
     assert evaluation.status is Status.TIMEOUT
-    assert evaluation.reason == "build: no answer within 0.5 s"
+    assert evaluation.reason == "build: no answer within 0.5 s (limit: [program] build_seconds)"
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,11 @@ def test_an_unknown_operator_is_a_mistake_of_the_caller() -> None:
     ("text", "reason"),
     [
         ("def f(:", "nudge_constant: no file of the program can be read"),
-        ("x = y\n", "nudge_constant: no place for it"),
-        ("a = 1\n# EVOLVE-BLOCK-START\n# EVOLVE-BLOCK-END\n", "nudge_constant: no place for it"),
+        ("x = y\n", "nudge_constant: found no place in the evolvable code"),
+        (
+            "a = 1\n# EVOLVE-BLOCK-START\n# EVOLVE-BLOCK-END\n",
+            "nudge_constant: found no place in the evolvable code",
+        ),
         ("a = 1\n# EVOLVE-BLOCK-START\n", "nudge_constant: no file of the program can be read"),
     ],
 )

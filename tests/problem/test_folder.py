@@ -235,3 +235,22 @@ def test_an_unknown_parameter_in_the_statement_is_an_error(tmp_path):
     folder = write_folder(tmp_path, statement_md="Give {{cuont}} numbers.")
     with pytest.raises(ProblemError, match=r"unknown parameter `\{\{cuont\}\}`"):
         load_problem(folder)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_of_a_windows_editor_is_left_out(tmp_path: Path, encoding: str) -> None:
+    folder = write_folder(tmp_path / "p")
+    for name in ("problem.toml", "statement.md", "initial.py"):
+        (folder / name).write_text((folder / name).read_text(), encoding=encoding)
+    problem = load_problem(folder)
+    assert problem.statement == "Give a number."
+    assert problem.initial.entry.text == "def solve():\n    return 1.0\n"
+
+
+def test_the_evaluator_may_be_a_table_with_the_variables_that_it_needs(tmp_path: Path) -> None:
+    table = '[evaluator]\nfile = "scorer.py"\nenvironment = ["DATA_ROOT"]\n'
+    folder = write_folder(tmp_path / "p", PLAIN + table, scorer_py="")
+    problem = load_problem(folder)
+    assert (problem.evaluator, problem.environment) == (folder / "scorer.py", ("DATA_ROOT",))
+    with pytest.raises(ProblemError, match=r"\[evaluator\]: unknown key `env`; known are"):
+        load(folder, f'{PLAIN}[evaluator]\nenv = ["DATA_ROOT"]\n')

@@ -62,7 +62,7 @@ def encode(value: Any, max_bytes: int, *, scale: int = 1) -> bytes:
         raise FrameError(f"expected at most {MAX_DEPTH} levels of nesting, got more") from None
     total = sum(map(len, encoder.parts))
     if total > max_bytes:
-        raise FrameError(f"expected at most {max_bytes} bytes, got {total}")
+        raise FrameError(f"expected at most {max_bytes} bytes (limit: reply_mb), got {total}")
     return b"".join(encoder.parts)
 
 

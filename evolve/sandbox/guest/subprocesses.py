@@ -179,7 +179,7 @@ class _Exchange:
     def _keep(self, data: bytes) -> None:
         self.stdout += data
         if len(self.stdout) > self._most:
-            raise CommandError(f"more than {self._most} bytes on standard output")
+            raise CommandError(f"more than {self._most} bytes on standard output (limit: reply_mb)")
         if self._shown < _SHOWN_BYTES:
             self._shown += os.write(2, data[: _SHOWN_BYTES - self._shown])
 
@@ -242,6 +242,7 @@ def _read_regular(path: str, most: int) -> tuple[bytes, bool] | None:
         return None
     with open(descriptor, "rb") as file:
         if about.st_size > most:
-            raise CommandError(f"too much to bring back: `{os.path.basename(path)}` does not fit")
+            name = os.path.basename(path)
+            raise CommandError(f"too much to bring back: `{name}` does not fit (limit: reply_mb)")
         data = file.read(most + 1)
     return data, bool(about.st_mode & stat.S_IXUSR) or data.startswith(_PROGRAM_HEADS)
