@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from evolve.display import one_line, shorten, show_number
+from evolve.display import one_line as clean_line
+from evolve.display import shorten, show_number
 from evolve.report.charts import EMPTY, draw_curve, shrink
 from evolve.report.phrases import (
     compare_reference,
@@ -28,9 +29,9 @@ from evolve.report.phrases import (
 )
 from evolve.report.progress import Dashboard
 
-_WIDE, _TALL = 110, 28
+_WIDE, _TALL = 110, 24
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_FRAMES_PER_SECOND = 4
+_FRAMES_PER_SECOND = 2
 # A place of a heat map by level, and its style; the best is marked, so that no colour is needed.
 _SHADES = ("░", "▒", "▓", "█", "◆")
 _SHADE_STYLES = ("dim", "", "", "cyan", "bold green")
@@ -40,6 +41,8 @@ _EARLY = 0.1
 
 
 _LABEL = 10
+# Most texts are the same in many pictures, and cleaning is what takes longest.
+one_line = lru_cache(maxsize=1024)(clean_line)
 _WIDEST_SIDE = 64
 # With so few lines the champion has one alone.
 _LOW = 12
@@ -89,13 +92,32 @@ def allot(wanted: Sequence[tuple[int, int]], lines: int) -> list[int]:
     return sizes
 
 
+def count_top(height: int) -> int:
+    """Returns how many lines the top takes: title, bar and champion."""
+    return 3 if height < _LOW else 4
+
+
+def arrange_top(shown: Dashboard, height: int) -> Layout:
+    """Returns the first lines of the view: what moves all the time, and is drawn most often."""
+    top = Layout()
+    top.split_column(
+        Layout(_draw_title(shown), size=1),
+        Layout(_draw_bar(shown), size=1),
+        Layout(Sized(lambda _, lines: _draw_champion(shown, lines)), size=count_top(height) - 2),
+    )
+    return top
+
+
 def arrange(shown: Dashboard, width: int, height: int) -> Layout:
     """Returns the view for a terminal of this size."""
-    top = [
-        Panel(lambda *_: _draw_title(shown), 1, 1),
-        Panel(lambda *_: _draw_bar(shown), 1, 1),
-        Panel(lambda _, height: _draw_champion(shown, height), 2 if height > _LOW else 1, 2),
-    ]
+    whole = Layout()
+    lines = count_top(height)
+    below = _arrange_below(shown, width, max(height - lines, 1))
+    whole.split_column(Layout(arrange_top(shown, height), size=lines), below)
+    return whole
+
+
+def _arrange_below(shown: Dashboard, width: int, height: int) -> Layout:
     is_wide = width >= _WIDE and height >= _TALL
     side = min(2 * width // 5, _WIDEST_SIDE) if is_wide else width
     facts = [
@@ -106,7 +128,7 @@ def arrange(shown: Dashboard, width: int, height: int) -> Layout:
     chart = Panel(partial(_draw_chart, shown, with_maps=not is_wide), 4, height // 3)
     notes = Panel(lambda *size: _draw_notes(shown, *size), 1, 4)
     if not is_wide:
-        return _stack([*top, chart, improvements, *facts, notes], height, stretch=3)
+        return _stack([chart, improvements, *facts, notes], height, stretch=0)
     left = [
         chart._replace(ideal=height // 2),
         improvements._replace(ideal=1 + len(shown.improvements)),
@@ -116,16 +138,11 @@ def arrange(shown: Dashboard, width: int, height: int) -> Layout:
     right = [maps, *facts, Panel(lambda *_: _draw_payoffs(shown), 4, 2 + len(shown.payoffs))]
     columns = Layout()
     columns.split_row(
-        Layout(_stack(left, height - 4, stretch=0)),
+        Layout(_stack(left, height, stretch=0)),
         Layout(" ", size=2),
-        Layout(_stack(right, height - 4), size=side),
+        Layout(_stack(right, height), size=side),
     )
-    whole = Layout()
-    whole.split_column(
-        *(Layout(Sized(panel.draw), size=one) for panel, one in zip(top, (1, 1, 2), strict=True)),
-        columns,
-    )
-    return whole
+    return columns
 
 
 def _stack(panels: Sequence[Panel], height: int, *, stretch: int | None = None) -> Layout:

@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from evolve.display import clean, say_error
 from evolve.errors import UsageError
@@ -27,14 +27,12 @@ from evolve.settings import Settings
 from evolve.steps.journal import Journal
 from evolve.store import Store, is_locked
 
-if TYPE_CHECKING:
-    from rich.live import Live
-
 _LINE_EVERY_SECONDS = 5.0
 _QUIET_SECONDS = 9.0
 _POLL_SECONDS = 0.5
-# Between two pictures: as long as drawing may take no more than a hundredth of the time.
-_SHORTEST_SECONDS, _LONGEST_SECONDS, _DRAWING_SHARE = 0.25, 0.9, 0.01
+# The first lines are drawn every half second, the whole picture so seldom that it takes no more
+# than this share of the time, and at once when the terminal has another size.
+_TOP_SECONDS, _DRAWING_SHARE, _LONGEST_SECONDS = 0.5, 0.005, 2.0
 _RESIZED_SECONDS = 0.1
 # What is done sooner is not worth a word.
 _SOON_SECONDS = 0.4
@@ -119,11 +117,15 @@ class PlainView(ProgressView):
     Args:
         progress: What is shown.
         stream: Where lines go.
+        quiet_seconds: After so long without a line there is one, though nothing was committed.
     """
 
-    def __init__(self, progress: Progress, stream: StandardOutput) -> None:
+    def __init__(
+        self, progress: Progress, stream: StandardOutput, *, quiet_seconds: float = _QUIET_SECONDS
+    ) -> None:
         super().__init__(progress)
         self._stream = stream
+        self._quiet_seconds = quiet_seconds
         self._last = float("-inf")
         self._shown: int | None = None
 
@@ -146,7 +148,7 @@ class PlainView(ProgressView):
 
     def on_tick(self) -> None:
         """Prints a line if there was none for long."""
-        if time.monotonic() - self._last >= _QUIET_SECONDS:
+        if time.monotonic() - self._last >= self._quiet_seconds:
             self._print()
 
     def on_stop(self, reason: str, seconds: float | None) -> None:
@@ -173,17 +175,16 @@ class LiveView(ProgressView):
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(progress)
-        self._live: Live | None = None
         self._news = threading.Event()
         self._has_ended = False
         self._thread = threading.Thread(target=self._keep_drawing, daemon=True)
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         from rich.console import Console
-        from rich.live import Live
 
-        self._live = Live(console=Console(), screen=True, auto_refresh=False)
-        self._live.start()
+        self._console = Console()
+        self._open.enter_context(self._console.screen())
         self._thread.start()
         return self
 
@@ -191,10 +192,9 @@ class LiveView(ProgressView):
         self._has_ended = True
         self._news.set()
         self._thread.join()
-        if self._live is not None:
-            self._live.stop()
-            for line in self.progress.reduce().notes:
-                self._live.console.print(clean(line), markup=False, highlight=False)
+        self._open.close()
+        for line in self.progress.reduce().notes:
+            self._console.print(clean(line), markup=False, highlight=False, soft_wrap=True)
 
     def tell(self, line: str) -> None:
         """Shows a line; may be called from any thread."""
@@ -207,22 +207,39 @@ class LiveView(ProgressView):
         self._news.set()
 
     def _keep_drawing(self) -> None:
+        whole_at, size = float("-inf"), None
         while not self._has_ended:
-            size, began = os.get_terminal_size(), time.thread_time()
-            self._draw()
-            pause = (time.thread_time() - began) / _DRAWING_SHARE
-            until = time.monotonic() + min(max(pause, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+            began, now = time.thread_time(), os.get_terminal_size()
+            is_whole = size != now or time.monotonic() >= whole_at
+            size = now
+            self._draw(size, is_whole=is_whole)
+            if is_whole:
+                pause = (time.thread_time() - began) / _DRAWING_SHARE
+                whole_at = time.monotonic() + min(max(pause, _TOP_SECONDS), _LONGEST_SECONDS)
+            until = time.monotonic() + _TOP_SECONDS
             while time.monotonic() < until and os.get_terminal_size() == size:
                 if self._news.wait(_RESIZED_SECONDS):
+                    self._news.clear()
+                    whole_at = float("-inf")
                     break
-            self._news.clear()
 
-    def _draw(self) -> None:
-        from evolve.report.dashboard import arrange
+    def _draw(self, size: os.terminal_size, *, is_whole: bool) -> None:
+        from rich.console import ConsoleDimensions
+        from rich.control import Control
+        from rich.screen import Screen
 
-        if self._live is not None:
-            size = self._live.console.size
-            self._live.update(arrange(self.progress.reduce(), *size), refresh=True)
+        from evolve.report.dashboard import arrange, arrange_top, count_top
+
+        console, shown = self._console, self.progress.reduce()
+        width, height = size
+        # Rich believes COLUMNS and LINES, which say what was when a shell began.
+        console.size = ConsoleDimensions(width, height)
+        console.control(Control.home())
+        if is_whole:
+            # Without a line break at the end, at which the terminal would scroll.
+            console.print(Screen(arrange(shown, width, height)), end="")
+        else:
+            console.print(arrange_top(shown, height), height=count_top(height), end="")
 
 
 class TerminalView:
