@@ -34,6 +34,8 @@ from evolve.records.chat import Reply, Request
 from evolve.records.results import Totals
 
 _PREFLIGHT_SECONDS = 60.0
+# After which a preflight says what it waits for.
+_QUIET_SECONDS = 20.0
 _MOST_EMPTY = 3
 
 
@@ -158,6 +160,7 @@ class Endpoint:
         self._closed = threading.Event()
         self._thinks_unopened = False
         self.retried = 0
+        self._has_said_loading = False
 
     def complete(
         self,
@@ -208,8 +211,18 @@ class Endpoint:
             return None
         call = _Call(request, _PREFLIGHT_SECONDS, _PREFLIGHT_POLICY)
         where = f"model {self.name!r}{self._model.address}"
+        patience = self._request_seconds
+
+        def ask(_: float) -> Reply:
+            # A server may be loading the model for minutes before its first answer.
+            return self._model.complete(request, patience)
+
+        line = f"{where}: no answer yet; waited for up to {patience:.0f} s"
+        timer = threading.Timer(_QUIET_SECONDS, self._gate.tell, (line,))
+        timer.daemon = True
+        timer.start()
         try:
-            reply = self._retry(call, partial(self._model.complete, request), where)
+            reply = self._retry(call, ask, where)
         except ModelUnavailableError as error:
             raise ModelUnavailableError(f"{error}; {self._model.remedy}") from error
         except ReplyError as error:
@@ -217,6 +230,8 @@ class Endpoint:
             if error.reply is None:
                 return None
             reply = error.reply
+        finally:
+            timer.cancel()
         return replace(self._price_reply(reply, request), model=self.name)
 
     @property
@@ -271,6 +286,8 @@ class Endpoint:
             if error.is_cut_off:
                 self.retried += 1
                 return True
+        if error.is_loading:
+            self._tell_loading(call)
         if call.has_ended:
             return False
         pause = call.policy.find_pause(call.requests, self._jitter())
@@ -278,6 +295,17 @@ class Endpoint:
         may_repeat = pause < call.seconds_left and not self._closed.wait(pause)
         self.retried += may_repeat
         return may_repeat
+
+    def _tell_loading(self, call: _Call) -> None:
+        """Lets a call wait for a model that is being loaded, and says so once."""
+        call.requests = 1
+        call.deadline_seconds = max(call.deadline_seconds, self._request_seconds)
+        if not self._has_said_loading:
+            self._has_said_loading = True
+            self._gate.tell(
+                f"model {self.name!r}: its server is loading it; waited for up to"
+                f" {call.deadline_seconds:.0f} s"
+            )
 
     def _outlast(self, call: _Call, failure: ModelUnavailableError) -> None:
         """Lets a call begin anew when nobody else got an answer within its deadline either.

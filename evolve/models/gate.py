@@ -52,6 +52,9 @@ class Gate:
         tell: Called at pauses and their ends, from any thread.
         clock: Returns seconds that never go back.
         longest_nap_seconds: Who waits looks again at least so often.
+
+    Attributes:
+        tell: As given.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Gate:
         self._where = where
         self._limits = limits or RateLimits()
         self._outage_seconds = outage_seconds
-        self._tell = tell
+        self.tell = tell
         self._clock = clock
         self._longest_nap_seconds = longest_nap_seconds
         self._changed = threading.Condition()
@@ -199,7 +202,7 @@ class Gate:
         if self._down_since is not None:
             down = self._last_answer - self._down_since
             self._down_since, self._pause = None, 0.0
-            self._tell(f"{self._where}: answers again after {down:.0f} s")
+            self.tell(f"{self._where}: answers again after {down:.0f} s")
 
     def _prolong(self) -> None:
         """Opens the circuit, or keeps it open for a longer pause."""
@@ -211,7 +214,7 @@ class Gate:
         self._pause = min(self._pause, max(left, 0.01))
         self._not_before = max(self._not_before, now + self._pause)
         if left:
-            self._tell(
+            self.tell(
                 f"{self._where}: down ({self._last_reason}); paused, asked again in "
                 f"{self._pause:.0f} s, given up in {left:.0f} s"
             )
@@ -219,4 +222,4 @@ class Gate:
     def _hold(self, seconds: float) -> None:
         self._not_before = max(self._not_before, self._clock() + seconds)
         if seconds >= _FIRST_PAUSE_SECONDS:
-            self._tell(f"{self._where}: asks to be left alone for {seconds:.0f} s; paused")
+            self.tell(f"{self._where}: asks to be left alone for {seconds:.0f} s; paused")

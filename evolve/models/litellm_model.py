@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import logging
 import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache, cached_property
 from importlib import import_module
 from shlex import quote
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote as urlquote
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from evolve.errors import ModelError
+from evolve.models.accepted import UNCHANGED, AcceptedSettings, RequestChanges
 from evolve.models.model import Model, RefusedSettingError, ReplyError
 from evolve.models.provider_errors import (
     RefusedRequestError,
     describe_failure,
-    find_most_tokens,
-    find_refused_setting,
     sort_failure,
 )
 from evolve.models.usage import GENEROUS_TOKENS, Price, estimate_tokens
@@ -48,15 +48,10 @@ _KEYLESS = {"openai", "hosted_vllm", "ollama", "ollama_chat"}
 _CONNECT_SECONDS = 30.0
 # Models that think refuse to begin with less room.
 _PREFLIGHT_TOKENS = 16
-# These speak the OpenAI protocol through a client of ours, which reads streams.
-_OWN_CLIENT = {"openai", "azure"}
 # Without a limit these answer with an error or with very little.
 _NEEDS_LIMIT = {"anthropic", "azure_ai", "bedrock", "databricks", "vertex_ai"}
-SETTINGS = (
-    "temperature", "seed", "max_tokens", "response_format", "reasoning_effort", "stream",
-    "stream_options", "system",
-)  # fmt: skip
-"""What can be left out of requests, where a provider refuses it."""
+PASSWORD = "EVOLVE_API_PASSWORD"  # noqa: S105
+"""Variable of the environment with the password for addresses that have a user name."""
 
 
 class LiteLLMModel(Model):
@@ -67,11 +62,11 @@ class LiteLLMModel(Model):
         api_base: Address of the provider, when it is not its usual one.
         sends_key: Whether the provider's key may go to that address.
         idle_seconds: Longest silence within an answer that has begun.
-        drop: Settings that are never sent; `system` for the system's messages.
+        changes: What requests have otherwise than usual.
         tell: Called with a line about each setting that is left out.
 
     Raises:
-        ModelError: The address is none, or a setting to drop is unknown.
+        ModelError: The address is none, or a setting to change is unknown.
     """
 
     def __init__(
@@ -81,7 +76,7 @@ class LiteLLMModel(Model):
         api_base: str | None = None,
         sends_key: bool = True,
         idle_seconds: float = 120.0,
-        drop: Iterable[str] = (),
+        changes: RequestChanges = UNCHANGED,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(name)
@@ -89,17 +84,8 @@ class LiteLLMModel(Model):
         self._sends_key = sends_key
         self._idle_seconds = idle_seconds
         self._tell = tell
-        self._lock = threading.Lock()
-        self._dropped = set(drop)
-        self._limit_name = "max_tokens"
-        self._most_tokens: int | None = None
+        self._accepted = AcceptedSettings(name, changes)
         self._refusals = 0
-        unknown = self._dropped - set(SETTINGS)
-        if unknown:
-            raise ModelError(
-                f"endpoints: {name!r}: `drop`: expected names among {', '.join(SETTINGS)}, got"
-                f" {', '.join(sorted(unknown))}"
-            )
 
     def complete(self, request: Request, timeout_seconds: float) -> Reply:
         """Makes one request.
@@ -113,12 +99,12 @@ class LiteLLMModel(Model):
         from evolve.models.transport import wait_for
 
         base = self._settings  # the import of LiteLLM must not count as the model's time
-        sent = self._choose_settings(request)
+        sent = self._accepted.choose(request, self._choose_limit(request), self._unknown)
         start = time.monotonic()
         try:
             with self.incoming.answer() as on_text:
                 completion: Completion = wait_for(
-                    self._ask({**base, **sent}, on_text),
+                    self._ask({**base, **self._accepted.spell(sent, self._provider)}, on_text),
                     timeout_seconds,
                     prepares_fast=self._provider == "openai",
                 )
@@ -139,54 +125,15 @@ class LiteLLMModel(Model):
 
     def find_most_tokens(self) -> int | None:
         """Returns the most tokens of a reply: what its provider said, else LiteLLM's table."""
-        if self._most_tokens is not None:
-            return self._most_tokens
+        if self._accepted.most_tokens is not None:
+            return self._accepted.most_tokens
         most = (self._info or {}).get("max_output_tokens")
         return int(most) if most else None
 
-    def _choose_settings(self, request: Request) -> dict[str, Any]:
-        limit = request.max_tokens
-        if limit is None and self._provider in _NEEDS_LIMIT:
-            limit = self.find_most_tokens() or GENEROUS_TOKENS
-        if limit is not None:
-            limit = min(limit, self._most_tokens or limit)
-        wanted: dict[str, Any] = {
-            "max_tokens": limit,
-            "temperature": request.temperature,
-            "seed": request.seed,
-            "reasoning_effort": request.effort or None,
-            "response_format": _shape(request.schema) if request.schema else None,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        left_out = self._dropped | self._unknown
-        sent = {
-            name: value
-            for name, value in wanted.items()
-            if value is not None and name not in left_out
-        }
-        if "stream" not in sent:
-            sent.pop("stream_options", None)
-        if "max_tokens" in sent:
-            sent[self._limit_name] = sent.pop("max_tokens")
-        if "reasoning_effort" in sent:
-            # LiteLLM keeps a table of who takes it; who sets it knows better.
-            sent["allowed_openai_params"] = ["reasoning_effort"]
-        return {"messages": self._write_messages(request), **sent}
-
-    def _write_messages(self, request: Request) -> list[dict[str, str]]:
-        messages = [{"role": message.role, "content": message.text} for message in request.messages]
-        if "system" not in self._dropped:
-            return messages
-        # Such servers want turns by user and assistant, the user's first.
-        merged: list[dict[str, str]] = []
-        for message in messages:
-            role = "user" if message["role"] == "system" else message["role"]
-            if merged and merged[-1]["role"] == role:
-                merged[-1]["content"] += "\n\n" + message["content"]
-            else:
-                merged.append({"role": role, "content": message["content"]})
-        return merged
+    def _choose_limit(self, request: Request) -> int | None:
+        if request.max_tokens is not None or self._provider not in _NEEDS_LIMIT:
+            return request.max_tokens
+        return self.find_most_tokens() or GENEROUS_TOKENS
 
     async def _ask(self, settings: dict[str, Any], on_text: Callable[[int], None]) -> Completion:
         import httpx
@@ -197,9 +144,6 @@ class LiteLLMModel(Model):
         LISTENER.set(listener)
         timeout = httpx.Timeout(_NEVER_SECONDS, connect=_CONNECT_SECONDS)
         settings |= {"model": self.name, "timeout": timeout, "max_retries": 0}
-        if self._provider in _OWN_CLIENT:
-            names = {"stream", "stream_options"} & set(settings)
-            settings["extra_body"] = {name: settings.pop(name) for name in names}
         answer = await self._litellm.acompletion(**settings)
         if settings.get("stream"):
             return await listener.gather(_to_part(chunk) async for chunk in answer)
@@ -213,39 +157,11 @@ class LiteLLMModel(Model):
         Raises:
             RefusedSettingError: Something was left out, or had been meanwhile.
         """
-        carried, limit = set(sent), sent.get(self._limit_name)
-        if limit is not None:
-            carried.add("max_tokens")
-        if any(message["role"] == "system" for message in sent["messages"]):
-            carried.add("system")
-        name = find_refused_setting(error, carried)
-        if not name:
-            return
-        with self._lock:
-            if name == "max_tokens" and limit is not None:
-                done = self._lower_limit(error, limit)
-            else:
-                done = "" if name in self._dropped else f"refuses `{name}`, which is left out"
-                self._dropped.add(name)
+        done = self._accepted.learn(error, sent)
         if done:
             self._tell(f"model {self.name!r}: {done} from now on ({describe_failure(error)})")
-        raise RefusedSettingError(name) from error
-
-    def _lower_limit(self, error: Exception, limit: int) -> str:
-        """Renames or lowers the limit on replies, or leaves it out; returns what was done."""
-        message = str(error)
-        if "max_completion_tokens" in message and self._limit_name != "max_completion_tokens":
-            self._limit_name = "max_completion_tokens"
-            return "takes the limit as `max_completion_tokens`, which is sent"
-        most = find_most_tokens(error, limit)
-        if most is None:
-            is_new = "max_tokens" not in self._dropped
-            self._dropped.add("max_tokens")
-            return "refuses a limit on replies, which is left out" if is_new else ""
-        if self._most_tokens is not None and self._most_tokens <= most:
-            return ""
-        self._most_tokens = most
-        return f"answers with at most {most} tokens, which is the limit"
+        if done is not None:
+            raise RefusedSettingError(done) from error
 
     def _sort(self, error: Exception) -> Exception:
         failure = sort_failure(error, self._find_remedy(error))
@@ -293,7 +209,7 @@ class LiteLLMModel(Model):
         if self._info is None and self._provider is not None:
             self._make_known()
         if self.api_base is not None:
-            settings["api_base"] = self.api_base
+            settings["api_base"] = _add_password(self.api_base)
             # A local server takes any key, but the client insists on having one.
             if self._missing_keys or not self._sends_key:
                 settings["api_key"] = "none"
@@ -375,7 +291,8 @@ class LiteLLMModel(Model):
         variables = " or ".join(self._missing_keys)
         if self.api_base is not None:
             key = f"the key (none was sent: {variables} is not set)" if variables else "the key"
-            return f"check that the server runs there, serves this model and takes {key}"
+            proxy = _find_proxy(self.api_base)
+            return f"check that the server runs there, serves this model and takes {key}{proxy}"
         if variables:
             return f"set the environment variable {variables}"
         return "check the model's name, its key and your connection"
@@ -404,6 +321,28 @@ def _clean_address(text: str) -> str:
     return address
 
 
+def _add_password(address: str) -> str:
+    """Returns an address with the password of the environment where it has only a user's name."""
+    parts, password = urlsplit(address), os.environ.get(PASSWORD, "")
+    if not parts.username or parts.password or not password:
+        return address
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user}:{urlquote(password, safe='')}@{host}").geturl()
+
+
+def _find_proxy(address: str) -> str:
+    """Returns a note on the proxy through which an address is asked, empty where there is none."""
+    parts, proxies = urlsplit(address), getproxies()
+    name = next((name for name in (parts.scheme, "all") if proxies.get(name)), "")
+    if not name or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return ""
+    proxy = urlsplit(proxies[name])
+    return (
+        f"; it is asked through the proxy {proxy.netloc.rpartition('@')[2] or proxy.path}"
+        f" ({name.upper()}_PROXY): to ask it directly, add {parts.hostname} to NO_PROXY"
+    )
+
+
 def _to_part(answer: Any) -> dict[str, Any]:
     """Returns an answer of LiteLLM, whole or a part of a stream, as servers send it."""
     choices = []
@@ -415,13 +354,6 @@ def _to_part(answer: Any) -> dict[str, Any]:
         }
         choices.append({"delta": delta, "finish_reason": choice.finish_reason})
     return {"choices": choices, "usage": getattr(answer, "usage", None)}
-
-
-def _shape(schema: str) -> dict[str, Any]:
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "answer", "schema": json.loads(schema), "strict": False},
-    }
 
 
 def _count(usage: Any, name: str) -> int:

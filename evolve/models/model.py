@@ -45,6 +45,7 @@ class RetryableError(Exception):
         retry_after_seconds: The provider's wish; `None` when it has none.
         is_outage: Whether it suggests that the model is down.
         may_be_charged: Whether the provider may charge for it all the same.
+        is_loading: Whether the model will answer as soon as its server has loaded it.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class RetryableError(Exception):
         retry_after_seconds: float | None = None,
         is_outage: bool = True,
         may_be_charged: bool = False,
+        is_loading: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
         self.is_outage = is_outage
         self.may_be_charged = may_be_charged
+        self.is_loading = is_loading
 
 
 class RefusedSettingError(Exception):

@@ -28,6 +28,8 @@ _TOO_LONG = re.compile(
 _FILTERED = re.compile(
     r"content[ _](filter|management|policy)|filtered due to|safety system", re.IGNORECASE
 )
+# Local servers say so while they read a model from the disk.
+_LOADING = re.compile(r"\bloading\b|warming up|starting up", re.IGNORECASE)
 # OpenAI's models say so when the limit leaves no room for an answer after the thinking.
 _CUT_OFF = re.compile(r"could not finish the message because", re.IGNORECASE)
 _ROOM = re.compile(
@@ -124,7 +126,7 @@ def sort_failure(error: Exception, remedy: str) -> Exception:
     is_refusal = status in {400, 422}
     if is_refusal and _CUT_OFF.search(message):
         return ReplyError(f"cut off at its limit before the answer began: {message}")
-    if status in {401, 402, 403, 404} or _NO_KEY.search(message):
+    if status in {401, 402, 403, 404, 410} or _NO_KEY.search(message):
         return ModelError(f"{message}; {remedy}")
     if (
         kind == "ContextWindowExceededError"
@@ -144,10 +146,12 @@ def sort_failure(error: Exception, remedy: str) -> Exception:
         return RefusedRequestError(message)
     if status == 429 and _NO_QUOTA.search(str(error)):
         return ModelError(f"{message}; the account has no quota left")
+    is_loading = status == 503 and _LOADING.search(message) is not None
     return RetryableError(
         message,
         retry_after_seconds=read_retry_after(error),
-        is_outage=status != 429,
+        is_outage=status != 429 and not is_loading,
+        is_loading=is_loading,
         may_be_charged=status == 408 or _was_under_way(error),
     )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from evolve.errors import EvolveError, ModelError, UsageError
+from evolve.models.accepted import RequestChanges
 from evolve.models.endpoint import Endpoint
 from evolve.models.gate import Gate, RateLimits
 from evolve.models.litellm_model import LiteLLMModel
@@ -55,7 +56,9 @@ def open_endpoints(
             sends_key=named is None or address is None or address in named,
             folder=folder / MANUAL,
             idle_seconds=models.idle_seconds,
-            drop=entry.pop("drop", ()),
+            changes=RequestChanges(
+                entry.pop("drop", ()), entry.pop("rename", {}), entry.pop("extra", {})
+            ),
             tell=tell,
         )
         gate = Gate(
@@ -97,7 +100,7 @@ def open_model(
     sends_key: bool = True,
     folder: Path | None = None,
     idle_seconds: float = 120.0,
-    drop: Iterable[str] = (),
+    changes: RequestChanges | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Model:
     """Returns the model behind a name; nothing is imported or asked yet.
@@ -109,7 +112,7 @@ def open_model(
         sends_key: Whether the provider's key may go to that address.
         folder: Where a person finds prompts; the current folder's `manual` by default.
         idle_seconds: Longest silence within an answer that has begun.
-        drop: Settings that are never sent.
+        changes: What requests have otherwise than usual.
         tell: Called with what a person is waited for, and with settings that are left out.
 
     Raises:
@@ -129,7 +132,7 @@ def open_model(
         api_base=api_base,
         sends_key=sends_key,
         idle_seconds=idle_seconds,
-        drop=drop,
+        changes=changes or RequestChanges(),
         tell=tell,
     )
 

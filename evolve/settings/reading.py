@@ -200,7 +200,7 @@ def _check_entry(value: Any, kinds: Mapping[str, type], where: str) -> dict[str,
 
     Args:
         value: What was set.
-        kinds: What each key takes: `float`, `str`, or `list` for texts.
+        kinds: What each key takes: `float`, `str`, `list` for texts, or `dict` for any table.
         where: Named in errors.
 
     Raises:
@@ -217,15 +217,18 @@ def _check_entry(value: Any, kinds: Mapping[str, type], where: str) -> dict[str,
 
 
 def _check_amount(value: Any, kind: type, where: str) -> Any:
-    """Returns a text, a list of texts, or a finite number of at least 0."""
+    """Returns a text, a list of texts, a table, or a finite number of at least 0."""
     if kind is list:
         return list(_check_texts(value, where))
+    if kind is dict and isinstance(value, Mapping):
+        return dict(value)
     if kind is str and isinstance(value, str):
         return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is float and is_number and math.isfinite(value) and value >= 0:
         return float(value)
-    what = "text" if kind is str else "a number of at least 0"
+    kinds: dict[type, str] = {str: "text", dict: "a table"}
+    what = kinds.get(kind, "a number of at least 0")
     raise UsageError(f"{where}: expected {what}, got {value!r:.200}")
 
 

@@ -399,6 +399,8 @@ FREE_SECTIONS: Mapping[str, Mapping[str, type] | type | None] = {
     "endpoints": {
         "api_base": str,
         "drop": list,
+        "rename": dict,
+        "extra": dict,
         **dict.fromkeys(("concurrency", "requests_per_minute", "tokens_per_minute"), float),
     },
 }

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from model_server import Answer, ModelServer
 
 from evolve.errors import ModelError
+from evolve.models.accepted import RequestChanges
 from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate
@@ -76,7 +80,7 @@ def open_endpoint(
     base = server.url.removesuffix("/v1") + PROVIDERS[name]
     tell = [].append if told is None else told.append
     model = LiteLLMModel(name, api_base=base, tell=tell, **options)
-    gate = Gate(f"model {name!r}", outage_seconds=0.5)
+    gate = Gate(f"model {name!r}", outage_seconds=0.5, tell=tell)
     return Endpoint(model, policy=FAST, gate=gate, price=price)
 
 
@@ -181,11 +185,83 @@ def test_a_server_that_fails_to_compile_a_grammar_is_asked_without():
 
 def test_what_the_settings_drop_is_never_sent():
     with ModelServer() as server:
-        ask(open_endpoint(server, drop=["seed", "system", "stream"]))
+        ask(open_endpoint(server, changes=RequestChanges(["seed", "system", "stream"])))
         assert not {"seed", "stream", "stream_options"} & set(server.bodies[0])
         assert [message["role"] for message in server.bodies[0]["messages"]] == ["user"]
-    with pytest.raises(ModelError, match="expected names among temperature, seed"):
-        LiteLLMModel("openai/tiny", drop=["sead"])
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_extra_settings_and_other_names_reach_every_provider(name):
+    changes = RequestChanges(rename={"seed": "random_seed"}, extra={"num_ctx": 32768})
+    with ModelServer([Answer("the answer")]) as server:
+        assert ask(open_endpoint(server, name, changes=changes)).text == "the answer"
+        body = json.dumps(server.bodies)
+    assert '"num_ctx": 32768' in body
+    assert '"seed"' not in body
+    assert '"random_seed": 3' in body or name.startswith(("anthropic", "gemini"))
+
+
+def test_a_limit_is_sent_under_the_name_that_the_settings_give_it():
+    changes = RequestChanges(rename={"max_tokens": "max_new_tokens"})
+    with ModelServer() as server:
+        ask(open_endpoint(server, changes=changes), replace(REQUEST, max_tokens=99))
+        assert server.bodies[0]["max_new_tokens"] == 99
+        assert "max_tokens" not in server.bodies[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (RequestChanges(["sead"]), "`drop`: expected names among temperature, seed"),
+        (RequestChanges(rename={"sead": "seed"}), "`rename`: expected names among temperature"),
+        (RequestChanges(extra={"seed": 1}), "`extra`: `seed` is set elsewhere"),
+    ],
+)
+def test_unknown_settings_to_change_are_errors(changes, message):
+    with pytest.raises(ModelError, match=message):
+        LiteLLMModel("openai/tiny", changes=changes)
+
+
+def test_a_model_that_is_being_loaded_is_waited_for():
+    told: list[str] = []
+    script = [Answer("Loading model", status=503)] * 6 + [Answer("ok")]
+    with ModelServer(script) as server:
+        endpoint = open_endpoint(server, told=told)
+        assert endpoint.preflight().text == "ok"
+        assert server.count == 7
+    assert len(told) == 1
+    assert "its server is loading it; waited for up to 900 s" in told[0]
+
+
+def test_a_model_that_is_gone_is_not_asked_again():
+    with ModelServer([Answer("This model has been retired", status=410)]) as server:
+        with pytest.raises(ModelError, match="has been retired"):
+            open_endpoint(server).preflight()
+        assert server.count == 1
+
+
+@pytest.mark.parametrize(("no_proxy", "is_named"), [("", True), ("127.0.0.1", False)])
+def test_a_proxy_that_swallows_an_address_is_named(no_proxy, is_named):
+    code = (
+        "import sys\n"
+        "from evolve.models.endpoint import Endpoint\n"
+        "from evolve.models.litellm_model import LiteLLMModel\n"
+        "try:\n    Endpoint(LiteLLMModel('openai/tiny', api_base=sys.argv[1])).preflight()\n"
+        "except Exception as error:\n    print(error)\n"
+    )
+    with ModelServer([Answer("Forbidden by policy", status=403)]) as server:
+        proxy = f"http://me:secret-word@127.0.0.1:{server.port}"
+        done = subprocess.run(
+            [sys.executable, "-c", code, "http://127.0.0.1:9/v1"],
+            env={**os.environ, "HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": no_proxy},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        named = f"through the proxy 127.0.0.1:{server.port} (HTTP_PROXY)"
+        assert (named in done.stdout) == is_named
+        assert ("add 127.0.0.1 to NO_PROXY" in done.stdout) == is_named
+    assert "secret-word" not in done.stdout
 
 
 class TestLimits:
@@ -266,7 +342,7 @@ class TestThinking:
             {"type": "text", "text": "answer"},
         ]
         with ModelServer([Answer(parts=parts)]) as server:
-            assert ask(open_endpoint(server, drop=drop)).text == "the answer"
+            assert ask(open_endpoint(server, changes=RequestChanges(drop))).text == "the answer"
 
     def test_cut_off_in_the_middle_it_is_no_answer(self):
         whole = Answer("draft one\n</think>\nthe answer")
