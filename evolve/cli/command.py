@@ -26,7 +26,18 @@ from evolve.errors import ExitCode
 # The groups of `--help`, each with its commands in the order of their use; others follow.
 GROUPS = {
     "Run": ("run", "resume", "attach", "stop", "fork"),
-    "Look": ("ls", "show", "archive", "log", "lessons", "lineage", "diff", "compare", "report"),
+    "Look": (
+        "ls",
+        "show",
+        "archive",
+        "log",
+        "lessons",
+        "lineage",
+        "diff",
+        "compare",
+        "report",
+        "view",
+    ),
     "Prove": ("replay", "verify", "export"),
     "Problems": ("init", "check", "gallery", "prompt"),
     "Machine": ("doctor", "prune", "repair"),

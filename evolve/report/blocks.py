@@ -42,6 +42,20 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class SideBySide:
+    """Two texts with what differs, line by line.
+
+    Attributes:
+        title: Stands above them.
+        rows: Kind of each row (`same`, `changed`, or `skipped` for lines left out), line of the old
+            text, line of the new one.
+    """
+
+    title: str
+    rows: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A drawing, with a sentence for those who cannot see it.
 
@@ -91,7 +105,7 @@ class Fold:
     anchor: str = ""
 
 
-Block = TextTable | Listing | Picture | ForeignPicture | Cards | Fold
+Block = TextTable | Listing | SideBySide | Picture | ForeignPicture | Cards | Fold
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from evolve.archive import Elite
 from evolve.display import TextTable, one_line, show_number
-from evolve.edits.diffs import unified_diff
+from evolve.edits.diffs import align_lines, unified_diff
 from evolve.evaluation.machine import Machine
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
@@ -22,9 +22,11 @@ from evolve.report.blocks import (
     Document,
     Fold,
     ForeignPicture,
+    LinkCell,
     Listing,
     Picture,
     Section,
+    SideBySide,
 )
 from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage
 from evolve.report.history import RunHistory
@@ -78,8 +80,14 @@ def write_contents(
     return Document(f"{state['problem']}: {state['run']}", tuple(sections))
 
 
-def describe_attempt(store: Store, problem: Problem, key: AttemptKey) -> Document:
+def describe_attempt(store: Store, problem: Problem, key: AttemptKey, link: str) -> Document:
     """Returns the page of one attempt: everything that is recorded of it.
+
+    Args:
+        store: The run's database.
+        problem: The run's problem.
+        key: The attempt.
+        link: Where attempts are shown: a pattern with `{key}`.
 
     Raises:
         StoreError: There is no such attempt, or the database cannot be read.
@@ -89,7 +97,7 @@ def describe_attempt(store: Store, problem: Problem, key: AttemptKey) -> Documen
     parent = None if attempt.parent is None else store.load_attempt(attempt.parent)
     facts: dict[str, object] = {
         "program": None if attempt.program is None else attempt.program.id,
-        "parent": attempt.parent,
+        "parent": attempt.parent and LinkCell(str(attempt.parent), link.format(key=attempt.parent)),
         "island": attempt.island,
         "depth": attempt.depth,
         "status": evaluation.status,
@@ -105,7 +113,7 @@ def describe_attempt(store: Store, problem: Problem, key: AttemptKey) -> Documen
         sections.append(Section("Plan", tuple(_describe_plan(attempt))))
     if attempt.program is not None:
         if parent is not None:
-            sections.append(Section("Changes", tuple(_diff(parent, attempt))))
+            sections.append(Section("Changes", tuple(_compare(parent, attempt))))
         sources = tuple(Listing(text, title=path) for path, text in attempt.program.files)
         sections.append(Section("Source", sources))
     if evaluation.artifacts:
@@ -252,6 +260,14 @@ def _diff(old: Attempt, new: Attempt) -> Iterator[Listing]:
         changed = unified_diff(before.get(path, ""), text, path)
         if changed:
             yield Listing(changed, "diff")
+
+
+def _compare(old: Attempt, new: Attempt) -> Iterator[SideBySide]:
+    before = dict(old.program_or_fail.files)
+    for path, text in new.program_or_fail.files:
+        rows = align_lines(before.get(path, ""), text)
+        if rows:
+            yield SideBySide(path, tuple(rows))
 
 
 def _tabulate_tried(state: Mapping[str, Any], history: RunHistory) -> Iterator[TextTable]:

@@ -24,6 +24,7 @@ from evolve.report.blocks import (
     Listing,
     Picture,
     Section,
+    SideBySide,
 )
 from evolve.report.contents import write_contents
 from evolve.report.figures import standalone
@@ -161,7 +162,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    kinds = (TextTable, Listing, Picture, ForeignPicture, Cards, Fold, LinkCell)
+    kinds = (TextTable, Listing, SideBySide, Picture, ForeignPicture, Cards, Fold, LinkCell)
     tests: dict[str, Any] = environment.tests
     for kind in kinds:
         tests[kind.__name__.lower()] = functools.partial(_is_a, kind)
@@ -206,6 +207,9 @@ def _render_block(block: Block) -> str:
         return "\n".join(f"- {_escape(' '.join(card)).rstrip()}" for card in block.cards)
     if isinstance(block, Fold):
         return "\n\n".join([f"### {_escape(block.title)}", *map(_render_block, block.blocks)])
+    if isinstance(block, SideBySide):
+        rows = [(old, new) for _, old, new in block.rows]
+        return _render_block(TextTable((block.title, ""), rows))
     text = clean(block.text).rstrip()
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -205,18 +205,17 @@
   source.onerror = () => { connection.textContent = "disconnected: is `evolve view` still running?"; };
   source.onmessage = (message) => {
     const update = JSON.parse(message.data);
-    for (const name of ["rows", "elites", "frames"]) {
-      data[name].length = update.data.first[name];
-      data[name].push(...update.data[name]);
+    const { data: news, sections } = update;
+    if (news) {
+      for (const name of ["rows", "elites", "frames"]) data[name].splice(news.first[name], Infinity, ...news[name]);
+      for (const name of ["generation", "best", "points", "pending", "start"]) data[name] = news[name];
     }
-    for (const name of ["generation", "best", "points", "pending", "start"]) data[name] = update.data[name];
-    for (const [anchor, html] of Object.entries(update.sections)) {
+    for (const [anchor, html] of Object.entries(sections)) {
       const old = document.getElementById(anchor);
       // A figure that a script draws, or that readers look into, stays.
       if (old && !("drawn" in old.dataset) && !old.querySelector("details[open]")) old.outerHTML = html;
       else if (!old) { location.reload(); return; }
     }
-    redraw.forEach((draw) => draw());
-    if (update.ended) { source.close(); connection.textContent = update.ended; }
+    if (news) redraw.forEach((draw) => draw());
   };
 })();

@@ -1,0 +1,194 @@
+"""Pages that a report does not have: lists of runs and attempts, comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from evolve.display import TextTable, one_line, show_number
+from evolve.errors import UsageError
+from evolve.population.curves import compare, trace_run
+from evolve.records import AttemptKey
+from evolve.records.results import AttemptText
+from evolve.report.blocks import Document, LinkCell, Listing, Picture, Section
+from evolve.report.comparison import draw_comparison
+from evolve.report.history import AttemptRow
+from evolve.report.state import describe_status
+from evolve.run.folder import load_run
+from evolve.store import Store
+from evolve.view.watched import WatchedRun, describe_champion
+
+_PAGE = 100
+_HEAD = ("attempt", "outcome", "objective", "gain", "island", "by", "parent", "seconds", "change")
+
+
+class FormField(NamedTuple):
+    """A field of the form above a list.
+
+    Attributes:
+        name: Its name and label.
+        value: What it is set to.
+        choices: What it may be set to; empty for any text.
+    """
+
+    name: str
+    value: str
+    choices: Sequence[str] = ()
+
+
+_Pair = tuple[AttemptRow, AttemptText]
+
+_SORTS: Mapping[str, Callable[[_Pair], Any]] = {
+    "newest": lambda pair: tuple(-part for part in pair[0].key),
+    "oldest": lambda pair: pair[0].key,
+    "slowest": lambda pair: -pair[1].seconds,
+    "largest gain": lambda pair: -(pair[0].gain if pair[0].gain is not None else float("-inf")),
+    "objective": lambda pair: (pair[0].objective is None, pair[0].objective),
+}
+
+
+def list_runs(runs: Sequence[WatchedRun]) -> Document:
+    """Returns the page with all runs."""
+    rows: list[tuple[object, ...]] = []
+    problems: dict[str, list[str]] = {}
+    for run in runs:
+        state = run.summarize()
+        link = LinkCell(run.folder.name, run.address)
+        if "error" in state:
+            rows.append((link, None, f"unreadable: {state['error']}", *(None,) * 5))
+            continue
+        problems.setdefault(state["problem"], []).append(run.address.rpartition("/")[2])
+        spent = (state["evaluations"], state["calls"], f"${state['cost_usd']:.4f}")
+        status = describe_status(dict(state))
+        seconds = f"{state['seconds']:.0f} s"
+        rows.append((link, state["problem"], status, describe_champion(state), *spent, seconds))
+    head = ("run", "problem", "status", "champion", "evaluations", "calls", "money", "time")
+    empty = Listing("no runs here yet; start one with `evolve run PROBLEM`", "text")
+    sections = [Section("All runs", (TextTable(head, tuple(rows)) if rows else empty,))]
+    links = tuple(
+        (LinkCell(f"compare {len(names)} runs of {problem}", _compare(names)),)
+        for problem, names in problems.items()
+        if len(names) > 1
+    )
+    if links:
+        sections.append(Section("Compare", (TextTable(("",), links),)))
+    return Document("Runs", tuple(sections))
+
+
+def list_attempts(
+    run: WatchedRun, wanted: Mapping[str, str]
+) -> tuple[Document, Sequence[FormField]]:
+    """Returns a page of attempts, and the form that chooses them.
+
+    Args:
+        run: The run.
+        wanted: Values of the form's fields by name, and `page`, from 1.
+
+    Raises:
+        UsageError: The folder is no run.
+        StoreError: The database cannot be read.
+    """
+    pairs = run.list_attempts()
+    fields = [
+        FormField("search", wanted.get("search", "")),
+        *(
+            FormField(name, wanted.get(name, ""), sorted({_show(name, row) for row, _ in pairs}))
+            for name in ("outcome", "island", "by")
+        ),
+        FormField("sort", wanted.get("sort", ""), tuple(_SORTS)),
+    ]
+    found = [pair for pair in pairs if _is_wanted(pair, fields)]
+    found.sort(key=_SORTS.get(fields[-1].value, _SORTS["newest"]))
+    page = int(wanted["page"]) if wanted.get("page", "").isdecimal() else 1
+    shown = found[(page - 1) * _PAGE : page * _PAGE]
+    table = TextTable(_HEAD, tuple(_list_attempt(run, pair) for pair in shown))
+    title = f"{len(found)} of {len(pairs)} attempts"
+    pages = -(-len(found) // _PAGE)
+    if pages > 1:
+        title += f", page {page} of {pages}"
+    around = [("previous page", page - 1), ("next page", page + 1)]
+    links = tuple(
+        LinkCell(name, f"{run.address}/attempts?{urlencode({**wanted, 'page': at})}")
+        for name, at in around
+        if 1 <= at <= pages
+    )
+    blocks = (table, TextTable(("",) * len(links), (links,))) if links else (table,)
+    return Document(f"Attempts of {run.folder.name}", (Section(title, blocks),)), fields
+
+
+def write_comparison(runs: Sequence[WatchedRun]) -> Document:
+    """Returns the page that compares runs of a problem.
+
+    Raises:
+        UsageError: There are none, or they are runs of several problems.
+        StoreError: A database cannot be read.
+    """
+    if not runs:
+        raise UsageError("expected runs to compare: /compare?run=NAME&run=NAME")
+    traces = []
+    for run in runs:
+        problem, settings = load_run(run.folder)
+        with closing(Store.open_to_read(run.folder)) as store:
+            traces.append(trace_run(store, problem, settings))
+    groups = compare(traces)
+    caption = "Medians and intervals over the runs of each group."
+    rows = tuple(
+        (
+            group.name,
+            len(group.traces),
+            ", ".join(trace.run for trace in group.traces),
+            ", ".join(show_number(float(trace.best[-1])) for trace in group.traces),
+        )
+        for group in groups
+    )
+    table = TextTable(("group", "runs", "names", "champions"), rows)
+    picture = Picture(draw_comparison(groups), caption)
+    title = f"Runs of {traces[0].problem} compared"
+    return Document(title, (Section("Groups", (table,)), Section("Curves", (picture,))))
+
+
+def parse_key(text: str) -> AttemptKey:
+    """Returns the attempt that an address names.
+
+    Raises:
+        UsageError: It names none.
+    """
+    parts = text.split(".")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        raise UsageError(f"expected an attempt such as 3.0.1, got {text!r}")
+    return AttemptKey(*map(int, parts))
+
+
+def _compare(names: Sequence[str]) -> str:
+    return f"/compare?{urlencode([('run', name) for name in names])}"
+
+
+def _show(name: str, row: AttemptRow) -> str:
+    return str({"outcome": row.status, "island": row.island, "by": row.maker}[name])
+
+
+def _is_wanted(pair: _Pair, fields: Sequence[FormField]) -> bool:
+    row, text = pair
+    words = fields[0].value.lower().split()
+    searched = f"{row.key} {row.program_id} {text.change} {text.reason}".lower()
+    return all(word in searched for word in words) and all(
+        field.value in {"", _show(field.name, row)} for field in fields[1:-1]
+    )
+
+
+def _list_attempt(run: WatchedRun, pair: _Pair) -> tuple[object, ...]:
+    row, text = pair
+    parent = row.parent and LinkCell(str(row.parent), f"{run.address}/attempts/{row.parent}")
+    return (
+        LinkCell(str(row.key), f"{run.address}/attempts/{row.key}"),
+        row.status,
+        show_number(row.objective),
+        None if row.gain is None else f"{row.gain:+.6g}",
+        row.island,
+        row.maker,
+        parent,
+        f"{text.seconds:.3f}",
+        one_line(text.reason or text.change or "the starting program"),
+    )
