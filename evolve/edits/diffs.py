@@ -23,7 +23,7 @@ def unified_diff(old: str, new: str, old_name: str, new_name: str = "") -> str:
 
 
 def align_lines(old: str, new: str) -> list[tuple[str, str, str]]:
-    """Returns both texts line by line: `same`, `changed` or `skipped`, the old line, the new one."""
+    """Returns both texts line by line: what a line is (`same`, `changed`, `skipped`), old, new."""
     before, after = old.splitlines(), new.splitlines()
     rows: list[tuple[str, str, str]] = []
     for number, group in enumerate(

@@ -163,10 +163,13 @@ def draw_lineage(
             one_line(f"{key} by {known[key].maker}: {show_number(known[key].objective)}")
         )
         kind, size = ("best", 5) if key in line else ("node", 3.5)
-        nodes.append(
-            f'<a href="{escape(link.format(key=key))}"><circle class="{kind}" cx="{x:.1f}" '
-            f'cy="{y:.1f}" r="{size}"><title>{title}</title></circle></a>'
+        node = (
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{size}"><title>{title}</title>'
+            "</circle>"
         )
+        # A report has a place for the ancestors of the champion alone.
+        leads = key in line or not link.startswith("#")
+        nodes.append(f'<a href="{escape(link.format(key=key))}">{node}</a>' if leads else node)
     names = [
         _text(4, 16, "objective, by rank"),
         _text(WIDTH / 2, HEIGHT - 6, "evaluations", "middle"),

@@ -35,13 +35,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from evolve.errors import EvolveError, UsageError
 from evolve.report.blocks import Document
-from evolve.report.render import as_script_data, highlight_style, render_page
+from evolve.report.render import as_script_data, highlight_style, render_page, render_section
 from evolve.store import find_holder
 from evolve.view.pages import list_attempts, list_runs, parse_key, write_comparison
 from evolve.view.watched import Seen, WatchedRun, WatchedRuns
 
 _POLL_SECONDS = 0.5
-_ALIVE_EVERY_POLLS = 30
+# Nothing new; a connection that is gone is noticed by it.
+_ALIVE = ": alive\n\n"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -86,20 +87,31 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     port = listener.getsockname()[1]
     app = make_app(
-        WatchedRuns(named, parent), token=token, host=host, allows_actions=allows_actions
+        WatchedRuns(named, parent),
+        token=token,
+        host=host,
+        allows_actions=allows_actions,
+        is_ending=lambda: server.should_exit,
     )
     address = f"http://{shown}:{port}/?token={token}"
     announce("showing runs at the address below; Ctrl-C ends it")
     announce(address)
     if opens_browser and _has_display():
         webbrowser.open(address)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10))
     # Its end by Ctrl-C is the usual one.
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
-def make_app(runs: WatchedRuns, *, token: str, host: str, allows_actions: bool) -> Starlette:
+def make_app(
+    runs: WatchedRuns,
+    *,
+    token: str,
+    host: str,
+    allows_actions: bool,
+    is_ending: Callable[[], bool],
+) -> Starlette:
     """Returns the application.
 
     Args:
@@ -107,8 +119,9 @@ def make_app(runs: WatchedRuns, *, token: str, host: str, allows_actions: bool) 
         token: Who does not have it sees nothing.
         host: Address that it listens on; other names of it are refused where that is this machine.
         allows_actions: Whether pages can stop runs.
+        is_ending: Whether the server is to end, and with it every stream of events.
     """
-    pages = Pages(runs, allows_actions=allows_actions)
+    pages = Pages(runs, allows_actions=allows_actions, is_ending=is_ending)
     static = resources.files("evolve") / "report" / "static"
     routes = [
         Route("/", pages.index),
@@ -183,9 +196,13 @@ class Pages:
     Args:
         runs: What is shown.
         allows_actions: Whether pages can stop runs.
+        is_ending: Whether every stream of events is to end.
     """
 
-    def __init__(self, runs: WatchedRuns, *, allows_actions: bool) -> None:
+    def __init__(
+        self, runs: WatchedRuns, *, allows_actions: bool, is_ending: Callable[[], bool]
+    ) -> None:
+        self._is_ending = is_ending
         self._runs = runs
         self._allows_actions = allows_actions
 
@@ -232,42 +249,31 @@ class Pages:
     async def run_events(self, request: Request) -> Response:
         """Streams what changes in a run."""
         run = self._find(request)
-        return _stream(_follow(run, run.begin_updates(request.query_params)))
+        return _stream(self._follow(run, run.begin_updates(request.query_params)))
 
     async def index_events(self, _: Request) -> Response:
         """Streams what changes in the list of runs."""
         return _stream(self._follow_all())
 
+    async def _follow(self, run: WatchedRun, seen: Seen) -> AsyncIterator[str]:
+        update: Any = None
+        while not self._is_ending():
+            update, seen = await asyncio.to_thread(run.find_update, seen)
+            yield _ALIVE if update is None else _event(update)
+            await asyncio.sleep(_POLL_SECONDS)
+
     async def _follow_all(self) -> AsyncIterator[str]:
         seen: dict[str, str] = {}
-        while True:
+        while not self._is_ending():
             document = await asyncio.to_thread(lambda: list_runs(self._runs.list_all()))
-            now = _render_sections(document)
+            now = {section.anchor: render_section(section) for section in document.sections}
             changed = {anchor: html for anchor, html in now.items() if seen.get(anchor) != html}
-            yield _event({"sections": changed}) if changed else ": alive\n\n"
+            yield _event({"sections": changed}) if changed else _ALIVE
             seen = now
-            await asyncio.sleep(4 * _POLL_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     def _find(self, request: Request) -> WatchedRun:
         return self._runs.find(request.path_params["run"])
-
-
-async def _follow(run: WatchedRun, seen: Seen) -> AsyncIterator[str]:
-    polls = 0
-    while True:
-        update, seen = await asyncio.to_thread(run.find_update, seen)
-        if update is not None:
-            yield _event(update)
-        elif polls % _ALIVE_EVERY_POLLS == 0:
-            yield ": alive\n\n"
-        polls += 1
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-def _render_sections(document: Document) -> dict[str, str]:
-    from evolve.report.render import render_section
-
-    return {section.anchor: render_section(section) for section in document.sections}
 
 
 def _event(data: Any) -> str:
@@ -318,6 +324,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        # From here on browsers can come: they wait until the server is up.
+        listener.listen()
     except OSError as error:
         listener.close()
         raise UsageError(

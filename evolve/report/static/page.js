@@ -117,11 +117,14 @@
     up.selectedIndex = Math.min(1, names.length - 1);
     const islands = data.frames.length ? data.frames[0][1].map((_, at) => `island ${at}`) : [];
     const [islandLabel, island] = choice("of", ["all islands", ...islands], draw);
-    const time = make("input", { type: "range", min: 0, oninput: draw });
+    const time = make("input", { type: "range", min: 0 });
     const when = make("output");
     controls.append(acrossLabel, upLabel, islandLabel, make("label", {}, "generation "), time, when);
     let follows = true;
-    time.addEventListener("input", () => { follows = Number(time.value) === data.frames.length - 1; });
+    time.addEventListener("input", () => {
+      follows = Number(time.value) === data.frames.length - 1;
+      draw();
+    });
     function draw() {
       time.max = data.frames.length - 1;
       if (follows) time.value = time.max;
