@@ -12,7 +12,7 @@ from tests.commands import EVALUATOR, INITIAL, run_evolve, write_problem, write_
 
 HOSTILE = "</pre></script><script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-IS_REQUIRED = "browser" in os.environ.get("EVOLVE_REQUIRE", "").split(",")
+IS_REQUIRED = bool(os.environ.get("EVOLVE_REQUIRE_BROWSER"))
 SWITCHES = [
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-quic",
@@ -69,7 +69,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="session")
 def browser():
     if CHROMIUM is None:
-        assert not IS_REQUIRED, "EVOLVE_REQUIRE names a browser, and there is no Chromium"
+        assert not IS_REQUIRED, "EVOLVE_REQUIRE_BROWSER is set, and there is no Chromium"
         pytest.skip("needs Chromium (apt install chromium)")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
