@@ -29,12 +29,16 @@ def report(
             metavar="FILE",
         ),
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Write each figure here, too, as SVG and PNG.", metavar="DIR"),
+    ] = None,
 ) -> Result:
     """Write a report of a run as one page, also of a run in progress."""
     from evolve.report.render import write_report
     from evolve.run.folder import find_run
 
-    path = write_report(find_run(run, RUNS), output)
+    path = write_report(find_run(run, RUNS), output, figures)
     return Result(str(path), {"report": str(path)})
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.display import TextTable, clean
-from evolve.errors import UsageError
+from evolve.errors import StoreError, UsageError
 from evolve.report.blocks import (
     Block,
     Cards,
@@ -50,10 +50,10 @@ def write_report(folder: Path, path: Path | None = None, figures: Path | None = 
     Args:
         folder: The run's folder.
         path: File to write, `.html` or `.md`; by default `report.html` in the run's folder.
-        figures: Folder for each figure as a file of its own.
+        figures: Folder for each figure as SVG and PNG.
 
     Raises:
-        UsageError: The name asks for another form.
+        UsageError: The name asks for another form, or a package for figures is missing.
         StoreError: The run cannot be read, or the file cannot be written.
     """
     path = path or folder / _REPORT
@@ -68,11 +68,37 @@ def write_report(folder: Path, path: Path | None = None, figures: Path | None = 
     text = render_html(document, history.as_data()) if is_page else render_markdown(document)
     write_text(path, text)
     if figures is not None:
-        for section in document.sections:
-            for block in section.blocks:
-                if isinstance(block, Picture):
-                    write_text(figures / f"{block.name}.svg", standalone(block.svg))
+        _write_figures(document, figures)
     return path
+
+
+def _write_figures(document: Document, folder: Path) -> None:
+    """Writes each picture as SVG and PNG.
+
+    Raises:
+        UsageError: The package that makes PNG is missing; the SVG files are there then.
+        StoreError: A file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    blocks = [block for section in document.sections for block in section.blocks]
+    pictures = {block.name: standalone(block.svg) for block in blocks if isinstance(block, Picture)}
+    for name, svg in pictures.items():
+        write_text(folder / f"{name}.svg", svg)
+    try:
+        from resvg_py import svg_to_bytes
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{folder}: has the figures as SVG; for PNG, too: pip install 'evolve[view]'"
+        ) from error
+    for name, svg in pictures.items():
+        path = folder / f"{name}.png"
+        try:
+            path.write_bytes(svg_to_bytes(svg_string=svg, zoom=2))
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def render_html(document: Document, data: dict[str, Any] | None = None) -> str:

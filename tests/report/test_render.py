@@ -65,6 +65,13 @@ def test_a_report_can_be_markdown(finished):
     assert {"Result", "Objective", "What it took", "Problem"} <= set(headings)
 
 
+def test_figures_are_written_as_files_of_their_own(finished):
+    run_evolve("report", "r", "--figures", "f", cwd=finished)
+    written = {path.name: path.read_bytes()[:8] for path in (finished / "f").iterdir()}
+    assert {"curve.svg", "curve.png", "archive.svg", "archive.png"} <= set(written)
+    assert written["curve.png"] == b"\x89PNG\r\n\x1a\n"
+
+
 def test_a_form_that_is_not_known_is_refused(finished):
     done = run_evolve("report", "r", "--output", "out.pdf", cwd=finished, code=2)
     assert "expected a name that ends in .html or .md" in done.stderr
