@@ -38,7 +38,7 @@ from evolve.report.blocks import Document
 from evolve.report.render import as_script_data, highlight_style, render_page, render_section
 from evolve.store import find_holder
 from evolve.view.pages import list_attempts, list_runs, parse_key, write_comparison
-from evolve.view.watched import Seen, WatchedRun, WatchedRuns
+from evolve.view.watched import Received, WatchedRun, WatchedRuns
 
 _POLL_SECONDS = 0.5
 # Nothing new; a connection that is gone is noticed by it.
@@ -255,7 +255,7 @@ class Pages:
         """Streams what changes in the list of runs."""
         return _stream(self._follow_all())
 
-    async def _follow(self, run: WatchedRun, seen: Seen) -> AsyncIterator[str]:
+    async def _follow(self, run: WatchedRun, seen: Received) -> AsyncIterator[str]:
         update: Any = None
         while not self._is_ending():
             update, seen = await asyncio.to_thread(run.find_update, seen)

@@ -34,7 +34,7 @@ _FILES = (DATABASE, f"{DATABASE}-wal", "run.owner")
 _COUNTED = ("rows", "elites", "frames", "rendering")
 
 
-class Seen(NamedTuple):
+class Received(NamedTuple):
     """What a browser has got so far.
 
     Attributes:
@@ -111,7 +111,7 @@ class WatchedRun:
             query = urlencode(dict(zip(_COUNTED, (*counts, self._rendering), strict=True)))
             return self._write(history), history.as_data(), f"{self.address}/events?{query}"
 
-    def begin_updates(self, counts: Mapping[str, str]) -> Seen:
+    def begin_updates(self, counts: Mapping[str, str]) -> Received:
         """Returns what a browser has that asks for events at the address of `write_page`."""
         with self._lock:
             given = [counts.get(name, "") for name in _COUNTED]
@@ -119,9 +119,9 @@ class WatchedRun:
                 int(found) if found.isdecimal() else 0 for found in given
             )
             sections = self._sections if rendering == self._rendering else {}
-            return Seen(rows, elites, frames, sections)
+            return Received(rows, elites, frames, sections)
 
-    def find_update(self, seen: Seen) -> tuple[dict[str, Any] | None, Seen]:
+    def find_update(self, seen: Received) -> tuple[dict[str, Any] | None, Received]:
         """Returns what a browser has not got yet, None where that is nothing, and what it has then.
 
         Raises:
@@ -140,7 +140,7 @@ class WatchedRun:
             if not changed and counts == seen[:3]:
                 return None, seen
             data = history.as_data(*seen[:3])
-            return {"data": data, "sections": changed}, Seen(*counts, sections)
+            return {"data": data, "sections": changed}, Received(*counts, sections)
 
     def list_attempts(self) -> Sequence[tuple[AttemptRow, AttemptText]]:
         """Returns all committed attempts with their texts, in order.
