@@ -151,12 +151,14 @@ def check(
     ] = None,
     changes: Changes,
 ) -> Result:
-    """Validate a problem folder and evaluate its program once."""
+    """Validate a problem folder and evaluate its program twice, to see its noise."""
     from evolve.problem import list_warnings
+    from evolve.problem.noise import measure_noise
     from evolve.run.folder import find_run
     from evolve.run.wiring import describe_isolation
 
-    with _evaluated(problem, read_settings(changes)) as (found, settings, evaluators, evaluation):
+    checked = _evaluated(problem, read_settings(changes), again=1)
+    with checked as (found, settings, evaluators, evaluation):
         isolation = evaluators.wait()
         costs: dict[str, Any] = {}
         lines: list[str | TextTable] = []
@@ -183,6 +185,7 @@ def check(
             "cooperative": found.cooperative,
             "objective": evaluation.objective,
             "warning": evaluation.artifacts.get("warning", ""),
+            "noise": max(found.noise, measure_noise(evaluation)),
             "numbers": numbers,
             "references": {name: known.value for name, known in found.references.items()},
             "seconds": evaluation.seconds,
@@ -205,6 +208,7 @@ def _describe_problem(
         *([f"          {COOPERATIVE}"] if problem.cooperative else []),
         f"objective {show_number(evaluation.objective)}",
         *([f"warning   {one_line(warning)}"] if warning else []),
+        _describe_noise(problem, evaluation),
         *(f"  {one_line(name)} {show_number(value)}" for name, value in numbers.items()),
         *(
             f"{name} {known.value:.12g} ({one_line(known.source)})"
@@ -212,6 +216,21 @@ def _describe_problem(
         ),
         f"seconds   {evaluation.seconds:.3f}",
     ]
+
+
+def _describe_noise(problem: Problem, evaluation: Evaluation) -> str:
+    """Returns a line on how far objectives of one program lie apart; writes down what is new."""
+    from evolve.problem.gallery import is_shipped
+    from evolve.problem.noise import measure_noise, write_noise
+
+    noise, count = measure_noise(evaluation), max(len(evaluation.repeats), 1)
+    found = f"{noise:.3g} between {count} evaluations"
+    if noise <= problem.noise:
+        declared = f", {problem.noise:g} by problem.toml" if problem.noise else ""
+        return f"noise     {found if noise else f'none in {count} evaluations'}{declared}"
+    if is_shipped(problem):
+        return f"noise     {found}"
+    return f"noise     {found}, written into {write_noise(problem.folder, noise)}"
 
 
 @command("Problems", settings=("model", "sandbox", "allow_weak_sandbox", "set"))
@@ -253,7 +272,7 @@ def prompt(
 
 @contextmanager
 def _evaluated(
-    path: Path, settings: Settings
+    path: Path, settings: Settings, again: int = 0
 ) -> Iterator[tuple[Problem, Settings, Evaluators, Evaluation]]:
     """Yields a problem, complete settings, running evaluators, and the first program's evaluation.
 
@@ -279,4 +298,4 @@ def _evaluated(
     with closing(open_evaluators(problem, settings)) as evaluators:
         evaluators.start(started)
         evaluators.wait()
-        yield problem, settings, evaluators, evaluate_initial(problem, evaluators)
+        yield problem, settings, evaluators, evaluate_initial(problem, evaluators, again)

@@ -93,8 +93,8 @@ def verify(
     shown = [
         f"champion: {champion['program']}, {champion['again'][0]['objective']!r}",
         (
-            f"{verdict}: {elites['agree']} of {elites['checked']} programs; "
-            f"largest noise {elites['largest_noise']:g}"
+            f"{verdict}: {elites['agree']} of {elites['checked']} programs have their recorded "
+            f"verdict; largest noise {elites['largest_noise']:g}"
         ),
         f"certificate: {path}",
     ]

@@ -325,7 +325,7 @@ def _note_others(reading: _Reading) -> None:
         if use == systems.PART:
             use = "read"
         elif "steps.form=" in use:
-            use = f"{use}{'diff' if value else 'rewrite'}"
+            use = f"{use}{'edit' if value else 'rewrite'}"
         elif use.startswith("--"):
             use = f"{use}{'' if use.endswith('=') else ' '}{shlex.quote(str(value))}"
         reading.note(key, HIDDEN if use == systems.KEYS else value, use)

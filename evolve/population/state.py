@@ -126,7 +126,8 @@ class RunState:
         self.tuned: set[AttemptKey] = set()
         self.start: Elite | None = None
         self._settings = settings
-        self._noise = problem.noise
+        # How far two objectives of one program may lie apart.
+        self.noise = problem.noise
         watches = "stalls" not in settings.without and not self.islands.strategy.is_baseline
         self.stalls = StallWatch((settings.stall_after or WITHOUT_MODEL.stall_after) * watches)
 
@@ -216,7 +217,7 @@ class RunState:
     def _outranks_champion(self, attempt: LightAttempt, objective: float) -> bool:
         champion, sign = self.champion, self.direction.sign
         return champion is None or outranks(
-            sign, merit_of(objective, attempt.instances), champion.merit, self._noise
+            sign, merit_of(objective, attempt.instances), champion.merit, self.noise
         )
 
     def _note_progress(self, before: Elite | None) -> bool:

@@ -18,6 +18,7 @@ from evolve.records.attempts import (
     SourceFile,
     Status,
     Summary,
+    average,
 )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "SourceFile",
     "Status",
     "Summary",
+    "average",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -93,6 +93,7 @@ class Evaluation:
         artifacts: Texts for the next prompt; programs write them: never instructions.
         instances: Objectives of the instances that the objective is the mean of, by name, and of
             validation instances that it leaves out.
+        repeats: Objectives of the evaluations that the objective is the mean of; none for one.
         seconds: Time inside the sandbox, measured outside it.
         reason: One line that says why there is no objective; empty when there is one.
     """
@@ -103,6 +104,7 @@ class Evaluation:
     measures: Mapping[str, float] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=dict)
     instances: Mapping[str, float] = field(default_factory=dict)
+    repeats: tuple[float, ...] = ()
     seconds: float = 0.0
     reason: str = ""
 
@@ -120,6 +122,28 @@ class Evaluation:
         if self.status is not Status.EVALUATOR_FAILED:
             return self
         return replace(self, artifacts={}, reason=BROKEN_EVALUATOR)
+
+
+def average(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Returns the verdict that several on one program come to: the first failure, else the mean."""
+    first = evaluations[0]
+    failed = next((one for one in evaluations if one.objective is None), None)
+    if failed is not None or len(evaluations) == 1:
+        return failed or first
+    objectives = tuple(one.objective for one in evaluations if one.objective is not None)
+
+    def mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        shared = [name for name in found[0] if all(name in one for one in found)]
+        return {name: math.fsum(one[name] for one in found) / len(found) for name in shared}
+
+    return replace(
+        first,
+        objective=math.fsum(objectives) / len(objectives),
+        metrics=mean([one.metrics for one in evaluations]),
+        measures=mean([one.measures for one in evaluations]),
+        instances=mean([one.instances for one in evaluations]),
+        repeats=objectives,
+    )
 
 
 class AttemptKey(NamedTuple):

@@ -21,7 +21,7 @@ from evolve.records.endings import (
     TARGET,
 )
 from evolve.records.results import Totals
-from evolve.report.state import describe_money, describe_spending
+from evolve.report.state import COOPERATIVE, describe_gain, describe_money, describe_spending
 from evolve.run.outcome import Outcome, ReasonCounts, advise
 
 # How to raise a cap: with the same one a run ends where it stopped.
@@ -66,6 +66,7 @@ def describe_end(outcome: Outcome, folder: Path) -> list[str]:
     """Returns the last lines of a run: why it ended, what it found, what it used."""
     lines = [
         f"{_describe_reason(outcome)}; {_describe_gain(outcome)}",
+        *([COOPERATIVE] if outcome.cooperative else []),
         *_describe_spent(outcome),
         *_describe_rejections(outcome),
         f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
@@ -85,9 +86,10 @@ def _describe_reason(outcome: Outcome) -> str:
 
 def _describe_gain(outcome: Outcome) -> str:
     if not outcome.improved:
-        return f"no improvement on the start {outcome.initial:.10g}"
-    gain = outcome.best - outcome.initial
-    return f"champion {outcome.best:.10g}, {gain:+.6g} on the start {outcome.initial:.10g}"
+        beyond = f" beyond the noise of {outcome.noise:.3g}" if outcome.noise else ""
+        return f"no improvement on the start {outcome.initial:.10g}{beyond}"
+    gain = describe_gain(outcome.best, outcome.initial, outcome.noise)
+    return f"champion {outcome.best:.10g}, {gain}"
 
 
 def _describe_spent(outcome: Outcome) -> list[str]:
@@ -106,7 +108,7 @@ def _describe_spent(outcome: Outcome) -> list[str]:
 def _is_in_vain(outcome: Outcome) -> bool:
     """Returns whether everything was done as asked, but only the first program was evaluated."""
     is_done = outcome.stopped_because in FINISHED and outcome.stopped_because != TARGET
-    return is_done and outcome.spent["evaluations"] <= 1
+    return is_done and outcome.programs <= 1
 
 
 def _describe_rejections(outcome: Outcome) -> list[str]:

@@ -47,6 +47,7 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
         "seed": facts.get("seed"),
         "strategy": population.islands.settings.strategy,
         "direction": str(population.direction),
+        "noise": population.noise,
         "cooperative": facts.get("cooperative", False),
         "launches": [dataclasses.asdict(launch) for launch in store.invocations()],
         "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
@@ -72,6 +73,12 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
             "events": [event.as_dict() for event in population.stalls.events],
         },
     }
+
+
+def describe_gain(objective: float, initial: float, noise: float) -> str:
+    """Returns what an objective gains on the starting program, with the noise of both."""
+    spread = f" \N{PLUS-MINUS SIGN} {noise:.3g}" if noise else ""
+    return f"{objective - initial:+.6g}{spread} on the start {initial:.10g}"
 
 
 def describe_state(state: dict[str, Any], usage: Usage) -> _Rows:
@@ -265,6 +272,9 @@ def _describe_best(state: dict[str, Any]) -> _Rows:
             f"{show_number(champion['objective'])}  {origin}, depth {champion['depth']}",
         )
     ]
+    start = state["initial"]["objective"]
+    if start is not None and champion["objective"] != start:
+        rows.append(("", describe_gain(champion["objective"], start, state["noise"])))
     numbers = {**champion["metrics"], **champion["measures"]}
     rows += [("", f"{name} {show_number(value)}") for name, value in numbers.items()]
     if champion["holdout"] is not None:

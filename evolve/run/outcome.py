@@ -68,6 +68,9 @@ class Outcome:
         stopped_because: A word of `records.endings`: the end, or the cap that was reached.
         initial: Objective of the starting program.
         best: Objective of the champion.
+        noise: How far two objectives of one program may lie apart.
+        programs: How many programs were evaluated.
+        cooperative: Whether programs can forge their scores.
         improved: Whether the champion is better than the starting program.
         champion: The best program's attempt.
         spent: What all of the run has used so far: evaluations, calls, tokens, money.
@@ -78,6 +81,9 @@ class Outcome:
     stopped_because: str
     initial: float
     best: float
+    noise: float
+    programs: int
+    cooperative: bool
     improved: bool
     champion: AttemptKey
     spent: Mapping[str, Any]
@@ -98,6 +104,9 @@ def read_outcome(store: Store, run_state: RunState, stopped_because: str) -> Out
         stopped_because,
         initial,
         champion.objective,
+        run_state.noise,
+        run_state.evaluations,
+        bool(store.facts().get("cooperative")),
         run_state.direction.is_better(champion.objective, initial),
         champion.key,
         store.spent(),

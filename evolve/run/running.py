@@ -6,13 +6,16 @@ import os
 import queue
 import shutil
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from evolve import __version__
+from evolve.display import one_line, say
 from evolve.errors import EvaluatorError, EvolveError, ProblemError, StoreError
 from evolve.evaluation.evaluator import LOST
 from evolve.evaluation.pool import Evaluators
@@ -21,7 +24,8 @@ from evolve.models.roster import Preflight, open_endpoints
 from evolve.operators.sessions import MOST_SESSIONS
 from evolve.population.snapshot import expect_frozen, freeze_past
 from evolve.problem import Problem, Purpose
-from evolve.records import INITIAL, Attempt, Evaluation, Status
+from evolve.problem.noise import measure_noise, write_noise
+from evolve.records import INITIAL, Attempt, Evaluation, Status, average
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
 from evolve.run.folder import load_run, save_settings
@@ -40,9 +44,13 @@ from evolve.run.wiring import (
 from evolve.sandbox.limits import Isolation
 from evolve.search.loop import Event, Interrupt, Search, record
 from evolve.search.schedule import size_of
+from evolve.search.select import repeats_of
 from evolve.settings.history import Invocation, SettingsHistory, find_changes
 from evolve.steps.journal import Journal
 from evolve.store import Store
+
+# How often a starting program whose objectives differ is evaluated, and how long that may take.
+_NOISE_EVALUATIONS, _NOISE_SECONDS = 5, 60.0
 
 
 class LiveRun:
@@ -134,8 +142,10 @@ class LiveRun:
         evaluation = None
         if last is None:
             with view.waiting("evaluating the starting program"):
-                evaluation = evaluate_initial(self._run.problem, self._evaluators)
+                again = repeats_of(self._run.problem, self._settings.search)
+                evaluation = evaluate_initial(self._run.problem, self._evaluators, again)
             view.tell(f"starting program: objective {evaluation.objective:.10g}")
+            self._note_noise(evaluation)
         with view.waiting("asking each model for a first word"):
             preflight.wait(view.tell)
         if evaluation is not None:
@@ -149,6 +159,18 @@ class LiveRun:
             sandbox_missing=list(isolation.missing),
             replay=self._settings.models.replay,
         )
+
+    def _note_noise(self, evaluation: Evaluation) -> None:
+        """Writes noise that the problem does not declare into the run's copy of it."""
+        run, noise = self._run, measure_noise(evaluation)
+        if noise > run.problem.noise:
+            self._view.tell(
+                f"evaluated {len(evaluation.repeats)} times, its objectives differ by {noise:.3g}: "
+                "less is no gain in this run; `evolve check` writes that into problem.toml"
+            )
+            write_noise(run.problem.folder, noise)
+            write_mark(run.folder, run.settings, run.named)
+            self._run = replace(run, problem=replace(run.problem, noise=noise))
 
     def _commit_initial(self, evaluation: Evaluation, isolation: Isolation) -> None:
         store, problem = self._store, self._run.problem
@@ -224,8 +246,18 @@ class LiveRun:
         )
 
 
-def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
+def evaluate_initial(problem: Problem, evaluators: Evaluators, again: int = 0) -> Evaluation:
     """Evaluates the starting program.
+
+    Where its objectives differ, it is evaluated some more times, to see how far.
+
+    Args:
+        problem: What is solved.
+        evaluators: Started.
+        again: How often it is evaluated again at least.
+
+    Returns:
+        The verdict; the mean of several.
 
     Raises:
         ProblemError: It has no objective; the message shows why.
@@ -245,7 +277,20 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators) -> Evaluation:
             f"{problem.folder / problem.initial.entry.path}: the starting program must have an "
             f"objective, got `{evaluation.status}`: {evaluation.reason}{texts}"
         )
-    return evaluation
+    verdicts, started = [evaluation], time.monotonic()
+    while len(verdicts) <= again or (
+        measure_noise(average(verdicts))
+        and len(verdicts) < _NOISE_EVALUATIONS
+        and time.monotonic() - started < _NOISE_SECONDS
+    ):
+        verdicts.append(evaluators.evaluate(problem.initial))
+        if verdicts[-1].status is not Status.OK:
+            say(
+                f"evaluated again, the starting program fails: {one_line(verdicts.pop().reason)}",
+                err=True,
+            )
+            break
+    return average(verdicts)
 
 
 def _now() -> str:

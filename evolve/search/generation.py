@@ -153,7 +153,7 @@ class GenerationRunner:
             steps=self._settings.steps,
             models=self._settings.models,
             rng=np.random.default_rng([self._settings.loop.seed, job.number, slot.slot]),
-            journal=self._journal.open_slot(job.number, slot.slot, parts),
+            journal=self._journal.open_slot(job.number, slot.slot, parts, job.confirmation),
             on_plan=partial(gathered.add, slot.slot),
         )
         self._reporter.on_slot(job.number, result)

@@ -24,9 +24,10 @@ from evolve.search.library import RunLibrary
 from evolve.search.schedule import Turn
 from evolve.settings import Settings
 from evolve.settings.history import SettingsHistory
+from evolve.settings.sections import SearchSettings
 from evolve.source.signatures import share_in_common, sign_source
 from evolve.steps.digest import Digest, Seat
-from evolve.steps.jobs import GenerationJob, ModelJob, OperatorJob, TuningJob
+from evolve.steps.jobs import Confirmation, GenerationJob, ModelJob, OperatorJob, TuningJob
 from evolve.store import Store
 
 _KEPT = 1024
@@ -86,16 +87,24 @@ class JobMaker:
         tuning = self._make_tuning_jobs(turn, settings) if turn.tuning else []
         if not settings.models.is_configured:
             slots = self._make_operator_jobs(turn, settings)
-            return GenerationJob(turn.generation, (*slots, *tuning), known)
+            return GenerationJob(turn.generation, (*slots, *tuning), known, self._confirm(settings))
         return GenerationJob(
             turn.generation,
             (*self._make_model_jobs(turn, settings), *tuning),
             known,
+            self._confirm(settings),
             digest=self._make_digest(turn, settings, pending),
             parts=self._cast(settings, turn.generation, WHOLE),
             # A baseline learns nothing.
             summarizes="summaries" not in settings.search.without and not self._is_baseline,
         )
+
+    def _confirm(self, settings: Settings) -> Confirmation | None:
+        """Returns which programs are evaluated again: none where objectives are exact."""
+        champion, times = self._population.champion, repeats_of(self._problem, settings.search)
+        if champion is None or not times:
+            return None
+        return Confirmation(self._problem.direction, champion.objective, times)
 
     @property
     def _is_baseline(self) -> bool:
@@ -344,3 +353,10 @@ def _draw(population: Population, rng: Generator) -> Iterator[Elite]:
     for number in range(4 * len(lotteries)):
         island = (first + number) % len(lotteries)
         yield islands.archives[island].elites[lotteries[island].draw(rng)]
+
+
+def repeats_of(problem: Problem, settings: SearchSettings) -> int:
+    """Returns how often a program that would lead is evaluated again."""
+    if settings.confirm is not None:
+        return settings.confirm
+    return int(problem.noise > 0.0 or problem.cooperative)

@@ -189,6 +189,13 @@ class SearchSettings:
     inspirations: int = setting(
         3, "programs shown beside the champion, or mixed into the parent", low=0, high=16
     )
+    confirm: int | None = setting(
+        None,
+        "further evaluations of a program that would lead, whose mean counts; by default 1 where "
+        "the problem has `noise` or a cooperative evaluator, else 0",
+        low=0,
+        high=20,
+    )
     stall_after: int | None = setting(
         None,
         "evaluations without progress that make a stall; by default "

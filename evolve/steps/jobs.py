@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from evolve.models.roles import Part
 from evolve.operators import Tuner
-from evolve.records import Attempt, AttemptKey, Rejected, Selection
+from evolve.records import Attempt, AttemptKey, Direction, Evaluation, Rejected, Selection
 from evolve.records.chat import Message, Reply, Request
 from evolve.steps.digest import Digest, Seat
 
@@ -67,6 +67,26 @@ class Known(Protocol):
 
     def objective_of(self, key: AttemptKey) -> float | None:
         """Returns the objective of a committed attempt that has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """Which programs are evaluated again before they count: those that would lead.
+
+    Attributes:
+        direction: Whether a larger or a smaller objective is better.
+        bar: Objective of the champion.
+        times: How often each is evaluated again.
+    """
+
+    direction: Direction
+    bar: float
+    times: int
+
+    def asks_for(self, evaluation: Evaluation) -> bool:
+        """Returns whether a program is better than the champion, as far as is known."""
+        objective = evaluation.objective
+        return objective is not None and self.direction.is_better(objective, self.bar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +159,7 @@ class GenerationJob:
         number: Of the generation.
         slots: What each slot does, in slot order.
         known: What was evaluated before.
+        confirmation: Which programs are evaluated again; None for none.
         digest: What prompts show; None without a model.
         parts: Which model plays each role that serves the whole generation, and how.
         summarizes: Whether its attempts are summarized.
@@ -147,6 +168,7 @@ class GenerationJob:
     number: int
     slots: tuple[SlotJob, ...]
     known: Known
+    confirmation: Confirmation | None = None
     digest: Digest | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     summarizes: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -13,7 +13,7 @@ from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, 
 from evolve.models.model import ReplyError
 from evolve.models.roles import Part
 from evolve.models.usage import usage_of
-from evolve.records import AttemptKey, Evaluation, Status
+from evolve.records import AttemptKey, Evaluation, Status, average
 from evolve.records.chat import Reply, describe_difference
 from evolve.records.endings import MAX_SECONDS
 from evolve.records.results import Call, Evaluated, EvaluationPlace, Expense, ModelUse
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evolve.models.endpoint import Endpoint
     from evolve.records import Program
     from evolve.records.chat import Request
+    from evolve.steps.jobs import Confirmation
 
 
 # Evaluations of one slot that wait for an evaluator.
@@ -170,10 +171,14 @@ class Journal:
             self._cut_evaluations()
 
     def open_slot(
-        self, generation: int, slot: int, parts: Mapping[str, Part] | None = None
+        self,
+        generation: int,
+        slot: int,
+        parts: Mapping[str, Part] | None = None,
+        confirmation: Confirmation | None = None,
     ) -> SlotJournal:
         """Returns the view of one slot, in which models play their parts by role."""
-        return SlotJournal(self, generation, slot, parts or {})
+        return SlotJournal(self, generation, slot, parts or {}, confirmation)
 
     def ask(self, key: AttemptKey, request: Request, model: str) -> Call:
         """Answers a request from the record, else from a model or those that stand in for it.
@@ -198,7 +203,9 @@ class Journal:
         self._keep(call)
         return call
 
-    def evaluate(self, key: AttemptKey, program: Program) -> tuple[Evaluation, EvaluationPlace]:
+    def evaluate(
+        self, key: AttemptKey, program: Program, confirmation: Confirmation | None = None
+    ) -> tuple[Evaluation, EvaluationPlace]:
         """Returns the verdict on a program, and where it is recorded.
 
         It comes from the record, from a slot that evaluates the same program at this time, or
@@ -226,7 +233,7 @@ class Journal:
                 shared = self._shared[mark] = _Shared(key)
         if is_first:
             try:
-                evaluation = self._evaluate_new(key, program)
+                evaluation = self._evaluate_new(key, program, confirmation)
             except BaseException as error:
                 with self._sharing:
                     del self._shared[mark]
@@ -239,10 +246,12 @@ class Journal:
         evaluation = shared.future.result()
         if evaluation.status is Status.REJECTED and not is_first:
             # What was rejected is no duplicate later, so that each slot has its own.
-            return self._evaluate_new(key, program), EvaluationPlace(key, key)
+            return self._evaluate_new(key, program, confirmation), EvaluationPlace(key, key)
         return evaluation, EvaluationPlace(key, shared.key)
 
-    def _evaluate_new(self, key: AttemptKey, program: Program) -> Evaluation:
+    def _evaluate_new(
+        self, key: AttemptKey, program: Program, confirmation: Confirmation | None
+    ) -> Evaluation:
         self._check_stopped()
         self.budget.reserve_evaluations()
         try:
@@ -252,8 +261,20 @@ class Journal:
             raise BudgetExhaustedError(self._stopped_because) from error
         if evaluation.status is Status.REJECTED:
             self.budget.release_evaluations()
+        if confirmation is not None and confirmation.asks_for(evaluation):
+            evaluation = self._confirm(program, evaluation, confirmation.times)
         self._keep(Evaluated(key, program, evaluation))
         return evaluation
+
+    def _confirm(self, program: Program, evaluation: Evaluation, times: int) -> Evaluation:
+        """Evaluates a program again; where a cap does not allow it, the one verdict stands."""
+        verdicts = [evaluation]
+        with suppress(BudgetExhaustedError, EvaluationCutError):
+            for _ in range(times):
+                self._check_stopped()
+                self.budget.reserve_evaluations()
+                verdicts.append(self._evaluate(program))
+        return average(verdicts)
 
     def _complete(self, key: AttemptKey, request: Request, model: str) -> Call:
         if self._recording is not None:
@@ -314,12 +335,19 @@ class SlotJournal:
         generation: Number of the generation.
         slot: Place in the generation.
         parts: Who plays each role, and how.
+        confirmation: Which programs are evaluated again; None for none.
     """
 
     def __init__(
-        self, journal: Journal, generation: int, slot: int, parts: Mapping[str, Part]
+        self,
+        journal: Journal,
+        generation: int,
+        slot: int,
+        parts: Mapping[str, Part],
+        confirmation: Confirmation | None = None,
     ) -> None:
         self._journal = journal
+        self._confirmation = confirmation
         self._parts = parts
         self._uses: dict[AttemptKey, ModelUse] = {}
         self._place = (generation, slot)
@@ -344,7 +372,7 @@ class SlotJournal:
         """Returns the verdict and its place; raises as `Journal.evaluate`."""
         key = AttemptKey(*self._place, self._evaluations)
         self._evaluations += 1
-        return self._journal.evaluate(key, program)
+        return self._journal.evaluate(key, program, self._confirmation)
 
     def evaluate_all(
         self, programs: Sequence[Program]
@@ -357,11 +385,11 @@ class SlotJournal:
         self._evaluations += len(programs)
         if len(programs) < 2:
             for key, program in zip(keys, programs, strict=True):
-                yield self._journal.evaluate(key, program)
+                yield self._journal.evaluate(key, program, self._confirmation)
             return
         with ThreadPoolExecutor(min(len(programs), _AT_A_TIME)) as threads:
             waiting = [
-                threads.submit(self._journal.evaluate, key, program)
+                threads.submit(self._journal.evaluate, key, program, self._confirmation)
                 for key, program in zip(keys, programs, strict=True)
             ]
             for future in waiting:

@@ -142,6 +142,13 @@ _PAYOFFS = f"""
 """
 
 
+# A program that is evaluated again counts as often.
+_COUNT = """
+    SELECT COALESCE(SUM(MAX(json_array_length(repeats), 1)), 0) FROM evaluations
+    WHERE status != 'rejected'
+"""
+
+
 class Reader:
     """A run's database, to look at.
 
@@ -335,7 +342,7 @@ class Reader:
         """Returns what the run has used: the fields of `Totals`, evaluations; `usage` by role."""
         usage = self.usage()
         total = sum((used for _, _, used in usage), Totals())
-        ((evaluations,),) = self._all("SELECT COUNT(*) FROM evaluations WHERE status != 'rejected'")
+        ((evaluations,),) = self._all(_COUNT)
         return {**asdict(total), "evaluations": evaluations, "usage": usage}
 
     def cost_usd(self, after: int, upto: int) -> float:

@@ -1,0 +1,50 @@
+"""Programs that would lead are evaluated again before they count."""
+
+from itertools import count
+
+import pytest
+
+from evolve.models.budget import Budget
+from evolve.records import AttemptKey, Direction, Evaluation, Program, SourceFile, Status
+from evolve.steps.jobs import Confirmation
+from evolve.steps.journal import Journal
+
+CONFIRMATION = Confirmation(Direction.MAXIMIZE, bar=1.0, times=2)
+
+
+def make_slot(*objectives, max_evaluations=None):
+    verdicts = iter(objectives)
+
+    def evaluate(_):
+        objective = next(verdicts)
+        if objective is None:
+            return Evaluation(Status.INFEASIBLE, reason="at times")
+        return Evaluation(Status.OK, objective=objective)
+
+    kept = []
+    journal = Journal(
+        endpoints={}, evaluate=evaluate, budget=Budget(max_evaluations=max_evaluations),
+        keep=kept.append, workers=1, deadline_seconds=1.0,
+    )  # fmt: skip
+    return journal.open_slot(1, 0, confirmation=CONFIRMATION), kept
+
+
+PROGRAMS = (Program((SourceFile("initial.py", f"x = {number}\n"),)) for number in count())
+
+
+@pytest.mark.parametrize(
+    ("objectives", "most", "objective", "repeats"),
+    [
+        ((0.9,), None, 0.9, ()),
+        ((2.0, 1.0, 0.0), None, 1.0, (2.0, 1.0, 0.0)),
+        ((2.0, 1.0), 2, 1.5, (2.0, 1.0)),
+        ((2.0,), 1, 2.0, ()),
+        ((2.0, None, 2.0), None, None, ()),
+    ],
+)
+def test_the_mean_counts_as_far_as_the_cap_allows(objectives, most, objective, repeats):
+    slot, kept = make_slot(*objectives, max_evaluations=most)
+    evaluation, place = slot.evaluate(next(PROGRAMS))
+    assert (evaluation.objective, evaluation.repeats) == (objective, repeats)
+    assert place.own == AttemptKey(1, 0, 0)
+    assert [one.evaluation for one in kept] == [evaluation]
