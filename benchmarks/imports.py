@@ -98,7 +98,9 @@ def main() -> None:
                 print(json.dumps(row), file=sys.stderr, flush=True)
     print("| system | folder | theirs | here |\n| --- | --- | --- | --- |")
     for row in rows:
-        print("| " + " | ".join(str(row[name]) for name in ("kind", "folder", "theirs", "here")), "|")
+        print(
+            "| " + " | ".join(str(row[name]) for name in ("kind", "folder", "theirs", "here")), "|"
+        )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 
