@@ -15,7 +15,7 @@ from evolve.cli.command import Result, command
 from evolve.cli.inspect import show_end
 from evolve.cli.options import RUNS, Changes, Detach, Plain, Run, RunDir, Trust, read_settings
 from evolve.display import one_line, say
-from evolve.errors import DamagedStoreError, ExitCode, MachineError
+from evolve.errors import DamagedStoreError, EvaluatorError, ExitCode, MachineError
 
 if TYPE_CHECKING:
     from evolve.evaluation.evaluator import IdleProcess
@@ -88,6 +88,13 @@ def run(
 def resume(
     run: Run,
     *,
+    evaluator: Annotated[
+        Path | None,
+        typer.Option(help="Take this evaluator, and what lies beside it.", metavar="PATH"),
+    ] = None,
+    rescore: Annotated[
+        bool, typer.Option("--rescore", help="Evaluate the elites again first.")
+    ] = False,
     trust: Trust = False,
     detach: Detach = False,
     plain: Plain = False,
@@ -100,7 +107,9 @@ def resume(
     from evolve.run.folder import find_run
     from evolve.run.opening import open_run
 
-    found = open_run(find_run(run, RUNS), changes.named, trusts=trust)
+    found = open_run(
+        find_run(run, RUNS), changes.named, trusts=trust, evaluator=evaluator, rescores=rescore
+    )
     introduction = _introduce(found.settings, found.folder)
     if detach:
         say(introduction)
@@ -126,6 +135,7 @@ def _run_and_report(
     from evolve.report.live import StandardOutput, TerminalView
     from evolve.report.render import write_report
     from evolve.run.interrupts import interruptible
+    from evolve.run.mending import describe_mending
     from evolve.run.opening import run_to_end
 
     folder = run.folder
@@ -141,7 +151,8 @@ def _run_and_report(
         return Result(shown, {"run": str(folder)}, ExitCode.INTERRUPTED)
     except MachineError as error:
         if folder.exists() and not isinstance(error, DamagedStoreError):
-            error.add_note(resume)
+            is_evaluators = isinstance(error, EvaluatorError)
+            error.add_note(describe_mending(folder, run.problem) if is_evaluators else resume)
         raise
     write_report(folder)
     return show_end(outcome, folder)

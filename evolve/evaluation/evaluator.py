@@ -46,7 +46,7 @@ class EvaluatorConfig:
 
     Attributes:
         folder: The problem folder.
-        evaluators: Folder of the evaluator's file.
+        evaluators: Folder in which the evaluator is looked for.
         parameters: The user's changes to the problem's parameters.
         backend: Name of the sandbox backend, or `auto`.
         allow_weak: Whether a sandbox that does not isolate may be used.
@@ -326,5 +326,9 @@ def start_idle_process() -> IdleProcess:
         stderr=subprocess.PIPE,
         # A Ctrl-C on the terminal is for the run, which then ends its evaluators gracefully.
         start_new_session=True,
-        env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+        env={
+            **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            # Its folder stays as it was when the user began the run: see `evolve.run.trust`.
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
     )

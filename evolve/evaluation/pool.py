@@ -201,6 +201,5 @@ class Evaluators:
             if not self._count_failures(evaluation):
                 return
         raise EvaluatorError(
-            f"evaluator: failed on {_FAILURES_IN_A_ROW} programs in a row, last: {last.reason}; "
-            "mend the evaluator, then `evolve resume`"
+            f"evaluator: failed on {_FAILURES_IN_A_ROW} programs in a row, last: {last.reason}"
         )

@@ -32,8 +32,6 @@ from evolve.sandbox.limits import ProgramLimits
 
 def main() -> None:
     """Serves evaluations until standard input ends."""
-    # Its folder stays as it was when the user began the run: see `evolve.run.trust`.
-    sys.dont_write_bytecode = True
     # Whatever an evaluator prints goes to the log, never between two answers; what it reads from
     # standard input, and what it starts does, is empty, never a request.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -90,7 +88,7 @@ def main() -> None:
 
 def _list_hidden(problem: Problem) -> tuple[Path, ...]:
     """Returns what no program may see: the evaluator, the problem, the run, and keys."""
-    folders = [problem.evaluator.parent, problem.folder]
+    folders = [problem.world, problem.folder]
     if (problem.folder.parent / "run.db").exists():
         folders.append(problem.folder.parent)
     here = Path.cwd()

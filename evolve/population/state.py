@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -12,7 +13,7 @@ from evolve.archive import AddStatus, Elite, Islands
 from evolve.archive.cells import locate
 from evolve.archive.merit import Merit, is_progress, outranks
 from evolve.problem import Problem
-from evolve.records import TUNE, VALIDATION, AttemptKey, Status
+from evolve.records import RESCORE, TUNE, VALIDATION, AttemptKey, Status
 from evolve.records.results import LightAttempt
 from evolve.settings.sections import WITHOUT_MODEL, SearchSettings
 
@@ -114,7 +115,10 @@ class RunState:
         # Names of the further objectives.
         self.others = tuple(objective.name for objective in problem.objectives)
         directions = [objective.direction for objective in problem.objectives]
-        self.islands = Islands(problem.measures, problem.direction, settings, directions)
+        self._make_islands = partial(
+            Islands, problem.measures, problem.direction, settings, directions
+        )
+        self.islands = self._make_islands()
         self.generation = -1
         self.evaluations = 0
         self.initial: float | None = None
@@ -146,6 +150,8 @@ class RunState:
         if generation != self.generation + 1:
             raise ValueError(f"generation: expected {self.generation + 1}, got {generation}")
         self.generation = generation
+        if any(attempt.operator == RESCORE for attempt in attempts):
+            self._begin_anew()
         for attempt in attempts:
             self._add_attempt(attempt)
         settings = self._settings
@@ -171,6 +177,11 @@ class RunState:
             else:
                 self.add(number, [])
             yield number
+
+    def _begin_anew(self) -> None:
+        """Empties the archives: what another evaluator said does not compare."""
+        self.islands = self._make_islands()
+        self.initial = self.champion = self.start = None
 
     def _add_attempt(self, attempt: LightAttempt) -> AddStatus:
         is_sample = attempt.operator == TUNE

@@ -185,31 +185,35 @@ def check_prompts(folder: Path) -> None:
             )
 
 
-def find_evaluator(folder: Path, name: str, where: str, evaluators: Path | None) -> Path:
-    """Finds the evaluator's file.
+def find_evaluator(
+    folder: Path, name: str, where: str, evaluators: Path | None
+) -> tuple[Path, Path]:
+    """Finds the evaluator's file, and the folder that holds all that it may need.
 
     Args:
         folder: The problem folder.
         name: Path of the evaluator, relative to it.
         where: Who names it, for messages.
-        evaluators: Another folder in which it is looked for by its file name alone.
+        evaluators: Another folder in which it is looked for.
 
     Raises:
         ProblemError: There is none.
     """
     spelled = Path(os.path.normpath(folder / name))
+    is_own = spelled.is_relative_to(folder)
     if evaluators is not None:
         # A run has copies of its own.
-        expect_inside(evaluators, evaluators)
-        path = evaluators.resolve() / spelled.name
+        world = evaluators.resolve()
+        path = world / (spelled.relative_to(folder) if is_own else spelled.name)
+        expect_inside(path, world)
     else:
         path = spelled.resolve()
-        if spelled.is_relative_to(folder):
-            for one in (spelled, path):
-                expect_inside(one if one.parent == folder else one.parent, folder)
+        world = folder if is_own else path.parent
+        for one in (spelled, path) if is_own else ():
+            expect_inside(one, folder)
     if not path.is_file():
         raise ProblemError(
             f"{where}: `evaluator`: expected a Python file, got nothing at {path}; name it in "
             '`evaluator = "..."`, or put an `evaluator.py` next to `problem.toml`'
         )
-    return path
+    return path, world

@@ -62,8 +62,8 @@ def load_problem(
     Args:
         path: The folder, or the `problem.toml` in it.
         overrides: Other values for some of the problem's parameters, by name.
-        evaluators: Folder in which the evaluator is looked for by its file name alone; a run
-            keeps copies of its own.
+        evaluators: Folder in which the evaluator is looked for, by its path where the problem
+            folder has it, else by its name; a run keeps copies of its own.
 
     Raises:
         ProblemError: Something is missing, unknown, or of the wrong type or size; the message
@@ -77,14 +77,15 @@ def load_problem(
     initial = Program(tuple(read_source(folder, name, program.where) for name in paths))
     trusted = _read_evaluator(top)
     file = trusted.text("file", "evaluator.py")
-    evaluator = find_evaluator(folder, file, top.where, evaluators)
+    evaluator, world = find_evaluator(folder, file, top.where, evaluators)
     if evaluator in {(folder / name).resolve() for name in paths}:
         raise ProblemError(f"{program.where}: expected programs, got the evaluator among `files`")
     entry = top.texts("entry", ())
     check_entry(folder, initial, entry, recipe)
     check_prompts(folder)
     data = folder / "data"
-    if data.exists():
+    # A run may have a link to what is too large for a copy.
+    if data.exists() and evaluators is None:
         expect_inside(data, folder)
     parameters = _read_parameters(top, overrides or {})
     return Problem(
@@ -95,6 +96,7 @@ def load_problem(
         initial=initial,
         recipe=recipe,
         evaluator=evaluator,
+        world=world,
         environment=trusted.texts("environment", ()),
         functions=_read_functions(top),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),

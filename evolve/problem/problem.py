@@ -98,6 +98,7 @@ class Problem:
         initial: The starting program.
         recipe: How programs are built and started.
         evaluator: File with the trusted scoring code.
+        world: Folder that holds the evaluator and all that it needs.
         environment: Names of the environment variables that it needs.
         functions: Names of the functions in it that score a program, by what they are for.
         evaluator_seconds: Deadline for scoring one program, sandbox time included.
@@ -128,6 +129,7 @@ class Problem:
     initial: Program
     recipe: Recipe
     evaluator: Path
+    world: Path
     environment: tuple[str, ...]
     functions: Mapping[Purpose, str]
     evaluator_seconds: float

@@ -163,6 +163,9 @@ INITIAL = AttemptKey(0, 0, 0)
 TUNE = "tune_constants"
 """What a plan names as its operator where an attempt is a sample of tuning."""
 
+RESCORE = "rescore"
+"""What it names where a program is evaluated again, with another evaluator than before."""
+
 OPERATOR_JOIN = "+"
 """Stands between the names of operators that were applied one after the other, in a leap."""
 

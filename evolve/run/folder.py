@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import DamagedStoreError, ProblemError, StoreError, UsageError
-from evolve.files import is_stray, sync, write_inside, write_named
+from evolve.files import sync, write_inside, write_named
 from evolve.keys import cut_keys
 from evolve.problem import load_problem
 from evolve.records.plain import to_plain
+from evolve.run.world import copy_data, copy_world, list_files, write_origin
 from evolve.settings import Settings, change_settings, format_settings, load_settings
 from evolve.store import DATABASE
 
@@ -63,11 +64,13 @@ def create_run_folder(
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            _fill(draft, problem, settings)
+            _fill(draft, folder, problem, settings)
             draft.chmod(0o755)
             # Else a power cut might leave the run with empty files.
-            for path in (*draft.rglob("*"), draft):
-                sync(path)
+            for path in list_files(draft):
+                for one in [path.parent] if path.is_symlink() else [path, path.parent]:
+                    sync(one)
+            sync(draft)
             folder = _move(draft, folder, is_named=is_named)
             sync(folder.parent)
         finally:
@@ -147,8 +150,7 @@ def naming_originals(folder: Path, problem: Problem) -> Iterator[None]:
         if folder.exists():
             raise
         text = str(error).replace(str(copies / PROBLEM_FOLDER), str(problem.folder))
-        evaluators = str(problem.evaluator.parent)
-        text = text.replace(str(copies / EVALUATOR_FOLDER), evaluators)
+        text = text.replace(str(copies / EVALUATOR_FOLDER), str(problem.world))
         raise ProblemError(text) from error
 
 
@@ -239,23 +241,20 @@ def describe_verdict(attempt: Attempt) -> Mapping[str, Any]:
     return {"program": attempt.program_or_fail.id, "attempt": str(attempt.key), **evaluation}
 
 
-def _fill(draft: Path, problem: Problem, settings: Settings) -> None:
-    place = problem.evaluator.parent
-    has_own_folder = problem.folder in place.parents
-    name = place.name if has_own_folder else problem.evaluator.name
-    ignored = shutil.ignore_patterns("__pycache__", "runs", ".*", name)
-
-    def leave_out(folder: str, names: list[str]) -> set[str]:
-        # What the problem consists of was checked; of the rest nothing is followed.
-        strays = {one for one in names if is_stray(Path(folder, one), problem.folder)}
-        return ignored(folder, names) | strays
-
-    shutil.copytree(problem.folder, draft / PROBLEM_FOLDER, ignore=leave_out)
-    evaluators = draft / EVALUATOR_FOLDER
-    if has_own_folder:
-        shutil.copytree(place, evaluators, ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        _copy_modules(problem, evaluators)
+def _fill(draft: Path, folder: Path, problem: Problem, settings: Settings) -> None:
+    own = draft / PROBLEM_FOLDER
+    own.mkdir()
+    prompts = problem.folder / "prompts"
+    names = ["problem.toml", "statement.md", *(path for path, _ in problem.initial.files)]
+    names += [f"prompts/{path.name}" for path in prompts.glob("*.md")]
+    for name in names:
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(problem.folder / name, own / name)
+    linked = copy_data(problem, own / "data", folder)
+    linked |= copy_world(
+        problem.world, draft / EVALUATOR_FOLDER, problem=problem, run=folder, draft=draft
+    )
+    write_origin(draft, problem.evaluator, linked, problem.world.parent)
     (draft / SETTINGS_FILE).write_text(format_settings(settings), encoding="utf-8")
 
 
@@ -264,15 +263,6 @@ def _reason(error: OSError) -> str:
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
         return str(error.args[0][0][2])
     return error.strerror or str(error)
-
-
-def _copy_modules(problem: Problem, evaluators: Path) -> None:
-    evaluators.mkdir()
-    # Modules next to an evaluator may be imported by it.
-    programs = {(problem.folder / path).resolve() for path, _ in problem.initial.files}
-    for path in problem.evaluator.parent.glob("*.py"):
-        if path.resolve() not in programs and not is_stray(path, problem.evaluator.parent):
-            shutil.copy2(path, evaluators)
 
 
 def _move(draft: Path, folder: Path, *, is_named: bool) -> Path:

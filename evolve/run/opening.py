@@ -32,6 +32,7 @@ class Run:
         settings: Complete.
         named: The addresses of models that the user has named; others get no keys.
         original: The problem that a new run was made of; None for a run that was found again.
+        rescores: Whether its elites are evaluated again first.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Run:
     settings: Settings
     named: tuple[str, ...]
     original: Problem | None = None
+    rescores: bool = False
 
 
 class RunView(Protocol):
@@ -84,22 +86,38 @@ def make_run(
     return Run(made, own, allowed, tuple(named), original=problem)
 
 
-def open_run(folder: Path, changes: Mapping[str, Any], *, trusts: bool) -> Run:
+def open_run(
+    folder: Path,
+    changes: Mapping[str, Any],
+    *,
+    trusts: bool,
+    evaluator: Path | None = None,
+    rescores: bool = False,
+) -> Run:
     """Returns a run that may go on.
 
     Args:
         folder: The run's folder.
         changes: What the user sets from now on, by key.
         trusts: Whether the user allows what the folder of a stranger would do.
+        evaluator: One that is taken in the place of the run's own.
+        rescores: Whether its elites are evaluated again first.
 
     Raises:
         UsageError: The folder is no run, or is somebody else's.
     """
     problem, settings = load_run(folder)
     named = expect_trust(folder, problem, settings, trusts=trusts)
+    if evaluator is not None:
+        from evolve.run.mending import take_evaluator
+
+        take_evaluator(folder, evaluator)
+        problem, settings = load_run(folder)
+        write_mark(folder, settings, named)
     new = find_addresses(change_settings(Settings(), changes, where="options"))
     changed = change_settings(settings, changes, where="options")
-    return Run(folder, problem, changed, tuple(dict.fromkeys([*named, *new])))
+    everyone = tuple(dict.fromkeys([*named, *new]))
+    return Run(folder, problem, changed, everyone, rescores=rescores)
 
 
 def run_to_end(run: Run, view: RunView, idle: IdleProcess | None = None) -> Outcome:

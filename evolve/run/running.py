@@ -28,11 +28,12 @@ from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import INITIAL, Attempt, Evaluation, Status, average
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
-from evolve.run.folder import load_run, save_settings
+from evolve.run.folder import EVALUATOR_FOLDER, load_run, save_settings
 from evolve.run.interrupts import failures_of_the_machine, interrupts
+from evolve.run.mending import describe_difference, rescore_elites
 from evolve.run.opening import Run, RunView
 from evolve.run.outcome import BestWriter, Outcome, evaluate_holdout, read_outcome
-from evolve.run.trust import write_mark
+from evolve.run.trust import is_code, write_mark
 from evolve.run.wiring import (
     WORKERS,
     describe_isolation,
@@ -41,6 +42,7 @@ from evolve.run.wiring import (
     restore_budget,
     settle_tuning,
 )
+from evolve.run.world import checksum_folder, describe_linked
 from evolve.sandbox.limits import Isolation
 from evolve.search.loop import Event, Interrupt, Search, record
 from evolve.search.schedule import size_of
@@ -90,6 +92,8 @@ class LiveRun:
         changes: Mapping[str, Any] = {}
         if run.original is None:
             changes = find_changes(load_run(run.folder)[1], run.settings)
+        before = earlier[-1].evaluator if earlier else ""
+        evaluator = checksum_folder(run.folder / EVALUATOR_FOLDER, is_code)
         # Before the settings: were both not written, the old ones would be taken for those of
         # generations that the new ones steered.
         self._store.add_invocation(
@@ -101,6 +105,8 @@ class LiveRun:
                 version=__version__,
                 generation=self._store.newest_recorded() + 1,
                 changes=changes,
+                evaluator=evaluator,
+                replaced=before if before != evaluator else "",
             )
         )
         if run.original is None:
@@ -138,6 +144,7 @@ class LiveRun:
         is_capped = self._settings.budget.max_cost_usd is not None
         preflight = Preflight(endpoints, is_capped=is_capped)
         view.tell(describe_isolation(isolation, fresh=self._settings.sandbox.fresh))
+        self._tell_of_evaluator()
         last = store.last_generation()
         evaluation = None
         if last is None:
@@ -150,6 +157,12 @@ class LiveRun:
             preflight.wait(view.tell)
         if evaluation is not None:
             self._commit_initial(evaluation, isolation)
+        elif self._run.rescores:
+            with view.waiting("evaluating the elites again"):
+                last, count = rescore_elites(
+                    store, self._run.problem, self._settings.search, self._evaluators
+                )
+            view.tell(f"generation {last}: {count} programs evaluated again; archives begin anew")
         elif store.facts().get("stopped_because") == FRUITLESS:
             store.set_facts(**{FRUITLESS_UNTIL: last})
         store.keep(preflight.list_expenses((last or 0) + 1))
@@ -171,6 +184,20 @@ class LiveRun:
             write_noise(run.problem.folder, noise)
             write_mark(run.folder, run.settings, run.named)
             self._run = replace(run, problem=replace(run.problem, noise=noise))
+
+    def _tell_of_evaluator(self) -> None:
+        """Reports what of the evaluator's world is not copied, was changed, or is new."""
+        folder, is_new = self._run.folder, self._run.original is not None
+        lines = describe_linked(folder, changed=not is_new)
+        if not is_new:
+            lines += describe_difference(folder, self._run.problem)
+        if self._store.invocations()[-1].replaced and not self._run.rescores:
+            lines.append(
+                "evaluator: another one from here on; earlier objectives are those of the one "
+                "before; `evolve resume --rescore` evaluates the elites again"
+            )
+        for line in lines:
+            self._view.tell(line)
 
     def _commit_initial(self, evaluation: Evaluation, isolation: Isolation) -> None:
         store, problem = self._store, self._run.problem

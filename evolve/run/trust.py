@@ -25,6 +25,7 @@ from evolve.errors import UsageError
 from evolve.files import open_plain, write_inside
 from evolve.models.text_models import PREFIX, is_address
 from evolve.run.folder import EVALUATOR_FOLDER, PROBLEM_FOLDER
+from evolve.run.world import checksum_folder
 from evolve.settings.sections import parse_candidate
 
 if TYPE_CHECKING:
@@ -36,6 +37,25 @@ if TYPE_CHECKING:
 MARK_FILE = "run.owner"
 _SECRET_FILE, _SECRET_BYTES = "owner.key", 32
 _MOST_BYTES = 1 << 20
+_CODE = frozenset(
+    [
+        ".py",
+        ".pyc",
+        ".pyx",
+        ".pyd",
+        ".so",
+        ".pth",
+        ".sh",
+        ".pl",
+        ".rb",
+        ".js",
+        ".mjs",
+        ".r",
+        ".jl",
+        ".jar",
+        ".class",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +194,17 @@ def _make_mark(secret: bytes, folder: Path, settings: Settings, named: tuple[str
         sorted((name, repr(value)) for name, value in settings.parameters.items()),
     ]  # fmt: skip
     digest = hmac.new(secret, json.dumps(chosen).encode(), hashlib.sha256)
-    place = folder / EVALUATOR_FOLDER
-    # Compiled files, too: an interpreter may take them for the source.
-    for path in (folder / PROBLEM_FOLDER / "problem.toml", *sorted(place.rglob("*"))):
-        if path.is_file():
-            digest.update(json.dumps(str(path.relative_to(folder))).encode())
-            with path.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    digest.update((folder / PROBLEM_FOLDER / "problem.toml").read_bytes())
+    digest.update(checksum_folder(folder / EVALUATOR_FOLDER, is_code).encode())
     return digest.hexdigest()
+
+
+def is_code(path: Path) -> bool:
+    """Returns whether a file beside an evaluator may be run by it."""
+    # Data is not: evaluators keep caches and logs beside them. Compiled files are: an interpreter
+    # may take them for the source.
+    is_executable = path.is_symlink() or bool(path.lstat().st_mode & stat.S_IXUSR)
+    return is_executable or path.suffix.lower() in _CODE
 
 
 def _state_folder() -> Path | None:

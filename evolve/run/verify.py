@@ -25,6 +25,7 @@ from evolve.run.folder import (
 )
 from evolve.run.opening import Run
 from evolve.run.wiring import open_evaluators
+from evolve.run.world import checksum_folder
 from evolve.sandbox.limits import Isolation
 from evolve.store import Store
 
@@ -138,8 +139,8 @@ def _certify(
         },
         "tolerance": tolerance,
         "sha256": {
-            "problem": _hash_folder(folder / PROBLEM_FOLDER),
-            "evaluator": _hash_folder(folder / EVALUATOR_FOLDER),
+            "problem": checksum_folder(folder / PROBLEM_FOLDER, _is_source),
+            "evaluator": checksum_folder(folder / EVALUATOR_FOLDER, _is_source),
             "settings": _hash((folder / SETTINGS_FILE).read_bytes()),
         },
         "sandbox": {"backend": isolation.backend, "enforced": list(isolation.enforced)},
@@ -161,14 +162,8 @@ def _describe(check: Check) -> dict[str, Any]:
     }
 
 
-def _hash_folder(folder: Path) -> str:
-    """Hashes the names and contents of all files in a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            line = f"{_hash(path.read_bytes())}  {path.relative_to(folder).as_posix()}\n"
-            digest.update(line.encode())
-    return digest.hexdigest()
+def _is_source(path: Path) -> bool:
+    return "__pycache__" not in path.parts
 
 
 def _hash(data: bytes) -> str:

@@ -101,7 +101,7 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
     """Returns the pool of evaluator processes for a problem; none is started yet."""
     config = EvaluatorConfig(
         folder=problem.folder,
-        evaluators=problem.evaluator.parent,
+        evaluators=problem.world,
         parameters=settings.parameters,
         backend=settings.sandbox.backend,
         allow_weak=settings.sandbox.allow_weak,

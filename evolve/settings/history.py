@@ -22,6 +22,8 @@ class Invocation:
         version: Of this tool.
         generation: The first generation of which nothing was recorded.
         changes: Settings that were changed from that generation on: old and new value.
+        evaluator: Checksum of the evaluator's code, and of all that lies beside it.
+        replaced: Checksum of the one before, where it was another.
     """
 
     number: int
@@ -31,12 +33,16 @@ class Invocation:
     version: str
     generation: int
     changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    evaluator: str = ""
+    replaced: str = ""
 
     def describe_changes(self) -> str:
         """Returns the changes on one line, empty when there are none."""
-        return ", ".join(
+        lines = [
             f"{name} {_show(old)} -> {_show(new)}" for name, (old, new) in self.changes.items()
-        )
+        ]
+        lines += [f"another evaluator ({self.evaluator[:12]})"] * bool(self.replaced)
+        return ", ".join(lines)
 
 
 class SettingsHistory:

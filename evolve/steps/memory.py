@@ -14,7 +14,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from evolve.archive.merit import is_progress
-from evolve.records import BROKEN_EVALUATOR, TUNE, AttemptKey, Direction, Lesson, Status, Summary
+from evolve.records import (
+    BROKEN_EVALUATOR,
+    RESCORE,
+    TUNE,
+    AttemptKey,
+    Direction,
+    Lesson,
+    Status,
+    Summary,
+)
 from evolve.records.results import SlotNote
 
 _LONGEST_REASON = 200
@@ -90,6 +99,7 @@ class Memory:
         self._edits: defaultdict[str, deque[bool]] = defaultdict(
             lambda: deque(maxlen=_EDITS_WATCHED)
         )
+        self._rescored = -1
         self._rewriters: set[str] = set()
         self._last_editor = ""
 
@@ -110,13 +120,17 @@ class Memory:
 
     def add_slot(self, note: SlotNote) -> None:
         """Adds a slot."""
+        if note.plan.operator == RESCORE and note.generation != self._rescored:
+            # What another evaluator said does not compare.
+            self._rescored = note.generation
+            self._tried, self._tuned, self._best = [], {}, None
         sign, objective = self._direction.sign, note.objective
         leads = objective is not None and self._leads(sign * objective, note.before)
         if note.plan.operator == TUNE:
             self._add_samples(note)
             return
         gain = None
-        if objective is not None and note.before is not None:
+        if note.plan.operator != RESCORE and objective is not None and note.before is not None:
             gain = sign * (objective - note.before)
         is_broken = note.status is Status.EVALUATOR_FAILED
         self._tried.append(

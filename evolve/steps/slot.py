@@ -9,7 +9,6 @@ import numpy as np
 from evolve.errors import BudgetExhaustedError
 from evolve.problem import Problem
 from evolve.records import (
-    INITIAL,
     Attempt,
     AttemptKey,
     Evaluation,
@@ -187,7 +186,7 @@ class _ModelSlot:
 
     def _island_of(self, base: Attempt) -> int:
         """Returns the island of a program; the starting program stands on all of them."""
-        return self._job.island if base.key == INITIAL else base.island
+        return self._job.island if base.parent is None else base.island
 
     def _is_spent(self) -> bool:
         return self._recorder.evaluations >= self._job.evaluations

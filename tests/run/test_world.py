@@ -1,0 +1,172 @@
+"""What lies beside an evaluator: there in a run as in the problem folder, and each byte once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from evolve.problem import load_problem
+from evolve.run import world
+from evolve.run.folder import create_run_folder, load_run
+from evolve.run.fork import fork_run
+from evolve.settings import Settings
+from tests.commands import EVALUATOR, PROBLEM, run_evolve, write_problem
+
+MB = world.MB
+
+
+def make_run(problem: Path, run: Path) -> Path:
+    return create_run_folder(load_problem(problem), Settings(), folder=run, parent=run.parent)
+
+
+def write(path: Path, data: bytes | str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def sparse(path: Path, size: int) -> Path:
+    write(path, b"begin")
+    os.truncate(path, size)
+    return path
+
+
+def names(run: Path) -> set[str]:
+    folder = run / "evaluator"
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "file", "spelled"),
+    [
+        ("evaluator.py", "x.csv", "x.csv"),
+        ("evaluator.py", "tables/deep/x.txt", "tables/deep/x.txt"),
+        ("evaluator.py", "data/x.csv", "data/x.csv"),
+        ("ev/evaluator.py", "shared/x.txt", "../shared/x.txt"),
+        ("ev/evaluator.py", "ev/x.txt", "x.txt"),
+        ("../judges/evaluator.py", "../judges/tables/x.txt", "tables/x.txt"),
+    ],
+)
+def test_a_run_has_what_lies_beside_its_evaluator(
+    tmp_path: Path, evaluator: str, file: str, spelled: str
+) -> None:
+    reads = f"from pathlib import Path\nX = (Path(__file__).parent / {spelled!r}).read_text()\n"
+    problem = write_problem(tmp_path / "p", toml=f'evaluator = "{evaluator}"\n{PROBLEM}')
+    (problem / "evaluator.py").unlink()
+    write(problem / evaluator, reads + EVALUATOR)
+    write(problem / file)
+    run_evolve("run", "p", "--generations", "1", "--run-dir", "r", cwd=tmp_path)
+
+
+def test_a_program_and_an_evaluator_share_the_copy_of_the_data(tmp_path: Path) -> None:
+    problem = write_problem(tmp_path / "p")
+    write(problem / "data/x.csv")
+    run = make_run(problem, tmp_path / "r")
+    assert (run / "evaluator/data").resolve() == run / "problem/data"
+    assert load_run(run)[0].data == run / "problem/data"
+
+
+def test_what_no_evaluator_needs_is_left_out(tmp_path: Path) -> None:
+    problem = write_problem(tmp_path / "p")
+    for name in (".git/config", "venv/pyvenv.cfg", ".env", "__pycache__/x.pyc", "runs/a/run.db"):
+        write(problem / name)
+    for name in ("b/settings.toml", "b/problem/x", "b/evaluator/x", "lib/kept.py"):
+        write(problem / name)
+    os.mkfifo(problem / "pipe")
+    (problem / "empty").mkdir()
+    run = make_run(problem, tmp_path / "r")
+    assert names(run) == {
+        *("evaluator.py", "initial.py", "problem.toml", "statement.md"),
+        *("lib", "lib/kept.py", "empty"),
+    }
+
+
+def test_a_run_inside_its_problem_folder_does_not_copy_itself(tmp_path: Path) -> None:
+    problem = write_problem(tmp_path / "p")
+    for name in ("out1", "out2", "out3"):
+        run = make_run(problem, problem / name)
+        assert names(run) == {"evaluator.py", "initial.py", "problem.toml", "statement.md"}
+
+
+def test_nothing_is_copied_through_links_and_links_still_lead_there(tmp_path: Path) -> None:
+    problem = write_problem(tmp_path / "p")
+    write(tmp_path / "store/big.bin")
+    (problem / "samples").symlink_to("../store")
+    (problem / "up").symlink_to("..")
+    (problem / "self").symlink_to("self")
+    (problem / "gone").symlink_to("/nonexistent")
+    write(problem / "v2/x")
+    (problem / "latest").symlink_to("v2")
+    run = make_run(problem, tmp_path / "r")
+    own = run / "evaluator"
+    assert (own / "samples").readlink() == tmp_path / "store"
+    assert (own / "up").readlink() == tmp_path
+    assert (own / "latest").readlink() == Path("v2")
+    assert not {"self", "gone"} & names(run)
+
+
+def test_larger_files_are_shared_between_runs_by_content(tmp_path: Path) -> None:
+    problem = write_problem(tmp_path / "p")
+    write(problem / "table.bin", os.urandom(2 * MB))
+    write(problem / "small.bin", b"small")
+    first, second = (make_run(problem, tmp_path / name) for name in ("r1", "r2"))
+    inodes = [(run / "evaluator/table.bin").stat().st_ino for run in (first, second)]
+    assert inodes[0] == inodes[1]
+    assert (first / "evaluator/small.bin").stat().st_nlink == 1
+    write(problem / "table.bin", os.urandom(2 * MB))
+    third = make_run(problem, tmp_path / "r3")
+    assert (third / "evaluator/table.bin").stat().st_ino != inodes[0]
+
+
+def test_what_is_large_stays_where_it_is_and_changes_are_noticed(tmp_path: Path) -> None:
+    problem = write_problem(tmp_path / "p")
+    big = sparse(problem / "big.bin", world.MOST_BYTES + 1)
+    for number in range(world.MOST_FILES + 1):
+        write(problem / f"images/{number}")
+    run = make_run(problem, tmp_path / "r")
+    assert (run / "evaluator/big.bin").readlink() == big
+    assert (run / "evaluator/images").readlink() == problem / "images"
+    lines = world.describe_linked(run)
+    assert all("not copied, since it is large" in line for line in lines)
+    assert {str(big), str(problem / "images")} == {line.split()[6] for line in lines}
+    assert world.describe_linked(run, changed=True) == []
+    write(big, b"other")
+    (changed,) = world.describe_linked(run, changed=True)
+    assert f"{big} is not as it was when the run began" in changed
+
+
+def test_code_is_copied_from_among_what_is_large(tmp_path: Path) -> None:
+    problem = write_problem(tmp_path / "p")
+    write(problem / "lib/module.py")
+    sparse(problem / "lib/weights.bin", world.MOST_BYTES + 1)
+    run = make_run(problem, tmp_path / "r")
+    assert not (run / "evaluator/lib/module.py").is_symlink()
+    assert (run / "evaluator/lib/weights.bin").is_symlink()
+
+
+def test_an_evaluator_above_the_problem_brings_nobodys_files_along(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    problem = write_problem(home / "p", toml=f'evaluator = "../evaluator.py"\n{PROBLEM}')
+    (problem / "evaluator.py").rename(home / "evaluator.py")
+    write(home / "helper.py")
+    write(home / "diary.txt")
+    run = make_run(problem, tmp_path / "r")
+    assert not (run / "evaluator/helper.py").is_symlink()
+    assert (run / "evaluator/diary.txt").is_symlink()
+
+
+def test_a_fork_has_the_world_and_the_origin_of_its_run(tmp_path: Path) -> None:
+    problem = write_problem(tmp_path / "p")
+    write(problem / "data/x.csv")
+    big = sparse(problem / "big.bin", world.MOST_BYTES + 1)
+    run_evolve("run", "p", "--generations", "1", "--run-dir", "r", cwd=tmp_path)
+    found, settings = load_run(tmp_path / "r")
+    made, _ = fork_run(
+        tmp_path / "r", found, settings, generation=None, islands=1,
+        folder=tmp_path / "f", parent=tmp_path,
+    )  # fmt: skip
+    assert (made / "evaluator/big.bin").readlink() == big
+    assert (made / "evaluator/data").resolve() == made / "problem/data"
+    assert world.read_origin(made)["evaluator"] == str(problem / "evaluator.py")
