@@ -339,9 +339,12 @@ def _describe_stalls(stalls: dict[str, Any]) -> _Rows:
 
 def _describe_launches(launches: list[dict[str, Any]]) -> str:
     changed = [
-        f"{name} {old} -> {new} from generation {launch['generation']}"
+        f"{change} from generation {launch['generation']}"
         for launch in launches
-        for name, (old, new) in launch["changes"].items()
+        for change in (
+            *(f"{name} {old} -> {new}" for name, (old, new) in launch["changes"].items()),
+            *([f"another evaluator ({launch['evaluator'][:12]})"] * bool(launch["replaced"])),
+        )
     ]
     return "; ".join([str(len(launches)), *changed])
 
