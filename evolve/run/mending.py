@@ -71,7 +71,7 @@ def _drafting(folder: Path) -> Iterator[Path]:
 
 
 def describe_mending(folder: Path, problem: Problem) -> str:
-    """Returns how a run goes on after its evaluator was mended, and which file that is."""
+    """Returns how to continue a run once its evaluator is mended, and which file that is."""
     original = Path(read_origin(folder)["evaluator"])
     path = original if original.is_file() else problem.evaluator
     return f"mend {path}, then: {_command(folder, path)}"
