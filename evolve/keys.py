@@ -21,10 +21,16 @@ def cut_keys(text: str) -> str:
     A variable has a key when its name has KEY, TOKEN, SECRET, PASSWORD or the like, unless the
     value is short, a word, or an absolute path.
     """
-    found = tuple(
-        (name, value.strip()) for name, value in os.environ.items() if _is_key(name, value.strip())
-    )
+    # Pages call this for every cell. Variables are added before anything is printed, never changed.
+    found = _find_keys(len(os.environ))
     return _cut(text, found) if found else text
+
+
+@lru_cache(maxsize=4)
+def _find_keys(_: int) -> tuple[tuple[str, str], ...]:
+    """Returns the keys of the environment with their names, for its number of variables."""
+    pairs = ((name, value.strip()) for name, value in os.environ.items())
+    return tuple((name, value) for name, value in pairs if _is_key(name, value))
 
 
 def _is_key(name: str, value: str) -> bool:

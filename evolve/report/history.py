@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from evolve.archive import Elite
 from evolve.population import RunState
-from evolve.population.curves import CurvePoint, CurveTracer
+from evolve.population.curves import AXES, CurvePoint, CurveTracer
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Status
 from evolve.records.results import LightAttempt
@@ -174,33 +174,27 @@ class RunHistory:
             elites: The same for elites.
             frames: The same for frames.
         """
-        state = self.state
-        best = self.best
+        islands = self.state.islands
         return {
-            "generation": state.generation,
-            "direction": str(state.direction),
-            "start": state.initial,
-            "best": None if best is None else [str(best[0]), best[1]],
-            "references": {name: known.value for name, known in state.references.items()},
+            "direction": str(self.state.direction),
+            "references": {name: known.value for name, known in self.state.references.items()},
             "axes": [
                 {
                     "name": axis.name, "low": axis.low, "high": axis.high,
                     "cells": axis.cells, "log": axis.scale == "log",
                 }
-                for axis in state.islands.archives[0].space.axes
+                for axis in islands.archives[0].space.axes
             ],
-            "others": list(state.others),
             "points": [_point_data(point) for point in self.points],
             # From here on only what is new.
             "first": {"rows": rows, "elites": elites, "frames": frames},
-            "rows": [_row_data(row) for row in self.rows[rows:]],
+            "rows": [[row.evaluations, row.objective] for row in self.rows[rows:]],
             "elites": [
                 [str(elite.key), elite.objective, *elite.measures] for elite in self.elites[elites:]
             ],
             "frames": [
                 [frame.generation, frame.added, frame.removed] for frame in self.frames[frames:]
             ],
-            "pending": [[str(key), str(status), found] for key, status, found in self.pending],
         }  # fmt: skip
 
     def _add_point(self, point: CurvePoint) -> None:
@@ -263,18 +257,7 @@ def _maker_of(attempt: LightAttempt) -> str:
     return models[-1] if models else UNKNOWN
 
 
-def _point_data(point: CurvePoint) -> list[Any]:
-    champion = point.champion
-    spent = (point.evaluations, point.calls, point.tokens, point.cost_usd, point.seconds)
-    best: Sequence[Any] = (
-        (None, None) if champion is None else (str(champion.key), champion.objective)
-    )
-    return [point.generation, *spent, *best]
-
-
-def _row_data(row: AttemptRow) -> list[Any]:
-    parent = None if row.parent is None else str(row.parent)
-    return [
-        str(row.key), parent, row.island, str(row.status), row.objective, row.maker,
-        row.evaluations, int(row.leads),
-    ]  # fmt: skip
+def _point_data(point: CurvePoint) -> list[float | None]:
+    """Returns the champion's objective, and what was spent on it in the order of `AXES`."""
+    spent = [float(getattr(point, name)) for name in AXES.values()]
+    return [None if point.champion is None else point.champion.objective, *spent]

@@ -125,12 +125,15 @@ def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
         StoreError: The database cannot be read.
     """
     facts = store.facts()
-    inherited = map(KnownLesson.from_dict, facts.get(_LESSONS_FACT) or [])
+    inherited = list(map(KnownLesson.from_dict, facts.get(_LESSONS_FACT) or []))
     memory = Memory(Direction(facts.get("direction", "maximize")), inherited)
     last = store.last_generation() or 0
+    summaries = list(store.summaries(-1, last))
+    if not inherited and not summaries:
+        return ()
     for note in store.slot_notes(-1, last):
         memory.add_slot(note)
-    for generation, summary in store.summaries(-1, last):
+    for generation, summary in summaries:
         memory.add_summary(generation, summary)
     return memory.book.rank(last, len(memory.book.lessons))
 

@@ -275,10 +275,15 @@ class Reader:
 
     def summaries(self, after: int, upto: int) -> Iterator[tuple[int, Summary]]:
         """Yields the summaries of the generations after one, up to another, in order."""
-        for generation in range(max(after + 1, 0), upto + 1):
-            summary = self.load_summary(generation)
-            if summary is not None:
-                yield generation, summary
+        found = self._all(
+            "SELECT number, summary FROM generations "
+            "WHERE number > ? AND number <= ? AND summary IS NOT NULL ORDER BY number",
+            after,
+            upto,
+        )
+        with parsing(self.folder):
+            for generation, text in found:
+                yield generation, from_plain(Summary, json.loads(text))
 
     def load_plans(self, generation: int) -> tuple[Plan, ...]:
         """Returns the first plan of each slot of a committed generation."""

@@ -106,10 +106,11 @@ class WatchedRun:
         """
         with self._lock:
             history = self._advance()
-            self._render(history)
+            document = self._write(history)
+            self._keep(document, history)
             counts = (len(history.rows), len(history.elites), len(history.frames))
             query = urlencode(dict(zip(_COUNTED, (*counts, self._rendering), strict=True)))
-            return self._write(history), history.as_data(), f"{self.address}/events?{query}"
+            return document, history.as_data(), f"{self.address}/events?{query}"
 
     def begin_updates(self, counts: Mapping[str, str]) -> Received:
         """Returns what a browser has that asks for events at the address of `write_page`."""
@@ -206,11 +207,18 @@ class WatchedRun:
         now, of = time.monotonic(), (history.best, self.is_running())
         is_due = now - self._rendered > _SECTIONS_EVERY_SECONDS
         if of != self._rendered_of or (is_due and self._stamp != self._rendered_stamp):
-            document = self._write(history)
-            self._rendering += 1
-            self._sections = {one.anchor: render_section(one) for one in document.sections}
-            self._rendered, self._rendered_of, self._rendered_stamp = now, of, self._stamp
+            self._keep(self._write(history), history)
         return self._sections
+
+    def _keep(self, document: Document, history: RunHistory) -> None:
+        """Keeps the sections of a page, which browsers have or are to get."""
+        sections = {one.anchor: render_section(one) for one in document.sections}
+        if sections != self._sections:
+            self._rendering += 1
+            self._sections = sections
+        self._rendered = time.monotonic()
+        self._rendered_of = (history.best, self.is_running())
+        self._rendered_stamp = self._stamp
 
 
 class WatchedRuns:

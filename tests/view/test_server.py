@@ -30,7 +30,8 @@ def code_of(address, **headers):
     request = urllib.request.Request(address, headers=headers)
     with pytest.raises(urllib.error.HTTPError, match="HTTP Error") as caught:
         urllib.request.urlopen(request)
-    return caught.value.code
+    with caught.value as refusal:
+        return refusal.code
 
 
 def test_nobody_without_the_token_sees_anything(server):
@@ -61,12 +62,14 @@ def test_what_is_not_there_is_named(visitor):
     ):
         with pytest.raises(urllib.error.HTTPError, match="404") as caught:
             visitor(path)
-        assert said in caught.value.read().decode()
+        with caught.value as refusal:
+            assert said in refusal.read().decode()
 
 
 def test_a_page_cannot_stop_a_run_unless_that_was_allowed(visitor):
-    with pytest.raises(urllib.error.HTTPError, match="404"):
+    with pytest.raises(urllib.error.HTTPError, match="404") as caught:
         visitor("/runs/alone/stop")
+    caught.value.close()
 
 
 def test_events_begin_after_what_the_page_has(visitor):
@@ -95,8 +98,9 @@ def test_a_run_is_stopped_from_its_page_where_that_is_allowed(runs):
         opener.open(address).read()
         base = address.partition("/?")[0]
         stop = f"{base}/runs/stopped/stop"
-        with pytest.raises(urllib.error.HTTPError, match="403"):
+        with pytest.raises(urllib.error.HTTPError, match="403") as caught:
             opener.open(urllib.request.Request(stop, method="POST"))
+        caught.value.close()
         assert run.poll() is None
         opener.open(urllib.request.Request(stop, method="POST", headers={"Origin": base})).read()
         _, errors = run.communicate(timeout=60)

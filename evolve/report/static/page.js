@@ -58,13 +58,13 @@
       };
       let last = null;
       for (const point of data.points) {
-        const y = view(point[7]);
+        const y = view(point[0]);
         if (last !== null && y !== null) put(point[at] - 1e-9, 0, last);
         put(point[at], 0, y);
         last = y;
       }
       if (axis.value === "evaluations" && attempts.checked) {
-        for (const row of data.rows) if (row[4] !== null) put(row[6], 1, view(row[4]));
+        for (const row of data.rows) if (row[1] !== null) put(row[0], 1, view(row[1]));
       }
       const xs = [...rows.keys()].sort((a, b) => a - b);
       const columns = [xs, xs.map((x) => rows.get(x)[0]), xs.map((x) => rows.get(x)[1])];
@@ -90,13 +90,13 @@
     }
     // Attempts far below the champions would press the curve into a line.
     function range(u, low, high) {
-      const best = data.points.map((point) => point[7]).concat(near(known).map(([, value]) => value));
+      const best = data.points.map((point) => point[0]).concat(near(known).map(([, value]) => value));
       const [from, to] = [Math.min(...best), Math.max(...best)];
       const room = (to - from || Math.abs(to) || 1) * 0.08;
       return [from - room, to + room];
     }
     function near(references) {
-      const values = data.points.map((point) => point[7]);
+      const values = data.points.map((point) => point[0]);
       const [low, high] = [Math.min(...values), Math.max(...values)];
       const room = 3 * (high - low);
       return references.filter(([, value]) => low - room <= value && value <= high + room);
@@ -211,7 +211,7 @@
     const { data: news, sections } = update;
     if (news) {
       for (const name of ["rows", "elites", "frames"]) data[name].splice(news.first[name], Infinity, ...news[name]);
-      for (const name of ["generation", "best", "points", "pending", "start"]) data[name] = news[name];
+      data.points = news.points;
     }
     for (const [anchor, html] of Object.entries(sections)) {
       const old = document.getElementById(anchor);
