@@ -6,9 +6,13 @@ import json
 import os
 import re
 from functools import lru_cache
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
+PASSWORD = "EVOLVE_API_PASSWORD"  # noqa: S105 (its name)
+"""Variable of the environment with the password for addresses that have a user's name alone."""
 _NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|_PAT$|_AUTH$", re.IGNORECASE)
+# That of `http://USER:PASSWORD@HOST`; a port is none.
+_PASSWORD = re.compile(r"//[^\s/@:'\"]*:(?!\d{1,5}/)([^\s@'\"]+)(?=@[\w.\[])")
 # What is shorter, or a word, occurs in any text: `true`, `none`, `evaluation`.
 _SHORTEST, _SHORTEST_WORD = 8, 16
 # Settings of ours, such as the number of tokens of a plan.
@@ -31,6 +35,14 @@ def _find_keys(_: int) -> tuple[tuple[str, str], ...]:
     """Returns the keys of the environment with their names, for its number of variables."""
     pairs = ((name, value.strip()) for name, value in os.environ.items())
     return tuple((name, value) for name, value in pairs if _is_key(name, value))
+
+
+def split_password(text: str) -> tuple[str, str]:
+    """Returns a text without the password of the address in it, and that password."""
+    found = _PASSWORD.search(text)
+    if found is None:
+        return text, ""
+    return text[: found.start(1) - 1] + text[found.end(1) :], unquote(found[1])
 
 
 def _is_key(name: str, value: str) -> bool:

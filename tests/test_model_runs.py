@@ -1,4 +1,5 @@
 import json
+from base64 import b64encode
 
 import pytest
 
@@ -79,11 +80,11 @@ def test_a_model_without_a_provider_is_an_error(tmp_path, problem):
     assert "provider" in done.stderr
 
 
-def test_a_key_that_is_withdrawn_in_mid_run_stops_it_and_it_can_be_resumed(tmp_path, problem):
+def test_a_key_that_is_withdrawn_stops_a_run_which_another_model_can_continue(tmp_path, problem):
     withdrawn = False
 
     def answer(body) -> Answer:
-        if withdrawn:
+        if withdrawn and body["model"] == "test":
             return Answer("Incorrect API key", status=401, error_code="invalid_api_key")
         return answer_like_scripted(body)
 
@@ -101,9 +102,21 @@ def test_a_key_that_is_withdrawn_in_mid_run_stops_it_and_it_can_be_resumed(tmp_p
         state = run_json("show", "r", cwd=tmp_path)
         assert state["status"] == "stopped"
         assert state["stopped_because"].startswith("ModelError")
-        withdrawn = False
-        run_evolve("resume", "r", cwd=tmp_path, **KEY)
+        done = run_evolve("resume", "r", "--set", "loop.seed=7", cwd=tmp_path, code=2)
+        assert "resume: `loop.seed`: expected 0" in done.stderr
+        # Slots that were begun with the old model go on with the new one.
+        address = server.url.replace("//", "//me:sesame-open@")
+        changes = ("--model", "openai/other", "--api-base", address, "--set", "loop.slots=3")
+        done = run_evolve("resume", "r", *changes, cwd=tmp_path, **KEY)
+        assert server.bodies[-1]["model"] == "other"
+        assert server.keys[-1] == "Basic " + b64encode(b"me:sesame-open").decode()
     assert run_json("show", "r", cwd=tmp_path)["status"] == "finished"
+    shown = run_evolve("show", "r", cwd=tmp_path).stdout
+    assert "models.model ['openai/test'] -> ['openai/other']" in shown
+    assert "loop.slots 4 -> 3" in shown
+    assert "sesame" not in done.stdout + done.stderr + shown
+    for path in (tmp_path / "r").rglob("*"):
+        assert not path.is_file() or b"sesame" not in path.read_bytes(), path
 
 
 def test_the_key_reaches_neither_database_nor_evaluator(tmp_path, problem):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from evolve.errors import UsageError
+from evolve.keys import PASSWORD, split_password
 
 if TYPE_CHECKING:
     from evolve.settings import Settings
@@ -165,6 +166,11 @@ def take_changes(given: dict[str, Any], names: Sequence[str]) -> Changes:
     from evolve.settings import parse_assignment
 
     assigned = dict(map(parse_assignment, given.pop("set", None) or []))
+    if given.get("api_base"):
+        # For this process and those that it starts; settings are kept and shown.
+        given["api_base"], password = split_password(given["api_base"])
+        if password:
+            os.environ[PASSWORD] = password
     taken = {name: given.pop(name) for name in names if name != "set"}
     return Changes(
         assigned,

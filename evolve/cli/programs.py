@@ -9,7 +9,7 @@ import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.inspect import opened_run
-from evolve.cli.options import RUNS, AllowWeak, Run, Trust
+from evolve.cli.options import RUNS, AllowWeak, Changes, Run, Trust
 from evolve.display import TextTable, one_line, show_number
 from evolve.errors import UsageError
 
@@ -55,8 +55,8 @@ def best(
     products = {Purpose.PLOT: plot, Purpose.SUBMIT: submit}
     written = [file for file in products.values() if file is not None]
     if written:
-        changes = {"sandbox.allow_weak": allow_weak_sandbox}
-        trusted = open_run(find_run(run, RUNS), changes, trusts=trust)
+        changes = Changes({}, {"sandbox.allow_weak": allow_weak_sandbox})
+        trusted = open_run(find_run(run, RUNS), changes.apply, trusts=trust)
         for purpose, file in products.items():
             if file is not None:
                 product = ask_for_product(trusted, attempt.program_or_fail, purpose)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evolve.cli.command import Result, command
-from evolve.cli.options import RUNS, AllowWeak, Run, Trust
+from evolve.cli.options import RUNS, AllowWeak, Changes, Run, Trust
 from evolve.display import say
 from evolve.errors import ExitCode
 
@@ -82,8 +82,8 @@ def verify(
     from evolve.run.opening import open_run
     from evolve.run.verify import verify_run
 
-    changes = {"sandbox.allow_weak": allow_weak_sandbox}
-    found = open_run(find_run(run, RUNS), changes, trusts=trust)
+    changes = Changes({}, {"sandbox.allow_weak": allow_weak_sandbox})
+    found = open_run(find_run(run, RUNS), changes.apply, trusts=trust)
     path = output or found.folder / _CERTIFICATE
     certificate = verify_run(
         found, repeats=repeats, tolerance=tolerance, output=path, on_check=_say_difference

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from evolve.cli.inspect import show_end
 from evolve.cli.options import RUNS, Changes, Detach, Plain, Run, RunDir, Trust, read_settings
 from evolve.display import one_line, say
 from evolve.errors import DamagedStoreError, EvaluatorError, ExitCode, MachineError
+from evolve.keys import split_password
 
 if TYPE_CHECKING:
     from evolve.evaluation.evaluator import IdleProcess
@@ -84,7 +86,7 @@ def run(
     return _run_and_report(made, introduction, idle, plain=plain)
 
 
-@command("Run", settings=("generations", "workers", *_MODELS, *_SANDBOX, *_CAPS))
+@command("Run", settings=("generations", "workers", *_MODELS, *_SANDBOX, *_CAPS, "set"))
 def resume(
     run: Run,
     *,
@@ -108,12 +110,18 @@ def resume(
     from evolve.run.opening import open_run
 
     found = open_run(
-        find_run(run, RUNS), changes.named, trusts=trust, evaluator=evaluator, rescores=rescore
+        find_run(run, RUNS),
+        changes.apply,
+        trusts=trust,
+        resumes=True,
+        evaluator=evaluator,
+        rescores=rescore,
     )
     introduction = _introduce(found.settings, found.folder)
     if detach:
         say(introduction)
-        arguments = [word for word in sys.argv[1:] if word not in {"--detach", "--json"}]
+        words = (split_password(word)[0] for word in sys.argv[1:])
+        arguments = [word for word in words if word not in {"--detach", "--json"}]
         return start_detached(found.folder, arguments)
     return _run_and_report(found, introduction, idle, plain=plain)
 
@@ -171,9 +179,13 @@ def _open_recorded(name: str, *, trust: bool) -> OpenedRun:
     """Returns a run whose record is to answer."""
     from evolve.run.folder import find_run
     from evolve.run.opening import open_run
+    from evolve.settings import change_settings
 
     folder = find_run(name, RUNS)
-    return open_run(folder, {"models.replay": str(folder.resolve())}, trusts=trust)
+    change = partial(
+        change_settings, changes={"models.replay": str(folder.resolve())}, where="options"
+    )
+    return open_run(folder, change, trusts=trust)
 
 
 def _repeat_permissions(settings: Settings) -> list[str]:

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from evolve.errors import ModelError
+from evolve.keys import PASSWORD
 from evolve.models.accepted import UNCHANGED, AcceptedSettings, RequestChanges
 from evolve.models.model import Model, RefusedSettingError, ReplyError
 from evolve.models.provider_errors import (
@@ -50,8 +51,6 @@ _CONNECT_SECONDS = 30.0
 _PREFLIGHT_TOKENS = 16
 # Without a limit these answer with an error or with very little.
 _NEEDS_LIMIT = {"anthropic", "azure_ai", "bedrock", "databricks", "vertex_ai"}
-PASSWORD = "EVOLVE_API_PASSWORD"  # noqa: S105
-"""Variable of the environment with the password for addresses that have a user name."""
 
 
 class LiteLLMModel(Model):
@@ -66,7 +65,7 @@ class LiteLLMModel(Model):
         tell: Called with a line about each setting that is left out.
 
     Raises:
-        ModelError: The address is none, or a setting to change is unknown.
+        ModelError: A setting to change is unknown.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class LiteLLMModel(Model):
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(name)
-        self.api_base = None if api_base is None else _clean_address(api_base)
+        self.api_base = api_base
         self._sends_key = sends_key
         self._idle_seconds = idle_seconds
         self._tell = tell
@@ -303,22 +302,6 @@ class LiteLLMModel(Model):
             if parts.path in {"", "/"}:
                 return f"try {self.api_base.rstrip('/')}/v1, or {self.remedy}"
         return self.remedy
-
-
-def _clean_address(text: str) -> str:
-    """Returns the base of an address that may name the whole path of a request.
-
-    Raises:
-        ModelError: It has no scheme.
-    """
-    address = text.strip().rstrip("/")
-    address = address.removesuffix("/chat/completions").removesuffix("/completions")
-    if urlsplit(address).scheme not in {"http", "https"} or "://" not in address:
-        raise ModelError(
-            f"--api-base: expected an address that begins with http:// or https://, got {text!r};"
-            f" try http://{address}"
-        )
-    return address
 
 
 def _add_password(address: str) -> str:

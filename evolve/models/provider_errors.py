@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from evolve.errors import ModelError
-from evolve.keys import cut_keys
+from evolve.keys import cut_keys, split_password
 from evolve.models.model import ReplyError, RetryableError
 
 _NO_KEY = re.compile(
@@ -172,7 +172,7 @@ def describe_failure(error: Exception) -> str:
     causes = [_describe_cause(cause) for cause in _walk_causes(error) if isinstance(cause, OSError)]
     if causes and causes[-1] not in text:
         text = f"{text.rstrip('.')} ({causes[-1]})"
-    text = _MASKED_KEY.sub("***", cut_keys(text))
+    text = _MASKED_KEY.sub("***", split_password(cut_keys(text))[0])
     if len(text) > _LONGEST_MESSAGE:
         text = text[:_LONGEST_MESSAGE] + " ..."
     return text or type(error).__name__

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from shlex import quote
+from typing import TYPE_CHECKING, Protocol
 
+from evolve.errors import UsageError
 from evolve.problem import Problem
 from evolve.run.folder import create_run_folder, load_run, naming_originals, trust_programs
 from evolve.run.trust import expect_trust, find_addresses, write_mark
 from evolve.run.wiring import open_evaluators
-from evolve.settings import Settings, change_settings
+from evolve.settings import Settings
+from evolve.settings.history import find_changes
+from evolve.settings.reading import write_value
 
 if TYPE_CHECKING:
     from evolve.evaluation.evaluator import IdleProcess
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
     from evolve.search.loop import Observer
     from evolve.steps.journal import Journal
     from evolve.store import Store
+
+
+# Settings on which all generations of a run depend.
+_FIXED = ("loop.seed", "search.", "parameters.", "models.replay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +96,10 @@ def make_run(
 
 def open_run(
     folder: Path,
-    changes: Mapping[str, Any],
+    change: Callable[[Settings], Settings],
     *,
     trusts: bool,
+    resumes: bool = False,
     evaluator: Path | None = None,
     rescores: bool = False,
 ) -> Run:
@@ -98,26 +107,47 @@ def open_run(
 
     Args:
         folder: The run's folder.
-        changes: What the user sets from now on, by key.
+        change: Sets what the user sets from now on.
         trusts: Whether the user allows what the folder of a stranger would do.
+        resumes: Whether the run itself is resumed.
         evaluator: One that is taken in the place of the run's own.
         rescores: Whether its elites are evaluated again first.
 
     Raises:
-        UsageError: The folder is no run, or is somebody else's.
+        UsageError: The folder is no run, or is somebody else's; or the run cannot go on with what
+            was changed.
     """
     problem, settings = load_run(folder)
     named = expect_trust(folder, problem, settings, trusts=trusts)
+    new, changed = find_addresses(change(Settings())), change(settings)
+    if resumes:
+        _expect_resumable(folder, settings, changed)
     if evaluator is not None:
         from evolve.run.mending import take_evaluator
 
         take_evaluator(folder, evaluator)
         problem, settings = load_run(folder)
         write_mark(folder, settings, named)
-    new = find_addresses(change_settings(Settings(), changes, where="options"))
-    changed = change_settings(settings, changes, where="options")
     everyone = tuple(dict.fromkeys([*named, *new]))
     return Run(folder, problem, changed, everyone, rescores=rescores)
+
+
+def _expect_resumable(folder: Path, old: Settings, new: Settings) -> None:
+    """Checks that no setting was changed on which all generations of a run depend.
+
+    Raises:
+        UsageError: One was; the message says how to make a run with it.
+    """
+    for name, (before, now) in find_changes(old, new).items():
+        if not name.startswith(_FIXED):
+            continue
+        remedy = "begin a new run with it"
+        if not name.startswith(("parameters.", "models.")):
+            option = quote(f"{name}={write_value(now)}")
+            remedy = f"`evolve fork {quote(str(folder))} --set {option}` makes a run with it"
+        raise UsageError(
+            f"resume: `{name}`: expected {before!r}, as the run began with, got {now!r}; {remedy}"
+        )
 
 
 def run_to_end(run: Run, view: RunView, idle: IdleProcess | None = None) -> Outcome:

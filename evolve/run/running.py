@@ -267,6 +267,7 @@ class LiveRun:
             workers=settings.loop.workers or WORKERS,
             deadline_seconds=settings.models.deadline_seconds,
             fallbacks=settings.models.fallbacks,
+            successors={role: ones[0].name for role, ones in settings.models.roster().items()},
             tell=self._view.tell,
             recording=open_recording(settings),
             cut_evaluations=self._evaluators.cut,

@@ -10,13 +10,14 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from evolve.errors import UsageError
 from evolve.files import decode_text
+from evolve.keys import PASSWORD, split_password
 from evolve.settings.sections import FREE_SECTIONS, ROLES, Settings
 
 ENVIRONMENT_PREFIX = "EVOLVE_SET_"
@@ -58,6 +59,7 @@ def change_settings(settings: Settings, changes: Mapping[str, Any], *, where: st
     keys = known_keys()
     for key, value in changes.items():
         section, _, name = key.partition(".")
+        _expect_no_password(value, f"{where}: `{key}`")
         if section in FREE_SECTIONS and name:
             entries: Any = _change_entries(settings, section, name, value, f"{where}: `{key}`")
             settings = dataclasses.replace(settings, **{section: entries})
@@ -66,9 +68,28 @@ def change_settings(settings: Settings, changes: Mapping[str, Any], *, where: st
             raise UsageError(f"{where}: unknown key `{key}`; {_suggest_key(key, list(keys))}")
         part = getattr(settings, section)
         checked = _check_value(value, keys[key], type(part), f"{where}: `{key}`")
+        if name == "api_base":
+            checked = clean_address(checked, f"{where}: `{key}`")
         part = dataclasses.replace(part, **{name: checked})
         settings = dataclasses.replace(settings, **{section: part})
     return settings
+
+
+def _expect_no_password(value: Any, where: str) -> None:
+    """Refuses a value with a password in an address: settings are kept and shown.
+
+    Raises:
+        UsageError: It has one.
+    """
+    parts = value.values() if isinstance(value, Mapping) else value
+    if isinstance(value, str) and split_password(value)[1]:
+        raise UsageError(
+            f"{where}: expected an address without a password, which would be kept in the run's"
+            f" folder; leave it out and set the environment variable {PASSWORD}"
+        )
+    if isinstance(parts, Iterable) and not isinstance(parts, str):
+        for part in parts:
+            _expect_no_password(part, where)
 
 
 def _change_entries(
@@ -213,7 +234,27 @@ def _check_entry(value: Any, kinds: Mapping[str, type], where: str) -> dict[str,
         if key not in kinds:
             raise UsageError(f"{where}: unknown key `{key}`; expected a table {_describe(kinds)}")
         checked[key] = _check_amount(item, kinds[key], f"{where}: `{key}`")
+        if key == "api_base":
+            checked[key] = clean_address(checked[key], f"{where}: `{key}`")
     return checked
+
+
+def clean_address(text: str, where: str) -> str:
+    """Returns the base of an address that may name the whole path of a request; empty for none.
+
+    Raises:
+        UsageError: It has no scheme.
+    """
+    address = text.strip().rstrip("/")
+    address = address.removesuffix("/chat/completions").removesuffix("/completions")
+    if address and not re.match("https?://[^/]", address):
+        # What stands before an `@` may be a password.
+        shown = address.rpartition("@")[2]
+        raise UsageError(
+            f"{where}: expected an address that begins with http:// or https://, got {shown!r};"
+            f" try http://{shown}"
+        )
+    return address
 
 
 def _check_amount(value: Any, kind: type, where: str) -> Any:

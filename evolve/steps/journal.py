@@ -7,6 +7,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, StoreError
@@ -87,6 +88,8 @@ class Journal:
     Args:
         endpoints: The models of the run, by name.
         fallbacks: Names of those that are asked, in order, when another one cannot be.
+        successors: By role, the model that is asked in place of one that the run has no more: a
+            generation keeps the models it began with, also when a resume has changed them.
         evaluate: Returns the verdict on a program.
         budget: Hard caps and totals.
         keep: Called from any thread with each finished call or evaluation; returns when that is
@@ -108,6 +111,7 @@ class Journal:
         workers: int,
         deadline_seconds: float,
         fallbacks: Sequence[str] = (),
+        successors: Mapping[str, str] = MappingProxyType({}),
         tell: Callable[[str], None] = lambda _: None,
         recording: Callable[[AttemptKey, Request], Call] | None = None,
         cut_evaluations: Callable[[], None] = lambda: None,
@@ -115,6 +119,7 @@ class Journal:
         self.budget = budget
         self._endpoints = endpoints
         self._fallbacks = fallbacks
+        self._successors = successors
         self._tell = tell
         self._recording = recording
         self._cut_evaluations = cut_evaluations
@@ -281,6 +286,8 @@ class Journal:
             call = self._recording(key, request)
             self.budget.restore(request.role, call.reply.model, usage_of(call.reply))
             return call
+        if model not in self._endpoints:
+            model = self._successors.get(request.role, model)
         names = [model, *(name for name in self._fallbacks if name != model)]
         for name, stand_in in pairwise([*names, ""]):
             try:

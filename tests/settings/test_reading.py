@@ -143,3 +143,48 @@ def test_an_option_that_is_empty_is_no_missing_one():
     ):
         change_settings(Settings(), {"models.model": [""]}, where="options")
     assert change_settings(Settings(), {"models.model": ""}, where="file").models.model == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("http://127.0.0.1:9127/v1 ", "http://127.0.0.1:9127/v1"),
+        ("https://host/v1/", "https://host/v1"),
+        ("http://host:8000/v1/chat/completions", "http://host:8000/v1"),
+        ("http://me@host:8000/team@corp", "http://me@host:8000/team@corp"),
+        ("", ""),
+    ],
+)
+def test_an_address_is_the_base_of_all_requests(text, address):
+    settings = change_settings(Settings(), {"models.api_base": text}, where="options")
+    assert settings.models.api_base == address
+    entry = {"endpoints.openai/a": {"api_base": text}}
+    settings = change_settings(Settings(), entry, where="options")
+    assert settings.endpoints["openai/a"]["api_base"] == address
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:9127/v1", "begins with http://.*got '127.0.0.1:9127/v1'; try http://127"),
+        ("me:sesame-open@host/v1", "got 'host/v1'; try http://host/v1"),
+        ("http:///v1", "begins with http://"),
+        ("http://me:sesame-open@host/v1", "without a password.*EVOLVE_API_PASSWORD"),
+    ],
+)
+def test_an_address_without_scheme_or_with_a_password_is_refused(address, words):
+    for changes in (
+        {"models.api_base": address},
+        {"endpoints.openai/a": {"api_base": address}},
+    ):
+        with pytest.raises(UsageError, match=words) as caught:
+            change_settings(Settings(), changes, where="options")
+        assert "sesame" not in str(caught.value)
+
+
+def test_settings_of_endpoints_may_be_tables():
+    entry = {"rename": {"max_tokens": "max_new_tokens"}, "extra": {"num_ctx": 32768, "stop": ["a"]}}
+    settings = change_settings(Settings(), {"endpoints.openai/a": entry}, where="--set")
+    assert settings.endpoints["openai/a"] == entry
+    with pytest.raises(UsageError, match="`extra`: expected a table, got 3"):
+        change_settings(Settings(), {"endpoints.openai/a": {"extra": 3}}, where="--set")
