@@ -24,7 +24,7 @@ from evolve.errors import EvolveError
 from evolve.importing.foreign import Foreign, write_foreign
 from evolve.importing.readers import read_foreign
 
-_SECONDS = 900
+_SECONDS = 600
 # The evaluator's file, and how far above it the folder is.
 _EVALUATORS = {
     "openevolve": {"evaluator.py": 0},

@@ -49,6 +49,8 @@ def _list_run(run: dict[str, Any]) -> list[object]:
     from evolve.report.state import describe_status
 
     champion = run["champion"] and show_number(run["champion"]["objective"])
+    if champion and run["cooperative"]:
+        champion += " (cooperative evaluator: can be forged)"
     return [run["run"], describe_status(run), run["generations"], run["evaluations"], champion]
 
 

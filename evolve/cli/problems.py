@@ -73,8 +73,8 @@ def init(
     from evolve.importing.foreign import TABLE_FILE, Wishes, write_foreign
     from evolve.importing.kaggle import write_competition
     from evolve.importing.readers import read_foreign
+    from evolve.problem import COOPERATIVE
     from evolve.problem.gallery import scaffold_problem
-    from evolve.report.state import COOPERATIVE
 
     if kind is None and not kaggle and target is not None:
         raise UsageError(f"init: expected one folder, or `--from KIND`; got {target} as well")
@@ -199,7 +199,7 @@ def check(
 def _describe_problem(
     problem: Problem, evaluation: Evaluation, numbers: dict[str, float]
 ) -> list[str]:
-    from evolve.report.state import COOPERATIVE
+    from evolve.problem import COOPERATIVE
     from evolve.scoring.cooperative import WARNING
 
     warning = evaluation.artifacts.get(WARNING, "")

@@ -52,6 +52,7 @@ def best(
         raise UsageError(f"--plot: expected a name that ends in .svg, got {str(plot)!r}")
     with opened_run(run) as (store, population):
         attempt = _find_attempt(store, population, None)
+        noted = _note_objective(store, population, attempt)
     products = {Purpose.PLOT: plot, Purpose.SUBMIT: submit}
     written = [file for file in products.values() if file is not None]
     if written:
@@ -65,14 +66,26 @@ def best(
         written += write_program(output, attempt)
     files = dict(attempt.program_or_fail.files)
     if written:
-        shown = [str(path) for path in written]
+        shown = [f"objective {noted}", *map(str, written)]
     else:
-        objective = show_number(attempt.objective)
-        shown = [f"# {one_line(path)}: objective {objective}\n{files[path]}" for path in files]
+        shown = [f"# {one_line(path)}: objective {noted}\n{files[path]}" for path in files]
     return Result(
         shown,
         {**describe_verdict(attempt), "files": files, "written": [str(path) for path in written]},
     )
+
+
+def _note_objective(store: Store, population: RunState, attempt: Attempt) -> str:
+    """Returns an objective with what it gains on the start, and whether it can be forged."""
+    from evolve.problem import COOPERATIVE
+    from evolve.report.state import describe_gain
+
+    parts = [show_number(attempt.objective)]
+    if attempt.objective is not None and population.initial not in {None, attempt.objective}:
+        parts.append(describe_gain(attempt.objective, population.initial or 0.0, population.noise))
+    if store.facts().get("cooperative"):
+        parts.append(COOPERATIVE)
+    return ", ".join(parts)
 
 
 @command("Look")

@@ -78,6 +78,8 @@ def verify(
 
     Exit code 5 means that a verdict came out differently.
     """
+    from evolve.problem import COOPERATIVE
+    from evolve.report.state import describe_gain
     from evolve.run.folder import find_run
     from evolve.run.opening import open_run
     from evolve.run.verify import verify_run
@@ -90,8 +92,15 @@ def verify(
     )
     elites, champion = certificate["elites"], certificate["champion"]
     verdict = certificate["verdict"]
+    objective = champion["again"][0]["objective"]
     shown = [
-        f"champion: {champion['program']}, {champion['again'][0]['objective']!r}",
+        f"champion: {champion['program']}, {objective!r}",
+        *(
+            [f"gain: {describe_gain(objective, certificate['start'], certificate['noise'])}"]
+            if objective is not None
+            else []
+        ),
+        *([COOPERATIVE] if certificate["cooperative"] else []),
         (
             f"{verdict}: {elites['agree']} of {elites['checked']} programs have their recorded "
             f"verdict; largest noise {elites['largest_noise']:g}"

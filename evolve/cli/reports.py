@@ -53,6 +53,7 @@ def compare(
 ) -> Result:
     """Compare runs of a problem: medians over seeds against what was spent."""
     from evolve.population.curves import compare as group_runs
+    from evolve.problem import COOPERATIVE
     from evolve.report.comparison import draw_comparison, format_csv
     from evolve.report.figures import standalone
     from evolve.run.folder import write_text
@@ -62,11 +63,15 @@ def compare(
         raise UsageError(
             f"--output: expected a file that ends in .svg or .csv, got {str(output)!r}"
         )
-    groups = group_runs([_trace(run) for run in dict.fromkeys(runs)])
+    traces = [_trace(run) for run in dict.fromkeys(runs)]
+    groups = group_runs(traces)
     if output is not None:
         write_text(output, forms[output.suffix](groups))
     return Result(
-        [part for axis in groups[0].curves for part in (_tabulate(groups, axis), "")],
+        [
+            *(part for axis in groups[0].curves for part in (_tabulate(groups, axis), "")),
+            *([COOPERATIVE] if any(trace.cooperative for trace in traces) else []),
+        ],
         [_describe(group) for group in groups],
     )
 
@@ -100,6 +105,7 @@ def _describe(group: RunGroup) -> dict[str, Any]:
     return {
         "group": group.name,
         "runs": [trace.run for trace in group.traces],
+        "cooperative": any(trace.cooperative for trace in group.traces),
         "final": [float(trace.best[-1]) for trace in group.traces],
         "curves": {
             axis: {

@@ -150,6 +150,8 @@ def write_foreign(foreign: Foreign, target: Path) -> list[Path]:
     try:
         for path in foreign.sorted.taken:
             _bring(foreign.folder / path, path, target)
+        for source in foreign.sorted.borrowed:
+            _bring(source, Path(foreign.asked.evaluator).with_name(source.name), target)
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error}") from error
     return list_files(target)

@@ -339,6 +339,8 @@ def _note_files(reading: _Reading, chosen: Sorted) -> None:
         found = hide_in(source)
         if found is not None and not any(row.name == path.name for row in reading.table):
             reading.note(path.as_posix(), "", f"{found[1]} keys in it read {HIDDEN} here")
+    for source in chosen.borrowed:
+        reading.note(f"../{source.name}", "", "comes along, beside the evaluator")
     for name in chosen.imports:
         if name not in sys.stdlib_module_names | _OFFERED and not importlib.util.find_spec(name):
             reading.note(f"import {name}", "not installed", "install it where evolve is installed")

@@ -42,12 +42,14 @@ class Sorted:
     Attributes:
         taken: Paths of those that come along, relative to the folder.
         left: Those that do not, each with the reason.
+        borrowed: Modules in the parent folder that the evaluator imports.
         imports: Packages and modules that the evaluator and the program import.
         variables: Environment variables that they read.
     """
 
     taken: tuple[Path, ...]
     left: tuple[tuple[Path, str], ...]
+    borrowed: tuple[Path, ...]
     imports: tuple[str, ...]
     variables: tuple[str, ...]
 
@@ -89,7 +91,11 @@ def sort_files(
             taken.append(relative)
     used.read(start[0])
     return Sorted(
-        tuple(taken), tuple(left), tuple(sorted(used.imports)), tuple(sorted(used.variables))
+        tuple(taken),
+        tuple(left),
+        tuple(used.borrowed),
+        tuple(sorted(used.imports)),
+        tuple(sorted(used.variables)),
     )
 
 
@@ -117,6 +123,7 @@ class _Used:
         self._folder = folder
         self._constants = Constants(folder)
         self.modules: set[Path] = set()
+        self.borrowed: list[Path] = []
         self.imports: set[str] = set()
         self.variables: set[str] = set()
         self._texts: set[str] = set()
@@ -156,6 +163,11 @@ class _Used:
                 if found.is_file():
                     self.read(found)
                     return
+        above = self._folder.parent / f"{parts[0]}.py"
+        if parts[0] and above.is_file() and above not in self.modules:
+            self.borrowed.append(above)
+            self.read(above)
+            return
         root = path.parent / parts[0]
         if parts[0] and not root.is_dir() and not root.with_suffix(".py").is_file():
             self.imports.add(parts[0])

@@ -114,6 +114,7 @@ class Trace:
         settings: All of them by `section.name`.
         spent: For each of `AXES`, what was spent by each point, shape `(points,)`.
         best: Objective of the champion at each point, shape `(points,)`.
+        cooperative: Whether programs can forge their scores.
     """
 
     run: str
@@ -122,6 +123,7 @@ class Trace:
     settings: Mapping[str, Any]
     spent: Mapping[str, NDArray[np.float64]]
     best: NDArray[np.float64]
+    cooperative: bool = False
 
     def at(self, axis: str, counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the champion's objective by each count; of the start before the first point.
@@ -182,6 +184,7 @@ def trace_run(store: Store, problem: Problem, settings: Settings) -> Trace:
             for axis, name in AXES.items()
         },
         best=np.array([point.champion.objective for point in points if point.champion]),
+        cooperative=problem.cooperative,
     )
 
 

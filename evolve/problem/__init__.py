@@ -3,6 +3,7 @@
 from evolve.problem.checked_files import list_warnings
 from evolve.problem.folder import load_problem
 from evolve.problem.problem import (
+    COOPERATIVE,
     PRODUCTS,
     Measure,
     Objective,
@@ -13,6 +14,7 @@ from evolve.problem.problem import (
 )
 
 __all__ = [
+    "COOPERATIVE",
     "PRODUCTS",
     "Measure",
     "Objective",

@@ -22,6 +22,8 @@ class Purpose(StrEnum):
     PROBE = "probe"  # reports what programs find in the sandbox; no key of `problem.toml`
 
 
+COOPERATIVE = "cooperative evaluator: it runs next to the program, which can forge its scores"
+
 # What a function produces besides its score, and under which name.
 PRODUCTS = {Purpose.PLOT: "picture.svg", Purpose.SUBMIT: "submission.csv"}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from shlex import quote
 
 from evolve.errors import EvolveError, ExitCode
+from evolve.problem import COOPERATIVE
 from evolve.records.endings import (
     FINISHED,
     FRUITLESS,
@@ -21,7 +22,7 @@ from evolve.records.endings import (
     TARGET,
 )
 from evolve.records.results import Totals
-from evolve.report.state import COOPERATIVE, describe_gain, describe_money, describe_spending
+from evolve.report.state import describe_gain, describe_money, describe_spending
 from evolve.run.outcome import Outcome, ReasonCounts, advise
 
 # How to raise a cap: with the same one a run ends where it stopped.

@@ -10,12 +10,11 @@ from typing import Any
 from evolve.archive import Elite
 from evolve.display import TextTable, show_number
 from evolve.population import RunState
+from evolve.problem import COOPERATIVE
 from evolve.records import INITIAL, AttemptKey
 from evolve.records.endings import FINISHED
 from evolve.records.results import Totals
 from evolve.store import Store, is_locked
-
-COOPERATIVE = "cooperative evaluator: it runs next to the program, which can forge its scores"
 
 Usage = Sequence[tuple[str, str, Totals]]
 _Rows = list[tuple[str, str]]

@@ -6,9 +6,10 @@ import os
 import queue
 import shutil
 import socket
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,14 +17,21 @@ from typing import Any
 
 from evolve import __version__
 from evolve.display import one_line, say
-from evolve.errors import EvaluatorError, EvolveError, ProblemError, StoreError
+from evolve.errors import (
+    EvaluationCutError,
+    EvaluatorError,
+    EvolveError,
+    ProblemError,
+    StoreError,
+    UsageError,
+)
 from evolve.evaluation.evaluator import LOST
 from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
 from evolve.models.roster import Preflight, open_endpoints
 from evolve.operators.sessions import MOST_SESSIONS
 from evolve.population.snapshot import expect_frozen, freeze_past
-from evolve.problem import Problem, Purpose
+from evolve.problem import COOPERATIVE, Problem, Purpose
 from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import INITIAL, Attempt, Evaluation, Status, average
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
@@ -53,6 +61,8 @@ from evolve.store import Store
 
 # How often a starting program whose objectives differ is evaluated, and how long that may take.
 _NOISE_EVALUATIONS, _NOISE_SECONDS = 5, 60.0
+# A starting program has this long, whatever the cap on time is.
+_LEAST_SECONDS = 5.0
 
 
 class LiveRun:
@@ -71,6 +81,7 @@ class LiveRun:
         self._settings = run.settings
         self._evaluators = evaluators
         self._view = view
+        self._start_seconds = 0.0
 
     def run(self) -> Outcome:
         """Runs from the last checkpoint until something ends the run; see `run_to_end`."""
@@ -148,11 +159,7 @@ class LiveRun:
         last = store.last_generation()
         evaluation = None
         if last is None:
-            with view.waiting("evaluating the starting program"):
-                again = repeats_of(self._run.problem, self._settings.search)
-                evaluation = evaluate_initial(self._run.problem, self._evaluators, again)
-            view.tell(f"starting program: objective {evaluation.objective:.10g}")
-            self._note_noise(evaluation)
+            evaluation = self._evaluate_start()
         with view.waiting("asking each model for a first word"):
             preflight.wait(view.tell)
         if evaluation is not None:
@@ -172,6 +179,22 @@ class LiveRun:
             sandbox_missing=list(isolation.missing),
             replay=self._settings.models.replay,
         )
+
+    def _evaluate_start(self) -> Evaluation:
+        """Evaluates the starting program within the cap on time, to which it counts."""
+        problem, cap = self._run.problem, self._settings.budget.max_seconds
+        again, started = repeats_of(problem, self._settings.search), time.monotonic()
+        with (
+            self._view.waiting("evaluating the starting program"),
+            _calling_after(cap and max(cap, _LEAST_SECONDS), self._evaluators.cut),
+        ):
+            evaluation = evaluate_initial(problem, self._evaluators, again)
+        self._start_seconds = time.monotonic() - started
+        self._view.tell(f"starting program: objective {evaluation.objective:.10g}")
+        if problem.cooperative:
+            self._view.tell(COOPERATIVE)
+        self._note_noise(evaluation)
+        return evaluation
 
     def _note_noise(self, evaluation: Evaluation) -> None:
         """Writes noise that the problem does not declare into the run's copy of it."""
@@ -216,7 +239,7 @@ class LiveRun:
         store.keep([Evaluated(INITIAL, problem.initial, evaluation)])
         attempt = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
         placed = PlacedAttempt(attempt, EvaluationPlace(INITIAL, INITIAL))
-        store.commit(Generation(0, (SlotResult(0, (placed,)),), 0.0))
+        store.commit(Generation(0, (SlotResult(0, (placed,)),), self._start_seconds))
 
     def _settle_tuning(self, evaluation: Evaluation) -> None:
         """Fills in how many evaluations tune constants, and reports it."""
@@ -289,9 +312,15 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators, again: int = 0) -
 
     Raises:
         ProblemError: It has no objective; the message shows why.
+        UsageError: The cap on time ended before.
         EvaluatorError: The evaluator's process ended each time.
     """
-    evaluation = evaluators.evaluate(problem.initial)
+    try:
+        evaluation = evaluators.evaluate(problem.initial)
+    except EvaluationCutError as error:
+        raise UsageError(
+            "--max-time: expected more time than one evaluation of the starting program takes"
+        ) from error
     if evaluation.status is Status.EVALUATOR_FAILED and evaluation.reason.startswith(LOST):
         raise EvaluatorError(f"evaluator: {evaluation.reason}")
     if evaluation.status is not Status.OK:
@@ -311,7 +340,10 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators, again: int = 0) -
         and len(verdicts) < _NOISE_EVALUATIONS
         and time.monotonic() - started < _NOISE_SECONDS
     ):
-        verdicts.append(evaluators.evaluate(problem.initial))
+        try:
+            verdicts.append(evaluators.evaluate(problem.initial))
+        except EvaluationCutError:
+            break
         if verdicts[-1].status is not Status.OK:
             say(
                 f"evaluated again, the starting program fails: {one_line(verdicts.pop().reason)}",
@@ -319,6 +351,19 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators, again: int = 0) -
             )
             break
     return average(verdicts)
+
+
+@contextmanager
+def _calling_after(seconds: float | None, function: Callable[[], None]) -> Iterator[None]:
+    """Calls a function if the context is still open after some time."""
+    timer = threading.Timer(seconds or 0.0, function)
+    timer.daemon = True
+    if seconds is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _now() -> str:

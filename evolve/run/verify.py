@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from evolve import __version__
 from evolve.errors import StoreError, UsageError
 from evolve.population.snapshot import load_state
-from evolve.records import Attempt, AttemptKey, Evaluation
+from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation
 from evolve.records.plain import to_plain
 from evolve.run.folder import (
     EVALUATOR_FOLDER,
@@ -92,7 +92,14 @@ def verify_run(
             again = [evaluators.evaluate(program) for _ in range(repeats)]
             checks.append(compare_verdicts(attempt, again, allowed))
             on_check(checks[-1])
+        start = store.load_attempt(INITIAL).objective
     certificate = _certify(run.folder, checks, isolation, allowed)
+    certificate |= {
+        "start": start,
+        "noise": max(run.problem.noise, certificate["elites"]["largest_noise"]),
+        # The evaluator ran next to the program, which can forge its scores.
+        "cooperative": run.problem.cooperative,
+    }
     write_text(output, json.dumps(certificate, indent=2) + "\n")
     return certificate
 

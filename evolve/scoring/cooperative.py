@@ -36,6 +36,9 @@ _ERROR_WORDS = re.compile(
     r"|unreachable|name resolution|traceback|must be set|no space left",
     re.IGNORECASE,
 )
+_NETWORK_WORDS = re.compile(
+    r"urlopen|urllib|connection|operation not permitted|name resolution|max retries", re.IGNORECASE
+)
 # Metrics that are 0 where nothing could be scored.
 _VERDICT_NAME = re.compile(r"score|success|valid|correct|pass|runs", re.IGNORECASE)
 
@@ -111,7 +114,10 @@ def _read_score(
         raise Infeasible(failed)
     if failed:
         objective = objective if _is_finite(objective) else 0.0
-        warning = f"their evaluator refuses the starting program, which has their score: {failed}"
+        warning = (
+            "their evaluator refuses the starting program, which is placed with the score that "
+            f"their system gives it: {failed}"
+        )
     elif warning:
         warning = (
             f"the objective is {warning}, as their system takes it: it rises with each of them, "
@@ -166,7 +172,10 @@ def _find_failure(
         reasons = [text for name, text in named.items() if _PLAIN_ERROR_NAME.match(name)]
     elif 0.0 not in verdicts:
         return ""
-    return _cut(f"their evaluator gave {objective:g}: {reasons[0]}") if reasons else ""
+    if not reasons:
+        return ""
+    said = _cut(f"their evaluator gave {objective:g}: {reasons[0]}")
+    return f"{said} (programs have no network)" if _NETWORK_WORDS.search(said) else said
 
 
 def _cut(text: object) -> str:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from evolve.errors import UsageError
@@ -103,12 +105,23 @@ def test_an_imported_folder_runs_and_says_that_it_can_be_forged(kind, theirs):
     checked = run_evolve("check", "mine", cwd=theirs).stdout
     assert f"objective {OBJECTIVES[kind]:.10g}" in checked
     assert "can forge its scores" in checked
-    run_evolve("run", "mine", "--generations", "2", "--run-dir", "r", cwd=theirs)
+
+
+def test_every_command_says_that_the_scores_can_be_forged(theirs):
+    run_evolve("init", "--from", "openevolve", "theirs/openevolve", "mine", cwd=theirs)
+    done = run_evolve("run", "mine", "--generations", "2", "--run-dir", "runs/r", cwd=theirs)
+    assert done.stdout.count("can forge its scores") == 2
     state = run_json("show", "r", cwd=theirs)
     assert state["cooperative"] is True
-    assert state["champion"]["objective"] >= OBJECTIVES[kind]
-    assert "can forge its scores" in run_evolve("show", "r", cwd=theirs).stdout
-    assert "can forge its scores" in (theirs / "r/report.html").read_text()
+    assert state["champion"]["objective"] >= OBJECTIVES["openevolve"]
+    for command in (("show", "r"), ("best", "r"), ("compare", "r"), ("verify", "r")):
+        assert "can forge its scores" in run_evolve(*command, cwd=theirs).stdout, command
+    assert "can be forged" in run_evolve("ls", cwd=theirs).stdout
+    assert "can forge its scores" in (theirs / "runs/r/report.html").read_text()
+    certificate = json.loads((theirs / "runs/r/certificate.json").read_text())
+    assert certificate["cooperative"] is True
+    assert certificate["start"] == OBJECTIVES["openevolve"]
+    assert certificate["noise"] == 0.0
 
 
 def test_statement_limits_and_stages_are_taken_over(theirs):

@@ -74,6 +74,17 @@ def test_what_tools_have_made_is_not_even_listed(sort):
     assert found.left == ()
 
 
+def test_modules_of_the_parent_folder_come_along(sort, tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path.parent / "missing_package.py").write_text("x = 1\n")
+    try:
+        found = sort("helper.py", "pack/inner.py")
+    finally:
+        (tmp_path.parent / "missing_package.py").unlink()
+    assert [path.name for path in found.borrowed] == ["missing_package.py"]
+    assert "missing_package" not in found.imports
+
+
 def test_imports_and_variables_of_the_evaluator_are_listed(sort):
     found = sort("helper.py", "pack/inner.py")
     assert "missing_package" in found.imports

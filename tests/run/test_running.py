@@ -11,6 +11,7 @@ from evolve.population.snapshot import SnapshotKeeper, load_state
 from evolve.run.folder import load_run
 from evolve.store import Store
 from tests.commands import (
+    EVALUATOR,
     count_rows,
     run_evolve,
     run_json,
@@ -165,3 +166,12 @@ def test_a_run_whose_output_nobody_reads_any_more_stops_in_order_and_says_so(tmp
 
 def run_log(folder) -> int:
     return count_rows(folder / "r" / "run.db", "generations")
+
+
+def test_the_starting_program_counts_to_the_cap_on_time_and_is_cut_there(tmp_path):
+    slow = EVALUATOR.replace("    first", "    import time\n    time.sleep(60)\n    first", 1)
+    write_problem(tmp_path / "valley", evaluator=slow)
+    started = time.monotonic()
+    done = run_evolve("run", "valley", "--max-time", "5", cwd=tmp_path, code=2)
+    assert "expected more time than one evaluation of the starting program" in done.stderr
+    assert time.monotonic() - started < 50
