@@ -91,11 +91,11 @@ def sort_files(
             taken.append(relative)
     used.read(start[0])
     return Sorted(
-        tuple(taken),
-        tuple(left),
-        tuple(used.borrowed),
-        tuple(sorted(used.imports)),
-        tuple(sorted(used.variables)),
+        taken=tuple(taken),
+        left=tuple(left),
+        borrowed=tuple(used.borrowed),
+        imports=tuple(sorted(used.imports)),
+        variables=tuple(sorted(used.variables)),
     )
 
 
