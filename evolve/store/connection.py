@@ -33,6 +33,12 @@ _FOREIGN = (
 # 64 MB: the index of 10^6 programs.
 _CACHE = "PRAGMA cache_size = -65536"
 
+_NO_SHARED_MEMORY = {
+    sqlite3.SQLITE_IOERR_SHMMAP,
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+}
 # How long another process that holds the database (a backup, a browser of databases) is waited for.
 _LOCKED_SECONDS = 30.0
 
@@ -46,20 +52,46 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
     """
     _expect_plain(folder)
     with naming_errors(folder):
-        connection = sqlite3.connect(
-            folder / DATABASE,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=_LOCKED_SECONDS,
-        )
-        # Rows hold whole texts: small pages would be left half empty.
-        connection.execute("PRAGMA page_size = 16384")
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection = _open_with_log(folder)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(_CACHE)
         _distrust(connection)
         if not has_schema(connection, str(folder)):
             create_schema(connection)
+    return connection
+
+
+def _open_with_log(folder: Path) -> sqlite3.Connection:
+    """Opens a database with the log that readers do not wait for, or a journal where none can be.
+
+    The log needs memory shared through the file system, which network file systems and those of
+    virtual machines' shared folders do not offer.
+    """
+    connection = _open_database(folder)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if not _lacks_shared_memory(error):
+            raise
+        connection = _open_database(folder)
+        # A log is read into memory of this process alone, and given up.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA locking_mode = NORMAL")
+        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    return connection
+
+
+def _open_database(folder: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        folder / DATABASE, isolation_level=None, check_same_thread=False, timeout=_LOCKED_SECONDS
+    )
+    # Rows hold whole texts: small pages would be left half empty.
+    connection.execute("PRAGMA page_size = 16384")
     return connection
 
 
@@ -73,7 +105,7 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
     expect_run(folder)
     _expect_plain(folder)
     with naming_errors(folder):
-        connection = sqlite3.connect(f"{(folder / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
+        connection = _open_to_read(folder)
         connection.execute(_CACHE)
         _distrust(connection)
         if not has_schema(connection, str(folder)):
@@ -82,6 +114,27 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
             connection = sqlite3.connect(":memory:", isolation_level=None)
             create_schema(connection)
     return connection
+
+
+def _open_to_read(folder: Path) -> sqlite3.Connection:
+    address = f"{(folder / DATABASE).resolve().as_uri()}?mode=ro"
+    connection = sqlite3.connect(address, uri=True)
+    try:
+        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        log = folder / f"{DATABASE}-wal"
+        is_whole = not log.exists() or not log.stat().st_size
+        if not _lacks_shared_memory(error) or not is_whole or is_locked(folder):
+            connection.close()
+            raise
+        # It was written elsewhere; nobody writes it here.
+        connection.close()
+        connection = sqlite3.connect(f"{address}&immutable=1", uri=True)
+    return connection
+
+
+def _lacks_shared_memory(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) in _NO_SHARED_MEMORY
 
 
 def expect_run(folder: Path) -> None:
@@ -202,6 +255,11 @@ def _advice(error: sqlite3.Error, folder: Path) -> str:
         return (
             "another process holds the database, and what was committed is safe: end that one, "
             f"then `evolve resume {quote(str(folder))}`"
+        )
+    if _lacks_shared_memory(error):
+        return (
+            "what was committed is safe: this file system has no memory shared between processes: "
+            "copy the run to a local folder"
         )
     return (
         "what was committed is safe: free the disk or mend its permissions, "
