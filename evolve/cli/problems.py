@@ -156,6 +156,7 @@ def check(
     from evolve.problem.noise import measure_noise
     from evolve.run.folder import find_run
     from evolve.run.wiring import describe_isolation
+    from evolve.search.previews import find_misfit
 
     checked = _evaluated(problem, read_settings(changes), again=1)
     with checked as (found, settings, evaluators, evaluation):
@@ -168,7 +169,7 @@ def check(
             folder = None if like is None else find_run(like, RUNS)
             lines, costs = estimate_costs(found, settings, evaluation, evaluators, folder)
     numbers = {**evaluation.metrics, **evaluation.measures}
-    warnings = list_warnings(found)
+    warnings = [*list_warnings(found), *find_misfit(found, settings.models)]
     sandbox = describe_isolation(isolation, fresh=settings.sandbox.fresh)
     return Result(
         [
@@ -247,7 +248,7 @@ def prompt(
     changes: Changes,
 ) -> Result:
     """Print the prompts of a first slot; no model is asked."""
-    from evolve.search.previews import preview_prompts
+    from evolve.search.previews import find_misfit, preview_prompts
     from evolve.settings import change_settings
     from evolve.steps.prompt import show_messages
 
@@ -255,6 +256,8 @@ def prompt(
     if not settings.models.is_configured:
         settings = change_settings(settings, {"models.model": ["scripted"]}, where="prompt")
     with _evaluated(problem, settings) as (found, settings, evaluators, evaluation):
+        for line in find_misfit(found, settings.models):
+            say(line, err=True)
         prompts = preview_prompts(found, settings, evaluation, evaluators.evaluate)
     if step is not None and step not in prompts:
         raise UsageError(f"--step: expected one of {', '.join(prompts)}, got {step!r}")

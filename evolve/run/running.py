@@ -53,6 +53,7 @@ from evolve.run.wiring import (
 from evolve.run.world import checksum_folder, describe_linked
 from evolve.sandbox.limits import Isolation
 from evolve.search.loop import Event, Interrupt, Search, record
+from evolve.search.previews import find_misfit
 from evolve.search.schedule import size_of
 from evolve.search.select import repeats_of
 from evolve.settings.history import Invocation, SettingsHistory, find_changes
@@ -155,13 +156,13 @@ class LiveRun:
         is_capped = self._settings.budget.max_cost_usd is not None
         preflight = Preflight(endpoints, is_capped=is_capped)
         view.tell(describe_isolation(isolation, fresh=self._settings.sandbox.fresh))
-        self._tell_of_evaluator()
         last = store.last_generation()
         evaluation = None
         if last is None:
             evaluation = self._evaluate_start()
         with view.waiting("asking each model for a first word"):
             preflight.wait(view.tell)
+        self._tell_of_problem()
         if evaluation is not None:
             self._commit_initial(evaluation, isolation)
         elif self._run.rescores:
@@ -208,10 +209,12 @@ class LiveRun:
             write_mark(run.folder, run.settings, run.named)
             self._run = replace(run, problem=replace(run.problem, noise=noise))
 
-    def _tell_of_evaluator(self) -> None:
-        """Reports what of the evaluator's world is not copied, was changed, or is new."""
+    def _tell_of_problem(self) -> None:
+        """Reports what is not copied, was changed, is new, or too large for prompts."""
         folder, is_new = self._run.folder, self._run.original is not None
         lines = describe_linked(folder, changed=not is_new)
+        if self._settings.models.is_configured:
+            lines += find_misfit(self._run.problem, self._settings.models)
         if not is_new:
             lines += describe_difference(folder, self._run.problem)
         if self._store.invocations()[-1].replaced and not self._run.rescores:

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from evolve.models.usage import count_for, prompt_cap
 from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Plan, Status
 from evolve.records.chat import Message
 from evolve.search.digests import find_machine
 from evolve.search.schedule import size_of
 from evolve.settings import Settings
+from evolve.settings.sections import ModelSettings
 from evolve.steps.agent import agent_messages
 from evolve.steps.digest import Digest, RunStatus, Seat
 from evolve.steps.execute import edit_messages, repair_messages
+from evolve.steps.page import PROGRAMS_SHARE
 from evolve.steps.plan import plan_messages
+from evolve.steps.prompt import show_program
 from evolve.steps.summarize import summary_messages
 
 _PLAN = Plan("(the planned change)", hypothesis="(why)", base=str(INITIAL))
 _REASON = "(why the program failed)"
+
+
+def find_misfit(problem: Problem, models: ModelSettings) -> list[str]:
+    """Returns a line where no prompt holds the starting program, even without its frozen text."""
+    most = int(PROGRAMS_SHARE * prompt_cap(models, "editor"))
+    shown, counter = show_program(problem.initial, is_short=True), count_for(models, "editor")
+    tokens = counter.bound(shown)
+    if tokens > most:
+        tokens = counter.count(shown)
+    if tokens <= most:
+        return []
+    line = (
+        f"warning: the program does not fit into a prompt, which holds {most} tokens of programs: "
+        f"it takes about {tokens}, so its end is cut; raise `models.digest_tokens` (at least "
+        f"{int(1.2 * tokens / PROGRAMS_SHARE)}, where the model can read as much), or put less "
+        "between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END"
+    )
+    return [line]
 
 
 def preview_prompts(

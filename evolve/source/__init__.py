@@ -1,6 +1,7 @@
 """Program text: evolvable blocks, normal form and fingerprint, built-in measures."""
 
 from evolve.source.blocks import EvolveBlock, evolvable_text, find_blocks, find_oddities
+from evolve.source.excerpts import cut_frozen
 from evolve.source.normal_form import (
     BUILT_IN_MEASURES,
     built_in_measures,
@@ -13,6 +14,7 @@ __all__ = [
     "BUILT_IN_MEASURES",
     "EvolveBlock",
     "built_in_measures",
+    "cut_frozen",
     "evolvable_text",
     "find_blocks",
     "find_oddities",

@@ -17,6 +17,8 @@ from evolve.steps.prompt import Block, fence, plain
 _LONGEST_CHANGE = 240
 _CODE = re.compile(r"(```|~~~).*", re.DOTALL)
 _DETAIL_CHARACTERS = 700
+# Of a prompt, what programs may take.
+PROGRAMS_SHARE = 0.75
 # Attempts that the table lists at most: the best, the latest, and the latest that failed.
 _BEST, _LATEST, _FAILED = 24, 12, 8
 # Shares of the way from the start to what is known to be possible.
@@ -103,14 +105,33 @@ def _advise(status: RunStatus, direction: Direction) -> str:
 def programs_block(digest: Digest, problem: Problem) -> Block:
     """Returns the programs that a change may start from, in full, with their evaluations."""
     champion = digest.programs[0]
-    items = [show_attempt(attempt, champion, digest.tried, problem) for attempt in digest.programs]
-    return Block("programs", tuple(items), share=0.75, rank=3)
+    items, shorter = (
+        tuple(
+            show_attempt(attempt, champion, digest.tried, problem, is_short=is_short)
+            for attempt in digest.programs
+        )
+        for is_short in (False, True)
+    )
+    return Block("programs", items, share=PROGRAMS_SHARE, rank=3, shorter=shorter)
 
 
 def show_attempt(
-    attempt: Attempt, champion: Attempt, tried: Sequence[TriedChange], problem: Problem
+    attempt: Attempt,
+    champion: Attempt,
+    tried: Sequence[TriedChange],
+    problem: Problem,
+    *,
+    is_short: bool = False,
 ) -> str:
-    """Returns a program in full under its key, with its plan and evaluation."""
+    """Returns a program under its key, with its plan and evaluation.
+
+    Args:
+        attempt: Has the program.
+        champion: What it is compared with.
+        tried: All that was tried.
+        problem: What is solved.
+        is_short: Whether most of what may not change is left out.
+    """
     made_by = "The starting program."
     if attempt.plan is not None:
         made_by = f"Made by this change:\n\n{fence(_name_change(attempt, tried))}"
@@ -119,7 +140,7 @@ def show_attempt(
         [
             f"## Program {attempt.key}",
             made_by,
-            prompt.show_program(attempt.program_or_fail),
+            prompt.show_program(attempt.program_or_fail, is_short=is_short),
             prompt.show_evaluation(attempt, problem, detail_characters=_DETAIL_CHARACTERS),
             *([compared] if compared else []),
         ]

@@ -16,7 +16,7 @@ from evolve.problem import Problem
 from evolve.problem.checked_files import PLACEHOLDER, fill_placeholders
 from evolve.records import Attempt, Plan, Program, Status
 from evolve.records.chat import Message
-from evolve.source import find_blocks
+from evolve.source import cut_frozen, find_blocks
 
 
 def compose(
@@ -81,10 +81,16 @@ def _load_template(name: str, folder: Path) -> tuple[str, str]:
     return text, f"prompts/{name}.md"
 
 
-def show_program(program: Program) -> str:
-    """Returns the files of a program, fenced; the first is the entry file."""
+def show_program(program: Program, *, is_short: bool = False) -> str:
+    """Returns the files of a program, fenced; the first is the entry file.
+
+    Args:
+        program: The program.
+        is_short: Whether most of what may not change is left out.
+    """
     parts = []
-    for path, text in program.files:
+    for path, whole in program.files:
+        text = cut_frozen(whole) if is_short else whole
         language = path.rpartition(".")[2] if "." in path else ""
         title = f"File `{path}`:\n\n" if len(program.files) > 1 else ""
         parts.append(title + fence(text, {"py": "python"}.get(language, language)))
@@ -198,6 +204,7 @@ class Block:
         share: Cap, as a share of the whole.
         rank: Blocks with a higher rank give way first; those of rank 0 are cut at the very last.
         is_data: Whether the items are lines that are put in one fence together.
+        shorter: The same items in fewer words, which stand in for them where there is no room.
     """
 
     name: str
@@ -206,6 +213,7 @@ class Block:
     share: float = 1.0
     rank: int = 1
     is_data: bool = False
+    shorter: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -268,7 +276,15 @@ def _size(block: Block, measure: Callable[[str], int]) -> int:
 
 
 def _shrink(block: Block, target: int, measure: Callable[[str], int]) -> Block:
-    """Leaves the last items out until the block has its size, and cuts the first one if it must."""
+    """Returns a block of at most a size.
+
+    The last items are put in fewer words, then left out; at the very last the first one is cut.
+    """
+    for index in reversed(range(len(block.shorter))):
+        if _size(block, measure) > target and index < len(block.items):
+            items = list(block.items)
+            items[index] = block.shorter[index]
+            block = replace(block, items=tuple(items))
     while len(block.items) > 1 and _size(block, measure) > target:
         block = replace(block, items=block.items[:-1])
     while block.items and _size(block, measure) > target:
