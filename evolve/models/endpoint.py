@@ -34,8 +34,6 @@ from evolve.records.chat import Reply, Request
 from evolve.records.results import Totals
 
 _PREFLIGHT_SECONDS = 60.0
-# After which a preflight says what it waits for.
-_QUIET_SECONDS = 20.0
 _MOST_EMPTY = 3
 
 
@@ -211,16 +209,11 @@ class Endpoint:
             return None
         call = _Call(request, _PREFLIGHT_SECONDS, _PREFLIGHT_POLICY)
         where = f"model {self.name!r}{self._model.address}"
-        patience = self._request_seconds
 
         def ask(_: float) -> Reply:
             # A server may be loading the model for minutes before its first answer.
-            return self._model.complete(request, patience)
+            return self._model.complete(request, self._request_seconds)
 
-        line = f"{where}: no answer yet; waited for up to {patience:.0f} s"
-        timer = threading.Timer(_QUIET_SECONDS, self._gate.tell, (line,))
-        timer.daemon = True
-        timer.start()
         try:
             reply = self._retry(call, ask, where)
         except ModelUnavailableError as error:
@@ -230,8 +223,6 @@ class Endpoint:
             if error.reply is None:
                 return None
             reply = error.reply
-        finally:
-            timer.cancel()
         return replace(self._price_reply(reply, request), model=self.name)
 
     @property

@@ -46,6 +46,8 @@ _MAX_REFUSALS = 3
 _NEVER_SECONDS = 86_400.0
 # Providers of which it is known that the key is all that they would send.
 _KEYLESS = {"openai", "hosted_vllm", "ollama", "ollama_chat"}
+# These have paths of their own, and speak the OpenAI protocol under `/v1`.
+_OWN_PATHS = {"ollama", "ollama_chat"}
 _CONNECT_SECONDS = 30.0
 # Models that think refuse to begin with less room.
 _PREFLIGHT_TOKENS = 16
@@ -301,6 +303,8 @@ class LiteLLMModel(Model):
             parts = urlsplit(self.api_base)
             if parts.path in {"", "/"}:
                 return f"try {self.api_base.rstrip('/')}/v1, or {self.remedy}"
+            if self._provider in _OWN_PATHS and parts.path == "/v1":
+                return f"try {self.api_base.removesuffix('/v1')}, or {self.remedy}"
         return self.remedy
 
 

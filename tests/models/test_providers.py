@@ -264,6 +264,17 @@ def test_a_proxy_that_swallows_an_address_is_named(no_proxy, is_named):
     assert "secret-word" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "right"),
+    [("openai/tiny", "", "/v1"), ("ollama/qwen3", "/v1", ""), ("ollama_chat/qwen3", "/v1", "")],
+)
+def test_an_address_with_the_wrong_path_gets_a_hint(name, given, right):
+    with ModelServer([Answer("Not Found", status=404)]) as server:
+        base = server.url.removesuffix("/v1")
+        with pytest.raises(ModelError, match=f"try {base}{right}, or check that the server"):
+            Endpoint(LiteLLMModel(name, api_base=base + given), policy=FAST).preflight()
+
+
 class TestLimits:
     LIMITED = Request("planner", REQUEST.messages, max_tokens=8192)
 
