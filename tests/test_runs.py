@@ -172,9 +172,10 @@ def test_the_cap_on_evaluations_is_exact_and_resume_can_raise_it(tmp_path, probl
 
 
 def test_a_cap_on_time_that_is_spent_lets_nothing_more_be_evaluated(tmp_path, problem):
-    run_evolve("run", problem, *RUN, "--max-time", "0.1", cwd=tmp_path)
+    # The starting program has used it up.
+    run_evolve("run", problem, *RUN, "--max-time", "0.001", cwd=tmp_path, code=3)
     before = run_json("show", "r", cwd=tmp_path)["evaluations"]
-    done = run_evolve("resume", "r", cwd=tmp_path)
+    done = run_evolve("resume", "r", cwd=tmp_path, code=3)
     assert "to continue: evolve resume r, with a longer --max-time" in done.stdout
     assert run_json("show", "r", cwd=tmp_path)["evaluations"] == before
 
