@@ -5,7 +5,8 @@
 Each folder below a path is imported, its starting program is checked here, and scored by its own
 evaluator in a process of its own: by the installed system where there is one (`openevolve`), else
 as its evaluator is started there. Packages are those of this Python. `--only WORD` takes the
-folders with that word in their path, `--json FILE` keeps all results.
+folders with that word in their path, `--json FILE` keeps all results, and those in it already are
+not asked for again.
 """
 
 from __future__ import annotations
@@ -89,20 +90,21 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = []
+    kept = options.json is not None and options.json.is_file()
+    rows = json.loads(options.json.read_text()) if kept else []
+    done = {(row["kind"], row["folder"]) for row in rows}
     for kind, _, root in (text.partition("=") for text in options.roots):
         for folder in find_folders(kind, Path(root)):
-            if options.only in str(folder):
-                row = compare(kind, folder, Path(root))
-                rows.append(row)
-                print(json.dumps(row), file=sys.stderr, flush=True)
+            named = (kind, str(folder.relative_to(root)))
+            if options.only in str(folder) and named not in done:
+                rows.append(compare(kind, folder, Path(root)))
+                if options.json is not None:
+                    options.json.write_text(json.dumps(rows, indent=1))
     print("| system | folder | theirs | here |\n| --- | --- | --- | --- |")
     for row in rows:
         print(
             "| " + " | ".join(str(row[name]) for name in ("kind", "folder", "theirs", "here")), "|"
         )
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
 
 
 def find_folders(kind: str, root: Path) -> Iterator[Path]:

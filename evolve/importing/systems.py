@@ -52,6 +52,7 @@ _OPENEVOLVE = {
     "diff_based_generation": "--set steps.form=",
     "early_stopping_patience": "--patience",
     "file_suffix": PART,
+    "language": PART,
     "llm.temperature": "--set temperature.all=",
     "*api_key*": KEYS,
     "llm.*": _MODELS,
@@ -73,7 +74,9 @@ _LOONGFLOW = {
 }
 _SHINKA = {
     "*task_sys_msg": STATEMENT,
-    "job_config.time": SECONDS,
+    "*job_config.time": SECONDS,
+    "*_program_path": PART,
+    "*language": PART,
     "job_config.extra_cmd_args": ARGUMENTS,
     "evo_config.num_generations": "--max-evaluations",
     "evo_config.max_api_costs": "--max-cost",
