@@ -6,16 +6,24 @@ spreadsheet computes cells. Everything that is printed goes through `say` and it
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import re
+import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evolve.keys import cut_keys
+
+if TYPE_CHECKING:
+    from rich.syntax import Syntax
+    from rich.table import Table as RichTable
 
 # Controls except line break and tab, C1, what reorders or hides text, other line ends, halves of
 # characters, and tags, which only models see.
@@ -24,7 +32,10 @@ _UNSAFE = re.compile(
     "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _BREAK = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+# A text is wrapped to no less than this.
+_NARROW = 16
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_AMOUNT = re.compile(r"[+-]?\$?\d[\d.,]*(e[+-]?\d+)?( ?%| s)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 
 
@@ -67,6 +78,18 @@ def say(text: object = "", *, end: str = "\n", err: bool = False) -> None:
     stream.flush()
 
 
+class Styled(NamedTuple):
+    """A cell whose colour has a meaning on a terminal.
+
+    Attributes:
+        value: Shown as any other cell.
+        style: As Rich names it, such as `green`.
+    """
+
+    value: object
+    style: str
+
+
 class TextTable(NamedTuple):
     """Rows under a head, all of the same length; a head without names is not shown.
 
@@ -79,34 +102,161 @@ class TextTable(NamedTuple):
     rows: Sequence[Sequence[object]]
 
     def lines(self) -> list[str]:
-        """Returns the table as text in columns."""
+        """Returns the table as text in columns; those of numbers end at the right."""
         rows = [self.head, *self.rows] if any(self.head) else self.rows
         cells = [[_cell(value) for value in row] for row in rows]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        columns = list(zip(*cells, strict=True))
+        widths = [max(map(len, column)) for column in columns]
+        align = [str.rjust if right else str.ljust for right in self.find_numbers()]
         return [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            "  ".join(
+                put(cell, width) for cell, width, put in zip(row, widths, align, strict=True)
+            ).rstrip()
             for row in cells
         ]
 
+    def find_width(self) -> int:
+        """Returns the least width at which no word has to be cut, and texts are not too narrow."""
+        cells = [[_cell(value) for value in row] for row in (self.head, *self.rows)]
+        columns = zip(*cells, strict=True)
+        return sum(max(map(_find_least, one)) + 2 for one in columns) - 2
 
-def say_table(table: TextTable) -> None:
-    """Prints a table: in colour on a terminal, as text in columns elsewhere."""
+    def find_numbers(self) -> list[bool]:
+        """Returns for each column whether it holds numbers alone."""
+        if not any(self.head):
+            return [False] * len(self.head)
+        columns = zip(*([_cell(value) for value in row] for row in self.rows), strict=True)
+        found = [all(cell == "-" or _AMOUNT.fullmatch(cell) for cell in one) for one in columns]
+        return found or [False] * len(self.head)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A text as it is, such as a program: never markup.
+
+    Attributes:
+        text: Whatever a program or model wrote.
+        language: Of its colours; empty to go by the title.
+        title: Stands above it.
+    """
+
+    text: str
+    language: str = ""
+    title: str = ""
+
+
+class Heading(NamedTuple):
+    """A line above what belongs together."""
+
+    text: str
+
+
+Part = str | TextTable | Listing | Heading
+
+
+def say_parts(parts: Iterable[Part], *, pages: bool = False) -> None:
+    """Prints what a command found: in colour on a terminal, as plain text elsewhere.
+
+    Args:
+        parts: In order; they may come one by one.
+        pages: Whether what does not fit a terminal is shown by the user's pager.
+    """
     if not sys.stdout.isatty():
-        say("\n".join(table.lines()))
+        for part in parts:
+            say(_as_text(part))
         return
+    drawn = _draw_parts(parts, wraps=pages)
+    if pages and sys.stdin.isatty() and os.environ.get("TERM") != "dumb":
+        drawn = _show_pages(drawn)
+    for text in drawn:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def _as_text(part: Part) -> str:
+    if isinstance(part, TextTable):
+        return "\n".join(part.lines())
+    if isinstance(part, Listing):
+        text = part.text.removesuffix("\n")
+        return f"{one_line(part.title)}:\n{text}" if part.title else text
+    return f"\n{one_line(part.text)}" if isinstance(part, Heading) else part
+
+
+def _draw_parts(parts: Iterable[Part], *, wraps: bool) -> Iterator[str]:
+    """Yields parts as a terminal takes them; nothing in them is markup.
+
+    Args:
+        parts: In order.
+        wraps: Whether texts are wrapped by words; commands in them can then not be copied.
+    """
     from rich.console import Console
-    from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(
+    console = Console(highlight=False)
+    for part in parts:
+        with console.capture() as drawn:
+            if isinstance(part, TextTable):
+                console.print(_draw_table(part, console.width))
+            elif isinstance(part, Listing):
+                if part.title:
+                    console.print(Text(f"{one_line(part.title)}:", style="dim"))
+                console.print(_draw_listing(part))
+            elif isinstance(part, Heading):
+                console.print(Text(f"\n{one_line(part.text)}", style="bold"))
+            else:
+                console.print(Text(clean(part)), soft_wrap=not wraps)
+        yield drawn.get()
+
+
+def _draw_table(table: TextTable, width: int) -> RichTable:
+    """Returns a table, or its rows below each other where they would have to be cut."""
+    from rich.table import Table
+    from rich.text import Text
+
+    def draw(cell: object) -> Text:
+        return Text(_cell(cell), cell.style if isinstance(cell, Styled) else "")
+
+    has_head = any(table.head)
+    if has_head and table.find_width() > width:
+        drawn = Table.grid(padding=(0, 2, 0, 0))
+        drawn.add_column(style="bold cyan", no_wrap=True)
+        for row in table.rows:
+            for name, cell in zip(table.head, row, strict=True):
+                drawn.add_row(Text(_cell(name)), draw(cell))
+            drawn.add_row()
+        return drawn
+    drawn = Table(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold cyan",
-        show_header=any(table.head),
+        show_header=has_head,
     )  # fmt: skip
-    for name in table.head:
-        shown.add_column(Text(_cell(name)))
+    for name, is_number in zip(table.head, table.find_numbers(), strict=True):
+        drawn.add_column(Text(_cell(name)), justify="right" if is_number else "left")
     for row in table.rows:
-        shown.add_row(*(Text(_cell(value)) for value in row))
-    Console().print(shown)
+        drawn.add_row(*map(draw, row))
+    return drawn
+
+
+def _draw_listing(listing: Listing) -> Syntax:
+    from rich.syntax import Syntax
+
+    text = clean(listing.text)
+    language = listing.language or Syntax.guess_lexer(listing.title, text)
+    # The terminal's own colours, so that they can be read on light and dark ones.
+    return Syntax(text, language, theme="ansi_light", background_color="default", word_wrap=True)
+
+
+def _show_pages(texts: Iterator[str]) -> Iterator[str]:
+    """Hands texts to the user's pager if they do not fit the terminal, else returns them."""
+    from click import echo_via_pager
+
+    lines, first = shutil.get_terminal_size().lines - 1, []
+    for text in texts:
+        first.append(text)
+        lines -= text.count("\n")
+        if lines < 0:
+            echo_via_pager(itertools.chain(first, texts))
+            return iter(())
+    return iter(first)
 
 
 def show_number(value: float | None) -> str:
@@ -131,5 +281,11 @@ def say_bug(kind: type[BaseException], error: BaseException, trace: TracebackTyp
     say_error("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
+def _find_least(cell: str) -> int:
+    """Returns the least width of a cell whose words can be wrapped."""
+    return max(*map(len, cell.split(" ")), min(len(cell), _NARROW))
+
+
 def _cell(value: object) -> str:
+    value = value.value if isinstance(value, Styled) else value
     return "-" if value is None else one_line(value)

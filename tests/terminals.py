@@ -33,7 +33,18 @@ class Terminal:
         """Starts `evolve`; what it prints stays on the screen after its end."""
         given = {"DOCKER_HOST": "unix:///nowhere/docker.sock", **environment}
         names = [f"{name}={value}" for name, value in given.items()]
-        command = ["env", *names, sys.executable, "-m", "evolve", *map(str, words)]
+        command = [
+            "env",
+            "-u",
+            "COLUMNS",
+            "-u",
+            "LINES",
+            *names,
+            sys.executable,
+            "-m",
+            "evolve",
+            *map(str, words),
+        ]
         script = f"{shlex.join(command)}; echo EXIT $?; sleep 600"
         self._tmux("-f", os.devnull, "new-session", "-d", "-c", self._cwd, *self._size, script)
 

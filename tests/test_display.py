@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import evolve
-from evolve.display import TextTable, as_cell, clean, one_line
-from evolve.report.blocks import Document, Listing, Section
+from evolve.display import Listing, TextTable, as_cell, clean, one_line
+from evolve.report.blocks import Document, Section
 from evolve.report.render import render_html, render_markdown
 
 CLI = Path(evolve.__file__).parent / "cli"

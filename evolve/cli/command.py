@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from evolve.cli.options import SETTING_OPTIONS, Changes, take_changes
-from evolve.display import TextTable, say, say_json, say_table
+from evolve.display import Part, TextTable, say_json, say_parts
 from evolve.errors import ExitCode
 
 # The groups of `--help`, each with its commands in the order of their use; others follow.
@@ -49,13 +49,13 @@ class Result(NamedTuple):
     """What a command found.
 
     Attributes:
-        shown: For people: a text, a table, or several of them.
+        shown: For people: a text, a table, or several parts.
         data: The same as plain data for `--json`, or a function that returns it. An iterator is
             printed as JSON Lines.
         code: Exit code of the command.
     """
 
-    shown: str | TextTable | Iterable[str | TextTable]
+    shown: str | TextTable | Iterable[Part]
     data: Any
     code: ExitCode = ExitCode.OK
 
@@ -121,7 +121,9 @@ def bind(declared: Declared) -> Callable[..., None]:
         if as_json:
             _say_data(result.data)
         else:
-            _say_shown(result.shown)
+            shown = result.shown
+            parts = [shown] if isinstance(shown, str | TextTable) else shown
+            say_parts(parts, pages=declared.group == "Look")
         raise typer.Exit(result.code)
 
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -136,11 +138,3 @@ def _say_data(data: Any) -> None:
             say_json(line, indent=None)
     else:
         say_json(found)
-
-
-def _say_shown(shown: str | TextTable | Iterable[str | TextTable]) -> None:
-    for part in [shown] if isinstance(shown, str | TextTable) else shown:
-        if isinstance(part, TextTable):
-            say_table(part)
-        else:
-            say(part)

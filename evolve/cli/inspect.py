@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Run
-from evolve.display import TextTable, show_number
-from evolve.errors import EvolveError
+from evolve.display import Heading, Part, Styled, TextTable, show_number
+from evolve.errors import EvolveError, UsageError
 
 if TYPE_CHECKING:
     from evolve.population import RunState
@@ -18,12 +22,22 @@ if TYPE_CHECKING:
     from evolve.store import Store
 
 
+_SORTS = ("date", "run", "problem", "champion", "cost", "time")
+
+
 @command("Look")
-def ls() -> Result:
+def ls(
+    *,
+    sort: Annotated[
+        str, typer.Option(help=f"{', '.join(_SORTS[:-1])} or {_SORTS[-1]}.", metavar="BY")
+    ] = "date",
+) -> Result:
     """List the runs in ./runs."""
     from evolve.report.state import describe_run
     from evolve.run.folder import list_runs
 
+    if sort not in _SORTS:
+        raise UsageError(f"--sort: expected one of {', '.join(_SORTS)}, got {sort!r}")
     described: list[dict[str, Any]] = []
     for folder in list_runs(RUNS):
         try:
@@ -34,58 +48,172 @@ def ls() -> Result:
             described.append({"run": folder.name, "status": "unreadable", "error": str(error)})
     if not described:
         return Result(f"no runs in {RUNS.resolve()}; start one with `evolve run PROBLEM`", [])
-    return Result(
-        TextTable(
-            ("run", "status", "generations", "evaluations", "champion"),
-            [_list_run(run) for run in described],
-        ),
-        described,
-    )
+    described.sort(key=partial(_rank_run, by=sort))
+    head = (
+        "run", "problem", "started", "status", "model", "evaluations", "cost", "time", "champion",
+    )  # fmt: skip
+    return Result(TextTable(head, [_list_run(run) for run in described]), described)
+
+
+def _rank_run(run: dict[str, Any], by: str) -> tuple[bool, Any]:
+    champion = run.get("champion")
+    keys = {
+        "date": run.get("started"),
+        "run": run["run"],
+        "problem": run.get("problem"),
+        "champion": champion and champion["objective"],
+        "cost": run.get("cost_usd"),
+        "time": run.get("seconds"),
+    }
+    return keys[by] is not None, keys[by] or 0 if by in {"champion", "cost", "time"} else keys[by]
 
 
 def _list_run(run: dict[str, Any]) -> list[object]:
-    if "error" in run:
-        return [run["run"], f"{run['status']}: {run['error']}", None, None, None]
+    from evolve.report.phrases import describe_time
     from evolve.report.state import describe_status
 
+    if "error" in run:
+        told = Styled(f"{run['status']}: {run['error']}", "red")
+        return [run["run"], None, None, told, *[None] * 5]
+    names = dict.fromkeys(one["model"] for one in run["models"])
+    styles = {"running": "cyan", "finished": "green"}
     champion = run["champion"] and show_number(run["champion"]["objective"])
     if champion and run["cooperative"]:
         champion += " (cooperative evaluator: can be forged)"
-    return [run["run"], describe_status(run), run["generations"], run["evaluations"], champion]
+    return [
+        run["run"],
+        run["problem"],
+        show_date(run["started"]),
+        Styled(describe_status(run), styles.get(run["status"], "")),
+        ", ".join(names) or None,
+        run["evaluations"],
+        f"${run['cost_usd']:.2f}" if run["calls"] else None,
+        describe_time(run["seconds"]),
+        champion,
+    ]
+
+
+def show_date(time: str | None) -> str | None:
+    """Returns a time of the database without its zone, which is always UTC."""
+    return time and time.removesuffix("+00:00").replace("T", " ")
 
 
 @command("Look")
-def show(run: Run) -> Result:
-    """Show the state of a run."""
-    from evolve.report.state import describe_run, describe_state
+def show(
+    run: Run,
+    attempt: Annotated[
+        str | None,
+        typer.Argument(help="Attempt, or the start of a program's id.", metavar="ID"),
+    ] = None,
+    *,
+    prompt: Annotated[
+        str | None, typer.Option(help="Only the prompt of this call or program.", metavar="ID")
+    ] = None,
+    reply: Annotated[
+        str | None, typer.Option(help="Only the reply of this call or program.", metavar="ID")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only the source of this program.", metavar="ID")
+    ] = None,
+) -> Result:
+    """Show the state of a run, or all of one attempt."""
+    wanted = [one for one in (attempt, prompt, reply, source) if one is not None]
+    if len(wanted) > 1:
+        raise UsageError("show: expected one of ID, --prompt, --reply and --source, got several")
+    if wanted:
+        from evolve.cli.programs import show_one
+
+        return show_one(run, attempt, prompt=prompt, reply=reply, source=source)
+    from evolve.report.state import (
+        describe_run,
+        describe_state,
+        tabulate_payoffs,
+        tabulate_spending,
+    )
 
     with opened_run(run) as (store, population):
         state = describe_run(store.folder, store, population)
-        rows = describe_state(state, store.usage())
-    return Result(TextTable(("", ""), rows), state)
+    shown: list[Part] = [TextTable(("", ""), describe_state(state, ()))]
+    for table in (tabulate_spending(state["models"]), tabulate_payoffs(state["payoffs"])):
+        shown += ["", table] if table.rows else []
+    return Result(shown, state)
 
 
 @command("Look")
-def archive(run: Run) -> Result:
-    """List the elites of a run."""
+def archive(
+    run: Run,
+    *,
+    top: Annotated[
+        int | None, typer.Option(help="Only the N best elites.", metavar="N", min=1)
+    ] = None,
+    cell: Annotated[int | None, typer.Option(help="Only this cell.", metavar="N", min=0)] = None,
+    on: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--map", help="Draw heat maps on two measures.", metavar="MEASURE MEASURE"),
+    ] = None,
+) -> Result:
+    """List the elites of a run, or draw its archives."""
     from evolve.report.state import describe_elites
 
     with opened_run(run) as (store, population):
-        elites = describe_elites(store, population)
+        if on is not None:
+            return _draw_archives(population, on)
+        elites = describe_elites(store, population, cell=cell)
+    if cell is not None and not elites:
+        raise UsageError(f"--cell: no elite in cell {cell}; `evolve archive RUN` lists the cells")
+    if top is not None:
+        sign = population.direction.sign
+        elites = sorted(elites, key=lambda elite: -sign * elite["objective"])[:top]
     names = list(elites[0]["measures"]) if elites else []
-    head = ("program", "island", "cell", "objective", *names, "plan")
+    head = ("attempt", "island", "cell", "objective", "gain", *names, "plan")
     rows = [
         [
-            elite["id"],
+            elite["attempt"],
             elite["island"],
             elite["cell"],
             show_number(elite["objective"]),
-            *map(show_number, elite["measures"].values()),
-            (elite["plan"] or "the starting program")[:60],
+            style_gain(elite["gain"]),
+            *(f"{value:.4g}" for value in elite["measures"].values()),
+            elite["plan"] or "the starting program",
         ]
         for elite in elites
     ]
     return Result(TextTable(head, rows), elites)
+
+
+def style_gain(gain: float | None) -> Styled | None:
+    """Returns a gain on a parent as a cell of a table."""
+    if gain is None:
+        return None
+    return Styled(f"{gain:+.6g}", "green" if gain > 0 else "red" if gain < 0 else "dim")
+
+
+def _draw_archives(population: RunState, names: tuple[str, str]) -> Result:
+    """Returns the heat maps of all islands on two measures."""
+    from evolve.report.charts import find_levels, map_objectives, show_map
+
+    archives = population.islands.archives
+    known = [axis.name for axis in archives[0].space.axes]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(f"--map: expected two of {', '.join(known)}, got {unknown[0]!r}")
+    across, up = map(known.index, names)
+    maps = [map_objectives(one, across, up) for one in archives]
+    shown: list[Part] = []
+    for number, levels in enumerate(find_levels(maps, population.direction.sign)):
+        best = archives[number].best
+        best_text = show_number(None if best is None else best.objective)
+        shown += [
+            Heading(f"island {number}: {len(archives[number])} elites, best {best_text}"),
+            show_map(levels),
+        ]
+    shown.append(f"{names[0]} across, {names[1]} up; ◆ the best, then █ ▓ ▒ ░; · no elite")
+    cells = [
+        [[None if math.isnan(value) else value for value in row] for row in one.tolist()]
+        for one in maps
+    ]
+    islands = [{"island": number, "objectives": rows} for number, rows in enumerate(cells)]
+    return Result(shown, {"measures": list(names), "islands": islands})
 
 
 def show_end(outcome: Outcome, folder: Path) -> Result:

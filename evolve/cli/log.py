@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evolve.cli.command import Result, command
-from evolve.cli.inspect import opened_run
+from evolve.cli.inspect import opened_run, show_date
 from evolve.cli.options import RUNS, Run
-from evolve.display import one_line
-from evolve.errors import UsageError
+from evolve.display import one_line, show_number
+from evolve.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from evolve.population import RunState
     from evolve.records.results import Call
     from evolve.settings.history import Invocation
     from evolve.steps.memory import KnownLesson
     from evolve.store import Store
+
+_POLL_SECONDS = 0.5
 
 
 @command("Look")
@@ -30,93 +34,196 @@ def log(
     generation: Annotated[
         int | None, typer.Option(help="Only this generation.", metavar="N")
     ] = None,
+    outcome: Annotated[
+        str | None, typer.Option(help="Only attempts of this status.", metavar="STATUS")
+    ] = None,
+    island: Annotated[
+        int | None, typer.Option(help="Only attempts of this island.", metavar="N")
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="Only attempts of this operator.", metavar="NAME")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Only calls and attempts of this model.", metavar="NAME")
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option(help="Only calls of this role.", metavar="ROLE")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait for more until the run ends.")
+    ] = False,
 ) -> Result:
     """List calls, attempts, lessons and stalls, also of a run in progress."""
-    lines = _read_log(run, generation)
+    from evolve.records import Status
+
+    if outcome is not None and outcome not in list(Status):
+        raise UsageError(f"--outcome: expected one of {', '.join(Status)}, got {outcome!r}")
+    wanted = {
+        "generation": generation,
+        "status": outcome,
+        "island": island,
+        "operator": operator,
+        "model": model,
+        "role": role,
+    }
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    read = _read_log(run, generation, follow=follow)
+    lines: Iterator[dict[str, Any]] = (
+        line for line in read if all(line.get(name) == one for name, one in wanted.items())
+    )
+    if follow:
+        return Result(_until_interrupted(map(_format, lines)), _until_interrupted(lines))
     first = list(itertools.islice(lines, 1))
-    if generation is not None and not first:
-        raise UsageError(f"--generation: nothing is recorded of generation {generation}")
+    if wanted and not first:
+        names = {"status": "outcome"}
+        asked = " ".join(f"--{names.get(name, name)} {value}" for name, value in wanted.items())
+        raise UsageError(f"{asked}: nothing like that is recorded; `evolve log RUN` lists all")
     lines = itertools.chain(first, lines)
     return Result(map(_format, lines), lines)
 
 
-def _read_log(run: str, generation: int | None) -> Iterator[dict[str, Any]]:
-    with opened_run(run) as (store, run_state):
-        numbers = [number for number, _ in store.generations()]
-        launches = store.invocations()
-        for number in numbers if generation is None else [generation]:
-            yield from (_describe_launch(one) for one in launches if one.generation == number)
-            yield from _read_generation(store, number)
-            for event in run_state.stalls.events:
-                if event.generation == number:
-                    yield {"kind": "stall", "key": str(number), **event.as_dict()}
-        if generation is None:
-            newest = max(numbers, default=-1)
-            yield from (_describe_launch(one) for one in launches if one.generation > newest)
-            # Recorded, and not yet part of a committed generation.
-            yield from map(_describe_call, store.finished_after(newest)[0])
+def _until_interrupted(lines: Iterator[Any]) -> Iterator[Any]:
+    """Yields lines until there are no more, or Ctrl-C."""
+    try:
+        yield from lines
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
-def _read_generation(store: Store, number: int) -> Iterator[dict[str, Any]]:
-    yield from map(_describe_call, store.finished_after(number - 1, number)[0])
-    for key in store.keys_of(number):
-        attempt = store.load_attempt(key)
-        yield {
-            "kind": "attempt",
-            "key": str(key),
-            "island": attempt.island,
-            "parent": None if attempt.parent is None else str(attempt.parent),
-            "program": None if attempt.program is None else attempt.program.id,
-            "status": str(attempt.evaluation.status),
-            "objective": attempt.objective,
-            "seconds": attempt.evaluation.seconds,
-            "reason": attempt.evaluation.reason,
-            "plan": attempt.plan.change if attempt.plan else None,
-        }
-    summary = store.load_summary(number)
-    if summary is not None:
-        yield {"kind": "summary", "key": str(number), **dataclasses.asdict(summary)}
+def _read_log(run: str, generation: int | None, *, follow: bool) -> Iterator[dict[str, Any]]:
+    """Yields what is recorded and, if wanted, what will be until the run ends."""
+    from evolve.store import is_locked
+
+    with opened_run(run) as (store, state):
+        reader = _LogReader(store, state, generation)
+        is_running = follow
+        while is_running:
+            # Once the process has gone, its last commit is still to be read.
+            is_running = is_locked(store.folder)
+            yield from reader.read_new()
+            if is_running:
+                time.sleep(_POLL_SECONDS)
+        yield from reader.read_new()
 
 
-def _describe_launch(launch: Invocation) -> dict[str, Any]:
+class _LogReader:
+    """Reads what was recorded, each thing once.
+
+    Args:
+        store: The run's database.
+        state: What the run has reached; brought up to date.
+        only: The one generation to read; None for all.
+    """
+
+    def __init__(self, store: Store, state: RunState, only: int | None) -> None:
+        self._store, self._state, self._only = store, state, only
+        self._read = -1 if only is None else only - 1
+        self._seen: set[tuple[str, object]] = set()
+
+    def read_new(self) -> Iterator[dict[str, Any]]:
+        """Yields what is new, by generation; last what is not part of a committed one yet."""
+        store, state = self._store, self._state
+        last = store.last_generation()
+        if last is not None:
+            for _ in state.add_all(store.light_attempts(state.generation + 1), last):
+                pass
+            while self._read < (last if self._only is None else min(self._only, last)):
+                self._read += 1
+                yield from self._list_unseen(self._describe_generation(self._read))
+        calls, _ = store.finished_after(self._read)
+        later = (one for one in store.invocations() if one.generation > self._read)
+        yield from self._list_unseen(
+            itertools.chain(map(_describe_invocation, later), map(_describe_call, calls))
+        )
+
+    def _list_unseen(self, lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for line in lines:
+            mark = line["kind"], line.get("call") or line.get("number")
+            if mark[1] is None or mark not in self._seen:
+                yield line
+            self._seen.add(mark)
+
+    def _describe_generation(self, number: int) -> Iterator[dict[str, Any]]:
+        from evolve.report.attempts import attempt_as_data
+
+        store, direction = self._store, self._state.direction
+        invocations = store.invocations()
+        yield from (_describe_invocation(one) for one in invocations if one.generation == number)
+        calls, evaluations = store.finished_after(number - 1, number)
+        yield from map(_describe_call, sorted(calls, key=lambda call: call.time))
+        committed = store.committed_at(number)
+        times = {one.key: one.time for one in evaluations}
+        for slot in store.load_slots(number):
+            for placed in slot.attempts:
+                own = None if placed.evaluated is None else placed.evaluated.own
+                described = attempt_as_data(store, placed.attempt, direction)
+                when = committed if own is None else times.get(own, committed)
+                yield {"kind": "attempt", **described, "time": when}
+        summary = store.load_summary(number)
+        common = {"generation": number, "time": committed}
+        if summary is not None:
+            yield {"kind": "summary", **common, **dataclasses.asdict(summary)}
+        for event in self._state.stalls.events:
+            if event.generation == number:
+                yield {"kind": "stall", **common, **event.as_dict()}
+
+
+def _describe_invocation(invocation: Invocation) -> dict[str, Any]:
     return {
         "kind": "launch",
-        "key": str(launch.generation),
-        **dataclasses.asdict(launch),
-        "text": launch.describe_changes(),
+        **dataclasses.asdict(invocation),
+        "time": invocation.started,
+        "text": invocation.describe_changes(),
     }
 
 
 def _describe_call(call: Call) -> dict[str, Any]:
-    return {
-        "kind": "call",
-        "key": str(call.key),
-        "role": call.request.role,
-        "model": call.reply.model,
-        "tokens": call.reply.prompt_tokens + call.reply.completion_tokens,
-        "cost_usd": call.reply.cost_usd,
-        "seconds": call.reply.seconds,
-        "error": call.error,
-    }
+    from evolve.report.attempts import call_as_data
+
+    return {"kind": "call", **call_as_data(call)}
 
 
 def _format(line: dict[str, Any]) -> str:
     line = {name: one_line(value) if type(value) is str else value for name, value in line.items()}
-    start = f"{line['key']:>10}  {line['kind']:<7}"
-    if line["kind"] == "launch":
-        who = f"by process {line['pid']} on {line['host']}, evolve {line['version']}"
-        return f"{start}  {line['number']} {who}, {line['started']}  {line['text']}".rstrip()
-    if line["kind"] == "call":
-        error = f"  unusable: {line['error']}" if line["error"] else ""
-        return f"{start}  {line['role']}  {line['tokens']} tokens  {line['seconds']:.2f} s{error}"
-    if line["kind"] == "stall":
-        return f"{start}  level {line['level']}: {line['action']}"
-    if line["kind"] == "summary":
-        claims = "".join(f"\n{'':21}- {one_line(one['claim'])}" for one in line["lessons"])
-        return f"{start}  {line['verdict']}{claims}"
-    found = line["status"] if line["objective"] is None else f"{line['objective']:.10g}"
-    why = (line["reason"] or line["plan"] or "the starting program")[:100]
-    return f"{start}  {found}  {why}"
+    key = line.get("call") or line.get("attempt") or str(line["generation"])
+    start = f"{show_date(line['time']) or '-':<19}  {key:>9}  {line['kind']:<7}"
+    return f"{start}  {_FORMS[line['kind']](line)}".rstrip()
+
+
+def _format_invocation(line: dict[str, Any]) -> str:
+    who = f"by process {line['pid']} on {line['host']}, evolve {line['version']}"
+    return f"{line['number']} {who}  {line['text']}"
+
+
+def _format_call(line: dict[str, Any]) -> str:
+    cost = "price unknown" if line["cost_usd"] is None else f"${line['cost_usd']:.4f}"
+    error = f"  unusable: {line['error']}" if line["error"] else ""
+    used = f"{line['tokens']} tokens  {cost}  {line['seconds']:.2f} s"
+    return f"{line['role']}  {line['model']}  {used}{error}"
+
+
+def _format_summary(line: dict[str, Any]) -> str:
+    claims = "".join(f"\n{'':41}- {one_line(one['claim'])}" for one in line["lessons"])
+    return f"{line['verdict']}{claims}"
+
+
+def _format_attempt(line: dict[str, Any]) -> str:
+    from evolve.report.attempts import describe_source
+
+    found = line["status"] if line["objective"] is None else show_number(line["objective"])
+    gain = "" if line["gain"] is None else f"  {line['gain']:+.6g}"
+    source = describe_source(line["operator"], line["model"])
+    why = line["reason"] or line["plan"] or "the starting program"
+    return f"{found}{gain}  island {line['island']}  {source}: {why}"
+
+
+_FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "launch": _format_invocation,
+    "call": _format_call,
+    "attempt": _format_attempt,
+    "summary": _format_summary,
+    "stall": lambda line: str(line["action"]),
+}
 
 
 @command("Look")

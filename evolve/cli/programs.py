@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from evolve.cli.command import Result, command
 from evolve.cli.inspect import opened_run
 from evolve.cli.options import RUNS, AllowWeak, Changes, Run, Trust
-from evolve.display import TextTable, one_line, show_number
+from evolve.display import Heading, Listing, Part, TextTable, one_line, show_number
 from evolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def best(
 ) -> Result:
     """Print the champion, write its files, or draw its answer."""
     from evolve.problem import Purpose
+    from evolve.report.attempts import find_attempt
     from evolve.run.folder import describe_verdict, find_run, write_program, write_text
     from evolve.run.opening import open_run
     from evolve.run.outcome import ask_for_product
@@ -51,7 +53,7 @@ def best(
     if plot is not None and plot.suffix != ".svg":
         raise UsageError(f"--plot: expected a name that ends in .svg, got {str(plot)!r}")
     with opened_run(run) as (store, population):
-        attempt = _find_attempt(store, population, None)
+        attempt = find_attempt(store, population, None)
         noted = _note_objective(store, population, attempt)
     products = {Purpose.PLOT: plot, Purpose.SUBMIT: submit}
     written = [file for file in products.values() if file is not None]
@@ -65,10 +67,13 @@ def best(
     if output is not None:
         written += write_program(output, attempt)
     files = dict(attempt.program_or_fail.files)
+    shown: list[Part] = []
     if written:
-        shown = [f"objective {noted}", *map(str, written)]
+        shown += [f"objective {noted}", *map(str, written)]
     else:
-        shown = [f"# {one_line(path)}: objective {noted}\n{files[path]}" for path in files]
+        for path, text in files.items():
+            language = "python" * path.endswith(".py")
+            shown += [f"# {one_line(path)}: objective {noted}", Listing(text, language)]
     return Result(
         shown,
         {**describe_verdict(attempt), "files": files, "written": [str(path) for path in written]},
@@ -91,30 +96,38 @@ def _note_objective(store: Store, population: RunState, attempt: Attempt) -> str
 @command("Look")
 def lineage(run: Run, program: ProgramId = None) -> Result:
     """Show a program's lineage, from the starting program on."""
+    from evolve.report.attempts import attempt_as_data, find_attempt, find_inspirations
     from evolve.report.contents import trace_line
 
+    ancestors: list[dict[str, Any]] = []
     with opened_run(run) as (store, population):
-        line = trace_line(store, _find_attempt(store, population, program))
-    ancestors: list[dict[str, Any]] = [
-        {
-            "id": one.program_or_fail.id,
-            "attempt": str(one.key),
-            "generation": one.key.generation,
-            "objective": one.objective,
-            "plan": one.plan.change if one.plan else None,
-        }
-        for one in line
+        for one in trace_line(store, find_attempt(store, population, program)):
+            summary = store.load_summary(one.key.generation)
+            ancestors.append(
+                attempt_as_data(store, one, population.direction)
+                | {
+                    "lessons": [lesson.claim for lesson in summary.lessons] if summary else [],
+                    "inspirations": [str(key) for key in find_inspirations(store, one)],
+                }
+            )
+    parts = [part for one in ancestors for part in _show_ancestor(one)]
+    return Result(parts, ancestors)
+
+
+def _show_ancestor(one: dict[str, Any]) -> Iterator[Part]:
+    from evolve.cli.inspect import style_gain
+    from evolve.report.attempts import describe_source
+
+    yield Heading(f"attempt {one['attempt']}, program {one['id']}")
+    lines = [
+        ("objective", show_number(one["objective"])),
+        ("gain", style_gain(one["gain"])),
+        ("by", describe_source(one["operator"], one["model"])),
+        ("plan", one["plan"] or "the starting program"),
+        *(("lesson", claim) for claim in one["lessons"]),
+        ("inspirations", ", ".join(one["inspirations"])),
     ]
-    rows = [
-        [
-            one["id"],
-            one["generation"],
-            show_number(one["objective"]),
-            one_line(one["plan"] or "the starting program")[:100],
-        ]
-        for one in ancestors
-    ]
-    return Result(TextTable(("program", "generation", "objective", "plan"), rows), ancestors)
+    yield TextTable(("", ""), [line for line in lines if line[1]])
 
 
 @command("Look")
@@ -133,11 +146,12 @@ def diff(
     """Show what a program changed."""
     from evolve.edits.diffs import unified_diff
     from evolve.records import INITIAL
+    from evolve.report.attempts import find_attempt
 
     with opened_run(run) as (store, population):
-        new = _find_attempt(store, population, program)
+        new = find_attempt(store, population, program)
         if other is not None:
-            old = _find_attempt(store, population, other)
+            old = find_attempt(store, population, other)
         else:
             key = INITIAL if initial or new.parent is None else new.parent
             old = store.load_attempt(key)
@@ -147,17 +161,52 @@ def diff(
         for path, text in new.program_or_fail.files
     }
     return Result(
-        [changed for changed in changes.values() if changed],
+        [Listing(changed, "diff") for changed in changes.values() if changed],
         {"old": pair[0], "new": pair[1], "files": changes},
     )
 
 
-def _find_attempt(store: Store, population: RunState, program: str | None) -> Attempt:
-    if program is not None:
-        keys = store.attempts_of(program)
-        if not keys:
-            raise UsageError(f"program {program!r}: none of that id; `evolve archive RUN` has them")
-        return store.load_attempt(keys[0])
-    if population.champion is None:
-        raise UsageError("the run has no evaluated program yet")
-    return store.load_attempt(population.champion.key)
+def show_one(
+    run: str, attempt: str | None, *, prompt: str | None, reply: str | None, source: str | None
+) -> Result:
+    """Returns what `show` prints of one attempt, or of one of its parts.
+
+    Args:
+        run: As the command line names it.
+        attempt: The attempt to show whole, if that is wanted.
+        prompt: The call whose prompt alone is wanted.
+        reply: The call whose reply alone is wanted.
+        source: The program whose source alone is wanted.
+
+    Raises:
+        UsageError: There is no such attempt or call.
+    """
+    from evolve.records.plain import to_plain
+    from evolve.report.attempts import call_as_data, find_attempt, find_call, whole_as_data
+    from evolve.report.contents import HERE, describe_attempt
+    from evolve.report.terminal import list_parts
+    from evolve.run.folder import find_run, load_run
+    from evolve.steps.prompt import show_messages
+
+    with opened_run(run) as (store, population):
+        if prompt is not None or reply is not None:
+            call = find_call(store, population, prompt or reply or "")
+            messages = call.request.messages
+            text = show_messages(messages) if prompt is not None else call.reply.text
+            parts = {"messages": to_plain(messages)} if prompt is not None else {"reply": text}
+            return Result(text, {**call_as_data(call), **parts})
+        found = find_attempt(store, population, attempt or source)
+        if source is not None:
+            return Result(_list_files(found), {"files": dict(found.program_or_fail.files)})
+        problem, _ = load_run(find_run(run, RUNS))
+        document = describe_attempt(store, problem, found.key, HERE)
+        data = whole_as_data(store, found, population.direction)
+    # A terminal is too narrow for two texts side by side.
+    changes = [Listing(changed, "diff") for changed in data["diff"].values() if changed]
+    return Result([Heading(document.title), *list_parts(document, {"Changes": changes})], data)
+
+
+def _list_files(attempt: Attempt) -> list[Listing]:
+    """Returns the source of a program; files have titles where there are several."""
+    files = attempt.program_or_fail.files
+    return [Listing(text, title=path if len(files) > 1 else "") for path, text in files]

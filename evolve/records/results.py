@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -29,12 +29,14 @@ class Call:
         request: What was asked.
         reply: What came, with its usage.
         error: Why the reply cannot be used; empty when it can.
+        time: When it was recorded, UTC, ISO 8601; the store sets it.
     """
 
     key: AttemptKey
     request: Request
     reply: Reply
     error: str = ""
+    time: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,13 @@ class Evaluated:
         key: Generation, slot, and its number among the evaluations of that slot.
         program: What was evaluated.
         evaluation: The verdict.
+        time: When it was recorded, UTC, ISO 8601; the store sets it.
     """
 
     key: AttemptKey
     program: Program
     evaluation: Evaluation
+    time: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,7 @@ class Generation:
         seconds: Running time of the whole run so far.
         summary: What its attempts taught, compared with one another.
         plans: The first plan of each slot, as they were shown to the next generation.
+        time: When it was committed, UTC, ISO 8601; the store sets it.
     """
 
     number: int
@@ -144,6 +149,7 @@ class Generation:
     seconds: float
     summary: Summary | None = None
     plans: tuple[Plan, ...] = ()
+    time: str = field(default="", compare=False)
 
 
 class LightAttempt(NamedTuple):
@@ -270,6 +276,11 @@ class Payoff(NamedTuple):
         )
 
 
+def rank_payoffs(payoffs: Iterable[Payoff]) -> tuple[Payoff, ...]:
+    """Returns operators and models, those that improve most often first."""
+    return tuple(sorted(payoffs, key=lambda one: (one.kind, -one.share, -one.uses, one.name)))
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What calls have used together.
@@ -307,4 +318,4 @@ class Totals:
         return Totals(*map(operator.add, _amounts_of(self), _amounts_of(other)))
 
 
-_amounts_of = operator.attrgetter(*(field.name for field in fields(Totals)))
+_amounts_of = operator.attrgetter(*(one.name for one in fields(Totals)))

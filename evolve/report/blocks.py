@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evolve.display import TextTable
+from evolve.display import Listing, TextTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +24,6 @@ class LinkCell:
 
     def __str__(self) -> str:
         return self.text
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A text as it is, such as a program: never markup.
-
-    Attributes:
-        text: Whatever a program or model wrote.
-        language: For the fence of Markdown and the colours of HTML; empty to go by the title.
-        title: Stands above it.
-    """
-
-    text: str
-    language: str = ""
-    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

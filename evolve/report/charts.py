@@ -20,6 +20,9 @@ EMPTY = -1
 """Level of a place in a heat map that no elite fills."""
 LEVELS = 4
 """Levels of a heat map below the best, from 0."""
+# By level, the best last: no colour is needed to tell them apart.
+_SHADES = "░▒▓█◆"
+_EMPTY_SHADE = "·"
 
 
 def draw_curve(
@@ -130,3 +133,13 @@ def shrink(levels: Sequence[Sequence[int]], rows: int, columns: int) -> tuple[tu
         )
         for top in range(0, len(levels), height)
     )
+
+
+def show_place(level: int, width: int) -> str:
+    """Returns a place of a heat map in characters."""
+    return _EMPTY_SHADE.ljust(width) if level == EMPTY else _SHADES[level] * width
+
+
+def show_map(levels: Sequence[Sequence[int]]) -> str:
+    """Returns a heat map as lines of text."""
+    return "\n".join("".join(show_place(level, 2) for level in line) for line in levels)

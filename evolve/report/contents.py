@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from evolve.archive import Elite
-from evolve.display import TextTable, one_line, show_number
+from evolve.display import Listing, TextTable, one_line, show_number
 from evolve.edits.diffs import align_lines, unified_diff
 from evolve.evaluation.machine import Machine
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt, AttemptKey
 from evolve.records.results import Call
+from evolve.report.attempts import find_inspirations
 from evolve.report.blocks import (
     Block,
     Cards,
@@ -23,7 +24,6 @@ from evolve.report.blocks import (
     Fold,
     ForeignPicture,
     LinkCell,
-    Listing,
     Picture,
     Section,
     SideBySide,
@@ -33,6 +33,7 @@ from evolve.report.history import RunHistory
 from evolve.report.state import describe_money, describe_run, describe_state, describe_status
 from evolve.run.folder import BEST_FOLDER, describe_verdict
 from evolve.search.digests import read_lessons
+from evolve.search.generation import WHOLE
 from evolve.settings import Settings, format_settings
 from evolve.store import Store
 
@@ -105,6 +106,8 @@ def describe_attempt(store: Store, problem: Problem, key: AttemptKey, link: str)
         "gain on the parent": show_number(_gain(problem, attempt, parent)),
         "reason": evaluation.reason or None,
         "seconds": f"{evaluation.seconds:.3f}",
+        "committed": store.committed_at(key.generation),
+        "inspirations": ", ".join(map(str, find_inspirations(store, attempt))) or None,
         **{name: show_number(value) for name, value in evaluation.metrics.items()},
         **{name: show_number(value) for name, value in evaluation.measures.items()},
     }
@@ -119,8 +122,8 @@ def describe_attempt(store: Store, problem: Problem, key: AttemptKey, link: str)
     if evaluation.artifacts:
         texts = tuple(Listing(text, "text", name) for name, text in evaluation.artifacts.items())
         sections.append(Section("Artifacts", texts))
-    calls = store.finished_after(key.generation - 1, key.generation)[0]
-    folds = tuple(_describe_call(call) for call in calls if call.key.slot == key.slot)
+    calls = (*store.calls_of(key.generation, WHOLE), *store.calls_of(key.generation, key.slot))
+    folds = tuple(map(_describe_call, calls))
     if folds:
         sections.append(Section("Model calls", folds))
     summary = store.load_summary(key.generation)
@@ -244,7 +247,9 @@ def _describe_call(call: Call) -> Fold:
     tokens = f"{reply.prompt_tokens} tokens read, {reply.completion_tokens} written"
     prompt = (Listing(message.text, "markdown", message.role) for message in call.request.messages)
     error = (Listing(call.error, "text", "cannot be used"),) if call.error else ()
-    title = f"{call.request.role}, {reply.model}: {tokens}, {money}, {reply.seconds:.1f} s"
+    title = (
+        f"{call.key}: {call.request.role}, {reply.model}: {tokens}, {money}, {reply.seconds:.1f} s"
+    )
     return Fold(title, (*prompt, Listing(reply.text, "markdown", "reply"), *error))
 
 

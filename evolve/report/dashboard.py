@@ -15,7 +15,7 @@ from rich.text import Text
 
 from evolve.display import one_line as clean_line
 from evolve.display import shorten, show_number
-from evolve.report.charts import EMPTY, draw_curve, shrink
+from evolve.report.charts import EMPTY, draw_curve, show_place, shrink
 from evolve.report.phrases import (
     compare_reference,
     describe_budget,
@@ -32,10 +32,8 @@ from evolve.report.progress import Dashboard
 _WIDE, _TALL = 110, 24
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAMES_PER_SECOND = 2
-# A place of a heat map by level, and its style; the best is marked, so that no colour is needed.
-_SHADES = ("░", "▒", "▓", "█", "◆")
+# Places of a heat map by level.
 _SHADE_STYLES = ("dim", "", "", "cyan", "bold green")
-_EMPTY_SHADE = "·"
 # Of the evaluations so far: what came before is below the curve's lower edge, not in its scale.
 _EARLY = 0.1
 
@@ -364,9 +362,6 @@ def draw_map(levels: Sequence[Sequence[int]], width: int, height: int) -> Text:
     for place, line in enumerate(fitted):
         drawn.append("\n" if place else "")
         for level in line:
-            shade = _EMPTY_SHADE if level == EMPTY else _SHADES[level]
-            drawn.append(
-                shade * wide if level != EMPTY else shade.ljust(wide),
-                style="dim" if level == EMPTY else _SHADE_STYLES[level],
-            )
+            style = "dim" if level == EMPTY else _SHADE_STYLES[level]
+            drawn.append(show_place(level, wide), style)
     return drawn

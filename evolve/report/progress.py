@@ -35,11 +35,12 @@ from evolve.records.results import (
     Payoff,
     SlotResult,
     Totals,
+    rank_payoffs,
 )
 from evolve.report.charts import find_levels, map_objectives
 from evolve.run.outcome import ReasonCounts
 from evolve.settings import Settings
-from evolve.steps.journal import Traffic, use_of
+from evolve.steps.journal import Traffic
 from evolve.store import Store
 
 _IMPROVEMENTS = 40
@@ -270,8 +271,7 @@ class Progress:
                 leader.add(attempt.key, attempt.objective, attempt.instances)
         for one in list(leader.improvements):
             plan = store.load_attempt(one.key).plan
-            uses = [use_of(call) for call in store.calls_of(*one.key[:2])]
-            source = _find_source(plan, uses)
+            source = _find_source(plan, store.uses_of(*one.key[:2]))
             leader.name(EvaluationPlace(one.key, one.key), plan, source)
         for evaluated in store.finished_after(self._generation)[1]:
             self._record(evaluated)
@@ -443,11 +443,6 @@ class Progress:
 
 def _rank_cap(cap: Cap) -> tuple[float, float]:
     return (float("inf") if cap.seconds_left is None else cap.seconds_left, -cap.share)
-
-
-def rank_payoffs(payoffs: Iterable[Payoff]) -> tuple[Payoff, ...]:
-    """Returns operators and models, those that improve most often first."""
-    return tuple(sorted(payoffs, key=lambda one: (one.kind, -one.share, -one.uses, one.name)))
 
 
 def draw_islands(state: RunState) -> tuple[IslandMap, ...]:

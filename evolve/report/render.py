@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.display import TextTable, clean
+from evolve.display import Listing, TextTable, clean
 from evolve.errors import StoreError, UsageError
 from evolve.report.blocks import (
     Block,
@@ -21,7 +21,6 @@ from evolve.report.blocks import (
     Fold,
     ForeignPicture,
     LinkCell,
-    Listing,
     Picture,
     Section,
     SideBySide,

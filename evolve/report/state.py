@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evolve.archive import Elite
 from evolve.display import TextTable, show_number
 from evolve.population import RunState
 from evolve.problem import COOPERATIVE
 from evolve.records import INITIAL, AttemptKey
 from evolve.records.endings import FINISHED
-from evolve.records.results import Totals
+from evolve.records.results import Totals, rank_payoffs
+from evolve.report.attempts import attempt_as_data
 from evolve.store import Store, is_locked
 
 Usage = Sequence[tuple[str, str, Totals]]
@@ -27,6 +27,7 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
     return {
         "run": folder.name,
         "problem": facts.get("problem", ""),
+        "started": facts.get("started"),
         "status": status,
         "stopped_because": stopped_because,
         "generations": max(population.generation, 0),
@@ -41,6 +42,10 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
         "lost_usd": spent["lost_usd"],
         "replay": facts.get("replay", ""),
         "models": list_spending(spent["usage"]),
+        "payoffs": [
+            {**one._asdict(), "share": one.share}
+            for one in rank_payoffs(store.payoffs(population.direction.sign))
+        ],
         "seconds": store.seconds(),
         "sandbox": facts.get("sandbox", ""),
         "seed": facts.get("seed"),
@@ -91,30 +96,55 @@ def describe_state(state: dict[str, Any], usage: Usage) -> _Rows:
     ]
 
 
-def describe_elites(store: Store, population: RunState) -> list[dict[str, Any]]:
-    """Returns the list that `evolve archive --json` prints, by island and cell."""
+def describe_elites(
+    store: Store, population: RunState, cell: int | None = None
+) -> list[dict[str, Any]]:
+    """Returns the list that `evolve archive --json` prints, by island and cell.
+
+    Args:
+        store: The run's database.
+        population: What the run has reached.
+        cell: The only one to list; all by default.
+    """
     elites = []
     for island, archive in enumerate(population.islands.archives):
-        names = [axis.name for axis in archive.space.axes]
-        for cell, elite in sorted(
-            zip(archive.cells, archive.elites, strict=True), key=lambda pair: pair[0]
-        ):
-            attempt = store.load_attempt(elite.key)
-            elites.append(
-                {
-                    "id": elite.program_id,
-                    "attempt": str(elite.key),
-                    "island": island,
-                    "cell": cell,
-                    "objective": elite.objective,
-                    "others": dict(zip(population.others, elite.others, strict=True)),
-                    "measures": dict(zip(names, elite.measures, strict=True)),
-                    "parent": _parent_id(store, elite),
-                    "generation": elite.key.generation,
-                    "plan": attempt.plan.change if attempt.plan else None,
-                }
-            )
+        pairs = zip(archive.cells, archive.elites, strict=True)
+        for place, elite in sorted(pairs, key=lambda pair: pair[0]):
+            if cell in {None, place}:
+                attempt = store.load_attempt(elite.key)
+                others = dict(zip(population.others, elite.others, strict=True))
+                described = attempt_as_data(store, attempt, population.direction)
+                # Copies of an elite live on other islands than the one that found it.
+                elites.append(described | {"island": island, "cell": place, "others": others})
     return elites
+
+
+def tabulate_spending(spent: Sequence[dict[str, Any]]) -> TextTable:
+    """Returns what each role and model has used, for people."""
+    rows = []
+    for one in spent:
+        counts = [one[f"{name}_tokens"] for name in ("prompt", "cached", "completion", "thinking")]
+        cost = f"${one['cost_usd']:.4f}" if one["calls"] > one["unpriced_calls"] else "unknown"
+        rows.append((one["role"], one["model"], one["calls"], *counts, cost))
+    head = ("role", "model", "calls", "read", "cached", "written", "thinking", "cost")
+    return TextTable(head, rows)
+
+
+def tabulate_payoffs(payoffs: Sequence[dict[str, Any]]) -> TextTable:
+    """Returns what operators and models have brought, for people."""
+    rows = [
+        (
+            one["name"],
+            one["uses"],
+            one["scored"],
+            one["improved"],
+            f"{one['share']:.0%}",
+            None if one["best_gain"] is None else f"{one['best_gain']:+.4g}",
+        )
+        for one in payoffs
+    ]
+    head = ("operator or model", "uses", "scored", "improved", "share", "best gain")
+    return TextTable(head, rows)
 
 
 def _status(folder: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
@@ -181,10 +211,6 @@ def _describe_front(population: RunState) -> list[dict[str, Any]]:
         }
         for elite in population.islands.front()
     ]
-
-
-def _parent_id(store: Store, elite: Elite) -> str | None:
-    return None if elite.parent is None else store.load_attempt(elite.parent).program_or_fail.id
 
 
 def list_spending(usage: Usage) -> list[dict[str, Any]]:

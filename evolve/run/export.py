@@ -101,7 +101,7 @@ def _describe_finished(calls: list[Call], evaluations: list[Evaluated]) -> Itera
     for item in evaluations:
         key, program = str(item.key), item.program.id
         verdict = to_plain(item.evaluation)
-        yield {"kind": "evaluation", "key": key, "program": program, **verdict}
+        yield {"kind": "evaluation", "key": key, "program": program, "time": item.time, **verdict}
 
 
 def _describe_expenses(expenses: list[Expense]) -> Iterator[dict[str, Any]]:

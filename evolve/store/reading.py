@@ -55,6 +55,9 @@ _JOIN_TEXTS = (
     "AND t.number = e.number"
 )
 _IN_ORDER = "ORDER BY generation, slot, number"
+_USES = (
+    "SELECT generation, slot, role, model, cost_usd, prompt_tokens + completion_tokens FROM calls"
+)
 _LIGHT_ATTEMPTS = f"""
     SELECT a.generation, a.slot, a.number, a.island,
         a.parent_generation, a.parent_slot, a.parent_number, a.depth,
@@ -205,6 +208,17 @@ class Reader:
         sql = "SELECT number, seconds FROM generations WHERE number >= ? ORDER BY number"
         return self._all(sql, since)
 
+    def committed_at(self, generation: int) -> str:
+        """Returns when a generation was committed, UTC, ISO 8601; empty where it is not yet."""
+        found = self._all("SELECT time FROM generations WHERE number = ?", generation)
+        return str(found[0][0]) if found else ""
+
+    def objective_of(self, key: AttemptKey) -> float | None:
+        """Returns the objective of an attempt, None where it has none."""
+        where = "WHERE a.generation = ? AND a.slot = ? AND a.number = ?"
+        found = self._all(f"SELECT e.objective FROM attempts a {_JOIN_EVALUATION} {where}", *key)
+        return found[0][0] if found else None
+
     def seconds(self) -> float:
         """Returns the running time up to the last committed generation."""
         ((seconds,),) = self._all("SELECT MAX(seconds) FROM generations")
@@ -265,6 +279,13 @@ class Reader:
         found = self._all(f"SELECT {CALLS.select('c')} FROM calls c {where}", generation, slot)
         with parsing(self.folder):
             return [CALLS.load(row) for row in found]
+
+    def uses_of(self, generation: int, slot: int) -> tuple[ModelUse, ...]:
+        """Returns what the calls of a slot say about models, in order."""
+        found = self._all(
+            f"{_USES} WHERE generation = ? AND slot = ? {_IN_ORDER}", generation, slot
+        )
+        return tuple(ModelUse(*use) for _, _, *use in found)
 
     def load_summary(self, generation: int) -> Summary | None:
         """Returns what a generation taught, if it has a summary."""
@@ -421,11 +442,8 @@ class Reader:
 
     def _load_uses(self, since: int, upto: int = NEWEST) -> dict[tuple[int, int], list[ModelUse]]:
         uses: dict[tuple[int, int], list[ModelUse]] = {}
-        for generation, slot, *use in self._connection.execute(
-            "SELECT generation, slot, role, model, cost_usd, prompt_tokens + completion_tokens "
-            f"FROM calls WHERE generation >= ? AND generation <= ? {_IN_ORDER}",
-            (since, upto),
-        ):
+        within = f"WHERE generation >= ? AND generation <= ? {_IN_ORDER}"
+        for generation, slot, *use in self._connection.execute(f"{_USES} {within}", (since, upto)):
             uses.setdefault((generation, slot), []).append(ModelUse(*use))
         return uses
 

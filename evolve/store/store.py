@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,16 +104,17 @@ class Store(Reader):
 
     def keep(self, finished: Sequence[Call | Evaluated | Expense]) -> None:
         """Records what is finished, once; it is durable when this returns."""
+        now = _now()
         with self._transaction() as connection:
             for item in finished:
                 if isinstance(item, Expense):
                     row = EXPENSES.dump(replace(item, lost=cut_keys(item.lost)))
                     connection.execute(f"INSERT {EXPENSES.insert}", row)
                 elif isinstance(item, Call):
-                    row = CALLS.dump(replace(item, error=cut_keys(item.error)))
+                    row = CALLS.dump(replace(item, error=cut_keys(item.error), time=now))
                     connection.execute(f"INSERT OR IGNORE {CALLS.insert}", row)
                 else:
-                    self._put_evaluated(item)
+                    self._put_evaluated(replace(item, time=now))
 
     def commit(self, generation: Generation) -> None:
         """Writes a generation; it is the checkpoint when this returns."""
@@ -120,7 +122,8 @@ class Store(Reader):
             for result in generation.slots:
                 for placed in result.attempts:
                     self._put_attempt(placed)
-            connection.execute(f"INSERT {GENERATIONS.insert}", GENERATIONS.dump(generation))
+            row = GENERATIONS.dump(replace(generation, time=_now()))
+            connection.execute(f"INSERT {GENERATIONS.insert}", row)
 
     def save_snapshot(self, version: str, population: Any) -> None:
         """Keeps what was folded from all committed generations, in place of an earlier one.
@@ -180,3 +183,7 @@ class Store(Reader):
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

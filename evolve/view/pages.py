@@ -7,12 +7,12 @@ from contextlib import closing
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from evolve.display import TextTable, one_line, show_number
+from evolve.display import Listing, TextTable, one_line, show_number
 from evolve.errors import UsageError
 from evolve.population.curves import compare, trace_run
 from evolve.records import AttemptKey
 from evolve.records.results import AttemptText
-from evolve.report.blocks import Document, LinkCell, Listing, Picture, Section
+from evolve.report.blocks import Document, LinkCell, Picture, Section
 from evolve.report.comparison import draw_comparison
 from evolve.report.history import AttemptRow
 from evolve.report.state import describe_status

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from evolve.display import TextTable
-from evolve.report.blocks import Document, Listing, Section
+from evolve.display import Listing, TextTable
+from evolve.report.blocks import Document, Section
 from evolve.report.render import as_script_data, render_html, render_markdown
 from tests.commands import INITIAL, run_evolve, run_json, write_problem
 

@@ -57,8 +57,8 @@ def test_a_program_that_all_slots_write_is_evaluated_once(tmp_path, problem):
     run_evolve(*command, cwd=tmp_path)
     state = run_json("show", "r", cwd=tmp_path)
     assert state["evaluations"] == 2
-    first = [line for line in log_of("r", tmp_path, "attempt") if line["key"].startswith("1.")]
-    assert [line["key"] for line in first if line["status"] == "ok"] == ["1.0.0"]
+    first = [line for line in log_of("r", tmp_path, "attempt") if line["generation"] == 1]
+    assert [line["attempt"] for line in first if line["status"] == "ok"] == ["1.0.0"]
     assert first[1]["reason"] == "the same program as attempt 1.0.0"
     assert "equal" in run_evolve("replay", "r", cwd=tmp_path).stdout
 

@@ -1,0 +1,186 @@
+"""What is recorded of an attempt and of a call, as plain data: the same keys in every command."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from evolve.edits.diffs import unified_diff
+from evolve.errors import UsageError
+from evolve.population import RunState
+from evolve.records import TUNE, Attempt, AttemptKey, Direction, Plan
+from evolve.records.plain import to_plain
+from evolve.records.results import Call
+from evolve.search.generation import WHOLE
+from evolve.store import Store
+
+_KEY = re.compile(r"(\d+)\.(-?\d+)\.(\d+)")
+_SHOWN = re.compile(r"^## Program (\d+)\.(\d+)\.(\d+)$", re.MULTILINE)
+
+
+def attempt_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[str, Any]:
+    """Returns what every list of attempts has of one."""
+    evaluation, plan = attempt.evaluation, attempt.plan
+    return {
+        "id": None if attempt.program is None else attempt.program.id,
+        "attempt": str(attempt.key),
+        "generation": attempt.key.generation,
+        "island": attempt.island,
+        "parent": None if attempt.parent is None else str(attempt.parent),
+        "depth": attempt.depth,
+        "status": str(evaluation.status),
+        "objective": evaluation.objective,
+        "gain": find_gain(store, attempt, direction),
+        "seconds": evaluation.seconds,
+        "reason": evaluation.reason,
+        "metrics": dict(evaluation.metrics),
+        "measures": dict(evaluation.measures),
+        "operator": plan.operator if plan else "",
+        "model": find_model(store, attempt),
+        "plan": plan.change if plan else None,
+    }
+
+
+def call_as_data(call: Call) -> dict[str, Any]:
+    """Returns what every list of calls has of one."""
+    request, reply = call.request, call.reply
+    return {
+        "call": str(call.key),
+        "generation": call.key.generation,
+        "role": request.role,
+        "model": reply.model,
+        "prompt_tokens": reply.prompt_tokens,
+        "cached_tokens": reply.cached_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "thinking_tokens": reply.thinking_tokens,
+        "tokens": reply.prompt_tokens + reply.completion_tokens,
+        "cost_usd": reply.cost_usd,
+        "seconds": reply.seconds,
+        "error": call.error,
+        "time": call.time,
+    }
+
+
+def whole_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[str, Any]:
+    """Returns everything that is recorded of an attempt.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    plan, program, key = attempt.plan, attempt.program, attempt.key
+    parent = None if attempt.parent is None else store.load_attempt(attempt.parent)
+    before = {} if parent is None or parent.program is None else dict(parent.program.files)
+    files = {} if program is None else dict(program.files)
+    changes = {path: unified_diff(before.get(path, ""), text, path) for path, text in files.items()}
+    return {
+        **attempt_as_data(store, attempt, direction),
+        "time": store.committed_at(key.generation),
+        "hypothesis": plan.hypothesis if plan else "",
+        "tags": list(plan.tags) if plan else [],
+        "lessons_followed": list(plan.lessons) if plan else [],
+        "inspirations": [str(one) for one in find_inspirations(store, attempt)],
+        "files": files,
+        "diff": changes,
+        "instances": dict(attempt.evaluation.instances),
+        "artifacts": dict(attempt.evaluation.artifacts),
+        "calls": [
+            {**call_as_data(call), "messages": to_plain(call.request.messages),
+             "reply": call.reply.text}
+            for call in (*store.calls_of(key.generation, WHOLE), *store.calls_of(*key[:2]))
+        ],
+        "summary": to_plain(store.load_summary(key.generation)),
+    }  # fmt: skip
+
+
+def find_gain(store: Store, attempt: Attempt, direction: Direction) -> float | None:
+    """Returns what a program gained on its parent, None where either has no objective."""
+    if attempt.parent is None or attempt.objective is None:
+        return None
+    before = store.objective_of(attempt.parent)
+    return None if before is None else direction.gain(attempt.objective, before)
+
+
+def uses_model(plan: Plan | None) -> bool:
+    """Returns whether an attempt with this plan was a model's."""
+    return plan is not None and not plan.operator
+
+
+def find_model(store: Store, attempt: Attempt) -> str:
+    """Returns the model that wrote the last edit of an attempt's slot, empty where none did."""
+    uses = store.uses_of(*attempt.key[:2]) if uses_model(attempt.plan) else ()
+    return uses[-1].model if uses else ""
+
+
+def describe_source(operator: str, model: str) -> str:
+    """Returns who made an attempt, for people."""
+    return "tuning" if operator == TUNE else operator or model or "start"
+
+
+def find_inspirations(store: Store, attempt: Attempt) -> list[AttemptKey]:
+    """Returns the attempts that a model was shown beside the parent, in order."""
+    generation, slot, _ = attempt.key
+    if not uses_model(attempt.plan):
+        return []
+    calls = [*store.calls_of(generation, slot)[:1], *store.calls_of(generation, WHOLE)[:1]]
+    prompts = [message.text for call in calls for message in call.request.messages]
+    shown = (AttemptKey(*map(int, found)) for text in prompts for found in _SHOWN.findall(text))
+    earlier = dict.fromkeys(one for one in shown if one.generation < generation)
+    return [one for one in earlier if one != attempt.parent]
+
+
+def find_attempt(store: Store, state: RunState, name: str | None) -> Attempt:
+    """Finds an attempt.
+
+    Args:
+        store: The run's database.
+        state: What the run has reached.
+        name: Its key such as `3.1.0`, or the start of its program's id; None for the champion.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name is None:
+        if state.champion is None:
+            raise UsageError("the run has no evaluated program yet")
+        return store.load_attempt(state.champion.key)
+    found = _KEY.fullmatch(name)
+    if found is not None:
+        key = AttemptKey(*map(int, found.groups()))
+        keys = [one for one in store.keys_of(key.generation) if one == key]
+    else:
+        keys = store.attempts_of(name)
+    if not keys:
+        raise UsageError(
+            f"program {name!r}: none of that id; `evolve archive RUN` and `evolve log RUN` list "
+            "programs and attempts"
+        )
+    return store.load_attempt(keys[0])
+
+
+def find_call(store: Store, state: RunState, name: str) -> Call:
+    """Finds a call by its key, or the one that wrote a program by the start of the program's id.
+
+    Raises:
+        UsageError: There is none.
+    """
+    found = _KEY.fullmatch(name)
+    if found is not None:
+        key = AttemptKey(*map(int, found.groups()))
+    else:
+        key = find_attempt(store, state, name).key
+    calls = store.calls_of(*key[:2])
+    if found is None and calls:
+        return calls[min(key.number, len(calls) - 1)]
+    wanted = [call for call in calls if call.key == key]
+    if not wanted:
+        known = ", ".join(str(call.key) for call in calls)
+        where = f"slot {key.generation}.{key.slot}"
+        raise UsageError(
+            f"call {name!r}: none of that id; {where} has "
+            + (
+                f"the calls {known}"
+                if known
+                else "no calls; `evolve log RUN --role ROLE` lists them"
+            )
+        )
+    return wanted[0]
