@@ -67,7 +67,7 @@ class SettingOption(NamedTuple):
     def as_parameter(self, name: str) -> inspect.Parameter:
         """Returns the parameter from which Typer makes the option."""
         flags = [f"--{name.replace('_', '-')}"] if self.kind is bool or name == "set" else []
-        parser = _parse_seconds if name == "max_time" else None
+        parser = parse_seconds if name == "max_time" else None
         option = typer.Option(*flags, help=self.help, metavar=self.metavar or None, parser=parser)
         return inspect.Parameter(
             name,
@@ -80,7 +80,12 @@ class SettingOption(NamedTuple):
 _Names = list[str] | None
 
 
-def _parse_seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
+    """Returns the seconds of a time such as `90`, `90s`, `30m` or `8h`.
+
+    Raises:
+        UsageError: It is none.
+    """
     factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
     try:
         return float(text if factor is None else text[:-1]) * (factor or 1.0)

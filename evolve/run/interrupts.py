@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,10 @@ def interrupts(notify: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _handled(handle: _StopHandler) -> Iterator[None]:
+    # Python handles signals on its main thread alone; in another, somebody else does.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     # Under `nohup` a closed terminal is to be ignored. Ctrl-C is heard even where it is
     # ignored, as behind the `&` of a script: `kill -INT` is how such a script asks to stop.
     previous = {

@@ -1,0 +1,511 @@
+"""Evolution from Python, as the command line does it.
+
+    import evolve
+
+    run = evolve.run("circle_packing", max_evaluations=200, on_improvement=print)
+    run.champion.objective, run.champion.source
+
+Settings are keyword arguments with the names of the options, such as `max_cost` and `max_time`,
+or the last part of their key, such as `slots`; `settings={"search.islands": 4}` takes any. Errors
+are those of `evolve.errors`; each has the `exit_code` that the command line would return.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evolve.problem import Problem
+    from evolve.records import Attempt, Evaluation
+    from evolve.report.history import RunHistory
+    from evolve.run.opening import Run
+    from evolve.settings import Settings
+    from evolve.store import Store
+
+RUNS = Path("runs")
+_Callback = Callable[[dict[str, Any]], object] | None
+_Program = str | Path | Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The best program of a run.
+
+    Attributes:
+        id: The first 16 hexadecimal digits of the SHA-256 of its files.
+        attempt: The attempt that found it: generation, slot and number, as `3.0.1`.
+        objective: In the problem's own units.
+        source: Text of its first file.
+        files: Texts of all files by path.
+        metrics: Further numbers of its evaluation.
+        measures: Its coordinates in measure space.
+        run: The run that found it.
+    """
+
+    id: str
+    attempt: str
+    objective: float
+    source: str
+    files: Mapping[str, str]
+    metrics: Mapping[str, float]
+    measures: Mapping[str, float]
+    run: SavedRun
+
+    def lineage(self) -> list[dict[str, Any]]:
+        """Returns its ancestors from the starting program on, and itself.
+
+        Each has `attempt`, `program`, `generation`, `objective`, and `change`, which is None for
+        the starting program.
+        """
+        return self.run.lineage(self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """A run on disk: running, stopped or killed. Every look reads what is there by then.
+
+    Attributes:
+        folder: The run's folder.
+    """
+
+    folder: Path
+
+    @property
+    def champion(self) -> Champion | None:
+        """Returns the best program, None before the first is evaluated."""
+        with self._opened() as (store, _, history):
+            best = history.state.champion
+            return None if best is None else _make_champion(self, store.load_attempt(best.key))
+
+    @property
+    def status(self) -> str:
+        """Returns `running`, `finished` or `stopped`."""
+        return str(self.state()["status"])
+
+    def state(self) -> dict[str, Any]:
+        """Returns what `evolve show --json` prints."""
+        from evolve.report.state import describe_run
+
+        with self._opened() as (store, _, history):
+            return describe_run(self.folder, store, history.state)
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Returns the committed attempts, in order, as rows for pandas, polars or DuckDB.
+
+        Columns: `attempt` (as `3.0.1`), `generation`, `slot`, `island`, `parent`, `program` (the
+        program's id), `status`, `objective`, `gain` (on the parent, positive is better), `maker`
+        (the model or operator), `evaluations` (of the run up to it), `seconds` (in the sandbox),
+        `change` (the plan) and `reason` (why there is no objective). What is missing is None.
+        """
+        with self._opened() as (store, _, history):
+            texts = {text.key: text for text in store.attempt_texts()}
+            return [
+                {
+                    "attempt": str(row.key),
+                    "generation": row.key.generation,
+                    "slot": row.key.slot,
+                    "island": row.island,
+                    "parent": None if row.parent is None else str(row.parent),
+                    "program": row.program_id,
+                    "status": str(row.status),
+                    "objective": row.objective,
+                    "gain": row.gain,
+                    "maker": row.maker,
+                    "evaluations": row.evaluations,
+                    "seconds": texts[row.key].seconds,
+                    "change": texts[row.key].change or None,
+                    "reason": texts[row.key].reason or None,
+                }
+                for row in history.rows
+            ]
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Returns the champion's objective against what was spent: a row for each new champion.
+
+        Columns: `generation`, `evaluations`, `calls`, `tokens`, `cost_usd`, `seconds`,
+        `objective`. The last row says where the run stands.
+        """
+        with self._opened() as (_, _, history):
+            return [
+                {
+                    "generation": point.generation,
+                    "evaluations": point.evaluations,
+                    "calls": point.calls,
+                    "tokens": point.tokens,
+                    "cost_usd": point.cost_usd,
+                    "seconds": point.seconds,
+                    "objective": point.champion.objective,
+                }
+                for point in history.points
+                if point.champion is not None
+            ]
+
+    def lineage(self, attempt: str) -> list[dict[str, Any]]:
+        """Returns the ancestors of an attempt's program; see `Champion.lineage`."""
+        from evolve.records import AttemptKey
+        from evolve.report.contents import trace_line
+
+        key = AttemptKey(*map(int, attempt.split(".")))
+        with self._opened() as (store, _, _):
+            return [
+                {
+                    "attempt": str(one.key),
+                    "program": one.program_or_fail.id,
+                    "generation": one.key.generation,
+                    "objective": one.objective,
+                    "change": one.plan.change if one.plan else None,
+                }
+                for one in trace_line(store, store.load_attempt(key))
+            ]
+
+    def lessons(self) -> list[dict[str, Any]]:
+        """Returns what `evolve lessons --json` prints."""
+        from evolve.search.digests import read_lessons
+
+        with self._opened() as (store, _, _):
+            return [lesson.as_dict() for lesson in read_lessons(store)]
+
+    def report(self) -> Path:
+        """Writes the report, and returns its path."""
+        from evolve.report.render import write_report
+
+        return write_report(self.folder)
+
+    def _repr_html_(self) -> str:
+        from evolve.report.figures import draw_curve, standalone
+
+        with self._opened() as (store, _, history):
+            best, points = history.best, history.points
+            name = html.escape(f"{store.facts().get('problem', '')}: {self.folder.name}")
+        svg = draw_curve(points, "evaluations", {})
+        found = "no champion yet" if best is None else f"champion {best[1]:.10g}, attempt {best[0]}"
+        picture = f'<div style="max-width: 40em">{standalone(svg)}</div>' if svg else ""
+        report = self.folder / "report.html"
+        link = f'<a href="{html.escape(str(report))}">report</a>' if report.is_file() else ""
+        return f"<p><b>{name}</b><br>{found} {link}</p>{picture}"
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Store, Problem, RunHistory]]:
+        from evolve.report.history import RunHistory
+        from evolve.run.folder import load_run
+        from evolve.store import Store
+
+        problem, settings = load_run(self.folder)
+        history = RunHistory(problem, settings)
+        with closing(Store.open_to_read(self.folder)) as store:
+            history.advance(store)
+            yield store, problem, history
+
+
+def run(
+    problem: str | Path,
+    *,
+    run_dir: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+    on_attempt: _Callback = None,
+    on_generation: _Callback = None,
+    on_improvement: _Callback = None,
+    **options: Any,
+) -> SavedRun:
+    """Improves the program of a problem folder, as `evolve run` does, until something ends it.
+
+    Ctrl-C, or a notebook's stop button, ends the run in an orderly way, and the run is returned;
+    a second one raises `KeyboardInterrupt` at once.
+
+    Args:
+        problem: Problem folder, or a name in the gallery.
+        run_dir: Run folder; by default a new one in `./runs`.
+        settings: Settings by key, such as `{"search.islands": 4}`.
+        progress: Whether progress is printed; by default on a terminal and in a notebook.
+        on_attempt: Called with each committed attempt, a row of `SavedRun.attempts` without texts.
+        on_generation: Called after each generation with `generation`, `evaluations` and
+            `objective`.
+        on_improvement: Called with `attempt`, `program`, `generation` and `objective` of each new
+            champion.
+        options: Settings by short name, such as `model="openai/gpt-5"`, `max_cost=2`.
+
+    Raises:
+        UsageError: A setting or the problem cannot be used, or the starting program fails.
+        MachineError: A model, the sandbox, the evaluator or the disk failed.
+    """
+    from evolve.problem import load_problem
+    from evolve.problem.gallery import find_problem
+    from evolve.run.opening import make_run
+    from evolve.run.trust import find_addresses
+    from evolve.run.wiring import complete_settings
+
+    wanted = _read_settings(settings, options)
+    complete = complete_settings(wanted)
+    made = make_run(
+        load_problem(find_problem(Path(problem)), complete.parameters),
+        complete,
+        folder=None if run_dir is None else Path(run_dir),
+        parent=RUNS,
+        named=find_addresses(wanted),
+    )
+    return _run_to_end(made, (on_attempt, on_generation, on_improvement), progress=progress)
+
+
+def resume(
+    run: str | Path | SavedRun,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    trust: bool = False,
+    progress: bool | None = None,
+    on_attempt: _Callback = None,
+    on_generation: _Callback = None,
+    on_improvement: _Callback = None,
+    **options: Any,
+) -> SavedRun:
+    """Continues a run from its last checkpoint, as `evolve resume` does.
+
+    Args:
+        run: Run folder, its name in `./runs`, `latest`, or a run.
+        settings: See `run`.
+        trust: Whether a run made elsewhere may use its evaluator, commands and addresses.
+        progress: See `run`.
+        on_attempt: See `run`.
+        on_generation: See `run`.
+        on_improvement: See `run`.
+        options: See `run`.
+
+    Raises:
+        UsageError: There is no such run, it is in use, or a setting cannot be changed.
+        MachineError: A model, the sandbox, the evaluator or the disk failed.
+    """
+    from evolve.run.opening import open_run as open_to_run
+    from evolve.settings import change_settings
+
+    changes = _name_settings(settings, options)
+    found = open_to_run(
+        open_run(run).folder,
+        lambda recorded: change_settings(recorded, changes, where="arguments"),
+        trusts=trust,
+    )
+    return _run_to_end(found, (on_attempt, on_generation, on_improvement), progress=progress)
+
+
+def fork(
+    run: str | Path | SavedRun,
+    *,
+    generation: int | None = None,
+    run_dir: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> SavedRun:
+    """Makes a new run from a generation of another, as `evolve fork` does; `resume` runs it.
+
+    Args:
+        run: Run folder, its name in `./runs`, `latest`, or a run.
+        generation: The last one to take; by default all.
+        run_dir: Folder of the new run; by default a new one in `./runs`.
+        settings: See `run`.
+        options: See `run`.
+
+    Raises:
+        UsageError: There is no such run or generation, or a setting cannot be used.
+        StoreError: A database cannot be read or written.
+    """
+    from evolve.run.folder import load_run
+    from evolve.run.fork import fork_run
+    from evolve.run.trust import find_addresses, read_mark, write_mark
+    from evolve.run.wiring import complete_settings
+    from evolve.settings import Settings, change_settings
+
+    source = open_run(run).folder
+    problem, recorded = load_run(source)
+    named = read_mark(source, recorded)
+    changes = _name_settings(settings, options)
+    folder, _ = fork_run(
+        source,
+        problem,
+        complete_settings(change_settings(recorded, changes, where="arguments")),
+        generation=generation,
+        islands=recorded.search.islands,
+        folder=None if run_dir is None else Path(run_dir),
+        parent=RUNS,
+    )
+    if named is not None:
+        new = find_addresses(change_settings(Settings(), changes, where="arguments"))
+        write_mark(folder, load_run(folder)[1], [*named, *new])
+    return SavedRun(folder)
+
+
+def open_run(run: str | Path | SavedRun) -> SavedRun:
+    """Returns a run to look at: running, stopped or killed.
+
+    Args:
+        run: Run folder, its name in `./runs`, or `latest`.
+
+    Raises:
+        UsageError: There is no such run.
+    """
+    from evolve.run.folder import find_run
+
+    return run if isinstance(run, SavedRun) else SavedRun(find_run(str(run), RUNS))
+
+
+def check(
+    problem: str | Path, *, settings: Mapping[str, Any] | None = None, **options: Any
+) -> Evaluation:
+    """Validates a problem folder, and returns the evaluation of its starting program.
+
+    Args:
+        problem: Problem folder, or a name in the gallery.
+        settings: See `run`.
+        options: See `run`.
+
+    Raises:
+        ProblemError: The problem cannot be used, or its starting program fails.
+        MachineError: The sandbox or the evaluator failed.
+    """
+    from evolve.problem import load_problem
+    from evolve.problem.gallery import find_problem
+    from evolve.run.running import evaluate_initial
+    from evolve.run.wiring import complete_settings, open_evaluators
+
+    complete = complete_settings(_read_settings(settings, options))
+    found = load_problem(find_problem(Path(problem)), complete.parameters)
+    with closing(open_evaluators(found, complete)) as evaluators:
+        evaluators.start()
+        evaluators.wait()
+        return evaluate_initial(found, evaluators)
+
+
+def optimize(
+    program: _Program,
+    evaluate: str | Path | Callable[..., Any],
+    *,
+    statement: str = "",
+    direction: str = "maximize",
+    folder: str | Path | None = None,
+    **arguments: Any,
+) -> Champion:
+    """Improves a program that an evaluator scores, and returns the best one.
+
+    Both become a problem folder, which the command line can run, too. The evaluator runs in a
+    process of its own: it can use the modules, functions and plain values at the top of its file,
+    but no live object.
+
+    Args:
+        program: Source, path of a file or folder, or a function, whose source is taken.
+        evaluate: A function of one argument, the program, that returns a number or a `Score`; or
+            the path of a file that defines `evaluate`.
+        statement: What the program is to do, for models.
+        direction: `maximize` or `minimize`.
+        folder: Where the problem folder is kept; by default it is a temporary one. The run keeps
+            a copy of its own.
+        arguments: Those of `run`.
+
+    Raises:
+        UsageError: The program or the evaluator cannot be taken; the message says why.
+        MachineError: A model, the sandbox, the evaluator or the disk failed.
+    """
+    from evolve.problem.from_python import write_problem
+
+    with tempfile.TemporaryDirectory(prefix="evolve-problem-") as temporary:
+        target = Path(temporary, "problem") if folder is None else Path(folder)
+        write_problem(target, program, evaluate, statement=statement, direction=direction)
+        champion = run(target, **arguments).champion
+    if champion is None:
+        raise AssertionError("a run ended without a champion and without an error")
+    return champion
+
+
+def _read_settings(settings: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Settings:
+    import os
+
+    from evolve.settings import Settings, change_settings, read_environment
+
+    found = change_settings(Settings(), read_environment(os.environ), where="environment")
+    return change_settings(found, _name_settings(settings, options), where="arguments")
+
+
+def _name_settings(
+    settings: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the settings of arguments by key.
+
+    Raises:
+        UsageError: No setting has such a name, or several have it.
+    """
+    from evolve.cli.options import SETTING_OPTIONS, parse_seconds
+
+    named = dict(settings or {})
+    for name, value in options.items():
+        if value is None:
+            continue
+        option = SETTING_OPTIONS.get(name)
+        key = _find_key(name) if option is None else option.key
+        named[key] = value
+        if isinstance(value, str):
+            takes_several = option is not None and option.kind == SETTING_OPTIONS["model"].kind
+            named[key] = [value] if takes_several else value
+        if name == "max_time":
+            named[key] = parse_seconds(str(value))
+    return named
+
+
+def _find_key(name: str) -> str:
+    """Returns the key that ends with a name."""
+    from evolve.cli.options import SETTING_OPTIONS
+    from evolve.errors import UsageError
+    from evolve.settings import known_keys
+
+    by_end: dict[str, list[str]] = {}
+    for key in known_keys():
+        by_end.setdefault(key.rpartition(".")[2], []).append(key)
+    found = by_end.get(name, [])
+    if len(found) > 1:
+        raise UsageError(f"{name}: several settings end so: {', '.join(found)}; use `settings`")
+    if not found:
+        near = difflib.get_close_matches(name, [*SETTING_OPTIONS, *by_end], n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else "; docs/settings.md lists all"
+        raise UsageError(f"{name}: no setting has this name{hint}")
+    return found[0]
+
+
+def _run_to_end(
+    run: Run, callbacks: tuple[_Callback, _Callback, _Callback], *, progress: bool | None
+) -> SavedRun:
+    from evolve.report.callbacks import CallbackView
+    from evolve.report.render import write_report
+    from evolve.run.interrupts import interruptible
+    from evolve.run.opening import run_to_end
+
+    shows = _is_watched() if progress is None else progress
+    view = CallbackView(*callbacks, shows=shows)
+    with interruptible():
+        run_to_end(run, view)
+    write_report(run.folder)
+    return SavedRun(run.folder)
+
+
+def _is_watched() -> bool:
+    """Returns whether somebody looks on: at a terminal, or in a notebook."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules
+
+
+def _make_champion(run: SavedRun, attempt: Attempt) -> Champion:
+    if attempt.objective is None:
+        raise AssertionError(f"attempt {attempt.key}: a champion without an objective")
+    program = attempt.program_or_fail
+    return Champion(
+        id=program.id,
+        attempt=str(attempt.key),
+        objective=attempt.objective,
+        source=program.entry.text,
+        files=dict(program.files),
+        metrics=dict(attempt.evaluation.metrics),
+        measures=dict(attempt.evaluation.measures),
+        run=run,
+    )

@@ -1,0 +1,186 @@
+"""Evolution from Python: runs, looks at them, and problems made of functions."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from evolve import api
+from evolve.errors import UsageError
+from tests.commands import INITIAL, run_evolve, write_problem
+
+SHIFT = [3.0, -2.0]
+LIVE = object()
+
+
+def weigh(value):
+    return math.fabs(value)
+
+
+def near_shift(program):
+    first, second = program.call("point")
+    return -weigh(first - SHIFT[0]) - weigh(second - SHIFT[1])
+
+
+def uses_a_live_object(program):
+    return id(LIVE)
+
+
+def point():
+    first = 1.0
+    second = 1.0
+    return [first, second]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    yield tmp_path
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("api")
+    write_problem(folder / "valley")
+    seen = {"attempts": [], "generations": [], "improvements": []}
+    run = api.run(
+        folder / "valley", run_dir=folder / "r", generations=4, seed=3, slots=4, progress=False,
+        on_attempt=seen["attempts"].append, on_generation=seen["generations"].append,
+        on_improvement=seen["improvements"].append,
+    )  # fmt: skip
+    return run, seen
+
+
+def test_a_run_from_python_is_the_run_of_the_command_line(finished):
+    run, _ = finished
+    run_evolve(
+        "run", "valley", "--generations", "4", "--seed", "3", "--set", "loop.slots=4",
+        "--run-dir", "same", cwd=run.folder.parent,
+    )  # fmt: skip
+    same = api.open_run(run.folder.parent / "same")
+    columns = ("attempt", "program", "status", "objective", "maker")
+    rows = [
+        [{name: row[name] for name in columns} for row in one.attempts()] for one in (run, same)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_callbacks_see_every_attempt_generation_and_champion(finished):
+    run, seen = finished
+    rows = run.attempts()[1:]
+    assert [one["attempt"] for one in seen["attempts"]] == [row["attempt"] for row in rows]
+    assert [one["generation"] for one in seen["generations"]] == [1, 2, 3, 4]
+    assert seen["improvements"][-1]["attempt"] == run.champion.attempt
+
+
+def test_a_champion_has_its_source_numbers_and_ancestors(finished):
+    champion = finished[0].champion
+    assert champion.source == champion.files["initial.py"] != INITIAL
+    assert set(champion.measures) == {"first"}
+    line = champion.lineage()
+    assert line[0]["attempt"] == "0.0.0"
+    assert line[-1]["objective"] == champion.objective
+
+
+def test_rows_are_plain_data_and_the_curve_rises(finished):
+    run, _ = finished
+    assert json.loads(json.dumps(run.attempts())) == run.attempts()
+    objectives = [row["objective"] for row in run.curve()]
+    assert objectives == sorted(objectives)
+    assert run.state()["problem"] == "valley"
+    assert run.status == "finished"
+    assert run.lessons() == []
+
+
+def test_a_notebook_shows_a_run_with_its_curve(finished):
+    shown = finished[0]._repr_html_()
+    assert "<svg" in shown
+    assert "valley" in shown
+    assert "<script" not in shown
+
+
+def test_a_fork_is_resumed(finished, folder):
+    forked = api.fork(finished[0], generation=2, run_dir="f")
+    assert forked.state()["generations"] == 2
+    assert api.resume(forked, progress=False).state()["generations"] == 4
+
+
+def test_a_run_beside_the_main_thread_ends_as_usual(finished, folder):
+    problem = finished[0].folder.parent / "valley"
+    done = []
+    thread = threading.Thread(
+        target=lambda: done.append(api.run(problem, generations=1, run_dir="t", progress=False))
+    )
+    thread.start()
+    thread.join(60)
+    assert done[0].status == "finished"
+
+
+def test_check_returns_the_evaluation_of_the_start(finished):
+    evaluation = api.check(finished[0].folder.parent / "valley")
+    assert evaluation.objective == pytest.approx(-13.0)
+
+
+@pytest.mark.parametrize("program", [point, INITIAL])
+def test_a_function_or_a_text_is_optimized_by_a_function(folder, program):
+    best = api.optimize(program, near_shift, max_evaluations=60, seed=1, progress=False)
+    assert best.objective > -5.0
+    assert "def point" in best.source
+
+
+def test_a_problem_that_is_kept_runs_from_the_command_line(folder):
+    best = api.optimize(
+        point, near_shift, folder="kept", statement="Come near.", generations=1, progress=False
+    )
+    checked = run_evolve("check", "kept", "--json", cwd=folder)
+    assert json.loads(checked.stdout)["objective"] == -5.0
+    assert best.run.folder.is_dir()
+    assert (folder / "kept/statement.md").read_text() == "Come near.\n"
+
+
+def test_files_are_taken_as_they_are(folder):
+    write_problem(folder / "source")
+    (folder / "score.py").write_text(
+        "def evaluate(program):\n    return program.call('point')[0]\n"
+    )
+    best = api.optimize(
+        folder / "source/initial.py", "score.py", generations=1, direction="minimize",
+        progress=False,
+    )  # fmt: skip
+    assert best.objective <= 1.0
+
+
+def test_what_only_lives_in_this_process_is_refused_by_name(folder):
+    with pytest.raises(UsageError, match="`LIVE`, a object that only lives in this process"):
+        api.optimize(point, uses_a_live_object)
+    offset = 1.0
+
+    def closes(program):
+        return program.call("point")[0] + offset
+
+    with pytest.raises(UsageError, match="closes over `offset`"):
+        api.optimize(point, closes)
+    with pytest.raises(UsageError, match=r"expected a function defined with `def`|source cannot"):
+        api.optimize(point, lambda _: 1.0)
+    assert not (folder / "runs").exists()
+
+
+def test_an_unknown_argument_is_refused_with_the_nearest_name(folder):
+    with pytest.raises(UsageError, match="did you mean `max_evaluations`"):
+        api.run("circle_packing", max_evaluation=3)
+
+
+def test_importing_loads_nothing_slow():
+    code = (
+        "import sys, evolve.api; "
+        "print(len({'numpy', 'litellm', 'rich', 'typer'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
