@@ -12,7 +12,6 @@ are those of `evolve.errors`; each has the `exit_code` that the command line wou
 
 from __future__ import annotations
 
-import difflib
 import html
 import sys
 import tempfile
@@ -282,10 +281,11 @@ def resume(
         UsageError: There is no such run, it is in use, or a setting cannot be changed.
         MachineError: A model, the sandbox, the evaluator or the disk failed.
     """
+    from evolve.cli.options import name_settings
     from evolve.run.opening import open_run as open_to_run
     from evolve.settings import change_settings
 
-    changes = _name_settings(settings, options)
+    changes = {**(settings or {}), **name_settings(options)}
     found = open_to_run(
         open_run(run).folder,
         lambda recorded: change_settings(recorded, changes, where="arguments"),
@@ -315,6 +315,7 @@ def fork(
         UsageError: There is no such run or generation, or a setting cannot be used.
         StoreError: A database cannot be read or written.
     """
+    from evolve.cli.options import name_settings
     from evolve.run.folder import load_run
     from evolve.run.fork import fork_run
     from evolve.run.trust import find_addresses, read_mark, write_mark
@@ -324,7 +325,7 @@ def fork(
     source = open_run(run).folder
     problem, recorded = load_run(source)
     named = read_mark(source, recorded)
-    changes = _name_settings(settings, options)
+    changes = {**(settings or {}), **name_settings(options)}
     folder, _ = fork_run(
         source,
         problem,
@@ -424,54 +425,11 @@ def optimize(
 def _read_settings(settings: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Settings:
     import os
 
+    from evolve.cli.options import name_settings
     from evolve.settings import Settings, change_settings, read_environment
 
     found = change_settings(Settings(), read_environment(os.environ), where="environment")
-    return change_settings(found, _name_settings(settings, options), where="arguments")
-
-
-def _name_settings(
-    settings: Mapping[str, Any] | None, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Returns the settings of arguments by key.
-
-    Raises:
-        UsageError: No setting has such a name, or several have it.
-    """
-    from evolve.cli.options import SETTING_OPTIONS, parse_seconds
-
-    named = dict(settings or {})
-    for name, value in options.items():
-        if value is None:
-            continue
-        option = SETTING_OPTIONS.get(name)
-        key = _find_key(name) if option is None else option.key
-        named[key] = value
-        if isinstance(value, str):
-            takes_several = option is not None and option.kind == SETTING_OPTIONS["model"].kind
-            named[key] = [value] if takes_several else value
-        if name == "max_time":
-            named[key] = parse_seconds(str(value))
-    return named
-
-
-def _find_key(name: str) -> str:
-    """Returns the key that ends with a name."""
-    from evolve.cli.options import SETTING_OPTIONS
-    from evolve.errors import UsageError
-    from evolve.settings import known_keys
-
-    by_end: dict[str, list[str]] = {}
-    for key in known_keys():
-        by_end.setdefault(key.rpartition(".")[2], []).append(key)
-    found = by_end.get(name, [])
-    if len(found) > 1:
-        raise UsageError(f"{name}: several settings end so: {', '.join(found)}; use `settings`")
-    if not found:
-        near = difflib.get_close_matches(name, [*SETTING_OPTIONS, *by_end], n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else "; docs/settings.md lists all"
-        raise UsageError(f"{name}: no setting has this name{hint}")
-    return found[0]
+    return change_settings(found, {**(settings or {}), **name_settings(options)}, where="arguments")
 
 
 def _run_to_end(

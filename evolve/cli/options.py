@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -202,3 +203,38 @@ def read_settings(
         settings = change_settings(settings, load_settings(path), where=str(path))
     settings = change_settings(settings, read_environment(os.environ), where="environment")
     return changes.apply(settings)
+
+
+def name_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings by key: given by the names of options, or by the last part of their keys.
+
+    Raises:
+        UsageError: No setting has such a name, or several have it.
+    """
+    named: dict[str, Any] = {}
+    for name, value in options.items():
+        option = SETTING_OPTIONS.get(name)
+        key = _find_key(name) if option is None else option.key
+        is_one_of_several = option is not None and option.kind == _Names and isinstance(value, str)
+        if name == "max_time" and isinstance(value, str):
+            named[key] = parse_seconds(value)
+        elif value is not None:
+            named[key] = [value] if is_one_of_several else value
+    return named
+
+
+def _find_key(name: str) -> str:
+    """Returns the key that ends with a name."""
+    from evolve.settings import known_keys
+
+    by_end: dict[str, list[str]] = {}
+    for key in known_keys():
+        by_end.setdefault(key.rpartition(".")[2], []).append(key)
+    found = by_end.get(name, [])
+    if len(found) > 1:
+        raise UsageError(f"{name}: several settings end so: {', '.join(found)}; use `settings`")
+    if not found:
+        near = difflib.get_close_matches(name, [*SETTING_OPTIONS, *by_end], n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else "; docs/settings.md lists all"
+        raise UsageError(f"{name}: no setting has this name{hint}")
+    return found[0]
