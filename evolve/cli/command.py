@@ -40,7 +40,7 @@ GROUPS = {
     ),
     "Prove": ("replay", "verify", "export"),
     "Problems": ("init", "check", "gallery", "prompt"),
-    "Machine": ("doctor", "prune", "repair"),
+    "Machine": ("doctor", "prune", "repair", "skills"),
 }
 _AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -42,6 +42,10 @@ Detach = Annotated[
 Plain = Annotated[
     bool, typer.Option("--plain", help="Print lines instead of a live view, as for a pipe.")
 ]
+JsonLines = Annotated[
+    bool,
+    typer.Option("--json-lines", help="Print each event as a JSON object on its own line."),
+]
 Trust = Annotated[
     bool,
     typer.Option(

@@ -7,21 +7,32 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evolve.cli.background import start_detached
 from evolve.cli.command import Result, command
 from evolve.cli.inspect import show_end
-from evolve.cli.options import RUNS, Changes, Detach, Plain, Run, RunDir, Trust, read_settings
-from evolve.display import one_line, say
+from evolve.cli.options import (
+    RUNS,
+    Changes,
+    Detach,
+    JsonLines,
+    Plain,
+    Run,
+    RunDir,
+    Trust,
+    read_settings,
+)
+from evolve.display import one_line, say, say_json
 from evolve.errors import DamagedStoreError, EvaluatorError, ExitCode, MachineError
 from evolve.keys import split_password
 
 if TYPE_CHECKING:
     from evolve.evaluation.evaluator import IdleProcess
     from evolve.problem import Problem
+    from evolve.report.callbacks import CallbackView
     from evolve.run.opening import Run as OpenedRun
     from evolve.settings import Settings
 
@@ -54,6 +65,7 @@ def run(
     trust: Trust = False,
     detach: Detach = False,
     plain: Plain = False,
+    json_lines: JsonLines = False,
     changes: Changes,
 ) -> Result:
     """Improve the program of a problem folder."""
@@ -83,7 +95,7 @@ def run(
         say(introduction)
         arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
         return start_detached(made.folder, arguments)
-    return _run_and_report(made, introduction, idle, plain=plain)
+    return _run_and_report(made, introduction, idle, plain=plain, streams=json_lines)
 
 
 @command("Run", settings=("generations", "workers", *_MODELS, *_SANDBOX, *_CAPS, "set"))
@@ -100,6 +112,7 @@ def resume(
     trust: Trust = False,
     detach: Detach = False,
     plain: Plain = False,
+    json_lines: JsonLines = False,
     changes: Changes,
 ) -> Result:
     """Continue a run from its last checkpoint."""
@@ -123,11 +136,11 @@ def resume(
         words = (split_password(word)[0] for word in sys.argv[1:])
         arguments = [word for word in words if word not in {"--detach", "--json"}]
         return start_detached(found.folder, arguments)
-    return _run_and_report(found, introduction, idle, plain=plain)
+    return _run_and_report(found, introduction, idle, plain=plain, streams=json_lines)
 
 
 def _run_and_report(
-    run: OpenedRun, introduction: str, idle: IdleProcess | None, *, plain: bool
+    run: OpenedRun, introduction: str, idle: IdleProcess | None, *, plain: bool, streams: bool
 ) -> Result:
     """Runs until the end and writes the report.
 
@@ -136,6 +149,7 @@ def _run_and_report(
         introduction: Printed first.
         idle: An evaluator's process that was started ahead of time.
         plain: Whether lines are wanted on a terminal, too.
+        streams: Whether events are printed as JSON Lines instead.
 
     Raises:
         MachineError: With a note on how to continue, where that is possible.
@@ -147,7 +161,7 @@ def _run_and_report(
     from evolve.run.opening import run_to_end
 
     folder = run.folder
-    view = TerminalView(StandardOutput(is_plain=plain))
+    view = _stream_events(folder) if streams else TerminalView(StandardOutput(is_plain=plain))
     resume = f"to continue: evolve resume {quote(str(folder))}"
     try:
         with interruptible():
@@ -163,7 +177,24 @@ def _run_and_report(
             error.add_note(describe_mending(folder, run.problem) if is_evaluators else resume)
         raise
     write_report(folder)
-    return show_end(outcome, folder)
+    result = show_end(outcome, folder)
+    if streams:
+        _say_event("end", result.data())
+        return result._replace(shown=[], data=iter(()))
+    return result
+
+
+def _stream_events(folder: Path) -> CallbackView:
+    """Returns a view that prints each event as a JSON object on a line of its own."""
+    from evolve.report.callbacks import CallbackView
+
+    _say_event("start", {"run": str(folder)})
+    names = ("attempt", "generation", "improvement")
+    return CallbackView(*(partial(_say_event, name) for name in names), shows=False)
+
+
+def _say_event(name: str, data: dict[str, Any]) -> None:
+    say_json({"event": name, **data}, indent=None)
 
 
 def _take_lessons(source: Path, folder: Path) -> None:
