@@ -197,10 +197,10 @@ def _read_constant(reading: _Reading, path: Path) -> tuple[str, tuple[str, ...]]
         reading.note("SEED_PROGRAM", f"{path.name}", "initial.py")
         names = tuple(defined[-1:])
     else:
-        text, names = config.get("seed_candidate"), ("evaluate",)
+        text, names = config.get("seed_candidate"), (str(config.get("evaluator")),)
         if isinstance(text, dict) and len(text) == 1:
             (key, text), *_ = text.items()
-            names = ("evaluate", str(key))
+            names = (*names, str(key))
         if "dataset" in config:
             raise UsageError(
                 f"{path}: expected an evaluator of programs alone, got one with a `dataset`; "
@@ -334,6 +334,10 @@ def _note_others(reading: _Reading) -> None:
 def _note_files(reading: _Reading, chosen: Sorted) -> None:
     for path, reason in chosen.left:
         reading.note(path.as_posix(), "", f"left out: {reason}")
+    for path in chosen.warned:
+        reading.note(
+            path.as_posix(), "", "comes along, for the evaluator names it: programs see it"
+        )
     for path in chosen.taken:
         source = reading.folder / path
         found = hide_in(source)

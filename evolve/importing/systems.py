@@ -161,7 +161,7 @@ _YAML = ("config.yaml", "config.yml", "config*.yaml", "config*.yml")
 _CASCADE = (0.5, 0.75, 0.9)
 SYSTEMS = {
     "openevolve": System(
-        "stages", ("evaluator.py", "evaluate.py", "eval*.py"), _STARTS, _YAML, _OPENEVOLVE,
+        "stages", ("evaluator.py", "evaluate.py", "*eval*.py"), _STARTS, _YAML, _OPENEVOLVE,
         thresholds=_CASCADE,
     ),
     "shinka": System(
@@ -253,6 +253,8 @@ def read_calls(folder: Path, calls: Mapping[str, str]) -> dict[str, Any]:
                 continue
             for key, value in given.items():
                 folded = constants.fold(value, path)
+                if key == "evaluator" and isinstance(value, ast.Name):
+                    folded = value.id
                 if found.get(key) is None:
                     found[key] = folded
     return found

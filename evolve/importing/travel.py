@@ -42,6 +42,7 @@ class Sorted:
     Attributes:
         taken: Paths of those that come along, relative to the folder.
         left: Those that do not, each with the reason.
+        warned: Those that come along because the evaluator names them, and look like a solution.
         borrowed: Modules in the parent folder that the evaluator imports.
         imports: Packages and modules that the evaluator and the program import.
         variables: Environment variables that they read.
@@ -49,6 +50,7 @@ class Sorted:
 
     taken: tuple[Path, ...]
     left: tuple[tuple[Path, str], ...]
+    warned: tuple[Path, ...]
     borrowed: tuple[Path, ...]
     imports: tuple[str, ...]
     variables: tuple[str, ...]
@@ -74,7 +76,7 @@ def sort_files(
     """
     used = _Used(folder, evaluator)
     suffix, names = start[0].suffix, _top_names(start[0]) - {"main"}
-    taken, left = [], []
+    taken, left, warned = [], [], []
     for path in _walk(folder):
         relative = path.relative_to(folder)
         if path in start or relative.as_posix() in keep or path.name in keep:
@@ -83,6 +85,8 @@ def sort_files(
             reason = "may hold keys"
         elif path in used.modules or used.is_named(relative):
             reason = ""
+            if _BEST_CODE.search(path.stem) and path.suffix not in _PAPER:
+                warned.append(relative)
         else:
             reason = _refuse(relative, path, suffix, names)
         if reason:
@@ -93,6 +97,7 @@ def sort_files(
     return Sorted(
         taken=tuple(taken),
         left=tuple(left),
+        warned=tuple(warned),
         borrowed=tuple(used.borrowed),
         imports=tuple(sorted(used.imports)),
         variables=tuple(sorted(used.variables)),

@@ -168,7 +168,8 @@ def score_status(evaluator: str, program: str, asked: dict[str, Any]) -> dict[st
     found = _await(load(evaluator).evaluate(program))
     if not isinstance(found, dict):
         raise TypeError(f"expected a dictionary with a `score`, got {found!r:.200}")
-    status, summary = found.get("status", "success"), found.get("summary", "")
+    status = found.get("status", "success")
+    status, summary = str(getattr(status, "value", status)).lower(), found.get("summary", "")
     return {
         "objective": found.get("score"),
         "metrics": found.get("metrics") or {},
@@ -201,7 +202,9 @@ def score_script(evaluator: str, program: str, asked: dict[str, Any]) -> dict[st
 def score_results(evaluator: str, program: str, asked: dict[str, Any]) -> dict[str, Any]:
     """Runs the evaluator as a script, which writes its metrics into the file it is given."""
     results = os.path.join(os.path.dirname(program), "their_results.json")
-    _run_script(evaluator, [program, results])
+    names = _run_script(evaluator, [program, results])
+    if not os.path.exists(results) and "evaluate" in names:
+        names["evaluate"](program, results)
     metrics = _read_json(results)
     objective, note = choose(metrics, asked["objective"], [])
     return {"objective": objective, "metrics": metrics, "artifacts": {}, "note": note}

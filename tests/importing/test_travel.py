@@ -63,6 +63,10 @@ def test_solutions_keys_and_documents_stay_behind(name, reason, sort):
     assert Path(name) in sort(name, keep=(name,)).taken
 
 
+def test_a_solution_that_the_evaluator_names_comes_along_and_is_told(sort):
+    assert [str(path) for path in sort("best_known.json").warned] == ["best_known.json"]
+
+
 def test_another_program_for_the_same_problem_stays_behind(sort):
     left = dict(sort(attempt__py="def place(): return 9\n", marked__py=START).left)
     assert {str(path) for path in left} == {"attempt.py", "marked.py"}
