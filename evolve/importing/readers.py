@@ -336,7 +336,7 @@ def _note_files(reading: _Reading, chosen: Sorted) -> None:
         reading.note(path.as_posix(), "", f"left out: {reason}")
     for path in chosen.warned:
         reading.note(
-            path.as_posix(), "", "comes along, for the evaluator names it: programs see it"
+            path.as_posix(), "", "named by the evaluator: comes along, and programs see it"
         )
     for path in chosen.taken:
         source = reading.folder / path
@@ -345,6 +345,11 @@ def _note_files(reading: _Reading, chosen: Sorted) -> None:
             reading.note(path.as_posix(), "", f"{found[1]} keys in it read {HIDDEN} here")
     for source in chosen.borrowed:
         reading.note(f"../{source.name}", "", "comes along, beside the evaluator")
+    _note_needs(reading, chosen)
+
+
+def _note_needs(reading: _Reading, chosen: Sorted) -> None:
+    """Notes the packages and variables that an evaluation here may lack."""
     for name in chosen.imports:
         if name not in sys.stdlib_module_names | _OFFERED and not importlib.util.find_spec(name):
             reading.note(f"import {name}", "not installed", "install it where evolve is installed")
