@@ -15,8 +15,7 @@ from evolve.evaluation.machine import Machine
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt, AttemptKey
-from evolve.records.results import Call
-from evolve.report.attempts import find_inspirations
+from evolve.report.attempts import describe_source, find_gain, whole_as_data
 from evolve.report.blocks import (
     Block,
     Cards,
@@ -33,7 +32,6 @@ from evolve.report.history import RunHistory
 from evolve.report.state import describe_money, describe_run, describe_state, describe_status
 from evolve.run.folder import BEST_FOLDER, describe_verdict
 from evolve.search.digests import read_lessons
-from evolve.search.generation import WHOLE
 from evolve.settings import Settings, format_settings
 from evolve.store import Store
 
@@ -94,44 +92,34 @@ def describe_attempt(store: Store, problem: Problem, key: AttemptKey, link: str)
         StoreError: There is no such attempt, or the database cannot be read.
     """
     attempt = store.load_attempt(key)
-    evaluation, plan = attempt.evaluation, attempt.plan
-    parent = None if attempt.parent is None else store.load_attempt(attempt.parent)
-    facts: dict[str, object] = {
-        "program": None if attempt.program is None else attempt.program.id,
-        "parent": attempt.parent and LinkCell(str(attempt.parent), link.format(key=attempt.parent)),
-        "island": attempt.island,
-        "depth": attempt.depth,
-        "status": evaluation.status,
-        "objective": show_number(attempt.objective),
-        "gain on the parent": show_number(_gain(problem, attempt, parent)),
-        "reason": evaluation.reason or None,
-        "seconds": f"{evaluation.seconds:.3f}",
-        "committed": store.committed_at(key.generation),
-        "inspirations": ", ".join(map(str, find_inspirations(store, attempt))) or None,
-        **{name: show_number(value) for name, value in evaluation.metrics.items()},
-        **{name: show_number(value) for name, value in evaluation.measures.items()},
+    whole = whole_as_data(store, attempt, problem.direction)
+    facts = {
+        "program": whole["id"],
+        "by": describe_source(whole["operator"], whole["model"]),
+        "parent": whole["parent"] and LinkCell(whole["parent"], link.format(key=whole["parent"])),
+        **{name: whole[name] for name in ("island", "depth", "status")},
+        "objective": show_number(whole["objective"]),
+        "gain on the parent": show_number(whole["gain"]),
+        "reason": whole["reason"] or None,
+        "seconds": f"{whole['seconds']:.3f}",
+        "committed": whole["time"],
+        "shown beside the parent": ", ".join(whole["inspirations"]) or None,
+        **{name: show_number(value) for name, value in whole["metrics"].items()},
+        **{name: show_number(value) for name, value in whole["measures"].items()},
     }
-    sections = [Section("Verdict", (TextTable(("", ""), tuple(facts.items())),))]
-    if plan is not None:
-        sections.append(Section("Plan", tuple(_describe_plan(attempt))))
-    if attempt.program is not None:
-        if parent is not None:
-            sections.append(Section("Changes", tuple(_compare(parent, attempt))))
-        sources = tuple(Listing(text, title=path) for path, text in attempt.program.files)
-        sections.append(Section("Source", sources))
-    if evaluation.artifacts:
-        texts = tuple(Listing(text, "text", name) for name, text in evaluation.artifacts.items())
-        sections.append(Section("Artifacts", texts))
-    calls = (*store.calls_of(key.generation, WHOLE), *store.calls_of(key.generation, key.slot))
-    folds = tuple(map(_describe_call, calls))
-    if folds:
-        sections.append(Section("Model calls", folds))
-    summary = store.load_summary(key.generation)
-    if summary is not None:
-        texts = tuple(Listing(lesson.claim, "text") for lesson in summary.lessons)
-        verdict = Listing(summary.verdict, "text")
-        sections.append(Section("What its generation taught", (verdict, *texts)))
-    return Document(f"attempt {key}", tuple(sections))
+    artifacts = whole["artifacts"]
+    shown = tuple((name, value) for name, value in facts.items() if value is not None)
+    sections = {
+        "Verdict": (TextTable(("", ""), shown),),
+        "Plan": tuple(_describe_plan(attempt)),
+        "Changes": tuple(_compare(store, attempt)),
+        "Source": tuple(Listing(text, title=path) for path, text in whole["files"].items()),
+        "Artifacts": tuple(Listing(text, "text", name) for name, text in artifacts.items()),
+        "Model calls": tuple(map(_describe_call, whole["calls"])),
+        "What its generation taught": tuple(_list_taught(whole["summary"])),
+    }
+    found = tuple(Section(title, blocks) for title, blocks in sections.items() if blocks)
+    return Document(f"attempt {key}", found)
 
 
 def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
@@ -216,7 +204,7 @@ def _describe_lineage(store: Store, problem: Problem, champion: Attempt) -> Sect
     for parent, attempt in zip([None, *line], line, strict=False):
         change = one_line(attempt.plan.change) if attempt.plan else "the starting program"
         shown = change if len(change) <= _CHANGE else f"{change[:_CHANGE]} ..."
-        gain = _gain(problem, attempt, parent)
+        gain = find_gain(store, attempt, problem.direction)
         better = "" if gain is None else f" (better by {gain:.6g})"
         blocks = [*_describe_plan(attempt)]
         blocks += [] if parent is None else _diff(parent, attempt)
@@ -241,22 +229,20 @@ def _describe_plan(attempt: Attempt) -> Iterator[Block]:
         yield TextTable(("", ""), rows)
 
 
-def _describe_call(call: Call) -> Fold:
-    reply = call.reply
-    money = "price unknown" if reply.cost_usd is None else f"${reply.cost_usd:.4f}"
-    tokens = f"{reply.prompt_tokens} tokens read, {reply.completion_tokens} written"
-    prompt = (Listing(message.text, "markdown", message.role) for message in call.request.messages)
-    error = (Listing(call.error, "text", "cannot be used"),) if call.error else ()
-    title = (
-        f"{call.key}: {call.request.role}, {reply.model}: {tokens}, {money}, {reply.seconds:.1f} s"
-    )
-    return Fold(title, (*prompt, Listing(reply.text, "markdown", "reply"), *error))
+def _describe_call(call: Mapping[str, Any]) -> Fold:
+    money = "price unknown" if call["cost_usd"] is None else f"${call['cost_usd']:.4f}"
+    tokens = f"{call['prompt_tokens']} tokens read, {call['completion_tokens']} written"
+    prompt = (Listing(one["text"], "markdown", one["role"]) for one in call["messages"])
+    error = (Listing(call["error"], "text", "cannot be used"),) if call["error"] else ()
+    title = f"{call['role']}, {call['model']}: {tokens}, {money}, {call['seconds']:.1f} s"
+    return Fold(title, (*prompt, Listing(call["reply"], "markdown", "reply"), *error))
 
 
-def _gain(problem: Problem, attempt: Attempt, parent: Attempt | None) -> float | None:
-    if parent is None or attempt.objective is None or parent.objective is None:
-        return None
-    return problem.direction.gain(attempt.objective, parent.objective)
+def _list_taught(summary: Mapping[str, Any] | None) -> Iterator[Listing]:
+    if summary is not None:
+        yield Listing(summary["verdict"], "text")
+        for lesson in summary["lessons"]:
+            yield Listing(lesson["claim"], "text")
 
 
 def _diff(old: Attempt, new: Attempt) -> Iterator[Listing]:
@@ -267,9 +253,12 @@ def _diff(old: Attempt, new: Attempt) -> Iterator[Listing]:
             yield Listing(changed, "diff")
 
 
-def _compare(old: Attempt, new: Attempt) -> Iterator[SideBySide]:
-    before = dict(old.program_or_fail.files)
-    for path, text in new.program_or_fail.files:
+def _compare(store: Store, new: Attempt) -> Iterator[SideBySide]:
+    """Yields each file that an attempt changed in its parent's program."""
+    if new.parent is None or new.program is None:
+        return
+    before = dict(store.load_attempt(new.parent).program_or_fail.files)
+    for path, text in new.program.files:
         rows = align_lines(before.get(path, ""), text)
         if rows:
             yield SideBySide(path, tuple(rows))
