@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -12,6 +13,8 @@ from evolve.source.parsing import bound_names, parse_python
 
 # Lines around a block; the most of one definition, and of all that is shown beyond the blocks.
 _AROUND, _LONGEST, _MOST = 12, 40, 160
+# In so many lines at most stands a name that is looked up in a language that is not parsed.
+_RARE = 8
 _NAME = re.compile(r"[^\W\d]\w{2,}")
 
 
@@ -27,7 +30,9 @@ def cut_frozen(text: str) -> str:
         (text.count("\n", 0, block.start), text.count("\n", 0, block.end))
         for block in find_blocks(text)
     ]
-    kept = {line for first, last in spans for line in range(first - 1, last + 1)}
+    # A last line that is empty is the end of the one before.
+    end = {len(lines) - 1} if not lines[-1] else set()
+    kept = end | {line for first, last in spans for line in range(first - 1, last + 1)}
     names = {name for line in kept if 0 <= line < len(lines) for name in _NAME.findall(lines[line])}
     around = {
         line
@@ -44,9 +49,12 @@ def _find_used(text: str, lines: list[str], names: set[str]) -> Iterator[int]:
     """Yields the lines, from 0, of imports and of what defines one of some names."""
     tree = parse_python(text)
     if tree is None:
+        found: defaultdict[str, list[int]] = defaultdict(list)
         for number, line in enumerate(lines):
-            if line[:1].strip() and names & {*_NAME.findall(line)}:
-                yield number
+            for name in names & {*_NAME.findall(line)} if line[:1].strip() else ():
+                found[name].append(number)
+        # Words of the language are everywhere.
+        yield from (line for where in found.values() if len(where) <= _RARE for line in where)
         return
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom) or names & bound_names([node]):
