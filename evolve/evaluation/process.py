@@ -58,6 +58,7 @@ def main() -> None:
             devices=config["devices"],
             data=problem.data,
             hide=_list_hidden(problem),
+            show=problem.shown,
         )
         functions = loading.result()
     except (ProblemError, SandboxError) as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from evolve.errors import ProgramError
 from evolve.evaluation.quiet import hold_quiet
@@ -24,6 +27,10 @@ _BUILD_PROCESSES = 64
 _BUILD_WORKSPACE_MB = 512
 _REASON_CHARACTERS = 200
 _PRINTED_BYTES = 1 << 14
+# What a shell and our guest say of a command that they do not find.
+_NOT_FOUND = re.compile(
+    r"(?:^|: )([\w.+-]+): (?:command )?not found|`([\w.+-]+)` cannot be started"
+)
 
 
 class ProgramRunner:
@@ -108,6 +115,7 @@ class ProgramRunner:
             memory_mb=max(self.limits.memory_mb, _BUILD_MEMORY_MB),
             processes=max(self.limits.processes, _BUILD_PROCESSES),
             workspace_mb=max(self.limits.workspace_mb, _BUILD_WORKSPACE_MB),
+            reserves=True,
         )
         # In a child of its own, of which nothing but the files is left.
         self._session = self._sandbox.open(program, limits)
@@ -132,6 +140,20 @@ class ProgramRunner:
             output = f"{done.text}{done.stderr}"
             raise ProgramError(Status.ERROR, _describe(done.code, output), output)
         return done.files
+
+
+def find_tool(said: str) -> str:
+    """Returns how to show programs a tool that they do not find and the user does."""
+    for name in filter(None, (one for found in _NOT_FOUND.findall(said) for one in found)):
+        path = shutil.which(name)
+        if path is not None:
+            place = Path(path).parent
+            shown = place.parent if place.name == "bin" else place
+            return (
+                f"; `{name}` is there for you in {place}, but programs see the system's folders "
+                f'alone: in problem.toml, under [sandbox], write `show = ["{shown}"]`'
+            )
+    return ""
 
 
 class _Builds:
@@ -229,7 +251,12 @@ class ProgramSessions:
             ProgramError: The build failed.
             SandboxError: The sandbox broke.
         """
-        limits = replace(self._runner.limits, core=core, is_alone=is_alone)
+        limits = replace(
+            self._runner.limits,
+            core=core,
+            is_alone=is_alone,
+            reserves=bool(self._runner.recipe.run),
+        )
         try:
             yield self._runner.open(self._program, limits)
         finally:

@@ -16,7 +16,7 @@ from typing import Any
 from evolve import scoring
 from evolve.errors import ProblemError, ProgramError, SandboxError
 from evolve.evaluation.machine import PACKAGES
-from evolve.evaluation.runner import ProgramRunner, ProgramSessions
+from evolve.evaluation.runner import ProgramRunner, ProgramSessions, find_tool
 from evolve.problem import Measure, Problem, Purpose
 from evolve.records import VALIDATION, Evaluation, Program, Status
 from evolve.sandbox.replies import printable_end
@@ -204,7 +204,7 @@ def _explain(error: Exception, problem: Problem, program: Program, seconds: floa
     if isinstance(error, Infeasible):
         return Evaluation(Status.INFEASIBLE, seconds=seconds, reason=str(error))
     if isinstance(error, ProgramError):
-        key = _name_limit(error)
+        key = _name_limit(error) + find_tool(f"{error.reason}\n{error.detail}")
         if problem.secret:
             return Evaluation(Status(error.status), seconds=seconds, reason=error.plain + key)
         kind = "traceback" if program.entry.path.endswith(".py") else "output"

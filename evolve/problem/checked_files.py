@@ -17,6 +17,15 @@ from evolve.source import find_blocks, find_oddities, list_names, syntax_error
 MAX_FILE_BYTES = 1_000_000
 # The prompts that a problem may have of its own, as `prompts/NAME.md`.
 PROMPTS = ("plan", "edit", "repair", "agent", "summarize")
+# What is never shown to programs, whatever a problem asks for.
+_PRIVATE = frozenset(
+    {
+        *(".ssh", ".aws", ".azure", ".gnupg", ".kube", ".docker", ".config", ".netrc", ".mozilla"),
+        *(".password-store", ".gcloud", ".thunderbird", ".git", "documents", "desktop"),
+    }
+)
+_HOMES = (Path("/home"), Path("/Users"), Path("/mnt"), Path("/media"))
+_SYSTEM = frozenset({"etc", "proc", "sys", "dev", "run", "boot", "var"})
 # `{{name}}` in statements and prompts.
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
@@ -183,6 +192,26 @@ def check_prompts(folder: Path) -> None:
                 f"{path}: expected one of {known}, got a file that no step reads; rename it, "
                 "or move it out of `prompts`"
             )
+
+
+def check_shown(named: Path, where: str) -> Path:
+    """Returns a folder that programs may see.
+
+    Raises:
+        ProblemError: It is none, or holds more than a tool chain: a home, keys, the system.
+    """
+    path = Path(os.path.normpath(named.expanduser()))
+    real, home = path.resolve(), Path.home().resolve()
+    parts = {part.lower() for part in real.parts}
+    is_whole = real == home or real in home.parents or len(real.parts) < 3
+    if real.parent in _HOMES or is_whole or parts & _PRIVATE or _SYSTEM & set(real.parts[1:2]):
+        raise ProblemError(
+            f"{where}: expected the folder of a tool chain, such as `~/.cargo`, got "
+            f"{str(named)!r}, which holds more than programs under search may see"
+        )
+    if not path.is_absolute() or not path.is_dir():
+        raise ProblemError(f"{where}: expected a folder, got nothing at {str(path)!r}")
+    return path
 
 
 def find_evaluator(

@@ -14,6 +14,7 @@ from evolve.errors import ProblemError
 from evolve.problem.checked_files import (
     check_entry,
     check_prompts,
+    check_shown,
     expect_inside,
     find_evaluator,
     find_folder,
@@ -44,7 +45,7 @@ _VALUES = (
 )
 _LISTS = ("packages", "entry", "measures", "objectives")
 _EVALUATOR = ("file", "environment")
-_TABLES = ("program", "parameters", "limits", "best_known", "bound", "baseline")
+_TABLES = ("program", "parameters", "limits", "sandbox", "best_known", "bound", "baseline")
 _PROGRAM = ("files", "build", "built", "build_seconds", "run")
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
 _MOST_CELLS = 1_000_000
@@ -106,6 +107,7 @@ def load_problem(
         objectives=_read_objectives(top),
         measures=_read_measures(top, initial),
         limits=_read_limits(top.table("limits", _LIMITS)),
+        shown=_read_shown(top.table("sandbox", ("show",))),
         packages=top.texts("packages", ("numpy",)),
         entry=entry,
         best_known=_read_reference(top, "best_known"),
@@ -131,6 +133,11 @@ def _read_evaluator(top: TomlTable) -> TomlTable:
     if isinstance(value, dict):
         return top.table("evaluator", _EVALUATOR)
     return TomlTable({"file": top.text("evaluator")}, top.where, _EVALUATOR)
+
+
+def _read_shown(table: TomlTable) -> tuple[Path, ...]:
+    where = f"{table.where}: `show`"
+    return tuple(check_shown(Path(name), where) for name in table.texts("show", ()))
 
 
 def _read_name(top: TomlTable, folder: Path) -> str:

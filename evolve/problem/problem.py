@@ -113,6 +113,7 @@ class Problem:
         measures: Axes of measure space; an archive without any has one cell.
         limits: What a program may use, by the names of `evolve.sandbox.limits.Limits`; what
             is not named has its default.
+        shown: Folders of tool chains that programs see besides those of the system.
         packages: Imported in the sandbox before any program starts.
         entry: Names that the program's first file must define at its top level.
         best_known: Best value known to be reached, if there is one.
@@ -141,6 +142,7 @@ class Problem:
     objectives: tuple[Objective, ...]
     measures: tuple[Measure, ...]
     limits: Mapping[str, Any]
+    shown: tuple[Path, ...]
     packages: tuple[str, ...]
     entry: tuple[str, ...]
     best_known: Reference | None

@@ -84,6 +84,7 @@ def open_sandbox(
     allow_weak: bool = False,
     data: Path | None = None,
     hide: tuple[Path, ...] = (),
+    show: tuple[Path, ...] = (),
     image: str = "",
     devices: str = "",
 ) -> Sandbox:
@@ -95,6 +96,7 @@ def open_sandbox(
         allow_weak: Also takes a backend that leaves network or files within reach.
         data: Folder that programs read at `data/`.
         hide: Files and folders that programs must not see wherever they lie; the canary tries.
+        show: Folders of tool chains that programs see as well.
         image: A container image with Python and the packages, for the backend `docker`.
         devices: GPUs and accelerators, for the same.
 
@@ -104,7 +106,7 @@ def open_sandbox(
     """
     if name not in NAMES:
         raise SandboxError(f"sandbox: expected one of {', '.join(NAMES)}, got {name!r}")
-    view = find_view(preload, data, hide)
+    view = find_view(preload, data, hide, show)
     reasons = []
     weak: Sandbox | None = None
     is_weak = False

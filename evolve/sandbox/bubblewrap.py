@@ -41,10 +41,12 @@ def make_bubblewrap(preload: Sequence[str], view: HostView) -> Sandbox:
         "namespaces": True,
         "preload": list(preload),
         "paths": [str(path) for path in view.paths],
+        "environment": dict(view.environment),
         "box": BOX,
         "data": DATA if view.data else None,
         # Where the guest may make no namespaces inside those of bwrap, all of that view is read.
         "readable": [("/", landlock.READ)],
+        "mounts_proc": not os.getuid(),
     }
     command = [
         binary,
@@ -64,7 +66,10 @@ def _isolation() -> list[str]:
         return [*options, "--unshare-user", "--uid", str(GUEST_ID), "--gid", str(GUEST_ID)]
     # Root's own rights are needed to bind what only root can reach; the guest then leaves root.
     options += ["--cap-drop", "ALL"]
-    return [*options, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    # It is then also left with a `/proc` that bwrap has covered in part, of which no program's own
+    # could be made: the guest mounts another before it leaves root.
+    kept = ("CAP_SETUID", "CAP_SETGID", "CAP_SYS_ADMIN")
+    return [*options, *(word for name in kept for word in ("--cap-add", name))]
 
 
 def _mounts(view: HostView) -> list[str]:

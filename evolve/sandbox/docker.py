@@ -100,6 +100,7 @@ def make_docker(
         "preload": list(preload),
         "paths": [] if image else [str(path) for path in view.paths],
         "box": BOX,
+        "environment": dict(view.environment),
         "data": DATA if view.data else None,
         "devices": bool(devices),
         # Where the engine lets the guest make no namespaces, all of the container is read.

@@ -8,7 +8,8 @@ import os
 import py_compile
 import sys
 import sysconfig
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import evolve
@@ -20,7 +21,8 @@ GUEST_PATH = "/opt/evolve/guest"
 # not shown: projects lie in `/usr/src/app` and the like.
 _SYSTEM = (
     *("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"),
-    *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/java-*"),
+    *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/java-*", "/etc/R"),
+    *("/etc/mono", "/etc/julia", "/etc/dotnet", "/etc/php", "/etc/perl", "/etc/ghc*"),
 )
 _BELOW_PREFIXES = (
     *("bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "include", "*-linux-gnu*"),
@@ -28,9 +30,27 @@ _BELOW_PREFIXES = (
 )
 _SHARED = (
     *("zoneinfo", "locale", "terminfo", "perl*", "python3", "java", "maven*", "gradle*", "node*"),
-    *("npm", "ruby*", "rubygems*", "lua*", "php*", "R", "julia*", "octave", "dotnet", "go", "gcc*"),
+    *(
+        "npm",
+        "ruby*",
+        "rubygems*",
+        "lua*",
+        "php*",
+        "R",
+        "julia*",
+        "octave",
+        "dotnet",
+        "go*",
+        "gcc*",
+    ),
+    *("mono*", "ocaml*", "ghc*", "guile", "sbcl*", "erlang*", "scala*", "kotlin*", "swift*"),
     *("cmake*", "pkgconfig", "aclocal*", "autoconf*", "automake*", "bison", "libtool", "tcltk"),
 )
+# Of tool chains that are installed for one user: what belongs to them, where they look for
+# themselves, and where they keep keys.
+_COMPANIONS = {".cargo": ".rustup"}
+_HOMES = {".cargo": "CARGO_HOME", ".rustup": "RUSTUP_HOME", ".sdkman": "SDKMAN_DIR"}
+_KEYS = ("credentials*", "*.pem", "*.key", ".env*", ".netrc", ".npmrc", "*token*", "settings.xml")
 # Python's own `-I` would also drop PYTHONHASHSEED: the order of sets must not differ by guest.
 _FLAGS = ("-s", "-P", "-B")
 _START = """\
@@ -64,16 +84,21 @@ class HostView:
         hidden: Paths within the trees that are covered.
         data: Folder shown as `data/` in the workspace; None without one.
         paths: Folders where packages are found besides the interpreter's own.
+        environment: Variables that programs get for tool chains among the trees.
     """
 
     trees: tuple[Path, ...]
     hidden: tuple[Path, ...]
     data: Path | None
     paths: tuple[Path, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_view(
-    preload: tuple[str, ...] = (), data: Path | None = None, hide: tuple[Path, ...] = ()
+    preload: tuple[str, ...] = (),
+    data: Path | None = None,
+    hide: tuple[Path, ...] = (),
+    show: tuple[Path, ...] = (),
 ) -> HostView:
     """Finds what the running interpreter needs.
 
@@ -81,19 +106,46 @@ def find_view(
         preload: Names of packages that the guest imports.
         data: Folder that programs may read.
         hide: Files and folders that programs must not see even where they lie among packages.
+        show: Folders of tool chains that programs see as well.
     """
+    shown = _with_companions(show)
     places = [place for name in preload for place in _package_places(name)]
     paths = tuple(dict.fromkeys(place.parent for place in places))
     package = Path(evolve.__file__).resolve().parent
     # Another copy may be installed beside the packages, as when a checkout is tested.
     installed = [Path(sysconfig.get_path(name)) / package.name for name in ("purelib", "platlib")]
     copies = [path.resolve() for path in (package, *installed)]
-    hidden = [*copies, package.with_name("evaluators"), *(path.resolve() for path in hide)]
-    trees = _outermost([*_interpreter_folders(), *map(_tree_around, places)])
+    secrets = [path.resolve() for path in hide] + [
+        one for path in shown for one in _secrets_in(path)
+    ]
+    hidden = [*copies, package.with_name("evaluators"), *secrets]
+    trees = _outermost([*_interpreter_folders(), *map(_tree_around, places), *shown])
     there = [path for tree in trees for path in _spell_below(tree, hidden) if path.exists()]
     # What lies in a covered folder is not there to be covered.
     outer = [path for path in dict.fromkeys(there) if not {*path.parents} & {*there}]
-    return HostView(trees, tuple(outer), data.resolve() if data else None, paths)
+    environment = _describe_tools(shown) if shown else {}
+    return HostView(trees, tuple(outer), data.resolve() if data else None, paths, environment)
+
+
+def _with_companions(show: tuple[Path, ...]) -> list[Path]:
+    # What lies in `~/.cargo/bin` starts what lies in `~/.rustup`.
+    found = [
+        *show,
+        *(path.with_name(_COMPANIONS[path.name]) for path in show if path.name in _COMPANIONS),
+    ]
+    return [path for path in dict.fromkeys(found) if path.is_dir()]
+
+
+def _secrets_in(folder: Path) -> list[Path]:
+    """Returns what tool chains keep keys in."""
+    return [path for name in _KEYS for path in folder.glob(name)]
+
+
+def _describe_tools(shown: list[Path]) -> dict[str, str]:
+    bins = [str(path / "bin") for path in shown if (path / "bin").is_dir()]
+    bins += [str(path) for path in shown if path.name == "bin"]
+    named = {_HOMES[path.name]: str(path) for path in shown if path.name in _HOMES}
+    return {**named, "PATH": ":".join([*bins, "/usr/local/bin:/usr/bin:/bin"])}
 
 
 def list_readable(view: HostView) -> list[tuple[Path, int]]:

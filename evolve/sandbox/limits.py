@@ -37,6 +37,8 @@ class ProgramLimits:
         output_kb: How much standard output and error is kept.
         core: The only core that its processes may use; None for any.
         is_alone: Whether its first process may start no other; for programs held to a core.
+        reserves: Whether it may reserve more addresses than memory, as virtual machines of
+            languages do; the memory that it uses is bounded all the same.
     """
 
     seconds: float = 10.0
@@ -47,6 +49,7 @@ class ProgramLimits:
     output_kb: int = 16
     core: int | None = None
     is_alone: bool = False
+    reserves: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ class SandboxSession:
             "output_bytes": limits.output_kb << 10,
             "core": limits.core,
             "is_alone": limits.is_alone,
+            "reserves": limits.reserves,
         }
         link.send(START, json.dumps(settings).encode())
         files = [[file.path, file.text] for file in program.files]

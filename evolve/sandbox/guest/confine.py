@@ -31,7 +31,7 @@ ABOVE = 64
 _TERMINALS = {"console", "ptmx", "pts", "tty", "shm", "mqueue"}
 _DEVICE_RIGHTS = landlock.READ_FILE | landlock.WRITE_FILE
 _NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS
-_OPEN_FILES = 128
+_OPEN_FILES, _MORE_OPEN_FILES = 128, 1024
 _PENDING_SIGNALS = 256
 _CPU_SECONDS = 4 * 3600
 _MB = 1 << 20
@@ -154,6 +154,12 @@ def _enter_namespaces(setup: Setup, order: Order) -> None:
         # The backends but for `docker` show only the first.
         with contextlib.suppress(FileNotFoundError):
             kernel.mount(EMPTY, place, "", kernel.MS_BIND)
+    if order.reserves and setup.landlock_version:
+        # Tool chains find themselves there: the program's own processes, of which Landlock lets
+        # nothing be written, and no count of the kernel's. A container engine may forbid it.
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+        with contextlib.suppress(OSError):
+            kernel.mount("proc", "/proc", "proc", flags, "subset=pid")
 
 
 def _offer_to_the_kernel() -> None:
@@ -168,14 +174,14 @@ def _offer_to_the_kernel() -> None:
 
 def _set_limits(setup: Setup, order: Order) -> None:
     addresses = resource.RLIM_INFINITY
-    if not setup.has_devices:
+    if not setup.has_devices and not order.reserves:
         addresses = setup.baseline_bytes + order.memory_mb * _MB
     for kind, value in (
         (resource.RLIMIT_AS, addresses),
         (resource.RLIMIT_NPROC, order.processes + (0 if setup.is_namespaced else _count_tasks())),
         (resource.RLIMIT_FSIZE, order.workspace_mb * _MB),
         (resource.RLIMIT_CPU, _CPU_SECONDS),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_NOFILE, _MORE_OPEN_FILES if order.reserves else _OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
         # What the kernel keeps for a user outside of every process.
         (resource.RLIMIT_SIGPENDING, _PENDING_SIGNALS),

@@ -18,7 +18,7 @@ from typing import NamedTuple
 # The relay's own order, `STARTED` of a new process, `FORKED` or `FAILED` of the zygote, and
 # `ENDED` of whoever waits for the process where the relay is not its parent.
 STARTED, FORKED, FAILED, ENDED = range(4)
-_ORDER = struct.Struct("<5q?")
+_ORDER = struct.Struct("<5q2?")
 _REPORT = struct.Struct("<iqd")
 _SENDER = struct.Struct("iII")
 _NO_CORE = -1
@@ -40,6 +40,7 @@ class Order(NamedTuple):
         reply_bytes: Size of one message.
         core: The only core to use; None for any.
         is_alone: Whether the process may start no other.
+        reserves: Whether it may reserve more addresses than memory.
     """
 
     memory_mb: int
@@ -48,6 +49,7 @@ class Order(NamedTuple):
     reply_bytes: int = 0
     core: int | None = None
     is_alone: bool = False
+    reserves: bool = False
 
     @property
     def inodes(self) -> int:
@@ -86,7 +88,8 @@ def send_order(channel: socket.socket, order: Order, pipes: tuple[int, ...]) -> 
     """
     core = _NO_CORE if order.core is None else order.core
     try:
-        socket.send_fds(channel, [_ORDER.pack(*order[:4], core, order.is_alone)], list(pipes))
+        packed = _ORDER.pack(*order[:4], core, order.is_alone, order.reserves)
+        socket.send_fds(channel, [packed], list(pipes))
     except ConnectionError:
         raise ZygoteLostError from None
 
@@ -100,9 +103,9 @@ def receive_order(channel: socket.socket) -> tuple[Order, tuple[int, ...]]:
     data, descriptors, _, _ = socket.recv_fds(channel, _ORDER.size, _PIPES)
     if len(data) < _ORDER.size:
         raise EOFError
-    memory, processes, files, reply, core, is_alone = _ORDER.unpack(data)
+    memory, processes, files, reply, core, is_alone, reserves = _ORDER.unpack(data)
     wanted = None if core == _NO_CORE else core
-    order = Order(memory, processes, files, reply, wanted, is_alone)
+    order = Order(memory, processes, files, reply, wanted, is_alone, reserves)
     return order, tuple(descriptors)
 
 

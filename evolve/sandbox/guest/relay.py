@@ -9,6 +9,7 @@ through here is in no memory that a program inherits.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -59,6 +60,10 @@ def main(settings: dict[str, Any]) -> NoReturn:
 
 def _leave_privileges(settings: dict[str, Any]) -> None:
     if os.getuid() == 0:
+        if settings.get("mounts_proc"):
+            flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+            with contextlib.suppress(OSError):
+                kernel.mount("proc", "/proc", "proc", flags)
         kernel.leave_root(confine.GUEST_ID)
         if not os.access(os.__file__, os.R_OK):
             raise OSError(

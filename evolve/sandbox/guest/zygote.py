@@ -110,7 +110,7 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any
         proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         setup = _build_setup(settings, proc)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    set_environment(setup)
+    set_environment(setup, settings.get("environment", {}))
     _warm_up()
     gc.collect()
     gc.freeze()
@@ -306,8 +306,8 @@ def _take_descriptors(pipes: list[int], above: int) -> None:
     os.closerange(len(high), above + len(high) + 1)
 
 
-def set_environment(setup: Setup) -> None:
-    """Leaves of the zygote's environment what programs get."""
+def set_environment(setup: Setup, shown: dict[str, str]) -> None:
+    """Leaves of the zygote's environment what programs get, and adds what tool chains need."""
     threads = {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")}
     os.environ.clear()
     os.environ.update(threads)
@@ -317,6 +317,7 @@ def set_environment(setup: Setup) -> None:
         TMPDIR=f"{setup.box}/tmp",  # noqa: S108 - its own
         LANG="C.UTF-8",
     )
+    os.environ.update(shown)
 
 
 def _printer(descriptor: int) -> Any:
