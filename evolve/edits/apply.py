@@ -12,6 +12,7 @@ from evolve.edits.reply import (
     CodePiece,
     Edit,
     MalformedEditError,
+    blank_blocks,
     find_marked_edits,
     find_outer_piece,
     find_pieces,
@@ -56,8 +57,9 @@ def apply_reply(
         return refusal
     lines = [line.rstrip("\r") for line in reply.translate(_ODD_SPACES).split("\n")]
     target = path if path is not None else parent.entry.path
+    edits: Sequence[Edit] = ()
     try:
-        edits = next(filter(None, (find(lines) for find in EDIT_FORMS)), [])
+        edits = next(filter(None, (find(lines) for find in EDIT_FORMS)), ())
     except MalformedEditError as error:
         refusal = Rejected(f"the reply is cut off or malformed: {error}")
     else:
@@ -69,7 +71,8 @@ def apply_reply(
     if cut_off and refusal is not None:
         return refusal
     try:
-        pieces = _find_pieces(parent, lines)
+        # Fences inside of edits hold no program.
+        pieces = _find_pieces(parent, blank_blocks(lines) if edits else lines)
     except MalformedEditError as error:
         return Rejected(str(error))
     if cut_off and pieces and not pieces[-1].is_closed:
@@ -85,7 +88,7 @@ def _find_pieces(parent: Program, lines: list[str]) -> list[CodePiece]:
     Raises:
         MalformedEditError: It cannot be told which fences are the program's.
     """
-    pieces = find_pieces(lines)
+    pieces = [piece for piece in find_pieces(lines) if piece.text.strip()]
     if any(is_fence(line) for file in parent.files for line in file.text.split("\n")):
         try:
             pieces += filter(None, [find_outer_piece(lines)])

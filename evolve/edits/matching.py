@@ -126,16 +126,22 @@ def _choose_reading(lines: list[str], edit: Edit) -> Edit:
 
 
 def _expect_one_reading(lines: list[str], place: LineRange, edit: Edit) -> None:
-    """Refuses an edit that would double a row of `=`: the row may be text or the edit's divider.
+    """Refuses an edit where a row of `=` may as well be text as the divider.
 
     Raises:
-        UnappliedEditError: It would.
+        UnappliedEditError: The edit would double a row, or the row above its divider may be the
+            divider itself.
     """
+    if not edit.readings:
+        return
     below, new = lines[place.last : place.last + 1], strip_blank_ends(edit.replacement)
-    if edit.readings and below and new and is_divider(below[0]) and is_divider(new[-1]):
+    doubles = below == new[-1:] and any(map(is_divider, below))
+    shorter = (edit.search[:-1], (*edit.search[-1:], *edit.replacement))
+    if doubles or (shorter in edit.readings and new and new[-1] != edit.search[-1]):
+        row = place.last + doubles
         raise UnappliedEditError(
-            f"the row of `=` under line {place.last} may be text or the divider of the edit;"
-            " search for that row as well, with the line below it"
+            f"the row of `=` in line {row} may be text or the divider of the edit; search for that"
+            " row as well, with the line below it"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _OPEN = re.compile(
@@ -32,6 +32,7 @@ _REPLACE_TITLE = re.compile(
 )
 _LONGEST_TITLE = 300
 _MOST_DIVIDERS = 50
+_USUAL = "======="
 
 
 class MalformedEditError(Exception):
@@ -48,7 +49,7 @@ class Edit:
         path: The file it names; None when it names none.
         line: Where a unified diff says the lines begin, counted from 1; only a hint.
         readings: Where text may be taken for marks: all searches and replacements that may be
-            meant, those with the most lines to find first.
+            meant, the likeliest and those with the most lines to find first.
     """
 
     search: tuple[str, ...]
@@ -88,23 +89,37 @@ def find_marked_edits(lines: list[str]) -> list[Edit]:
     Raises:
         MalformedEditError: A block lacks its divider or its end.
     """
-    edits = []
+    return [_read_block(lines, *block) for block in _find_blocks(lines)]
+
+
+def blank_blocks(lines: list[str]) -> list[str]:
+    """Returns the lines of a reply with those of blocks marked `SEARCH` or so left empty.
+
+    Raises:
+        MalformedEditError: A block lacks its divider or its end.
+    """
+    left = list(lines)
+    for start, _, close in _find_blocks(lines):
+        if _is_named(lines[start]):
+            left[start : close + 1] = [""] * (close + 1 - start)
+    return left
+
+
+def _find_blocks(lines: list[str]) -> Iterator[tuple[int, list[int], int]]:
+    """Yields the first line, what may be the dividers, and the last line of each block."""
     index = 0
     while index < len(lines):
         opening = _OPEN.match(lines[index])
-        if opening is None:
-            index += 1
-            continue
-        dividers, close = _find_marks(lines, index)
-        if dividers and close is not None:
-            edits.append(_read_block(lines, index, dividers, close))
-            index = close
-        elif opening[1] is not None or dividers:
-            mark = "`>>>>>>> REPLACE`" if dividers else "`=======`"
-            raise MalformedEditError(f"the block that starts in line {index + 1} has no {mark}")
+        if opening is not None:
+            dividers, close = _find_marks(lines, index)
+            if dividers and close is not None:
+                yield index, dividers, close
+                index = close
+            elif opening[1] is not None or dividers:
+                mark = "`>>>>>>> REPLACE`" if dividers else "`=======`"
+                raise MalformedEditError(f"the block that starts in line {index + 1} has no {mark}")
         # A single row of chevrons is not a block.
         index += 1
-    return edits
 
 
 def is_fence(line: str) -> bool:
@@ -202,8 +217,10 @@ def _read_block(lines: list[str], start: int, dividers: list[int], close: int) -
             f"the block that starts in line {start + 1} has {len(dividers)} rows of `=`, at most"
             f" {_MOST_DIVIDERS} are read"
         )
-    readings = [(lines[start + 1 : at], lines[at + 1 : close]) for at in reversed(dividers)]
-    usual = next((at for at in dividers if lines[at].strip() == "======="), dividers[0])
+    # Rows of another length are rather text.
+    likely = sorted(dividers, key=lambda at: (lines[at].strip() == _USUAL, at), reverse=True)
+    readings = [(lines[start + 1 : at], lines[at + 1 : close]) for at in likely]
+    usual = next((at for at in dividers if lines[at].strip() == _USUAL), dividers[0])
     sides = lines[start + 1 : usual], lines[usual + 1 : close]
     search, replacement = map(unfence, sides)
     is_clear = len(dividers) == 1 and sides == (search, replacement)
@@ -256,6 +273,8 @@ def _title_of(lines: list[str], index: int) -> str:
 def unfence(lines: Sequence[str]) -> Sequence[str]:
     """Returns the lines without fences just inside a block's marks."""
     kept = [index for index, line in enumerate(lines) if line.strip()]
-    if len(kept) >= 2 and _FENCE.match(lines[kept[0]]) and _FENCE.match(lines[kept[-1]]):
-        return lines[kept[0] + 1 : kept[-1]]
-    return lines
+    if len(kept) < 2:
+        return lines
+    first, last = (_FENCE.match(lines[at]) for at in (kept[0], kept[-1]))
+    is_fenced = first is not None and last is not None and not last["info"].strip()
+    return lines[kept[0] + 1 : kept[-1]] if is_fenced else lines

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from evolve.edits import apply_reply
@@ -497,9 +497,37 @@ class TestMarksInText:
             text = applied(program(self.TITLED, path), block(search, replacement))
             assert text == self.TITLED.replace(search, replacement)
 
-    def test_a_row_that_would_be_doubled_is_asked_about(self):
-        reply = "<<<<<<< SEARCH\nTitle\n=======\nBetter\n=======\n>>>>>>> REPLACE\n"
-        assert "under line 1" in rejected(program(self.TITLED, "page.md"), reply).reason
+    @pytest.mark.parametrize("sides", ["Title\n=======\nBetter", "Title\n=======\n=======\nBetter"])
+    def test_a_row_that_may_be_text_or_the_divider_is_asked_about(self, sides):
+        parent = program(self.TITLED, "page.md")
+        reply = f"<<<<<<< SEARCH\n{sides}\n=======\n>>>>>>> REPLACE\n"
+        if sides.count("=") == 14:
+            reply = f"<<<<<<< SEARCH\n{sides}\n>>>>>>> REPLACE\n"
+        assert "`=` in line 2 may be text" in rejected(parent, reply).reason
+
+    def test_the_fences_in_an_edit_that_does_not_apply_are_no_program(self):
+        parent = program("one two\nthree\n", "page.txt")
+        reply = "```text\n" + block("```\none 2\n```", "```text\none two\n```") + "```\n"
+        assert "not in page.txt" in rejected(parent, reply).reason
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.data())
+    def test_an_edit_among_marks_gives_what_it_says_or_is_refused(self, data):
+        odd = ["=======", "=====", "<<<<<<< HEAD", ">>>>>>> theirs", ">>>>>>>"]
+        lines = data.draw(
+            st.lists(st.sampled_from([*odd, *"abcdef"]), min_size=1, max_size=8, unique=True)
+        )
+        first = data.draw(st.integers(0, len(lines) - 1))
+        last = data.draw(st.integers(first + 1, len(lines)))
+        new = data.draw(st.lists(st.sampled_from([*odd, "x", "y"]), max_size=4))
+        reply = block("\n".join(lines[first:last]), "\n".join(new))
+        outcome = apply_reply(program("\n".join(lines) + "\n", "page.txt"), reply)
+        # Of rows alone nobody can say which of them is the divider.
+        assume(not new or {"x", "y"} & set(new))
+        assume(new[:1] != ["======="] or lines[last : last + 1] != new[:1])
+        if isinstance(outcome, Program):
+            whole = " ".join([*lines[:first], *new, *lines[last:]])
+            assert outcome.entry.text.split() == whole.split()
 
     def test_rows_without_number_are_rejected(self):
         reply = block("\n".join(["======="] * 60), "x")
