@@ -26,6 +26,7 @@ from evolve.importing.foreign import Foreign, write_foreign
 from evolve.importing.readers import read_foreign
 
 _SECONDS = 600
+_CELL = 150
 # The evaluator's file, and how far above it the folder is.
 _EVALUATORS = {
     "openevolve": {"evaluator.py": 0},
@@ -102,9 +103,14 @@ def main() -> None:
                     options.json.write_text(json.dumps(rows, indent=1))
     print("| system | folder | theirs | here |\n| --- | --- | --- | --- |")
     for row in rows:
-        print(
-            "| " + " | ".join(str(row[name]) for name in ("kind", "folder", "theirs", "here")), "|"
-        )
+        cells = [_cell(row[name]) for name in ("kind", "folder", "theirs", "here")]
+        print(f"| {' | '.join(cells)} |")
+
+
+def _cell(text: str) -> str:
+    """Returns a text as a cell of a Markdown table."""
+    short = " ".join(text.split()).replace("|", "\\|").replace("{}", "")
+    return short if len(short) <= _CELL else f"{short[:_CELL]} ..."
 
 
 def find_folders(kind: str, root: Path) -> Iterator[Path]:

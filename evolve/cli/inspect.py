@@ -79,7 +79,7 @@ def _list_run(run: dict[str, Any]) -> list[object]:
     styles = {"running": "cyan", "finished": "green"}
     champion = run["champion"] and show_number(run["champion"]["objective"])
     if champion and run["cooperative"]:
-        champion += " (cooperative evaluator: can be forged)"
+        champion += " (can be forged)"
     return [
         run["run"],
         run["problem"],

@@ -162,8 +162,9 @@ def _find_failure(
     telling = [text for text in texts.values() if _ERROR_WORDS.search(text)]
     telling += [line for line in output.splitlines() if _ERROR_WORDS.search(line)][-1:]
     if not _is_finite(objective):
-        note = str(found.get("note") or f"expected a finite number as objective, got {objective}")
-        return _cut("; ".join([f"their evaluator: {note}", *named.values()]))
+        note = str(found.get("note") or "expected a finite number")
+        got = "" if objective is None else f", got {objective}"
+        return _cut("; ".join([f"their evaluator: {note}{got}", *[*named.values(), *telling][:1]]))
     verdicts = [value for name, value in numbers.items() if _VERDICT_NAME.search(name)]
     reasons = list(named.values())
     if objective == 0.0:

@@ -35,7 +35,12 @@ def score(tmp_path, found, output="", *, is_start=True, **theirs):
         ({"objective": 0.6, "metrics": {"score": 0.0, "time": 1.2, "error": "E"}}, "", "0.6: E"),
         ({"objective": -1.0, "artifacts": {"traceback": "T"}}, "", "gave -1: T"),
         ({"objective": None, "note": "expected a number"}, "", "expected a number"),
-        ({"objective": float("inf")}, "", "expected a finite number"),
+        ({"objective": float("inf")}, "", "expected a finite number, got inf"),
+        (
+            {"objective": float("inf"), "note": "the mean of a, b", "artifacts": {"error": "R"}},
+            "",
+            "the mean of a, b, got inf; R",
+        ),
         ({"objective": 1.0, "failed": "not correct"}, "", "not correct"),
     ],
 )
