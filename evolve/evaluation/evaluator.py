@@ -19,6 +19,7 @@ from typing import IO, Any
 from evolve.errors import EvaluatorError, ProblemError, SandboxError, SandboxKilledError
 from evolve.keys import cut_keys
 from evolve.problem import Purpose
+from evolve.problem.checked_files import SEEN_VARIABLES
 from evolve.records import Evaluation, Program, Status
 from evolve.records.plain import from_plain
 from evolve.sandbox.cgroup import remove_groups_of
@@ -277,10 +278,10 @@ class EvaluatorProcess:
 
     def _hint_at_environment(self, text: str) -> str:
         """Returns how to let a variable through that a message names, and that is set here."""
-        hidden = os.environ.keys() - self._config.environment.keys() - {*_ENVIRONMENT}
+        hidden = os.environ.keys() - self._config.environment.keys() - {*SEEN_VARIABLES}
         named = [name for name in _VARIABLE.findall(text) if name in hidden]
         return (
-            f"; evaluators see {', '.join(_ENVIRONMENT[:2])} and the like only: write "
+            f"; evaluators see {', '.join(SEEN_VARIABLES[:2])} and the like only: write "
             f'`[evaluator]` and `environment = ["{named[0]}"]` in problem.toml to let it through'
             if named
             else ""
@@ -303,12 +304,6 @@ class EvaluatorProcess:
 
 # What may be the name of a variable in a message: `DATA_ROOT`, or `'TOKEN'` in quotes.
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b|(?<=')[A-Z][A-Z0-9]+(?=')")
-# What the process may see of our environment: no key of any provider is among it.
-_DOCKER = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
-_PYTHON = ("PYTHONPATH", "VIRTUAL_ENV")
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", *_PYTHON, *_DOCKER)
-
-
 IdleProcess = subprocess.Popen[bytes]
 
 
@@ -327,7 +322,7 @@ def start_idle_process() -> IdleProcess:
         # A Ctrl-C on the terminal is for the run, which then ends its evaluators gracefully.
         start_new_session=True,
         env={
-            **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            **{name: os.environ[name] for name in SEEN_VARIABLES if name in os.environ},
             # Its folder stays as it was when the user began the run: see `evolve.run.trust`.
             "PYTHONDONTWRITEBYTECODE": "1",
         },

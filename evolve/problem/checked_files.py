@@ -17,6 +17,12 @@ from evolve.source import find_blocks, find_oddities, list_names, syntax_error
 MAX_FILE_BYTES = 1_000_000
 # The prompts that a problem may have of its own, as `prompts/NAME.md`.
 PROMPTS = ("plan", "edit", "repair", "agent", "summarize")
+# What evaluators see of the environment: no key of any provider is among it.
+SEEN_VARIABLES = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"),
+    *("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"),
+)
+_READ_VARIABLE = re.compile(r"(?:environ(?:\.get\(|\[)|getenv\()\s*[\"'](\w+)")
 # What is never shown to programs, whatever a problem asks for.
 _PRIVATE = frozenset(
     {
@@ -148,12 +154,21 @@ def read_source(folder: Path, name: str, where: str) -> SourceFile:
 
 
 def list_warnings(problem: Problem) -> list[str]:
-    """Returns what is probably not meant in the starting program, a line for each."""
-    return [
+    """Returns what is probably not meant in a problem's files, a line for each."""
+    lines = [
         f"warning: {problem.folder / path}: {oddity}"
         for path, text in problem.initial.files
         for oddity in find_oddities(text)
     ]
+    code = problem.evaluator.read_text(encoding="utf-8", errors="replace")
+    lacking = {*_READ_VARIABLE.findall(code)} - {*problem.environment, *SEEN_VARIABLES}
+    if missing := sorted(lacking & os.environ.keys()):
+        lines.append(
+            f"warning: {problem.evaluator}: reads {', '.join(missing)}, which it does not see: to "
+            "let variables through, name them in problem.toml, under [evaluator], as in "
+            f'`environment = ["{missing[0]}"]`'
+        )
+    return lines
 
 
 def check_entry(folder: Path, initial: Program, entry: tuple[str, ...], recipe: Recipe) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ PROBLEM_FOLDER = "problem"
 EVALUATOR_FOLDER = "evaluator"
 BEST_FOLDER = "best"
 LATEST = "latest"
+# Of more files than that, one flush of all that is in memory is faster than one for each.
+_MOST_SYNCED = 64
 
 
 def create_run_folder(
@@ -67,10 +70,12 @@ def create_run_folder(
             _fill(draft, folder, problem, settings)
             draft.chmod(0o755)
             # Else a power cut might leave the run with empty files.
-            for path in list_files(draft):
-                for one in [path.parent] if path.is_symlink() else [path, path.parent]:
-                    sync(one)
-            sync(draft)
+            files = [path for path in list_files(draft) if not path.is_symlink()]
+            if len(files) > _MOST_SYNCED:
+                os.sync()
+            else:
+                for path in dict.fromkeys([*files, *(path.parent for path in files)]):
+                    sync(path)
             folder = _move(draft, folder, is_named=is_named)
             sync(folder.parent)
         finally:
@@ -151,6 +156,12 @@ def naming_originals(folder: Path, problem: Problem) -> Iterator[None]:
             raise
         text = str(error).replace(str(copies / PROBLEM_FOLDER), str(problem.folder))
         text = text.replace(str(copies / EVALUATOR_FOLDER), str(problem.world))
+        if str(copies) in text:
+            text = text.replace(str(copies), str(problem.world.parent))
+            text += (
+                f"; of what is around an evaluator a run has only what lies in {problem.world}: "
+                "put it there, or a link to it"
+            )
         raise ProblemError(text) from error
 
 

@@ -133,10 +133,15 @@ def find_oddities(text: str) -> list[str]:
     if found and not is_bounded:
         found.append("all of the file may change, since no marker bounds what may")
     for block in blocks:
-        if is_bounded and not text[block.start : block.end].strip():
+        lines = text[block.start : block.end].splitlines()
+        if is_bounded and not any(map(_holds_code, lines)):
             number = _line_number(text, block.start) - 1
             found.append(f"line {number}: the block is empty: only a model can put something there")
     return found
+
+
+def _holds_code(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith(("#", "//", "/*", "--", ";", "%"))
 
 
 def evolvable_text(text: str) -> str:

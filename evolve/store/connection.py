@@ -191,7 +191,15 @@ class RunLock:
             descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
-        if not lock_file(descriptor):
+        try:
+            is_free = lock_file(descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            raise StoreError(
+                f"{path}: this file system locks no files ({error.strerror}): choose a local "
+                "folder with `--run-dir`"
+            ) from error
+        if not is_free:
             holder = _read_holder(descriptor)
             os.close(descriptor)
             raise UsageError(

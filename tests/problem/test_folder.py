@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.errors import ExitCode, ProblemError
-from evolve.problem import Measure, Problem, Purpose, Reference, load_problem
+from evolve.problem import Measure, Problem, Purpose, Reference, list_warnings, load_problem
 from evolve.problem.checked_files import MAX_FILE_BYTES
 from evolve.records import Direction
 
@@ -254,3 +254,13 @@ def test_the_evaluator_may_be_a_table_with_the_variables_that_it_needs(tmp_path:
     assert (problem.evaluator, problem.environment) == (folder / "scorer.py", ("DATA_ROOT",))
     with pytest.raises(ProblemError, match=r"\[evaluator\]: unknown key `env`; known are"):
         load(folder, f'{PLAIN}[evaluator]\nenv = ["DATA_ROOT"]\n')
+
+
+def test_a_variable_that_the_evaluator_reads_and_does_not_see_is_warned_of(tmp_path: Path) -> None:
+    # Set for all tests.
+    reads = "import os\nROOT = os.getenv('XDG_STATE_HOME')\nOTHER = os.environ.get('PATH')\n"
+    problem = load_problem(write_folder(tmp_path / "p", evaluator_py=reads))
+    (warning,) = list_warnings(problem)
+    assert "reads XDG_STATE_HOME, which it does not see" in warning
+    named = PLAIN + '[evaluator]\nenvironment = ["XDG_STATE_HOME"]\n'
+    assert list_warnings(load_problem(write_folder(tmp_path / "p", named))) == []

@@ -170,3 +170,12 @@ def test_a_fork_has_the_world_and_the_origin_of_its_run(tmp_path: Path) -> None:
     assert (made / "evaluator/big.bin").readlink() == big
     assert (made / "evaluator/data").resolve() == made / "problem/data"
     assert world.read_origin(made)["evaluator"] == str(problem / "evaluator.py")
+
+
+def test_what_lies_above_the_world_is_named_as_the_user_knows_it(tmp_path: Path) -> None:
+    reads = "from pathlib import Path\nX = (Path(__file__).parents[1] / 'x.txt').read_text()\n"
+    write_problem(tmp_path / "p", evaluator=reads + EVALUATOR)
+    write(tmp_path / "x.txt")
+    done = run_evolve("run", "p", "--generations", "1", "--run-dir", "r", cwd=tmp_path, code=2)
+    assert f"No such file or directory: '{tmp_path}/x.txt'" in done.stderr
+    assert f"a run has only what lies in {tmp_path}/p: put it there, or a link" in done.stderr

@@ -76,8 +76,9 @@ def test_a_misspelt_marker_is_warned_of(line: str) -> None:
     assert second.startswith("all of the file may change")
 
 
-def test_an_empty_block_is_warned_of() -> None:
-    text = "a = 1\n# EVOLVE-BLOCK-START\n\n# EVOLVE-BLOCK-END\n"
+@pytest.mark.parametrize("inside", ["", "\n", "# your code here\n"])
+def test_an_empty_block_is_warned_of(inside: str) -> None:
+    text = f"a = 1\n# EVOLVE-BLOCK-START\n{inside}# EVOLVE-BLOCK-END\n"
     assert find_oddities(text) == [
         "line 2: the block is empty: only a model can put something there"
     ]
