@@ -23,6 +23,8 @@ from evolve.scoring.cooperative import Theirs
 
 _MEMORY_MB = 8192
 _CELL = 44
+# Variables of a sandbox's own.
+_OURS = ("HOME", "PATH", "PYTHONPATH", "TMPDIR", "USER", "LANG")
 _OFFERED = {"openevolve", "shinka", "skydiscover", "loongflow", "levi", "gepa"}
 
 
@@ -82,6 +84,7 @@ def read_foreign(kind: str, folder: Path, wishes: Wishes | None = None) -> Forei
         _read_asked(reading, stages),
         evaluator=evaluator.relative_to(reading.folder).as_posix(),
         arguments=arguments or _read_arguments(reading),
+        variables=tuple(name for name in chosen.variables if name not in _OURS),
         allow_broken_start=reading.wishes.allow_broken_start,
     )
     memory_mb = _read_memory(reading)
@@ -357,4 +360,9 @@ def _note_needs(reading: _Reading, chosen: Sorted) -> None:
         if (reading.folder / name).is_file():
             reading.note(name, "", "nothing: packages are those of the Python that runs evolve")
     for name in chosen.variables:
-        reading.note(f"variable {name}", "", "not set: programs see nothing of the environment")
+        if name not in _OURS:
+            reading.note(
+                f"variable {name}",
+                "",
+                "not set; `environment` in problem.toml shows it to programs",
+            )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -56,6 +57,8 @@ class Theirs:
         thresholds: What each stage but the last must reach; none for one stage.
         features: Metrics that the mean leaves out.
         arguments: What else the form needs: words of a command line, or names.
+        variables: Environment variables that it and the program see, where `environment` in
+            `problem.toml` names them.
         allow_broken_start: Whether the starting program counts with the score that their system
             gives it, also where their evaluator fails.
     """
@@ -66,6 +69,7 @@ class Theirs:
     thresholds: tuple[float, ...] = ()
     features: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
     allow_broken_start: bool = False
 
 
@@ -91,7 +95,9 @@ def evaluate_there(program: ProgramHandle, folder: Path, theirs: Theirs, *, path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
+    shown = {name: os.environ[name] for name in theirs.variables if name in os.environ}
     asked = {**asdict(theirs), "folder": THEIRS, "program": path, "result": _RESULT}
+    asked["variables"] = shown
     done = program.run(
         _HARNESS,
         json.dumps(asked),

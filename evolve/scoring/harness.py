@@ -72,6 +72,7 @@ def main(argument: str) -> None:
     asked = json.loads(argument)
     here = os.getcwd()
     program, result = os.path.join(here, asked["program"]), os.path.join(here, asked["result"])
+    os.environ.update(asked["variables"])
     _lay_out_data(here)
     _offer_python(here)
     evaluator = os.path.join(here, asked["folder"], asked["evaluator"])

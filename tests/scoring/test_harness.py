@@ -20,7 +20,10 @@ def value(path):
     spec.loader.exec_module(module)
     return module.value()
 """
-ASKED = {"thresholds": [0.5, 0.75, 0.9], "objective": "", "features": [], "arguments": []}
+ASKED = {
+    "thresholds": [0.5, 0.75, 0.9], "objective": "", "features": [], "arguments": [],
+    "variables": {},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -216,6 +219,18 @@ def test_a_value_by_signature_or_candidate_is_scored(ask, tmp_path):
     )  # fmt: skip
     assert found is not None, errors
     assert (found["objective"], found["metrics"]["n"]) == (1.5, 2)
+
+
+def test_variables_that_are_named_are_set(ask):
+    found, errors = ask(
+        "stages", "evaluator.py",
+        "import os\n"
+        "SCALE = float(os.environ['SCALE'])\n"
+        "def evaluate(path): return {'combined_score': SCALE}\n",
+        variables={"SCALE": "2.5"},
+    )  # fmt: skip
+    assert found is not None, errors
+    assert found["objective"] == 2.5
 
 
 def test_large_data_is_shown_at_its_place(ask, tmp_path):
