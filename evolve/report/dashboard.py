@@ -28,6 +28,7 @@ from evolve.report.phrases import (
     is_reached,
 )
 from evolve.report.progress import Dashboard
+from evolve.report.state import describe_gain
 
 _WIDE, _TALL = 110, 24
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -132,7 +133,8 @@ def _arrange_below(shown: Dashboard, width: int, height: int) -> Layout:
         improvements._replace(ideal=1 + len(shown.improvements)),
         notes._replace(ideal=8),
     ]
-    maps = Panel(lambda *size: _draw_maps(shown, *size), 6, height // 3)
+    rows = max((len(island.levels) for island in shown.islands), default=0)
+    maps = Panel(lambda *size: _draw_maps(shown, *size), 6, min(rows + 2, height // 2))
     right = [maps, *facts, Panel(lambda *_: _draw_payoffs(shown), 4, 2 + len(shown.payoffs))]
     columns = Layout()
     columns.split_row(
@@ -181,18 +183,20 @@ def _draw_bar(shown: Dashboard) -> RenderableType:
     line = Table.grid(expand=True, padding=(0, 2, 0, 0))
     line.add_column(ratio=1)
     line.add_column(no_wrap=True, overflow="ellipsis")
-    bar = ProgressBar(total=1.0, completed=nearest.share)
+    bar = ProgressBar(
+        total=1.0, completed=nearest.share, complete_style="cyan", finished_style="cyan"
+    )
     line.add_row(bar, f"{nearest.share:.0%}, {describe_left(nearest)}")
     return line
 
 
 def _draw_champion(shown: Dashboard, height: int) -> RenderableType:
     direction, objective = shown.direction, shown.champion
-    gain = direction.gain(objective, shown.initial)
+    is_better = direction.is_better(objective, shown.initial)
     first = Text.assemble(
         ("champion  ", "dim"),
-        (show_number(objective), "bold green" if gain > 0 else "bold"),
-        f"  {gain:+.6g} on the start {show_number(shown.initial)}",
+        (show_number(objective), "bold green" if is_better else "bold"),
+        f"  {describe_gain(objective, shown.initial, shown.noise)}",
     )
     known = Text()
     for place, (name, reference) in enumerate(reversed(list(shown.references.items()))):

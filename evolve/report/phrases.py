@@ -12,7 +12,7 @@ from evolve.records import Direction
 from evolve.records.endings import GENERATIONS, INTERRUPTED, MAX_COST, MAX_SECONDS, PATIENCE
 from evolve.records.results import Payoff
 from evolve.report.progress import Cap, Dashboard
-from evolve.report.state import describe_money
+from evolve.report.state import describe_gain, describe_money
 from evolve.steps.journal import EVALUATION, Traffic, Wait
 
 _MINUTE, _HOUR = 60, 3600
@@ -128,12 +128,11 @@ def describe_payoffs(payoffs: Sequence[Payoff]) -> str:
 
 def describe_line(shown: Dashboard) -> str:
     """Returns where a run stands, in a line for a pipe, a log or a screen reader."""
-    direction, champion = shown.direction, shown.champion
     most = next((cap.most for cap in shown.caps if cap.name == GENERATIONS), None)
-    gain = direction.gain(champion, shown.initial)
+    gain = describe_gain(shown.champion, shown.initial, shown.noise)
     parts = [
         f"generation {shown.generation}" + ("" if most is None else f"/{most:.0f}"),
-        f"champion {show_number(champion)} ({gain:+.6g} on the start)",
+        f"champion {show_number(shown.champion)} ({gain})",
         f"evaluations {shown.evaluations}",
     ]
     if shown.total.calls:

@@ -119,6 +119,7 @@ class Dashboard:
         seconds: Running time of the run.
         initial: Objective of the starting program.
         champion: That of the champion.
+        noise: How far two objectives of one program may lie apart.
         references: What to compare with, by name.
         generation: The last committed one.
         evaluations: Programs evaluated.
@@ -147,6 +148,7 @@ class Dashboard:
     seconds: float
     initial: float
     champion: float
+    noise: float
     references: Mapping[str, Reference]
     generation: int
     evaluations: int
@@ -340,6 +342,7 @@ class Progress:
                 seconds=seconds,
                 initial=leader.initial,
                 champion=leader.objective,
+                noise=self._problem.noise,
                 references=self._problem.references,
                 generation=self._generation,
                 evaluations=leader.evaluations,
