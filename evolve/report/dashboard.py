@@ -19,7 +19,7 @@ from evolve.report.charts import EMPTY, draw_curve, show_place, shrink
 from evolve.report.phrases import (
     compare_reference,
     describe_budget,
-    describe_left,
+    describe_nearest,
     describe_outcomes,
     describe_payoffs,
     describe_stop,
@@ -186,7 +186,7 @@ def _draw_bar(shown: Dashboard) -> RenderableType:
     bar = ProgressBar(
         total=1.0, completed=nearest.share, complete_style="cyan", finished_style="cyan"
     )
-    line.add_row(bar, f"{nearest.share:.0%}, {describe_left(nearest)}")
+    line.add_row(bar, f"{nearest.share:.0%}, {describe_nearest(nearest)}")
     return line
 
 

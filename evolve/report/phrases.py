@@ -46,20 +46,20 @@ def is_reached(objective: float, known: Reference, direction: Direction) -> bool
     return not direction.is_better(known.value, objective)
 
 
-def describe_cap(cap: Cap) -> str:
-    """Returns how much of a cap is used."""
+def describe_cap(cap: Cap, amount: float) -> str:
+    """Returns an amount of what a cap allows."""
     if cap.name == MAX_COST:
-        return f"${cap.used:.4f} of ${cap.most:.4g} ({cap.name})"
+        return f"${amount:.4f} of ${cap.most:.4g} ({cap.name})"
     if cap.name == MAX_SECONDS:
-        return f"{describe_time(cap.used)} of {describe_time(cap.most)} ({cap.name})"
+        return f"{describe_time(amount)} of {describe_time(cap.most)} ({cap.name})"
     what = "evaluations without progress (patience)" if cap.name == PATIENCE else cap.name
-    return f"{cap.used:.0f} of {cap.most:.0f} {what}"
+    return f"{amount:.0f} of {cap.most:.0f} {what}"
 
 
-def describe_left(cap: Cap) -> str:
+def describe_nearest(cap: Cap) -> str:
     """Returns when a cap will be reached, and how much of it is used."""
     left = "" if cap.seconds_left is None else f"{describe_time(cap.seconds_left)} left, "
-    return f"{left}{describe_cap(cap)}"
+    return f"{left}{describe_cap(cap, cap.used)}"
 
 
 def describe_waits(waits: Sequence[Wait]) -> str:
@@ -113,12 +113,13 @@ def describe_outcomes(shown: Dashboard) -> str:
 
 
 def describe_budget(shown: Dashboard) -> str:
-    """Returns what is used, and of what how much, beyond the nearest cap."""
+    """Returns what is used, and what is left of all caps but the nearest."""
+    left = [describe_cap(cap, max(cap.most - cap.used, 0.0)) for cap in shown.caps[1:]]
+    parts = [f"left: {', '.join(left)}"] if left else []
     total = shown.total
-    parts = [f"{shown.rate:.3g} evaluations/s", *map(describe_cap, shown.caps[1:])]
     if total.calls:
         parts.append(f"{total.calls} calls, {total.tokens} tokens, {describe_money(total)}")
-    return "; ".join(parts)
+    return "; ".join([*parts, f"{shown.rate:.3g} evaluations/s"])
 
 
 def describe_payoffs(payoffs: Sequence[Payoff]) -> str:

@@ -74,7 +74,12 @@ def folder(tmp_path_factory) -> Path:
 COMMANDS = [
     ["ls"],
     ["show", "r"],
+    ["show", "r", "1.0.0"],
+    ["show", "r", "--prompt", "1.0.0"],
+    ["show", "r", "--reply", "1.0.0"],
+    ["show", "r", "--source", "0.0.0"],
     ["archive", "r"],
+    ["archive", "r", "--map", "first", "first"],
     ["log", "r"],
     ["lessons", "r"],
     ["lineage", "r"],
