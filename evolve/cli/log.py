@@ -158,7 +158,8 @@ class _LogReader:
                 own = None if placed.evaluated is None else placed.evaluated.own
                 described = attempt_as_data(store, placed.attempt, direction)
                 when = committed if own is None else times.get(own, committed)
-                yield {"kind": "attempt", **described, "time": when}
+                seconds = placed.attempt.evaluation.seconds
+                yield {"kind": "attempt", **described, "seconds": seconds, "time": when}
         summary = store.load_summary(number)
         common = {"generation": number, "time": committed}
         if summary is not None:

@@ -19,7 +19,7 @@ _SHOWN = re.compile(r"^## Program (\d+)\.(\d+)\.(\d+)$", re.MULTILINE)
 
 
 def attempt_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[str, Any]:
-    """Returns what every list of attempts has of one."""
+    """Returns what every list of attempts has of one; the same for any run with the same seed."""
     evaluation, plan = attempt.evaluation, attempt.plan
     return {
         "id": None if attempt.program is None else attempt.program.id,
@@ -31,7 +31,6 @@ def attempt_as_data(store: Store, attempt: Attempt, direction: Direction) -> dic
         "status": str(evaluation.status),
         "objective": evaluation.objective,
         "gain": find_gain(store, attempt, direction),
-        "seconds": evaluation.seconds,
         "reason": evaluation.reason,
         "metrics": dict(evaluation.metrics),
         "measures": dict(evaluation.measures),
@@ -74,6 +73,7 @@ def whole_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[
     changes = {path: unified_diff(before.get(path, ""), text, path) for path, text in files.items()}
     return {
         **attempt_as_data(store, attempt, direction),
+        "seconds": attempt.evaluation.seconds,
         "time": store.committed_at(key.generation),
         "hypothesis": plan.hypothesis if plan else "",
         "tags": list(plan.tags) if plan else [],

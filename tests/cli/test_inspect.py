@@ -99,7 +99,7 @@ def test_same_things_have_the_same_keys(folder):
     ]
     keys = {
         "id", "attempt", "generation", "island", "parent", "depth", "status", "objective", "gain",
-        "seconds", "reason", "metrics", "measures", "operator", "model", "plan",
+        "reason", "metrics", "measures", "operator", "model", "plan",
     }  # fmt: skip
     assert all(keys <= set(one) for one in attempts)
     whole = look_json(folder, "show", "m", attempts[0]["attempt"])
