@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from evolve.errors import ModelError
-from evolve.models.provider_errors import find_most_tokens, find_refused_setting
+from evolve.models.provider_errors import find_allowed_tokens, find_refused_setting
 from evolve.records.chat import Request
 
 # These speak the OpenAI protocol through a client of ours, which reads streams.
@@ -154,7 +154,7 @@ class AcceptedSettings:
         if "max_completion_tokens" in str(error) and "max_tokens" not in self._renamed:
             self._renamed["max_tokens"] = "max_completion_tokens"
             return "takes the limit as `max_completion_tokens`, which is sent"
-        most = find_most_tokens(error, limit)
+        most = find_allowed_tokens(error, limit)
         if most is None:
             is_new = "max_tokens" not in self._dropped
             self._dropped.add("max_tokens")

@@ -353,7 +353,7 @@ class Endpoint:
         self._thinks_unopened = self._thinks_unopened or first.is_unopened
         text = first.answer
         is_cut = reply.finish_reason == "length"
-        if begins_thinking(text) or (is_cut and self._thinks_unopened and not first.thinking):
+        if begins_thinking(text) or (is_cut and self._thinks_unopened and not first.has_thinking):
             # A server that keeps the opening tag to itself marks thinking by its end alone.
             text = ""
         return replace(reply, text=text)

@@ -91,7 +91,7 @@ def find_refused_setting(error: Exception, sent: Container[str]) -> str:
     return "response_format" if is_vague and "response_format" in sent else ""
 
 
-def find_most_tokens(error: Exception, limit: int) -> int | None:
+def find_allowed_tokens(error: Exception, limit: int) -> int | None:
     """Returns the limit on a reply that an error allows; None when none at all is taken.
 
     Args:

@@ -30,19 +30,17 @@ class Split(NamedTuple):
 
     Attributes:
         answer: What follows the thinking; the reply as it is when it holds none.
-        thinking: How many characters of it are thinking.
-        is_open: Whether it ends inside the thinking.
+        has_thinking: Whether it holds any.
         is_unopened: Whether thinking ends in it that was not opened in it.
     """
 
     answer: str
-    thinking: int = 0
-    is_open: bool = False
+    has_thinking: bool = False
     is_unopened: bool = False
 
 
 def split_thinking(text: str) -> Split:
-    """Returns the answer in a reply and how much thinking stands before it.
+    """Returns the answer in a reply, without the thinking before it.
 
     Thinking begins with a tag such as `<think>` at the head of the reply, or at the very start
     where a server keeps the opening tag to itself; then only its closing tag is there. A tag in
@@ -57,11 +55,9 @@ def split_thinking(text: str) -> Split:
             is_unopened = is_unopened or opening is None
             answer = answer[close:].lstrip()
         elif opening is not None:
-            return Split("", len(text), is_open=True, is_unopened=is_unopened)
-        elif answer is text:
-            return Split(text)
+            return Split("", has_thinking=True, is_unopened=is_unopened)
         else:
-            return Split(answer, len(text) - len(answer), is_unopened=is_unopened)
+            return Split(answer, answer is not text, is_unopened)
 
 
 def begins_thinking(text: str) -> bool:
