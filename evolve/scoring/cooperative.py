@@ -31,12 +31,13 @@ _REASON_CHARACTERS = 300
 # Names of texts in which evaluators say why a program has no score, and how machines say it.
 _ERROR_NAME = re.compile(r"err|exception|traceback|fail|why|reason", re.IGNORECASE)
 _PLAIN_ERROR_NAME = re.compile(r"error|exception|traceback", re.IGNORECASE)
-_ERROR_WORDS = re.compile(
-    r"not found|no such file|no module named|cannot import|not installed|not available|\berror\b"
-    r"|api.?key|\btoken\b.*(missing|invalid|not set)|not set|refused|denied|unauthorized|failed"
-    r"|unreachable|name resolution|traceback|must be set|no space left",
+_MACHINE_WORDS = re.compile(
+    r"not found|no such file|no module named|cannot import|not installed|not available|api.?key"
+    r"|\btoken\b.*(missing|invalid)|not set|must be set|refused|denied|unauthorized|unreachable"
+    r"|name resolution|no space left",
     re.IGNORECASE,
 )
+_ERROR_WORDS = re.compile(r"error\b|exception\b|failed", re.IGNORECASE)
 _NETWORK_WORDS = re.compile(
     r"urlopen|urllib|connection|operation not permitted|name resolution|max retries", re.IGNORECASE
 )
@@ -165,8 +166,12 @@ def _find_failure(
     if found.get("failed"):
         return _cut(found["failed"])
     named = {name: text for name, text in texts.items() if _ERROR_NAME.search(name)}
-    telling = [text for text in texts.values() if _ERROR_WORDS.search(text)]
-    telling += [line for line in output.splitlines() if _ERROR_WORDS.search(line)][-1:]
+    telling = [
+        text
+        for words in (_MACHINE_WORDS, _ERROR_WORDS)
+        for text in (*texts.values(), *reversed(output.splitlines()))
+        if words.search(text)
+    ]
     if not _is_finite(objective):
         note = str(found.get("note") or "expected a finite number")
         got = "" if objective is None else f", got {objective}"

@@ -32,6 +32,11 @@ def score(tmp_path, found, output="", *, is_start=True, **theirs):
         ({"objective": 0.0, "metrics": {"why": "[Errno 2]: 'rustc'"}}, "", "'rustc'"),
         ({"objective": 0.0, "artifacts": {"info": "g++: not found"}}, "", "g++: not found"),
         ({"objective": 0.0}, "begins\nOPENAI_API_KEY not set\nends", "OPENAI_API_KEY not set"),
+        (
+            {"objective": 0.0},
+            "ImportError: No module named 'lxml'\nTraceback (...):\nRuntimeError: code 1",
+            "gave 0: ImportError: No module named 'lxml'",
+        ),
         ({"objective": 0.6, "metrics": {"score": 0.0, "time": 1.2, "error": "E"}}, "", "0.6: E"),
         ({"objective": -1.0, "artifacts": {"traceback": "T"}}, "", "gave -1: T"),
         ({"objective": None, "note": "expected a number"}, "", "expected a number"),
