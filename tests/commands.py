@@ -1,14 +1,17 @@
 """The command line as a user runs it, and a small problem for it."""
 
+import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import chdir, closing, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from evolve.cli.app import run_command
 
 PROBLEM = """
 name = "valley"
@@ -41,6 +44,10 @@ def evaluate(program):
 """
 
 
+# Containers take a second to start: `auto` takes another backend even where it could.
+NO_DOCKER = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+
+
 def write_problem(
     folder: Path, *, initial: str = INITIAL, evaluator: str = EVALUATOR, toml: str = PROBLEM
 ) -> Path:
@@ -64,21 +71,35 @@ def start_evolve(
     return subprocess.Popen(
         [*behind, sys.executable, "-m", "evolve", *map(str, args)],
         cwd=cwd,
-        # Containers take a second to start: `auto` takes another backend even where it could.
-        env={**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock", **environment},
+        env={**os.environ, **NO_DOCKER, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def run_evolve(
-    *args: object, cwd: Path, code: int = 0, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    process = start_evolve(*args, cwd=cwd, **environment)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+class Ended(NamedTuple):
+    """What a command printed before it ended."""
+
+    stdout: str
+    stderr: str
+
+
+def run_evolve(*args: object, cwd: Path, code: int = 0, **environment: str) -> Ended:
+    """Runs a command in this process; those to which a process matters are started."""
+    out, err = io.StringIO(), io.StringIO()
+    argv, variables = sys.argv, dict(os.environ)
+    try:
+        sys.argv = ["evolve", *map(str, args)]
+        os.environ.update({**NO_DOCKER, **environment})
+        with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+            ended = run_command()
+    finally:
+        sys.argv = argv
+        os.environ.clear()
+        os.environ.update(variables)
+    assert ended == code, f"exit {ended}\n{out.getvalue()}\n{err.getvalue()}"
+    return Ended(out.getvalue(), err.getvalue())
 
 
 def run_json(*args: object, cwd: Path) -> Any:

@@ -74,25 +74,30 @@ def make_app(wanted: str | None) -> typer.Typer:
 def main() -> NoReturn:
     """Runs the command line and exits with its code."""
     leave_first_process()
-    code: object = ExitCode.OK
     sys.excepthook = say_bug
-    try:
-        make_app(next(iter(sys.argv[1:]), None))()
-    except EvolveError as error:
-        say_error("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
-        code = error.exit_code
-    except SystemExit as end:
-        code = end.code
-        if isinstance(end.__context__, BrokenPipeError):
-            # The reader has had enough, as in `evolve archive RUN | head`.
-            code = ExitCode.INTERRUPTED if sys.argv[1] in _JUDGING else ExitCode.OK
+    code = run_command()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         _leave_at_once(code)
     if threading.active_count() > 1:
         _leave_at_once(code)
-    sys.exit(ExitCode.OK if code is None else code)  # type: ignore[arg-type]
+    sys.exit(code)
+
+
+def run_command() -> int:
+    """Runs the command of `sys.argv` and returns its exit code; its errors are printed."""
+    try:
+        make_app(next(iter(sys.argv[1:]), None))()
+    except EvolveError as error:
+        say_error("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
+        return error.exit_code
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            # The reader has had enough, as in `evolve archive RUN | head`.
+            return ExitCode.INTERRUPTED if sys.argv[1] in _JUDGING else ExitCode.OK
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return ExitCode.OK
 
 
 # Commands whose exit code is a verdict, which is unknown when their output is not read to its end.
@@ -121,7 +126,7 @@ def _unwanted() -> None:
     """Stands for the commands that are only listed."""
 
 
-def _leave_at_once(code: object) -> NoReturn:
+def _leave_at_once(code: int) -> NoReturn:
     """Ends the process without taking it apart.
 
     Slots that were dropped run on threads that may be anywhere, even in the middle of an import:
@@ -130,7 +135,7 @@ def _leave_at_once(code: object) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(BrokenPipeError):
             stream.flush()
-    os._exit(code if isinstance(code, int) else int(code is not None))
+    os._exit(code)
 
 
 def leave_first_process() -> None:
