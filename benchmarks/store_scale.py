@@ -51,7 +51,7 @@ from evolve.records.results import (
     PlacedAttempt,
     SlotResult,
 )
-from evolve.run.folder import create_run_folder
+from evolve.run.run_folder import create_run_folder
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings
@@ -212,7 +212,7 @@ import sys, time
 started = time.perf_counter()
 from pathlib import Path
 from evolve.population import Population
-from evolve.run.folder import load_run
+from evolve.run.run_folder import load_run
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings.history import SettingsHistory

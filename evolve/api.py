@@ -91,7 +91,7 @@ class SavedRun:
 
     def state(self) -> dict[str, Any]:
         """Returns what `evolve show --json` prints."""
-        from evolve.report.state import describe_run
+        from evolve.report.overview import describe_run
 
         with self._opened() as (store, _, history):
             return describe_run(self.folder, store, history.state)
@@ -194,7 +194,7 @@ class SavedRun:
     @contextmanager
     def _opened(self) -> Iterator[tuple[Store, Problem, RunHistory]]:
         from evolve.report.history import RunHistory
-        from evolve.run.folder import load_run
+        from evolve.run.run_folder import load_run
         from evolve.store import Store
 
         problem, settings = load_run(self.folder)
@@ -316,8 +316,8 @@ def fork(
         StoreError: A database cannot be read or written.
     """
     from evolve.cli.options import name_settings
-    from evolve.run.folder import load_run
     from evolve.run.fork import fork_run
+    from evolve.run.run_folder import load_run
     from evolve.run.trust import find_addresses, read_mark, write_mark
     from evolve.run.wiring import complete_settings
     from evolve.settings import Settings, change_settings
@@ -350,7 +350,7 @@ def open_run(run: str | Path | SavedRun) -> SavedRun:
     Raises:
         UsageError: There is no such run.
     """
-    from evolve.run.folder import find_run
+    from evolve.run.run_folder import find_run
 
     return run if isinstance(run, SavedRun) else SavedRun(find_run(str(run), RUNS))
 

@@ -121,7 +121,7 @@ def test_the_wall_clock_is_read_for_dates_alone():
     found = {str(path.relative_to(PACKAGE)) for path in MODULES if reads.search(path.read_text())}
     assert found == {
         "models/provider_errors.py",
-        "run/folder.py",
+        "run/run_folder.py",
         "run/running.py",
         "run/verify.py",
         # Events of the engine are asked for by date.
@@ -138,6 +138,11 @@ def test_a_class_name_means_one_thing():
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_a_module_name_means_one_thing():
+    names = [path.name for path in MODULES if path.name != "__init__.py"]
+    assert [name for name in names if names.count(name) > 1] == []
 
 
 # What a native writer would not say, and words for which the field has standard terms.

@@ -33,8 +33,8 @@ def ls(
     ] = "date",
 ) -> Result:
     """List the runs in ./runs."""
-    from evolve.report.state import describe_run
-    from evolve.run.folder import list_runs
+    from evolve.report.overview import describe_run
+    from evolve.run.run_folder import list_runs
 
     if sort not in _SORTS:
         raise UsageError(f"--sort: expected one of {', '.join(_SORTS)}, got {sort!r}")
@@ -69,8 +69,8 @@ def _rank_run(run: dict[str, Any], by: str) -> tuple[bool, Any]:
 
 
 def _list_run(run: dict[str, Any]) -> list[object]:
+    from evolve.report.overview import describe_status
     from evolve.report.phrases import describe_time
-    from evolve.report.state import describe_status
 
     if "error" in run:
         told = Styled(f"{run['status']}: {run['error']}", "red")
@@ -124,7 +124,7 @@ def show(
         from evolve.cli.programs import show_one
 
         return show_one(run, attempt, prompt=prompt, reply=reply, source=source)
-    from evolve.report.state import (
+    from evolve.report.overview import (
         describe_run,
         describe_state,
         tabulate_payoffs,
@@ -153,7 +153,7 @@ def archive(
     ] = None,
 ) -> Result:
     """List the elites of a run, or draw its archives."""
-    from evolve.report.state import describe_elites
+    from evolve.report.overview import describe_elites
 
     with opened_run(run) as (store, population):
         if on is not None:
@@ -232,7 +232,7 @@ def opened_run(run: str) -> Iterator[tuple[Store, RunState]]:
         UsageError: There is no such run.
     """
     from evolve.population.snapshot import load_state
-    from evolve.run.folder import find_run, load_run
+    from evolve.run.run_folder import find_run, load_run
     from evolve.store import Store
 
     folder = find_run(run, RUNS)

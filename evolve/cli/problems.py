@@ -154,7 +154,7 @@ def check(
     """Validate a problem folder and evaluate its program twice, to see its noise."""
     from evolve.problem import list_warnings
     from evolve.problem.noise import measure_noise
-    from evolve.run.folder import find_run
+    from evolve.run.run_folder import find_run
     from evolve.run.wiring import describe_isolation
     from evolve.search.previews import find_misfit
 

@@ -25,8 +25,8 @@ def replay(run: Run) -> Result:
 
     Exit code 5 means that something came out differently.
     """
-    from evolve.run.folder import find_run, load_run
     from evolve.run.replay import Replay
+    from evolve.run.run_folder import find_run, load_run
     from evolve.store import Store
 
     folder = find_run(run, RUNS)
@@ -79,9 +79,9 @@ def verify(
     Exit code 5 means that a verdict came out differently.
     """
     from evolve.problem import COOPERATIVE
-    from evolve.report.state import describe_gain
-    from evolve.run.folder import find_run
+    from evolve.report.overview import describe_gain
     from evolve.run.opening import open_run
+    from evolve.run.run_folder import find_run
     from evolve.run.verify import verify_run
 
     changes = Changes({}, {"sandbox.allow_weak": allow_weak_sandbox})

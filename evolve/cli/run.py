@@ -73,8 +73,8 @@ def run(
 
     # It gets ready while this side imports what it needs to know the problem.
     idle = None if detach else start_idle_process()
-    from evolve.run.folder import find_run
     from evolve.run.opening import make_run
+    from evolve.run.run_folder import find_run
     from evolve.run.wiring import complete_settings
 
     recorded = None if replay is None else _open_recorded(replay, trust=trust)
@@ -119,8 +119,8 @@ def resume(
     from evolve.evaluation.evaluator import start_idle_process
 
     idle = None if detach else start_idle_process()
-    from evolve.run.folder import find_run
     from evolve.run.opening import open_run
+    from evolve.run.run_folder import find_run
 
     found = open_run(
         find_run(run, RUNS),
@@ -208,8 +208,8 @@ def _take_lessons(source: Path, folder: Path) -> None:
 
 def _open_recorded(name: str, *, trust: bool) -> OpenedRun:
     """Returns a run whose record is to answer."""
-    from evolve.run.folder import find_run
     from evolve.run.opening import open_run
+    from evolve.run.run_folder import find_run
     from evolve.settings import change_settings
 
     folder = find_run(name, RUNS)

@@ -23,7 +23,7 @@ from evolve.problem.checked_files import SEEN_VARIABLES
 from evolve.records import Evaluation, Program, Status
 from evolve.records.plain import from_plain
 from evolve.sandbox.cgroup import remove_groups_of
-from evolve.sandbox.guest import usage
+from evolve.sandbox.guest import resources
 from evolve.sandbox.guest.wire import KILLS
 from evolve.sandbox.limits import Isolation
 
@@ -182,7 +182,7 @@ class EvaluatorProcess:
         except OSError:
             return 0
         try:
-            return usage.read_bytes(proc, str(self._process.pid))
+            return resources.read_bytes(proc, str(self._process.pid))
         finally:
             os.close(proc)
 

@@ -1,6 +1,6 @@
 """Model-free changes of source, and tuning of constants."""
 
-from evolve.operators.apply import (
+from evolve.operators.catalog import (
     OPERATORS,
     Operator,
     apply_operator,

@@ -29,8 +29,8 @@ from evolve.report.blocks import (
 )
 from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage
 from evolve.report.history import RunHistory
-from evolve.report.state import describe_money, describe_run, describe_state, describe_status
-from evolve.run.folder import BEST_FOLDER, describe_verdict
+from evolve.report.overview import describe_money, describe_run, describe_state, describe_status
+from evolve.run.run_folder import BEST_FOLDER, describe_verdict
 from evolve.search.digests import read_lessons
 from evolve.settings import Settings, format_settings
 from evolve.store import Store

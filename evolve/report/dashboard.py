@@ -16,6 +16,7 @@ from rich.text import Text
 from evolve.display import one_line as clean_line
 from evolve.display import shorten, show_number
 from evolve.report.charts import EMPTY, draw_curve, show_place, shrink
+from evolve.report.overview import describe_gain
 from evolve.report.phrases import (
     compare_reference,
     describe_budget,
@@ -28,7 +29,6 @@ from evolve.report.phrases import (
     is_reached,
 )
 from evolve.report.progress import Dashboard
-from evolve.report.state import describe_gain
 
 _WIDE, _TALL = 110, 24
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"

@@ -11,8 +11,8 @@ from evolve.problem import Reference
 from evolve.records import Direction
 from evolve.records.endings import GENERATIONS, INTERRUPTED, MAX_COST, MAX_SECONDS, PATIENCE
 from evolve.records.results import Payoff
+from evolve.report.overview import describe_gain, describe_money
 from evolve.report.progress import Cap, Dashboard
-from evolve.report.state import describe_gain, describe_money
 from evolve.steps.journal import EVALUATION, Traffic, Wait
 
 _MINUTE, _HOUR = 60, 3600

@@ -28,7 +28,7 @@ from evolve.report.blocks import (
 from evolve.report.contents import write_contents
 from evolve.report.figures import standalone
 from evolve.report.history import RunHistory
-from evolve.run.folder import load_run, write_text
+from evolve.run.run_folder import load_run, write_text
 from evolve.store import Store
 
 if TYPE_CHECKING:

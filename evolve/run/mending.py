@@ -16,7 +16,7 @@ from evolve.population.snapshot import load_state
 from evolve.problem import Problem
 from evolve.records import INITIAL, RESCORE, Attempt, AttemptKey, Plan, Status
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
-from evolve.run.folder import EVALUATOR_FOLDER, load_run
+from evolve.run.run_folder import EVALUATOR_FOLDER, load_run
 from evolve.run.world import ORIGIN_FILE, copy_world, read_origin, write_origin
 from evolve.settings.sections import SearchSettings
 from evolve.store import Store

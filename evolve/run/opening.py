@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from evolve.errors import UsageError
 from evolve.problem import Problem
-from evolve.run.folder import create_run_folder, load_run, naming_originals, trust_programs
+from evolve.run.run_folder import create_run_folder, load_run, naming_originals, trust_programs
 from evolve.run.trust import expect_trust, find_addresses, write_mark
 from evolve.run.wiring import open_evaluators
 from evolve.settings import Settings

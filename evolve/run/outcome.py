@@ -14,13 +14,13 @@ from typing import Any
 from evolve.display import shorten
 from evolve.errors import EvaluatorError, StoreError, UsageError
 from evolve.evaluation.pool import Evaluators
-from evolve.operators.apply import NO_PLACE
+from evolve.operators.catalog import NO_PLACE
 from evolve.population import Population, RunState
 from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, AttemptKey, Evaluation, Program, Status
 from evolve.records.results import Generation
-from evolve.run.folder import BEST_FOLDER, write_program
 from evolve.run.opening import Run
+from evolve.run.run_folder import BEST_FOLDER, write_program
 from evolve.run.wiring import open_evaluators
 from evolve.search.loop import Observer
 from evolve.store import Store

@@ -36,11 +36,11 @@ from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import INITIAL, Attempt, Evaluation, Status, average
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
-from evolve.run.folder import EVALUATOR_FOLDER, load_run, save_settings
 from evolve.run.interrupts import failures_of_the_machine, interrupts
 from evolve.run.mending import describe_difference, rescore_elites
 from evolve.run.opening import Run, RunView
 from evolve.run.outcome import BestWriter, Outcome, evaluate_holdout, read_outcome
+from evolve.run.run_folder import EVALUATOR_FOLDER, load_run, save_settings
 from evolve.run.trust import is_code, write_mark
 from evolve.run.wiring import (
     WORKERS,

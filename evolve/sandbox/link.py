@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import Cgroup, NoCgroupError, make_group_or_scope
-from evolve.sandbox.guest import usage
+from evolve.sandbox.guest import resources
 from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, KILLS, READY, SIGNALLED
 from evolve.sandbox.limits import ProgramLimits
 
@@ -249,7 +249,7 @@ class Link:
         self._process.wait()
         if self.greeting.get("host_folder"):
             kill_session(self._process.pid)
-            usage.remove(self.greeting["host_folder"])
+            resources.remove(self.greeting["host_folder"])
         self._drain()
         if self._group is not None:
             self._group.remove()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evolve.sandbox.cgroup import is_orphan, name_owner
-from evolve.sandbox.guest import usage
+from evolve.sandbox.guest import resources
 from evolve.sandbox.guest.confine import GUEST_ID
 from evolve.sandbox.guest.kernel import MACHINES
 from evolve.sandbox.layout import (
@@ -74,7 +74,7 @@ def _sweep_boxes() -> None:
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         owner = path.name.removeprefix(_PREFIX).rpartition("-")[0].replace(",", ":")
         if is_orphan(owner):
-            usage.remove(str(path))
+            resources.remove(str(path))
 
 
 def _start_portable(preload: Sequence[str], view: HostView) -> Link:

@@ -20,7 +20,7 @@ from evolve.store.connection import (
     naming_errors,
     parsing,
 )
-from evolve.store.reading import Reader
+from evolve.store.queries import Reader
 
 PRUNED = "pruned"
 """The fact that names the last generation whose prompts may have shown what was dropped."""

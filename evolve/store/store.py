@@ -31,7 +31,7 @@ from evolve.store.connection import (
     expect_run,
     naming_errors,
 )
-from evolve.store.reading import Reader
+from evolve.store.queries import Reader
 from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, GENERATIONS, INVOCATIONS
 
 # A program whose source was pruned gets it again.

@@ -15,8 +15,8 @@ from evolve.records.results import AttemptText
 from evolve.report.blocks import Document, LinkCell, Picture, Section
 from evolve.report.comparison import draw_comparison
 from evolve.report.history import AttemptRow
-from evolve.report.state import describe_status
-from evolve.run.folder import load_run
+from evolve.report.overview import describe_status
+from evolve.run.run_folder import load_run
 from evolve.store import Store
 from evolve.view.watched import WatchedRun, describe_champion
 

@@ -18,9 +18,9 @@ from evolve.records.results import AttemptText
 from evolve.report.blocks import Document
 from evolve.report.contents import describe_attempt, write_contents
 from evolve.report.history import AttemptRow, RunHistory
+from evolve.report.overview import describe_run
 from evolve.report.render import render_section
-from evolve.report.state import describe_run
-from evolve.run.folder import list_runs, load_run
+from evolve.run.run_folder import list_runs, load_run
 from evolve.settings import Settings
 from evolve.store import DATABASE, Store, is_locked
 

@@ -16,7 +16,7 @@ from evolve.errors import ProblemError
 from evolve.population import Population
 from evolve.problem import Measure, load_problem
 from evolve.records import AttemptKey, Direction, Status
-from evolve.report.state import describe_run
+from evolve.report.overview import describe_run
 from evolve.settings.sections import SearchSettings
 from evolve.store import Store
 from tests.commands import PROBLEM, run_evolve, write_problem

@@ -9,8 +9,8 @@ import pytest
 
 from evolve.problem import load_problem
 from evolve.run import world
-from evolve.run.folder import create_run_folder, load_run
 from evolve.run.fork import fork_run
+from evolve.run.run_folder import create_run_folder, load_run
 from evolve.settings import Settings
 from tests.commands import EVALUATOR, PROBLEM, run_evolve, write_problem
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.sandbox.guest import calls, kernel, landlock, program, seccomp, usage
+from evolve.sandbox.guest import calls, kernel, landlock, program, resources, seccomp
 from evolve.sandbox.guest.relay import Printed
 
 ON_LINUX = pytest.mark.skipif(os.uname().sysname != "Linux", reason="needs Linux")
@@ -76,32 +76,32 @@ class TestMemory:
     def test_the_memory_of_a_process_is_read(self) -> None:
         proc = os.open("/proc", os.O_RDONLY)
         own = str(os.getpid())
-        size = usage.read_bytes(proc, own)
+        size = resources.read_bytes(proc, own)
         assert size > 1 << 20
-        assert own not in usage.list_strangers(proc, frozenset({own}))
-        assert own in usage.list_group(proc, os.getpgid(0))
-        assert usage.is_exceeded(proc, [own], 0, size // 4)
-        assert not usage.is_exceeded(proc, [own], 0, 4 * size)
-        assert not usage.is_exceeded(proc, [own, own], size, 2 * size)
-        assert usage.read_bytes(proc, "0") == 0
+        assert own not in resources.list_strangers(proc, frozenset({own}))
+        assert own in resources.list_group(proc, os.getpgid(0))
+        assert resources.is_exceeded(proc, [own], 0, size // 4)
+        assert not resources.is_exceeded(proc, [own], 0, 4 * size)
+        assert not resources.is_exceeded(proc, [own, own], size, 2 * size)
+        assert resources.read_bytes(proc, "0") == 0
         os.close(proc)
 
     def test_files_are_summed_with_all_folders(self, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "b").write_bytes(bytes(100_000))
         (tmp_path / "link").symlink_to("/")
-        found = usage.measure(str(tmp_path), usage.Usage(1 << 30, 100))
+        found = resources.measure(str(tmp_path), resources.Usage(1 << 30, 100))
         assert 100_000 <= found.size < 200_000
         assert found.number == 3
-        assert usage.measure(str(tmp_path), usage.Usage(1 << 30, 1)).number > 1
+        assert resources.measure(str(tmp_path), resources.Usage(1 << 30, 1)).number > 1
 
     def test_a_wiped_folder_is_empty(self, tmp_path: Path) -> None:
         (tmp_path / "a" / "b" / "c").mkdir(parents=True)
         (tmp_path / "a" / "link").symlink_to("/")
         (tmp_path / "file").write_text("x")
-        usage.wipe(str(tmp_path))
+        resources.wipe(str(tmp_path))
         assert list(tmp_path.iterdir()) == []
-        usage.remove(str(tmp_path))
+        resources.remove(str(tmp_path))
         assert not tmp_path.exists()
 
 

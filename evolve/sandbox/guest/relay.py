@@ -18,9 +18,9 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from . import confine, kernel, orders, portable, usage, zygote
+from . import confine, kernel, orders, portable, resources, zygote
 from .orders import Order, ZygoteLostError
-from .usage import Usage, measure, measure_unlinked, remove, wipe
+from .resources import Usage, measure, measure_unlinked, remove, wipe
 from .wire import CHUNK, DATA, EXITED, FAILED, HEADER, KILL, READY, SIGNALLED, START
 
 _MAX_OUTPUT = 1 << 20
@@ -299,10 +299,10 @@ class Relay:
             if portable.sum_memory(it.pid) > self._baseline + self._limit:
                 return "memory"
         elif self._is_namespaced:
-            names = usage.list_strangers(self._proc, self._known)
+            names = resources.list_strangers(self._proc, self._known)
         else:
-            names = usage.list_group(self._proc, it.pid)
-        if usage.is_exceeded(
+            names = resources.list_group(self._proc, it.pid)
+        if resources.is_exceeded(
             self._proc,
             names,
             self._baseline,

@@ -22,7 +22,7 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-from . import codec, confine, kernel, landlock, orders, portable, program, seccomp, usage
+from . import codec, confine, kernel, landlock, orders, portable, program, resources, seccomp
 from .confine import ABOVE, Setup
 from .orders import STACK_SIGNAL, Order
 from .program import NOTES
@@ -114,7 +114,7 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any
     _warm_up()
     gc.collect()
     gc.freeze()
-    baseline = setup.baseline_bytes if is_portable else usage.read_bytes(proc, "self")
+    baseline = setup.baseline_bytes if is_portable else resources.read_bytes(proc, "self")
     if proc >= 0:
         # What a package opened while it was imported is closed in each program.
         above = max(map(int, os.listdir("/proc/self/fd"))) + _SPARE

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evolve.archive.credit import Credit
 from evolve.operators import OPERATORS, apply_operator, choose_operator, operator_chances
-from evolve.operators.apply import MAX_CHARACTERS
+from evolve.operators.catalog import MAX_CHARACTERS
 from evolve.records import Program, Rejected, SourceFile
 from evolve.source import find_blocks, fingerprint, parse_python
 

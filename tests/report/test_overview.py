@@ -1,5 +1,5 @@
 from evolve.records.results import Totals
-from evolve.report.state import describe_money, describe_spending, list_spending
+from evolve.report.overview import describe_money, describe_spending, list_spending
 
 USAGE = [
     ("editor", "openai/a", Totals(12, 3400, 1000, 560, 0.0123, 0, 2, 900, 0.004)),
