@@ -38,7 +38,7 @@ EARLY = 0.2
 TIMES = {"seconds", "prompt_tokens"}
 MEASURED = re.compile(r"(?<!of )\b\d[\d.e+-]* s\b")
 # An expense is what a killed call may have cost.
-APART = {"fact", "launch", "expense"}
+APART = {"fact", "invocation", "expense"}
 
 
 class CountedServer(ModelServer):
@@ -126,7 +126,7 @@ def count_rows(folder: Path, table: str) -> int:
 
 
 def contents(folder: Path) -> list[str]:
-    """Returns everything but times, launches and the facts of the machine, as sorted lines."""
+    """Returns everything but times, invocations and the facts of the machine, as sorted lines."""
     store = Store.open_to_read(folder)
     lines = [
         json.dumps(without_times(line), sort_keys=True)

@@ -171,7 +171,7 @@ class _LogReader:
 
 def _describe_invocation(invocation: Invocation) -> dict[str, Any]:
     return {
-        "kind": "launch",
+        "kind": "invocation",
         **dataclasses.asdict(invocation),
         "time": invocation.started,
         "text": invocation.describe_changes(),
@@ -187,7 +187,7 @@ def _describe_call(call: Call) -> dict[str, Any]:
 def _format(line: dict[str, Any]) -> str:
     line = {name: one_line(value) if type(value) is str else value for name, value in line.items()}
     key = line.get("call") or line.get("attempt") or str(line["generation"])
-    start = f"{show_date(line['time']) or '-':<19}  {key:>9}  {line['kind']:<7}"
+    start = f"{show_date(line['time']) or '-':<19}  {key:>9}  {line['kind']:<10}"
     return f"{start}  {_FORMS[line['kind']](line)}".rstrip()
 
 
@@ -204,7 +204,7 @@ def _format_call(line: dict[str, Any]) -> str:
 
 
 def _format_summary(line: dict[str, Any]) -> str:
-    claims = "".join(f"\n{'':41}- {one_line(one['claim'])}" for one in line["lessons"])
+    claims = "".join(f"\n{'':44}- {one_line(one['claim'])}" for one in line["lessons"])
     return f"{line['verdict']}{claims}"
 
 
@@ -219,7 +219,7 @@ def _format_attempt(line: dict[str, Any]) -> str:
 
 
 _FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "launch": _format_invocation,
+    "invocation": _format_invocation,
     "call": _format_call,
     "attempt": _format_attempt,
     "summary": _format_summary,

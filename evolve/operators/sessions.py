@@ -92,7 +92,7 @@ class TuningPlanner:
     """Decides which session continues, and keeps their tuners.
 
     Args:
-        state: The population; its state when a generation is launched is what counts.
+        state: The population; its state when a generation starts is what counts.
         load: Returns the program of an evaluated attempt.
         seed: Seed of the run.
     """

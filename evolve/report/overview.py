@@ -53,7 +53,7 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
         "direction": str(population.direction),
         "noise": population.noise,
         "cooperative": facts.get("cooperative", False),
-        "launches": [dataclasses.asdict(launch) for launch in store.invocations()],
+        "invocations": [dataclasses.asdict(invocation) for invocation in store.invocations()],
         "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
         "champion": _describe_champion(store, population),
         "references": _describe_references(population),
@@ -281,7 +281,7 @@ def _describe_search(state: dict[str, Any], usage: Usage) -> _Rows:
         ("seconds", f"{state['seconds']:.1f}"),
         ("sandbox", state["sandbox"]),
         ("strategy", f"{state['strategy']}, seed {state['seed']}"),
-        ("launches", _describe_launches(state["launches"])),
+        ("invocations", _describe_invocations(state["invocations"])),
         ("start", show_number(state["initial"]["objective"])),
     ]
 
@@ -362,16 +362,19 @@ def _describe_stalls(stalls: dict[str, Any]) -> _Rows:
     return rows
 
 
-def _describe_launches(launches: list[dict[str, Any]]) -> str:
+def _describe_invocations(invocations: list[dict[str, Any]]) -> str:
     changed = [
-        f"{change} from generation {launch['generation']}"
-        for launch in launches
+        f"{change} from generation {invocation['generation']}"
+        for invocation in invocations
         for change in (
-            *(f"{name} {old} -> {new}" for name, (old, new) in launch["changes"].items()),
-            *([f"another evaluator ({launch['evaluator'][:12]})"] * bool(launch["replaced"])),
+            *(f"{name} {old} -> {new}" for name, (old, new) in invocation["changes"].items()),
+            *(
+                [f"another evaluator ({invocation['evaluator'][:12]})"]
+                * bool(invocation["replaced"])
+            ),
         )
     ]
-    return "; ".join([str(len(launches)), *changed])
+    return "; ".join([str(len(invocations)), *changed])
 
 
 def describe_status(run: dict[str, Any]) -> str:

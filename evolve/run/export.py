@@ -68,7 +68,7 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
     for name, value in sorted(store.facts().items()):
         yield {"kind": "fact", "name": name, "value": value}
     for invocation in store.invocations():
-        yield {"kind": "launch", **to_plain(invocation)}
+        yield {"kind": "invocation", **to_plain(invocation)}
     last = -1
     for number, seconds in store.generations():
         yield {"kind": "generation", "generation": number, "seconds": seconds}

@@ -203,7 +203,7 @@ class Search:
             self._note_plans(number, self._store.load_plans(number))
             self._check_target()
             if not self._is_late():
-                self._launch(beyond=committed)
+                self._start_turns(beyond=committed)
             # As in the first run: no later state before what starts from this one has started.
             while number < committed and self._running and self._holds_commits():
                 self._process(self._wait())
@@ -212,7 +212,7 @@ class Search:
         for observer in self._observers:
             observer.on_commit(self.population, None)
 
-    def _launch(self, beyond: int = 0) -> None:
+    def _start_turns(self, beyond: int = 0) -> None:
         """Starts the generations whose turn has come; those up to `beyond` are committed."""
         population = self.population
         while not self._stopped_because:
@@ -272,7 +272,7 @@ class Search:
         for event in events:
             if isinstance(event, Planned):
                 self._note_plans(event.generation, event.plans)
-                self._launch()
+                self._start_turns()
             elif isinstance(event, SlotEnded):
                 self._ended.setdefault(event.generation, []).append(event.result)
                 for observer in self._observers:
@@ -312,7 +312,7 @@ class Search:
             self._check_target()
             self._check_patience()
             self._check_fruitless()
-            self._launch()
+            self._start_turns()
 
     def _holds_commits(self) -> bool:
         """Returns whether a generation is yet to start from the present state."""

@@ -56,7 +56,7 @@ class JobMaker:
 
     Args:
         problem: What is solved.
-        population: Its state when a generation is launched is what the jobs follow from.
+        population: Its state when a generation starts is what the jobs follow from.
         store: May hold later generations, when a run is resumed; they are ignored.
         history: The settings of each generation.
     """

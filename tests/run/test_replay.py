@@ -100,11 +100,11 @@ def test_a_run_whose_cap_was_raised_replays_and_tells_it(tmp_path, model):
     assert "equal: generations 0 to " in run_evolve("replay", "r", cwd=tmp_path).stdout
     run_evolve("resume", "r", "--max-evaluations", 40, cwd=tmp_path)
     assert "equal: generations 0 to 8" in run_evolve("replay", "r", cwd=tmp_path).stdout
-    launches = run_json("show", "r", cwd=tmp_path)["launches"]
-    assert [launch["number"] for launch in launches] == [1, 2]
-    assert launches[1]["changes"] == {"budget.max_evaluations": [21, 40]}
+    invocations = run_json("show", "r", cwd=tmp_path)["invocations"]
+    assert [one["number"] for one in invocations] == [1, 2]
+    assert invocations[1]["changes"] == {"budget.max_evaluations": [21, 40]}
     log = run_evolve("log", "r", cwd=tmp_path).stdout
-    assert "launch   2 by process " in log
+    assert "invocation  2 by process " in log
     assert "budget.max_evaluations 21 -> 40" in log
 
 
