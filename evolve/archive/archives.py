@@ -69,15 +69,18 @@ class Archive:
         self.space = space
         self.direction = direction
         self.out_of_range = 0
-        # How often each elite was a parent.
-        self.children: Counter[AttemptKey] = Counter()
         self._elites: list[Elite] = []
         self._cells: list[int] = []
         self._objectives = np.empty(16)
+        # How often each attempt was a parent, and each elite, by position.
+        self._parents: Counter[AttemptKey] = Counter()
+        self._children = np.zeros(16, np.int64)
         self._positions: dict[int, int] = {}
         self._places: dict[AttemptKey, int] = {}
         self._best: int | None = None
-        self._order: NDArray[np.int64] | None = None
+        # Positions by objective, but for those of elites that came since.
+        self._order = np.empty(0, np.int64)
+        self._unsorted: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.elites)
@@ -107,14 +110,17 @@ class Archive:
         """Returns the elite with the best objective, the earliest on ties."""
         return None if self._best is None else self._elites[self._best]
 
-    def count_children(self) -> NDArray[np.int64]:
+    @property
+    def children(self) -> NDArray[np.int64]:
         """Returns how often each elite was a parent, in the order of `elites`."""
-        counts = np.zeros(len(self._elites), np.int64)
-        for key, count in self.children.items():
-            place = self._places.get(key)
-            if place is not None:
-                counts[place] = count
-        return counts
+        return self._children[: len(self._elites)]
+
+    def record_child(self, parent: AttemptKey) -> None:
+        """Counts a child of an attempt, which may be an elite now or later."""
+        self._parents[parent] += 1
+        place = self._places.get(parent)
+        if place is not None:
+            self._children[place] += 1
 
     def would_take(self, cell: int, objective: float, others: tuple[float, ...]) -> bool:  # noqa: ARG002
         """Returns whether an elite with these objectives would be taken into a cell."""
@@ -137,11 +143,14 @@ class Archive:
             self._cells.append(cell)
             if position == len(self._objectives):
                 self._objectives = np.concatenate([self._objectives, np.empty(position)])
+                self._children = np.concatenate([self._children, self._children])
         self._places.pop(self._elites[position].key, None)
         self._places[elite.key] = position
         self._elites[position] = elite
         self._objectives[position] = elite.objective
-        self._note(elite)
+        self._children[position] = self._parents[elite.key]
+        self._unsorted.add(position)
+        self.out_of_range += is_outside(self.space.axes, elite.measures)
         best = self.best
         if best is None or self.direction.is_better(elite.objective, best.objective):
             self._best = position
@@ -149,8 +158,20 @@ class Archive:
 
     def by_objective(self) -> NDArray[np.int64]:
         """Returns positions from the best objective to the worst, the earlier first on ties."""
-        if self._order is None:
-            self._order = np.argsort(-self.direction.sign * self.objectives, kind="stable")
+        if self._unsorted:
+            keys = -self.direction.sign * self.objectives
+            new = np.array(sorted(self._unsorted, key=lambda at: (keys[at], at)))
+            is_new = np.zeros(len(keys), bool)
+            is_new[new] = True
+            kept = self._order[~is_new[self._order]]
+            # Sorting all of them again would be most of what a selection takes.
+            first, last = (keys[kept].searchsorted(keys[new], side) for side in ("left", "right"))
+            places = [
+                low + int(kept[low:high].searchsorted(at))
+                for at, low, high in zip(new, first, last, strict=True)
+            ]
+            self._order = np.insert(kept, places, new)
+            self._unsorted.clear()
         return self._order
 
     def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -161,11 +182,6 @@ class Archive:
         """
         order = self.by_objective()
         return order, dense_ranks(self.objectives[order])
-
-    def _note(self, elite: Elite) -> None:
-        """Takes note of an elite that was taken in."""
-        self._order = None
-        self.out_of_range += is_outside(self.space.axes, elite.measures)
 
 
 class FrontArchive(Archive):
@@ -225,7 +241,9 @@ class FrontArchive(Archive):
         self._elites = [one for front in self._fronts.values() for one in front]
         self._cells = [cell for cell, front in self._fronts.items() for _ in front]
         self._places = {one.key: place for place, one in enumerate(self._elites)}
-        self._note(elite)
+        self._children = np.array([self._parents[one.key] for one in self._elites])
+        self._order = np.argsort(-self.direction.sign * self.objectives, kind="stable")
+        self.out_of_range += is_outside(self.space.axes, elite.measures)
         return AddStatus.IMPROVED if held else AddStatus.NEW
 
     def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

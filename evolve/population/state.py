@@ -190,7 +190,7 @@ class RunState:
             self.tuned.add(attempt.parent)
         # A session makes hundreds of children: they do not say how the parent is used up.
         elif attempt.parent is not None and "visits" not in self._settings.without:
-            self.islands.archives[attempt.island].children[attempt.parent] += 1
+            self.islands.archives[attempt.island].record_child(attempt.parent)
         champion = self.champion
         status = self._offer(attempt)
         if attempt.status is not Status.REJECTED:

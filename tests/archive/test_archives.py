@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,8 @@ def test_replacement_equals_a_brute_force_oracle(offers, direction):
             assert status == (AddStatus.NEW if old is None else AddStatus.IMPROVED)
         else:
             assert status is AddStatus.NOT_ADDED
+        signed = -direction.sign * archive.objectives
+        assert list(archive.by_objective()) == list(np.argsort(signed, kind="stable"))
     assert dict(zip(archive.cells, archive.elites, strict=True)) == oracle
     assert list(archive.objectives) == [elite.objective for elite in archive.elites]
     if oracle:
