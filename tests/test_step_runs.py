@@ -9,7 +9,7 @@ from tests.model_server import Answer, ModelServer, answer_like_scripted
 
 FORMS = {
     "rewrite": ("steps.form=rewrite", "steps.repairs=2"),
-    "agent": ("steps.executor=agent", "steps.agent_turns=4"),
+    "agent": ("steps.agent_turns=4",),
 }
 
 

@@ -93,7 +93,7 @@ class VoronoiCells:
         count: How many cells.
     """
 
-    def __init__(self, axes: Sequence[Measure], count: int) -> None:
+    def __init__(self, axes: Sequence[Measure], count: int = 200) -> None:
         self.axes = tuple(axes)
         self.size = count
         self.centroids = _find_centroids(count, len(self.axes))
@@ -110,15 +110,15 @@ class VoronoiCells:
         return self.centroids[np.asarray(cells, np.int64)]
 
 
-# How measure space is cut, by the value of `search.archive`: from the measures and the number of
-# cells that was asked for.
-KINDS: Mapping[str, Callable[[Sequence[Measure], int], Cells]] = MappingProxyType(
-    {
-        "grid": lambda axes, _: GridCells(axes) if axes else OneCell(axes),
-        "cvt": lambda axes, count: VoronoiCells(axes, count) if axes else OneCell(axes),
-        "single": lambda axes, _: OneCell(axes),
-    }
+# How measure space is cut, by the value of `search.archive`.
+KINDS: Mapping[str, Callable[[Sequence[Measure]], Cells]] = MappingProxyType(
+    {"grid": GridCells, "cvt": VoronoiCells, "single": OneCell}
 )
+
+
+def make_cells(kind: str, axes: Sequence[Measure]) -> Cells:
+    """Returns the cells of one of `KINDS`; a single one where there are no measures."""
+    return KINDS[kind if axes else "single"](axes)
 
 
 @lru_cache(maxsize=8)

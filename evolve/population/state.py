@@ -17,6 +17,8 @@ from evolve.records import RESCORE, TUNE, VALIDATION, AttemptKey, Status
 from evolve.records.results import LightAttempt
 from evolve.settings.sections import WITHOUT_MODEL, SearchSettings
 
+# Generations between migrations.
+_MIGRATION_EVERY = 10
 _generation_of = attrgetter("key.generation")
 
 
@@ -154,9 +156,8 @@ class RunState:
             self._begin_anew()
         for attempt in attempts:
             self._add_attempt(attempt)
-        settings = self._settings
-        migrates = "migration" not in settings.without
-        if migrates and generation and generation % settings.migration_every == 0:
+        migrates = "migration" not in self._settings.without
+        if migrates and generation and generation % _MIGRATION_EVERY == 0:
             self.islands.migrate()
         self._answer_stall()
 

@@ -140,7 +140,7 @@ def _find_uses(settings: Settings, role: str, messages: tuple[Message, ...]) -> 
     # A repair reads the turns before it, too.
     repeated = calls * steps.repairs * limit
     most = Use(calls, calls * most_read + repeated, calls * limit)
-    if steps.executor != "chat":
+    if steps.agent_turns:
         most = Use(
             max(calls, steps.agent_turns),
             max(most.prompt_tokens, steps.agent_tokens),

@@ -196,7 +196,7 @@ class JobMaker:
 
     def _open_library(self, settings: Settings) -> RunLibrary | None:
         """Returns what an agent may read; None where there is no agent."""
-        if settings.steps.executor == "chat":
+        if not settings.steps.agent_turns:
             return None
         population = self._population
         elites = [elite for one in population.islands.archives for elite in one.elites]

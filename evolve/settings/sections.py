@@ -180,9 +180,7 @@ class SearchSettings:
 
     strategy: str = setting("map-elites", "where parents come from", choices=tuple(STRATEGIES))
     archive: str = setting("grid", "how measure space is cut", choices=("grid", "cvt", "single"))
-    cells: int = setting(200, "cells of an archive that is `cvt`", low=1, high=2000)
     islands: int = setting(2, "islands, each with an archive of its own", low=1, high=256)
-    migration_every: int = setting(10, "generations between migrations", low=1)
     entropy: float = setting(
         0.3, "normalised entropy of parent selection: 0 greedy, 1 uniform", low=0, high=1
     )
@@ -329,12 +327,11 @@ class StepSettings:
         "what the editor is asked for; `auto` is edits until a model's edits keep failing",
         choices=("auto", "edit", "rewrite"),
     )
-    executor: str = setting("chat", "`agent` lets the editor call tools", choices=("chat", "agent"))
     agent_turns: int = setting(
-        12,
-        "most answers of an agent in a slot; it has an evaluation for every 4 and 5000 tokens "
-        "for each of them",
-        low=1,
+        0,
+        "most answers of an editor that calls tools, with an evaluation for every 4 of them and "
+        "5000 tokens for each; 0 for one that answers once, without tools",
+        low=0,
         high=200,
     )
 
@@ -351,7 +348,7 @@ class StepSettings:
     @property
     def most_evaluations(self) -> int:
         """Returns the most evaluations that a slot with a model may use."""
-        return self.agent_evaluations if self.executor == "agent" else 1 + self.repairs
+        return self.agent_evaluations if self.agent_turns else 1 + self.repairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.archive.cells import KINDS, GridCells, OneCell, VoronoiCells
+from evolve.archive.cells import GridCells, OneCell, VoronoiCells, make_cells
 from evolve.problem import Measure
 from tests.searches import Searches, archives_of
 
 AXES = (Measure("x", 0.0, 1.0, 4), Measure("y", 1.0, 1000.0, 3, "log"))
+CHOICES = ("grid", "cvt", "single")
 numbers = st.floats(allow_nan=False)
 
 
-@given(st.sampled_from(["grid", "cvt", "single"]), numbers, numbers)
+@given(st.sampled_from(CHOICES), numbers, numbers)
 def test_every_point_however_far_outside_falls_into_a_cell(archive, x, y):
-    cells = KINDS[archive](AXES, 30)
+    cells = make_cells(archive, AXES)
     assert 0 <= cells.cell_of((x, y)) < cells.size
 
 
@@ -44,15 +45,15 @@ def test_voronoi_cells_are_of_about_equal_size(dimensions):
 
 
 def test_without_measures_there_is_one_cell_whatever_is_asked():
-    for archive in ("grid", "cvt", "single"):
-        assert isinstance(KINDS[archive]((), 30), OneCell)
+    for archive in CHOICES:
+        assert isinstance(make_cells(archive, ()), OneCell)
 
 
 def test_searches_in_voronoi_cells_resume_and_replay_exactly(tmp_path):
-    searches = Searches(tmp_path, search__archive="cvt", search__cells=20)
+    searches = Searches(tmp_path, search__archive="cvt")
     whole = searches.run("whole", 14, threads=4)
     searches.run("parts", 5)
     searches.run("parts", 11)
     assert archives_of(searches.run("parts", 14)) == archives_of(whole)
     assert searches.replay("parts") == []
-    assert all(archive.space.size == 20 for archive in whole.islands.archives)
+    assert all(archive.space.size == 200 for archive in whole.islands.archives)
