@@ -1,4 +1,5 @@
 import json
+import time
 from base64 import b64encode
 
 import pytest
@@ -93,7 +94,7 @@ def test_a_key_that_is_withdrawn_stops_a_run_which_another_model_can_continue(tm
             "run", problem, *asked(server), "--generations", 4, cwd=tmp_path, **KEY
         )
         while server.count < 20 and process.poll() is None:
-            pass
+            time.sleep(0.01)
         withdrawn = True
         out, err = process.communicate(timeout=60)
         assert process.returncode == 4, out
