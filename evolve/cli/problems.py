@@ -283,22 +283,22 @@ def _evaluated(
         ProblemError: The problem cannot be used, or its starting program fails.
         SandboxError: Nothing isolates programs here.
     """
-    from evolve.evaluation.evaluator import start_idle_process
+    from evolve.evaluation.evaluator import idle_process
 
     # It gets ready while this side imports the rest.
-    started = start_idle_process()
-    from evolve.problem import load_problem
-    from evolve.problem.gallery import find_problem, is_shipped
-    from evolve.run.running import evaluate_initial
-    from evolve.run.trust import describe_evaluator
-    from evolve.run.wiring import complete_settings, open_evaluators
+    with idle_process() as started:
+        from evolve.problem import load_problem
+        from evolve.problem.gallery import find_problem, is_shipped
+        from evolve.run.running import evaluate_initial
+        from evolve.run.trust import describe_evaluator
+        from evolve.run.wiring import complete_settings, open_evaluators
 
-    settings = complete_settings(settings)
-    problem = load_problem(find_problem(path), settings.parameters)
-    if not is_shipped(problem):
-        # Not among the results, which may be piped.
-        say(f"evaluator {describe_evaluator(problem)}", err=True)
-    with closing(open_evaluators(problem, settings)) as evaluators:
-        evaluators.start(started)
-        evaluators.wait()
-        yield problem, settings, evaluators, evaluate_initial(problem, evaluators, again)
+        settings = complete_settings(settings)
+        problem = load_problem(find_problem(path), settings.parameters)
+        if not is_shipped(problem):
+            # Not among the results, which may be piped.
+            say(f"evaluator {describe_evaluator(problem)}", err=True)
+        with closing(open_evaluators(problem, settings)) as evaluators:
+            evaluators.start(started)
+            evaluators.wait()
+            yield problem, settings, evaluators, evaluate_initial(problem, evaluators, again)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -69,33 +69,31 @@ def run(
     changes: Changes,
 ) -> Result:
     """Improve the program of a problem folder."""
-    from evolve.evaluation.evaluator import start_idle_process
-
     # It gets ready while this side imports what it needs to know the problem.
-    idle = None if detach else start_idle_process()
-    from evolve.run.opening import make_run
-    from evolve.run.run_folder import find_run
-    from evolve.run.wiring import complete_settings
+    with _getting_ready(detach=detach) as idle:
+        from evolve.run.opening import make_run
+        from evolve.run.run_folder import find_run
+        from evolve.run.wiring import complete_settings
 
-    recorded = None if replay is None else _open_recorded(replay, trust=trust)
-    base = None if recorded is None else recorded.settings
-    settings = complete_settings(read_settings(changes, settings_file, base))
-    source = None if lessons is None else find_run(lessons, RUNS)
-    made = make_run(
-        _load_problem(problem, settings, None if recorded is None else recorded.problem),
-        settings,
-        folder=run_dir,
-        parent=RUNS,
-        named=_list_named(read_settings(changes, settings_file), recorded),
-    )
-    if source is not None:
-        _take_lessons(source, made.folder)
-    introduction = _introduce(made.settings, made.folder, made.original)
-    if detach:
-        say(introduction)
-        arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
-        return start_detached(made.folder, arguments)
-    return _run_and_report(made, introduction, idle, plain=plain, streams=json_lines)
+        recorded = None if replay is None else _open_recorded(replay, trust=trust)
+        base = None if recorded is None else recorded.settings
+        settings = complete_settings(read_settings(changes, settings_file, base))
+        source = None if lessons is None else find_run(lessons, RUNS)
+        made = make_run(
+            _load_problem(problem, settings, None if recorded is None else recorded.problem),
+            settings,
+            folder=run_dir,
+            parent=RUNS,
+            named=_list_named(read_settings(changes, settings_file), recorded),
+        )
+        if source is not None:
+            _take_lessons(source, made.folder)
+        introduction = _introduce(made.settings, made.folder, made.original)
+        if idle is not None:
+            return _run_and_report(made, introduction, idle, plain=plain, streams=json_lines)
+    say(introduction)
+    arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
+    return start_detached(made.folder, arguments)
 
 
 @command("Run", settings=("generations", "workers", *_MODELS, *_SANDBOX, *_CAPS, "set"))
@@ -116,31 +114,36 @@ def resume(
     changes: Changes,
 ) -> Result:
     """Continue a run from its last checkpoint."""
-    from evolve.evaluation.evaluator import start_idle_process
+    with _getting_ready(detach=detach) as idle:
+        from evolve.run.opening import open_run
+        from evolve.run.run_folder import find_run
 
-    idle = None if detach else start_idle_process()
-    from evolve.run.opening import open_run
-    from evolve.run.run_folder import find_run
+        found = open_run(
+            find_run(run, RUNS),
+            changes.apply,
+            trusts=trust,
+            resumes=True,
+            evaluator=evaluator,
+            rescores=rescore,
+        )
+        introduction = _introduce(found.settings, found.folder)
+        if idle is not None:
+            return _run_and_report(found, introduction, idle, plain=plain, streams=json_lines)
+    say(introduction)
+    words = (split_password(word)[0] for word in sys.argv[1:])
+    arguments = [word for word in words if word not in {"--detach", "--json"}]
+    return start_detached(found.folder, arguments)
 
-    found = open_run(
-        find_run(run, RUNS),
-        changes.apply,
-        trusts=trust,
-        resumes=True,
-        evaluator=evaluator,
-        rescores=rescore,
-    )
-    introduction = _introduce(found.settings, found.folder)
-    if detach:
-        say(introduction)
-        words = (split_password(word)[0] for word in sys.argv[1:])
-        arguments = [word for word in words if word not in {"--detach", "--json"}]
-        return start_detached(found.folder, arguments)
-    return _run_and_report(found, introduction, idle, plain=plain, streams=json_lines)
+
+def _getting_ready(*, detach: bool) -> AbstractContextManager[IdleProcess | None]:
+    """Returns an evaluator's process that ends with the context; None for a detached run."""
+    from evolve.evaluation.evaluator import idle_process
+
+    return nullcontext() if detach else idle_process()
 
 
 def _run_and_report(
-    run: OpenedRun, introduction: str, idle: IdleProcess | None, *, plain: bool, streams: bool
+    run: OpenedRun, introduction: str, idle: IdleProcess, *, plain: bool, streams: bool
 ) -> Result:
     """Runs until the end and writes the report.
 

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -188,14 +188,7 @@ class EvaluatorProcess:
 
     def kill(self) -> None:
         """Ends the process, and with it its sandbox."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        remove_groups_of(self._process.pid)
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
+        end_process(self._process)
 
     def _send(self, message: Mapping[str, Any]) -> None:
         pipe = self._process.stdin
@@ -327,3 +320,27 @@ def start_idle_process() -> IdleProcess:
             "PYTHONDONTWRITEBYTECODE": "1",
         },
     )
+
+
+@contextmanager
+def idle_process() -> Iterator[IdleProcess]:
+    """Starts such a process, which ends with the context at the latest."""
+    process = start_idle_process()
+    try:
+        yield process
+    finally:
+        end_process(process)
+
+
+def end_process(process: IdleProcess) -> None:
+    """Kills a process and all that it started; safe to call again."""
+    streams = [one for one in (process.stdin, process.stdout, process.stderr) if one is not None]
+    if all(stream.closed for stream in streams):
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    remove_groups_of(process.pid)
+    for stream in streams:
+        with suppress(BrokenPipeError):
+            stream.close()
