@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import run_evolve, start_evolve
+from tests.commands import run_evolve
 from tests.model_server import Answer, ModelServer, answer_like_scripted
 
 KEY = "sk-proj-0123456789abcdefABCDEF"
@@ -53,11 +53,10 @@ def unpack(value: object) -> str:
 @pytest.fixture
 def told(problem, tmp_path) -> str:
     with ModelServer(Echo()) as server:
-        process = start_evolve(
+        out, err, _ = run_evolve(
             "run", problem, "--run-dir", "r", "--generations", "3", "--model", "openai/m",
-            "--api-base", server.url, cwd=tmp_path, OPENAI_API_KEY=KEY,
+            "--api-base", server.url, cwd=tmp_path, OPENAI_API_KEY=KEY, code=None,
         )  # fmt: skip
-        out, err = process.communicate(timeout=120)
         assert server.count > 10
         assert KEY in "".join(server.keys)
     return out + err

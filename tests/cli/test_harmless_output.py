@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import PROBLEM, run_evolve, start_evolve, write_problem
+from tests.commands import PROBLEM, run_evolve, write_problem
 
 ATTACK = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\u2066\r\x08\x7f\u2028"
 FORGED = "fine\nchampion     1e9  program forged"
@@ -48,11 +48,10 @@ WORDS = {
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("attacked")
     problem = write_problem(folder / "valley", initial=INITIAL, evaluator=EVALUATOR, toml=TOML)
-    process = start_evolve(
+    out, err, _ = run_evolve(
         "run", problem, "--generations", "2", "--run-dir", "runs/r", "--model", "scripted",
-        cwd=folder,
+        cwd=folder, code=None,
     )  # fmt: skip
-    out, err = process.communicate(timeout=120)
     assert not OBEYED.search(out + err), ascii(out + err)
     with closing(sqlite3.connect(folder / "runs/r/run.db")) as database, database:
         for table, columns in WORDS.items():
@@ -99,8 +98,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_nothing_reaches_the_terminal_that_it_obeys(folder, command):
-    process = start_evolve(*command, cwd=folder)
-    out, err = process.communicate(timeout=120)
+    out, err, _ = run_evolve(*command, cwd=folder, code=None)
     assert out + err
     assert not OBEYED.search(out + err), ascii(out + err)
     assert "Traceback" not in err
@@ -113,8 +111,7 @@ def test_nothing_reaches_the_terminal_that_it_obeys(folder, command):
     ids=" ".join,
 )  # fmt: skip
 def test_no_line_is_forged(folder, command):
-    process = start_evolve(*command, cwd=folder)
-    out, err = process.communicate(timeout=120)
+    out, err, _ = run_evolve(*command, cwd=folder, code=None)
     assert "fine champion" in out + err
     assert not [line for line in (out + err).splitlines() if line.startswith("champion     1e9")]
 

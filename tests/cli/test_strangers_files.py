@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from evolve.records import Program, SourceFile
-from tests.commands import run_evolve, start_evolve
+from tests.commands import run_evolve
 
 
 @pytest.fixture
@@ -68,10 +68,9 @@ def test_no_path_in_a_database_leads_out(run, victim, tmp_path, command, name):
     rename_program_files(run, name.replace("{tmp}", str(tmp_path)))
     (tmp_path / "work").mkdir()
     before = files_of(tmp_path)
-    process = start_evolve(
-        *[part.replace("{run}", str(run)) for part in command], cwd=tmp_path / "work"
+    run_evolve(
+        *[part.replace("{run}", str(run)) for part in command], cwd=tmp_path / "work", code=None
     )
-    process.communicate(timeout=120)
     assert victim.read_text() == "as it was"
     new = files_of(tmp_path) - before
     assert all(path.is_relative_to(run) or path.is_relative_to(tmp_path / "work") for path in new)
@@ -115,8 +114,7 @@ def test_no_folder_that_is_a_link_is_written_to(run, tmp_path, name):
     shutil.rmtree(run / name, ignore_errors=True)
     (run / name).symlink_to(tmp_path / "home")
     for command in (["resume", run, "--generations", "2"], ["prune", run]):
-        process = start_evolve(*command, cwd=tmp_path)
-        process.communicate(timeout=120)
+        run_evolve(*command, cwd=tmp_path, code=None)
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["kept.txt"]
 
 

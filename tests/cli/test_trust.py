@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import run_evolve, start_evolve, write_problem
+from tests.commands import run_evolve, write_problem
 from tests.model_server import Answer, ModelServer
 
 KEY = "sk-test-0123456789abcdef"
@@ -189,10 +189,9 @@ def test_ones_own_settings_that_were_changed_by_hand_are_asked_about(run, tmp_pa
 
 
 def resume(tmp_path: Path, *options: str) -> str:
-    process = start_evolve(
-        "resume", "r", "--generations", "2", *options, cwd=tmp_path, OPENAI_API_KEY=KEY
+    out, err, _ = run_evolve(
+        "resume", "r", "--generations", "2", *options, cwd=tmp_path, OPENAI_API_KEY=KEY, code=None
     )
-    out, err = process.communicate(timeout=120)
     return out + err
 
 
@@ -225,11 +224,11 @@ def test_a_key_goes_to_no_address_of_a_provider_of_which_it_may_not_be_kept(run,
 
 def test_an_address_that_was_named_at_the_start_stays_named(problem, tmp_path):
     with ModelServer([Answer("no plan")]) as server:
-        process = start_evolve(
+        run_evolve(
             "run", problem, "--run-dir", "r", "--generations", "1", "--model", "openai/m",
             "--api-base", server.url, "--set", "loop.slots=1", cwd=tmp_path, OPENAI_API_KEY=KEY,
+            code=None,
         )  # fmt: skip
-        process.communicate(timeout=120)
         count = server.count
         resume(tmp_path)
         assert server.count > count
@@ -250,8 +249,7 @@ def test_nothing_in_the_current_folder_is_imported(run, problem, tmp_path, comma
 @pytest.mark.parametrize("command", ["check", "run", "prompt"])
 def test_the_evaluator_that_will_run_is_named_before_it_does(problem, tmp_path, command):
     (problem / "evaluator.py").write_text("import sys; sys.exit(3)\n")
-    process = start_evolve(command, "valley", cwd=tmp_path)
-    out, err = process.communicate(timeout=120)
+    out, err, _ = run_evolve(command, "valley", cwd=tmp_path, code=None)
     assert f"{problem}/evaluator.py (runs with your rights)" in (out + err).splitlines()[0]
 
 

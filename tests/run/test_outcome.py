@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.commands import EVALUATOR, PROBLEM, run_evolve, run_json, start_evolve, write_problem
+from tests.commands import EVALUATOR, PROBLEM, run_evolve, run_json, write_problem
 
 # Each evaluation on the hold-out leaves a line: the evaluator is trusted and may write.
 HOLDOUT = """
@@ -93,10 +93,9 @@ LEAKS = {
 
 def run_command(*args, cwd):
     """Runs a command that may end well with or without an improvement."""
-    process = start_evolve(*args, cwd=cwd)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode in {0, 3}, out + err
-    return out + err
+    done = run_evolve(*args, cwd=cwd, code=None)
+    assert done.code in {0, 3}, done
+    return done.stdout + done.stderr
 
 
 def everything(folder, said):
@@ -109,7 +108,7 @@ def everything(folder, said):
 
 
 @pytest.mark.parametrize("name", LEAKS)
-def test_no_input_of_the_hold_out_is_anywhere_afterwards(tmp_path, name):
+def test_no_input_of_the_hold_out_is_anywhere_afterwards(tmp_path, capfd, name):
     action, judged = LEAKS[name]
     program = f"def point(data=None):\n    if data: {action}\n    return [1.0, 2.0]\n"
     evaluator = EVALUATOR + f"\ndef held_out(program):\n    {judged}\n    return Score(1.0)\n"
@@ -133,6 +132,7 @@ def test_no_input_of_the_hold_out_is_anywhere_afterwards(tmp_path, name):
     found = everything(tmp_path / "r", said)
     assert MARKER.encode() not in found
     assert MARKER.replace("-", "_").encode() not in found
+    assert MARKER not in "".join(capfd.readouterr())
     exported = [path.read_bytes() for path in (tmp_path / "out").rglob("*.jsonl")]
     assert exported
     assert not any(MARKER.encode() in text for text in exported)
