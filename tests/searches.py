@@ -7,11 +7,9 @@ milliseconds.
 import ast
 import dataclasses
 import itertools
-import queue
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from evolve.models.budget import Budget
@@ -20,7 +18,8 @@ from evolve.problem import load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
 from evolve.run.replay import Replay
-from evolve.search.loop import Observer, Search, record
+from evolve.search.events import Inbox
+from evolve.search.loop import Observer, Search
 from evolve.settings import Settings, change_settings
 from evolve.settings.history import SettingsHistory
 from evolve.source import built_in_measures
@@ -83,9 +82,9 @@ class Searches:
         with closing(Store.create(self.folder / name)) as store:
             if store.last_generation() is None:
                 self._start(store, evaluate(self.problem.initial))
-            events = queue.SimpleQueue()
+            events = Inbox()
             journal = Journal(
-                endpoints={}, evaluate=slowly, budget=Budget(), keep=partial(record, events),
+                endpoints={}, evaluate=slowly, budget=Budget(), keep=events.record,
                 workers=8, deadline_seconds=60.0,
             )  # fmt: skip
             history = SettingsHistory(settings, store.invocations())

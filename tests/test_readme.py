@@ -49,7 +49,7 @@ def test_every_command_prints_json():
 def test_ci_runs_the_two_commands_of_the_readme():
     ci = (ROOT / ".ci" / "run").read_text()
     assert "evolve run problems/circle_packing" in ci
-    assert "'.[test]' && pytest" in ci
+    assert "'.[test]' && pytest -n auto" in ci
 
 
 def test_every_exit_code_is_documented():

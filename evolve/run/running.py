@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import shutil
 import socket
 import threading
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from evolve import __version__
@@ -52,7 +50,8 @@ from evolve.run.wiring import (
 )
 from evolve.run.world import checksum_folder, describe_linked
 from evolve.sandbox.limits import Isolation
-from evolve.search.loop import Event, Interrupt, Search, record
+from evolve.search.events import Inbox, Interrupt
+from evolve.search.loop import Search
 from evolve.search.previews import find_misfit
 from evolve.search.schedule import size_of
 from evolve.search.select import repeats_of
@@ -260,7 +259,7 @@ class LiveRun:
     def _search(self, endpoints: Mapping[str, Endpoint]) -> Outcome:
         store, problem, settings = self._store, self._run.problem, self._settings
         expect_frozen(store, problem, settings.search)
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        events = Inbox()
         journal = self._open_journal(endpoints, events)
         slots_in_flight = (settings.loop.slots + MOST_SESSIONS) * (settings.loop.lag + 1)
         with (
@@ -279,9 +278,7 @@ class LiveRun:
             reason = search.run()
         return read_outcome(store, search.population, reason)
 
-    def _open_journal(
-        self, endpoints: Mapping[str, Endpoint], events: queue.SimpleQueue[Event]
-    ) -> Journal:
+    def _open_journal(self, endpoints: Mapping[str, Endpoint], events: Inbox) -> Journal:
         """Returns the way to models and evaluators."""
         store, settings = self._store, self._settings
         budget = restore_budget(store, settings)
@@ -289,7 +286,7 @@ class LiveRun:
             endpoints=endpoints,
             evaluate=self._evaluators.evaluate,
             budget=budget,
-            keep=partial(record, events),
+            keep=events.record,
             workers=settings.loop.workers or WORKERS,
             deadline_seconds=settings.models.deadline_seconds,
             fallbacks=settings.models.fallbacks,

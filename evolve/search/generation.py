@@ -268,7 +268,8 @@ class Threads:
     """
 
     def __init__(self, count: int) -> None:
-        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._count = count
         for _ in range(count):
             threading.Thread(target=self._work, daemon=True).start()
 
@@ -278,9 +279,14 @@ class Threads:
         self._waiting.put(lambda: complete(future, function))
         return future
 
+    def close(self) -> None:
+        """Ends each thread as soon as it has nothing to do."""
+        for _ in range(self._count):
+            self._waiting.put(None)
+
     def _work(self) -> None:
-        while True:
-            self._waiting.get()()
+        while (work := self._waiting.get()) is not None:
+            work()
 
 
 class Inline:

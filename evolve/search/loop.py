@@ -7,12 +7,10 @@ in order.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from evolve.population import Population
 from evolve.population.population import light_attempts
@@ -30,6 +28,7 @@ from evolve.records.endings import (
     TARGET,
 )
 from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult
+from evolve.search.events import Event, Inbox, Interrupt, Planned, Recorded, SlotEnded
 from evolve.search.generation import (
     GenerationResult,
     GenerationRunner,
@@ -69,47 +68,6 @@ class Observer:
         """Some time has passed."""
 
 
-class Interrupt:
-    """Asks the loop to stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A finished call or evaluation, whose slot waits until it is durable."""
-
-    item: Call | Evaluated | Expense
-    durable: threading.Event
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The plans of all slots of a generation are known."""
-
-    generation: int
-    plans: tuple[Plan, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SlotEnded:
-    """A slot has ended."""
-
-    generation: int
-    result: SlotResult
-
-
-Event = Recorded | Planned | SlotEnded | GenerationResult | Interrupt | BaseException
-
-
-def record(events: queue.SimpleQueue[Event], item: Call | Evaluated | Expense) -> None:
-    """Hands a finished call or evaluation to the loop, and returns when it is durable.
-
-    Nothing that follows from it is asked for before, so a kill loses only what is under way.
-    """
-    recorded = Recorded(item, threading.Event())
-    events.put(recorded)
-    recorded.durable.wait()
-
-
 class Search:
     """Runs generations until a limit, a budget, the target or an interrupt.
 
@@ -120,8 +78,8 @@ class Search:
         problem: What is solved.
         history: The settings of each generation; those of now have the number of generations.
         store: The run's database, open to write, with the initial program committed.
-        journal: The way to models and evaluators, new; it keeps by `record`.
-        events: What generations, the journal and the user's interrupt report.
+        journal: The way to models and evaluators, new; it keeps by `events.record`.
+        events: Takes what generations, the journal and the user's interrupt report.
         observers: See what happens.
         threads: Slots that run at a time.
 
@@ -136,7 +94,7 @@ class Search:
         store: Store,
         *,
         journal: Journal,
-        events: queue.SimpleQueue[Event],
+        events: Inbox,
         observers: Sequence[Observer],
         threads: int,
     ) -> None:
@@ -184,14 +142,19 @@ class Search:
         Raises:
             MachineError: A model, the sandbox, the evaluator or the store failed.
         """
-        self._rebuild()
-        while self._running and not self._is_over():
-            self._process(self._wait())
-            self._commit_finished()
-            self._check_time()
-            for observer in self._observers:
-                observer.on_tick()
-        self._commit_ended_slots()
+        try:
+            self._rebuild()
+            while self._running and not self._is_over():
+                self._process(self._events.wait(_TICK_SECONDS))
+                self._commit_finished()
+                self._check_time()
+                for observer in self._observers:
+                    observer.on_tick()
+            self._commit_ended_slots()
+        finally:
+            # What still runs ends as soon as it has an answer.
+            self._events.close()
+            self._workers.close()
         return self._stopped_because or self._exhausted()
 
     def _rebuild(self) -> None:
@@ -206,7 +169,7 @@ class Search:
                 self._start_turns(beyond=committed)
             # As in the first run: no later state before what starts from this one has started.
             while number < committed and self._running and self._holds_commits():
-                self._process(self._wait())
+                self._process(self._events.wait(_TICK_SECONDS))
         self._check_fruitless()
         self._check_time()
         for observer in self._observers:
@@ -257,16 +220,6 @@ class Search:
         """Reports the end of a slot to the loop; may be called from any thread."""
         self._events.put(SlotEnded(generation, result))
 
-    def _wait(self) -> list[Event]:
-        """Returns all events there are, after at least one or a tick."""
-        events: list[Event] = []
-        try:
-            events.append(self._events.get(timeout=_TICK_SECONDS))
-            while True:
-                events.append(self._events.get_nowait())
-        except queue.Empty:
-            return events
-
     def _process(self, events: list[Event]) -> None:
         self._keep([event for event in events if isinstance(event, Recorded)])
         for event in events:
@@ -290,7 +243,7 @@ class Search:
         if recorded:
             self._store.keep([one.item for one in recorded])
         for one in recorded:
-            one.durable.set()
+            one.durable.set_result(None)
             for observer in self._observers:
                 observer.on_record(one.item)
 
