@@ -110,6 +110,14 @@ def run_evolve(*args: object, cwd: Path, code: int | None = 0, **environment: st
     return Ended(out.getvalue(), err.getvalue(), ended)
 
 
+def run_detached(*args: object, cwd: Path, **environment: str) -> str:
+    """Runs a command in a process of its own, as its child outlives it; returns what it prints."""
+    process = start_evolve(*args, "--detach", cwd=cwd, **environment)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    return out
+
+
 def run_json(*args: object, cwd: Path) -> Any:
     return json.loads(run_evolve(*args, "--json", cwd=cwd).stdout)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.commands import (
     count_rows,
+    run_detached,
     run_evolve,
     run_json,
     start_evolve,
@@ -37,11 +38,10 @@ def wait_for_calls(folder, calls=3) -> None:
 
 
 def test_a_detached_run_is_attached_to_until_its_end(tmp_path, problem):
-    done = run_evolve(
-        "run", problem, *slow_model(tmp_path), "--generations", 2, "--run-dir", "r", "--detach",
-        cwd=tmp_path,
-    )  # fmt: skip
-    assert re.search(r"detached: process \d+ runs .*; output: r/output.log", done.stdout)
+    told = run_detached(
+        "run", problem, *slow_model(tmp_path), "--generations", 2, "--run-dir", "r", cwd=tmp_path
+    )
+    assert re.search(r"detached: process \d+ runs .*; output: r/output.log", told)
     assert run_json("show", "r", cwd=tmp_path)["status"] == "running"
     seen = run_evolve("attach", "r", cwd=tmp_path).stdout
     assert "generation 2/2  champion" in seen
@@ -50,10 +50,9 @@ def test_a_detached_run_is_attached_to_until_its_end(tmp_path, problem):
 
 
 def test_an_interrupt_leaves_the_run_alone_and_stop_ends_it_in_order(tmp_path, problem):
-    run_evolve(
-        "run", problem, *slow_model(tmp_path), "--generations", 40, "--run-dir", "r", "--detach",
-        cwd=tmp_path,
-    )  # fmt: skip
+    run_detached(
+        "run", problem, *slow_model(tmp_path), "--generations", 40, "--run-dir", "r", cwd=tmp_path
+    )
     attached = start_evolve("attach", "r", cwd=tmp_path)
     assert attached.stdout is not None
     assert attached.stdout.readline().startswith("generation ")
@@ -69,7 +68,7 @@ def test_an_interrupt_leaves_the_run_alone_and_stop_ends_it_in_order(tmp_path, p
 
 
 def test_a_run_that_does_not_stop_in_time_can_be_killed(tmp_path, problem):
-    run_evolve("run", problem, *slow_model(tmp_path, 5), "--run-dir", "r", "--detach", cwd=tmp_path)
+    run_detached("run", problem, *slow_model(tmp_path, 5), "--run-dir", "r", cwd=tmp_path)
     late = run_evolve("stop", "r", "--timeout", 0, cwd=tmp_path, code=4)
     assert "has not stopped within 0 s" in late.stderr
     assert "evolve stop r --force" in late.stderr

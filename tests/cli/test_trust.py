@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import run_evolve, write_problem
+from tests.commands import run_detached, run_evolve, write_problem
 from tests.model_server import Answer, ModelServer
 
 KEY = "sk-test-0123456789abcdef"
@@ -142,9 +142,9 @@ def test_where_no_secret_can_be_kept_one_is_asked_each_time(problem, tmp_path):
 
 
 def test_a_run_is_detached_also_where_no_secret_can_be_kept(problem, tmp_path):
-    options = ("--run-dir", "r", "--generations", "1", "--detach")
-    told = run_evolve("run", problem, *options, cwd=tmp_path, XDG_STATE_HOME="/dev/null/nowhere")
-    assert "detached" in told.stdout or "finished" in told.stdout
+    options = ("--run-dir", "r", "--generations", "1")
+    told = run_detached("run", problem, *options, cwd=tmp_path, XDG_STATE_HOME="/dev/null/nowhere")
+    assert "detached" in told or "finished" in told
     run_evolve("attach", "r", cwd=tmp_path)
 
 

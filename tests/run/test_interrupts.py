@@ -218,7 +218,8 @@ def test_a_network_that_is_cut_in_mid_reply_stops_the_run_and_it_can_be_resumed(
     with ModelServer(answer, delay=0.02) as server:
         process = start_evolve(
             "run", problem, "--model", "openai/test", "--api-base", server.url, "--run-dir", "r",
-            "--generations", 4, "--set", "models.request_seconds=3", cwd=tmp_path, **key,
+            "--generations", 4, "--set", "models.request_seconds=3", "--set", "tuning.share=0",
+            cwd=tmp_path, **key,
         )  # fmt: skip
         wait_for_rows(tmp_path / "r", "generations", 2)
         is_cut = True
