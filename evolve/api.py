@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.records import Attempt, Evaluation
-    from evolve.report.history import RunHistory
+    from evolve.report.timeline import RunHistory
     from evolve.run.opening import Run
     from evolve.settings import Settings
     from evolve.store import Store
@@ -193,7 +193,7 @@ class SavedRun:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Store, Problem, RunHistory]]:
-        from evolve.report.history import RunHistory
+        from evolve.report.timeline import RunHistory
         from evolve.run.run_folder import load_run
         from evolve.store import Store
 

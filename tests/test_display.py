@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import evolve
 from evolve.display import Listing, TextTable, as_cell, clean, one_line
-from evolve.report.blocks import Document, Section
+from evolve.report.elements import Document, Section
 from evolve.report.render import render_html, render_markdown
 
 CLI = Path(evolve.__file__).parent / "cli"

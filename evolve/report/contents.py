@@ -16,7 +16,7 @@ from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt, AttemptKey
 from evolve.report.attempts import describe_source, find_gain, whole_as_data
-from evolve.report.blocks import (
+from evolve.report.elements import (
     Block,
     Cards,
     Document,
@@ -28,8 +28,8 @@ from evolve.report.blocks import (
     SideBySide,
 )
 from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage
-from evolve.report.history import RunHistory
 from evolve.report.overview import describe_money, describe_run, describe_state, describe_status
+from evolve.report.timeline import RunHistory
 from evolve.run.run_folder import BEST_FOLDER, describe_verdict
 from evolve.search.digests import read_lessons
 from evolve.settings import Settings, format_settings

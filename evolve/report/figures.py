@@ -13,7 +13,7 @@ from evolve.display import clean, one_line, show_number
 from evolve.population.curves import AXES, CurvePoint
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
-from evolve.report.history import AttemptRow
+from evolve.report.timeline import AttemptRow
 
 WIDTH, HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 30, 40

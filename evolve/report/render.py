@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.display import Listing, TextTable, clean
 from evolve.errors import StoreError, UsageError
-from evolve.report.blocks import (
+from evolve.report.contents import write_contents
+from evolve.report.elements import (
     Block,
     Cards,
     Document,
@@ -25,9 +26,8 @@ from evolve.report.blocks import (
     Section,
     SideBySide,
 )
-from evolve.report.contents import write_contents
 from evolve.report.figures import standalone
-from evolve.report.history import RunHistory
+from evolve.report.timeline import RunHistory
 from evolve.run.run_folder import load_run, write_text
 from evolve.store import Store
 

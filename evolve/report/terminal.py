@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from evolve.display import Heading, Listing, Part, TextTable
-from evolve.report.blocks import Block, Cards, Document, Fold, SideBySide
+from evolve.report.elements import Block, Cards, Document, Fold, SideBySide
 
 
 def list_parts(document: Document, instead: Mapping[str, Sequence[Part]]) -> Iterator[Part]:

@@ -12,10 +12,10 @@ from evolve.errors import UsageError
 from evolve.population.curves import compare, trace_run
 from evolve.records import AttemptKey
 from evolve.records.results import AttemptText
-from evolve.report.blocks import Document, LinkCell, Picture, Section
 from evolve.report.comparison import draw_comparison
-from evolve.report.history import AttemptRow
+from evolve.report.elements import Document, LinkCell, Picture, Section
 from evolve.report.overview import describe_status
+from evolve.report.timeline import AttemptRow
 from evolve.run.run_folder import load_run
 from evolve.store import Store
 from evolve.view.watched import WatchedRun, describe_champion

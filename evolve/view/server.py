@@ -34,7 +34,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from evolve.errors import EvolveError, UsageError
-from evolve.report.blocks import Document
+from evolve.report.elements import Document
 from evolve.report.render import as_script_data, highlight_style, render_page, render_section
 from evolve.store import find_holder
 from evolve.view.pages import list_attempts, list_runs, parse_key, write_comparison

@@ -15,11 +15,11 @@ from evolve.errors import EvolveError, UsageError
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import AttemptText
-from evolve.report.blocks import Document
 from evolve.report.contents import describe_attempt, write_contents
-from evolve.report.history import AttemptRow, RunHistory
+from evolve.report.elements import Document
 from evolve.report.overview import describe_run
 from evolve.report.render import render_section
+from evolve.report.timeline import AttemptRow, RunHistory
 from evolve.run.run_folder import list_runs, load_run
 from evolve.settings import Settings
 from evolve.store import DATABASE, Store, is_locked

@@ -5,7 +5,7 @@ from evolve.population.curves import CurvePoint
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction, Status
 from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage, standalone
-from evolve.report.history import AttemptRow
+from evolve.report.timeline import AttemptRow
 from tests.report.builders import make_elite
 
 AXES = (Measure("x", 0.0, 1.0, 4), Measure("y", 1.0, 100.0, 2, "log"))

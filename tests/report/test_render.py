@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from evolve.display import Listing, TextTable
-from evolve.report.blocks import Document, Section
+from evolve.report.elements import Document, Section
 from evolve.report.render import as_script_data, render_html, render_markdown
 from tests.commands import INITIAL, run_evolve, run_json, write_problem
 
