@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from evolve.archive.archives import Archive, Elite
-from evolve.archive.cells import KINDS
+from evolve.archive.cells import make_cells
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
 from evolve.report.charts import EMPTY, LEVELS, draw_curve, find_levels, map_objectives, shrink
@@ -12,7 +12,7 @@ AXES = (Measure("a", 0.0, 4.0, 4), Measure("b", 0.0, 2.0, 2))
 
 def archive_of(kind: str, places, direction=Direction.MAXIMIZE) -> Archive:
     """An archive with an elite of objective 1, 2, ... at each place."""
-    archive = Archive(KINDS[kind](AXES, 16), direction)
+    archive = Archive(make_cells(kind, AXES), direction)
     for number, place in enumerate(places, start=1):
         key = AttemptKey(number, 0, 0)
         archive.add(Elite(key, "0" * 16, float(number), place, origin=0, depth=0, parent=None))
