@@ -144,7 +144,7 @@ class _LogReader:
             self._seen.add(mark)
 
     def _describe_generation(self, number: int) -> Iterator[dict[str, Any]]:
-        from evolve.report.attempts import attempt_as_data
+        from evolve.report.attempt_details import attempt_as_data
 
         store, direction = self._store, self._state.direction
         invocations = store.invocations()
@@ -179,7 +179,7 @@ def _describe_invocation(invocation: Invocation) -> dict[str, Any]:
 
 
 def _describe_call(call: Call) -> dict[str, Any]:
-    from evolve.report.attempts import call_as_data
+    from evolve.report.attempt_details import call_as_data
 
     return {"kind": "call", **call_as_data(call)}
 
@@ -209,7 +209,7 @@ def _format_summary(line: dict[str, Any]) -> str:
 
 
 def _format_attempt(line: dict[str, Any]) -> str:
-    from evolve.report.attempts import describe_source
+    from evolve.report.attempt_details import describe_source
 
     found = line["status"] if line["objective"] is None else show_number(line["objective"])
     gain = "" if line["gain"] is None else f"  {line['gain']:+.6g}"

@@ -45,7 +45,7 @@ def best(
 ) -> Result:
     """Print the champion, write its files, or draw its answer."""
     from evolve.problem import Purpose
-    from evolve.report.attempts import find_attempt
+    from evolve.report.attempt_details import find_attempt
     from evolve.run.opening import open_run
     from evolve.run.outcome import ask_for_product
     from evolve.run.run_folder import describe_verdict, find_run, write_program, write_text
@@ -96,7 +96,7 @@ def _note_objective(store: Store, population: RunState, attempt: Attempt) -> str
 @command("Look")
 def lineage(run: Run, program: ProgramId = None) -> Result:
     """Show a program's lineage, from the starting program on."""
-    from evolve.report.attempts import attempt_as_data, find_attempt, find_inspirations
+    from evolve.report.attempt_details import attempt_as_data, find_attempt, find_inspirations
     from evolve.report.contents import trace_line
 
     ancestors: list[dict[str, Any]] = []
@@ -116,7 +116,7 @@ def lineage(run: Run, program: ProgramId = None) -> Result:
 
 def _show_ancestor(one: dict[str, Any]) -> Iterator[Part]:
     from evolve.cli.inspect import style_gain
-    from evolve.report.attempts import describe_source
+    from evolve.report.attempt_details import describe_source
 
     yield Heading(f"attempt {one['attempt']}, program {one['id']}")
     lines = [
@@ -146,7 +146,7 @@ def diff(
     """Show what a program changed."""
     from evolve.edits.diffs import unified_diff
     from evolve.records import INITIAL
-    from evolve.report.attempts import find_attempt
+    from evolve.report.attempt_details import find_attempt
 
     with opened_run(run) as (store, population):
         new = find_attempt(store, population, program)
@@ -182,7 +182,7 @@ def show_one(
         UsageError: There is no such attempt or call.
     """
     from evolve.records.plain import to_plain
-    from evolve.report.attempts import call_as_data, find_attempt, find_call, whole_as_data
+    from evolve.report.attempt_details import call_as_data, find_attempt, find_call, whole_as_data
     from evolve.report.contents import HERE, describe_attempt
     from evolve.report.terminal import list_parts
     from evolve.run.run_folder import find_run, load_run

@@ -15,7 +15,7 @@ from evolve.evaluation.machine import Machine
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt, AttemptKey
-from evolve.report.attempts import describe_source, find_gain, whole_as_data
+from evolve.report.attempt_details import describe_source, find_gain, whole_as_data
 from evolve.report.elements import (
     Block,
     Cards,

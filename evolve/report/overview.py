@@ -13,7 +13,7 @@ from evolve.problem import COOPERATIVE
 from evolve.records import INITIAL, AttemptKey
 from evolve.records.endings import FINISHED
 from evolve.records.results import Totals, rank_payoffs
-from evolve.report.attempts import attempt_as_data
+from evolve.report.attempt_details import attempt_as_data
 from evolve.store import Store, is_locked
 
 Usage = Sequence[tuple[str, str, Totals]]
