@@ -30,5 +30,5 @@ def test_log_lists_calls_attempts_and_lessons(run, tmp_path):
     out = run_evolve("log", run, "--generation", 2, "--json", cwd=tmp_path).stdout
     lines = [json.loads(line) for line in out.splitlines()]
     assert {line["kind"] for line in lines} == {"call", "attempt", "summary"}
-    assert all(line["key"].split(".")[0] == "2" for line in lines)
+    assert all(line["generation"] == 2 for line in lines)
     assert "attempt" in run_evolve("log", run, cwd=tmp_path).stdout
