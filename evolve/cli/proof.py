@@ -48,7 +48,9 @@ def replay(run: Run) -> Result:
         shown.append(f"equal: generations {first} to {number}, every attempt and every archive")
     if first:
         last = min(first - 1, number)
-        shown.append(f"generations 0 to {last} are taken as recorded: forked or pruned")
+        shown.append(
+            f"generations 0 to {last} are taken as recorded: forked, pruned or scored again"
+        )
     return Result(shown, data)
 
 

@@ -23,6 +23,10 @@ from evolve.store import Store
 from evolve.store.connection import is_locked
 
 
+RESCORED = "rescored"
+"""The fact that names the last generation in which the elites were evaluated again."""
+
+
 def take_evaluator(folder: Path, path: Path) -> None:
     """Puts an evaluator, with what lies beside it, in the place of a run's own.
 
@@ -137,4 +141,5 @@ def rescore_elites(
     for number in range(state.generation + 1, generation):
         store.commit(Generation(number, (), store.seconds()))
     store.commit(Generation(generation, tuple(results), store.seconds()))
+    store.set_facts(**{RESCORED: generation})
     return generation, len(results)

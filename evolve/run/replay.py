@@ -29,6 +29,7 @@ from evolve.records.results import (
     SlotResult,
 )
 from evolve.run.fork import FORKED
+from evolve.run.mending import RESCORED
 from evolve.search.generation import GenerationRunner, Inline, reject_known
 from evolve.search.schedule import Schedule, Turn, size_of
 from evolve.search.select import JobMaker
@@ -128,13 +129,13 @@ class Replay:
     def first(self) -> int:
         """Returns the first generation that is made again; those before are taken as recorded.
 
-        A fork has other settings than what it was forked from, and what was pruned may have been
-        part of a prompt.
+        A fork has other settings than what it was forked from, what was pruned may have been part
+        of a prompt, and no slot evaluates elites again.
         """
         facts = self._store.facts()
         origin = facts.get("origin", {})
         forked = origin["generation"] if origin.get("how") == FORKED else -1
-        return int(max(forked, facts.get(PRUNED, -1)) + 1)
+        return int(max(forked, facts.get(PRUNED, -1), facts.get(RESCORED, -1)) + 1)
 
     def compare(self) -> Iterator[tuple[int, list[str]]]:
         """Returns each generation with the differences found in it; ends after the first ones.

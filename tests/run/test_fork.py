@@ -30,7 +30,7 @@ def test_a_fork_goes_on_from_its_generation_with_other_settings(run, tmp_path):
     done = run_evolve("replay", "f", cwd=tmp_path)
     assert done.stdout == (
         "equal: generations 4 to 6, every attempt and every archive\n"
-        "generations 0 to 3 are taken as recorded: forked or pruned\n"
+        "generations 0 to 3 are taken as recorded: forked, pruned or scored again\n"
     )
     assert run_json("show", run, cwd=tmp_path)["generations"] == 6
 

@@ -56,6 +56,7 @@ def test_a_mended_evaluator_is_taken_recorded_and_the_elites_scored_again(broken
     assert again[0].parent is None
     assert {one.key.generation for one in again} == {again[0].key.generation}
     assert "another evaluator" in run_evolve("show", "r", cwd=broken).stdout
+    assert "equal: generations" in run_evolve("replay", "r", cwd=broken).stdout
 
 
 def test_without_scoring_again_the_verdicts_are_told_apart(broken: Path) -> None:
