@@ -22,7 +22,6 @@ from evolve.settings.sections import SearchSettings
 from evolve.store import Store
 from evolve.store.connection import is_locked
 
-
 RESCORED = "rescored"
 """The fact that names the last generation in which the elites were evaluated again."""
 
