@@ -41,7 +41,7 @@ seconds = {seconds:g}
 memory_mb = {memory_mb}
 workspace_mb = 2048
 processes = 256
-"""
+{tools}"""
 _EVALUATOR = '''\
 """Lets the evaluator of {kind} in `theirs/` score programs, inside the sandbox."""
 
@@ -186,6 +186,9 @@ def _format_toml(foreign: Foreign) -> str:
         files=write_value(files),
         # Their evaluator starts the program, but what is not Python needs a command here.
         start="" if files[0].endswith(".py") else 'run = "false"\n',
+        tools=f"\n[sandbox]\nshow = {write_value(list(foreign.sorted.tools))}\n"
+        if foreign.sorted.tools
+        else "",
         seconds=foreign.seconds,
         memory_mb=foreign.memory_mb,
         evaluator_seconds=foreign.seconds + 60.0,

@@ -356,6 +356,8 @@ def _note_needs(reading: _Reading, chosen: Sorted) -> None:
     for name in chosen.imports:
         if name not in sys.stdlib_module_names | _OFFERED and not importlib.util.find_spec(name):
             reading.note(f"import {name}", "not installed", "install it where evolve is installed")
+    for folder in chosen.tools:
+        reading.note(f"commands in {folder}", "", "[sandbox] show in problem.toml")
     for name in ("requirements.txt", "evaluator/requirements.txt"):
         if (reading.folder / name).is_file():
             reading.note(name, "", "nothing: packages are those of the Python that runs evolve")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -32,6 +33,7 @@ _BEST_DATA = re.compile(rf"(^|[_\-.])({_BEST}|solutions?)([_\-.\d]|$)", re.IGNOR
 _BEST_CODE = re.compile(rf"(^|[_\-.])({_BEST}|{_DONE})([_\-.\d]|$)", re.IGNORECASE)
 # Folders in which other systems keep their runs.
 _RUN = re.compile(r"checkpoints?(_\d+)?|best|gen_\d+|openevolve_output.*|results_\d.*|experiments")
+_COMMAND = re.compile(r"[a-z][\w.+-]{1,30}")
 _BLOCK = re.compile(r"EVOLVE-BLOCK-START")
 
 
@@ -46,6 +48,7 @@ class Sorted:
         borrowed: Modules in the parent folder that the evaluator imports.
         imports: Packages and modules that the evaluator and the program import.
         variables: Environment variables that they read.
+        tools: Folders of the tool chains in the user's home that they start.
     """
 
     taken: tuple[Path, ...]
@@ -54,6 +57,7 @@ class Sorted:
     borrowed: tuple[Path, ...]
     imports: tuple[str, ...]
     variables: tuple[str, ...]
+    tools: tuple[str, ...]
 
 
 def is_junk(name: str) -> bool:
@@ -101,6 +105,7 @@ def sort_files(
         borrowed=tuple(used.borrowed),
         imports=tuple(sorted(used.imports)),
         variables=tuple(sorted(used.variables)),
+        tools=used.find_tools(),
     )
 
 
@@ -140,6 +145,23 @@ class _Used:
             part in text.replace("\\", "/").split("/")
             for part in relative.parts
             for text in self._texts
+        )
+
+    def find_tools(self) -> tuple[str, ...]:
+        """Returns the folders in the user's home whose `bin` has a command that a text names."""
+        home = Path.home()
+        words = [text for text in self._texts if _COMMAND.fullmatch(text)]
+        # Of Python there is the one that runs evolve.
+        named = [shutil.which(word) for word in words if not word.startswith("python")]
+        bins = {Path(found).parent for found in named if found}
+        return tuple(
+            sorted(
+                f"~/{place.parent.relative_to(home)}"
+                for place in bins
+                if place.name == "bin"
+                and place.parent.parent == home
+                and place.parent.name != ".local"
+            )
         )
 
     def read(self, path: Path) -> None:
