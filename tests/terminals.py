@@ -31,22 +31,17 @@ class Terminal:
 
     def start(self, *words: object, **environment: str) -> None:
         """Starts `evolve`; what it prints stays on the screen after its end."""
-        given = {"DOCKER_HOST": "unix:///nowhere/docker.sock", **environment}
-        names = [f"{name}={value}" for name, value in given.items()]
-        command = [
-            "env",
-            "-u",
-            "COLUMNS",
-            "-u",
-            "LINES",
-            *names,
-            sys.executable,
-            "-m",
-            "evolve",
-            *map(str, words),
-        ]
-        script = f"{shlex.join(command)}; echo EXIT $?; sleep 600"
-        self._tmux("-f", os.devnull, "new-session", "-d", "-c", self._cwd, *self._size, script)
+        command = shlex.join([sys.executable, "-m", "evolve", *map(str, words)])
+        self.start_script(command, **{"DOCKER_HOST": "unix:///nowhere/docker.sock", **environment})
+
+    def start_script(self, script: str, **environment: str) -> None:
+        """Starts a line of shell; what it prints stays on the screen after its end."""
+        given = " ".join(
+            f"export {name}={shlex.quote(text)};" for name, text in environment.items()
+        )
+        # Pytest sets them for its own terminal.
+        line = f"unset COLUMNS LINES; {given} {script}; echo EXIT $?; sleep 600"
+        self._tmux("-f", os.devnull, "new-session", "-d", "-c", self._cwd, *self._size, line)
 
     def lines(self, *options: str) -> list[str]:
         """Returns what is on the screen."""

@@ -183,6 +183,8 @@ class LiveView(ProgressView):
     def __enter__(self) -> Self:
         from rich.console import Console
 
+        # Standard error, where data for programs go to standard output.
+        self._terminal = sys.stdout.fileno()
         self._console = Console()
         self._open.enter_context(self._console.screen())
         self._thread.start()
@@ -208,22 +210,34 @@ class LiveView(ProgressView):
 
     def _keep_drawing(self) -> None:
         whole_at, size = float("-inf"), None
-        while not self._has_ended:
-            began, now = time.thread_time(), os.get_terminal_size()
-            is_whole = size != now or time.monotonic() >= whole_at
-            size = now
-            self._draw(size, is_whole=is_whole)
-            if is_whole:
-                pause = (time.thread_time() - began) / _DRAWING_SHARE
-                whole_at = time.monotonic() + min(max(pause, _TOP_SECONDS), _LONGEST_SECONDS)
-            until = time.monotonic() + _TOP_SECONDS
-            while time.monotonic() < until and os.get_terminal_size() == size:
-                if self._news.wait(_RESIZED_SECONDS):
-                    self._news.clear()
+        # A terminal that was closed has no size.
+        with suppress(OSError):
+            while not self._has_ended:
+                began, now = time.thread_time(), self._measure()
+                is_whole = size != now or time.monotonic() >= whole_at
+                size = now
+                self._draw(size, is_whole=is_whole)
+                if is_whole:
+                    pause = (time.thread_time() - began) / _DRAWING_SHARE
+                    whole_at = time.monotonic() + min(max(pause, _TOP_SECONDS), _LONGEST_SECONDS)
+                if self._wait_for_news(size):
                     whole_at = float("-inf")
-                    break
 
-    def _draw(self, size: os.terminal_size, *, is_whole: bool) -> None:
+    def _measure(self) -> tuple[int, int]:
+        """Returns the columns and lines of the terminal; some do not know theirs."""
+        width, height = os.get_terminal_size(self._terminal)
+        return width or 80, height or 24
+
+    def _wait_for_news(self, size: tuple[int, int]) -> bool:
+        """Waits for the next picture; returns whether all of it is due because of news."""
+        until = time.monotonic() + _TOP_SECONDS
+        while time.monotonic() < until and self._measure() == size:
+            if self._news.wait(_RESIZED_SECONDS):
+                self._news.clear()
+                return True
+        return False
+
+    def _draw(self, size: tuple[int, int], *, is_whole: bool) -> None:
         from rich.console import ConsoleDimensions
         from rich.control import Control
         from rich.screen import Screen

@@ -1,6 +1,8 @@
 """What a run shows on terminals and in pipes while it runs."""
 
+import json
 import re
+import sys
 import time
 from contextlib import closing
 
@@ -164,3 +166,14 @@ def test_what_takes_long_before_the_first_checkpoint_is_named(tmp_path):
     folder = write_problem(tmp_path / "slow", evaluator=evaluator)
     done = run_evolve("run", folder, "--max-evaluations", 1, "--run-dir", "r", cwd=tmp_path, code=3)
     assert "evaluating the starting program: 9 s so far" in done.stdout
+
+
+@has_tmux
+def test_the_picture_stays_on_the_terminal_where_data_go_to_a_pipe(tmp_path, problem, terminal):
+    script = (
+        f"{sys.executable} -m evolve run {problem} --generations 40 --run-dir r --json | cat > d"
+    )
+    terminal.start_script(script, DOCKER_HOST="unix:///nowhere/docker.sock")
+    terminal.wait_for("best of ")
+    terminal.wait_for("EXIT 0")
+    assert json.loads((tmp_path / "d").read_text())["run"] == "r"
