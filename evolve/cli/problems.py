@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Changes, ProblemPath, read_settings
 from evolve.display import TextTable, one_line, say, show_number
-from evolve.errors import UsageError
+from evolve.errors import EvolveError, UsageError
 
 if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
@@ -168,17 +169,21 @@ def check(
 
             folder = None if like is None else find_run(like, RUNS)
             lines, costs = estimate_costs(found, settings, evaluation, evaluators, folder)
+    named = _name_evaluator(found)
     numbers = {**evaluation.metrics, **evaluation.measures}
     warnings = [*list_warnings(found), *find_misfit(found, settings.models)]
+    words = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
+    count = f", with {words}" if warnings else ""
     sandbox = describe_isolation(isolation, fresh=settings.sandbox.fresh)
     return Result(
         [
             *_describe_problem(found, evaluation, numbers),
             *(["the evaluator printed:", evaluators.printed] * bool(evaluators.printed)),
+            *([named] if named and not sys.stderr.isatty() else []),
             sandbox,
             *lines,
             *map(one_line, warnings),
-            f"ok: evolve run {quote(str(problem))}",
+            f"ok{count}: evolve run {quote(str(problem))}",
         ],
         {
             "problem": found.name,
@@ -256,6 +261,8 @@ def prompt(
     if not settings.models.is_configured:
         settings = change_settings(settings, {"models.model": ["scripted"]}, where="prompt")
     with _evaluated(problem, settings) as (found, settings, evaluators, evaluation):
+        if not sys.stderr.isatty() and (named := _name_evaluator(found)):
+            say(named, err=True)
         for line in find_misfit(found, settings.models):
             say(line, err=True)
         prompts = preview_prompts(found, settings, evaluation, evaluators.evaluate)
@@ -288,17 +295,34 @@ def _evaluated(
     # It gets ready while this side imports the rest.
     with idle_process() as started:
         from evolve.problem import load_problem
-        from evolve.problem.gallery import find_problem, is_shipped
+        from evolve.problem.gallery import find_problem
         from evolve.run.running import evaluate_initial
-        from evolve.run.trust import describe_evaluator
         from evolve.run.wiring import complete_settings, open_evaluators
 
         settings = complete_settings(settings)
         problem = load_problem(find_problem(path), settings.parameters)
-        if not is_shipped(problem):
+        named = _name_evaluator(problem)
+        if named and sys.stderr.isatty():
             # Not among the results, which may be piped.
-            say(f"evaluator {describe_evaluator(problem)}", err=True)
+            say(named, err=True)
         with closing(open_evaluators(problem, settings)) as evaluators:
             evaluators.start(started)
-            evaluators.wait()
-            yield problem, settings, evaluators, evaluate_initial(problem, evaluators, again)
+            try:
+                evaluators.wait()
+                evaluation = evaluate_initial(problem, evaluators, again)
+            except EvolveError as error:
+                if named and not sys.stderr.isatty():
+                    error.add_note(named)
+                raise
+            yield problem, settings, evaluators, evaluation
+
+
+def _name_evaluator(problem: Problem) -> str:
+    """Returns a line that names the evaluator, unless it is ours.
+
+    People on a terminal read it before the evaluator runs; elsewhere it follows what was found.
+    """
+    from evolve.problem.gallery import is_shipped
+    from evolve.run.trust import describe_evaluator
+
+    return "" if is_shipped(problem) else f"evaluator {describe_evaluator(problem)}"

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -249,8 +250,27 @@ def test_nothing_in_the_current_folder_is_imported(run, problem, tmp_path, comma
 @pytest.mark.parametrize("command", ["check", "run", "prompt"])
 def test_the_evaluator_that_will_run_is_named_before_it_does(problem, tmp_path, command):
     (problem / "evaluator.py").write_text("import sys; sys.exit(3)\n")
+    ours, theirs = os.openpty()
+    arguments = [sys.executable, "-m", "evolve", command, "valley"]
+    process = subprocess.Popen(arguments, cwd=tmp_path, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):
+        while data := os.read(ours, 4096):
+            shown += data
+    process.wait()
+    os.close(ours)
+    first = shown.decode().replace("\r\n", "").partition("(runs with")[0]
+    assert f"{problem}/evaluator.py" in first
+    assert "error" not in first
+
+
+@pytest.mark.parametrize("command", ["check", "prompt"])
+def test_in_a_pipe_the_evaluator_is_named_after_what_was_found(problem, tmp_path, command):
+    (problem / "evaluator.py").write_text("import sys; sys.exit(3)\n")
     out, err, _ = run_evolve(command, "valley", cwd=tmp_path, code=None)
-    assert f"{problem}/evaluator.py (runs with your rights)" in (out + err).splitlines()[0]
+    assert (out + err).startswith("error: ")
+    assert f"{problem}/evaluator.py (runs with your rights)" in err
 
 
 def test_the_state_folder_is_the_users_alone(made):
