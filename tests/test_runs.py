@@ -347,7 +347,8 @@ def test_diff_lineage_and_best_follow_the_champion(tmp_path, problem):
     changed = run_evolve("diff", "r", "--initial", cwd=tmp_path).stdout
     assert "+++" in changed
     assert f"--- {line[0]['id']}/initial.py" in changed
-    written = run_evolve("best", "r", "--output", "out", cwd=tmp_path).stdout.split()
+    first, *written = run_evolve("best", "r", "--output", "out", cwd=tmp_path).stdout.splitlines()
+    assert first.startswith("objective ")
     assert [path.rpartition("/")[2] for path in written] == ["initial.py", "verdict.json"]
 
 
