@@ -138,7 +138,13 @@ def search(problem, settings, evaluate, evaluations):
     history = SettingsHistory(settings)
     maker = JobMaker(problem, population, memory, history)
     runner = GenerationRunner(
-        problem, settings, journal=Paid(evaluate), workers=Inline(), reporter=Silent()
+        problem,
+        seed=settings.loop.seed,
+        steps=settings.steps,
+        models=settings.models,
+        journal=Paid(evaluate),
+        workers=Inline(),
+        reporter=Silent(),
     )
     size = size_of(settings)._replace(max_evaluations=evaluations)
     schedule = Schedule(generations=10**9, size_at=lambda _: size)

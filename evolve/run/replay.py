@@ -201,7 +201,13 @@ class Replay:
         pending = [plan for one in in_flight for plan in self._store.load_plans(one)]
         job = self._maker.make_job(turn, pending)
         runner = GenerationRunner(
-            self._problem, settings, journal=journal, workers=Inline(), reporter=_Silent()
+            self._problem,
+            seed=settings.loop.seed,
+            steps=settings.steps,
+            models=settings.models,
+            journal=journal,
+            workers=Inline(),
+            reporter=_Silent(),
         )
         result = runner.run(job)
         return Generation(number, result.slots, 0.0, result.summary)

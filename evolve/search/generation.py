@@ -17,7 +17,7 @@ from evolve.population import Population
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Plan, Rejected, Summary
 from evolve.records.results import Generation, PlacedAttempt, SlotResult
-from evolve.settings import Settings
+from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.source import fingerprint
 from evolve.steps.execute import UNNAMED
 from evolve.steps.jobs import GenerationJob, ModelJob, SlotJob
@@ -62,7 +62,9 @@ class GenerationRunner:
 
     Args:
         problem: What is solved.
-        settings: Of the generation.
+        seed: Of the run.
+        steps: How the generation's plans are executed.
+        models: Those that it asks.
         journal: The way to models and evaluators.
         workers: Run the slots; a slot never waits for another one.
         reporter: Learns of plans and ended slots.
@@ -71,14 +73,18 @@ class GenerationRunner:
     def __init__(
         self,
         problem: Problem,
-        settings: Settings,
         *,
+        seed: int,
+        steps: StepSettings,
+        models: ModelSettings,
         journal: Journal,
         workers: Workers,
         reporter: Reporter,
     ) -> None:
         self._problem = problem
-        self._settings = settings
+        self._seed = seed
+        self._steps = steps
+        self._models = models
         self._journal = journal
         self._workers = workers
         self._reporter = reporter
@@ -91,7 +97,7 @@ class GenerationRunner:
         """
         whole = self._journal.open_slot(job.number, WHOLE, job.parts)
         # A random stream of its own, apart from those of the slots.
-        rng = np.random.default_rng([self._settings.loop.seed, job.number, len(job.slots), 4])
+        rng = np.random.default_rng([self._seed, job.number, len(job.slots), 4])
         seeds = [int(seed) for seed in rng.integers(2**31, size=2)]
         try:
             plans = self._plan(job, whole, seeds[0])
@@ -113,14 +119,14 @@ class GenerationRunner:
     ) -> Mapping[int, Plan] | Rejected:
         """Returns the plan of each slot that has one made for it, by slot."""
         slots = [slot.slot for slot in job.slots if isinstance(slot, ModelJob)]
-        if job.digest is None or not self._settings.models.plans_apart:
+        if job.digest is None or not self._models.plans_apart:
             return {}
         plans = make_plans(
             self._problem,
             job.digest,
             len(slots),
             ask=whole.ask,
-            models=self._settings.models,
+            models=self._models,
             seed=seed,
         )
         return plans if isinstance(plans, Rejected) else dict(zip(slots, plans, strict=False))
@@ -150,9 +156,9 @@ class GenerationRunner:
             job,
             plan,
             problem=self._problem,
-            steps=self._settings.steps,
-            models=self._settings.models,
-            rng=np.random.default_rng([self._settings.loop.seed, job.number, slot.slot]),
+            steps=self._steps,
+            models=self._models,
+            rng=np.random.default_rng([self._seed, job.number, slot.slot]),
             journal=self._journal.open_slot(job.number, slot.slot, parts, job.confirmation),
             on_plan=partial(gathered.add, slot.slot),
         )
@@ -174,7 +180,7 @@ class GenerationRunner:
             job.digest,
             [[placed.attempt for placed in one.attempts] for one in results if one.slot in models],
             ask=whole.ask,
-            models=self._settings.models,
+            models=self._models,
             seed=seed,
         )
 

@@ -200,9 +200,12 @@ class Search:
         threading.Thread(target=self._run_generation, args=(job,), daemon=True).start()
 
     def _run_generation(self, job: GenerationJob) -> None:
+        settings = self._history.at(job.number)
         runner = GenerationRunner(
             self._problem,
-            self._history.at(job.number),
+            seed=settings.loop.seed,
+            steps=settings.steps,
+            models=settings.models,
             journal=self._journal,
             workers=self._workers,
             reporter=self,

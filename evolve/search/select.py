@@ -24,7 +24,7 @@ from evolve.search.library import RunLibrary
 from evolve.search.schedule import Turn
 from evolve.settings import Settings
 from evolve.settings.history import SettingsHistory
-from evolve.settings.sections import SearchSettings
+from evolve.settings.sections import LoopSettings, SearchSettings, StepSettings
 from evolve.source.signatures import share_in_common, sign_source
 from evolve.steps.digest import Digest, Seat
 from evolve.steps.jobs import Confirmation, GenerationJob, ModelJob, OperatorJob, TuningJob
@@ -83,25 +83,32 @@ class JobMaker:
             pending: Plans of the generations in flight.
         """
         settings = self._history.at(turn.generation)
+        with_model = settings.models.is_configured
         known = KnownPrograms(self._population, self._population.generation)
-        tuning = self._make_tuning_jobs(turn, settings) if turn.tuning else []
-        if not settings.models.is_configured:
+        tuning = (
+            self._make_tuning_jobs(turn, settings.loop, with_model=with_model)
+            if turn.tuning
+            else []
+        )
+        if not with_model:
             slots = self._make_operator_jobs(turn, settings)
-            return GenerationJob(turn.generation, (*slots, *tuning), known, self._confirm(settings))
+            return GenerationJob(
+                turn.generation, (*slots, *tuning), known, self._confirm(settings.search)
+            )
         return GenerationJob(
             turn.generation,
             (*self._make_model_jobs(turn, settings), *tuning),
             known,
-            self._confirm(settings),
+            self._confirm(settings.search),
             digest=self._make_digest(turn, settings, pending),
             parts=self._cast(settings, turn.generation, WHOLE),
             # A baseline learns nothing.
             summarizes="summaries" not in settings.search.without and not self._is_baseline,
         )
 
-    def _confirm(self, settings: Settings) -> Confirmation | None:
+    def _confirm(self, settings: SearchSettings) -> Confirmation | None:
         """Returns which programs are evaluated again: none where objectives are exact."""
-        champion, times = self._population.champion, repeats_of(self._problem, settings.search)
+        champion, times = self._population.champion, repeats_of(self._problem, settings)
         if champion is None or not times:
             return None
         return Confirmation(self._problem.direction, champion.objective, times)
@@ -145,7 +152,7 @@ class JobMaker:
                 island=slot % count % settings.search.islands,
                 evaluations=allowance,
                 parts=self._cast(settings, turn.generation, slot),
-                library=self._open_library(settings),
+                library=self._open_library(settings.steps),
             )
             for slot, allowance in enumerate(turn.allowances)
         ]
@@ -171,13 +178,15 @@ class JobMaker:
             pending=tuple(pending),
         )
 
-    def _make_tuning_jobs(self, turn: Turn, settings: Settings) -> list[TuningJob]:
+    def _make_tuning_jobs(
+        self, turn: Turn, loop: LoopSettings, *, with_model: bool
+    ) -> list[TuningJob]:
         """Returns the jobs that tune constants, whose slots are those after all others."""
-        first = settings.loop.slots
-        if settings.models.is_configured:
+        first = loop.slots
+        if with_model:
             shares = self._tuning.share_out(turn.tuning)
         else:
-            rng = np.random.default_rng([settings.loop.seed, turn.generation, first, 1])
+            rng = np.random.default_rng([loop.seed, turn.generation, first, 1])
             session = self._tuning.next_session(rng)
             shares = [] if session is None else [(session, turn.tuning)]
         return [
@@ -194,9 +203,9 @@ class JobMaker:
     def _leaps(self, generation: int, slot: int) -> bool:
         return self._population.stalls.leaps and (generation + slot) % _LEAPS == 0
 
-    def _open_library(self, settings: Settings) -> RunLibrary | None:
+    def _open_library(self, steps: StepSettings) -> RunLibrary | None:
         """Returns what an agent may read; None where there is no agent."""
-        if not settings.steps.agent_turns:
+        if not steps.agent_turns:
             return None
         population = self._population
         elites = [elite for one in population.islands.archives for elite in one.elites]
