@@ -215,6 +215,7 @@ class TestAgent:
     def work(self, problem, replies, evaluations=9, **changes):
         """Lets an agent work on replies in turn; returns its drafts and what it was shown."""
         drafts, chats = [], []
+        changes = {"steps__agent_turns": 12, **changes}
         queue = iter(replies)
 
         def ask(request):

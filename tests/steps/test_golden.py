@@ -1,5 +1,6 @@
 """Complete prompts, word for word; `EVOLVE_UPDATE_GOLDEN=1 pytest` writes them anew."""
 
+import dataclasses
 import os
 from itertools import takewhile
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.steps.examples import PLAN, make_attempt, make_digest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SETTINGS = change_settings(Settings(), {"models.model": ["scripted"]}, where="test")
+AGENT = dataclasses.replace(SETTINGS.steps, agent_turns=12)
 NAMES = ("agent", "edit", "edit_alone", "edit_leap", "edit_planned", "edit_rewrite", "plan")
 
 
@@ -40,7 +42,7 @@ def prompts(problem):
         },
         "plan": plan_messages(problem, digest, 4, models=SETTINGS.models),
         "agent": agent_messages(
-            problem, digest, Seat(2, 4), None, steps=SETTINGS.steps, models=SETTINGS.models
+            problem, digest, Seat(2, 4), None, steps=AGENT, models=SETTINGS.models
         ),
         "repair": repair_messages(problem, failed),
         "summarize": summary_messages(problem, digest, [[failed], [dull]], models=SETTINGS.models),
