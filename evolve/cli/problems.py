@@ -14,7 +14,7 @@ import typer
 from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Changes, ProblemPath, read_settings
 from evolve.display import TextTable, one_line, say, show_number
-from evolve.errors import EvolveError, UsageError
+from evolve.errors import UsageError
 
 if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
@@ -307,20 +307,15 @@ def _evaluated(
             say(named, err=True)
         with closing(open_evaluators(problem, settings)) as evaluators:
             evaluators.start(started)
-            try:
-                evaluators.wait()
-                evaluation = evaluate_initial(problem, evaluators, again)
-            except EvolveError as error:
-                if named and not sys.stderr.isatty():
-                    error.add_note(named)
-                raise
+            evaluators.wait()
+            evaluation = evaluate_initial(problem, evaluators, again)
             yield problem, settings, evaluators, evaluation
 
 
 def _name_evaluator(problem: Problem) -> str:
     """Returns a line that names the evaluator, unless it is ours.
 
-    People on a terminal read it before the evaluator runs; elsewhere it follows what was found.
+    People on a terminal read it before the evaluator runs; in a pipe it follows what was found.
     """
     from evolve.problem.gallery import is_shipped
     from evolve.run.trust import describe_evaluator
