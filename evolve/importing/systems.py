@@ -192,15 +192,14 @@ SYSTEMS = {
 
 
 def find_one(folder: Path, patterns: tuple[str, ...], what: str, kind: str, advice: str) -> Path:
-    """Returns the first file that a pattern fits.
+    """Returns the first file that a pattern fits; one that defines `evaluate` before others.
 
     Raises:
         UsageError: None does.
     """
-    for pattern in patterns:
-        for path in sorted(folder.glob(pattern)):
-            if path.is_file():
-                return path
+    found = [path for one in patterns for path in sorted(folder.glob(one)) if path.is_file()]
+    if found:
+        return next((path for path in found if b"def evaluate" in path.read_bytes()), found[0])
     raise UsageError(
         f"{folder}: expected {what} of {kind}, `{patterns[0]}` or the like, got none{advice}"
     )

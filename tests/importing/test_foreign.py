@@ -243,6 +243,11 @@ def test_starting_programs_of_other_names_are_found(name, initial, folder):
     assert list(read_foreign("openevolve", folder(**files)).files) == [initial]
 
 
+def test_of_several_evaluators_the_one_that_can_be_called_is_taken(folder):
+    place = folder(**{"evaluator/evaluator.py": "# started by a shell script\n"})
+    assert read_foreign("skydiscover", place).asked.evaluator == "evaluator.py"
+
+
 def test_a_program_of_several_files_comes_along_whole(folder):
     files = {"initial_program.py": None, "initial_program/lib.hpp": "int x;\n"}
     found = read_foreign("openevolve", folder(**files, **{"initial_program/main.py": PROGRAM}))
