@@ -134,10 +134,10 @@ def test_the_log_has_times_and_costs(folder):
     lines = log_of(folder)
     assert all(re.match(r"20\d\d-\d\d-\d\dT", line["time"]) for line in lines)
     shown = look(folder, "log", "m", "--role", "editor")
-    assert re.search(r"^20\S+ \d\d:\d\d:\d\d  +1\.0\.0  call     editor  \S+  \d+ tokens  \$0\.0",
+    assert re.search(r"^20\S+ \d\d:\d\d:\d\d  +1\.0\.0  call +editor  \S+  \d+ tokens  \$0\.0",
                      shown, re.MULTILINE)  # fmt: skip
     shown = look(folder, "log", "m", "--outcome", "ok")
-    assert re.search(r"attempt  \S+  [+-]\S+  island \d  \S+: move it", shown)
+    assert re.search(r"attempt +\S+  [+-]\S+  island \d  \S+: move it", shown)
 
 
 @pytest.mark.parametrize(
