@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from evolve.cli.app import make_app
 from evolve.errors import EvolveError
 from evolve.records import Status
-from tests.commands import run_evolve, start_evolve, write_problem, write_script
+from tests.commands import run_detached, run_evolve, start_evolve, write_problem, write_script
 from tests.terminals import Terminal, has_tmux
 
 MOVED = "Change: move it to {0}\n\n```python\ndef point():\n    return [{0}, -2.0]\n```"
@@ -225,9 +225,8 @@ def test_what_operators_and_models_bring_is_shown(folder):
 
 def test_a_log_is_followed_until_the_run_ends(tmp_path, problem):
     model = write_script(tmp_path / "model.json", latency_seconds=0.3)
-    run_evolve(
-        "run", problem, "--model", model, "--generations", 4, "--run-dir", "r", "--detach",
-        cwd=tmp_path,
+    run_detached(
+        "run", problem, "--model", model, "--generations", 4, "--run-dir", "r", cwd=tmp_path,
     )  # fmt: skip
     process = start_evolve("log", "r", "--follow", "--json", cwd=tmp_path)
     out, err = process.communicate(timeout=120)

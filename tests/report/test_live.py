@@ -13,7 +13,7 @@ from evolve.report.live import PlainView, StandardOutput
 from evolve.report.progress import Progress
 from evolve.steps.journal import Traffic, Wait
 from evolve.store import Store
-from tests.commands import run_evolve, write_problem, write_script
+from tests.commands import run_detached, run_evolve, write_problem, write_script
 from tests.model_server import Answer, ModelServer
 from tests.searches import Searches
 from tests.terminals import Terminal, has_tmux
@@ -89,9 +89,9 @@ def test_what_was_said_meanwhile_is_left_on_the_screen(tmp_path, problem, termin
 
 @has_tmux
 def test_a_run_is_attached_to_with_the_same_view(tmp_path, problem, terminal):
-    run_evolve(
+    run_detached(
         "run", problem, "--model", slow_model(tmp_path, 1), "--generations", 40, "--run-dir", "r",
-        "--detach", cwd=tmp_path,
+        cwd=tmp_path,
     )  # fmt: skip
     terminal.start("attach", "r")
     terminal.wait_for(lambda text: re.search(r"improved to.*\n-\d", text) is not None)
