@@ -19,7 +19,7 @@ from evolve.population.population import light_attempts
 from evolve.problem import Purpose, load_problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Status
 from evolve.records.results import EvaluationPlace, Generation, PlacedAttempt, SlotResult
-from evolve.run.wiring import complete_settings
+from evolve.runs.wiring import complete_settings
 from evolve.scoring import Infeasible
 from evolve.search.generation import GenerationRunner, Inline, reject_known
 from evolve.search.schedule import Schedule, size_of

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from evolve.records import Status
-from evolve.run.run_folder import load_run
+from evolve.runs.run_folder import load_run
 from evolve.store import Store
 
 STEPS = ("planner", "editor", "summarizer")

@@ -51,7 +51,7 @@ from evolve.records.results import (
     PlacedAttempt,
     SlotResult,
 )
-from evolve.run.run_folder import create_run_folder
+from evolve.runs.run_folder import create_run_folder
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings
@@ -212,12 +212,12 @@ import sys, time
 started = time.perf_counter()
 from pathlib import Path
 from evolve.population import Population
-from evolve.run.run_folder import load_run
+from evolve.runs.run_folder import load_run
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings.history import SettingsHistory
 from evolve.store import Store
-from evolve.run.wiring import restore_budget
+from evolve.runs.wiring import restore_budget
 folder = Path(sys.argv[1])
 problem, settings = load_run(folder)
 store = Store.open_to_write(folder)

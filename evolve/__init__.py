@@ -4,7 +4,30 @@ Modules, lowest first; each imports only from those before it (a test holds this
 
     errors, files, keys, display, records, settings, source, scoring,
     problem, importing, archive, edits, operators, models, sandbox, evaluation,
-    steps, store, population, search, run, report, view, cli, api
+    steps, store, population, search, runs, report, view, cli, api
 """
 
 __version__ = "0.1.0"
+
+from evolve.api import (
+    Champion,
+    SavedRun,
+    check,
+    fork,
+    open_run,
+    optimize,
+    resume,
+    run,
+)
+
+__all__ = [
+    "Champion",
+    "SavedRun",
+    "__version__",
+    "check",
+    "fork",
+    "open_run",
+    "optimize",
+    "resume",
+    "run",
+]

@@ -12,9 +12,7 @@ are those of `evolve.errors`; each has the `exit_code` that the command line wou
 
 from __future__ import annotations
 
-import html
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from evolve.problem import Problem
     from evolve.records import Attempt, Evaluation
     from evolve.report.timeline import RunHistory
-    from evolve.run.opening import Run
+    from evolve.runs.opening import Run
     from evolve.settings import Settings
     from evolve.store import Store
 
@@ -179,6 +177,8 @@ class SavedRun:
         return write_report(self.folder)
 
     def _repr_html_(self) -> str:
+        import html
+
         from evolve.report.figures import draw_curve, standalone
 
         with self._opened() as (store, _, history):
@@ -194,7 +194,7 @@ class SavedRun:
     @contextmanager
     def _opened(self) -> Iterator[tuple[Store, Problem, RunHistory]]:
         from evolve.report.timeline import RunHistory
-        from evolve.run.run_folder import load_run
+        from evolve.runs.run_folder import load_run
         from evolve.store import Store
 
         problem, settings = load_run(self.folder)
@@ -238,9 +238,9 @@ def run(
     """
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem
-    from evolve.run.opening import make_run
-    from evolve.run.trust import find_addresses
-    from evolve.run.wiring import complete_settings
+    from evolve.runs.opening import make_run
+    from evolve.runs.trust import find_addresses
+    from evolve.runs.wiring import complete_settings
 
     wanted = _read_settings(settings, options)
     complete = complete_settings(wanted)
@@ -282,7 +282,7 @@ def resume(
         MachineError: A model, the sandbox, the evaluator or the disk failed.
     """
     from evolve.cli.options import name_settings
-    from evolve.run.opening import open_run as open_to_run
+    from evolve.runs.opening import open_run as open_to_run
     from evolve.settings import change_settings
 
     changes = {**(settings or {}), **name_settings(options)}
@@ -316,10 +316,10 @@ def fork(
         StoreError: A database cannot be read or written.
     """
     from evolve.cli.options import name_settings
-    from evolve.run.fork import fork_run
-    from evolve.run.run_folder import load_run
-    from evolve.run.trust import find_addresses, read_mark, write_mark
-    from evolve.run.wiring import complete_settings
+    from evolve.runs.fork import fork_run
+    from evolve.runs.run_folder import load_run
+    from evolve.runs.trust import find_addresses, read_mark, write_mark
+    from evolve.runs.wiring import complete_settings
     from evolve.settings import Settings, change_settings
 
     source = open_run(run).folder
@@ -350,7 +350,7 @@ def open_run(run: str | Path | SavedRun) -> SavedRun:
     Raises:
         UsageError: There is no such run.
     """
-    from evolve.run.run_folder import find_run
+    from evolve.runs.run_folder import find_run
 
     return run if isinstance(run, SavedRun) else SavedRun(find_run(str(run), RUNS))
 
@@ -371,8 +371,8 @@ def check(
     """
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem
-    from evolve.run.running import evaluate_initial
-    from evolve.run.wiring import complete_settings, open_evaluators
+    from evolve.runs.running import evaluate_initial
+    from evolve.runs.wiring import complete_settings, open_evaluators
 
     complete = complete_settings(_read_settings(settings, options))
     found = load_problem(find_problem(Path(problem)), complete.parameters)
@@ -411,6 +411,8 @@ def optimize(
         UsageError: The program or the evaluator cannot be taken; the message says why.
         MachineError: A model, the sandbox, the evaluator or the disk failed.
     """
+    import tempfile
+
     from evolve.problem.from_python import write_problem
 
     with tempfile.TemporaryDirectory(prefix="evolve-problem-") as temporary:
@@ -437,8 +439,8 @@ def _run_to_end(
 ) -> SavedRun:
     from evolve.report.callbacks import CallbackView
     from evolve.report.render import write_report
-    from evolve.run.interrupts import interruptible
-    from evolve.run.opening import run_to_end
+    from evolve.runs.interrupts import interruptible
+    from evolve.runs.opening import run_to_end
 
     shows = _is_watched() if progress is None else progress
     view = CallbackView(*callbacks, shows=shows)

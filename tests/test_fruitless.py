@@ -3,7 +3,7 @@
 import signal
 
 from evolve.records.results import Efforts
-from evolve.run.outcome import ReasonCounts, advise
+from evolve.runs.outcome import ReasonCounts, advise
 from evolve.search.schedule import FruitlessWatch
 from tests.commands import run_evolve, run_json, start_evolve, wait_for_rows, write_script
 

@@ -9,7 +9,7 @@ import pytest
 
 from evolve import __version__
 from evolve.problem import load_problem
-from evolve.run.run_folder import create_run_folder
+from evolve.runs.run_folder import create_run_folder
 from evolve.settings import Settings
 from tests.commands import (
     INITIAL,

@@ -121,9 +121,9 @@ def test_the_wall_clock_is_read_for_dates_alone():
     found = {str(path.relative_to(PACKAGE)) for path in MODULES if reads.search(path.read_text())}
     assert found == {
         "models/provider_errors.py",
-        "run/run_folder.py",
-        "run/running.py",
-        "run/verify.py",
+        "runs/run_folder.py",
+        "runs/running.py",
+        "runs/verify.py",
         # Events of the engine are asked for by date.
         "sandbox/docker.py",
         # What is recorded has the date.

@@ -79,8 +79,8 @@ def attach(run: Run, *, plain: Plain = False) -> Result:
     """
     from evolve.report.ending import exit_code_of
     from evolve.report.live import StandardOutput, follow_run
-    from evolve.run.interrupts import interruptible
-    from evolve.run.run_folder import find_run, load_run
+    from evolve.runs.interrupts import interruptible
+    from evolve.runs.run_folder import find_run, load_run
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
@@ -113,7 +113,7 @@ def stop(
 
     Work in progress gets a grace period. Exit code 4 means that the run did not stop in time.
     """
-    from evolve.run.run_folder import find_run
+    from evolve.runs.run_folder import find_run
     from evolve.store import find_holder
 
     folder = find_run(run, RUNS)

@@ -24,10 +24,10 @@ def fork(
     changes: Changes,
 ) -> Result:
     """Make a new run from a generation of another, with other settings."""
-    from evolve.run.fork import fork_run
-    from evolve.run.run_folder import find_run, load_run
-    from evolve.run.trust import expect_trust, find_addresses, read_mark, write_mark
-    from evolve.run.wiring import complete_settings
+    from evolve.runs.fork import fork_run
+    from evolve.runs.run_folder import find_run, load_run
+    from evolve.runs.trust import expect_trust, find_addresses, read_mark, write_mark
+    from evolve.runs.wiring import complete_settings
     from evolve.settings import Settings
 
     source = find_run(run, RUNS)
@@ -58,8 +58,8 @@ def fork(
 @command("Prove")
 def export(run: Run, *, output: OutputFolder) -> Result:
     """Write a run as JSON Lines, its curve as CSV, its champions."""
-    from evolve.run.export import export_run
-    from evolve.run.run_folder import find_run, load_run
+    from evolve.runs.export import export_run
+    from evolve.runs.run_folder import find_run, load_run
     from evolve.store import Store
 
     folder = find_run(run, RUNS)
@@ -81,8 +81,8 @@ def prune(
     ] = 0,
 ) -> Result:
     """Drop what no prompt will show from a run; it can be resumed."""
-    from evolve.run.fork import prune_run
-    from evolve.run.run_folder import find_run, load_run
+    from evolve.runs.fork import prune_run
+    from evolve.runs.run_folder import find_run, load_run
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
@@ -97,9 +97,9 @@ def prune(
 @command("Machine")
 def repair(run: Run, *, output: OutputFolder) -> Result:
     """Recover a damaged run, up to its last whole generation, as a new one."""
-    from evolve.run.fork import repair_run
-    from evolve.run.run_folder import find_run, load_run
-    from evolve.run.trust import read_mark, write_mark
+    from evolve.runs.fork import repair_run
+    from evolve.runs.run_folder import find_run, load_run
+    from evolve.runs.trust import read_mark, write_mark
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
     from evolve.problem import Problem
     from evolve.records import Evaluation
-    from evolve.run.estimate import RoleEstimate
+    from evolve.runs.estimate import RoleEstimate
     from evolve.settings import Settings
 
 
@@ -34,7 +34,7 @@ def estimate_costs(
         like: Folder of a run whose slots are typical; None for typical numbers.
     """
     from evolve.models.roster import open_endpoints
-    from evolve.run.estimate import (
+    from evolve.runs.estimate import (
         TYPICAL_REPAIRS,
         TYPICAL_TOKENS,
         estimate_roles,

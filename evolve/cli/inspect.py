@@ -18,7 +18,7 @@ from evolve.errors import EvolveError, UsageError
 
 if TYPE_CHECKING:
     from evolve.population import RunState
-    from evolve.run.outcome import Outcome
+    from evolve.runs.outcome import Outcome
     from evolve.store import Store
 
 
@@ -34,7 +34,7 @@ def ls(
 ) -> Result:
     """List the runs in ./runs."""
     from evolve.report.overview import describe_run
-    from evolve.run.run_folder import list_runs
+    from evolve.runs.run_folder import list_runs
 
     if sort not in _SORTS:
         raise UsageError(f"--sort: expected one of {', '.join(_SORTS)}, got {sort!r}")
@@ -232,7 +232,7 @@ def opened_run(run: str) -> Iterator[tuple[Store, RunState]]:
         UsageError: There is no such run.
     """
     from evolve.population.snapshot import load_state
-    from evolve.run.run_folder import find_run, load_run
+    from evolve.runs.run_folder import find_run, load_run
     from evolve.store import Store
 
     folder = find_run(run, RUNS)

@@ -230,7 +230,7 @@ _FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
 @command("Look")
 def lessons(run: Run) -> Result:
     """List the lessons of a run, merged where they say the same."""
-    from evolve.run.run_folder import find_run
+    from evolve.runs.run_folder import find_run
     from evolve.search.digests import read_lessons
     from evolve.store import Store
 

@@ -155,8 +155,8 @@ def check(
     """Validate a problem folder and evaluate its program twice, to see its noise."""
     from evolve.problem import list_warnings
     from evolve.problem.noise import measure_noise
-    from evolve.run.run_folder import find_run
-    from evolve.run.wiring import describe_isolation
+    from evolve.runs.run_folder import find_run
+    from evolve.runs.wiring import describe_isolation
     from evolve.search.previews import find_misfit
 
     checked = _evaluated(problem, read_settings(changes), again=1)
@@ -296,8 +296,8 @@ def _evaluated(
     with idle_process() as started:
         from evolve.problem import load_problem
         from evolve.problem.gallery import find_problem
-        from evolve.run.running import evaluate_initial
-        from evolve.run.wiring import complete_settings, open_evaluators
+        from evolve.runs.running import evaluate_initial
+        from evolve.runs.wiring import complete_settings, open_evaluators
 
         settings = complete_settings(settings)
         problem = load_problem(find_problem(path), settings.parameters)
@@ -318,6 +318,6 @@ def _name_evaluator(problem: Problem) -> str:
     People on a terminal read it before the evaluator runs; in a pipe it follows what was found.
     """
     from evolve.problem.gallery import is_shipped
-    from evolve.run.trust import describe_evaluator
+    from evolve.runs.trust import describe_evaluator
 
     return "" if is_shipped(problem) else f"evaluator {describe_evaluator(problem)}"

@@ -46,9 +46,9 @@ def best(
     """Print the champion, write its files, or draw its answer."""
     from evolve.problem import Purpose
     from evolve.report.attempt_details import find_attempt
-    from evolve.run.opening import open_run
-    from evolve.run.outcome import ask_for_product
-    from evolve.run.run_folder import describe_verdict, find_run, write_program, write_text
+    from evolve.runs.opening import open_run
+    from evolve.runs.outcome import ask_for_product
+    from evolve.runs.run_folder import describe_verdict, find_run, write_program, write_text
 
     if plot is not None and plot.suffix != ".svg":
         raise UsageError(f"--plot: expected a name that ends in .svg, got {str(plot)!r}")
@@ -185,7 +185,7 @@ def show_one(
     from evolve.report.attempt_details import call_as_data, find_attempt, find_call, whole_as_data
     from evolve.report.contents import HERE, describe_attempt
     from evolve.report.terminal import list_parts
-    from evolve.run.run_folder import find_run, load_run
+    from evolve.runs.run_folder import find_run, load_run
     from evolve.steps.prompt import show_messages
 
     with opened_run(run) as (store, population):

@@ -14,7 +14,7 @@ from evolve.display import say
 from evolve.errors import ExitCode
 
 if TYPE_CHECKING:
-    from evolve.run.verify import Check
+    from evolve.runs.verify import Check
 
 _CERTIFICATE = "certificate.json"
 
@@ -25,8 +25,8 @@ def replay(run: Run) -> Result:
 
     Exit code 5 means that something came out differently.
     """
-    from evolve.run.replay import Replay
-    from evolve.run.run_folder import find_run, load_run
+    from evolve.runs.replay import Replay
+    from evolve.runs.run_folder import find_run, load_run
     from evolve.store import Store
 
     folder = find_run(run, RUNS)
@@ -82,9 +82,9 @@ def verify(
     """
     from evolve.problem import COOPERATIVE
     from evolve.report.overview import describe_gain
-    from evolve.run.opening import open_run
-    from evolve.run.run_folder import find_run
-    from evolve.run.verify import verify_run
+    from evolve.runs.opening import open_run
+    from evolve.runs.run_folder import find_run
+    from evolve.runs.verify import verify_run
 
     changes = Changes({}, {"sandbox.allow_weak": allow_weak_sandbox})
     found = open_run(find_run(run, RUNS), changes.apply, trusts=trust)

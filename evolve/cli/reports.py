@@ -36,7 +36,7 @@ def report(
 ) -> Result:
     """Write a report of a run as one page, also of a run in progress."""
     from evolve.report.render import write_report
-    from evolve.run.run_folder import find_run
+    from evolve.runs.run_folder import find_run
 
     path = write_report(find_run(run, RUNS), output, figures)
     return Result(str(path), {"report": str(path)})
@@ -56,7 +56,7 @@ def compare(
     from evolve.problem import COOPERATIVE
     from evolve.report.comparison import draw_comparison, format_csv
     from evolve.report.figures import standalone
-    from evolve.run.run_folder import write_text
+    from evolve.runs.run_folder import write_text
 
     forms = {".svg": lambda found: standalone(draw_comparison(found)), ".csv": format_csv}
     if output is not None and output.suffix not in forms:
@@ -78,7 +78,7 @@ def compare(
 
 def _trace(run: str) -> Trace:
     from evolve.population.curves import trace_run
-    from evolve.run.run_folder import find_run, load_run
+    from evolve.runs.run_folder import find_run, load_run
     from evolve.store import Store
 
     folder = find_run(run, RUNS)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from evolve.evaluation.evaluator import IdleProcess
     from evolve.problem import Problem
     from evolve.report.callbacks import CallbackView
-    from evolve.run.opening import Run as OpenedRun
+    from evolve.runs.opening import Run as OpenedRun
     from evolve.settings import Settings
 
 _MODELS = ("model", "planner", "editor", "summarizer", "api_base")
@@ -71,9 +71,9 @@ def run(
     """Improve the program of a problem folder."""
     # It gets ready while this side imports what it needs to know the problem.
     with _getting_ready(detach=detach) as idle:
-        from evolve.run.opening import make_run
-        from evolve.run.run_folder import find_run
-        from evolve.run.wiring import complete_settings
+        from evolve.runs.opening import make_run
+        from evolve.runs.run_folder import find_run
+        from evolve.runs.wiring import complete_settings
 
         recorded = None if replay is None else _open_recorded(replay, trust=trust)
         base = None if recorded is None else recorded.settings
@@ -115,8 +115,8 @@ def resume(
 ) -> Result:
     """Continue a run from its last checkpoint."""
     with _getting_ready(detach=detach) as idle:
-        from evolve.run.opening import open_run
-        from evolve.run.run_folder import find_run
+        from evolve.runs.opening import open_run
+        from evolve.runs.run_folder import find_run
 
         found = open_run(
             find_run(run, RUNS),
@@ -159,9 +159,9 @@ def _run_and_report(
     """
     from evolve.report.live import StandardOutput, TerminalView
     from evolve.report.render import write_report
-    from evolve.run.interrupts import interruptible
-    from evolve.run.mending import describe_mending
-    from evolve.run.opening import run_to_end
+    from evolve.runs.interrupts import interruptible
+    from evolve.runs.mending import describe_mending
+    from evolve.runs.opening import run_to_end
 
     folder = run.folder
     view = _stream_events(folder) if streams else TerminalView(StandardOutput(is_plain=plain))
@@ -211,8 +211,8 @@ def _take_lessons(source: Path, folder: Path) -> None:
 
 def _open_recorded(name: str, *, trust: bool) -> OpenedRun:
     """Returns a run whose record is to answer."""
-    from evolve.run.opening import open_run
-    from evolve.run.run_folder import find_run
+    from evolve.runs.opening import open_run
+    from evolve.runs.run_folder import find_run
     from evolve.settings import change_settings
 
     folder = find_run(name, RUNS)
@@ -234,7 +234,7 @@ def _repeat_permissions(settings: Settings) -> list[str]:
 
 def _list_named(settings: Settings, recorded: OpenedRun | None) -> list[str]:
     """Returns the addresses that the user named, now or for the run whose record answers."""
-    from evolve.run.trust import find_addresses
+    from evolve.runs.trust import find_addresses
 
     return [*find_addresses(settings), *(() if recorded is None else recorded.named)]
 
@@ -255,7 +255,7 @@ def _introduce(settings: Settings, folder: Path, problem: Problem | None = None)
     """Returns the first lines of a run; of a new one they name the evaluator, unless it is ours."""
     from evolve.problem import list_warnings
     from evolve.problem.gallery import is_shipped
-    from evolve.run.trust import describe_evaluator
+    from evolve.runs.trust import describe_evaluator
 
     models = (
         f"models: {settings.models.describe()}"

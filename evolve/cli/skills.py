@@ -46,7 +46,7 @@ def skills(
     }
     if show:
         return Result("\n".join(texts.values()), texts)
-    from evolve.run.run_folder import write_text
+    from evolve.runs.run_folder import write_text
 
     written = []
     for name, text in texts.items():

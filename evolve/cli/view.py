@@ -37,7 +37,7 @@ def view(
         raise UsageError(
             f"`evolve view` needs the package {error.name}: pip install 'evolve[view]'"
         ) from error
-    from evolve.run.run_folder import find_run
+    from evolve.runs.run_folder import find_run
 
     named = [find_run(run, RUNS) for run in runs or ()]
     serve(

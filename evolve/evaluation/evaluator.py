@@ -316,7 +316,7 @@ def start_idle_process() -> IdleProcess:
         start_new_session=True,
         env={
             **{name: os.environ[name] for name in SEEN_VARIABLES if name in os.environ},
-            # Its folder stays as it was when the user began the run: see `evolve.run.trust`.
+            # Its folder stays as it was when the user began the run: see `evolve.runs.trust`.
             "PYTHONDONTWRITEBYTECODE": "1",
         },
     )

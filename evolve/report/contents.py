@@ -30,7 +30,7 @@ from evolve.report.elements import (
 from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage
 from evolve.report.overview import describe_money, describe_run, describe_state, describe_status
 from evolve.report.timeline import RunHistory
-from evolve.run.run_folder import BEST_FOLDER, describe_verdict
+from evolve.runs.run_folder import BEST_FOLDER, describe_verdict
 from evolve.search.digests import read_lessons
 from evolve.settings import Settings, format_settings
 from evolve.store import Store

@@ -23,7 +23,7 @@ from evolve.records.endings import (
 )
 from evolve.records.results import Totals
 from evolve.report.overview import describe_gain, describe_money, describe_spending
-from evolve.run.outcome import Outcome, ReasonCounts, advise
+from evolve.runs.outcome import Outcome, ReasonCounts, advise
 
 # How to raise a cap: with the same one a run ends where it stopped.
 _RAISES = {

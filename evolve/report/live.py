@@ -21,7 +21,7 @@ from evolve.records import AttemptKey
 from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult, Totals
 from evolve.report.phrases import describe_line, describe_stop, describe_time
 from evolve.report.progress import Progress
-from evolve.run.outcome import Outcome, read_outcome
+from evolve.runs.outcome import Outcome, read_outcome
 from evolve.search.loop import Observer
 from evolve.settings import Settings
 from evolve.steps.journal import Journal

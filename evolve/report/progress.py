@@ -38,7 +38,7 @@ from evolve.records.results import (
     rank_payoffs,
 )
 from evolve.report.charts import find_levels, map_objectives
-from evolve.run.outcome import ReasonCounts
+from evolve.runs.outcome import ReasonCounts
 from evolve.settings import Settings
 from evolve.steps.journal import Traffic
 from evolve.store import Store

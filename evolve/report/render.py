@@ -28,7 +28,7 @@ from evolve.report.elements import (
 )
 from evolve.report.figures import standalone
 from evolve.report.timeline import RunHistory
-from evolve.run.run_folder import load_run, write_text
+from evolve.runs.run_folder import load_run, write_text
 from evolve.store import Store
 
 if TYPE_CHECKING:

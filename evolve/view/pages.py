@@ -16,7 +16,7 @@ from evolve.report.comparison import draw_comparison
 from evolve.report.elements import Document, LinkCell, Picture, Section
 from evolve.report.overview import describe_status
 from evolve.report.timeline import AttemptRow
-from evolve.run.run_folder import load_run
+from evolve.runs.run_folder import load_run
 from evolve.store import Store
 from evolve.view.watched import WatchedRun, describe_champion
 

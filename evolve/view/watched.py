@@ -20,7 +20,7 @@ from evolve.report.elements import Document
 from evolve.report.overview import describe_run
 from evolve.report.render import render_section
 from evolve.report.timeline import AttemptRow, RunHistory
-from evolve.run.run_folder import list_runs, load_run
+from evolve.runs.run_folder import list_runs, load_run
 from evolve.settings import Settings
 from evolve.store import DATABASE, Store, is_locked
 

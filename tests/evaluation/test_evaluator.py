@@ -12,7 +12,7 @@ from evolve.errors import ProblemError
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Status
-from evolve.run.wiring import open_evaluators
+from evolve.runs.wiring import open_evaluators
 from evolve.settings import Settings, change_settings
 from tests.commands import write_problem
 

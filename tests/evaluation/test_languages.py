@@ -15,7 +15,7 @@ import pytest
 from evolve.errors import ProblemError
 from evolve.problem import load_problem
 from evolve.records import Status
-from evolve.run.wiring import open_evaluators
+from evolve.runs.wiring import open_evaluators
 from evolve.settings import Settings, change_settings
 
 

@@ -9,7 +9,7 @@ from evolve.errors import ProblemError, UsageError
 from evolve.importing.kaggle import write_competition
 from evolve.importing.readers import read_foreign
 from evolve.problem import load_problem
-from evolve.run.run_folder import create_run_folder, load_run
+from evolve.runs.run_folder import create_run_folder, load_run
 from evolve.settings import Settings
 from tests.commands import EVALUATOR, PROBLEM, write_problem
 

@@ -11,7 +11,7 @@ import pytest
 from evolve.errors import EvolveError, StoreError, UsageError
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Program, SourceFile, Status
 from evolve.records.results import Evaluated
-from evolve.run.run_folder import save_settings, write_program
+from evolve.runs.run_folder import save_settings, write_program
 from evolve.settings import Settings
 from evolve.store import Store, find_holder
 from evolve.store.columns import pack, unpack

@@ -34,13 +34,13 @@ from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import INITIAL, Attempt, Evaluation, Status, average
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
-from evolve.run.interrupts import failures_of_the_machine, interrupts
-from evolve.run.mending import describe_difference, rescore_elites
-from evolve.run.opening import Run, RunView
-from evolve.run.outcome import BestWriter, Outcome, evaluate_holdout, read_outcome
-from evolve.run.run_folder import EVALUATOR_FOLDER, load_run, save_settings
-from evolve.run.trust import is_code, write_mark
-from evolve.run.wiring import (
+from evolve.runs.interrupts import failures_of_the_machine, interrupts
+from evolve.runs.mending import describe_difference, rescore_elites
+from evolve.runs.opening import Run, RunView
+from evolve.runs.outcome import BestWriter, Outcome, evaluate_holdout, read_outcome
+from evolve.runs.run_folder import EVALUATOR_FOLDER, load_run, save_settings
+from evolve.runs.trust import is_code, write_mark
+from evolve.runs.wiring import (
     WORKERS,
     describe_isolation,
     gather_experience,
@@ -48,7 +48,7 @@ from evolve.run.wiring import (
     restore_budget,
     settle_tuning,
 )
-from evolve.run.world import checksum_folder, describe_linked
+from evolve.runs.world import checksum_folder, describe_linked
 from evolve.sandbox.limits import Isolation
 from evolve.search.events import Inbox, Interrupt
 from evolve.search.loop import Search

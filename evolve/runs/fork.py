@@ -13,7 +13,7 @@ from evolve.population.snapshot import expect_frozen, freeze_past
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import LightAttempt
-from evolve.run.run_folder import create_run_folder
+from evolve.runs.run_folder import create_run_folder
 from evolve.settings import Settings
 from evolve.store import Store
 from evolve.store.copying import (

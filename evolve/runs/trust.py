@@ -24,8 +24,8 @@ from evolve.display import one_line, say
 from evolve.errors import UsageError
 from evolve.files import open_plain, write_inside
 from evolve.models.text_models import PREFIX, is_address
-from evolve.run.run_folder import EVALUATOR_FOLDER, PROBLEM_FOLDER
-from evolve.run.world import checksum_folder
+from evolve.runs.run_folder import EVALUATOR_FOLDER, PROBLEM_FOLDER
+from evolve.runs.world import checksum_folder
 from evolve.settings.sections import parse_candidate
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 from evolve.errors import UsageError
 from evolve.population.snapshot import load_state
 from evolve.records import RESCORE, AttemptKey
-from evolve.run.mending import take_evaluator
-from evolve.run.run_folder import load_run
-from evolve.run.world import read_origin
+from evolve.runs.mending import take_evaluator
+from evolve.runs.run_folder import load_run
+from evolve.runs.world import read_origin
 from evolve.store import Store
 from tests.commands import EVALUATOR, run_evolve, write_problem
 

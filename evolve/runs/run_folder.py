@@ -17,7 +17,7 @@ from evolve.files import sync, write_inside, write_named
 from evolve.keys import cut_keys
 from evolve.problem import load_problem
 from evolve.records.plain import to_plain
-from evolve.run.world import copy_data, copy_world, list_files, write_origin
+from evolve.runs.world import copy_data, copy_world, list_files, write_origin
 from evolve.settings import Settings, change_settings, format_settings, load_settings
 from evolve.store import DATABASE
 

@@ -28,8 +28,8 @@ from evolve.records.results import (
     PlacedAttempt,
     SlotResult,
 )
-from evolve.run.fork import FORKED
-from evolve.run.mending import RESCORED
+from evolve.runs.fork import FORKED
+from evolve.runs.mending import RESCORED
 from evolve.search.generation import GenerationRunner, Inline, reject_known
 from evolve.search.schedule import Schedule, Turn, size_of
 from evolve.search.select import JobMaker

@@ -8,7 +8,7 @@ import pytest
 
 from evolve.population import Population
 from evolve.population.snapshot import SnapshotKeeper, load_state
-from evolve.run.run_folder import load_run
+from evolve.runs.run_folder import load_run
 from evolve.store import Store
 from tests.commands import (
     EVALUATOR,

@@ -11,7 +11,7 @@ from evolve.errors import StoreError, UsageError
 from evolve.keys import cut_keys
 from evolve.population.curves import trace_curve
 from evolve.records.plain import to_plain
-from evolve.run.run_folder import write_program
+from evolve.runs.run_folder import write_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from evolve.problem import load_problem
-from evolve.run import world
-from evolve.run.fork import fork_run
-from evolve.run.run_folder import create_run_folder, load_run
+from evolve.runs import world
+from evolve.runs.fork import fork_run
+from evolve.runs.run_folder import create_run_folder, load_run
 from evolve.settings import Settings
 from tests.commands import EVALUATOR, PROBLEM, run_evolve, write_problem
 

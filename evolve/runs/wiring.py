@@ -133,7 +133,7 @@ def open_recording(settings: Settings) -> Callable[[AttemptKey, Request], Call] 
     Raises:
         UsageError: The recorded run is not there any more.
     """
-    from evolve.run.replay import Recording
+    from evolve.runs.replay import Recording
 
     return Recording(Path(settings.models.replay)).answer if settings.models.replay else None
 

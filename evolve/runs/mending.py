@@ -16,8 +16,8 @@ from evolve.population.snapshot import load_state
 from evolve.problem import Problem
 from evolve.records import INITIAL, RESCORE, Attempt, AttemptKey, Plan, Status
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
-from evolve.run.run_folder import EVALUATOR_FOLDER, load_run
-from evolve.run.world import ORIGIN_FILE, copy_world, read_origin, write_origin
+from evolve.runs.run_folder import EVALUATOR_FOLDER, load_run
+from evolve.runs.world import ORIGIN_FILE, copy_world, read_origin, write_origin
 from evolve.settings.sections import SearchSettings
 from evolve.store import Store
 from evolve.store.connection import is_locked

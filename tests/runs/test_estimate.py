@@ -2,7 +2,7 @@ import pytest
 
 from evolve.models.usage import Price
 from evolve.records.chat import Message
-from evolve.run.estimate import TYPICAL_TOKENS, Use, estimate_roles
+from evolve.runs.estimate import TYPICAL_TOKENS, Use, estimate_roles
 from evolve.settings import Settings, change_settings
 from tests.commands import run_evolve
 

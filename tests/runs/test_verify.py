@@ -9,7 +9,7 @@ import pytest
 
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile, Status
-from evolve.run.wiring import open_evaluators
+from evolve.runs.wiring import open_evaluators
 from evolve.settings import Settings
 from evolve.settings.sections import SandboxSettings
 from tests.commands import (

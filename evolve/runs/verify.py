@@ -16,16 +16,16 @@ from evolve.errors import StoreError, UsageError
 from evolve.population.snapshot import load_state
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation
 from evolve.records.plain import to_plain
-from evolve.run.opening import Run
-from evolve.run.run_folder import (
+from evolve.runs.opening import Run
+from evolve.runs.run_folder import (
     EVALUATOR_FOLDER,
     PROBLEM_FOLDER,
     SETTINGS_FILE,
     expect_writable,
     write_text,
 )
-from evolve.run.wiring import open_evaluators
-from evolve.run.world import checksum_folder
+from evolve.runs.wiring import open_evaluators
+from evolve.runs.world import checksum_folder
 from evolve.sandbox.limits import Isolation
 from evolve.store import Store
 

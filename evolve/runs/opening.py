@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from evolve.errors import UsageError
 from evolve.problem import Problem
-from evolve.run.run_folder import create_run_folder, load_run, naming_originals, trust_programs
-from evolve.run.trust import expect_trust, find_addresses, write_mark
-from evolve.run.wiring import open_evaluators
+from evolve.runs.run_folder import create_run_folder, load_run, naming_originals, trust_programs
+from evolve.runs.trust import expect_trust, find_addresses, write_mark
+from evolve.runs.wiring import open_evaluators
 from evolve.settings import Settings
 from evolve.settings.history import find_changes
 from evolve.settings.reading import write_value
 
 if TYPE_CHECKING:
     from evolve.evaluation.evaluator import IdleProcess
-    from evolve.run.outcome import Outcome
+    from evolve.runs.outcome import Outcome
     from evolve.search.loop import Observer
     from evolve.steps.journal import Journal
     from evolve.store import Store
@@ -123,7 +123,7 @@ def open_run(
     if resumes:
         _expect_resumable(folder, settings, changed)
     if evaluator is not None:
-        from evolve.run.mending import take_evaluator
+        from evolve.runs.mending import take_evaluator
 
         take_evaluator(folder, evaluator)
         problem, settings = load_run(folder)
@@ -169,6 +169,6 @@ def run_to_end(run: Run, view: RunView, idle: IdleProcess | None = None) -> Outc
     with names, closing(open_evaluators(run.problem, run.settings)) as evaluators:
         evaluators.start(idle)
         # Slow to import: meanwhile the evaluators get ready.
-        from evolve.run.running import LiveRun
+        from evolve.runs.running import LiveRun
 
         return LiveRun(run, evaluators, view).run()
