@@ -35,7 +35,7 @@ VICTIMS = ("parent", "evaluator", "guest", "group")
 # Share of kills that may fall into the start of the process; the others wait for a model call.
 EARLY = 0.2
 # Of the machine, not of the search; the server counts the tokens of a prompt by its text.
-TIMES = {"seconds", "prompt_tokens"}
+TIMES = {"seconds", "prompt_tokens", "time"}
 MEASURED = re.compile(r"(?<!of )\b\d[\d.e+-]* s\b")
 # An expense is what a killed call may have cost.
 APART = {"fact", "invocation", "expense"}
