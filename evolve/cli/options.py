@@ -42,6 +42,10 @@ Detach = Annotated[
 Plain = Annotated[
     bool, typer.Option("--plain", help="Print lines instead of a live view, as for a pipe.")
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(help="Report to mlflow, wandb or tensorboard, too.", metavar="NAME"),
+]
 JsonLines = Annotated[
     bool,
     typer.Option("--json-lines", help="Print each event as a JSON object on its own line."),

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -22,23 +22,63 @@ from evolve.cli.options import (
     Plain,
     Run,
     RunDir,
+    Track,
     Trust,
     read_settings,
 )
 from evolve.display import one_line, say, say_json
-from evolve.errors import DamagedStoreError, EvaluatorError, ExitCode, MachineError
+from evolve.errors import DamagedStoreError, EvaluatorError, ExitCode, MachineError, UsageError
 from evolve.keys import split_password
 
 if TYPE_CHECKING:
     from evolve.evaluation.evaluator import IdleProcess
     from evolve.problem import Problem
-    from evolve.report.callbacks import CallbackView
     from evolve.runs.opening import Run as OpenedRun
+    from evolve.runs.opening import RunView
     from evolve.settings import Settings
 
 _MODELS = ("model", "planner", "editor", "summarizer", "api_base")
 _SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox")
 _CAPS = ("max_cost", "max_evaluations", "max_time", "target", "patience")
+
+
+class Shown(NamedTuple):
+    """How a run is shown while it continues.
+
+    Attributes:
+        is_plain: Whether lines are wanted on a terminal, too.
+        is_stream: Whether events are printed as JSON Lines instead.
+        trackers: Names of those that follow the run, too.
+    """
+
+    is_plain: bool
+    is_stream: bool
+    trackers: tuple[str, ...]
+
+    def check(self, *, detach: bool) -> None:
+        """Checks that it can be shown so, before anything slow.
+
+        Raises:
+            UsageError: There is no such tracker, its package is missing, or nobody would see it.
+        """
+        if detach and (self.is_stream or self.trackers):
+            raise UsageError("--detach: expected neither --json-lines nor --track with it")
+        if self.trackers:
+            from evolve.report.trackers import expect_trackers
+
+            expect_trackers(self.trackers)
+
+    def make_view(self, folder: Path) -> RunView:
+        """Returns what shows the run of a folder."""
+        from evolve.report.callbacks import CallbackView, TrackedView
+        from evolve.report.live import StandardOutput, TerminalView
+
+        view: RunView = TerminalView(StandardOutput(is_plain=self.is_plain))
+        if self.is_stream:
+            _say_event("start", {"run": str(folder)})
+            names = ("attempt", "generation", "improvement")
+            view = CallbackView(*(partial(_say_event, name) for name in names), shows=False)
+        return TrackedView(view, self.trackers) if self.trackers else view
 
 
 @command(
@@ -66,9 +106,12 @@ def run(
     detach: Detach = False,
     plain: Plain = False,
     json_lines: JsonLines = False,
+    track: Track = None,
     changes: Changes,
 ) -> Result:
     """Improve the program of a problem folder."""
+    shown = Shown(is_plain=plain, is_stream=json_lines, trackers=tuple(track or ()))
+    shown.check(detach=detach)
     # It gets ready while this side imports what it needs to know the problem.
     with _getting_ready(detach=detach) as idle:
         from evolve.runs.opening import make_run
@@ -90,7 +133,7 @@ def run(
             _take_lessons(source, made.folder)
         introduction = _introduce(made.settings, made.folder, made.original)
         if idle is not None:
-            return _run_and_report(made, introduction, idle, plain=plain, streams=json_lines)
+            return _run_and_report(made, introduction, idle, shown)
     say(introduction)
     arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
     return start_detached(made.folder, arguments)
@@ -111,9 +154,12 @@ def resume(
     detach: Detach = False,
     plain: Plain = False,
     json_lines: JsonLines = False,
+    track: Track = None,
     changes: Changes,
 ) -> Result:
     """Continue a run from its last checkpoint."""
+    shown = Shown(is_plain=plain, is_stream=json_lines, trackers=tuple(track or ()))
+    shown.check(detach=detach)
     with _getting_ready(detach=detach) as idle:
         from evolve.runs.opening import open_run
         from evolve.runs.run_folder import find_run
@@ -128,7 +174,7 @@ def resume(
         )
         introduction = _introduce(found.settings, found.folder)
         if idle is not None:
-            return _run_and_report(found, introduction, idle, plain=plain, streams=json_lines)
+            return _run_and_report(found, introduction, idle, shown)
     say(introduction)
     words = (split_password(word)[0] for word in sys.argv[1:])
     arguments = [word for word in words if word not in {"--detach", "--json"}]
@@ -142,29 +188,25 @@ def _getting_ready(*, detach: bool) -> AbstractContextManager[IdleProcess | None
     return nullcontext() if detach else idle_process()
 
 
-def _run_and_report(
-    run: OpenedRun, introduction: str, idle: IdleProcess, *, plain: bool, streams: bool
-) -> Result:
+def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown: Shown) -> Result:
     """Runs until the end and writes the report.
 
     Args:
         run: New, or found again.
         introduction: Printed first.
         idle: An evaluator's process that was started ahead of time.
-        plain: Whether lines are wanted on a terminal, too.
-        streams: Whether events are printed as JSON Lines instead.
+        shown: How the run is shown.
 
     Raises:
         MachineError: With a note on how to continue, where that is possible.
     """
-    from evolve.report.live import StandardOutput, TerminalView
     from evolve.report.render import write_report
     from evolve.runs.interrupts import interruptible
     from evolve.runs.mending import describe_mending
     from evolve.runs.opening import run_to_end
 
     folder = run.folder
-    view = _stream_events(folder) if streams else TerminalView(StandardOutput(is_plain=plain))
+    view = shown.make_view(folder)
     resume = f"to continue: evolve resume {quote(str(folder))}"
     try:
         with interruptible():
@@ -172,8 +214,8 @@ def _run_and_report(
             outcome = run_to_end(run, view, idle)
     except KeyboardInterrupt:
         what = resume if folder.exists() else "nothing was recorded, so there is no run to resume"
-        shown = f"interrupted at once\n{what}"
-        return Result(shown, {"run": str(folder)}, ExitCode.INTERRUPTED)
+        text = f"interrupted at once\n{what}"
+        return Result(text, {"run": str(folder)}, ExitCode.INTERRUPTED)
     except MachineError as error:
         if folder.exists() and not isinstance(error, DamagedStoreError):
             is_evaluators = isinstance(error, EvaluatorError)
@@ -181,19 +223,10 @@ def _run_and_report(
         raise
     write_report(folder)
     result = show_end(outcome, folder)
-    if streams:
+    if shown.is_stream:
         _say_event("end", result.data())
         return result._replace(shown=[], data=iter(()))
     return result
-
-
-def _stream_events(folder: Path) -> CallbackView:
-    """Returns a view that prints each event as a JSON object on a line of its own."""
-    from evolve.report.callbacks import CallbackView
-
-    _say_event("start", {"run": str(folder)})
-    names = ("attempt", "generation", "improvement")
-    return CallbackView(*(partial(_say_event, name) for name in names), shows=False)
 
 
 def _say_event(name: str, data: dict[str, Any]) -> None:

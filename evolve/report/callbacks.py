@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -10,17 +10,13 @@ from evolve.population import Population
 from evolve.population.population import light_attempts
 from evolve.problem import Problem
 from evolve.records import AttemptKey
-from evolve.records.results import (
-    Call,
-    Evaluated,
-    Expense,
-    Generation,
-    LightAttempt,
-    SlotResult,
-)
+from evolve.records.results import Generation, LightAttempt
 from evolve.report.live import StandardOutput, TerminalView
+from evolve.report.trackers import TrackedRun, TrackerObserver, open_trackers
+from evolve.runs.opening import RunView
 from evolve.search.loop import Observer
 from evolve.settings import Settings
+from evolve.settings.history import flatten_settings
 from evolve.steps.journal import Journal
 from evolve.store import Store
 
@@ -60,50 +56,28 @@ class CallbackView:
     @contextmanager
     def watch(
         self, store: Store, problem: Problem, settings: Settings, journal: Journal
-    ) -> Iterator[Observer]:
-        """Yields what sees the events of the run."""
-        shown: AbstractContextManager[Observer] = nullcontext(Observer())
+    ) -> Iterator[Sequence[Observer]]:
+        """Returns what sees the events of the run."""
+        shown: AbstractContextManager[Sequence[Observer]] = nullcontext(())
         if self._terminal is not None:
             shown = self._terminal.watch(store, problem, settings, journal)
-        with shown as observer:
-            yield _Caller(observer, *self._calls)
+        with shown as observers:
+            yield (*observers, _Caller(*self._calls))
 
 
 class _Caller(Observer):
-    """Calls functions with plain data, and passes all events on."""
+    """Calls functions with plain data."""
 
     def __init__(
-        self,
-        observer: Observer,
-        on_attempt: Callback,
-        on_generation: Callback,
-        on_improvement: Callback,
+        self, on_attempt: Callback, on_generation: Callback, on_improvement: Callback
     ) -> None:
-        self._observer = observer
         self._on_attempt = on_attempt
         self._on_generation = on_generation
         self._on_improvement = on_improvement
         self._best: AttemptKey | None = None
 
-    def on_record(self, item: Call | Evaluated | Expense) -> None:
-        """Passes it on."""
-        self._observer.on_record(item)
-
-    def on_slot(self, result: SlotResult) -> None:
-        """Passes it on."""
-        self._observer.on_slot(result)
-
-    def on_stop(self, reason: str, seconds: float | None) -> None:
-        """Passes it on."""
-        self._observer.on_stop(reason, seconds)
-
-    def on_tick(self) -> None:
-        """Passes it on."""
-        self._observer.on_tick()
-
     def on_commit(self, population: Population, generation: Generation | None) -> None:
         """Calls what is to be called after a generation."""
-        self._observer.on_commit(population, generation)
         champion = population.champion
         if champion is None:
             return
@@ -144,3 +118,31 @@ def _describe_attempt(attempt: LightAttempt) -> dict[str, Any]:
         "status": str(attempt.status),
         "objective": attempt.objective,
     }
+
+
+class TrackedView:
+    """A view beside which trackers follow the run.
+
+    Args:
+        view: What people see.
+        names: Of the trackers.
+    """
+
+    def __init__(self, view: RunView, names: Sequence[str]) -> None:
+        self._view = view
+        self._names = names
+        self.tell = view.tell
+        self.waiting = view.waiting
+
+    @contextmanager
+    def watch(
+        self, store: Store, problem: Problem, settings: Settings, journal: Journal
+    ) -> Iterator[Sequence[Observer]]:
+        """Returns what sees the events of the run."""
+        run = TrackedRun(store.folder, problem.name, flatten_settings(settings))
+        observer = TrackerObserver(open_trackers(self._names, run), journal, self.tell)
+        with self._view.watch(store, problem, settings, journal) as observers:
+            try:
+                yield (*observers, observer)
+            finally:
+                observer.end()

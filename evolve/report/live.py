@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -303,7 +303,7 @@ class TerminalView:
     @contextmanager
     def watch(
         self, store: Store, problem: Problem, settings: Settings, journal: Journal
-    ) -> Iterator[Observer]:
+    ) -> Iterator[Sequence[Observer]]:
         """Shows the run while it continues."""
         progress = Progress(
             store, problem, settings, journal.budget.totals_by_call, journal.traffic
@@ -311,7 +311,7 @@ class TerminalView:
         with open_view(progress, self._stream) as view:
             self._view = view
             try:
-                yield view
+                yield (view,)
             finally:
                 self._view = None
 

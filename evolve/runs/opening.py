@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +62,8 @@ class RunView(Protocol):
 
     def watch(
         self, store: Store, problem: Problem, settings: Settings, journal: Journal
-    ) -> AbstractContextManager[Observer]:
-        """Shows progress while the context is open."""
+    ) -> AbstractContextManager[Sequence[Observer]]:
+        """Returns what sees the events of the run while the context is open."""
 
 
 def make_run(

@@ -14,6 +14,7 @@ from typing import Any
 from evolve.display import shorten
 from evolve.errors import EvaluatorError, StoreError, UsageError
 from evolve.evaluation.pool import Evaluators
+from evolve.files import write_inside
 from evolve.operators.catalog import NO_PLACE
 from evolve.population import Population, RunState
 from evolve.problem import PRODUCTS, Purpose
@@ -198,6 +199,30 @@ def evaluate_holdout(store: Store, evaluators: Evaluators, champion: AttemptKey)
         lines.append(f"{name} {describe(verdicts[program.id])}")
     store.set_facts(holdout=verdicts)
     return f"hold-out: {', '.join(lines)} (never selected on)"
+
+
+def draw_answer(store: Store, evaluators: Evaluators, champion: AttemptKey) -> None:
+    """Lets the evaluator draw the champion's answer into `best/`, where the report finds it.
+
+    Args:
+        store: The run.
+        evaluators: Of a problem that can draw.
+        champion: Of the run as it stands.
+
+    Raises:
+        SandboxError: The sandbox broke.
+        EvaluatorError: The evaluator broke.
+        StoreError: The picture cannot be written.
+    """
+    name = PRODUCTS[Purpose.PLOT]
+    program = store.load_attempt(champion).program_or_fail
+    verdict = evaluators.evaluate(program, Purpose.PLOT)
+    # A champion that fails this time has no picture; nothing of the run depends on one.
+    if name in verdict.artifacts:
+        try:
+            write_inside(store.folder, f"{BEST_FOLDER}/{name}", verdict.artifacts[name])
+        except OSError as error:
+            raise StoreError(f"{store.folder}: cannot be written: {error.strerror}") from error
 
 
 def ask_for_product(run: Run, program: Program, purpose: Purpose) -> str:

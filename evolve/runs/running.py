@@ -37,7 +37,13 @@ from evolve.records.results import Evaluated, EvaluationPlace, Generation, Place
 from evolve.runs.interrupts import failures_of_the_machine, interrupts
 from evolve.runs.mending import describe_difference, rescore_elites
 from evolve.runs.opening import Run, RunView
-from evolve.runs.outcome import BestWriter, Outcome, evaluate_holdout, read_outcome
+from evolve.runs.outcome import (
+    BestWriter,
+    Outcome,
+    draw_answer,
+    evaluate_holdout,
+    read_outcome,
+)
 from evolve.runs.run_folder import EVALUATOR_FOLDER, load_run, save_settings
 from evolve.runs.trust import is_code, write_mark
 from evolve.runs.wiring import (
@@ -138,6 +144,9 @@ class LiveRun:
                     with self._view.waiting("evaluating the champion on the hold-out"):
                         line = evaluate_holdout(self._store, self._evaluators, outcome.champion)
                     self._view.tell(line)
+                if Purpose.PLOT in self._run.problem.functions:
+                    with self._view.waiting("drawing the champion's answer"):
+                        draw_answer(self._store, self._evaluators, outcome.champion)
                 return outcome
         except (EvolveError, KeyboardInterrupt) as error:
             failed = isinstance(error, EvolveError)
@@ -263,7 +272,7 @@ class LiveRun:
         journal = self._open_journal(endpoints, events)
         slots_in_flight = (settings.loop.slots + MOST_SESSIONS) * (settings.loop.lag + 1)
         with (
-            self._view.watch(store, problem, settings, journal) as observer,
+            self._view.watch(store, problem, settings, journal) as observers,
             interrupts(lambda: events.put(Interrupt())),
         ):
             search = Search(
@@ -272,7 +281,7 @@ class LiveRun:
                 store,
                 journal=journal,
                 events=events,
-                observers=(BestWriter(store), observer),
+                observers=(BestWriter(store), *observers),
                 threads=min(slots_in_flight, 2 * (settings.loop.workers or WORKERS) + 16),
             )
             reason = search.run()

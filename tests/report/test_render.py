@@ -72,6 +72,13 @@ def test_figures_are_written_as_files_of_their_own(finished):
     assert written["curve.png"] == b"\x89PNG\r\n\x1a\n"
 
 
+def test_a_report_shows_the_answer_where_the_evaluator_draws_it(tmp_path):
+    run_evolve("run", "circle_packing", "--generations", "1", "--run-dir", "r", cwd=tmp_path)
+    assert (tmp_path / "r/best/picture.svg").read_text().startswith("<svg")
+    page = (tmp_path / "r/report.html").read_text()
+    assert 'src="data:image/svg+xml;base64,' in page
+
+
 def test_a_form_that_is_not_known_is_refused(finished):
     done = run_evolve("report", "r", "--output", "out.pdf", cwd=finished, code=2)
     assert "expected a name that ends in .html or .md" in done.stderr
