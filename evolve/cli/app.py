@@ -26,6 +26,7 @@ EPILOG = (
     "evaluator, disk); 5 `replay` or `verify` found a difference; 130 interrupted."
 )
 _SIGNALLED = 128
+_COMPLETION = "_EVOLVE_COMPLETE"
 
 
 def find_commands() -> Mapping[str, Declared]:
@@ -60,14 +61,17 @@ def make_app(wanted: str | None) -> typer.Typer:
         help="Improves programs by evolution: a problem folder in, a better program out.",
         epilog=EPILOG,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
     app.callback()(_top)
+    # A shell that completes a word asks for the options of any command.
+    completes = _COMPLETION in os.environ
     for name, declared in find_commands().items():
-        function = bind(declared) if name == wanted else _unwanted
-        app.command(name, help=None if name == wanted else "-", epilog=EPILOG)(function)
+        is_whole = completes or name == wanted
+        function = bind(declared) if is_whole else _unwanted
+        app.command(name, help=None if is_whole else "-", epilog=EPILOG)(function)
     return app
 
 
