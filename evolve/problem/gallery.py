@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import re
 import shutil
 from importlib import resources
 from pathlib import Path
 
 import evolve
-from evolve.errors import UsageError
+from evolve.errors import ProblemError, UsageError
 from evolve.problem.folder import load_problem
 from evolve.problem.problem import Problem
 
@@ -33,10 +34,22 @@ def is_shipped(problem: Problem) -> bool:
 
 
 def find_problem(path: Path) -> Path:
-    """Returns the folder itself if it exists, else the gallery's problem of that name."""
+    """Returns the folder itself if it exists, else the gallery's problem of that name.
+
+    Raises:
+        ProblemError: There is neither, and a problem of the gallery has a name like it.
+    """
     shipped = _root() / path.name
-    if not path.exists() and len(path.parts) == 1 and shipped.is_dir():
+    if path.exists() or len(path.parts) != 1:
+        return path
+    if shipped.is_dir():
         return shipped
+    names = [one.name for one in _root().iterdir() if one.is_dir()]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    if near:
+        raise ProblemError(
+            f"{path}: expected a problem folder, got nothing; did you mean {near[0]}?"
+        )
     return path
 
 

@@ -72,7 +72,9 @@ def describe_end(outcome: Outcome, folder: Path) -> list[str]:
         *_describe_rejections(outcome),
         f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
     ]
-    if outcome.stopped_because not in FINISHED:
+    if outcome.stopped_because == GENERATIONS:
+        lines.append(f"to extend it: evolve resume {quote(str(folder))} --generations N")
+    elif outcome.stopped_because not in FINISHED:
         lines.append(_describe_resume(outcome.stopped_because, folder))
     return lines
 

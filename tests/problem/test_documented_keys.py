@@ -8,6 +8,7 @@ import pytest
 from evolve.errors import ProblemError
 from evolve.problem import folder as keys
 from evolve.problem import load_problem
+from evolve.problem.gallery import find_problem
 from evolve.source import BUILT_IN_MEASURES
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "problem.md").read_text()
@@ -37,3 +38,9 @@ def test_its_example_is_a_problem(tmp_path):
     problem = load_problem(tmp_path)
     assert problem.parameters == {"count": 12}
     assert problem.statement == "Place 12 points.\n"
+
+
+def test_a_misspelt_problem_of_the_gallery_is_named():
+    with pytest.raises(ProblemError, match="did you mean circle_packing"):
+        find_problem(Path("circle_pakcing"))
+    assert find_problem(Path("nothing_of_the_kind")) == Path("nothing_of_the_kind")
