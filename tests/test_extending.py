@@ -95,7 +95,7 @@ PARTS = {
     ],
     "model provider": [
         ("models/echo.py", MODEL, ""),
-        ("models/roles.py", OPENING, "    if not name.strip():"),
+        ("models/roster.py", OPENING, "    if not name.strip():"),
     ],
     "editing form": [
         ("edits/reply.py", FORM, "def find_titled_edits("),

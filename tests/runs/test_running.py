@@ -103,9 +103,9 @@ def test_a_damaged_run_is_listed_among_the_others(run, tmp_path):
     for name in ("good", "lost"):
         shutil.copytree(run, tmp_path / "runs" / name)
     (tmp_path / "runs" / "lost" / "run.db").write_bytes(b"")
-    lines = sorted(run_evolve("ls", cwd=tmp_path).stdout.splitlines())
-    assert lines[0].startswith("good  finished: generations")
-    assert lines[1].startswith("lost  unreadable: runs/lost/run.db: damaged")
+    shown = run_evolve("ls", cwd=tmp_path).stdout
+    assert "finished: generations" in shown
+    assert "unreadable: runs/lost/run.db: damaged" in shown
     listed = {entry["run"]: entry["status"] for entry in run_json("ls", cwd=tmp_path)}
     assert listed == {"good": "finished", "lost": "unreadable"}
 

@@ -140,7 +140,7 @@ class TestRefusalToEncode:
             ("\ud800", "surrogates"),
             ({"\ud800": 1}, "surrogates"),
             (10**4000, "4000 digits"),
-            (np.zeros(MB), "bytes, got"),
+            (np.zeros(MB), r"bytes \(limit: reply_mb\), got"),
             ({(1, frozenset()): 1}, "frozenset"),
             ([0.5, 1] * MAX_NODES, "NumPy arrays, or flat lists"),
         ],
