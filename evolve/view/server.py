@@ -129,6 +129,7 @@ def make_app(
         Route("/compare", pages.compare),
         Route("/runs/{run}", pages.run),
         Route("/runs/{run}/events", pages.run_events),
+        Route("/runs/{run}/sections/{anchor}", pages.section),
         Route("/runs/{run}/attempts", pages.attempts),
         Route("/runs/{run}/attempts/{key}", pages.attempt),
         Route("/static/code.css", pages.code_style),
@@ -216,6 +217,10 @@ class Pages:
         document, data, events = run.write_page()
         stop = f"{run.address}/stop" if self._allows_actions and run.is_running() else ""
         return _page(document, {**data, "events": events, "link": run.link}, run=run, stop=stop)
+
+    def section(self, request: Request) -> Response:
+        """Returns one section of the page of a run."""
+        return HTMLResponse(self._find(request).find_section(request.path_params["anchor"]))
 
     def attempts(self, request: Request) -> Response:
         """Lists the attempts of a run."""

@@ -27,6 +27,8 @@ from evolve.store import DATABASE, Store, is_locked
 # Between two readings of what is written all the time, the rest of a page lasts longer.
 _SECTIONS_EVERY_SECONDS = 2.0
 _LONGEST_TEXT = 300
+# A larger section is fetched by the page that shows it.
+_SMALL = 4000
 _FILES = (DATABASE, f"{DATABASE}-wal", "run.owner")
 
 
@@ -141,7 +143,22 @@ class WatchedRun:
             if not changed and counts == seen[:3]:
                 return None, seen
             data = history.as_data(*seen[:3])
-            return {"data": data, "sections": changed}, Received(*counts, sections)
+            small = {anchor: html for anchor, html in changed.items() if len(html) <= _SMALL}
+            # Most of them are never looked at while they change.
+            large = [anchor for anchor in changed if anchor not in small]
+            update = {"data": data, "sections": small, "stale": large}
+            return update, Received(*counts, sections)
+
+    def find_section(self, anchor: str) -> str:
+        """Returns the HTML of a section as it was rendered last.
+
+        Raises:
+            UsageError: The page has no such section.
+        """
+        with self._lock:
+            if anchor not in self._sections:
+                raise UsageError(f"no section {anchor!r} on the page of this run")
+            return self._sections[anchor]
 
     def list_attempts(self) -> Sequence[tuple[AttemptRow, AttemptText]]:
         """Returns all committed attempts with their texts, in order.

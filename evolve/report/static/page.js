@@ -206,19 +206,36 @@
   const source = new EventSource(data.events);
   source.onopen = () => { connection.textContent = "live"; };
   source.onerror = () => { connection.textContent = "disconnected: is `evolve view` still running?"; };
+  // Large sections are fetched once in a while, and only where somebody can see them.
+  const waiting = new Set();
+  const fetchStale = async () => {
+    for (const anchor of waiting) {
+      const old = document.getElementById(anchor);
+      if (!old) { location.reload(); return; }
+      const place = old.getBoundingClientRect();
+      if (place.bottom < 0 || place.top > innerHeight) continue;
+      waiting.delete(anchor);
+      const answer = await fetch(`${location.pathname}/sections/${anchor}`);
+      if (answer.ok) replace(anchor, await answer.text());
+    }
+  };
+  setInterval(fetchStale, 1000);
+  addEventListener("scroll", fetchStale);
+  // A figure that a script draws, or that readers look into, stays.
+  function replace(anchor, html) {
+    const old = document.getElementById(anchor);
+    if (!old) location.reload();
+    else if (!("drawn" in old.dataset) && !old.querySelector("details[open]")) old.outerHTML = html;
+  }
   source.onmessage = (message) => {
     const update = JSON.parse(message.data);
-    const { data: news, sections } = update;
+    const { data: news, sections, stale } = update;
     if (news) {
       for (const name of ["rows", "elites", "frames"]) data[name].splice(news.first[name], Infinity, ...news[name]);
       data.points = news.points;
     }
-    for (const [anchor, html] of Object.entries(sections)) {
-      const old = document.getElementById(anchor);
-      // A figure that a script draws, or that readers look into, stays.
-      if (old && !("drawn" in old.dataset) && !old.querySelector("details[open]")) old.outerHTML = html;
-      else if (!old) { location.reload(); return; }
-    }
+    Object.entries(sections).forEach(([anchor, html]) => replace(anchor, html));
+    (stale || []).forEach((anchor) => waiting.add(anchor));
     if (news) redraw.forEach((draw) => draw());
   };
 })();
