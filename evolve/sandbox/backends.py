@@ -144,7 +144,8 @@ _BAIT_LENGTH = 200
 _OF_PYTHON = "pyvenv.cfg"
 _MOST_BAITS = 200
 _MOST_NAMED = 3
-_LIMITS = ProgramLimits(seconds=10.0, memory_mb=64, processes=4, workspace_mb=1)
+# Room for what its few children copy of a guest with large packages; it asks for a gigabyte.
+_LIMITS = ProgramLimits(seconds=10.0, memory_mb=256, processes=4, workspace_mb=1)
 # What is judged, each with what its absence means and the way to get it.
 REMEDIES = {
     "network": "no network namespace and no seccomp filter hold; use Linux with user namespaces",

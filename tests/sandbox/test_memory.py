@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # is given and then refuses the rest. A marker comes in halves, so that the search does not find
 # itself.
 SEARCH = """
-import ctypes, os, platform, re
+import ctypes, gc, os, platform, re
 
 PAGE = 4096
 GAP = 1 << 28
@@ -64,6 +64,9 @@ def walk(start, step):
 def find_spans():
     starts = [libc.sbrk(0) - PAGE, id(object()), ctypes.c_void_p.in_dll(libc, "environ").value,
               ctypes.cast(libc.sbrk, ctypes.c_void_p).value, id(ctypes), id(None)]
+    # Libraries reserve room between what the allocators map: objects lead beyond it.
+    starts += [id(one) for one in gc.get_objects()[::500]]
+    starts += [id(bytes(size)) for size in (64, 2000, 1 << 20)]
     pages = set()
     for start in starts:
         start -= start % PAGE
