@@ -1,4 +1,4 @@
-"""Tells what came of the replies of a real model, from finished or running runs.
+"""Counts what came of the replies of a real model, from finished or running runs.
 
     python benchmarks/real_model.py RUN...
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evolve.problem import Problem
+    from evolve.population import RunState
     from evolve.records import Attempt, Evaluation
     from evolve.report.timeline import RunHistory
     from evolve.runs.opening import Run
@@ -57,11 +57,7 @@ class Champion:
     run: SavedRun
 
     def lineage(self) -> list[dict[str, Any]]:
-        """Returns its ancestors from the starting program on, and itself.
-
-        Each has `attempt`, `program`, `generation`, `objective`, and `change`, which is None for
-        the starting program.
-        """
+        """Returns its ancestors and itself, as `SavedRun.lineage` does."""
         return self.run.lineage(self.attempt)
 
 
@@ -78,8 +74,8 @@ class SavedRun:
     @property
     def champion(self) -> Champion | None:
         """Returns the best program, None before the first is evaluated."""
-        with self._opened() as (store, _, history):
-            best = history.state.champion
+        with self._opened() as (store, state, _):
+            best = state.champion
             return None if best is None else _make_champion(self, store.load_attempt(best.key))
 
     @property
@@ -91,37 +87,38 @@ class SavedRun:
         """Returns what `evolve show --json` prints."""
         from evolve.report.overview import describe_run
 
-        with self._opened() as (store, _, history):
-            return describe_run(self.folder, store, history.state)
+        with self._opened() as (store, state, _):
+            return describe_run(self.folder, store, state)
 
     def attempts(self) -> list[dict[str, Any]]:
         """Returns the committed attempts, in order, as rows for pandas, polars or DuckDB.
 
-        Columns: `attempt` (as `3.0.1`), `generation`, `slot`, `island`, `parent`, `program` (the
-        program's id), `status`, `objective`, `gain` (on the parent, positive is better), `maker`
-        (the model or operator), `evaluations` (of the run up to it), `seconds` (in the sandbox),
-        `change` (the plan) and `reason` (why there is no objective). What is missing is None.
+        Columns: `attempt` (generation, slot and number, as `3.0.1`), `generation`, `island`,
+        `parent`, `id` (of the program), `status`, `objective`, `gain` (on the parent, positive is
+        better), `operator`, `model`, `evaluations` (of the run up to it), `seconds` (in the
+        sandbox), `plan`, and `reason` (why there is no objective). What is missing is None.
         """
-        with self._opened() as (store, _, history):
-            texts = {text.key: text for text in store.attempt_texts()}
+        with self._opened() as (store, _, read_history):
+            rows = read_history().rows
             return [
                 {
                     "attempt": str(row.key),
                     "generation": row.key.generation,
-                    "slot": row.key.slot,
                     "island": row.island,
                     "parent": None if row.parent is None else str(row.parent),
-                    "program": row.program_id,
+                    "id": row.program_id,
                     "status": str(row.status),
                     "objective": row.objective,
                     "gain": row.gain,
-                    "maker": row.maker,
+                    "operator": row.operator or None,
+                    "model": row.model or None,
                     "evaluations": row.evaluations,
-                    "seconds": texts[row.key].seconds,
-                    "change": texts[row.key].change or None,
-                    "reason": texts[row.key].reason or None,
+                    "seconds": text.seconds,
+                    "plan": text.change or None,
+                    "reason": text.reason or None,
                 }
-                for row in history.rows
+                # A run that continues may have committed more in between.
+                for row, text in zip(rows, store.attempt_texts(), strict=False)
             ]
 
     def curve(self) -> list[dict[str, Any]]:
@@ -130,7 +127,7 @@ class SavedRun:
         Columns: `generation`, `evaluations`, `calls`, `tokens`, `cost_usd`, `seconds`,
         `objective`. The last row says where the run stands.
         """
-        with self._opened() as (_, _, history):
+        with self._opened() as (_, _, read_history):
             return [
                 {
                     "generation": point.generation,
@@ -141,27 +138,16 @@ class SavedRun:
                     "seconds": point.seconds,
                     "objective": point.champion.objective,
                 }
-                for point in history.points
+                for point in read_history().points
                 if point.champion is not None
             ]
 
-    def lineage(self, attempt: str) -> list[dict[str, Any]]:
-        """Returns the ancestors of an attempt's program; see `Champion.lineage`."""
-        from evolve.records import AttemptKey
-        from evolve.report.contents import trace_line
+    def lineage(self, attempt: str | None = None) -> list[dict[str, Any]]:
+        """Returns what `evolve lineage --json` prints of an attempt, by default the champion."""
+        from evolve.report.attempt_details import find_attempt, lineage_as_data
 
-        key = AttemptKey(*map(int, attempt.split(".")))
-        with self._opened() as (store, _, _):
-            return [
-                {
-                    "attempt": str(one.key),
-                    "program": one.program_or_fail.id,
-                    "generation": one.key.generation,
-                    "objective": one.objective,
-                    "change": one.plan.change if one.plan else None,
-                }
-                for one in trace_line(store, store.load_attempt(key))
-            ]
+        with self._opened() as (store, state, _):
+            return lineage_as_data(store, find_attempt(store, state, attempt), state.direction)
 
     def lessons(self) -> list[dict[str, Any]]:
         """Returns what `evolve lessons --json` prints."""
@@ -181,7 +167,8 @@ class SavedRun:
 
         from evolve.report.figures import draw_curve, standalone
 
-        with self._opened() as (store, _, history):
+        with self._opened() as (store, _, read_history):
+            history = read_history()
             best, points = history.best, history.points
             name = html.escape(f"{store.facts().get('problem', '')}: {self.folder.name}")
         svg = draw_curve(points, "evaluations", {})
@@ -192,16 +179,22 @@ class SavedRun:
         return f"<p><b>{name}</b><br>{found} {link}</p>{picture}"
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[Store, Problem, RunHistory]]:
+    def _opened(self) -> Iterator[tuple[Store, RunState, Callable[[], RunHistory]]]:
+        """Yields the database, what the run has reached, and a function that reads all of it."""
+        from evolve.population.snapshot import load_state
         from evolve.report.timeline import RunHistory
         from evolve.runs.run_folder import load_run
         from evolve.store import Store
 
         problem, settings = load_run(self.folder)
-        history = RunHistory(problem, settings)
-        with closing(Store.open_to_read(self.folder)) as store:
+
+        def read_history() -> RunHistory:
+            history = RunHistory(problem, settings)
             history.advance(store)
-            yield store, problem, history
+            return history
+
+        with closing(Store.open_to_read(self.folder)) as store:
+            yield store, load_state(store, problem, settings.search), read_history
 
 
 def run(
@@ -228,7 +221,7 @@ def run(
         on_attempt: Called with each committed attempt, a row of `SavedRun.attempts` without texts.
         on_generation: Called after each generation with `generation`, `evaluations` and
             `objective`.
-        on_improvement: Called with `attempt`, `program`, `generation` and `objective` of each new
+        on_improvement: Called with `attempt`, `id`, `generation` and `objective` of each new
             champion.
         options: Settings by short name, such as `model="openai/gpt-5"`, `max_cost=2`.
 

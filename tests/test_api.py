@@ -1,5 +1,6 @@
 """Evolution from Python: runs, looks at them, and problems made of functions."""
 
+import functools
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from evolve.errors import UsageError
 from tests.commands import INITIAL, run_evolve, write_problem
 
 SHIFT = [3.0, -2.0]
+FARTHEST = math.inf
 LIVE = object()
 
 
@@ -24,7 +26,7 @@ def weigh(value):
 
 def near_shift(program):
     first, second = program.call("point")
-    return -weigh(first - SHIFT[0]) - weigh(second - SHIFT[1])
+    return -min(weigh(first - SHIFT[0]) + weigh(second - SHIFT[1]), FARTHEST)
 
 
 def uses_a_live_object(program):
@@ -65,7 +67,7 @@ def test_a_run_from_python_is_the_run_of_the_command_line(finished):
         "--run-dir", "same", cwd=run.folder.parent,
     )  # fmt: skip
     same = api.open_run(run.folder.parent / "same")
-    columns = ("attempt", "program", "status", "objective", "maker")
+    columns = ("attempt", "id", "status", "objective", "operator")
     rows = [
         [{name: row[name] for name in columns} for row in one.attempts()] for one in (run, same)
     ]
@@ -158,7 +160,7 @@ def test_files_are_taken_as_they_are(folder):
 
 
 def test_what_only_lives_in_this_process_is_refused_by_name(folder):
-    with pytest.raises(UsageError, match="`LIVE`, a object that only lives in this process"):
+    with pytest.raises(UsageError, match=r"`LIVE` \(object\), which only lives in this process"):
         api.optimize(point, uses_a_live_object)
     offset = 1.0
 
@@ -167,6 +169,8 @@ def test_what_only_lives_in_this_process_is_refused_by_name(folder):
 
     with pytest.raises(UsageError, match="closes over `offset`"):
         api.optimize(point, closes)
+    with pytest.raises(UsageError, match="expected a function defined with `def`, got a partial"):
+        api.optimize(point, functools.partial(near_shift))
     with pytest.raises(UsageError, match=r"expected a function defined with `def`|source cannot"):
         api.optimize(point, lambda _: 1.0)
     assert not (folder / "runs").exists()

@@ -96,20 +96,11 @@ def _note_objective(store: Store, population: RunState, attempt: Attempt) -> str
 @command("Look")
 def lineage(run: Run, program: ProgramId = None) -> Result:
     """Show a program's lineage, from the starting program on."""
-    from evolve.report.attempt_details import attempt_as_data, find_attempt, find_inspirations
-    from evolve.report.contents import trace_line
+    from evolve.report.attempt_details import find_attempt, lineage_as_data
 
-    ancestors: list[dict[str, Any]] = []
     with opened_run(run) as (store, population):
-        for one in trace_line(store, find_attempt(store, population, program)):
-            summary = store.load_summary(one.key.generation)
-            ancestors.append(
-                attempt_as_data(store, one, population.direction)
-                | {
-                    "lessons": [lesson.claim for lesson in summary.lessons] if summary else [],
-                    "inspirations": [str(key) for key in find_inspirations(store, one)],
-                }
-            )
+        attempt = find_attempt(store, population, program)
+        ancestors = lineage_as_data(store, attempt, population.direction)
     parts = [part for one in ancestors for part in _show_ancestor(one)]
     return Result(parts, ancestors)
 
@@ -199,7 +190,7 @@ def show_one(
         if source is not None:
             return Result(_list_files(found), {"files": dict(found.program_or_fail.files)})
         problem, _ = load_run(find_run(run, RUNS))
-        document = describe_attempt(store, problem, found.key, HERE)
+        document = describe_attempt(store, problem, found, HERE)
         data = whole_as_data(store, found, population.direction)
     # A terminal is too narrow for two texts side by side.
     changes = [Listing(changed, "diff") for changed in data["diff"].values() if changed]

@@ -40,7 +40,7 @@ def view(
     from evolve.runs.run_folder import find_run
 
     named = [find_run(run, RUNS) for run in runs or ()]
-    serve(
+    address = serve(
         named,
         RUNS,
         host=host,
@@ -49,4 +49,4 @@ def view(
         opens_browser=browser,
         announce=say,
     )
-    return Result([], {})
+    return Result([], {"address": address.partition("?")[0]})

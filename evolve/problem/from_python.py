@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import math
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,6 @@ def score_program(program):
     found = {function}(program)
     return found if isinstance(found, _Score) else _Score(float(found))
 '''
-_PLAIN = (int, float, complex, str, bytes, bool, type(None))
 
 
 def write_problem(
@@ -73,6 +73,9 @@ def write_problem(
 
 def _read_program(program: str | Path | Callable[..., Any]) -> dict[str, str]:
     if callable(program):
+        if not isinstance(program, FunctionType | type):
+            kind = type(program).__name__
+            raise UsageError(f"program: expected a function or a class, got a {kind}")
         source = _source_of(program)
         marked = f"# EVOLVE-BLOCK-START\n{source.rstrip()}\n# EVOLVE-BLOCK-END\n"
         return {"initial.py": marked}
@@ -90,7 +93,11 @@ def _read_program(program: str | Path | Callable[..., Any]) -> dict[str, str]:
 
 def _read_evaluator(evaluate: str | Path | Callable[..., Any]) -> str:
     head = "from evolve.scoring import Score as _Score\n\n"
-    if callable(evaluate):
+    if callable(evaluate) and not isinstance(evaluate, FunctionType):
+        raise UsageError(
+            f"evaluate: expected a function defined with `def`, got a {type(evaluate).__name__}"
+        )
+    if isinstance(evaluate, FunctionType):
         parts = dict(_gather(evaluate))
         imports = [part for part in parts.values() if part.startswith("import ")]
         others = [part for part in parts.values() if not part.startswith("import ")]
@@ -119,11 +126,12 @@ def _gather(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
     while waiting:
         name, value = waiting.popitem()
         seen.add(name)
+        spelled = _spell(value)
         if isinstance(value, ModuleType):
             alias = "" if name == value.__name__ else f" as {name}"
             yield name, f"import {value.__name__}{alias}"
-        elif isinstance(value, _PLAIN) or _is_plain(value):
-            yield name, f"{name} = {value!r}"
+        elif spelled:
+            yield name, f"{name} = {spelled}"
         elif _is_importable(value):
             yield name, f"import {value.__module__}\n{name} = {value.__module__}.{value.__name__}"
         elif isinstance(value, FunctionType | type):
@@ -133,7 +141,7 @@ def _gather(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
             waiting |= {one: found for one, found in used.items() if one not in seen}
         else:
             raise UsageError(
-                f"evaluate: uses `{name}`, a {type(value).__name__} that only lives in this "
+                f"evaluate: uses `{name}` ({type(value).__name__}), which only lives in this "
                 "process; build it inside the function, or give the path of a file"
             )
 
@@ -156,13 +164,16 @@ def _used_names(value: Any, source: str) -> Mapping[str, Any]:
     return {name: scope[name] for name in loaded - known if name in scope}
 
 
-def _is_plain(value: Any) -> bool:
-    """Returns whether a value is a container of plain values all through."""
-    if isinstance(value, dict):
-        return all(_is_plain(part) for pair in value.items() for part in pair)
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(map(_is_plain, value))
-    return isinstance(value, _PLAIN)
+def _spell(value: Any) -> str:
+    """Returns a plain value, or a container of some, as source; empty where it is none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    text = repr(value)
+    try:
+        is_same = ast.literal_eval(text) == value
+    except (ValueError, SyntaxError, RecursionError):
+        return ""
+    return text if is_same else ""
 
 
 def _is_importable(value: Any) -> bool:

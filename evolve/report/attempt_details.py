@@ -92,6 +92,33 @@ def whole_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[
     }  # fmt: skip
 
 
+def lineage_as_data(store: Store, attempt: Attempt, direction: Direction) -> list[dict[str, Any]]:
+    """Returns a program's ancestors from the starting program on, and itself.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    found = []
+    for one in trace_line(store, attempt):
+        summary = store.load_summary(one.key.generation)
+        found.append(
+            {
+                **attempt_as_data(store, one, direction),
+                "lessons": [lesson.claim for lesson in summary.lessons] if summary else [],
+                "inspirations": [str(key) for key in find_inspirations(store, one)],
+            }
+        )
+    return found
+
+
+def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
+    """Returns a program's ancestors from the starting program on, and itself."""
+    line = [attempt]
+    while line[-1].parent is not None:
+        line.append(store.load_attempt(line[-1].parent))
+    return line[::-1]
+
+
 def find_gain(store: Store, attempt: Attempt, direction: Direction) -> float | None:
     """Returns what a program gained on its parent, None where either has no objective."""
     if attempt.parent is None or attempt.objective is None:

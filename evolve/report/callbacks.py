@@ -100,7 +100,7 @@ class _Caller(Observer):
             self._on_improvement(
                 {
                     "attempt": str(champion.key),
-                    "program": champion.program_id,
+                    "id": champion.program_id,
                     "generation": champion.key.generation,
                     "objective": champion.objective,
                 }
@@ -114,7 +114,7 @@ def _describe_attempt(attempt: LightAttempt) -> dict[str, Any]:
         "slot": attempt.key.slot,
         "island": attempt.island,
         "parent": None if attempt.parent is None else str(attempt.parent),
-        "program": attempt.program_id,
+        "id": attempt.program_id,
         "status": str(attempt.status),
         "objective": attempt.objective,
     }

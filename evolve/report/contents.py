@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from evolve.archive import Elite
@@ -14,8 +13,13 @@ from evolve.edits.diffs import align_lines, unified_diff
 from evolve.evaluation.machine import Machine
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
-from evolve.records import INITIAL, Attempt, AttemptKey
-from evolve.report.attempt_details import describe_source, find_gain, whole_as_data
+from evolve.records import INITIAL, Attempt
+from evolve.report.attempt_details import (
+    describe_source,
+    find_gain,
+    trace_line,
+    whole_as_data,
+)
 from evolve.report.elements import (
     Block,
     Cards,
@@ -30,6 +34,7 @@ from evolve.report.elements import (
 from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage
 from evolve.report.overview import describe_money, describe_run, describe_state, describe_status
 from evolve.report.timeline import RunHistory
+from evolve.runs.outcome import PICTURED
 from evolve.runs.run_folder import BEST_FOLDER, describe_verdict
 from evolve.search.digests import read_lessons
 from evolve.settings import Settings, format_settings
@@ -64,9 +69,9 @@ def write_contents(
         *_draw_sections(history, link),
     ]
     if best is not None:
-        sections += [*_show_answer(store.folder), _describe_lineage(store, problem, best)]
+        sections += [*_show_answer(store, best), _describe_lineage(store, problem, best)]
     sections += [
-        Section("What was tried", tuple(_tabulate_tried(state, history))),
+        Section("What was tried", tuple(_tabulate_tried(state))),
         Section("What it took", (_tabulate_spent(state, store),)),
         *_list_lessons(store),
     ]
@@ -79,19 +84,18 @@ def write_contents(
     return Document(f"{state['problem']}: {state['run']}", tuple(sections))
 
 
-def describe_attempt(store: Store, problem: Problem, key: AttemptKey, link: str) -> Document:
+def describe_attempt(store: Store, problem: Problem, attempt: Attempt, link: str) -> Document:
     """Returns the page of one attempt: everything that is recorded of it.
 
     Args:
         store: The run's database.
         problem: The run's problem.
-        key: The attempt.
+        attempt: The attempt.
         link: Where attempts are shown: a pattern with `{key}`.
 
     Raises:
-        StoreError: There is no such attempt, or the database cannot be read.
+        StoreError: The database cannot be read.
     """
-    attempt = store.load_attempt(key)
     whole = whole_as_data(store, attempt, problem.direction)
     facts = {
         "program": whole["id"],
@@ -119,15 +123,7 @@ def describe_attempt(store: Store, problem: Problem, key: AttemptKey, link: str)
         "What its generation taught": tuple(_list_taught(whole["summary"])),
     }
     found = tuple(Section(title, blocks) for title, blocks in sections.items() if blocks)
-    return Document(f"attempt {key}", found)
-
-
-def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
-    """Returns a program's ancestors from the starting program on, and itself."""
-    line = [attempt]
-    while line[-1].parent is not None:
-        line.append(store.load_attempt(line[-1].parent))
-    return line[::-1]
+    return Document(f"attempt {attempt.key}", found)
 
 
 def _summarize(state: Mapping[str, Any], history: RunHistory) -> Cards:
@@ -190,9 +186,11 @@ def _draw_sections(history: RunHistory, link: str) -> Iterator[Section]:
             yield Section("Family of the best", (Picture(tree, caption, "lineage"),))
 
 
-def _show_answer(folder: Path) -> Iterator[Section]:
-    path = folder / BEST_FOLDER / PRODUCTS[Purpose.PLOT]
-    if path.is_file():
+def _show_answer(store: Store, champion: Attempt) -> Iterator[Section]:
+    path = store.folder / BEST_FOLDER / PRODUCTS[Purpose.PLOT]
+    # A run in progress may have the picture of an earlier champion.
+    is_its = store.facts().get(PICTURED) == champion.program_or_fail.id
+    if is_its and path.is_file() and not path.is_symlink():
         data = base64.b64encode(path.read_bytes()).decode()
         picture = ForeignPicture(data, "The answer of the champion, drawn by the evaluator.")
         yield Section("The champion's answer", (picture,))
@@ -205,7 +203,7 @@ def _describe_lineage(store: Store, problem: Problem, champion: Attempt) -> Sect
         change = one_line(attempt.plan.change) if attempt.plan else "the starting program"
         shown = change if len(change) <= _CHANGE else f"{change[:_CHANGE]} ..."
         gain = find_gain(store, attempt, problem.direction)
-        better = "" if gain is None else f" (better by {gain:.6g})"
+        better = "" if gain is None else f" (gain {gain:+.6g})"
         blocks = [*_describe_plan(attempt)]
         blocks += [] if parent is None else _diff(parent, attempt)
         title = f"{attempt.key}: {show_number(attempt.objective)}{better}: {shown}"
@@ -264,14 +262,15 @@ def _compare(store: Store, new: Attempt) -> Iterator[SideBySide]:
             yield SideBySide(path, tuple(rows))
 
 
-def _tabulate_tried(state: Mapping[str, Any], history: RunHistory) -> Iterator[TextTable]:
+def _tabulate_tried(state: Mapping[str, Any]) -> Iterator[TextTable]:
     yield TextTable(("outcome", "attempts"), tuple(state["outcomes"].items()))
+    columns = ("name", "uses", "scored", "improved")
     rows = tuple(
-        (one.maker, one.attempts, one.evaluated, one.gains, one.leads)
-        for one in history.tally_makers()
+        (*(one[name] for name in columns), show_number(one["best_gain"]))
+        for one in state["payoffs"]
     )
     if rows:
-        head = ("model or operator", "attempts", "evaluated", "better than parent", "new best")
+        head = ("model or operator", "uses", "with an objective", "better than parent", "best gain")
         yield TextTable(head, rows)
 
 

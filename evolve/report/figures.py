@@ -159,14 +159,7 @@ def draw_lineage(
             kind = "path" if key in line else "edge"
             bend = f"M{ax:.1f} {ay:.1f} C{(ax + x) / 2:.1f} {ay:.1f} {(ax + x) / 2:.1f} {y:.1f}"
             edges.append(f'<path class="{kind}" d="{bend} {x:.1f} {y:.1f}"/>')
-        title = escape(
-            one_line(f"{key} by {known[key].maker}: {show_number(known[key].objective)}")
-        )
-        kind, size = ("best", 5) if key in line else ("node", 3.5)
-        node = (
-            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{size}"><title>{title}</title>'
-            "</circle>"
-        )
+        node = _draw_node(known[key], (x, y), leads=key in line)
         # A report has a place for the ancestors of the champion alone.
         leads = key in line or not link.startswith("#")
         nodes.append(f'<a href="{escape(link.format(key=key))}">{node}</a>' if leads else node)
@@ -175,6 +168,15 @@ def draw_lineage(
         _text(WIDTH / 2, HEIGHT - 6, "evaluations", "middle"),
     ]
     return wrap("".join([*edges, *nodes, *names]), WIDTH, HEIGHT)
+
+
+def _draw_node(row: AttemptRow, place: tuple[float, float], *, leads: bool) -> str:
+    title = escape(one_line(f"{row.key} by {row.source}: {show_number(row.objective)}"))
+    kind, size = ("best", 5) if leads else ("node", 3.5)
+    return (
+        f'<circle class="{kind}" cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{size}">'
+        f"<title>{title}</title></circle>"
+    )
 
 
 def draw_front(points: _Points, names: tuple[str, str]) -> str:

@@ -12,14 +12,13 @@ from evolve.population.curves import AXES, CurvePoint, CurveTracer
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Status
 from evolve.records.results import LightAttempt
+from evolve.report.attempt_details import describe_source
 from evolve.settings import Settings
 from evolve.store import Store
 
 # An archive is drawn as it was after so many generations; afterwards whenever it was read.
 _FRAMES = 60
 _EDITORS = ("editor", "leap")
-START = "start"
-UNKNOWN = "unknown"
 
 
 class AttemptRow(NamedTuple):
@@ -34,7 +33,8 @@ class AttemptRow(NamedTuple):
         objective: Its objective, if it has one.
         gain: On the parent, positive is better; None where one of both has no objective.
         leads: Whether it was better than all before it.
-        maker: The operator or the model that made it, or `start`.
+        operator: The operator that made it; empty where a model did.
+        model: The model that wrote its last edit; empty where none did.
         evaluations: Evaluations of the run up to it.
     """
 
@@ -46,8 +46,14 @@ class AttemptRow(NamedTuple):
     objective: float | None
     gain: float | None
     leads: bool
-    maker: str
+    operator: str
+    model: str
     evaluations: int
+
+    @property
+    def source(self) -> str:
+        """Returns who made it, for people."""
+        return describe_source(self.operator, self.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +69,6 @@ class Frame:
     generation: int
     added: tuple[tuple[int, ...], ...]
     removed: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MakerTally:
-    """What an operator or a model has brought.
-
-    Attributes:
-        maker: Its name.
-        attempts: Attempts that it made.
-        evaluated: Of these, those that were evaluated.
-        gains: Of these, those that were better than their parents.
-        leads: Of these, those that were better than all before them.
-    """
-
-    maker: str
-    attempts: int = 0
-    evaluated: int = 0
-    gains: int = 0
-    leads: int = 0
 
 
 class RunHistory:
@@ -152,19 +139,6 @@ class RunHistory:
             (one.key, one.evaluation.status, one.evaluation.objective)
             for one in store.finished_after(self.state.generation)[1]
         ]
-
-    def tally_makers(self) -> list[MakerTally]:
-        """Returns what each operator and model has brought, those with most attempts first."""
-        counts: dict[str, list[int]] = {}
-        for row in self.rows:
-            if row.parent is not None:
-                found = counts.setdefault(row.maker, [0, 0, 0, 0])
-                found[0] += 1
-                found[1] += row.status is not Status.REJECTED
-                found[2] += (row.gain or 0.0) > 0.0
-                found[3] += row.leads
-        tallies = [MakerTally(maker, *found) for maker, found in counts.items()]
-        return sorted(tallies, key=lambda tally: (-tally.attempts, tally.maker))
 
     def as_data(self, rows: int = 0, elites: int = 0, frames: int = 0) -> dict[str, Any]:
         """Returns what the script of a page draws, as plain data.
@@ -243,18 +217,15 @@ class RunHistory:
                 objective=objective,
                 gain=gain,
                 leads=leads,
-                maker=_maker_of(attempt),
+                operator=attempt.operator,
+                model=_find_model(attempt),
                 evaluations=self._evaluations,
             )
 
 
-def _maker_of(attempt: LightAttempt) -> str:
-    if attempt.parent is None:
-        return START
-    if attempt.operator:
-        return attempt.operator
+def _find_model(attempt: LightAttempt) -> str:
     models = [use.model for use in attempt.uses if use.role in _EDITORS]
-    return models[-1] if models else UNKNOWN
+    return models[-1] if models and not attempt.operator else ""
 
 
 def _point_data(point: CurvePoint) -> list[float | None]:

@@ -162,7 +162,7 @@ def open_trackers(names: Sequence[str], run: TrackedRun) -> list[Tracker]:
 
 
 class TrackerObserver(Observer):
-    """Tells trackers what happens in a run.
+    """Reports what happens in a run to trackers.
 
     Args:
         trackers: By name of their class.
@@ -192,7 +192,11 @@ class TrackerObserver(Observer):
             "tokens": float(used.tokens),
             "cost_usd": used.cost_usd,
         }
-        self._each(lambda tracker: tracker.on_generation(numbers, population.generation))
+        self.report(numbers, population.generation)
+
+    def report(self, numbers: Mapping[str, float], step: int) -> None:
+        """Passes the numbers after a generation on to all trackers."""
+        self._each(lambda tracker: tracker.on_generation(numbers, step))
 
     def on_stop(self, reason: str, seconds: float | None) -> None:  # noqa: ARG002
         """Takes note of why the run stops."""

@@ -28,6 +28,8 @@ from evolve.store import Store
 
 _DETAIL = re.compile(r"\d+(\.\d+)?|'[^']*'|\"[^\"]*\"|`[^`]*`")
 _LONGEST = 140
+PICTURED = "pictured"
+"""The fact that names the program whose answer the picture in `best/` shows."""
 _ADVICE = (
     (
         re.compile(r"cut off"),
@@ -216,6 +218,8 @@ def draw_answer(store: Store, evaluators: Evaluators, champion: AttemptKey) -> N
     """
     name = PRODUCTS[Purpose.PLOT]
     program = store.load_attempt(champion).program_or_fail
+    if store.facts().get(PICTURED) == program.id:
+        return
     verdict = evaluators.evaluate(program, Purpose.PLOT)
     # A champion that fails this time has no picture; nothing of the run depends on one.
     if name in verdict.artifacts:
@@ -223,6 +227,7 @@ def draw_answer(store: Store, evaluators: Evaluators, champion: AttemptKey) -> N
             write_inside(store.folder, f"{BEST_FOLDER}/{name}", verdict.artifacts[name])
         except OSError as error:
             raise StoreError(f"{store.folder}: cannot be written: {error.strerror}") from error
+        store.set_facts(**{PICTURED: program.id})
 
 
 def ask_for_product(run: Run, program: Program, purpose: Purpose) -> str:

@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from evolve.display import Listing, TextTable, one_line, show_number
 from evolve.errors import UsageError
 from evolve.population.curves import compare, trace_run
-from evolve.records import AttemptKey
 from evolve.records.results import AttemptText
 from evolve.report.comparison import draw_comparison
 from evolve.report.elements import Document, LinkCell, Picture, Section
@@ -149,24 +148,12 @@ def write_comparison(runs: Sequence[WatchedRun]) -> Document:
     return Document(title, (Section("Groups", (table,)), Section("Curves", (picture,))))
 
 
-def parse_key(text: str) -> AttemptKey:
-    """Returns the attempt that an address names.
-
-    Raises:
-        UsageError: It names none.
-    """
-    parts = text.split(".")
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
-        raise UsageError(f"expected an attempt such as 3.0.1, got {text!r}")
-    return AttemptKey(*map(int, parts))
-
-
 def _compare(names: Sequence[str]) -> str:
     return f"/compare?{urlencode([('run', name) for name in names])}"
 
 
 def _show(name: str, row: AttemptRow) -> str:
-    return str({"outcome": row.status, "island": row.island, "by": row.maker}[name])
+    return str({"outcome": row.status, "island": row.island, "by": row.source}[name])
 
 
 def _is_wanted(pair: _Pair, fields: Sequence[FormField]) -> bool:
@@ -187,7 +174,7 @@ def _list_attempt(run: WatchedRun, pair: _Pair) -> tuple[object, ...]:
         show_number(row.objective),
         None if row.gain is None else f"{row.gain:+.6g}",
         row.island,
-        row.maker,
+        row.source,
         parent,
         f"{text.seconds:.3f}",
         one_line(text.reason or text.change or "the starting program"),

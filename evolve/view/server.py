@@ -37,7 +37,7 @@ from evolve.errors import EvolveError, UsageError
 from evolve.report.elements import Document
 from evolve.report.render import as_script_data, highlight_style, render_page, render_section
 from evolve.store import find_holder
-from evolve.view.pages import list_attempts, list_runs, parse_key, write_comparison
+from evolve.view.pages import list_attempts, list_runs, write_comparison
 from evolve.view.watched import Received, WatchedRun, WatchedRuns
 
 _POLL_SECONDS = 0.5
@@ -67,8 +67,8 @@ def serve(
     allows_actions: bool,
     opens_browser: bool,
     announce: Callable[[str], None],
-) -> None:
-    """Serves pages until it is interrupted.
+) -> str:
+    """Serves pages until it is interrupted, and returns the address that they had.
 
     Args:
         named: Folders of runs; without any all runs in `parent`.
@@ -102,6 +102,7 @@ def serve(
     # Its end by Ctrl-C is the usual one.
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
+    return address
 
 
 def make_app(
@@ -131,7 +132,7 @@ def make_app(
         Route("/runs/{run}/events", pages.run_events),
         Route("/runs/{run}/sections/{anchor}", pages.section),
         Route("/runs/{run}/attempts", pages.attempts),
-        Route("/runs/{run}/attempts/{key}", pages.attempt),
+        Route("/runs/{run}/attempts/{name}", pages.attempt),
         Route("/static/code.css", pages.code_style),
         Mount("/static", StaticFiles(directory=str(static))),
     ]
@@ -231,7 +232,7 @@ class Pages:
     def attempt(self, request: Request) -> Response:
         """Shows one attempt."""
         run = self._find(request)
-        return _page(run.describe_attempt(parse_key(request.path_params["key"])), run=run)
+        return _page(run.describe_attempt(request.path_params["name"]), run=run)
 
     def compare(self, request: Request) -> Response:
         """Compares runs."""
@@ -263,7 +264,12 @@ class Pages:
     async def _follow(self, run: WatchedRun, seen: Received) -> AsyncIterator[str]:
         update: Any = None
         while not self._is_ending():
-            update, seen = await asyncio.to_thread(run.find_update, seen)
+            try:
+                update, seen = await asyncio.to_thread(run.find_update, seen)
+            except EvolveError as error:
+                # The run was removed, or cannot be read any more: the page says so.
+                yield _event({"ended": str(error)})
+                return
             yield _ALIVE if update is None else _event(update)
             await asyncio.sleep(_POLL_SECONDS)
 

@@ -15,12 +15,13 @@ from evolve.errors import EvolveError, UsageError
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import AttemptText
+from evolve.report.attempt_details import find_attempt
 from evolve.report.contents import describe_attempt, write_contents
 from evolve.report.elements import Document
 from evolve.report.overview import describe_run
 from evolve.report.render import render_section
 from evolve.report.timeline import AttemptRow, RunHistory
-from evolve.runs.run_folder import list_runs, load_run
+from evolve.runs.run_folder import SETTINGS_FILE, list_runs, load_run
 from evolve.settings import Settings
 from evolve.store import DATABASE, Store, is_locked
 
@@ -29,7 +30,7 @@ _SECTIONS_EVERY_SECONDS = 2.0
 _LONGEST_TEXT = 300
 # A larger section is fetched by the page that shows it.
 _SMALL = 4000
-_FILES = (DATABASE, f"{DATABASE}-wal", "run.owner")
+_FILES = (DATABASE, f"{DATABASE}-wal", SETTINGS_FILE)
 
 
 # What the address of a page's events says that the page has.
@@ -180,16 +181,19 @@ class WatchedRun:
                     }
             return [(row, self._texts[row.key]) for row in history.rows]
 
-    def describe_attempt(self, key: AttemptKey) -> Document:
-        """Returns the page of one attempt.
+    def describe_attempt(self, name: str) -> Document:
+        """Returns the page of one attempt, named as for `evolve show`.
 
         Raises:
-            UsageError: The folder is no run.
-            StoreError: There is no such attempt, or the database cannot be read.
+            UsageError: The folder is no run, or it has no such attempt.
+            StoreError: The database cannot be read.
         """
+        with self._lock:
+            history = self._advance()
         problem, _ = self._load()
         with closing(Store.open_to_read(self.folder)) as store:
-            return describe_attempt(store, problem, key, self.link)
+            attempt = find_attempt(store, history.state, name)
+            return describe_attempt(store, problem, attempt, self.link)
 
     def _load(self) -> tuple[Problem, Settings]:
         if self._made is None:
@@ -198,6 +202,9 @@ class WatchedRun:
 
     def _advance(self) -> RunHistory:
         stamp = self._read_stamp()
+        if stamp != self._stamp:
+            # A resume may have changed the settings.
+            self._made = None
         if self._history is None:
             self._history = RunHistory(*self._load())
         if stamp != self._stamp:

@@ -22,7 +22,7 @@ NEXT_HALF = math.nextafter(0.5, 1.0)
 
 
 class DirectProgram:
-    """Gives a fixed reply without any sandbox."""
+    """Returns a fixed reply, without any sandbox."""
 
     def __init__(self, reply: Any) -> None:
         self._reply = reply

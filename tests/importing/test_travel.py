@@ -1,3 +1,5 @@
+import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -89,16 +91,27 @@ def test_modules_of_the_parent_folder_come_along(sort, tmp_path):
     assert "missing_package" not in found.imports
 
 
-def test_tool_chains_in_the_home_that_the_evaluator_starts_are_found(sort, tmp_path, monkeypatch):
+@contextmanager
+def environment(**variables):
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_tool_chains_in_the_home_that_the_evaluator_starts_are_found(sort, tmp_path):
     for place in (".chain/bin/their-tool", ".local/bin/other-tool"):
         path = tmp_path / "home" / place
         path.parent.mkdir(parents=True)
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PATH", f"{tmp_path}/home/.chain/bin:{tmp_path}/home/.local/bin")
+    home = tmp_path / "home"
     code = 'import subprocess\nsubprocess.run(["their-tool", "other-tool"])\n'
-    assert sort("helper.py", evaluator__py=code).tools == ("~/.chain",)
+    with environment(HOME=str(home), PATH=f"{home}/.chain/bin:{home}/.local/bin"):
+        assert sort("helper.py", evaluator__py=code).tools == ("~/.chain",)
 
 
 def test_imports_and_variables_of_the_evaluator_are_listed(sort):

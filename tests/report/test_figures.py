@@ -22,7 +22,7 @@ def make_row(number, parent, objective, *, leads=False):
     key = AttemptKey(number, 0, 0)
     before = None if parent is None else AttemptKey(parent, 0, 0)
     return AttemptRow(
-        key, f"p{number}", 0, before, Status.OK, objective, None, leads, "<m>", number
+        key, f"p{number}", 0, before, Status.OK, objective, None, leads, "<m>", "", number
     )
 
 

@@ -13,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from evolve.report.trackers import TrackerObserver
 from tests.commands import run_evolve, start_evolve, write_problem
 
 needs_mlflow = pytest.mark.skipif(
@@ -86,13 +87,32 @@ def test_tensorboard_gets_event_files(tmp_path):
 
 
 @needs_mlflow
-def test_a_server_that_is_gone_ends_nothing_but_its_tracking(tmp_path):
+def test_a_server_that_is_not_there_ends_the_command_and_leaves_the_run(tmp_path):
     out = track(
         tmp_path, "mlflow", code=2, MLFLOW_TRACKING_URI="http://127.0.0.1:9",
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
     )  # fmt: skip
     assert "starting program: objective" in out
     run_evolve("resume", "r", cwd=tmp_path)
+
+
+class Failing:
+    """A tracker of a user whose disk is full."""
+
+    def on_generation(self, numbers, step):
+        raise OSError("no space left")
+
+    def on_end(self, facts):
+        raise AssertionError("it was switched off")
+
+
+def test_a_tracker_that_fails_is_switched_off_and_named():
+    said = []
+    observer = TrackerObserver([Failing()], None, said.append)
+    observer.report({"objective": 1.0}, 1)
+    observer.report({"objective": 2.0}, 2)
+    observer.end()
+    assert said == ["Failing: switched off: OSError: no space left"]
 
 
 def test_what_cannot_track_is_refused_before_anything_slow(tmp_path):

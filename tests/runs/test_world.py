@@ -57,7 +57,8 @@ def test_a_run_has_what_lies_beside_its_evaluator(
     (problem / "evaluator.py").unlink()
     write(problem / evaluator, reads + EVALUATOR)
     write(problem / file)
-    run_evolve("run", "p", "--generations", "1", "--run-dir", "r", cwd=tmp_path)
+    done = run_evolve("run", "p", "--generations", "1", "--run-dir", "r", cwd=tmp_path)
+    assert "finished: all generations done" in done.stdout
 
 
 def test_a_program_and_an_evaluator_share_the_copy_of_the_data(tmp_path: Path) -> None:

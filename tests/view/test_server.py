@@ -57,7 +57,7 @@ def test_what_is_not_there_is_named(visitor):
     for path, said in (
         ("/runs/none", "no run 'none'"),
         ("/runs/alone/attempts/9.9.9", "9.9.9"),
-        ("/runs/alone/attempts/x", "such as 3.0.1"),
+        ("/runs/alone/attempts/x", "program 'x': none of that id"),
         ("/compare", "runs to compare"),
     ):
         with pytest.raises(urllib.error.HTTPError, match="404") as caught:

@@ -229,7 +229,12 @@
   }
   source.onmessage = (message) => {
     const update = JSON.parse(message.data);
-    const { data: news, sections, stale } = update;
+    const { data: news, sections, stale, ended } = update;
+    if (ended) {
+      source.close();
+      connection.textContent = ended;
+      return;
+    }
     if (news) {
       for (const name of ["rows", "elites", "frames"]) data[name].splice(news.first[name], Infinity, ...news[name]);
       data.points = news.points;
