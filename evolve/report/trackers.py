@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from evolve.errors import UsageError
+from evolve.errors import MachineError, UsageError
 from evolve.population import Population
 from evolve.records.results import Generation
 from evolve.search.loop import Observer
@@ -149,7 +149,7 @@ def open_trackers(names: Sequence[str], run: TrackedRun) -> list[Tracker]:
     """Returns the trackers of these names.
 
     Raises:
-        UsageError: One cannot start.
+        MachineError: One cannot start.
     """
     opened = []
     for name in names:
@@ -157,7 +157,7 @@ def open_trackers(names: Sequence[str], run: TrackedRun) -> list[Tracker]:
             opened.append(TRACKERS[name][0](run))
         # Anything: these are foreign, and reach for servers.
         except Exception as error:
-            raise UsageError(f"--track {name}: it cannot start: {error}") from error
+            raise MachineError(f"--track {name}: it cannot start: {error}") from error
     return opened
 
 

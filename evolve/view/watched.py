@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from evolve.display import show_number
 from evolve.errors import EvolveError, UsageError
+from evolve.population.snapshot import load_state
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import AttemptText
@@ -91,9 +92,10 @@ class WatchedRun:
             stamp = (*self._read_stamp(), self.is_running())
             if self._summary.get("stamp") != stamp:
                 try:
-                    history = self._advance()
+                    problem, settings = load_run(self.folder)
                     with closing(Store.open_to_read(self.folder)) as store:
-                        found = describe_run(self.folder, store, history.state)
+                        state = load_state(store, problem, settings.search)
+                        found = describe_run(self.folder, store, state)
                 except EvolveError as error:
                     # The others are still worth a look.
                     found = {"run": self.folder.name, "error": str(error)}

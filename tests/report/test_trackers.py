@@ -89,7 +89,7 @@ def test_tensorboard_gets_event_files(tmp_path):
 @needs_mlflow
 def test_a_server_that_is_not_there_ends_the_command_and_leaves_the_run(tmp_path):
     out = track(
-        tmp_path, "mlflow", code=2, MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+        tmp_path, "mlflow", code=4, MLFLOW_TRACKING_URI="http://127.0.0.1:9",
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
     )  # fmt: skip
     assert "starting program: objective" in out

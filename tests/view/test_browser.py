@@ -120,7 +120,7 @@ def test_a_report_is_explored_offline(runs, browser, page, run):
     page.wait_for_selector('figure[data-figure="curve"] canvas')
     page.select_option('figure[data-figure="curve"] select >> nth=0', "seconds")
     page.locator('figure[data-figure="lineage"] a').last.click()
-    page.wait_for_selector("details[open]:target")
+    expect(page.locator("details[open]:target")).to_have_count(1)
     take_pictures(browser, address, f"{run}-report")
 
 
