@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/view.md from a real run in a real browser.
+"""Takes the pictures of docs/how-to/view.md from a real run in a real browser.
 
     python scripts/take_pictures.py
 

@@ -1,4 +1,4 @@
-"""Takes the pictures of terminals in README.md and docs/terminal.md, from a real run in tmux.
+"""Takes the pictures of terminals in README.md and docs/how-to/terminal.md, from a run in tmux.
 
     python scripts/take_terminal_pictures.py
 

@@ -1,9 +1,9 @@
-"""Writes a page of documentation for every problem of the gallery: `docs/problems/NAME.md`.
+"""Writes a page for every problem of the gallery: `docs/reference/problems/NAME.md`.
 
     python scripts/write_problem_pages.py
 
 What stands in a page comes from the problem's own files; a picture, where there is one, is made
-by `evolve best RUN --plot docs/problems/NAME.svg` from a run of that problem.
+by `evolve best RUN --plot docs/reference/problems/NAME.svg` from a run of that problem.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evolve.problem import Problem, Reference
 
 ROOT = Path(__file__).parents[1]
-PAGES = ROOT / "docs" / "problems"
+PAGES = ROOT / "docs" / "reference" / "problems"
 
 
 def write_page(problem: Problem) -> str:
@@ -41,10 +41,10 @@ def write_page(problem: Problem) -> str:
         "\n".join(["| | |", "| --- | --- |", *table]),
         picture.strip() if (PAGES / f"{name}.svg").is_file() else "",
         (
-            f"**Judged by** [{problem.evaluator.name}](../../evaluators/{problem.evaluator.name}): "
+            f"**Judged by** `evaluators/{problem.evaluator.name}`: "
             f"{docstring.partition(chr(10) + chr(10))[0]}"
         ),
-        f"[What models read](../../problems/{name}/statement.md); the program is next to it.",
+        f"What models read is `problems/{name}/statement.md`; the program is next to it.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

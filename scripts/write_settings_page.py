@@ -1,4 +1,4 @@
-"""Writes `docs/settings.md` from the settings themselves."""
+"""Writes `docs/reference/settings.md` from the settings themselves."""
 
 # A paragraph of the page stands on one line.
 # ruff: noqa: E501
@@ -14,7 +14,7 @@ from evolve.settings.reading import write_value
 if TYPE_CHECKING:
     import dataclasses
 
-PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 _HEAD = """\
 # Settings
 

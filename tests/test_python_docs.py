@@ -1,11 +1,11 @@
-"""The examples of docs/python.md run as they stand."""
+"""The examples of docs/reference/python.md run as they stand."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "python.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "python.md"
 
 
 def test_every_example_runs(tmp_path):

@@ -155,7 +155,7 @@ ODD = re.compile(
 
 def test_prose_uses_plain_standard_words():
     docs = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-    docs += sorted((ROOT / "docs").glob("*.md"))
+    docs += sorted((ROOT / "docs").rglob("*.md"))
     found = [
         f"{path.name}:{number}: {match[0]}"
         for path in (*MODULES, *docs)

@@ -243,6 +243,6 @@ def _find_key(name: str) -> str:
         raise UsageError(f"{name}: several settings end so: {', '.join(found)}; use `settings`")
     if not found:
         near = difflib.get_close_matches(name, [*SETTING_OPTIONS, *by_end], n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else "; docs/settings.md lists all"
+        hint = f"; did you mean `{near[0]}`?" if near else "; docs/reference/settings.md lists all"
         raise UsageError(f"{name}: no setting has this name{hint}")
     return found[0]

@@ -207,13 +207,13 @@ def _read_constant(reading: _Reading, path: Path) -> tuple[str, tuple[str, ...]]
         if "dataset" in config:
             raise UsageError(
                 f"{path}: expected an evaluator of programs alone, got one with a `dataset`; "
-                "docs/importing.md shows how to write it as an evaluator here"
+                "docs/how-to/importing.md shows how to write it as an evaluator here"
             )
         reading.note("seed_candidate", path.name, "initial.py")
     if not isinstance(text, str) or not names:
         raise UsageError(
             f"{path}: expected the starting program as a constant text, and the name of its "
-            "function, got none; docs/importing.md shows what else to do"
+            "function, got none; docs/how-to/importing.md shows what else to do"
         )
     return text.strip("\n") + "\n", names
 

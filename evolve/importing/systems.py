@@ -27,7 +27,7 @@ _PROMPTS = "nothing: prompts here have other placeholders; write your own into p
 FEATURES_USE = "left out of the mean; to divide programs by them, give ranges under [[measures]]"
 _FEATURE = "nothing: to divide programs by it, give its range under [[measures]] in problem.toml"
 _JUDGE = "nothing: no model scores programs here"
-_ARCHIVE = "nothing: the archive here is another one; see docs/settings.md"
+_ARCHIVE = "nothing: the archive here is another one; see docs/reference/settings.md"
 
 # By the dotted name of the setting; the first pattern that fits counts, the first statement, too.
 _OPENEVOLVE = {

@@ -51,7 +51,8 @@ class RequestChanges(NamedTuple):
             )
         for name in {*SETTINGS, "model", "messages"} & set(self.extra):
             raise ModelError(
-                f"endpoints: {model!r}: `extra`: `{name}` is set elsewhere; see docs/models.md"
+                f"endpoints: {model!r}: `extra`: `{name}` is set elsewhere; "
+                "see docs/reference/models.md"
             )
 
 

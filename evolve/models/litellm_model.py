@@ -172,7 +172,7 @@ class LiteLLMModel(Model):
                 return ReplyError(f"the provider refused the request: {failure}")
             failure = ModelError(
                 f"{failure}; the provider refused {self._refusals} requests in a row, check the"
-                " model's settings, and see `drop` in docs/models.md"
+                " model's settings, and see `drop` in docs/reference/models.md"
             )
         if isinstance(failure, ModelError):
             return type(failure)(f"model {self.name!r}{self.address}: {failure}")

@@ -45,7 +45,7 @@ _ADVICE = (
     ),
     (
         re.compile(r"refused the request"),
-        "leave out what the provider refuses: `drop` in `endpoints`, see docs/models.md",
+        "leave out what the provider refuses: `drop` in `endpoints`, see docs/reference/models.md",
     ),
     (
         re.compile(r"no answer|cannot be used"),

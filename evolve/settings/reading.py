@@ -302,7 +302,7 @@ def _suggest_key(key: str, known: list[str]) -> str:
     by_name = [candidate for candidate in known if candidate.endswith("." + key)]
     if by_name or near:
         return f"did you mean `{(by_name or near)[0]}`?"
-    return "docs/settings.md lists all"
+    return "docs/reference/settings.md lists all"
 
 
 def _describe(kinds: Mapping[str, type]) -> str:

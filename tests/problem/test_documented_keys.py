@@ -1,4 +1,4 @@
-"""docs/problem.md names every key of `problem.toml`, and its example is a problem."""
+"""docs/reference/problem.md names every key of `problem.toml`, and its example is a problem."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from evolve.problem import load_problem
 from evolve.problem.gallery import find_problem
 from evolve.source import BUILT_IN_MEASURES
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "problem.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "problem.md").read_text()
 
 
 def test_every_key_is_documented():

@@ -18,7 +18,7 @@ from . import (
     test_tricks,
 )
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "sandbox.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "explanation" / "sandbox.md"
 TABLE = DOCUMENT.read_text().partition("## Attack by attack")[2].partition("*watched*")[0]
 HEAD, _, *ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
