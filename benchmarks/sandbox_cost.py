@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 from evolve.errors import ProgramError, SandboxError
 from evolve.evaluation.evaluator import EvaluatorConfig
-from evolve.evaluation.pool import Evaluators
+from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile
 from evolve.sandbox.backends import open_sandbox
@@ -280,7 +280,7 @@ def measure_cost(name: str, account: Account, folder: Path, asked: argparse.Name
     """Times the forms of a backend."""
     problem = load_problem(folder)
     config = EvaluatorConfig(folder, folder, {}, name, False, "", 60.0, 4096)  # noqa: FBT003
-    with closing(Evaluators(config, 1)) as pool:
+    with closing(LocalEvaluators(config, 1)) as pool:
         pool.start()
         pool.wait()
         for _ in range(20):

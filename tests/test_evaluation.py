@@ -10,7 +10,7 @@ import pytest
 
 from evolve.errors import EvaluatorError, SandboxError
 from evolve.evaluation.evaluator import EvaluatorConfig
-from evolve.evaluation.pool import Evaluators
+from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 
@@ -38,7 +38,7 @@ def evaluate(folder: Path, text: str, times: int, **changes: float) -> list[Eval
     config = EvaluatorConfig(
         problem.folder, problem.folder, {}, "auto", allow_weak=True, image="", **values
     )
-    with closing(Evaluators(config, 1)) as pool:
+    with closing(LocalEvaluators(config, 1)) as pool:
         return [pool.evaluate(problem.initial) for _ in range(times)]
 
 
@@ -97,7 +97,7 @@ def test_what_programs_return_cannot_stop_the_run(tmp_path: Path) -> None:
         seconds=20.0,
         memory_mb=1024,
     )
-    with closing(Evaluators(config, 1, problem.initial)) as pool:
+    with closing(LocalEvaluators(config, 1, problem.initial)) as pool:
         found = [pool.evaluate(hostile) for _ in range(21)]
     assert {item.status for item in found} == {Status.EVALUATOR_FAILED}
 
@@ -161,7 +161,7 @@ def test_a_program_throws_its_dice_once(
         problem.folder, problem.folder, {}, backend, allow_weak=True, image="", seconds=20.0,
         memory_mb=1024,
     )  # fmt: skip
-    with closing(Evaluators(config, 1)) as pool:
+    with closing(LocalEvaluators(config, 1)) as pool:
         try:
             pool.wait()
         except SandboxError as error:

@@ -1,9 +1,10 @@
-"""A pool of evaluator processes, for any number of threads."""
+"""Where evaluations run: the protocol of such a place; on this machine, a pool of processes."""
 
 from __future__ import annotations
 
 import queue
 import threading
+from typing import Protocol
 
 from evolve.errors import EvaluationCutError, EvaluatorError, SandboxError, SandboxKilledError
 from evolve.evaluation.evaluator import (
@@ -21,8 +22,51 @@ _TRIES = 3
 _KILLS = 2
 
 
-class Evaluators:
-    """A pool of evaluator processes; every method may be called from any thread.
+class Evaluators(Protocol):
+    """A place where evaluations run; every method may be called from any thread."""
+
+    @property
+    def printed(self) -> str:
+        """The end of what an evaluator printed during the last evaluation."""
+
+    def start(self, idle: IdleProcess | None = None) -> None:
+        """Begins to start what the first evaluation needs, without waiting for it.
+
+        Args:
+            idle: An evaluator's process, where one was started already.
+        """
+
+    def wait(self) -> Isolation:
+        """Waits until an evaluator is ready, and returns what its sandbox was proven to enforce.
+
+        Raises:
+            SandboxError: No sandbox that isolates can be started.
+            ProblemError: The evaluator cannot be loaded.
+            EvaluatorError: The process died or did not answer.
+        """
+
+    def evaluate(self, program: Program, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
+        """Evaluates a program and waits for the verdict.
+
+        Args:
+            program: What to score.
+            purpose: Which of the evaluator's functions is asked.
+
+        Raises:
+            SandboxError: The sandbox broke and could not be restarted.
+            EvaluatorError: The evaluator failed on many programs in a row.
+            EvaluationCutError: `cut` was called meanwhile.
+        """
+
+    def cut(self) -> None:
+        """Ends the evaluations that run, each with an `EvaluationCutError`; others may follow."""
+
+    def close(self) -> None:
+        """Ends all processes and their sandboxes."""
+
+
+class LocalEvaluators:
+    """This machine: a pool of evaluator processes.
 
     Args:
         config: Sent to each process.
@@ -30,8 +74,7 @@ class Evaluators:
         honest: A program that the evaluator is known to score; None where there is none.
 
     Attributes:
-        isolation: Of the sandboxes; None until one is proven.
-        printed: The end of what an evaluator printed during the last evaluation.
+        printed: As in `Evaluators`, whose other methods are described there, too.
     """
 
     def __init__(
@@ -46,25 +89,15 @@ class Evaluators:
         self._failures = 0
         self._closed = False
         self._cuts = 0
-        self.isolation: Isolation | None = None
+        self._isolation: Isolation | None = None
         self.printed = ""
 
     def start(self, idle: IdleProcess | None = None) -> None:
-        """Begins to start the first process, without waiting for it.
-
-        Args:
-            idle: The process, where one was started already.
-        """
+        """Begins to start the first process."""
         self._idle.put(self._spawn(idle))
 
     def wait(self) -> Isolation:
-        """Waits until the first process is ready.
-
-        Raises:
-            SandboxError: No sandbox that isolates can be started here.
-            ProblemError: The evaluator cannot be loaded.
-            EvaluatorError: The process died or did not answer.
-        """
+        """Waits until the first process is ready."""
         for left in reversed(range(_TRIES)):
             process = self._take()
             try:
@@ -79,22 +112,12 @@ class Evaluators:
             else:
                 self._idle.put(process)
                 break
-        if self.isolation is None:
+        if self._isolation is None:
             raise EvaluatorError("evaluator: the process became ready without naming its sandbox")
-        return self.isolation
+        return self._isolation
 
     def evaluate(self, program: Program, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
-        """Evaluates a program and waits for the verdict.
-
-        Args:
-            program: What to score.
-            purpose: Which of the evaluator's functions is asked.
-
-        Raises:
-            SandboxError: The sandbox broke and could not be restarted.
-            EvaluatorError: The evaluator failed on many programs in a row.
-            EvaluationCutError: `cut` was called meanwhile.
-        """
+        """Evaluates a program in a process that is free, or in a new one."""
         with self._permits:
             evaluation = self._evaluate(program, purpose)
             if self._count_failures(evaluation) >= _FAILURES_IN_A_ROW:
@@ -102,7 +125,7 @@ class Evaluators:
         return evaluation
 
     def cut(self) -> None:
-        """Ends the evaluations that run, each with an `EvaluationCutError`; others may follow."""
+        """Ends the evaluations that run, with their processes."""
         with self._lock:
             self._cuts += 1
             running, self._alive = self._alive, set()
@@ -180,7 +203,7 @@ class Evaluators:
         return process
 
     def _learn(self, isolation: Isolation) -> None:
-        self.isolation = self.isolation or isolation
+        self._isolation = self._isolation or isolation
 
     def _discard(self, process: EvaluatorProcess) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.errors import ProblemError, UsageError
 from evolve.evaluation.evaluator import EvaluatorConfig
-from evolve.evaluation.pool import Evaluators
+from evolve.evaluation.pool import Evaluators, LocalEvaluators
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Evaluation
 from evolve.records.chat import Request
@@ -98,7 +98,7 @@ def settle_tuning(settings: Settings, seconds: float) -> Settings:
 
 
 def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
-    """Returns the pool of evaluator processes for a problem; none is started yet."""
+    """Returns where a problem's evaluations run; nothing is started yet."""
     config = EvaluatorConfig(
         folder=problem.folder,
         evaluators=problem.world,
@@ -113,7 +113,7 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
         environment=_take_environment(problem),
     )
     processes = settings.sandbox.processes or len(os.sched_getaffinity(0))
-    return Evaluators(config, processes, problem.initial)
+    return LocalEvaluators(config, processes, problem.initial)
 
 
 def _take_environment(problem: Problem) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.errors import ProblemError
-from evolve.evaluation.pool import Evaluators
+from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Status
 from evolve.runs.wiring import open_evaluators
@@ -23,7 +23,7 @@ PROBLEM = 'direction = "maximize"\npackages = []\n[limits]\nseconds = 2\n'
 HEAD = "from evolve.scoring import Score\n"
 
 
-def open_pool(folder: Path, evaluator: str, toml: str = PROBLEM) -> Evaluators:
+def open_pool(folder: Path, evaluator: str, toml: str = PROBLEM) -> LocalEvaluators:
     problem = load_problem(write_problem(folder / "p", evaluator=HEAD + evaluator, toml=toml))
     return open_evaluators(problem, change_settings(Settings(), {"sandbox.processes": 1}, where=""))
 

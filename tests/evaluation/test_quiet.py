@@ -14,7 +14,7 @@ import pytest
 
 from evolve.errors import SandboxError
 from evolve.evaluation.evaluator import EvaluatorConfig
-from evolve.evaluation.pool import Evaluators
+from evolve.evaluation.pool import LocalEvaluators
 from evolve.evaluation.quiet import find_own_folder, hold_quiet
 from evolve.problem import load_problem
 from evolve.records import Status
@@ -99,7 +99,7 @@ def test_the_wait_for_others_is_not_the_programs(tmp_path: Path) -> None:
         seconds=seconds,
         memory_mb=1024,
     )
-    with closing(Evaluators(config, 1)) as evaluators, ThreadPoolExecutor(1) as pool:
+    with closing(LocalEvaluators(config, 1)) as evaluators, ThreadPoolExecutor(1) as pool:
         evaluators.start()
         evaluators.wait()
         with hold_quiet(lambda: None):

@@ -256,11 +256,11 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from evolve.evaluation.evaluator import EvaluatorConfig
-from evolve.evaluation.pool import Evaluators
+from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
 backend, folder = sys.argv[1], Path(sys.argv[2])
 config = EvaluatorConfig(folder, folder, {}, backend, False, "", 20.0, 1024)
-with closing(Evaluators(config, 1)) as pool:
+with closing(LocalEvaluators(config, 1)) as pool:
     pool.start()
     pool.wait()
     verdict = pool.evaluate(load_problem(folder).initial)
