@@ -164,14 +164,15 @@ def archive(
     if top is not None:
         sign = population.direction.sign
         elites = sorted(elites, key=lambda elite: -sign * elite["objective"])[:top]
-    names = list(elites[0]["measures"]) if elites else []
-    head = ("attempt", "island", "cell", "objective", "gain", *names, "plan")
+    others, names = (list(elites[0][key]) if elites else [] for key in ("others", "measures"))
+    head = ("attempt", "island", "cell", "objective", *others, "gain", *names, "plan")
     rows = [
         [
             elite["attempt"],
             elite["island"],
             elite["cell"],
             show_number(elite["objective"]),
+            *map(show_number, elite["others"].values()),
             style_gain(elite["gain"]),
             *(f"{value:.4g}" for value in elite["measures"].values()),
             elite["plan"] or "the starting program",
