@@ -133,8 +133,9 @@ def show(
 
     with opened_run(run) as (store, population):
         state = describe_run(store.folder, store, population)
-    shown: list[Part] = [TextTable(("", ""), describe_state(state, ()))]
-    for table in (tabulate_spending(state["models"]), tabulate_payoffs(state["payoffs"])):
+        tables = (tabulate_spending(store.usage()), tabulate_payoffs(state["payoffs"]))
+    shown: list[Part] = [TextTable(("", ""), describe_state(state))]
+    for table in tables:
         shown += ["", table] if table.rows else []
     return Result(shown, state)
 

@@ -22,7 +22,7 @@ from evolve.records.endings import (
     TARGET,
 )
 from evolve.records.results import Totals
-from evolve.report.overview import describe_gain, describe_money, describe_spending
+from evolve.report.overview import describe_gain, describe_money, tabulate_spending
 from evolve.runs.outcome import Outcome, ReasonCounts, advise
 
 # How to raise a cap: with the same one a run ends where it stopped. The last two have no option.
@@ -102,12 +102,13 @@ def _describe_spent(outcome: Outcome) -> list[str]:
     spent = outcome.spent
     tokens = spent["prompt_tokens"] + spent["completion_tokens"]
     money = describe_money(sum((used for *_, used in spent["usage"]), Totals()))
+    lines = tabulate_spending(spent["usage"]).lines() if spent["usage"] else []
     return [
         (
             f"used: {spent['evaluations']} evaluations, {spent['calls']} model calls, "
             f"{tokens} tokens, {money}, {outcome.seconds:.1f} s"
         ),
-        *(f"  {line}" for line in describe_spending(spent["usage"])),
+        *(f"  {line}" for line in lines),
     ]
 
 
