@@ -74,7 +74,7 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
             "level": population.stalls.level,
             "fruitless_evaluations": population.stalls.fruitless,
             "window": population.stalls.window,
-            "events": [event.as_dict() for event in population.stalls.events],
+            "events": list(map(dataclasses.asdict, population.stalls.events)),
         },
     }
 
