@@ -22,8 +22,8 @@ class Merit(NamedTuple):
     """
 
     objective: float
-    instances: tuple[float, ...] = ()
-    validation: tuple[float, ...] = ()
+    instances: Sequence[float] = ()
+    validation: Sequence[float] = ()
 
 
 def outranks(sign: float, new: Merit, old: Merit, noise: float) -> bool:

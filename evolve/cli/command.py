@@ -25,7 +25,7 @@ from evolve.errors import ExitCode
 
 # The groups of `--help`, each with its commands in the order of their use; others follow.
 GROUPS = {
-    "Run": ("run", "resume", "attach", "stop", "fork"),
+    "Run": ("run", "resume", "attach", "stop", "hint", "inject", "pin", "fork"),
     "Look": (
         "ls",
         "show",

@@ -133,9 +133,8 @@ def show(
 
     with opened_run(run) as (store, population):
         state = describe_run(store.folder, store, population)
-        tables = (tabulate_spending(store.usage()), tabulate_payoffs(state["payoffs"]))
-    shown: list[Part] = [TextTable(("", ""), describe_state(state))]
-    for table in tables:
+    shown: list[Part] = [TextTable(("", ""), describe_state(state, ()))]
+    for table in (tabulate_spending(state["models"]), tabulate_payoffs(state["payoffs"])):
         shown += ["", table] if table.rows else []
     return Result(shown, state)
 
@@ -165,15 +164,14 @@ def archive(
     if top is not None:
         sign = population.direction.sign
         elites = sorted(elites, key=lambda elite: -sign * elite["objective"])[:top]
-    others, names = (list(elites[0][key]) if elites else [] for key in ("others", "measures"))
-    head = ("attempt", "island", "cell", "objective", *others, "gain", *names, "plan")
+    names = list(elites[0]["measures"]) if elites else []
+    head = ("attempt", "island", "cell", "objective", "gain", *names, "plan")
     rows = [
         [
             elite["attempt"],
             elite["island"],
             elite["cell"],
             show_number(elite["objective"]),
-            *map(show_number, elite["others"].values()),
             style_gain(elite["gain"]),
             *(f"{value:.4g}" for value in elite["measures"].values()),
             elite["plan"] or "the starting program",

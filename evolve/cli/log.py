@@ -20,6 +20,7 @@ from evolve.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from evolve.population import RunState
     from evolve.records.results import Call
+    from evolve.records.steering import Steer
     from evolve.settings.history import Invocation
     from evolve.steps.memory import KnownLesson
     from evolve.store import Store
@@ -53,7 +54,7 @@ def log(
         bool, typer.Option("--follow", "-f", help="Wait for more until the run ends.")
     ] = False,
 ) -> Result:
-    """List calls, attempts, lessons and stalls, also of a run in progress."""
+    """List calls, attempts, lessons, stalls and steering, also of a run in progress."""
     from evolve.records import Status
 
     if outcome is not None and outcome not in list(Status):
@@ -132,8 +133,13 @@ class _LogReader:
                 yield from self._list_unseen(self._describe_generation(self._read))
         calls, _ = store.finished_after(self._read)
         later = (one for one in store.invocations() if one.generation > self._read)
+        asked = (one for one in store.steering() if (one.generation or -1) > self._read)
         yield from self._list_unseen(
-            itertools.chain(map(_describe_invocation, later), map(_describe_call, calls))
+            itertools.chain(
+                map(_describe_invocation, later),
+                map(_describe_steer, asked),
+                map(_describe_call, calls),
+            )
         )
 
     def _list_unseen(self, lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -149,6 +155,7 @@ class _LogReader:
         store, direction = self._store, self._state.direction
         invocations = store.invocations()
         yield from (_describe_invocation(one) for one in invocations if one.generation == number)
+        yield from (_describe_steer(one) for one in store.steering() if one.generation == number)
         calls, evaluations = store.finished_after(number - 1, number)
         yield from map(_describe_call, sorted(calls, key=lambda call: call.time))
         committed = store.committed_at(number)
@@ -166,7 +173,7 @@ class _LogReader:
             yield {"kind": "summary", **common, **dataclasses.asdict(summary)}
         for event in self._state.stalls.events:
             if event.generation == number:
-                yield {"kind": "stall", **common, **dataclasses.asdict(event)}
+                yield {"kind": "stall", **common, **event.as_dict()}
 
 
 def _describe_invocation(invocation: Invocation) -> dict[str, Any]:
@@ -175,6 +182,18 @@ def _describe_invocation(invocation: Invocation) -> dict[str, Any]:
         **dataclasses.asdict(invocation),
         "time": invocation.started,
         "text": invocation.describe_changes(),
+    }
+
+
+def _describe_steer(steer: Steer) -> dict[str, Any]:
+    return {
+        "kind": "steer",
+        "number": steer.number,
+        "asks": str(steer.kind),
+        "generation": steer.generation,
+        "time": steer.time,
+        "text": steer.text,
+        "shown": steer.describe(),
     }
 
 
@@ -223,6 +242,7 @@ _FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
     "call": _format_call,
     "attempt": _format_attempt,
     "summary": _format_summary,
+    "steer": lambda line: f"{line['number']} by the user: {line['shown']}",
     "stall": lambda line: str(line["action"]),
 }
 

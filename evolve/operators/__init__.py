@@ -4,7 +4,6 @@ from evolve.operators.catalog import (
     OPERATORS,
     Operator,
     apply_operator,
-    can_change,
     choose_operator,
     operator_chances,
 )
@@ -18,7 +17,6 @@ __all__ = [
     "Operator",
     "Tuner",
     "apply_operator",
-    "can_change",
     "choose_operator",
     "is_spent",
     "operator_chances",

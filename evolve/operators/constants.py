@@ -122,9 +122,7 @@ def format_number(value: float) -> str:
     """Writes a number as source: whole numbers in full, others with ten digits."""
     if isinstance(value, int):
         return str(value)
-    text = repr(float(f"{min(max(value, -_LARGEST), _LARGEST):.10g}"))
-    # YAML takes `1e-05` for a text.
-    return text if "." in text else text.replace("e", ".0e")
+    return repr(float(f"{min(max(value, -_LARGEST), _LARGEST):.10g}"))
 
 
 def draw_offset(rng: Generator) -> float:

@@ -13,7 +13,7 @@ from evolve.models.roles import ModelStats
 from evolve.operators.sessions import TuningSessions
 from evolve.population.state import RunState, make_elite
 from evolve.problem import Problem
-from evolve.records import OPERATOR_JOIN, RESCORE, TUNE, AttemptKey, Status
+from evolve.records import INJECT, OPERATOR_JOIN, RESCORE, TUNE, AttemptKey, Status
 from evolve.records.results import Generation, LightAttempt, PlacedAttempt, SlotResult
 from evolve.settings.sections import SearchSettings
 from evolve.source import fingerprint
@@ -22,6 +22,8 @@ from evolve.source import fingerprint
 # or improves another cell, which keeps the archive moving.
 _REWARD_IMPROVED = 1.0
 _REWARD_ACCEPTED = 0.1
+# What is made so says nothing about its parent, nor about operators.
+_UNBRED = frozenset({TUNE, RESCORE, INJECT})
 _uses_of = attrgetter("uses")
 _slot_of = attrgetter("key.slot")
 
@@ -83,7 +85,7 @@ class Population(RunState):
         operator, champion = attempt.operator, self.champion
         status = super()._add_attempt(attempt)
         is_evaluated = attempt.status is not Status.REJECTED
-        if operator not in {TUNE, RESCORE} and attempt.parent is not None and is_evaluated:
+        if operator not in _UNBRED and attempt.parent is not None and is_evaluated:
             self.climbing.record(attempt.parent, leads=self.champion is not champion)
         if is_evaluated and attempt.fingerprint is not None:
             self._first.setdefault(attempt.fingerprint, attempt.key)
@@ -93,7 +95,7 @@ class Population(RunState):
         if operator == TUNE:
             self.sessions.record(attempt, self._objective_or_duplicates(attempt))
         # What several operators did in a leap says nothing about any of them.
-        elif operator and operator != RESCORE and OPERATOR_JOIN not in operator:
+        elif operator and operator not in _UNBRED and OPERATOR_JOIN not in operator:
             improved = self._gain_on_parent(attempt) > 0.0
             reward = _REWARD_IMPROVED if improved else _REWARD_ACCEPTED if status else 0.0
             self.operators.record(operator, reward)

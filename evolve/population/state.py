@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from evolve.archive import AddStatus, Elite, Islands
 from evolve.archive.cells import locate
 from evolve.archive.merit import Merit, is_progress, outranks
 from evolve.problem import Problem
-from evolve.records import RESCORE, TUNE, VALIDATION, AttemptKey, Status
+from evolve.records import INJECT, RESCORE, TUNE, VALIDATION, AttemptKey, Status
 from evolve.records.results import LightAttempt
 from evolve.settings.sections import WITHOUT_MODEL, SearchSettings
 
@@ -36,6 +37,10 @@ class StallEvent:
     evaluations: int
     action: str
     island: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain data for reports."""
+        return asdict(self)
 
 
 # What is done at each level of a stall.
@@ -185,7 +190,10 @@ class RunState:
             self.samples += 1
             self.tuned.add(attempt.parent)
         # A session makes hundreds of children: they do not say how the parent is used up.
-        elif attempt.parent is not None and "visits" not in self._settings.without:
+        # What somebody put in is nobody's child.
+        elif attempt.parent is not None and not (
+            attempt.operator == INJECT or "visits" in self._settings.without
+        ):
             self.islands.archives[attempt.island].record_child(attempt.parent)
         champion = self.champion
         status = self._offer(attempt)

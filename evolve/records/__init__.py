@@ -3,6 +3,7 @@
 from evolve.records.attempts import (
     BROKEN_EVALUATOR,
     INITIAL,
+    INJECT,
     OPERATOR_JOIN,
     RESCORE,
     TUNE,
@@ -25,6 +26,7 @@ from evolve.records.attempts import (
 __all__ = [
     "BROKEN_EVALUATOR",
     "INITIAL",
+    "INJECT",
     "OPERATOR_JOIN",
     "RESCORE",
     "TUNE",

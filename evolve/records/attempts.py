@@ -166,6 +166,9 @@ TUNE = "tune_constants"
 RESCORE = "rescore"
 """What it names where a program is evaluated again, with another evaluator than before."""
 
+INJECT = "inject"
+"""What it names where a program is one that somebody put into the run."""
+
 OPERATOR_JOIN = "+"
 """Stands between the names of operators that were applied one after the other, in a leap."""
 

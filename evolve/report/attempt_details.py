@@ -8,7 +8,7 @@ from typing import Any
 from evolve.edits.diffs import unified_diff
 from evolve.errors import UsageError
 from evolve.population import RunState
-from evolve.records import TUNE, Attempt, AttemptKey, Direction, Plan
+from evolve.records import INJECT, TUNE, Attempt, AttemptKey, Direction, Plan
 from evolve.records.plain import to_plain
 from evolve.records.results import Call
 from evolve.search.generation import WHOLE
@@ -140,7 +140,7 @@ def find_model(store: Store, attempt: Attempt) -> str:
 
 def describe_source(operator: str, model: str) -> str:
     """Returns who made an attempt, for people."""
-    return "tuning" if operator == TUNE else operator or model or "start"
+    return {TUNE: "tuning", INJECT: "the user"}.get(operator, operator or model or "start")
 
 
 def find_inspirations(store: Store, attempt: Attempt) -> list[AttemptKey]:

@@ -28,6 +28,7 @@ from evolve.records.results import (
     PlacedAttempt,
     SlotResult,
 )
+from evolve.records.steering import steering_of
 from evolve.runs.fork import FORKED
 from evolve.runs.mending import RESCORED
 from evolve.search.generation import GenerationRunner, Inline, reject_known
@@ -149,9 +150,11 @@ class Replay:
         last = self._store.last_generation()
         if last is None:
             raise StoreError(f"{self._store.folder}: the run has no generation yet")
+        asked = self._store.steering()
         schedule = Schedule(
             generations=last,
             size_at=lambda number: size_of(self._history.at(number)),
+            injected_at=lambda number: len(steering_of(asked, number).injected),
         )
         attempts = self._store.light_attempts(with_uses=True)
         groups = groupby(attempts, key=lambda attempt: attempt.key.generation)

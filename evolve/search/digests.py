@@ -12,6 +12,7 @@ from evolve.files import write_inside
 from evolve.population import Population
 from evolve.problem import Problem, Purpose
 from evolve.records import Attempt, Direction, Evaluation, Plan
+from evolve.records.steering import UNSTEERED, Steering
 from evolve.search.schedule import Turn, size_of
 from evolve.settings.history import SettingsHistory
 from evolve.steps.digest import Digest, RunStatus
@@ -51,6 +52,7 @@ class DigestMaker:
         programs: Sequence[Attempt],
         *,
         pending: tuple[Plan, ...] = (),
+        steering: Steering = UNSTEERED,
     ) -> Digest:
         """Returns the digest of a generation.
 
@@ -59,6 +61,7 @@ class DigestMaker:
             turn: The generation.
             programs: Those that are shown in full, the best first.
             pending: Plans of the generations in flight.
+            steering: What people ask of it.
 
         Raises:
             StoreError: The database cannot be read.
@@ -78,6 +81,8 @@ class DigestMaker:
             pending=() if is_baseline else pending,
             tuning=0 if is_baseline else size_of(settings).tuning,
             rewrites=memory.prefers_rewrites,
+            hints=steering.hints,
+            pins=steering.pins,
             machine=self._machine.describe() if self._machine else "",
             modules=self._machine.modules if self._machine else frozenset(),
         )
@@ -171,7 +176,7 @@ def note_experience(store: Store, problem: Problem, evaluate: Callable[..., Eval
 
 
 def copy_experience(store: Store, source: Path) -> None:
-    """Writes down what the prompts of another run rest on: lessons, machine, and money spent.
+    """Writes down what the prompts of another run rest on: lessons, machine, money spent, steering.
 
     Args:
         store: Of the new run.
@@ -181,8 +186,9 @@ def copy_experience(store: Store, source: Path) -> None:
         StoreError: A database cannot be read or written.
     """
     with closing(type(store).open_to_read(source)) as other:
-        facts, expenses = other.facts(), other.expenses()
+        facts, expenses, asked = other.facts(), other.expenses(), other.steering()
     store.keep(expenses)
+    store.keep_steering([one for one in asked if one.generation is not None])
     store.set_facts(**{name: facts.get(name) for name in (_LESSONS_FACT, _MACHINE_FACT)})
 
 

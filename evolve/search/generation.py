@@ -20,7 +20,7 @@ from evolve.records.results import Generation, PlacedAttempt, SlotResult
 from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.source import fingerprint
 from evolve.steps.execute import UNNAMED
-from evolve.steps.jobs import GenerationJob, ModelJob, SlotJob
+from evolve.steps.jobs import GenerationJob, InjectedJob, ModelJob, SlotJob
 from evolve.steps.journal import Journal, SlotJournal
 from evolve.steps.plan import make_plans
 from evolve.steps.slot import reject, reject_plan, run_slot, same_as, seen_before
@@ -106,7 +106,9 @@ class GenerationRunner:
             return GenerationResult(job.number, (), cut_by=error.cap)
         if isinstance(plans, Rejected):
             self._reporter.on_plans(job.number, ())
-            return GenerationResult(job.number, (reject_plan(job, plans, whole.uses),))
+            refused = reject_plan(job, plans, whole.uses)
+            injected = [slot for slot in job.slots if isinstance(slot, InjectedJob)]
+            return GenerationResult(job.number, (refused, *self._run_slots(injected, job, {})))
         results = self._execute(job, plans)
         try:
             summary = self._summarize(job, results, whole, seeds[1])
@@ -138,6 +140,11 @@ class GenerationRunner:
             for slot in job.slots
             if not plans or not isinstance(slot, ModelJob) or slot.slot in plans
         ]
+        return self._run_slots(slots, job, plans)
+
+    def _run_slots(
+        self, slots: Sequence[SlotJob], job: GenerationJob, plans: Mapping[int, Plan]
+    ) -> tuple[SlotResult, ...]:
         models = [slot.slot for slot in slots if isinstance(slot, ModelJob)]
         gathered = _Plans(models, partial(self._reporter.on_plans, job.number))
         # The tuning slot, the last one, takes longest.

@@ -28,6 +28,7 @@ from evolve.records.endings import (
     TARGET,
 )
 from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult
+from evolve.records.steering import steering_of
 from evolve.search.events import Event, Inbox, Interrupt, Planned, Recorded, SlotEnded
 from evolve.search.generation import (
     GenerationResult,
@@ -107,7 +108,10 @@ class Search:
         self._schedule = Schedule(
             generations=history.now.loop.generations or last,
             size_at=lambda number: size_of(history.at(number)),
+            injected_at=self._count_injected,
         )
+        # The generations up to this one have begun before, with what steered them.
+        self._begun = store.newest_recorded()
         self._journal = journal
         journal.recall(*store.finished_after(last))
         # What is in flight began before these were committed.
@@ -189,6 +193,12 @@ class Search:
             elif turn.generation > population.generation:
                 # It was started from this state, and its plans are committed with it.
                 self._note_plans(turn.generation, self._store.load_plans(turn.generation))
+
+    def _count_injected(self, generation: int) -> int:
+        """Reads what people ask of a generation that is to begin; returns its injected programs."""
+        if generation > self._begun:
+            self._store.begin_steering(generation)
+        return len(steering_of(self._store.steering(), generation).injected)
 
     def _start(self, turn: Turn) -> None:
         in_flight = range(self.population.generation + 1, turn.generation)

@@ -64,11 +64,19 @@ class Schedule:
     Args:
         generations: The last one to run.
         size_at: Returns the size of a generation.
+        injected_at: Returns how many programs of the user's a generation evaluates.
     """
 
-    def __init__(self, *, generations: int, size_at: Callable[[int], Size]) -> None:
+    def __init__(
+        self,
+        *,
+        generations: int,
+        size_at: Callable[[int], Size],
+        injected_at: Callable[[int], int] = lambda _: 0,
+    ) -> None:
         self._generations = generations
         self._size_at = size_at
+        self._injected_at = injected_at
         self._next = 1
         self._reserved: dict[int, int] = {}
         # The last generation that tunes constants: no other starts before it is committed.
@@ -92,11 +100,12 @@ class Schedule:
             del self._reserved[generation]
         if not self._may_start(committed):
             return None
-        allowances, tuning = self._allowances(committed, evaluations)
+        injected = self._injected_at(self._next)
+        allowances, tuning = self._allowances(committed, evaluations + injected)
         if not allowances:
             return None
         turn = Turn(self._next, allowances, tuning)
-        self._reserved[self._next] = sum(allowances) + tuning
+        self._reserved[self._next] = sum(allowances) + tuning + injected
         if tuning:
             self._tuned = self._next
         self._next += 1

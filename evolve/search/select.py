@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,10 +14,11 @@ from evolve.archive import Elite
 from evolve.archive.selection import ParentSelector, make_lottery
 from evolve.models.roles import THRIFT, Part, draw_by_weight
 from evolve.operators import operator_chances
-from evolve.operators.sessions import TuningPlanner
+from evolve.operators.sessions import MOST_SESSIONS, TuningPlanner
 from evolve.population import Population
 from evolve.problem import Problem
-from evolve.records import AttemptKey, Plan, Selection
+from evolve.records import INITIAL, Attempt, AttemptKey, Plan, Program, Selection
+from evolve.records.steering import Steering, steering_of
 from evolve.search.digests import DigestMaker
 from evolve.search.generation import WHOLE
 from evolve.search.library import RunLibrary
@@ -27,7 +28,15 @@ from evolve.settings.history import SettingsHistory
 from evolve.settings.sections import LoopSettings, SearchSettings, StepSettings
 from evolve.source.signatures import share_in_common, sign_source
 from evolve.steps.digest import Digest, Seat
-from evolve.steps.jobs import Confirmation, GenerationJob, ModelJob, OperatorJob, TuningJob
+from evolve.steps.jobs import (
+    Confirmation,
+    GenerationJob,
+    InjectedJob,
+    ModelJob,
+    OperatorJob,
+    SlotJob,
+    TuningJob,
+)
 from evolve.store import Store
 
 _KEPT = 1024
@@ -90,17 +99,19 @@ class JobMaker:
             if turn.tuning
             else []
         )
+        steering = steering_of(self._store.steering(), turn.generation)
+        others: list[SlotJob] = [*tuning, *self._make_injected_jobs(steering, settings)]
         if not with_model:
-            slots = self._make_operator_jobs(turn, settings)
+            slots = self._make_operator_jobs(turn, settings, steering.pins)
             return GenerationJob(
-                turn.generation, (*slots, *tuning), known, self._confirm(settings.search)
+                turn.generation, (*slots, *others), known, self._confirm(settings.search)
             )
         return GenerationJob(
             turn.generation,
-            (*self._make_model_jobs(turn, settings), *tuning),
+            (*self._make_model_jobs(turn, settings), *others),
             known,
             self._confirm(settings.search),
-            digest=self._make_digest(turn, settings, pending),
+            digest=self._make_digest(turn, settings, pending, steering),
             parts=self._cast(settings, turn.generation, WHOLE),
             # A baseline learns nothing.
             summarizes="summaries" not in settings.search.without and not self._is_baseline,
@@ -117,7 +128,9 @@ class JobMaker:
     def _is_baseline(self) -> bool:
         return self._population.islands.strategy.is_baseline
 
-    def _make_operator_jobs(self, turn: Turn, settings: Settings) -> list[OperatorJob]:
+    def _make_operator_jobs(
+        self, turn: Turn, settings: Settings, pins: Sequence[AttemptKey]
+    ) -> list[OperatorJob]:
         population, loop = self._population, settings.loop
         selector = ParentSelector(
             population.islands,
@@ -140,7 +153,27 @@ class JobMaker:
             )
             leap = self._leaps(turn.generation, slot)
             jobs.append(OperatorJob(slot, elites.island, selection, chances, leap))
+        # One slot works on a pinned program; where there is no other, in every second generation.
+        if pins and (len(jobs) > 1 or turn.generation % 2):
+            pinned = self._load(pins[turn.generation % len(pins)])
+            last = jobs[-1]
+            selection = replace(last.selection, parent=pinned)
+            jobs[-1] = replace(last, island=pinned.island, selection=selection)
         return jobs
+
+    def _make_injected_jobs(self, steering: Steering, settings: Settings) -> list[InjectedJob]:
+        """Returns the jobs of the programs that people put in, after all slots of tuning."""
+        first = settings.loop.slots + MOST_SESSIONS
+        return [
+            InjectedJob(
+                slot=first + number,
+                island=steer.number % settings.search.islands,
+                start=self._load(INITIAL),
+                program=Program(steer.files),
+                origin=steer.text,
+            )
+            for number, steer in enumerate(steering.injected)
+        ]
 
     def _make_model_jobs(self, turn: Turn, settings: Settings) -> list[ModelJob]:
         # A baseline draws from the same prompt again and again.
@@ -157,7 +190,9 @@ class JobMaker:
             for slot, allowance in enumerate(turn.allowances)
         ]
 
-    def _make_digest(self, turn: Turn, settings: Settings, pending: Sequence[Plan]) -> Digest:
+    def _make_digest(
+        self, turn: Turn, settings: Settings, pending: Sequence[Plan], steering: Steering
+    ) -> Digest:
         population = self._population
         rng = np.random.default_rng([settings.loop.seed, turn.generation, WHOLE % 2**32, 1])
         if self._is_baseline:
@@ -174,9 +209,19 @@ class JobMaker:
         return self._digests.make(
             population,
             turn,
-            [self._load(elite.key) for elite in shown],
+            self._with_pinned([elite.key for elite in shown], steering.pins),
             pending=tuple(pending),
+            steering=steering,
         )
+
+    def _with_pinned(
+        self, shown: Sequence[AttemptKey], pins: Sequence[AttemptKey]
+    ) -> list[Attempt]:
+        """Returns the programs that a prompt shows: pinned ones in the place of the last."""
+        champion, others = shown[0], [key for key in shown[1:] if key not in pins]
+        chosen = list(dict.fromkeys([champion, *pins]))
+        chosen += others[: max(0, len(shown) - len(chosen))]
+        return [self._load(key) for key in chosen]
 
     def _make_tuning_jobs(
         self, turn: Turn, loop: LoopSettings, *, with_model: bool
@@ -366,5 +411,6 @@ def _draw(population: Population, rng: Generator) -> Iterator[Elite]:
 
 def repeats_of(problem: Problem, settings: SearchSettings) -> int:
     """Returns how often a program that would lead is evaluated again."""
-    is_noisy = problem.noise > 0.0 or problem.cooperative
-    return int(is_noisy and "confirmation" not in settings.without)
+    if settings.confirm is not None:
+        return settings.confirm
+    return int(problem.noise > 0.0 or problem.cooperative)

@@ -53,6 +53,8 @@ class Digest:
         rewrites: Whether edits kept failing, so that whole programs are asked for.
         machine: What programs find in the sandbox, in words.
         modules: What they can import beside the standard library; empty when it is not known.
+        hints: What people say about the search.
+        pins: Programs that people want it to work on.
     """
 
     status: RunStatus
@@ -65,6 +67,8 @@ class Digest:
     rewrites: bool = False
     machine: str = ""
     modules: frozenset[str] = frozenset()
+    hints: tuple[str, ...] = ()
+    pins: tuple[AttemptKey, ...] = ()
 
     def find(self, key: str) -> Attempt | None:
         """Returns the program that is shown under a key; `None` where there is none."""

@@ -1,4 +1,4 @@
-"""What the steps of a generation are given: one job for each slot, of one of three kinds."""
+"""What the steps of a generation are given: one job for each slot, of one of four kinds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import Protocol, TypeVar
 
 from evolve.models.roles import Part
 from evolve.operators import Tuner
-from evolve.records import Attempt, AttemptKey, Direction, Evaluation, Rejected, Selection
+from evolve.records import (
+    Attempt,
+    AttemptKey,
+    Direction,
+    Evaluation,
+    Program,
+    Rejected,
+    Selection,
+)
 from evolve.records.chat import Message, Reply, Request
 from evolve.steps.digest import Digest, Seat
 
@@ -148,7 +156,26 @@ class ModelJob:
     library: Library | None = None
 
 
-SlotJob = OperatorJob | TuningJob | ModelJob
+@dataclass(frozen=True, slots=True)
+class InjectedJob:
+    """A slot in which a program is evaluated that somebody put into the run.
+
+    Attributes:
+        slot: Place in the generation.
+        island: Island that it is added to.
+        start: The starting program, which it is compared with.
+        program: The program.
+        origin: Where it comes from, in words.
+    """
+
+    slot: int
+    island: int
+    start: Attempt
+    program: Program
+    origin: str
+
+
+SlotJob = OperatorJob | TuningJob | ModelJob | InjectedJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from evolve.archive.merit import paired_gain
 from evolve.problem import Problem
 from evolve.records import TUNE, Attempt, Direction, Plan, Status
-from evolve.source import holds_values
 from evolve.steps import prompt
 from evolve.steps.digest import Digest, RunStatus
 from evolve.steps.memory import KnownLesson, TriedChange, TunedProgram
@@ -33,7 +32,7 @@ def page_blocks(digest: Digest, problem: Problem) -> list[Block]:
     """Returns all that editors and planners are shown beside their task."""
     return [
         Block("machine", (f" {digest.machine}",) if digest.machine else (), rank=1),
-        Block("status", (show_status(digest.status, problem),), rank=1),
+        Block("status", (show_status(digest.status, problem), *show_wishes(digest)), rank=1),
         programs_block(digest, problem),
         tried_block(digest, problem.direction),
         *lessons_blocks(digest.lessons),
@@ -71,6 +70,14 @@ def show_status(status: RunStatus, problem: Problem) -> str:
         lines.append(f"The last {_count(waited, 'generation')} brought no new champion.")
     lines.append(_advise(status, problem.direction))
     return "\n".join(line for line in lines if line)
+
+
+def show_wishes(digest: Digest) -> list[str]:
+    """Returns what the user of the run asks for: unlike what is fenced, it is to be followed."""
+    wishes = [plain(hint) for hint in digest.hints]
+    wishes += [f"Program {key} is pinned: work on it, too." for key in digest.pins]
+    listed = "\n".join(f"- {wish}" for wish in wishes)
+    return [f"The user of this run says:\n\n{listed}"] if wishes else []
 
 
 def _show_left(status: RunStatus) -> str:
@@ -268,16 +275,10 @@ def pending_block(plans: Sequence[Plan]) -> Block:
 
 def show_tuning(digest: Digest) -> str:
     """Returns what editors need to know of the tuning of constants."""
-    values = all(holds_values(path) for path, _ in digest.programs[0].program_or_fail.files)
-    what = "numbers" if values else "floating-point literals"
-    tuned = (
-        f"Constants are tuned for you: beside each generation {digest.tuning} evaluations tune the "
-        f"{what} of the best programs (CMA-ES). Do not spend a change on picking numbers."
-    )
-    if values:
-        return tuned
     return (
-        f"{tuned} Write every number that matters as a literal of its own, and give it a range "
+        f"Constants are tuned for you: beside each generation {digest.tuning} evaluations tune the "
+        "floating-point literals of the best programs (CMA-ES). Do not spend a change on picking "
+        "numbers. Write every number that matters as a literal of its own, and give it a range "
         "where you know one, in a comment on its line: `weight = 0.3  # tune: 0.01 .. 10 log`. "
         "Where no line has such a comment, all floating-point literals are tuned; whole numbers "
         "are tuned only where they are marked."

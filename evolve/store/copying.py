@@ -25,7 +25,7 @@ from evolve.store.queries import Reader
 PRUNED = "pruned"
 """The fact that names the last generation whose prompts may have shown what was dropped."""
 
-_BY_GENERATION = ("attempts", "evaluations", "artifacts", "calls", "expenses")
+_BY_GENERATION = ("attempts", "evaluations", "artifacts", "calls", "expenses", "steering")
 _PROGRAMS = """
     SELECT * FROM programs WHERE id IN (SELECT program FROM evaluations WHERE generation = ?1
         UNION SELECT program FROM attempts WHERE generation = ?1)

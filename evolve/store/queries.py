@@ -37,11 +37,12 @@ from evolve.records.results import (
     SlotResult,
     Totals,
 )
+from evolve.records.steering import Steer
 from evolve.settings.history import Invocation
 from evolve.store.columns import unpack
 from evolve.store.connection import naming_errors, parsing
 from evolve.store.loading import load_evaluated, load_light_attempt, load_placed, load_slot_note
-from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, INVOCATIONS
+from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, INVOCATIONS, STEERING
 
 # No generation comes after this one.
 NEWEST = 2**62
@@ -192,6 +193,12 @@ class Reader:
         found = self._all(f"SELECT {INVOCATIONS.select('n')} FROM invocations n ORDER BY n.number")
         with parsing(self.folder):
             return [INVOCATIONS.load(row) for row in found]
+
+    def steering(self) -> list[Steer]:
+        """Returns all that people have asked of the run, in order."""
+        found = self._all(f"SELECT {STEERING.select('s')} FROM steering s ORDER BY s.number")
+        with parsing(self.folder):
+            return [STEERING.load(row) for row in found]
 
     def newest_recorded(self) -> int:
         """Returns the last generation that a call or an evaluation belongs to, or -1."""

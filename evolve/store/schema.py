@@ -10,6 +10,7 @@ from contextlib import suppress
 from evolve.errors import UsageError
 from evolve.records import Attempt
 from evolve.records.results import Call, Evaluated, Expense, Generation
+from evolve.records.steering import Steer
 from evolve.settings.history import Invocation
 from evolve.store.columns import RecordTable
 
@@ -46,9 +47,13 @@ CALLS = RecordTable(
     is_clustered=False,
 )
 EXPENSES = RecordTable("expenses", Expense, key="", is_clustered=False)
+# Written by other processes than the run's own, too; the run notes from when on a row counts.
+STEERING = RecordTable(
+    "steering", Steer, key="PRIMARY KEY (number)", packed=frozenset({"files"}), is_clustered=False
+)
 SCHEMA = f"""
     {INVOCATIONS.schema} {GENERATIONS.schema} {ATTEMPTS.schema} {EVALUATIONS.schema}
-    {CALLS.schema} {EXPENSES.schema}
+    {CALLS.schema} {EXPENSES.schema} {STEERING.schema}
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE programs (id TEXT, fingerprint TEXT NOT NULL, source BLOB, PRIMARY KEY (id));
     CREATE TABLE artifacts (

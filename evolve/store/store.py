@@ -2,7 +2,7 @@
 
 Finished calls and evaluations are written as soon as they are finished, by `keep`; a generation is
 written by `commit` in one synchronous transaction. Both take time in proportion to what is new.
-One process writes, held by a lock; any number may read meanwhile.
+One process writes, held by a lock; any number may read meanwhile, and add to `steering`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from evolve.keys import cut_keys
-from evolve.records import Program
+from evolve.records import Program, SourceFile
 from evolve.records.plain import to_plain
 from evolve.records.results import Call, Evaluated, Expense, Generation, PlacedAttempt
+from evolve.records.steering import Steer, SteerKind
 from evolve.settings.history import Invocation
 from evolve.source import fingerprint
 from evolve.store.columns import pack
@@ -32,7 +33,15 @@ from evolve.store.connection import (
     naming_errors,
 )
 from evolve.store.queries import Reader
-from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, GENERATIONS, INVOCATIONS
+from evolve.store.schema import (
+    ATTEMPTS,
+    CALLS,
+    EVALUATIONS,
+    EXPENSES,
+    GENERATIONS,
+    INVOCATIONS,
+    STEERING,
+)
 
 # A program whose source was pruned gets it again.
 _INSERT_PROGRAM = (
@@ -102,6 +111,18 @@ class Store(Reader):
         with self._transaction() as connection:
             connection.execute(f"INSERT {INVOCATIONS.insert}", INVOCATIONS.dump(invocation))
 
+    def keep_steering(self, rows: Sequence[Steer]) -> None:
+        """Records what steered another run, as it did there."""
+        with self._transaction() as connection:
+            connection.executemany(f"INSERT {STEERING.insert}", map(STEERING.dump, rows))
+
+    def begin_steering(self, generation: int) -> None:
+        """Lets all that was asked since the last generation count from this one on."""
+        if self._all("SELECT 1 FROM steering WHERE generation IS NULL LIMIT 1"):
+            with self._transaction() as connection:
+                sql = "UPDATE steering SET generation = ? WHERE generation IS NULL"
+                connection.execute(sql, (generation,))
+
     def keep(self, finished: Sequence[Call | Evaluated | Expense]) -> None:
         """Records what is finished, once; it is durable when this returns."""
         now = _now()
@@ -138,6 +159,14 @@ class Store(Reader):
         with self._transaction() as connection:
             connection.execute("DELETE FROM snapshots")
             connection.execute("INSERT INTO snapshots VALUES (?, ?)", (version, packed))
+
+    def _add_steer(self, kind: SteerKind, text: str, files: tuple[SourceFile, ...]) -> Steer:
+        with self._transaction() as connection:
+            sql = "SELECT COALESCE(MAX(number), 0) + 1 FROM steering"
+            ((number,),) = connection.execute(sql).fetchall()
+            steer = Steer(number, kind, cut_keys(text), files, time=_now())
+            connection.execute(f"INSERT {STEERING.insert}", STEERING.dump(steer))
+        return steer
 
     def _put_evaluated(self, item: Evaluated) -> None:
         self._put_program(item.program)
@@ -183,6 +212,20 @@ class Store(Reader):
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def add_steer(
+    folder: Path, kind: SteerKind, text: str, files: tuple[SourceFile, ...] = ()
+) -> Steer:
+    """Asks something of a run, also of one that another process runs.
+
+    Raises:
+        UsageError: The folder is no run, or is of another version.
+        StoreError: The database cannot be written.
+    """
+    expect_run(folder)
+    with closing(Store(connect_to_write(folder), folder, None)) as store:
+        return store._add_steer(kind, text, files)  # noqa: SLF001 - without the run's lock
 
 
 def _now() -> str:

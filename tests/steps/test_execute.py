@@ -232,7 +232,14 @@ class TestAgent:
 
         given = (problem, make_digest(problem), Seat(), None)
         editor = Editor(*given, ask=ask, **sections(**changes))
-        agent = Agent(editor, attempt=attempt, library=SmallLibrary())
+        agent = Agent(
+            *given,
+            ask=ask,
+            read=editor.read,
+            attempt=attempt,
+            library=SmallLibrary(),
+            **sections(**changes),
+        )
         agent.work(lambda: 1, evaluations)
         return drafts, chats
 

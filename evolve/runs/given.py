@@ -1,0 +1,84 @@
+"""Programs that people hand to a run: a file, a folder of files, or the champion of another run."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import zip_longest
+from pathlib import Path, PurePosixPath
+
+from evolve.errors import UsageError
+from evolve.population.snapshot import load_state
+from evolve.problem import Problem
+from evolve.problem.checked_files import check_entry, read_source
+from evolve.records import Program, SourceFile
+from evolve.runs.run_folder import load_run
+from evolve.source.blocks import frozen_parts
+from evolve.store import DATABASE, Store
+
+
+def read_given(problem: Problem, path: Path, where: str) -> Program:
+    """Returns a program that somebody hands in, checked as far as it can be without running it.
+
+    Args:
+        problem: What it is to solve.
+        path: A file, which stands for the one of its name; a folder with all files; or a run.
+        where: Who names it, for messages.
+
+    Raises:
+        UsageError: There is nothing, or it lacks a file.
+        ProblemError: It cannot be parsed, or changes what no program may change.
+    """
+    if (path / DATABASE).is_file():
+        given = _read_champion(path, where).files
+    elif path.is_dir():
+        names = [name for name, _ in problem.initial.files]
+        given = tuple(read_source(path, name, where) for name in names)
+    elif path.is_file():
+        given = _read_file(problem, path, where)
+    else:
+        raise UsageError(f"{where}: expected a file, a folder or a run, got nothing at {path}")
+    program = Program(given)
+    _expect_frozen(problem, program, where)
+    check_entry(path if path.is_dir() else path.parent, program, problem.entry, problem.recipe)
+    return program
+
+
+def _read_champion(folder: Path, where: str) -> Program:
+    problem, settings = load_run(folder)
+    with closing(Store.open_to_read(folder)) as store:
+        champion = load_state(store, problem, settings.search).champion
+        if champion is None:
+            raise UsageError(f"{where}: {folder}: the run has no evaluated program yet")
+        return store.load_attempt(champion.key).program_or_fail
+
+
+def _read_file(problem: Problem, path: Path, where: str) -> tuple[SourceFile, ...]:
+    files = problem.initial.files
+    named = [file.path for file in files if PurePosixPath(file.path).name == path.name]
+    if len(files) == 1:
+        named = [files[0].path]
+    if len(named) != 1:
+        names = ", ".join(file.path for file in files)
+        raise UsageError(
+            f"{where}: expected one of {names}, or a folder with all of them, got {path.name}"
+        )
+    text = read_source(path.parent, path.name, where).text
+    return tuple(file._replace(text=text) if file.path == named[0] else file for file in files)
+
+
+def _expect_frozen(problem: Problem, program: Program, where: str) -> None:
+    """Checks that a program has the files of the problem, and the code that may not change."""
+    wanted, names = problem.initial.files, [name for name, _ in program.files]
+    if names != [name for name, _ in wanted]:
+        expected = ", ".join(name for name, _ in wanted)
+        raise UsageError(f"{where}: expected the files {expected}, got {', '.join(names)}")
+    for (name, text), (_, new) in zip(wanted, program.files, strict=True):
+        old, got = frozen_parts(text), frozen_parts(new)
+        if old == got:
+            continue
+        lines = zip_longest("".join(old).splitlines(), "".join(got).splitlines(), fillvalue="")
+        one, two = next((pair for pair in lines if pair[0] != pair[1]), ("", ""))
+        raise UsageError(
+            f"{where}: {name}: expected all outside of EVOLVE-BLOCK as in the problem: "
+            f"{one.strip()!r:.100}, got {two.strip()!r:.100}"
+        )
