@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +202,7 @@ def run(
     *,
     run_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    force: bool = False,
     progress: bool | None = None,
     on_attempt: _Callback = None,
     on_generation: _Callback = None,
@@ -217,6 +218,7 @@ def run(
         problem: Problem folder, or a name in the gallery.
         run_dir: Run folder; by default a new one in `./runs`.
         settings: Settings by key, such as `{"search.islands": 4}`.
+        force: Whether it runs although the budget buys fewer than two generations.
         progress: Whether progress is printed; by default on a terminal and in a notebook.
         on_attempt: Called with each committed attempt, a row of `SavedRun.attempts` without texts.
         on_generation: Called after each generation with `generation`, `evaluations` and
@@ -244,6 +246,7 @@ def run(
         parent=RUNS,
         named=find_addresses(wanted),
     )
+    made = replace(made, is_forced=force)
     return _run_to_end(made, (on_attempt, on_generation, on_improvement), progress=progress)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.display import TextTable, say
+from evolve.errors import UsageError
 
 if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
@@ -38,6 +39,7 @@ def estimate_costs(
         TYPICAL_REPAIRS,
         TYPICAL_TOKENS,
         estimate_roles,
+        expect_two_generations,
         measure_uses,
     )
     from evolve.search.previews import preview_prompts
@@ -59,6 +61,10 @@ def estimate_costs(
     table = TextTable(head, [_list_role(role) for role in roles])
     lines, totals = _describe_totals(roles, settings)
     data = {"basis": basis, "roles": [dataclasses.asdict(role) for role in roles], **totals}
+    try:
+        expect_two_generations(settings, lambda: roles)
+    except UsageError as error:
+        data["refused"] = str(error)
     return [f"estimate  from {basis}", table, *lines], data
 
 

@@ -39,6 +39,10 @@ Detach = Annotated[
     bool,
     typer.Option("--detach", help="Run in the background; `evolve attach` shows the run."),
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Run although the budget buys fewer than two generations."),
+]
 Plain = Annotated[
     bool, typer.Option("--plain", help="Print lines instead of a live view, as for a pipe.")
 ]

@@ -14,7 +14,7 @@ import typer
 from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Changes, ProblemPath, read_settings
 from evolve.display import TextTable, one_line, say, show_number
-from evolve.errors import UsageError
+from evolve.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from evolve.evaluation.pool import Evaluators
@@ -175,6 +175,7 @@ def check(
     words = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
     count = f", with {words}" if warnings else ""
     sandbox = describe_isolation(isolation, fresh=settings.sandbox.fresh)
+    refused = costs.get("refused")
     return Result(
         [
             *_describe_problem(found, evaluation, numbers),
@@ -183,7 +184,9 @@ def check(
             sandbox,
             *lines,
             *map(one_line, warnings),
-            f"ok{count}: evolve run {quote(str(problem))}",
+            f"run would refuse this budget: {refused}"
+            if refused
+            else f"ok{count}: evolve run {quote(str(problem))}",
         ],
         {
             "problem": found.name,
@@ -199,6 +202,7 @@ def check(
             "sandbox": {"backend": isolation.backend, "enforced": list(isolation.enforced)},
             **({"estimate": costs} if lines else {}),
         },
+        ExitCode.USAGE if refused else ExitCode.OK,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -18,6 +19,7 @@ from evolve.cli.options import (
     RUNS,
     Changes,
     Detach,
+    Force,
     JsonLines,
     Plain,
     Run,
@@ -103,6 +105,7 @@ def run(
         typer.Option(help="Answer from this run's record, with its settings.", metavar="RUN"),
     ] = None,
     trust: Trust = False,
+    force: Force = False,
     detach: Detach = False,
     plain: Plain = False,
     json_lines: JsonLines = False,
@@ -133,9 +136,11 @@ def run(
             _take_lessons(source, made.folder)
         introduction = _introduce(made.settings, made.folder, made.original)
         if idle is not None:
+            made = replace(made, is_forced=force)
             return _run_and_report(made, introduction, idle, shown)
     say(introduction)
     arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
+    arguments += ["--force"] * force
     return start_detached(made.folder, arguments)
 
 
@@ -151,6 +156,7 @@ def resume(
         bool, typer.Option("--rescore", help="Evaluate the elites again first.")
     ] = False,
     trust: Trust = False,
+    force: Force = False,
     detach: Detach = False,
     plain: Plain = False,
     json_lines: JsonLines = False,
@@ -174,6 +180,7 @@ def resume(
         )
         introduction = _introduce(found.settings, found.folder)
         if idle is not None:
+            found = replace(found, is_forced=force)
             return _run_and_report(found, introduction, idle, shown)
     say(introduction)
     words = (split_password(word)[0] for word in sys.argv[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evolve.errors import UsageError
 from evolve.models.usage import GENEROUS_TOKENS, estimate_tokens, prompt_cap
 from evolve.records.results import Totals
 
@@ -99,6 +100,42 @@ def estimate_roles(
             )
         )
     return estimates
+
+
+def expect_two_generations(
+    settings: Settings, estimate: Callable[[], list[RoleEstimate]]
+) -> None:
+    """Checks that each cap buys two generations with models: fewer cannot build on one another.
+
+    Args:
+        settings: Complete.
+        estimate: Returns what each role uses in a slot; asked only where a cap depends on it.
+
+    Raises:
+        UsageError: A cap buys fewer.
+    """
+    budget, slots = settings.budget, settings.loop.slots
+    if not settings.models.is_configured or settings.models.replay:
+        return
+    # By cap: its value, and what one generation takes.
+    needs: dict[str, tuple[float | None, float]] = {
+        "max_calls": (budget.max_calls, slots + len(_find_roles(settings)) - 1),
+        "max_evaluations": (budget.max_evaluations and budget.max_evaluations - 1, slots),
+    }
+    if budget.max_tokens is not None or budget.max_cost_usd is not None:
+        roles = estimate()
+        tokens = sum(one.expected.prompt_tokens + one.expected.completion_tokens for one in roles)
+        cost = sum(one.cost_usd or 0.0 for one in roles)
+        needs["max_tokens"] = (budget.max_tokens, slots * tokens)
+        needs["max_cost_usd"] = (budget.max_cost_usd, slots * cost)
+    for name, (cap, need) in needs.items():
+        if cap is not None and cap < 2 * need:
+            takes = f"{need:.0f}" if need >= 1 else f"{need:.4f}"
+            raise UsageError(
+                f"`budget.{name}`: expected enough for two generations, of which each takes about "
+                f"{takes} (`loop.slots` is {slots}), got {getattr(budget, name):g}; raise it, or "
+                "lower `loop.slots`; --force runs with it"
+            )
 
 
 def measure_uses(store: Store) -> dict[str, Use]:

@@ -41,6 +41,7 @@ class Run:
         named: The addresses of models that the user has named; others get no keys.
         original: The problem that a new run was made of; None for a run that was found again.
         rescores: Whether its elites are evaluated again first.
+        is_forced: Whether it begins although its budget buys fewer than two generations.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Run:
     named: tuple[str, ...]
     original: Problem | None = None
     rescores: bool = False
+    is_forced: bool = False
 
 
 class RunView(Protocol):

@@ -34,6 +34,7 @@ from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import INITIAL, Attempt, Evaluation, Status, average
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
+from evolve.runs.estimate import RoleEstimate, estimate_roles, expect_two_generations
 from evolve.runs.interrupts import failures_of_the_machine, interrupts
 from evolve.runs.mending import describe_difference, rescore_elites
 from evolve.runs.opening import Run, RunView
@@ -58,7 +59,7 @@ from evolve.runs.world import checksum_folder, describe_linked
 from evolve.sandbox.limits import Isolation
 from evolve.search.events import Inbox, Interrupt
 from evolve.search.loop import Search
-from evolve.search.previews import find_misfit
+from evolve.search.previews import find_misfit, preview_prompts
 from evolve.search.schedule import size_of
 from evolve.search.select import repeats_of
 from evolve.settings.history import Invocation, SettingsHistory, find_changes
@@ -168,6 +169,8 @@ class LiveRun:
         evaluation = None
         if last is None:
             evaluation = self._evaluate_start()
+            if not self._run.is_forced:
+                self._expect_two_generations(evaluation, endpoints)
         with view.waiting("asking each model for a first word"):
             preflight.wait(view.tell)
         self._tell_of_problem()
@@ -204,6 +207,19 @@ class LiveRun:
             self._view.tell(COOPERATIVE)
         self._note_noise(evaluation)
         return evaluation
+
+    def _expect_two_generations(
+        self, evaluation: Evaluation, endpoints: Mapping[str, Endpoint]
+    ) -> None:
+        def estimate() -> list[RoleEstimate]:
+            prompts = preview_prompts(
+                self._run.problem, self._settings, evaluation, self._evaluators.evaluate
+            )
+            return estimate_roles(
+                self._settings, prompts, lambda name: endpoints[name].find_price()
+            )
+
+        expect_two_generations(self._settings, estimate)
 
     def _note_noise(self, evaluation: Evaluation) -> None:
         """Writes noise that the problem does not declare into the run's copy of it."""

@@ -1,8 +1,9 @@
 import pytest
 
+from evolve.errors import UsageError
 from evolve.models.usage import Price
 from evolve.records.chat import Message
-from evolve.runs.estimate import TYPICAL_TOKENS, Use, estimate_roles
+from evolve.runs.estimate import TYPICAL_TOKENS, Use, estimate_roles, expect_two_generations
 from evolve.settings import Settings, change_settings
 from tests.commands import run_evolve
 
@@ -58,3 +59,41 @@ def test_check_tells_what_a_run_will_cost_and_what_a_budget_buys(tmp_path, probl
     )  # fmt: skip
     assert "a run of 40 slots: " in done.stdout
     assert "$1 buys about " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("cap", "message"),
+    [
+        ({"budget.max_calls": 9}, r"`budget.max_calls`: .* about 5 \(`loop.slots` is 4\), got 9;"),
+        ({"budget.max_evaluations": 8}, r"`budget.max_evaluations`: .* about 4 .*, got 8; raise"),
+        ({"budget.max_tokens": 19_000}, r"`budget.max_tokens`: .*, got 19000; .* --force runs"),
+        ({"budget.max_cost_usd": 0.03}, r"`budget.max_cost_usd`: .*, got 0.03; raise it"),
+    ],
+)
+def test_a_budget_for_fewer_than_two_generations_is_refused(cap, message):
+    def expect(**changes: object) -> None:
+        settings = make_settings(**changes)
+        expect_two_generations(settings, lambda: estimate_roles(settings, PROMPTS, PRICES.get))
+
+    with pytest.raises(UsageError, match=message):
+        expect(**cap)
+    expect(**{key: 2 * value for key, value in cap.items()})
+    # Without a model there is nothing to pay for.
+    expect(**cap, models__model=[])
+
+
+def test_run_refuses_a_small_budget_unless_forced(tmp_path, problem):
+    arguments = ("run", problem, "--model", "scripted", "--set", "budget.max_calls=3")
+    done = run_evolve(*arguments, "--run-dir", "it", code=2, cwd=tmp_path)
+    assert "got 3; raise it, or lower `loop.slots`; --force runs with it" in done.stderr
+    assert not (tmp_path / "it").exists()
+    done = run_evolve(*arguments, "--run-dir", "it", "--force", code=None, cwd=tmp_path)
+    assert "max_calls" in done.stdout
+
+
+def test_check_says_that_run_would_refuse_a_budget(tmp_path, problem):
+    done = run_evolve(
+        "check", problem, "--estimate", "--model", "scripted", "--set", "budget.max_calls=3",
+        cwd=tmp_path, code=2,
+    )  # fmt: skip
+    assert "run would refuse this budget: `budget.max_calls`" in done.stdout
