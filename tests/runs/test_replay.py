@@ -115,7 +115,7 @@ def test_a_cap_raised_in_mid_generation_leaves_what_was_paid_for_as_it_was(tmp_p
     model = write_script(tmp_path / "model.json", latency_seconds=0.1)
     process = start_evolve(
         "run", problem, "--model", model, "--generations", 3, "--set", "loop.slots=4",
-        "--max-evaluations", 6, "--run-dir", "r", cwd=tmp_path,
+        "--max-evaluations", 6, "--force", "--run-dir", "r", cwd=tmp_path,
     )  # fmt: skip
     wait_for_rows(tmp_path / "r", "evaluations", 3)
     process.kill()
