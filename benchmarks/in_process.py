@@ -1,6 +1,6 @@
 """Runs the search in this process, without a sandbox or a store: for benchmarks only.
 
-Everything that decides is the product's own: population, jobs, operators, tuning lane. Programs
+Everything that decides is the product's own: population, jobs, operators, tuning. Programs
 are run by `exec`, so nothing but the model-free operators' own programs may be run like this.
 """
 
@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from evolve.population import Population
 from evolve.population.population import light_attempts
 from evolve.problem import Purpose, load_problem
-from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Status
-from evolve.records.results import EvaluationPlace, Generation, PlacedAttempt, SlotResult
+from evolve.records import AttemptKey, Evaluation, Status
+from evolve.records.results import EvaluationPlace, Generation, first_generation
 from evolve.runs.wiring import complete_settings
 from evolve.scoring import Infeasible
 from evolve.search.generation import GenerationRunner, Inline, reject_known
@@ -43,12 +43,12 @@ class Memory:
     def load_attempt(self, key):
         return self.attempts[key]
 
-    def tell(self, generation):
+    def add(self, generation):
         for result in generation.slots:
-            self.attempts |= {told.attempt.key: told.attempt for told in result.attempts}
+            self.attempts |= {placed.attempt.key: placed.attempt for placed in result.attempts}
 
 
-class Paid:
+class SlotJournal:
     """What generations and slots ask of a journal: evaluates at once, in this thread."""
 
     uses = ()
@@ -58,8 +58,8 @@ class Paid:
         self._place = generation, slot
         self._number = 0
 
-    def open_slot(self, generation, slot, _parts=None):
-        return Paid(self._evaluate, generation, slot)
+    def open_slot(self, generation, slot, _parts=None, _confirmation=None):
+        return SlotJournal(self._evaluate, generation, slot)
 
     def evaluate(self, program):
         key = AttemptKey(*self._place, self._number)
@@ -142,21 +142,19 @@ def search(problem, settings, evaluate, evaluations):
         seed=settings.loop.seed,
         steps=settings.steps,
         models=settings.models,
-        journal=Paid(evaluate),
+        journal=SlotJournal(evaluate),
         workers=Inline(),
         reporter=Silent(),
     )
     size = size_of(settings)._replace(max_evaluations=evaluations)
     schedule = Schedule(generations=10**9, size_at=lambda _: size)
     curve, best = [], None
-    start = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluate(problem.initial))
-    place = EvaluationPlace(INITIAL, INITIAL)
-    waiting = [Generation(0, (SlotResult(0, (PlacedAttempt(start, place),)),), 0.0)]
+    waiting = [first_generation(problem.initial, evaluate(problem.initial), 0.0)]
     while waiting:
         generation = waiting.pop(0)
         if generation.number:
             generation = reject_known(generation, population)
-        memory.tell(generation)
+        memory.add(generation)
         attempts = light_attempts(generation)
         population.add(generation.number, attempts)
         for attempt in attempts:

@@ -50,6 +50,7 @@ from evolve.records.results import (
     Generation,
     PlacedAttempt,
     SlotResult,
+    first_generation,
 )
 from evolve.runs.run_folder import create_run_folder
 from evolve.search.digests import DigestMaker
@@ -159,12 +160,9 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
     schedule = Schedule(generations=attempts, size_at=lambda at: size_of(history.at(at)))
     first = Evaluation(Status.OK, 0.0, measures={"first": 0.0, "second": 0.0})
     start = Program((SourceFile("initial.py", maker.source()),))
-    initial = Attempt(INITIAL, 0, None, 0, None, start, first)
     store.set_facts(problem="scale", direction="maximize", seed=seed, sandbox="none")
     store.keep([Evaluated(INITIAL, start, first)])
-    generation = Generation(
-        0, (SlotResult(0, (PlacedAttempt(initial, EvaluationPlace(INITIAL, INITIAL)),)),), 0.0
-    )
+    generation = first_generation(start, first, 0.0)
     store.commit(generation)
     population.add(0, light_attempts(generation))
     sources = {start.id: start.entry.text}

@@ -313,27 +313,16 @@ def fork(
     """
     from evolve.cli.options import name_settings
     from evolve.runs.fork import fork_run
-    from evolve.runs.run_folder import load_run
-    from evolve.runs.trust import find_addresses, read_mark, write_mark
-    from evolve.runs.wiring import complete_settings
-    from evolve.settings import Settings, change_settings
+    from evolve.settings import change_settings
 
-    source = open_run(run).folder
-    problem, recorded = load_run(source)
-    named = read_mark(source, recorded)
     changes = {**(settings or {}), **name_settings(options)}
     folder, _ = fork_run(
-        source,
-        problem,
-        complete_settings(change_settings(recorded, changes, where="arguments")),
+        open_run(run).folder,
+        lambda before: change_settings(before, changes, where="arguments"),
         generation=generation,
-        islands=recorded.search.islands,
         folder=None if run_dir is None else Path(run_dir),
         parent=RUNS,
     )
-    if named is not None:
-        new = find_addresses(change_settings(Settings(), changes, where="arguments"))
-        write_mark(folder, load_run(folder)[1], [*named, *new])
     return SavedRun(folder)
 
 

@@ -11,10 +11,12 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
 from typing import TYPE_CHECKING
+
+from evolve.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,14 +96,27 @@ def write_named(path: Path, text: str) -> None:
         os.close(at)
 
 
-def open_plain(path: Path, flags: int, mode: int = 0o644) -> int:
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a refusal of the system into an error that names the file or folder.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def open_plain(path: Path, flags: int) -> int:
     """Returns a descriptor of a file, which may be made by this, but never of what a link names.
 
     Raises:
         OSError: It cannot be opened, is a link, another name of a file, or no regular file.
     """
     try:
-        descriptor = os.open(path, flags | _FILE, mode)
+        descriptor = os.open(path, flags | _FILE, 0o644)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path)) from error

@@ -36,13 +36,11 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Result:
         folder: The run's folder.
         arguments: Of the command that runs.
     """
-    from evolve.files import open_plain
+    from evolve.files import open_plain, writing
 
     log = folder / _LOG
-    try:
+    with writing(log):
         descriptor = open_plain(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    except OSError as error:
-        raise StoreError(f"{log}: cannot be written: {error.strerror or error}") from error
     with os.fdopen(descriptor, "ab") as output:
         start = output.tell()
         process = subprocess.Popen(

@@ -25,28 +25,12 @@ def fork(
 ) -> Result:
     """Make a new run from a generation of another, with other settings."""
     from evolve.runs.fork import fork_run
-    from evolve.runs.run_folder import find_run, load_run
-    from evolve.runs.trust import expect_trust, find_addresses, read_mark, write_mark
-    from evolve.runs.wiring import complete_settings
-    from evolve.settings import Settings
+    from evolve.runs.run_folder import find_run
 
     source = find_run(run, RUNS)
-    problem, settings = load_run(source)
-    named = read_mark(source, settings)
-    if trust:
-        named = expect_trust(source, problem, settings, trusts=True)
     folder, last = fork_run(
-        source,
-        problem,
-        complete_settings(changes.apply(settings)),
-        generation=generation,
-        islands=settings.search.islands,
-        folder=run_dir,
-        parent=RUNS,
+        source, changes.apply, generation=generation, folder=run_dir, parent=RUNS, trusts=trust
     )
-    if named is not None:
-        new = find_addresses(changes.apply(Settings()))
-        write_mark(folder, load_run(folder)[1], [*named, *new])
     shown = [
         f"run: {folder}: generations 0 to {last} of {source}",
         f"prompts may be changed in {folder / 'problem' / 'prompts'}",
@@ -82,11 +66,9 @@ def prune(
 ) -> Result:
     """Drop what no prompt will show from a run; it can be resumed."""
     from evolve.runs.fork import prune_run
-    from evolve.runs.run_folder import find_run, load_run
+    from evolve.runs.run_folder import find_run
 
-    folder = find_run(run, RUNS)
-    problem, settings = load_run(folder)
-    dropped = prune_run(folder, problem, settings, age=older_than, fewest_bytes=larger_than)
+    dropped = prune_run(find_run(run, RUNS), age=older_than, fewest_bytes=larger_than)
     return Result(
         f"dropped the artifacts of {dropped.artifacts} evaluations and the sources of "
         f"{dropped.sources} rejected programs: {dropped.bytes} bytes",
@@ -98,15 +80,10 @@ def prune(
 def repair(run: Run, *, output: OutputFolder) -> Result:
     """Recover a damaged run, up to its last whole generation, as a new one."""
     from evolve.runs.fork import repair_run
-    from evolve.runs.run_folder import find_run, load_run
-    from evolve.runs.trust import read_mark, write_mark
+    from evolve.runs.run_folder import find_run
 
     folder = find_run(run, RUNS)
-    problem, settings = load_run(folder)
-    named = read_mark(folder, settings)
-    saved = repair_run(folder, problem, settings, output)
-    if named is not None:
-        write_mark(output, load_run(output)[1], named)
+    saved = repair_run(folder, output)
     left_out = [f"left out: {what}, which cannot be read" for what in saved.lost]
     if saved.calls or saved.evaluations:
         left_out.insert(

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from evolve.records.attempts import (
+    INITIAL,
     Attempt,
     AttemptKey,
     Evaluation,
@@ -150,6 +151,13 @@ class Generation:
     summary: Summary | None = None
     plans: tuple[Plan, ...] = ()
     time: str = field(default="", compare=False)
+
+
+def first_generation(start: Program, evaluation: Evaluation, seconds: float) -> Generation:
+    """Returns generation 0 of a run: the starting program with its verdict."""
+    attempt = Attempt(INITIAL, 0, None, 0, None, start, evaluation)
+    placed = PlacedAttempt(attempt, EvaluationPlace(INITIAL, INITIAL))
+    return Generation(0, (SlotResult(0, (placed,)),), seconds)
 
 
 class LightAttempt(NamedTuple):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.display import Listing, TextTable, clean
-from evolve.errors import StoreError, UsageError
+from evolve.errors import UsageError
+from evolve.files import writing
 from evolve.report.contents import write_contents
 from evolve.report.elements import (
     Block,
@@ -78,10 +79,8 @@ def _write_figures(document: Document, folder: Path) -> None:
         UsageError: The package that makes PNG is missing; the SVG files are there then.
         StoreError: A file cannot be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
     blocks = [block for section in document.sections for block in section.blocks]
     pictures = {block.name: standalone(block.svg) for block in blocks if isinstance(block, Picture)}
     for name, svg in pictures.items():
@@ -94,10 +93,8 @@ def _write_figures(document: Document, folder: Path) -> None:
         ) from error
     for name, svg in pictures.items():
         path = folder / f"{name}.png"
-        try:
+        with writing(path):
             path.write_bytes(svg_to_bytes(svg_string=svg, zoom=2))
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def render_html(document: Document, data: dict[str, Any] | None = None) -> str:

@@ -7,7 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from evolve.display import as_cell
-from evolve.errors import StoreError, UsageError
+from evolve.errors import UsageError
+from evolve.files import writing
 from evolve.keys import cut_keys
 from evolve.population.curves import trace_curve
 from evolve.records.plain import to_plain
@@ -39,7 +40,7 @@ def export_run(store: Store, problem: Problem, settings: Settings, folder: Path)
         raise UsageError(f"{folder}: expected a new or empty folder, got a file")
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: expected a new or empty folder, got one with files in it")
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / EVERYTHING).open("w", encoding="utf-8") as stream:
             for line in describe_everything(store):
@@ -49,8 +50,6 @@ def export_run(store: Store, problem: Problem, settings: Settings, folder: Path)
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(_COLUMNS)
             writer.writerows([as_cell(cell) for cell in _curve_row(point)] for point in curve)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
     written = [folder / EVERYTHING, folder / CURVE]
     for champion in dict.fromkeys(point.champion for point in curve if point.champion):
         attempt = store.load_attempt(champion.key)

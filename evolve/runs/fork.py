@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from evolve.population.snapshot import expect_frozen, freeze_past
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import LightAttempt
-from evolve.runs.run_folder import create_run_folder
+from evolve.runs.run_folder import create_run_folder, load_run
+from evolve.runs.trust import expect_trust, find_addresses, read_mark, write_mark
+from evolve.runs.wiring import complete_settings
 from evolve.settings import Settings
 from evolve.store import Store
 from evolve.store.copying import (
@@ -29,24 +31,24 @@ FORKED, REPAIRED = "forked", "repaired"
 
 def fork_run(
     source: Path,
-    problem: Problem,
-    settings: Settings,
+    change: Callable[[Settings], Settings],
     *,
     generation: int | None,
-    islands: int,
     folder: Path | None,
     parent: Path,
+    trusts: bool = False,
 ) -> tuple[Path, int]:
     """Makes a run that holds everything of another one up to a generation.
 
+    It is the user's where the other one is.
+
     Args:
         source: The other run's folder.
-        problem: Its problem.
-        settings: Of the new run.
+        change: Returns settings as the user wants them for the new run.
         generation: The last committed one by default.
-        islands: How many the other run has; the new one has no fewer.
         folder: Folder of the new run, or None for a new one in `parent`.
         parent: Where new run folders are made.
+        trusts: Whether the user allows what the folder of a stranger would do.
 
     Returns:
         The new folder, and the generation.
@@ -55,6 +57,11 @@ def fork_run(
         UsageError: There is no such generation, or the folder is not empty.
         StoreError: A database cannot be read or written.
     """
+    problem, recorded = load_run(source)
+    named = read_mark(source, recorded)
+    if trusts:
+        named = expect_trust(source, problem, recorded, trusts=True)
+    settings, islands = complete_settings(change(recorded)), recorded.search.islands
     if settings.search.islands < islands:
         raise UsageError(
             f"search.islands: expected at least the {islands} that the run has, "
@@ -69,11 +76,13 @@ def fork_run(
     except EvolveError:
         shutil.rmtree(made)
         raise
+    if named is not None:
+        write_mark(made, load_run(made)[1], [*named, *find_addresses(change(Settings()))])
     return made, last
 
 
-def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path) -> Repaired:
-    """Makes a run of what can be read of a damaged one.
+def repair_run(source: Path, folder: Path) -> Repaired:
+    """Makes a run of what can be read of a damaged one; it is the user's where that one is.
 
     Returns:
         What was saved; `evolve resume` continues from its last generation.
@@ -82,6 +91,8 @@ def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path)
         UsageError: The folder is not empty.
         StoreError: Nothing can be saved.
     """
+    problem, settings = load_run(source)
+    named = read_mark(source, settings)
     made = create_run_folder(problem, settings, folder=folder, parent=folder.parent)
     try:
         saved = repair_database(source, made)
@@ -89,6 +100,8 @@ def repair_run(source: Path, problem: Problem, settings: Settings, folder: Path)
     except EvolveError:
         shutil.rmtree(made)
         raise
+    if named is not None:
+        write_mark(made, load_run(made)[1], named)
     return saved
 
 
@@ -98,15 +111,11 @@ def _note_origin(folder: Path, source: Path, generation: int, how: str) -> None:
         store.set_facts(origin=origin, stopped_because=how)
 
 
-def prune_run(
-    folder: Path, problem: Problem, settings: Settings, *, age: int, fewest_bytes: int
-) -> Pruned:
+def prune_run(folder: Path, *, age: int, fewest_bytes: int) -> Pruned:
     """Drops artifacts, and sources of rejected programs, that no prompt will show.
 
     Args:
         folder: The run's folder.
-        problem: Its problem.
-        settings: Its settings.
         age: Only what is older than so many generations is dropped.
         fewest_bytes: Smaller artifacts, compressed, are kept.
 
@@ -114,6 +123,7 @@ def prune_run(
         UsageError: The folder is no run, or is in use.
         StoreError: The database cannot be read or written.
     """
+    problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
         last = store.last_generation()
         if last is None:

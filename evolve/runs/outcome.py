@@ -14,7 +14,7 @@ from typing import Any
 from evolve.display import shorten
 from evolve.errors import EvaluatorError, StoreError, UsageError
 from evolve.evaluation.pool import Evaluators
-from evolve.files import write_inside
+from evolve.files import write_inside, writing
 from evolve.operators.catalog import NO_PLACE
 from evolve.population import Population, RunState
 from evolve.problem import PRODUCTS, Purpose
@@ -223,10 +223,8 @@ def draw_answer(store: Store, evaluators: Evaluators, champion: AttemptKey) -> N
     verdict = evaluators.evaluate(program, Purpose.PLOT)
     # A champion that fails this time has no picture; nothing of the run depends on one.
     if name in verdict.artifacts:
-        try:
+        with writing(store.folder):
             write_inside(store.folder, f"{BEST_FOLDER}/{name}", verdict.artifacts[name])
-        except OSError as error:
-            raise StoreError(f"{store.folder}: cannot be written: {error.strerror}") from error
         store.set_facts(**{PICTURED: program.id})
 
 

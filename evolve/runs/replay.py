@@ -21,6 +21,7 @@ from evolve.records import INITIAL, AttemptKey, Evaluation, Plan, Program
 from evolve.records.chat import Request, describe_difference
 from evolve.records.endings import RECORDING
 from evolve.records.results import (
+    first_generation,
     Call,
     EvaluationPlace,
     Generation,
@@ -182,9 +183,8 @@ class Replay:
                 return
 
     def _start(self) -> Generation:
-        attempt = self._store.load_attempt(INITIAL)
-        place = EvaluationPlace(INITIAL, INITIAL)
-        return Generation(0, (SlotResult(0, (PlacedAttempt(attempt, place),)),), 0.0)
+        start = self._store.load_attempt(INITIAL)
+        return first_generation(start.program_or_fail, start.evaluation, 0.0)
 
     def _run(self, turn: Turn) -> Generation:
         number = turn.generation

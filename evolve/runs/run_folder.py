@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.errors import DamagedStoreError, ProblemError, StoreError, UsageError
-from evolve.files import sync, write_inside, write_named
+from evolve.files import sync, write_inside, write_named, writing
 from evolve.keys import cut_keys
 from evolve.problem import load_problem
 from evolve.records.plain import to_plain
@@ -94,10 +94,8 @@ def save_settings(folder: Path, settings: Settings) -> None:
     Raises:
         StoreError: They cannot be written.
     """
-    try:
+    with writing(folder):
         write_inside(folder, SETTINGS_FILE, format_settings(settings))
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def load_run(folder: Path) -> tuple[Problem, Settings]:
@@ -201,14 +199,12 @@ def expect_writable(path: Path) -> Path:
         StoreError: It cannot.
     """
     was_there = path.exists()
-    try:
+    with writing(path):
         if path.is_symlink():
             raise OSError(errno.ELOOP, "it is a link; name the file that it leads to")
         path.open("a").close()
         if not was_there:
             path.unlink()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
 
 
@@ -218,10 +214,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StoreError: It cannot be written.
     """
-    try:
+    with writing(path):
         write_named(path, text)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_program(folder: Path, attempt: Attempt, *, below: str = "") -> list[Path]:

@@ -31,9 +31,9 @@ from evolve.operators.sessions import MOST_SESSIONS
 from evolve.population.snapshot import expect_frozen, freeze_past
 from evolve.problem import COOPERATIVE, Problem, Purpose
 from evolve.problem.noise import measure_noise, write_noise
-from evolve.records import INITIAL, Attempt, Evaluation, Status, average
+from evolve.records import INITIAL, Evaluation, Status, average
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
-from evolve.records.results import Evaluated, EvaluationPlace, Generation, PlacedAttempt, SlotResult
+from evolve.records.results import Evaluated, first_generation
 from evolve.runs.estimate import RoleEstimate, estimate_roles, expect_two_generations
 from evolve.runs.interrupts import failures_of_the_machine, interrupts
 from evolve.runs.mending import describe_difference, rescore_elites
@@ -264,9 +264,7 @@ class LiveRun:
         )
         freeze_past(store, problem, self._settings.search)
         store.keep([Evaluated(INITIAL, problem.initial, evaluation)])
-        attempt = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
-        placed = PlacedAttempt(attempt, EvaluationPlace(INITIAL, INITIAL))
-        store.commit(Generation(0, (SlotResult(0, (placed,)),), self._start_seconds))
+        store.commit(first_generation(problem.initial, evaluation, self._start_seconds))
 
     def _settle_tuning(self, evaluation: Evaluation) -> None:
         """Fills in how many evaluations tune constants, and reports it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 from evolve.errors import DamagedStoreError, StoreError, UsageError
-from evolve.files import lock_file, open_plain
+from evolve.files import lock_file, open_plain, writing
 from evolve.store.schema import create_schema, has_schema
 
 DATABASE = "run.db"
@@ -187,10 +187,8 @@ class RunLock:
             StoreError: The lock file cannot be written.
         """
         path = folder / LOCK_FILE
-        try:
+        with writing(path):
             descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
         try:
             is_free = lock_file(descriptor)
         except OSError as error:

@@ -163,11 +163,8 @@ def test_a_fork_has_the_world_and_the_origin_of_its_run(tmp_path: Path) -> None:
     write(problem / "data/x.csv")
     big = sparse(problem / "big.bin", world.MOST_BYTES + 1)
     run_evolve("run", "p", "--generations", "1", "--run-dir", "r", cwd=tmp_path)
-    found, settings = load_run(tmp_path / "r")
-    made, _ = fork_run(
-        tmp_path / "r", found, settings, generation=None, islands=1,
-        folder=tmp_path / "f", parent=tmp_path,
-    )  # fmt: skip
+    run, fork = tmp_path / "r", tmp_path / "f"
+    made, _ = fork_run(run, lambda same: same, generation=None, folder=fork, parent=tmp_path)
     assert (made / "evaluator/big.bin").readlink() == big
     assert (made / "evaluator/data").resolve() == made / "problem/data"
     assert world.read_origin(made)["evaluator"] == str(problem / "evaluator.py")
