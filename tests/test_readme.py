@@ -1,8 +1,7 @@
 import re
-import shlex
+import runpy
 from pathlib import Path
 
-import pytest
 from typer.main import get_command
 
 from evolve.cli.app import find_commands, make_app
@@ -15,15 +14,15 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "line", [line for block in blocks("sh") for line in block.splitlines() if "evolve " in line]
-)
-def test_every_command_line_of_the_readme_is_understood(line):
-    words = shlex.split(line.split("&&")[-1])
-    command = get_command(make_app(words[1])).commands[words[1]]
-    context = command.make_context(words[1], words[2:])
-    problem = context.params.get("problem")
-    assert problem is None or (ROOT / problem / "problem.toml").is_file()
+def test_every_command_line_of_the_readme_is_understood():
+    manual = runpy.run_path(str(ROOT / "scripts" / "run_manual.py"))
+    blocks = [
+        block for block in manual["find_blocks"](ROOT / "README.md") if block.language == "sh"
+    ]
+    commands = [command for block in blocks for command in manual["find_commands"](block)]
+    assert len(commands) >= 3
+    for command in commands:
+        manual["check_options"](command)
 
 
 def test_the_table_of_commands_is_complete():

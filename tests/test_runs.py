@@ -186,9 +186,13 @@ def test_a_budget_without_improvement_has_an_exit_code_of_its_own(tmp_path, prob
 
 
 def test_a_cap_on_calls_is_never_passed(tmp_path, problem):
-    run_evolve("run", problem, *RUN, *SCRIPTED, "--set", "budget.max_calls=25", cwd=tmp_path)
+    cap = ("--set", "budget.max_calls=25")
+    done = run_evolve("run", problem, *RUN, *SCRIPTED, *cap, cwd=tmp_path)
+    assert "to continue: evolve resume r --set budget.max_calls=N" in done.stdout
     state = run_json("show", "r", cwd=tmp_path)
     assert (state["calls"], state["stopped_because"]) == (25, "max_calls")
+    run_evolve("resume", "r", "--set", "budget.max_calls=30", cwd=tmp_path)
+    assert run_json("show", "r", cwd=tmp_path)["calls"] == 30
 
 
 def test_a_run_stops_at_its_target(tmp_path, problem):

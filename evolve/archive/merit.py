@@ -22,8 +22,8 @@ class Merit(NamedTuple):
     """
 
     objective: float
-    instances: Sequence[float] = ()
-    validation: Sequence[float] = ()
+    instances: tuple[float, ...] = ()
+    validation: tuple[float, ...] = ()
 
 
 def outranks(sign: float, new: Merit, old: Merit, noise: float) -> bool:

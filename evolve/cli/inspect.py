@@ -133,8 +133,9 @@ def show(
 
     with opened_run(run) as (store, population):
         state = describe_run(store.folder, store, population)
-    shown: list[Part] = [TextTable(("", ""), describe_state(state, ()))]
-    for table in (tabulate_spending(state["models"]), tabulate_payoffs(state["payoffs"])):
+        tables = (tabulate_spending(store.usage()), tabulate_payoffs(state["payoffs"]))
+    shown: list[Part] = [TextTable(("", ""), describe_state(state))]
+    for table in tables:
         shown += ["", table] if table.rows else []
     return Result(shown, state)
 
@@ -164,14 +165,15 @@ def archive(
     if top is not None:
         sign = population.direction.sign
         elites = sorted(elites, key=lambda elite: -sign * elite["objective"])[:top]
-    names = list(elites[0]["measures"]) if elites else []
-    head = ("attempt", "island", "cell", "objective", "gain", *names, "plan")
+    others, names = (list(elites[0][key]) if elites else [] for key in ("others", "measures"))
+    head = ("attempt", "island", "cell", "objective", *others, "gain", *names, "plan")
     rows = [
         [
             elite["attempt"],
             elite["island"],
             elite["cell"],
             show_number(elite["objective"]),
+            *map(show_number, elite["others"].values()),
             style_gain(elite["gain"]),
             *(f"{value:.4g}" for value in elite["measures"].values()),
             elite["plan"] or "the starting program",

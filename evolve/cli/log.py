@@ -173,7 +173,7 @@ class _LogReader:
             yield {"kind": "summary", **common, **dataclasses.asdict(summary)}
         for event in self._state.stalls.events:
             if event.generation == number:
-                yield {"kind": "stall", **common, **event.as_dict()}
+                yield {"kind": "stall", **common, **dataclasses.asdict(event)}
 
 
 def _describe_invocation(invocation: Invocation) -> dict[str, Any]:

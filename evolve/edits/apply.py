@@ -21,7 +21,7 @@ from evolve.edits.reply import (
 )
 from evolve.edits.rewrites import NO_CODE, explain_refusal, rank_rewrites, rewrite_text
 from evolve.records import Program, Rejected, SourceFile
-from evolve.source.parsing import syntax_error
+from evolve.source import find_fault
 
 # The forms of edits, the strictest first; the first that finds any is taken.
 EDIT_FORMS = (find_marked_edits, find_diff_edits, find_titled_edits)
@@ -219,7 +219,7 @@ def _rewrite_file(
             refusal = refusal or new_text
         elif _is_same(text, new_text):
             refusal = _NO_CHANGE
-        elif (error := _find_error(name, new_text)) is not None:
+        elif (error := _find_error(name, text, new_text)) is not None:
             refusal = refusal or error
         else:
             return new_text
@@ -230,7 +230,7 @@ def _make_program(parent: Program, changed: Mapping[str, str]) -> Program | Reje
     """Returns the new program, or what is wrong with the changed files."""
     if all(_is_same(file.text, changed.get(file.path, file.text)) for file in parent.files):
         return _NO_CHANGE
-    errors = [_find_error(name, text) for name, text in changed.items()]
+    errors = [_find_error(name, dict(parent.files)[name], text) for name, text in changed.items()]
     return next(
         filter(None, errors),
         Program(tuple(SourceFile(name, changed.get(name, text)) for name, text in parent.files)),
@@ -246,9 +246,10 @@ def _is_same(old: str, new: str) -> bool:
     ]
 
 
-def _find_error(name: str, text: str) -> Rejected | None:
-    error = syntax_error(text) if name.endswith(".py") else None
-    if error is None:
+def _find_error(name: str, old: str, text: str) -> Rejected | None:
+    error = find_fault(name, text)
+    # A file that began as another dialect, such as JSON with comments, may stay one.
+    if error is None or (find_fault(name, old) is not None and not name.endswith(".py")):
         return None
     number = int(error.split(":")[0].removeprefix("line "))
     shown = "".join(text.split("\n")[number - 1 : number]).strip()[:80]

@@ -25,6 +25,7 @@ from evolve.source.parsing import (
     parse_python,
     syntax_error,
 )
+from evolve.source.plain_files import is_text
 
 # What a reply without code is rejected for.
 NO_CODE = "the reply holds neither edits nor a program"
@@ -58,7 +59,7 @@ def rank_rewrites(parent: str, name: str, pieces: list[CodePiece], lines: list[s
     if name.endswith(".py"):
         needed, names = needed_names(parent), expected_names(parent)
         return _rank_python(pieces, names, needed) or _find_bare_python(lines, names)
-    return _rank_other(parent, PurePosixPath(name).suffix, pieces) or _find_bare_block(lines)
+    return _rank_other(parent, name, pieces) or _find_bare_block(lines)
 
 
 def explain_refusal(parent: str, pieces: list[CodePiece], *, is_python: bool) -> Rejected:
@@ -176,19 +177,21 @@ def _find_bare_python(lines: list[str], defined: set[str]) -> list[str]:
     return []
 
 
-def _rank_other(parent: str, suffix: str, pieces: list[CodePiece]) -> list[str]:
+def _rank_other(parent: str, name: str, pieces: list[CodePiece]) -> list[str]:
     """Ranks the pieces that can stand for a program in another language, the longest first.
 
     Many of the words of a piece must be the parent's, unless it has markers or is the only one,
     of the file's own kind: prose and data may be written anew.
     """
-    known = set(_WORD.findall(parent))
+    known, suffix = set(_WORD.findall(parent)), PurePosixPath(name).suffix
     own = [piece for piece in pieces if suffix in _ASIDES.get(piece.language, (suffix,))]
+    # A text that is asked for may stand in a fence of any language.
+    own = own or (pieces if is_text(name) else [])
     alike = []
     for piece in own:
         words = set(_WORD.findall(piece.text))
         is_alike = len(known & words) > _LEAST_SHARE * len(words)
-        is_meant = len(own) == 1 and piece.language in _ASIDES
+        is_meant = len(own) == 1 and (piece.language in _ASIDES or is_text(name))
         if is_alike or is_meant or MARKER.search(piece.text):
             alike.append(piece.text)
     return sorted(alike, key=len, reverse=True)

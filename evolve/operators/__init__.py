@@ -4,6 +4,7 @@ from evolve.operators.catalog import (
     OPERATORS,
     Operator,
     apply_operator,
+    can_change,
     choose_operator,
     operator_chances,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "Operator",
     "Tuner",
     "apply_operator",
+    "can_change",
     "choose_operator",
     "is_spent",
     "operator_chances",

@@ -11,7 +11,7 @@ from evolve.operators import constants, expressions, idioms, statements
 from evolve.operators.syntax import read_syntax
 from evolve.operators.tokens import read_tokens
 from evolve.records import Program, Rejected, SourceFile
-from evolve.source import evolvable_text, fingerprint, is_python
+from evolve.source import evolvable_text, find_fault, fingerprint, is_python, is_text
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -124,13 +124,25 @@ def apply_operator(
         # What is frozen may be long: it does not grow.
         if len(evolvable_text(text)) > MAX_CHARACTERS:
             reason = f"the evolvable code grew beyond {MAX_CHARACTERS} characters"
-        elif parent.files[index].path.endswith(".py") and not is_python(text):
+        elif _breaks(parent.files[index], text):
             reason = "the change does not parse"
         elif fingerprint(child) == fingerprint(parent):
             reason = "the change makes no difference"
         else:
             return child
     return Rejected(f"{name}: {reason}")
+
+
+def can_change(program: Program) -> bool:
+    """Returns whether any operator may find a place in a program."""
+    known = filter(None, (_read(*file) for file in program.files))
+    return any(one.numbers or one.symbols or one.places or one.lines for one in known)
+
+
+def _breaks(old: SourceFile, text: str) -> bool:
+    if old.path.endswith(".py"):
+        return not is_python(text)
+    return is_text(old.path) and not find_fault(*old) and find_fault(old.path, text) is not None
 
 
 def _read_mates(name: str, mates: Sequence[Program], path: str) -> list[Syntax]:

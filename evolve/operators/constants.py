@@ -122,7 +122,9 @@ def format_number(value: float) -> str:
     """Writes a number as source: whole numbers in full, others with ten digits."""
     if isinstance(value, int):
         return str(value)
-    return repr(float(f"{min(max(value, -_LARGEST), _LARGEST):.10g}"))
+    text = repr(float(f"{min(max(value, -_LARGEST), _LARGEST):.10g}"))
+    # YAML takes `1e-05` for a text.
+    return text if "." in text else text.replace("e", ".0e")
 
 
 def draw_offset(rng: Generator) -> float:

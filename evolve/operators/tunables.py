@@ -12,8 +12,10 @@ from typing import NamedTuple
 from evolve.errors import ProblemError
 from evolve.operators.constants import format_number
 from evolve.operators.syntax import read_syntax
+from evolve.operators.tokens import read_tokens
 from evolve.records import Program, SourceFile
 from evolve.source.blocks import find_blocks
+from evolve.source.plain_files import holds_values
 
 MAX_CONSTANTS = 64
 
@@ -85,8 +87,9 @@ def find_tunables(program: Program, limit: int) -> tuple[Tunable, ...]:
 
     In files of any language these are constants whose line, or the line above it, has a comment
     such as `tune: 0.1 .. 10 log`; several ranges, parted by commas, belong to the first constants
-    of the line in order. Where no line is marked, these are the constants of Python files that
-    are no whole numbers, but for the likes of 0.5 and 2.0 inside of expressions.
+    of the line in order. Where no line is marked, these are all numbers of JSON, TOML and YAML
+    files, and the constants of Python files that are no whole numbers, but for the likes of 0.5
+    and 2.0 inside of expressions.
 
     Args:
         program: Only its evolvable blocks are looked at.
@@ -98,7 +101,7 @@ def find_tunables(program: Program, limit: int) -> tuple[Tunable, ...]:
     if marked:
         return tuple(marked[:limit])
     found = [
-        tunable for index in range(len(program.files)) for tunable in _read_python(program, index)
+        tunable for index in range(len(program.files)) for tunable in _read_numbers(program, index)
     ]
     return tuple(found[:limit])
 
@@ -168,8 +171,13 @@ def _read_ranges(text: str) -> Iterator[TunableRange]:
             yield TunableRange(low, high, is_log)
 
 
-def _read_python(program: Program, index: int) -> Iterator[Tunable]:
+def _read_numbers(program: Program, index: int) -> Iterator[Tunable]:
     path, text = program.files[index]
+    if holds_values(path):
+        tokens = read_tokens(text, path)
+        for number in () if tokens is None else tokens.numbers:
+            whole = isinstance(number.value, int)
+            yield Tunable(index, number.start, number.end, float(number.value), is_whole=whole)
     syntax = read_syntax(text) if path.endswith(".py") else None
     for number in () if syntax is None else syntax.numbers:
         is_formula = not number.is_named and number.value in _FORMULA

@@ -8,27 +8,58 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
 from evolve import __version__
 from evolve.archive import Elite
-from evolve.archive.merit import Merit
 from evolve.errors import UsageError
 from evolve.population.state import RunState, StallEvent
 from evolve.problem import Problem
 from evolve.records import AttemptKey
+from evolve.records.plain import from_plain, to_plain
 from evolve.settings.reading import write_value
 from evolve.settings.sections import SearchSettings
 from evolve.store import Store
 
 _FACT, _SPACE = "search", "space"
 # Of what a snapshot holds.
-_VERSION = 3
+_VERSION = 4
 # A snapshot takes time in proportion to the elites, so it waits for a part as many attempts; what
 # came after it takes `show` far longer than what is in it.
 _PART = 4
 _FEWEST_ATTEMPTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """What is kept of a `RunState`, by its names; of each archive its elites and who is outside."""
+
+    generation: int
+    evaluations: int
+    samples: int
+    initial: float | None
+    progressed_at: int
+    champion: Elite | None
+    start: Elite | None
+    tuned: tuple[AttemptKey, ...]
+    stalls: tuple[int, int, int]
+    events: tuple[StallEvent, ...]
+    migrations: int
+    archives: tuple[tuple[tuple[Elite, ...], int], ...]
+
+
+# Those that a state has as they are.
+_NAMES = (
+    "generation",
+    "evaluations",
+    "samples",
+    "initial",
+    "progressed_at",
+    "champion",
+    "start",
+)
 
 
 class SnapshotKeeper:
@@ -75,7 +106,7 @@ def load_state(store: Store, problem: Problem, settings: SearchSettings) -> RunS
         try:
             _restore(state, data)
         # It is derived, and the run may be anybody's: one of another form is skipped.
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
+        except (TypeError, ValueError, IndexError, OverflowError):
             state = RunState(problem, settings)
     last = store.last_generation()
     if last is not None:
@@ -93,82 +124,34 @@ def _version(problem: Problem, settings: SearchSettings) -> str:
 
 
 def _dump(state: RunState) -> dict[str, Any]:
-    champion = state.champion
-    return {
-        "generation": state.generation,
-        "evaluations": state.evaluations,
-        "samples": state.samples,
-        "tuned": sorted(state.tuned),
-        "initial": state.initial,
-        "progressed_at": state.progressed_at,
-        "champion": None if champion is None else _dump_elite(champion),
-        "start": None if state.start is None else _dump_elite(state.start),
-        "stalls": [state.stalls.fruitless, state.stalls.restarts, state.stalls.level],
-        "stall_events": [dataclasses.astuple(event) for event in state.stalls.events],
-        "migrations": state.islands.migrations,
-        "archives": [
-            {
-                "elites": [_dump_elite(elite) for elite in archive.elites],
-                "out_of_range": archive.out_of_range,
-            }
-            for archive in state.islands.archives
-        ],
-    }
-
-
-def _dump_elite(elite: Elite) -> list[Any]:
-    return [
-        elite.key,
-        elite.program_id,
-        elite.objective,
-        elite.measures,
-        elite.origin,
-        elite.depth,
-        elite.parent,
-        elite.others,
-        elite.merit,
-    ]
-
-
-def _restore(state: RunState, data: dict[str, Any]) -> None:
-    state.generation = int(data["generation"])
-    state.evaluations = int(data["evaluations"])
-    state.samples = int(data["samples"])
-    state.tuned = {_load_key(key) for key in data["tuned"]}
-    state.initial = None if data["initial"] is None else float(data["initial"])
-    state.progressed_at = int(data["progressed_at"])
-    if data["champion"] is not None:
-        state.champion = _load_elite(data["champion"])
-    if data["start"] is not None:
-        state.start = _load_elite(data["start"])
     stalls = state.stalls
-    stalls.fruitless, stalls.restarts, stalls.level = map(int, data["stalls"])
-    stalls.events = [StallEvent(*event) for event in data["stall_events"]]
-    state.islands.migrations = data["migrations"]
-    for archive, part in zip(state.islands.archives, data["archives"], strict=True):
-        for elite in part["elites"]:
-            archive.add(_load_elite(elite))
-        archive.out_of_range = part["out_of_range"]
-
-
-def _load_elite(data: list[Any]) -> Elite:
-    key, program_id, objective, measures, origin, depth, parent, others, merit = data
-    return Elite(
-        key=_load_key(key),
-        program_id=str(program_id),
-        objective=float(objective),
-        measures=tuple(map(float, measures)),
-        origin=int(origin),
-        depth=int(depth),
-        parent=None if parent is None else _load_key(parent),
-        others=tuple(map(float, others)),
-        merit=Merit(float(merit[0]), tuple(map(float, merit[1])), tuple(map(float, merit[2]))),
+    saved = _Snapshot(
+        **{name: getattr(state, name) for name in _NAMES},
+        tuned=tuple(sorted(state.tuned)),
+        stalls=(stalls.fruitless, stalls.restarts, stalls.level),
+        events=tuple(stalls.events),
+        migrations=state.islands.migrations,
+        archives=tuple(
+            (tuple(archive.elites), archive.out_of_range) for archive in state.islands.archives
+        ),
     )
+    plain: dict[str, Any] = to_plain(saved)
+    return plain
 
 
-def _load_key(data: list[Any]) -> AttemptKey:
-    generation, slot, number = map(int, data)
-    return AttemptKey(generation, slot, number)
+def _restore(state: RunState, data: Any) -> None:
+    saved = from_plain(_Snapshot, data)
+    for name in _NAMES:
+        setattr(state, name, getattr(saved, name))
+    state.tuned = set(saved.tuned)
+    stalls = state.stalls
+    stalls.fruitless, stalls.restarts, stalls.level = saved.stalls
+    stalls.events = list(saved.events)
+    state.islands.migrations = saved.migrations
+    for archive, (elites, outside) in zip(state.islands.archives, saved.archives, strict=True):
+        for elite in elites:
+            archive.add(elite)
+        archive.out_of_range = outside
 
 
 def freeze_past(store: Store, problem: Problem, settings: SearchSettings) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
 
 from evolve.archive import AddStatus, Elite, Islands
 from evolve.archive.cells import locate
@@ -37,10 +36,6 @@ class StallEvent:
     evaluations: int
     action: str
     island: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns plain data for reports."""
-        return asdict(self)
 
 
 # What is done at each level of a stall.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.records import Direction, Program
+from evolve.source import is_text
 
 
 class Purpose(StrEnum):
@@ -151,6 +152,11 @@ class Problem:
     data: Path | None
     cooperative: bool
     folder: Path
+
+    @property
+    def is_text(self) -> bool:
+        """Returns whether its programs are texts, which evaluators read and nothing runs."""
+        return not self.recipe.run and is_text(self.initial.entry.path)
 
     @property
     def references(self) -> dict[str, Reference]:

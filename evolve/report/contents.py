@@ -14,6 +14,7 @@ from evolve.evaluation.machine import Machine
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt
+from evolve.records.results import Totals
 from evolve.report.attempt_details import (
     describe_source,
     find_gain,
@@ -32,7 +33,13 @@ from evolve.report.elements import (
     SideBySide,
 )
 from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage
-from evolve.report.overview import describe_money, describe_run, describe_state, describe_status
+from evolve.report.overview import (
+    describe_run,
+    describe_state,
+    describe_status,
+    tabulate_payoffs,
+    tabulate_spending,
+)
 from evolve.report.timeline import RunHistory
 from evolve.runs.outcome import PICTURED
 from evolve.runs.run_folder import BEST_FOLDER, describe_verdict
@@ -156,7 +163,7 @@ def _unpriced(state: Mapping[str, Any]) -> str:
 
 
 def _fold_state(state: dict[str, Any]) -> Fold:
-    return Fold("All numbers", (TextTable(("", ""), describe_state(state, ())),))
+    return Fold("All numbers", (TextTable(("", ""), describe_state(state)),))
 
 
 def _draw_sections(history: RunHistory, link: str) -> Iterator[Section]:
@@ -264,26 +271,15 @@ def _compare(store: Store, new: Attempt) -> Iterator[SideBySide]:
 
 def _tabulate_tried(state: Mapping[str, Any]) -> Iterator[TextTable]:
     yield TextTable(("outcome", "attempts"), tuple(state["outcomes"].items()))
-    columns = ("name", "uses", "scored", "improved")
-    rows = tuple(
-        (*(one[name] for name in columns), show_number(one["best_gain"]))
-        for one in state["payoffs"]
-    )
-    if rows:
-        head = ("model or operator", "uses", "with an objective", "better than parent", "best gain")
-        yield TextTable(head, rows)
+    if state["payoffs"]:
+        yield tabulate_payoffs(state["payoffs"])
 
 
 def _tabulate_spent(state: Mapping[str, Any], store: Store) -> TextTable:
-    rows: list[tuple[str, ...]] = []
-    for role, model, used in store.usage():
-        tokens = (str(used.prompt_tokens), str(used.completion_tokens), str(used.thinking_tokens))
-        rows.append((role, model, str(used.calls), *tokens, describe_money(used)))
-    total = f"{state['evaluations']} evaluations, {state['seconds']:.1f} s"
-    money = f"${state['cost_usd']:.4f}"
-    rows.append(("all", total, str(state["calls"]), "", str(state["tokens"]), "", money))
-    head = ("role", "model", "calls", "tokens read", "tokens written", "of thinking", "money")
-    return TextTable(head, tuple(rows))
+    usage = store.usage()
+    everything = f"{state['evaluations']} evaluations, {state['seconds']:.1f} s"
+    total = sum((used for *_, used in usage), Totals())
+    return tabulate_spending([*usage, ("all", everything, total)])
 
 
 def _list_lessons(store: Store) -> Iterator[Section]:

@@ -22,14 +22,16 @@ from evolve.records.endings import (
     TARGET,
 )
 from evolve.records.results import Totals
-from evolve.report.overview import describe_gain, describe_money, describe_spending
+from evolve.report.overview import describe_gain, describe_money, tabulate_spending
 from evolve.runs.outcome import Outcome, ReasonCounts, advise
 
-# How to raise a cap: with the same one a run ends where it stopped.
+# How to raise a cap: with the same one a run ends where it stopped. The last two have no option.
 _RAISES = {
     MAX_COST: ", with a higher --max-cost",
     MAX_EVALUATIONS: ", with a higher --max-evaluations",
     MAX_SECONDS: ", with a longer --max-time",
+    MAX_CALLS: f" --set budget.{MAX_CALLS}=N",
+    MAX_TOKENS: f" --set budget.{MAX_TOKENS}=N",
 }
 _REASONS = {
     FRUITLESS: "stopped: next to nothing was evaluated in the last generations",
@@ -75,7 +77,8 @@ def describe_end(outcome: Outcome, folder: Path) -> list[str]:
     if outcome.stopped_because == GENERATIONS:
         lines.append(f"to extend it: evolve resume {quote(str(folder))} --generations N")
     elif outcome.stopped_because not in FINISHED:
-        lines.append(_describe_resume(outcome.stopped_because, folder))
+        raised = _RAISES.get(outcome.stopped_because, "")
+        lines.append(f"to continue: evolve resume {quote(str(folder))}{raised}")
     return lines
 
 
@@ -99,12 +102,13 @@ def _describe_spent(outcome: Outcome) -> list[str]:
     spent = outcome.spent
     tokens = spent["prompt_tokens"] + spent["completion_tokens"]
     money = describe_money(sum((used for *_, used in spent["usage"]), Totals()))
+    lines = tabulate_spending(spent["usage"]).lines() if spent["usage"] else []
     return [
         (
             f"used: {spent['evaluations']} evaluations, {spent['calls']} model calls, "
             f"{tokens} tokens, {money}, {outcome.seconds:.1f} s"
         ),
-        *(f"  {line}" for line in describe_spending(spent["usage"])),
+        *(f"  {line}" for line in lines),
     ]
 
 
@@ -127,11 +131,3 @@ def _describe_rejections(outcome: Outcome) -> list[str]:
     if outcome.stopped_because == FRUITLESS or _is_in_vain(outcome):
         lines.append(f"to change that: {advise(reasons[0][0])}")
     return lines
-
-
-def _describe_resume(because: str, folder: Path) -> str:
-    name = quote(str(folder))
-    if because in {MAX_CALLS, MAX_TOKENS}:
-        # No option raises these.
-        return f"to continue with a higher cap: evolve fork {name} --set budget.{because}=N"
-    return f"to continue: evolve resume {name}{_RAISES.get(because, '')}"

@@ -77,7 +77,7 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
             "level": population.stalls.level,
             "fruitless_evaluations": population.stalls.fruitless,
             "window": population.stalls.window,
-            "events": [event.as_dict() for event in population.stalls.events],
+            "events": list(map(dataclasses.asdict, population.stalls.events)),
         },
     }
 
@@ -88,10 +88,10 @@ def describe_gain(objective: float, initial: float, noise: float) -> str:
     return f"{objective - initial:+.6g}{spread} on the start {initial:.10g}"
 
 
-def describe_state(state: dict[str, Any], usage: Usage) -> _Rows:
+def describe_state(state: dict[str, Any]) -> _Rows:
     """Returns the same for people, as pairs of a label and a text."""
     return [
-        *_describe_search(state, usage),
+        *_describe_search(state),
         *_describe_best(state),
         *_compare_references(state["references"]),
         *_describe_archives(state),
@@ -122,13 +122,22 @@ def describe_elites(
     return elites
 
 
-def tabulate_spending(spent: Sequence[dict[str, Any]]) -> TextTable:
+def tabulate_spending(usage: Usage) -> TextTable:
     """Returns what each role and model has used, for people."""
-    rows = []
-    for one in spent:
-        counts = [one[f"{name}_tokens"] for name in ("prompt", "cached", "completion", "thinking")]
-        cost = f"${one['cost_usd']:.4f}" if one["calls"] > one["unpriced_calls"] else "unknown"
-        rows.append((one["role"], one["model"], one["calls"], *counts, cost))
+    rows = [
+        (
+            role,
+            model,
+            # The preflight does not belong to any slot.
+            used.calls or None,
+            used.prompt_tokens,
+            used.cached_tokens,
+            used.completion_tokens,
+            used.thinking_tokens,
+            describe_money(used),
+        )
+        for role, model, used in usage
+    ]
     head = ("role", "model", "calls", "read", "cached", "written", "thinking", "cost")
     return TextTable(head, rows)
 
@@ -219,30 +228,9 @@ def _describe_front(population: RunState) -> list[dict[str, Any]]:
 def list_spending(usage: Usage) -> list[dict[str, Any]]:
     """Returns one object for each role and model, as data."""
     return [
-        {
-            "role": role,
-            "model": model,
-            "calls": used.calls,
-            "tokens": used.tokens,
-            "prompt_tokens": used.prompt_tokens,
-            "cached_tokens": used.cached_tokens,
-            "completion_tokens": used.completion_tokens,
-            "thinking_tokens": used.thinking_tokens,
-            "cost_usd": used.cost_usd,
-            "unpriced_calls": used.unpriced_calls,
-            "lost_requests": used.lost_requests,
-            "lost_usd": used.lost_usd,
-        }
+        {"role": role, "model": model, "tokens": used.tokens, **dataclasses.asdict(used)}
         for role, model, used in usage
     ]
-
-
-def describe_spending(usage: Usage) -> list[str]:
-    """Returns one line for each role and model, in columns."""
-    if not usage:
-        return []
-    rows = [(role, model, *_describe_totals(used)) for role, model, used in usage]
-    return TextTable(("", "", "", "", "", ""), rows).lines()
 
 
 def describe_money(used: Totals) -> str:
@@ -255,19 +243,7 @@ def describe_money(used: Totals) -> str:
     return " + ".join(parts)
 
 
-def _describe_totals(used: Totals) -> tuple[str, str, str, str]:
-    read = f"{used.prompt_tokens} read"
-    if used.cached_tokens:
-        read += f" ({used.cached_tokens} cached)"
-    # The preflight does not belong to any slot.
-    calls = f"{used.calls} calls" if used.calls else ""
-    written = f"{used.completion_tokens} written"
-    if used.thinking_tokens:
-        written += f" ({used.thinking_tokens} thinking)"
-    return calls, read, written, describe_money(used)
-
-
-def _describe_search(state: dict[str, Any], usage: Usage) -> _Rows:
+def _describe_search(state: dict[str, Any]) -> _Rows:
     outcomes = ", ".join(f"{count} {name}" for name, count in state["outcomes"].items())
     models = f"{state['calls']} calls, {state['tokens']} tokens, ${state['cost_usd']:.4f}"
     tuning = "{attempts} attempts in {sessions} sessions".format(**state["tuning"])
@@ -279,7 +255,6 @@ def _describe_search(state: dict[str, Any], usage: Usage) -> _Rows:
         ("attempts", f"{state['attempts']} ({outcomes})"),
         ("evaluations", str(state["evaluations"])),
         ("models", models + (f"; replayed from {state['replay']}" if state["replay"] else "")),
-        *(("", line) for line in describe_spending(usage)),
         ("tuning", tuning),
         ("seconds", f"{state['seconds']:.1f}"),
         ("sandbox", state["sandbox"]),

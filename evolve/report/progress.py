@@ -16,7 +16,7 @@ from evolve.archive.merit import Merit, outranks
 from evolve.population import RunState
 from evolve.population.state import merit_of
 from evolve.problem import Problem, Reference
-from evolve.records import TUNE, Attempt, AttemptKey, Direction, Plan, Status, Summary
+from evolve.records import Attempt, AttemptKey, Direction, Plan, Status, Summary
 from evolve.records.endings import (
     GENERATIONS,
     MAX_CALLS,
@@ -37,6 +37,7 @@ from evolve.records.results import (
     Totals,
     rank_payoffs,
 )
+from evolve.report.attempt_details import describe_source
 from evolve.report.charts import find_levels, map_objectives
 from evolve.runs.outcome import ReasonCounts
 from evolve.settings import Settings
@@ -462,6 +463,4 @@ def draw_islands(state: RunState) -> tuple[IslandMap, ...]:
 
 def _find_source(plan: Plan | None, uses: Sequence[ModelUse]) -> str:
     """Returns the operator or model behind an attempt."""
-    if plan is not None and plan.operator:
-        return "tuning" if plan.operator == TUNE else plan.operator
-    return uses[-1].model if uses else "start"
+    return describe_source(plan.operator if plan else "", uses[-1].model if uses else "")

@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Protocol
 
-from evolve.errors import UsageError
+from evolve.errors import ProblemError, UsageError
 from evolve.problem import Problem
 from evolve.runs.run_folder import create_run_folder, load_run, naming_originals, trust_programs
 from evolve.runs.trust import expect_trust, find_addresses, write_mark
@@ -86,14 +86,29 @@ def make_run(
         named: The addresses of models that the user has named.
 
     Raises:
+        ProblemError: Nothing can change the program without a model.
         UsageError: The folder is not empty.
         StoreError: It cannot be written.
     """
+    if not settings.models.is_configured:
+        _expect_changeable(problem)
     made = create_run_folder(problem, settings, folder=folder, parent=parent)
     own, frozen = load_run(made)
     write_mark(made, frozen, named)
     allowed = trust_programs(frozen, trusts=settings.sandbox.allow_weak)
     return Run(made, own, allowed, tuple(named), original=problem)
+
+
+def _expect_changeable(problem: Problem) -> None:
+    # Slow to import, and not needed with a model.
+    from evolve.operators import can_change
+
+    if not can_change(problem.initial):
+        raise ProblemError(
+            f"{problem.folder / problem.initial.entry.path}: expected a number or code between the "
+            "markers, got none, so that nothing can change the program without a model; take one: "
+            "--model NAME"
+        )
 
 
 def open_run(

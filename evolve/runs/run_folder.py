@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import tomllib
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -255,12 +256,20 @@ def _fill(draft: Path, folder: Path, problem: Problem, settings: Settings) -> No
     for name in names:
         (own / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(problem.folder / name, own / name)
+    _keep_name(own / "problem.toml", problem.name)
     linked = copy_data(problem, own / "data", folder)
     linked |= copy_world(
         problem.world, draft / EVALUATOR_FOLDER, problem=problem, run=folder, draft=draft
     )
     write_origin(draft, problem.evaluator, linked, problem.world.parent)
     (draft / SETTINGS_FILE).write_text(format_settings(settings), encoding="utf-8")
+
+
+def _keep_name(path: Path, name: str) -> None:
+    """Writes down the name of a problem that had that of its folder, for the copy's is another."""
+    text = path.read_text(encoding="utf-8")
+    if "name" not in tomllib.loads(text):
+        path.write_text(f'name = "{name}"\n{text}', encoding="utf-8")
 
 
 def _reason(error: OSError) -> str:

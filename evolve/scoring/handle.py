@@ -68,7 +68,7 @@ class ProgramHandle:
 
     @property
     def files(self) -> Mapping[str, str]:
-        """Source texts by path, for evaluators that tell programs apart by them."""
+        """Texts by path: all that there is of a program that is no code."""
         return self._sessions.files
 
     def call(
@@ -89,6 +89,7 @@ class ProgramHandle:
         Raises:
             ProgramError: The program failed; not to be caught by evaluators.
         """
+        self._expect_code()
         with self._blame(), self._sessions.shared(timeout_seconds) as (session, seconds):
             answer = session.call(function, args, kwargs, timeout_seconds=seconds)
         self._seconds += answer.seconds
@@ -111,6 +112,7 @@ class ProgramHandle:
         Raises:
             ProgramError: The program failed; not to be caught by evaluators.
         """
+        self._expect_code()
         with self._blame(), self._sessions.shared(timeout_seconds) as (session, seconds):
             answer = session.call_many(function, argument_lists, timeout_seconds=seconds)
         self._seconds += answer.seconds
@@ -251,6 +253,14 @@ class ProgramHandle:
             files: Texts by path; the first one is the entry file.
         """
         return ProgramHandle(self._sessions.other(files), is_own=True)
+
+    def _expect_code(self) -> None:
+        path = next(iter(self.files))
+        if not path.endswith(".py"):
+            raise TypeError(
+                f"call: expected a program in Python, got {path}; read a text in `program.files`, "
+                "start a command by `program.run`"
+            )
 
     def _measure(
         self,

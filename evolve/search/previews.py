@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from evolve.models.usage import count_for, prompt_cap
 from evolve.problem import Problem
@@ -12,7 +13,7 @@ from evolve.search.digests import find_machine
 from evolve.search.schedule import size_of
 from evolve.settings import Settings
 from evolve.settings.sections import ModelSettings
-from evolve.steps.agent import agent_messages
+from evolve.steps.agent import TOOLS
 from evolve.steps.digest import Digest, RunStatus, Seat
 from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.page import PROGRAMS_SHARE
@@ -68,25 +69,13 @@ def preview_prompts(
         Evaluation(Status.ERROR, artifacts={"traceback": "(its traceback)"}, reason=_REASON),
     )
     seat = Seat(0, slots)
+    edit = partial(edit_messages, problem, digest, steps=settings.steps, models=settings.models)
     return {
-        "edit": edit_messages(
-            problem, digest, seat, None, steps=settings.steps, models=settings.models
-        ),
-        "leap": edit_messages(
-            problem,
-            digest,
-            Seat(0, slots, leap=True),
-            None,
-            steps=settings.steps,
-            models=settings.models,
-        ),
+        "edit": edit(seat, None),
+        "leap": edit(Seat(0, slots, leap=True), None),
         "plan": plan_messages(problem, digest, slots, models=settings.models),
-        "planned": edit_messages(
-            problem, digest, seat, _PLAN, steps=settings.steps, models=settings.models
-        ),
-        "agent": agent_messages(
-            problem, digest, seat, None, steps=settings.steps, models=settings.models
-        ),
+        "planned": edit(seat, _PLAN),
+        "agent": edit(seat, None, tools=TOOLS),
         "repair": repair_messages(problem, failed),
         "summarize": summary_messages(problem, digest, [[failed]], models=settings.models),
     }

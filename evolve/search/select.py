@@ -411,6 +411,5 @@ def _draw(population: Population, rng: Generator) -> Iterator[Elite]:
 
 def repeats_of(problem: Problem, settings: SearchSettings) -> int:
     """Returns how often a program that would lead is evaluated again."""
-    if settings.confirm is not None:
-        return settings.confirm
-    return int(problem.noise > 0.0 or problem.cooperative)
+    is_noisy = problem.noise > 0.0 or problem.cooperative
+    return int(is_noisy and "confirmation" not in settings.without)

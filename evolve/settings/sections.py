@@ -90,6 +90,7 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
 PARTS = {
     "bandit": "learning which operators and models pay off",
     "climbs": "changing the champion alone in many slots, while that surely pays more",
+    "confirmation": "evaluating a program that would lead again, where objectives are noisy",
     "fruitless": "stopping after three generations that evaluate next to nothing",
     "lessons": "showing the lessons of the run",
     "migration": "copying elites between islands",
@@ -186,13 +187,6 @@ class SearchSettings:
     )
     inspirations: int = setting(
         3, "programs shown beside the champion, or mixed into the parent", low=0, high=16
-    )
-    confirm: int | None = setting(
-        None,
-        "further evaluations of a program that would lead, whose mean counts; by default 1 where "
-        "the problem has `noise` or a cooperative evaluator, else 0",
-        low=0,
-        high=20,
     )
     stall_after: int | None = setting(
         None,

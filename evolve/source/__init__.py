@@ -9,6 +9,7 @@ from evolve.source.normal_form import (
     is_python,
 )
 from evolve.source.parsing import list_names, parse_python, syntax_error
+from evolve.source.plain_files import find_fault, holds_values, is_text
 
 __all__ = [
     "BUILT_IN_MEASURES",
@@ -17,9 +18,12 @@ __all__ = [
     "cut_frozen",
     "evolvable_text",
     "find_blocks",
+    "find_fault",
     "find_oddities",
     "fingerprint",
+    "holds_values",
     "is_python",
+    "is_text",
     "list_names",
     "parse_python",
     "syntax_error",

@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evolve.models.model import ReplyError
-from evolve.models.usage import count_for, prompt_cap
-from evolve.problem import Problem
 from evolve.records import Attempt, Plan, Rejected, Status
 from evolve.records.chat import Message, Request
-from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.steps import prompt
-from evolve.steps.digest import Digest, Seat
-from evolve.steps.execute import UNNAMED, Draft, answer_blocks, find_base
-from evolve.steps.jobs import Ask, Library
-from evolve.steps.page import page_blocks
+from evolve.steps.execute import UNNAMED, Draft, Editor, find_base
+from evolve.steps.jobs import Library
 from evolve.steps.parse import as_text, find_objects
-from evolve.steps.prompt import Block, fence
+from evolve.steps.prompt import fence
 
 TOOLS = """{"tool": "elites"} lists good programs of the run with their objectives
 {"tool": "program", "id": "..."} shows one of them
@@ -32,71 +27,22 @@ TOOLS = """{"tool": "elites"} lists good programs of the run with their objectiv
 _LONGEST_ANSWER = 6000
 
 
-def agent_messages(
-    problem: Problem,
-    digest: Digest,
-    seat: Seat,
-    plan: Plan | None,
-    *,
-    steps: StepSettings,
-    models: ModelSettings,
-) -> tuple[Message, ...]:
-    """Returns what the agent is shown at first."""
-    blocks = [
-        *page_blocks(digest, problem),
-        *answer_blocks(digest, seat, plan, steps),
-        Block("tools", (TOOLS,), rank=0),
-        Block("turns", (str(steps.agent_turns),), rank=0),
-        Block("evaluations", (str(steps.agent_evaluations),), rank=0),
-    ]
-    return prompt.compose(
-        "agent",
-        problem,
-        blocks,
-        most=prompt_cap(models, "editor"),
-        counter=count_for(models, "editor"),
-    )
-
-
 class Agent:
     """Works on one slot until it gains, gives up, or reaches a cap.
 
     Args:
-        problem: What is solved.
-        digest: What the run has learnt, and the programs that a change may start from.
-        seat: The slot's place among those of its generation.
-        plan: What to do; None where the agent plans for itself.
-        ask: Asks the model.
-        read: Reads a reply that holds a draft.
+        editor: Knows the problem, the plan and the model, and reads replies that hold a draft.
         attempt: Evaluates a draft and keeps it.
         library: What the run has so far.
-        steps: Its caps, and the form of the edits.
-        models: The cap on the prompt.
     """
 
     def __init__(
-        self,
-        problem: Problem,
-        digest: Digest,
-        seat: Seat,
-        plan: Plan | None,
-        *,
-        ask: Ask,
-        read: Callable[..., Draft],
-        attempt: Callable[[Draft], Attempt],
-        library: Library,
-        steps: StepSettings,
-        models: ModelSettings,
+        self, editor: Editor, *, attempt: Callable[[Draft], Attempt], library: Library
     ) -> None:
-        self._problem = problem
-        self._digest = digest
-        self._plan = plan
-        self._ask = ask
-        self._read = read
+        self._editor = editor
         self._attempt = attempt
         self._library = library
-        self._steps = steps
-        self._messages = agent_messages(problem, digest, seat, plan, steps=steps, models=models)
+        self._messages = editor.open(TOOLS)
         self._evaluations = 0
         self._tokens = 0
 
@@ -111,7 +57,7 @@ class Agent:
             BudgetExhaustedError: A call or an evaluation might pass a cap of the run.
             ModelError: The model cannot be used, or does not answer.
         """
-        steps = self._steps
+        steps = self._editor.steps
         most = min(evaluations, steps.agent_evaluations)
         for _ in range(steps.agent_turns):
             if self._tokens >= steps.agent_tokens or self._evaluations >= most:
@@ -127,7 +73,7 @@ class Agent:
         """Takes one turn; returns whether the work is done."""
         request = Request("editor", self._messages, seed=seed)
         try:
-            reply = self._ask(request)
+            reply = self._editor.ask(request)
         except ReplyError as error:
             self._reject(f"the agent's reply cannot be used: {error.reason}")
             return True
@@ -141,8 +87,8 @@ class Agent:
         return not answer
 
     def _reject(self, reason: str) -> None:
-        base = find_base(self._digest, self._plan)
-        plan = self._plan or Plan(UNNAMED, base=str(base.key))
+        base = find_base(self._editor.digest, self._editor.plan)
+        plan = self._editor.plan or Plan(UNNAMED, base=str(base.key))
         self._attempt(Draft(self._messages, base, plan, Rejected(reason)))
 
     def _call(self, name: str, call: dict[str, object]) -> str:
@@ -150,13 +96,13 @@ class Agent:
         if name == "finish":
             return ""
         if name == "statement":
-            return self._problem.statement.strip()
+            return self._editor.problem.statement.strip()
         if name == "elites":
             found = self._library.elites()
         elif name == "program":
             found = self._library.program(as_text(call.get("id"), 40))
         elif name == "lessons":
-            lessons = self._digest.lessons
+            lessons = self._editor.digest.lessons
             found = "\n".join(f"[{known.id}] {known.lesson.claim}" for known in lessons)
         elif name == "search":
             found = self._library.search(as_text(call.get("words"), 200))
@@ -166,13 +112,13 @@ class Agent:
 
     def _evaluate(self, text: str, *, cut_off: bool) -> str:
         """Evaluates the draft in a reply; returns its verdict, empty when it gained."""
-        draft = self._read(self._messages, text, cut_off=cut_off)
+        draft = self._editor.read(self._messages, text, cut_off=cut_off)
         attempt = self._attempt(draft)
         if attempt.evaluation.status is not Status.REJECTED:
             self._evaluations += 1
         new, old = attempt.objective, draft.base.objective
-        if new is not None and (old is None or self._problem.direction.is_better(new, old)):
+        if new is not None and (old is None or self._editor.problem.direction.is_better(new, old)):
             return ""
-        left = self._steps.agent_evaluations - self._evaluations
-        verdict = prompt.show_evaluation(attempt, self._problem, detail_characters=1500)
+        left = self._editor.steps.agent_evaluations - self._evaluations
+        verdict = prompt.show_evaluation(attempt, self._editor.problem, detail_characters=1500)
         return f"{verdict}\n\nThis does not gain. Evaluations left: {left}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
 
@@ -42,10 +42,11 @@ class Draft:
     made: Program | Rejected
 
 
+@dataclass(frozen=True, slots=True)
 class Editor:
     """Asks a model to plan a change and to carry it out, or to carry out a plan.
 
-    Args:
+    Attributes:
         problem: What is solved.
         digest: What the run has learnt, and the programs that a change may start from.
         seat: The slot's place among those of its generation.
@@ -55,34 +56,25 @@ class Editor:
         models: The cap on the prompt.
     """
 
-    def __init__(
-        self,
-        problem: Problem,
-        digest: Digest,
-        seat: Seat,
-        plan: Plan | None,
-        *,
-        ask: Ask,
-        steps: StepSettings,
-        models: ModelSettings,
-    ) -> None:
-        self._problem = problem
-        self._digest = digest
-        self._seat = seat
-        self._plan = plan
-        self._ask = ask
-        self._steps = steps
-        self._models = models
+    problem: Problem
+    digest: Digest
+    seat: Seat
+    plan: Plan | None
+    _: KW_ONLY
+    ask: Ask
+    steps: StepSettings
+    models: ModelSettings
 
-    def open(self) -> tuple[Message, ...]:
-        """Returns the first prompt."""
+    def open(self, tools: str = "") -> tuple[Message, ...]:
+        """Returns the first prompt; with tools that of an agent."""
         return edit_messages(
-            self._problem,
-            self._digest,
-            self._seat,
-            self._plan,
-            steps=self._steps,
-            models=self._models,
+            self.problem,
+            self.digest,
+            self.seat,
+            self.plan,
+            steps=self.steps,
+            models=self.models,
+            tools=tools,
         )
 
     def draft(self, messages: tuple[Message, ...], seed: int, *, base: str = "") -> Draft:
@@ -92,15 +84,15 @@ class Editor:
             BudgetExhaustedError: The call might pass a cap.
             ModelError: The model cannot be used, or does not answer.
         """
-        role = "leap" if self._seat.leap else "editor"
+        role = "leap" if self.seat.leap else "editor"
         request = Request(role, messages, seed=seed)
         try:
-            reply = self._ask(request)
+            reply = self.ask(request)
         except ReplyError as error:
             refusal = Rejected(f"the editor's reply cannot be used: {error.reason}")
             chat = (*messages, Message("assistant", "(no reply)"))
-            unread = find_base(self._digest, self._plan)
-            plan = self._plan or Plan(UNNAMED, base=str(unread.key))
+            unread = find_base(self.digest, self.plan)
+            plan = self.plan or Plan(UNNAMED, base=str(unread.key))
             return Draft(chat, unread, plan, refusal)
         is_cut = reply.finish_reason == "length"
         return self.read(messages, reply.text, cut_off=is_cut, base=base)
@@ -110,7 +102,7 @@ class Editor:
 
         The plan stays that of the first reply: a repair carries it out.
         """
-        messages = draft.messages + repair_messages(self._problem, failed)
+        messages = draft.messages + repair_messages(self.problem, failed)
         repaired = self.draft(messages, seed, base=str(draft.base.key))
         if draft.plan.change == UNNAMED:
             return repaired
@@ -121,11 +113,11 @@ class Editor:
     ) -> Draft:
         """Reads a reply to a chat; `cut_off` where the model was stopped by its limit."""
         chat = (*messages, Message("assistant", text))
-        if self._plan is not None:
-            planned = find_base(self._digest, self._plan)
+        if self.plan is not None:
+            planned = find_base(self.digest, self.plan)
             made = apply_reply(planned.program_or_fail, text, cut_off=cut_off)
-            return Draft(chat, planned, self._plan, made)
-        changed, plan, made = read_reply(self._digest, text, cut_off=cut_off, base=base)
+            return Draft(chat, planned, self.plan, made)
+        changed, plan, made = read_reply(self.digest, text, cut_off=cut_off, base=base)
         return Draft(chat, changed, plan, made)
 
 
@@ -137,6 +129,7 @@ def edit_messages(
     *,
     steps: StepSettings,
     models: ModelSettings,
+    tools: str = "",
 ) -> tuple[Message, ...]:
     """Returns what the editor is shown at first.
 
@@ -147,10 +140,17 @@ def edit_messages(
         plan: What to do; None where the editor plans for itself.
         steps: The form of the edits.
         models: The cap on the prompt.
+        tools: Those that an agent may call, in words; empty for an editor that answers once.
     """
-    blocks = [*page_blocks(digest, problem), *answer_blocks(digest, seat, plan, steps)]
+    blocks = [*page_blocks(digest, problem), *_answer_blocks(digest, seat, plan, steps)]
+    if tools:
+        blocks += [
+            Block("tools", (tools,), rank=0),
+            Block("turns", (str(steps.agent_turns),), rank=0),
+            Block("evaluations", (str(steps.agent_evaluations),), rank=0),
+        ]
     return prompt.compose(
-        "edit",
+        "agent" if tools else "edit",
         problem,
         blocks,
         most=prompt_cap(models, "editor"),
@@ -158,7 +158,7 @@ def edit_messages(
     )
 
 
-def answer_blocks(
+def _answer_blocks(
     digest: Digest, seat: Seat, plan: Plan | None, steps: StepSettings
 ) -> list[Block]:
     """Returns what is asked of an editor, and the form of its answer."""

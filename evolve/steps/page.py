@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from evolve.archive.merit import paired_gain
 from evolve.problem import Problem
 from evolve.records import TUNE, Attempt, Direction, Plan, Status
+from evolve.source import holds_values
 from evolve.steps import prompt
 from evolve.steps.digest import Digest, RunStatus
 from evolve.steps.memory import KnownLesson, TriedChange, TunedProgram
@@ -275,10 +276,16 @@ def pending_block(plans: Sequence[Plan]) -> Block:
 
 def show_tuning(digest: Digest) -> str:
     """Returns what editors need to know of the tuning of constants."""
-    return (
+    values = all(holds_values(path) for path, _ in digest.programs[0].program_or_fail.files)
+    what = "numbers" if values else "floating-point literals"
+    tuned = (
         f"Constants are tuned for you: beside each generation {digest.tuning} evaluations tune the "
-        "floating-point literals of the best programs (CMA-ES). Do not spend a change on picking "
-        "numbers. Write every number that matters as a literal of its own, and give it a range "
+        f"{what} of the best programs (CMA-ES). Do not spend a change on picking numbers."
+    )
+    if values:
+        return tuned
+    return (
+        f"{tuned} Write every number that matters as a literal of its own, and give it a range "
         "where you know one, in a comment on its line: `weight = 0.3  # tune: 0.01 .. 10 log`. "
         "Where no line has such a comment, all floating-point literals are tuned; whole numbers "
         "are tuned only where they are marked."

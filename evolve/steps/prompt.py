@@ -156,7 +156,9 @@ def show_messages(messages: Sequence[Message]) -> str:
 def common_values(problem: Problem) -> dict[str, str]:
     """Returns the values that every template may use."""
     limits = f"The program may run for {_limit_of(problem):g} seconds."
-    if not problem.recipe.run and problem.initial.entry.path.endswith(".py"):
+    if problem.is_text:
+        limits = ""
+    elif not problem.recipe.run and problem.initial.entry.path.endswith(".py"):
         limits += " Where a function is a generator, its last value before the deadline counts."
     return {
         "direction": str(problem.direction),

@@ -23,12 +23,12 @@ from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.source import fingerprint
 from evolve.steps.agent import Agent
 from evolve.steps.checks import check_program
-from evolve.steps.digest import Digest
 from evolve.steps.execute import UNNAMED, Draft, Editor, execute_operator
 from evolve.steps.jobs import (
     GenerationJob,
     InjectedJob,
     Known,
+    Library,
     ModelJob,
     OperatorJob,
     SlotJob,
@@ -79,9 +79,16 @@ def run_slot(
         elif generation.digest is None:
             raise ValueError("generation: expected a digest for its models, got None")
         else:
-            slot = _ModelSlot(
-                job, generation.digest, plan, recorder=recorder, steps=steps, models=models, rng=rng
+            editor = Editor(
+                problem,
+                generation.digest,
+                job.seat,
+                plan,
+                ask=journal.ask,
+                steps=steps,
+                models=models,
             )
+            slot = _ModelSlot(job, editor, recorder, rng)
             slot.run(on_plan)
     except BudgetExhaustedError as error:
         cut_by = error.cap
@@ -114,80 +121,43 @@ class _ModelSlot:
 
     Args:
         job: What the slot does.
-        digest: What its prompts show.
-        plan: What to carry out; None where the model plans for itself.
+        editor: Asks the model.
         recorder: Evaluates and keeps attempts.
-        steps: How plans are executed.
-        models: The cap on prompts.
         rng: The slot's random stream.
     """
 
     def __init__(
-        self,
-        job: ModelJob,
-        digest: Digest,
-        plan: Plan | None,
-        *,
-        recorder: _Recorder,
-        steps: StepSettings,
-        models: ModelSettings,
-        rng: np.random.Generator,
+        self, job: ModelJob, editor: Editor, recorder: _Recorder, rng: np.random.Generator
     ) -> None:
         self._job = job
-        self._digest = digest
-        self._plan = plan
+        self._editor = editor
         self._recorder = recorder
-        self._steps = steps
-        self._models = models
         self._rng = rng
-        self._editor = Editor(
-            recorder.problem,
-            digest,
-            job.seat,
-            plan,
-            ask=recorder.journal.ask,
-            steps=steps,
-            models=models,
-        )
 
     def run(self, on_plan: Callable[[Plan | None], None]) -> None:
         """Makes attempts until one succeeds or the slot has used what it may."""
         if self._job.library is not None:
-            self._let_agent_work()
+            self._let_agent_work(self._job.library)
             return
         draft = self._editor.draft(self._editor.open(), self._draw_seed())
         on_plan(draft.plan)
         attempt = self._attempt(draft)
-        for _ in range(self._steps.repairs):
+        for _ in range(self._editor.steps.repairs):
             if attempt.evaluation.status is Status.OK or self._is_spent():
                 return
             draft = self._editor.repair(draft, attempt, self._draw_seed())
             attempt = self._attempt(draft)
 
-    def _let_agent_work(self) -> None:
-        recorder = self._recorder
-        if self._job.library is None:
-            raise ValueError("job: expected a library for the agent, got None")
-        agent = Agent(
-            recorder.problem,
-            self._digest,
-            self._job.seat,
-            self._plan,
-            ask=recorder.journal.ask,
-            read=self._editor.read,
-            attempt=self._attempt,
-            library=self._job.library,
-            steps=self._steps,
-            models=self._models,
-        )
+    def _let_agent_work(self, library: Library) -> None:
+        agent = Agent(self._editor, attempt=self._attempt, library=library)
         agent.work(self._draw_seed, self._job.evaluations)
-        if not recorder.attempts:
+        if not self._recorder.attempts:
             agent.give_up()
 
     def _attempt(self, draft: Draft) -> Attempt:
         made = draft.made
         if isinstance(made, Program):
-            refusal = check_program(made, self._recorder.problem, self._digest.modules)
+            refusal = check_program(made, self._recorder.problem, self._editor.digest.modules)
             if refusal is not None:
                 return self._recorder.reject(
                     draft.base, draft.plan, refusal, made, island=self._island_of(draft.base)

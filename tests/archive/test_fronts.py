@@ -144,6 +144,8 @@ def evaluate(program):
     assert state["front"][0]["objective"] == state["champion"]["objective"]
     assert all(set(elite["others"]) == {"cost"} for elite in state["front"])
     assert "elites that nothing dominates" in run_evolve("show", "r", cwd=tmp_path).stdout
+    head = run_evolve("archive", "r", cwd=tmp_path).stdout.splitlines()[0]
+    assert head.split()[3:5] == ["objective", "cost"]
     (folder / "evaluator.py").write_text(evaluator.replace('"cost":', '"price":'))
     done = run_evolve("check", folder, cwd=tmp_path, code=2)
     assert "expected the objectives of problem.toml in metrics, missing: ['cost']" in done.stderr

@@ -34,6 +34,22 @@ def test_without_marks_the_evolvable_constants_that_are_no_formula_are_found() -
     assert values(PYTHON) == [0.01, -2.0, -1.5, 0.125]
 
 
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("a.json", '{"a": 0.5, "b": [-7, 1e-3], "c": "9 and 8", "v1": 2}'),
+        ("a.toml", 'a = 0.5 # 9\nb = [-7, 1e-3]\nc = "8"\nv1 = 2\nday = 2026-01-02\n'),
+        ("a.yaml", "a: 0.5 # 9\nb: [-7, 1e-3]\nc: '8'\nv1: 2\nat: 12:30\n"),
+    ],
+)
+def test_all_numbers_of_data_are_found_and_keep_their_kind(path: str, text: str) -> None:
+    assert values(text, path) == [0.5, -7.0, 0.001, 2.0]
+    parent = program(text, path)
+    child = set_tunables(parent, find_tunables(parent, 64), [0.0, -1.0, -0.00999, 1.0])
+    assert "-14, 1.0e-06]" in child.entry.text
+    assert "4" in child.entry.text
+
+
 def test_no_more_constants_are_given_than_asked_for() -> None:
     assert len(find_tunables(program(PYTHON), 2)) == 2
 

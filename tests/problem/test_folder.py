@@ -158,7 +158,7 @@ def test_a_folder_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
         (PLAIN + '[program]\nfiles = "../x.py"', r"expected the path of a file inside the folder"),
         (PLAIN + '[program]\nfiles = "/x.py"', r"expected the path of a file inside the folder"),
         (PLAIN + '[program]\nfiles = "x.py"', r"x\.py: expected a file that can be read: No such"),
-        (PLAIN + '[program]\nfiles = "statement.md"', r"whose name can be imported"),
+        (PLAIN + 'entry = "f"\n[program]\nfiles = "statement.md"', r"is named `\.txt`, `\.md`"),
         (PLAIN + '[parameters]\n"a b" = 1', r"\[parameters\]: expected a Python name, got 'a b'"),
         (PLAIN + "[parameters]\na = 2026-01-01", r"\[parameters\]: `a`: expected plain data"),
         (PLAIN + "[best_known]\nvalue = 1", r"\[best_known\]: `source`: expected a text, got"),

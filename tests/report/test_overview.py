@@ -1,5 +1,5 @@
 from evolve.records.results import Totals
-from evolve.report.overview import describe_money, describe_spending, list_spending
+from evolve.report.overview import describe_money, list_spending, tabulate_spending
 
 USAGE = [
     ("editor", "openai/a", Totals(12, 3400, 1000, 560, 0.0123, 0, 2, 900, 0.004)),
@@ -7,13 +7,12 @@ USAGE = [
 ]
 
 
-def test_spending_is_told_by_role_and_model_in_columns():
+def test_spending_is_a_table_by_role_and_model():
     money = ["$0.0123 + at most $0.0040 for 2 lost requests", "$0.0000 + 3 calls of unknown price"]
-    assert describe_spending(USAGE) == [
-        f"editor   openai/a  12 calls  3400 read (1000 cached)  560 written  {money[0]}",
-        f"planner  b         3 calls   70 read                  5 written    {money[1]}",
+    assert tabulate_spending(USAGE).rows == [
+        ("editor", "openai/a", 12, 3400, 1000, 560, 0, money[0]),
+        ("planner", "b", 3, 70, 0, 5, 0, money[1]),
     ]
-    assert describe_spending([]) == []
 
 
 def test_spending_as_data_adds_up():

@@ -177,3 +177,9 @@ def test_what_lies_above_the_world_is_named_as_the_user_knows_it(tmp_path: Path)
     done = run_evolve("run", "p", "--generations", "1", "--run-dir", "r", cwd=tmp_path, code=2)
     assert f"No such file or directory: '{tmp_path}/x.txt'" in done.stderr
     assert f"a run has only what lies in {tmp_path}/p: put it there, or a link" in done.stderr
+
+
+def test_a_problem_named_by_its_folder_keeps_the_name_in_its_runs(tmp_path):
+    toml = PROBLEM.replace('name = "valley"\n', "", 1)
+    run = make_run(write_problem(tmp_path / "hills", toml=toml), tmp_path / "run")
+    assert load_run(run)[0].name == "hills"

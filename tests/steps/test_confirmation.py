@@ -1,5 +1,6 @@
 """Programs that would lead are evaluated again before they count."""
 
+from collections import Counter
 from itertools import count
 
 import pytest
@@ -8,6 +9,8 @@ from evolve.models.budget import Budget
 from evolve.records import AttemptKey, Direction, Evaluation, Program, SourceFile, Status
 from evolve.steps.jobs import Confirmation
 from evolve.steps.journal import Journal
+from tests.commands import PROBLEM
+from tests.searches import Searches
 
 CONFIRMATION = Confirmation(Direction.MAXIMIZE, bar=1.0, times=2)
 
@@ -48,3 +51,16 @@ def test_the_mean_counts_as_far_as_the_cap_allows(objectives, most, objective, r
     assert (evaluation.objective, evaluation.repeats) == (objective, repeats)
     assert place.own == AttemptKey(1, 0, 0)
     assert [one.evaluation for one in kept] == [evaluation]
+
+
+@pytest.mark.parametrize(("without", "most"), [((), 2), (("confirmation",), 1)])
+def test_a_noisy_problem_confirms_its_leaders_unless_that_is_left_out(tmp_path, without, most):
+    searches, times = Searches(tmp_path, f"noise = 0.001\n{PROBLEM}"), Counter()
+
+    def evaluate(program):
+        times[program.id] += 1
+        return searches.evaluate(program)
+
+    searches.run("r", 4, evaluate=evaluate, search__without=without)
+    del times[searches.problem.initial.id]
+    assert max(times.values()) == most

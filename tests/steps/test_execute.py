@@ -232,14 +232,7 @@ class TestAgent:
 
         given = (problem, make_digest(problem), Seat(), None)
         editor = Editor(*given, ask=ask, **sections(**changes))
-        agent = Agent(
-            *given,
-            ask=ask,
-            read=editor.read,
-            attempt=attempt,
-            library=SmallLibrary(),
-            **sections(**changes),
-        )
+        agent = Agent(editor, attempt=attempt, library=SmallLibrary())
         agent.work(lambda: 1, evaluations)
         return drafts, chats
 

@@ -10,7 +10,7 @@ import pytest
 from evolve.problem import load_problem
 from evolve.records import AttemptKey
 from evolve.settings import Settings, change_settings
-from evolve.steps.agent import agent_messages
+from evolve.steps.agent import TOOLS
 from evolve.steps.digest import Seat
 from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.plan import plan_messages
@@ -41,8 +41,8 @@ def prompts(problem):
             for name, one in edits.items()
         },
         "plan": plan_messages(problem, digest, 4, models=SETTINGS.models),
-        "agent": agent_messages(
-            problem, digest, Seat(2, 4), None, steps=AGENT, models=SETTINGS.models
+        "agent": edit_messages(
+            problem, digest, Seat(2, 4), None, steps=AGENT, models=SETTINGS.models, tools=TOOLS
         ),
         "repair": repair_messages(problem, failed),
         "summarize": summary_messages(problem, digest, [[failed], [dull]], models=SETTINGS.models),

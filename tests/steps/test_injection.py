@@ -8,7 +8,7 @@ from evolve.models.scripted import FENCE
 from evolve.problem import load_problem
 from evolve.records import AttemptKey, Evaluation, Lesson, Program, SourceFile, Status
 from evolve.settings import Settings, change_settings
-from evolve.steps.agent import agent_messages
+from evolve.steps.agent import TOOLS
 from evolve.steps.digest import Seat
 from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.memory import KnownLesson
@@ -57,7 +57,9 @@ def infected_prompts(problem, attack):
         edit_messages(
             problem, digest, Seat(), stolen, steps=SETTINGS.steps, models=SETTINGS.models
         ),
-        agent_messages(problem, digest, Seat(), None, steps=SETTINGS.steps, models=SETTINGS.models),
+        edit_messages(
+            problem, digest, Seat(), None, steps=SETTINGS.steps, models=SETTINGS.models, tools=TOOLS
+        ),
         repair_messages(problem, failed),
         summary_messages(problem, digest, [[failed]], models=SETTINGS.models),
     ]
