@@ -25,10 +25,20 @@ def test_every_command_line_of_the_readme_is_understood():
         manual["check_options"](command)
 
 
-def test_the_table_of_commands_is_complete():
-    named = set(re.findall(r"^\| (.*?) \|", README.partition("## Commands")[2], re.MULTILINE))
-    words = {word for cell in named for word in re.findall(r"\b[a-z]+\b", cell)}
-    assert set(find_commands()) <= words
+def test_the_transcript_of_the_readme_is_what_the_command_prints(tmp_path):
+    manual = runpy.run_path(str(ROOT / "scripts" / "run_manual.py"))
+    (transcript,) = blocks("console")
+    page = tmp_path / "README.md"
+    page.write_text(f"```console\n{transcript}```\n")
+    (tmp_path / "README").mkdir()
+    manual["compare"](page, manual["run_page"](page, tmp_path / "README"))
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    local = [link for link in links if not link.startswith("https://")]
+    assert len(local) > 10
+    assert [link for link in local if not (ROOT / link).exists()] == []
 
 
 def test_every_path_that_contributing_names_exists():
