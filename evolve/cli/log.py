@@ -177,12 +177,9 @@ class _LogReader:
 
 
 def _describe_invocation(invocation: Invocation) -> dict[str, Any]:
-    return {
-        "kind": "invocation",
-        **dataclasses.asdict(invocation),
-        "time": invocation.started,
-        "text": invocation.describe_changes(),
-    }
+    from evolve.report.overview import describe_invocation
+
+    return {"kind": "invocation", **describe_invocation(invocation), "time": invocation.started}
 
 
 def _describe_steer(steer: Steer) -> dict[str, Any]:

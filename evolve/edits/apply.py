@@ -32,9 +32,7 @@ _MOST_EDITS = 200
 _MOST_CHARACTERS = 1_000_000
 
 
-def apply_reply(
-    parent: Program, reply: str, *, path: str | None = None, cut_off: bool = False
-) -> Program | Rejected:
+def apply_reply(parent: Program, reply: str, *, cut_off: bool = False) -> Program | Rejected:
     """Applies the edits of a reply to a program, or puts its rewrite in the program's place.
 
     Understood are SEARCH/REPLACE blocks, unified diffs, and whole programs in fences or bare;
@@ -44,7 +42,6 @@ def apply_reply(
     Args:
         parent: The program that was shown to the model.
         reply: The model's words.
-        path: The file that is meant where the reply names none; the entry file by default.
         cut_off: Whether the model was stopped by its limit of tokens: then code that is open at
             the end is not taken.
 
@@ -56,7 +53,7 @@ def apply_reply(
     if refusal is not None:
         return refusal
     lines = [line.rstrip("\r") for line in reply.translate(_ODD_SPACES).split("\n")]
-    target = path if path is not None else parent.entry.path
+    target = parent.entry.path
     edits: Sequence[Edit] = ()
     try:
         edits = next(filter(None, (find(lines) for find in EDIT_FORMS)), ())

@@ -211,21 +211,21 @@ class Budget:
         with self._lock:
             self._evaluations += count
 
-    def reserve_evaluations(self, count: int = 1) -> None:
-        """Counts evaluations before they are made.
+    def reserve_evaluation(self) -> None:
+        """Counts an evaluation before it is made.
 
         Raises:
-            BudgetExhaustedError: They would pass the cap; none is counted.
+            BudgetExhaustedError: It would pass the cap, and is not counted.
         """
         with self._lock:
             if self.max_evaluations is not None:
-                _check_cap(MAX_EVALUATIONS, self._evaluations + count, self.max_evaluations)
-            self._evaluations += count
+                _check_cap(MAX_EVALUATIONS, self._evaluations + 1, self.max_evaluations)
+            self._evaluations += 1
 
-    def release_evaluations(self, count: int = 1) -> None:
-        """Takes back what was counted for evaluations that were not made."""
+    def release_evaluation(self) -> None:
+        """Takes back what was counted for an evaluation that was not made."""
         with self._lock:
-            self._evaluations -= count
+            self._evaluations -= 1
 
     @property
     def evaluations(self) -> int:

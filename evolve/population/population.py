@@ -14,7 +14,13 @@ from evolve.operators.sessions import TuningSessions
 from evolve.population.state import RunState, make_elite
 from evolve.problem import Problem
 from evolve.records import INJECT, OPERATOR_JOIN, RESCORE, TUNE, AttemptKey, Status
-from evolve.records.results import Generation, LightAttempt, PlacedAttempt, SlotResult
+from evolve.records.results import (
+    Generation,
+    LightAttempt,
+    PlacedAttempt,
+    SlotResult,
+    gain_on_parent,
+)
 from evolve.settings.sections import SearchSettings
 from evolve.source import fingerprint
 
@@ -107,10 +113,7 @@ class Population(RunState):
 
     def _gain_on_parent(self, attempt: LightAttempt) -> float:
         """Returns what a program gained on its parent, 0 where it has no objective."""
-        before = None if attempt.parent is None else self._objectives.get(attempt.parent)
-        if attempt.objective is None or before is None:
-            return 0.0
-        return self.direction.gain(attempt.objective, before)
+        return gain_on_parent(attempt, self._objectives.get, self.direction) or 0.0
 
     def _objective_or_duplicates(self, attempt: LightAttempt) -> float | None:
         """Returns an attempt's objective, or that of the program that it is a duplicate of."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from evolve.records.attempts import (
     INITIAL,
     Attempt,
     AttemptKey,
+    Direction,
     Evaluation,
     Plan,
     Program,
@@ -176,6 +177,18 @@ class LightAttempt(NamedTuple):
     metrics: Mapping[str, float]
     instances: Mapping[str, float] = MappingProxyType({})
     uses: tuple[ModelUse, ...] = ()
+
+
+def gain_on_parent(
+    attempt: Attempt | LightAttempt,
+    objective_of: Callable[[AttemptKey], float | None],
+    direction: Direction,
+) -> float | None:
+    """Returns what a program gained on its parent, None where either has no objective."""
+    if attempt.parent is None or attempt.objective is None:
+        return None
+    before = objective_of(attempt.parent)
+    return None if before is None else direction.gain(attempt.objective, before)
 
 
 class AttemptText(NamedTuple):

@@ -10,7 +10,7 @@ from evolve.errors import UsageError
 from evolve.population import RunState
 from evolve.records import INJECT, TUNE, Attempt, AttemptKey, Direction, Plan
 from evolve.records.plain import to_plain
-from evolve.records.results import Call
+from evolve.records.results import Call, gain_on_parent
 from evolve.search.generation import WHOLE
 from evolve.store import Store
 
@@ -30,7 +30,7 @@ def attempt_as_data(store: Store, attempt: Attempt, direction: Direction) -> dic
         "depth": attempt.depth,
         "status": str(evaluation.status),
         "objective": evaluation.objective,
-        "gain": find_gain(store, attempt, direction),
+        "gain": gain_on_parent(attempt, store.objective_of, direction),
         "reason": evaluation.reason,
         "metrics": dict(evaluation.metrics),
         "measures": dict(evaluation.measures),
@@ -117,14 +117,6 @@ def trace_line(store: Store, attempt: Attempt) -> list[Attempt]:
     while line[-1].parent is not None:
         line.append(store.load_attempt(line[-1].parent))
     return line[::-1]
-
-
-def find_gain(store: Store, attempt: Attempt, direction: Direction) -> float | None:
-    """Returns what a program gained on its parent, None where either has no objective."""
-    if attempt.parent is None or attempt.objective is None:
-        return None
-    before = store.objective_of(attempt.parent)
-    return None if before is None else direction.gain(attempt.objective, before)
 
 
 def uses_model(plan: Plan | None) -> bool:

@@ -14,10 +14,9 @@ from evolve.evaluation.machine import Machine
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt
-from evolve.records.results import Totals
+from evolve.records.results import Totals, gain_on_parent
 from evolve.report.attempt_details import (
     describe_source,
-    find_gain,
     trace_line,
     whole_as_data,
 )
@@ -209,7 +208,7 @@ def _describe_lineage(store: Store, problem: Problem, champion: Attempt) -> Sect
     for parent, attempt in zip([None, *line], line, strict=False):
         change = one_line(attempt.plan.change) if attempt.plan else "the starting program"
         shown = change if len(change) <= _CHANGE else f"{change[:_CHANGE]} ..."
-        gain = find_gain(store, attempt, problem.direction)
+        gain = gain_on_parent(attempt, store.objective_of, problem.direction)
         better = "" if gain is None else f" (gain {gain:+.6g})"
         blocks = [*_describe_plan(attempt)]
         blocks += [] if parent is None else _diff(parent, attempt)

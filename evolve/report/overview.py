@@ -16,6 +16,7 @@ from evolve.records.plain import from_plain, to_plain
 from evolve.records.results import Totals, rank_payoffs
 from evolve.records.steering import Steer
 from evolve.report.attempt_details import attempt_as_data
+from evolve.settings.history import Invocation
 from evolve.store import Store, is_locked
 
 Usage = Sequence[tuple[str, str, Totals]]
@@ -55,7 +56,7 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
         "direction": str(population.direction),
         "noise": population.noise,
         "cooperative": facts.get("cooperative", False),
-        "invocations": [dataclasses.asdict(invocation) for invocation in store.invocations()],
+        "invocations": list(map(describe_invocation, store.invocations())),
         "steering": to_plain([dataclasses.replace(steer, files=()) for steer in store.steering()]),
         "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
         "champion": _describe_champion(store, population),
@@ -80,6 +81,11 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
             "events": list(map(dataclasses.asdict, population.stalls.events)),
         },
     }
+
+
+def describe_invocation(invocation: Invocation) -> dict[str, Any]:
+    """Returns a start or resume of a run as data, with its changes in words."""
+    return {**dataclasses.asdict(invocation), "text": invocation.describe_changes()}
 
 
 def describe_gain(objective: float, initial: float, noise: float) -> str:
@@ -350,15 +356,7 @@ def _describe_stalls(stalls: dict[str, Any]) -> _Rows:
 
 def _describe_invocations(invocations: list[dict[str, Any]]) -> str:
     changed = [
-        f"{change} from generation {invocation['generation']}"
-        for invocation in invocations
-        for change in (
-            *(f"{name} {old} -> {new}" for name, (old, new) in invocation["changes"].items()),
-            *(
-                [f"another evaluator ({invocation['evaluator'][:12]})"]
-                * bool(invocation["replaced"])
-            ),
-        )
+        f"{one['text']} from generation {one['generation']}" for one in invocations if one["text"]
     ]
     return "; ".join([str(len(invocations)), *changed])
 

@@ -16,7 +16,7 @@ from evolve.archive.merit import Merit, outranks
 from evolve.population import RunState
 from evolve.population.state import merit_of
 from evolve.problem import Problem, Reference
-from evolve.records import Attempt, AttemptKey, Direction, Plan, Status, Summary
+from evolve.records import AttemptKey, Direction, Plan, Status, Summary
 from evolve.records.endings import (
     GENERATIONS,
     MAX_CALLS,
@@ -35,6 +35,7 @@ from evolve.records.results import (
     Payoff,
     SlotResult,
     Totals,
+    gain_on_parent,
     rank_payoffs,
 )
 from evolve.report.attempt_details import describe_source
@@ -378,7 +379,7 @@ class Progress:
                 self._leader.name(placed.evaluated, plan, _find_source(plan, result.uses))
 
     def _count(self, result: SlotResult) -> None:
-        gains = []
+        direction, gains = self._problem.direction, []
         for placed in result.attempts:
             attempt, status = placed.attempt, placed.attempt.evaluation.status
             self._outcomes[str(status)] += 1
@@ -386,7 +387,7 @@ class Progress:
                 self._reasons.add(attempt.evaluation.reason)
             if attempt.objective is not None:
                 self._objectives[attempt.key] = attempt.objective
-            gains.append(self._find_gain(attempt))
+            gains.append(gain_on_parent(attempt, self._objectives.get, direction))
             if attempt.plan and attempt.plan.operator:
                 self._credit("operator", attempt.plan.operator, gains[-1:])
         for model in {use.model for use in result.uses if gains}:
@@ -402,12 +403,6 @@ class Progress:
         for result in self._pending:
             counts.update(str(one.attempt.evaluation.status) for one in result.attempts)
         return {str(status): counts[str(status)] for status in Status}
-
-    def _find_gain(self, attempt: Attempt) -> float | None:
-        before = None if attempt.parent is None else self._objectives.get(attempt.parent)
-        if before is None or attempt.objective is None:
-            return None
-        return self._problem.direction.gain(attempt.objective, before)
 
     def _credit(self, kind: str, name: str, gains: Sequence[float | None]) -> None:
         """Counts a use of an operator or model, and the best gain that it brought."""

@@ -11,7 +11,7 @@ from evolve.population import RunState
 from evolve.population.curves import AXES, CurvePoint, CurveTracer
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Status
-from evolve.records.results import LightAttempt
+from evolve.records.results import LightAttempt, gain_on_parent
 from evolve.report.attempt_details import describe_source
 from evolve.settings import Settings
 from evolve.store import Store
@@ -200,14 +200,12 @@ class RunHistory:
     def _make_rows(self, attempts: Iterable[LightAttempt]) -> Iterator[AttemptRow]:
         direction = self.state.direction
         for attempt in attempts:
-            objective, gain, leads = attempt.objective, None, False
+            objective, leads = attempt.objective, False
             self._evaluations += attempt.status is not Status.REJECTED
             if objective is not None:
                 self._objectives[attempt.key] = objective
                 leads = self._best is None or direction.is_better(objective, self._best)
                 self._best = objective if leads else self._best
-                before = None if attempt.parent is None else self._objectives.get(attempt.parent)
-                gain = None if before is None else direction.gain(objective, before)
             yield AttemptRow(
                 key=attempt.key,
                 program_id=attempt.program_id,
@@ -215,7 +213,7 @@ class RunHistory:
                 parent=attempt.parent,
                 status=attempt.status,
                 objective=objective,
-                gain=gain,
+                gain=gain_on_parent(attempt, self._objectives.get, direction),
                 leads=leads,
                 operator=attempt.operator,
                 model=_find_model(attempt),

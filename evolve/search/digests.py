@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from evolve.evaluation.machine import PROBE, Machine, read_machine
 from evolve.files import write_inside
 from evolve.population import Population
 from evolve.problem import Problem, Purpose
 from evolve.records import Attempt, Direction, Evaluation, Plan
+from evolve.records.plain import from_plain, to_plain
 from evolve.records.steering import UNSTEERED, Steering
 from evolve.search.schedule import Turn, size_of
 from evolve.settings.history import SettingsHistory
@@ -36,8 +38,7 @@ class DigestMaker:
 
     def __init__(self, store: Store, history: SettingsHistory, direction: Direction) -> None:
         facts = store.facts()
-        inherited = map(KnownLesson.from_dict, facts.get(_LESSONS_FACT) or [])
-        self._memory = Memory(direction, inherited)
+        self._memory = Memory(direction, _read_inherited(facts))
         self._store = store
         self._history = history
         machine = facts.get(_MACHINE_FACT)
@@ -123,6 +124,10 @@ class DigestMaker:
         )
 
 
+def _read_inherited(facts: Mapping[str, Any]) -> tuple[KnownLesson, ...]:
+    return from_plain(tuple[KnownLesson, ...], facts.get(_LESSONS_FACT) or [])
+
+
 def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
     """Returns all lessons of a run, the most useful first.
 
@@ -130,7 +135,7 @@ def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
         StoreError: The database cannot be read.
     """
     facts = store.facts()
-    inherited = list(map(KnownLesson.from_dict, facts.get(_LESSONS_FACT) or []))
+    inherited = _read_inherited(facts)
     memory = Memory(Direction(facts.get("direction", "maximize")), inherited)
     last = store.last_generation() or 0
     summaries = list(store.summaries(-1, last))
@@ -150,7 +155,7 @@ def write_lessons(folder: Path, source: Store) -> int:
         StoreError: The other run cannot be read.
     """
     lessons = inherit_lessons(read_lessons(source), source.folder.name)
-    text = json.dumps([lesson.as_dict() for lesson in lessons], indent=1)
+    text = json.dumps(to_plain(lessons), indent=1)
     write_inside(folder, LESSONS_FILE, text)
     return len(lessons)
 

@@ -110,7 +110,7 @@ def _change_entries(
     return {**entries, name: value}
 
 
-def parse_assignment(text: str, *, where: str = "--set") -> tuple[str, Any]:
+def parse_assignment(text: str) -> tuple[str, Any]:
     """Splits `section.name=value`; the value is read as TOML, else taken as text.
 
     Raises:
@@ -118,7 +118,7 @@ def parse_assignment(text: str, *, where: str = "--set") -> tuple[str, Any]:
     """
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
-        raise UsageError(f"{where}: expected `section.name=value`, got {text!r}")
+        raise UsageError(f"--set: expected `section.name=value`, got {text!r}")
     return key.strip(), read_value(value.strip())
 
 

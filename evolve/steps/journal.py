@@ -258,14 +258,14 @@ class Journal:
         self, key: AttemptKey, program: Program, confirmation: Confirmation | None
     ) -> Evaluation:
         self._check_stopped()
-        self.budget.reserve_evaluations()
+        self.budget.reserve_evaluation()
         try:
             with self._waiting(EVALUATION):
                 evaluation = self._evaluate(program)
         except EvaluationCutError as error:
             raise BudgetExhaustedError(self._stopped_because) from error
         if evaluation.status is Status.REJECTED:
-            self.budget.release_evaluations()
+            self.budget.release_evaluation()
         if confirmation is not None and confirmation.asks_for(evaluation):
             evaluation = self._confirm(program, evaluation, confirmation.times)
         self._keep(Evaluated(key, program, evaluation))
@@ -277,7 +277,7 @@ class Journal:
         with suppress(BudgetExhaustedError, EvaluationCutError):
             for _ in range(times):
                 self._check_stopped()
-                self.budget.reserve_evaluations()
+                self.budget.reserve_evaluation()
                 verdicts.append(self._evaluate(program))
         return average(verdicts)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -233,18 +233,10 @@ class KnownLesson:
         return share + 0.1 * math.log2(1 + self.taught) + 0.5 * fresh
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns plain data that `from_dict` turns back into an equal lesson."""
+        """Returns the lesson as plain data, for people."""
         data = asdict(self)
         lesson = data.pop("lesson")
         return {"id": data.pop("id"), **lesson, "tags": list(lesson["tags"]), **data}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> KnownLesson:
-        """Returns the lesson that `as_dict` wrote."""
-        names = ("claim", "evidence", "scope", "works")
-        lesson = Lesson(**{name: data[name] for name in names}, tags=tuple(data["tags"]))
-        rest = {key: value for key, value in data.items() if key not in {*names, "tags"}}
-        return cls(**rest, lesson=lesson)
 
 
 class LessonBook:

@@ -645,16 +645,13 @@ class TestInventedNames:
 class TestFiles:
     TWO = Program((SourceFile("main.py", "a = 1\n"), SourceFile("lib/tools.py", "a = 1\n")))
 
-    def texts(self, reply: str, **options: object) -> list[str]:
-        outcome = apply_reply(self.TWO, reply, **options)
+    def texts(self, reply: str) -> list[str]:
+        outcome = apply_reply(self.TWO, reply)
         assert isinstance(outcome, Program), outcome
         return [file.text for file in outcome.files]
 
     def test_the_entry_file_is_the_default(self):
         assert self.texts(block("a = 1", "a = 2")) == ["a = 2\n", "a = 1\n"]
-
-    def test_the_caller_may_name_another_default(self):
-        assert self.texts(block("a = 1", "a = 2"), path="lib/tools.py") == ["a = 1\n", "a = 2\n"]
 
     @pytest.mark.parametrize(
         "title",

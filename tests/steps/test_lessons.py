@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.records import TUNE, AttemptKey, Direction, Lesson, Plan, Status, Summary
+from evolve.records.plain import from_plain, to_plain
 from evolve.records.results import SlotNote
 from evolve.steps.memory import KnownLesson, LessonBook, Memory, inherit_lessons
 from evolve.steps.summarize import parse_summary
@@ -87,7 +88,7 @@ class TestLessonBook:
 
     def test_lessons_come_back_from_plain_data_and_can_be_inherited(self):
         (known,) = teach("Larger steps overshoot.").lessons
-        assert KnownLesson.from_dict(known.as_dict()) == known
+        assert from_plain(KnownLesson, to_plain(known)) == known
         (taken,) = inherit_lessons([known], "old-run")
         assert (taken.id, taken.origin, taken.newest) == ("0.0", "old-run", 0)
         assert inherit_lessons([taken], "new-run")[0].origin == "old-run"
