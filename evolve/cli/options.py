@@ -140,6 +140,12 @@ SETTING_OPTIONS = {
     "allow_weak_sandbox": SettingOption(
         "sandbox.allow_weak", bool, "", "Run although nothing isolates programs."
     ),
+    "cluster": SettingOption(
+        "cluster.address",
+        str | None,
+        "ADDRESS",
+        "Evaluate on a Ray cluster: ray, or ray://HOST:10001.",
+    ),
     "max_cost": SettingOption("budget.max_cost_usd", float | None, "USD", "Hard cap, US dollars."),
     "max_evaluations": SettingOption(
         "budget.max_evaluations", int | None, "N", "Hard cap, evaluations."

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from evolve.settings import Settings
 
 _MODELS = ("model", "planner", "editor", "summarizer", "api_base")
-_SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox")
+_SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox", "cluster")
 _CAPS = ("max_cost", "max_evaluations", "max_time", "target", "patience")
 
 

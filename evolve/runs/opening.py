@@ -183,7 +183,7 @@ def run_to_end(run: Run, view: RunView, idle: IdleProcess | None = None) -> Outc
     """
     original = run.original
     names = naming_originals(run.folder, original) if original else nullcontext()
-    with names, closing(open_evaluators(run.problem, run.settings)) as evaluators:
+    with names, closing(open_evaluators(run.problem, run.settings, view.tell)) as evaluators:
         evaluators.start(idle)
         # Slow to import: meanwhile the evaluators get ready.
         from evolve.runs.running import LiveRun

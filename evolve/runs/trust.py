@@ -66,7 +66,7 @@ class Powers:
         commands: Models that are commands, which run with the user's rights.
         files: Files and runs that are read.
         addresses: Where models are asked, other than their provider's own addresses.
-        sandbox: Settings of the sandbox that are not the default.
+        sandbox: Settings of where programs run that are not the default.
     """
 
     commands: tuple[str, ...]
@@ -90,13 +90,18 @@ def find_powers(settings: Settings) -> Powers:
     """Returns what the settings of a run make this machine do."""
     names, models, sandbox = _list_models(settings), settings.models, settings.sandbox
     scripts = [name.partition(":")[2] for name in names if name.startswith("scripted:")]
-    chosen = {"backend": sandbox.backend, "image": sandbox.image, "devices": sandbox.devices}
+    chosen = {
+        "sandbox.backend": sandbox.backend,
+        "sandbox.image": sandbox.image,
+        "sandbox.devices": sandbox.devices,
+        "cluster.address": settings.cluster.address,
+    }
     return Powers(
         commands=tuple(name for name in names if name.startswith(PREFIX)),
         files=tuple(file for file in (*scripts, models.replay) if file),
         addresses=tuple(find_addresses(settings)),
         sandbox=tuple(
-            f"sandbox.{name} to {value!r}"
+            f"{name} to {value!r}"
             for name, value in chosen.items()
             if value not in {"", "auto"}
         ),

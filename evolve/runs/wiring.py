@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evolve.display import say_error
 from evolve.errors import ProblemError, UsageError
 from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators, LocalEvaluators
@@ -97,8 +98,20 @@ def settle_tuning(settings: Settings, seconds: float) -> Settings:
     return change_settings(settings, changes, where="defaults")
 
 
-def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
-    """Returns where a problem's evaluations run; nothing is started yet."""
+def open_evaluators(
+    problem: Problem, settings: Settings, tell: Callable[[str], None] = say_error
+) -> Evaluators:
+    """Returns where a problem's evaluations run; nothing is started yet.
+
+    Args:
+        problem: What is evaluated.
+        settings: Complete.
+        tell: Called with a line on what happens to the machines of a cluster, from any thread.
+
+    Raises:
+        ProblemError: A variable of the environment that the evaluator needs is not set.
+        UsageError: A cluster is asked for, and cannot be used from here.
+    """
     config = EvaluatorConfig(
         folder=problem.folder,
         evaluators=problem.world,
@@ -110,8 +123,12 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
         devices=settings.sandbox.devices,
         seconds=problem.evaluator_seconds,
         memory_mb=settings.sandbox.evaluator_memory_mb,
-        environment=_take_environment(problem),
+        environment={} if settings.cluster.address else _take_environment(problem),
     )
+    if settings.cluster.address:
+        from evolve.evaluation.cluster import RayEvaluators
+
+        return RayEvaluators(problem, config, settings.cluster, tell)
     processes = settings.sandbox.processes or len(os.sched_getaffinity(0))
     return LocalEvaluators(config, processes, problem.initial)
 

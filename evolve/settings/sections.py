@@ -365,6 +365,28 @@ class SandboxSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Where evaluations run instead of on this machine, and what each evaluator asks for there."""
+
+    address: str = setting(
+        "",
+        "Ray cluster on which programs are evaluated: `ray` for that of this machine or of "
+        "`RAY_ADDRESS`, or `ray://HOST:10001`; empty for none",
+    )
+    evaluators: int | None = setting(
+        None, "evaluators at a time; by default as many as there is room for", low=1
+    )
+    cpus: float = setting(1.0, "cores of an evaluator", low=0)
+    memory_mb: int | None = setting(
+        None, "memory of an evaluator; by default the `memory_mb` of the problem's programs", low=0
+    )
+    resources: tuple[str, ...] = setting(
+        (), "further resources of an evaluator, as `NAME=AMOUNT`, that Ray's nodes declare"
+    )
+    wait_seconds: float = setting(120.0, "how long a run waits for its first evaluator", low=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of a run, frozen when it starts."""
 
@@ -375,6 +397,7 @@ class Settings:
     models: ModelSettings = field(default_factory=ModelSettings)
     steps: StepSettings = field(default_factory=StepSettings)
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     temperature: Mapping[str, float] = field(default_factory=dict)
     effort: Mapping[str, str] = field(default_factory=dict)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

@@ -1,0 +1,230 @@
+"""Where evaluations run: a Ray cluster, with an evaluator on each core that it grants."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from evolve.errors import (
+    EvaluationCutError,
+    EvaluatorError,
+    EvolveError,
+    MachineError,
+    ProblemError,
+    SandboxError,
+    UsageError,
+)
+from evolve.evaluation.evaluator import EvaluatorConfig, IdleProcess, end_process
+from evolve.keys import cut_keys
+from evolve.problem import Problem, Purpose
+from evolve.problem.checked_files import SEEN_VARIABLES
+from evolve.records import Evaluation, Program
+from evolve.records.plain import from_plain
+from evolve.sandbox.limits import Isolation, ProgramLimits
+from evolve.settings.sections import ClusterSettings
+
+_ADDRESS = re.compile(r"ray|ray://[^\s/@]+:\d+|[^\s/@:]+:\d+")
+_ERRORS: Mapping[str, type[Exception]] = {
+    kind.__name__: kind
+    for kind in (EvaluationCutError, EvaluatorError, MachineError, ProblemError, SandboxError)
+}
+_MB = 1 << 20
+_KEPT_LINES = 20
+_CLOSE_SECONDS = 10.0
+
+
+class RayEvaluators:
+    """A Ray cluster, spoken to by a process of its own (`evolve.evaluation.driver`).
+
+    Args:
+        problem: What is evaluated.
+        config: What each evaluator is sent; its environment stays here.
+        settings: Which cluster, and what an evaluator asks for there.
+        tell: Called with a line on what happens to the nodes, from any thread.
+
+    Attributes:
+        printed: The end of what an evaluator printed during the last evaluation.
+        nodes: Nodes, evaluators on them, evaluations that wait, and by node the evaluations lost.
+
+    Raises:
+        UsageError: The address has another form, or Ray is not installed.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        config: EvaluatorConfig,
+        settings: ClusterSettings,
+        tell: Callable[[str], None],
+    ) -> None:
+        if not _ADDRESS.fullmatch(settings.address):
+            raise UsageError(
+                "--cluster: expected `ray` for the cluster of this machine or of RAY_ADDRESS, or "
+                f"an address such as ray://host:10001, got {settings.address!r}"
+            )
+        if importlib.util.find_spec("ray") is None:
+            raise UsageError(
+                "--cluster: expected the package `ray`, which is not installed here; "
+                "`pip install 'evolve[ray]'`"
+            )
+        self._config = {
+            **asdict(settings),
+            "demand": find_demand(problem, settings),
+            "evaluator": {**asdict(config), "environment": {}},
+            "kind": "",
+        }
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._ready: Future[Isolation] = Future()
+        self._asked: dict[int, Future[Evaluation]] = {}
+        self._number = 0
+        self._failure: Exception | None = None
+        self._process: IdleProcess | None = None
+        self._log: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.printed = ""
+        self.nodes: tuple[int, int, int, Mapping[str, int]] = (0, 0, 0, {})
+
+    def start(self, idle: IdleProcess | None = None) -> None:
+        """Begins to connect; a process of this machine is of no use."""
+        if idle is not None:
+            end_process(idle)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "evolve.evaluation.driver"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            # No key of any provider is among it.
+            env={
+                name: value
+                for name, value in os.environ.items()
+                if name in SEEN_VARIABLES or name.startswith("RAY_")
+            },
+        )
+        self._send(self._config)
+        for read in (self._read_answers, self._read_log):
+            threading.Thread(target=read, args=(self._process,), daemon=True).start()
+
+    def wait(self) -> Isolation:
+        """Waits until the first evaluator is ready on some node."""
+        return self._ready.result()
+
+    def evaluate(self, program: Program, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
+        """Evaluates a program on the node that has an evaluator free, and waits for one."""
+        future: Future[Evaluation] = Future()
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            self._number += 1
+            self._asked[self._number] = future
+            files = [list(file) for file in program.files]
+            self._send({"id": self._number, "files": files, "purpose": purpose})
+        return future.result()
+
+    def cut(self) -> None:
+        """Ends the evaluations that run, and those that wait."""
+        with self._lock:
+            self._send({"cut": True})
+
+    def close(self) -> None:
+        """Ends all evaluators and leaves the cluster."""
+        self._fail(EvaluatorError("cluster: the connection is closed"))
+        if self._process is not None:
+            if self._process.stdin is not None:
+                with suppress(BrokenPipeError):
+                    self._process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_CLOSE_SECONDS)
+            end_process(self._process)
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            # That it is gone is noticed where its answers are read.
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(json.dumps(message, default=str).encode() + b"\n")
+                self._process.stdin.flush()
+
+    def _read_answers(self, process: IdleProcess) -> None:
+        for line in process.stdout or ():
+            self._receive(json.loads(line))
+        process.wait()
+        reason = "".join(f"\n{one}" for one in self._log)
+        self._fail(
+            MachineError(
+                "cluster: the connection to Ray was lost; when the cluster can be reached again, "
+                f"`evolve resume` continues the run{reason}"
+            )
+        )
+
+    def _receive(self, message: Mapping[str, Any]) -> None:
+        if "say" in message:
+            self._tell(message["say"])
+        elif "status" in message:
+            nodes, evaluators, waiting, losses = message["status"]
+            self.nodes = (nodes, evaluators, waiting, losses)
+        elif "ready" in message:
+            self._ready.set_result(from_plain(Isolation, message["ready"]))
+        elif "fatal" in message:
+            self._fail(_make_error(message["fatal"], message["message"]))
+        else:
+            with self._lock:
+                future = self._asked.pop(message["id"])
+            if "error" in message:
+                future.set_exception(_make_error(message["error"], message["message"]))
+            else:
+                self.printed = message["printed"]
+                future.set_result(from_plain(Evaluation, message["verdict"]))
+
+    def _read_log(self, process: IdleProcess) -> None:
+        for line in process.stderr or ():
+            self._log.append(cut_keys(line.decode(errors="replace").rstrip()))
+
+    def _fail(self, error: Exception) -> None:
+        """Ends all evaluations that run or are asked for later, the first reason being it."""
+        with self._lock:
+            if self._failure is not None:
+                return
+            self._failure = error
+            asked, self._asked = self._asked, {}
+        for future in asked.values():
+            future.set_exception(error)
+        if not self._ready.done():
+            self._ready.set_exception(error)
+
+
+def find_demand(problem: Problem, settings: ClusterSettings) -> dict[str, float]:
+    """Returns what each evaluator asks Ray for.
+
+    Raises:
+        UsageError: A custom resource is not written as `NAME=AMOUNT`.
+    """
+    memory = settings.memory_mb or problem.limits.get("memory_mb", ProgramLimits().memory_mb)
+    demand: dict[str, float] = {"CPU": settings.cpus, "memory": memory * _MB}
+    for text in settings.resources:
+        name, _, amount = text.partition("=")
+        try:
+            demand[name.strip()] = float(amount)
+        except ValueError:
+            raise UsageError(
+                f"cluster.resources: expected NAME=AMOUNT, as in `big_disk=1`, got {text!r}"
+            ) from None
+    return demand
+
+
+def _make_error(name: str, message: str) -> Exception:
+    kind = _ERRORS.get(name, MachineError)
+    where = (
+        "" if message.startswith("cluster: ") or not issubclass(kind, EvolveError) else "cluster: "
+    )
+    return kind(f"{where}{message}")

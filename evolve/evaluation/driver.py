@@ -1,0 +1,407 @@
+"""The process that speaks to Ray for a run: requests line by line, answers as they come.
+
+A process of its own, since Ray takes over signals, prints where it likes, and aborts the whole
+process when its cluster is gone; and since it tells the cluster its environment's and command's
+words, none of which are here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evolve.errors import SandboxError
+from evolve.evaluation.evaluator import EvaluatorConfig
+from evolve.evaluation.node import describe_config, pack_problem
+from evolve.records import Evaluation, Status
+from evolve.records.plain import to_plain
+
+# A program that takes its node with it so often has crashed.
+_LOSSES = 2
+_LOOK_SECONDS = 1.0
+# How long a run may be without an evaluator until it says so.
+_SILENT_SECONDS = 5.0
+_MB = 1 << 20
+
+
+def main() -> None:
+    """Serves evaluations until standard input ends."""
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    asyncio.run(Driver(json.loads(sys.stdin.buffer.readline()), answers).serve())
+
+
+class FatalError(Exception):
+    """Nothing can be evaluated on the cluster; the message has the remedy.
+
+    Args:
+        kind: Name of the exception for it.
+        message: What happened, and the remedy.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(slots=True, eq=False)
+class PlacedEvaluator:
+    """An evaluator on a node.
+
+    Attributes:
+        handle: Of its actor.
+        node_id: Of its node, as Ray has it.
+        node: Name of that for people.
+        kind: What kind of machine it is.
+    """
+
+    handle: Any
+    node_id: str = ""
+    node: str = ""
+    kind: str = ""
+
+
+def make_actor() -> type:
+    """Returns the class of actors, made here: it travels whole, and reports where evolve lacks."""
+
+    class Actor:
+        evaluator: Any
+
+        def prove(self, config: bytes, pack: list[Any]) -> bytes:
+            import json
+            import socket
+
+            import ray
+
+            node_id = ray.get_runtime_context().get_node_id()
+            where = {"node_id": node_id, "node": f"{socket.gethostname()}-{node_id[:6]}"}
+            try:
+                from evolve.evaluation.node import open_evaluator
+            except ImportError as error:
+                what = f"evolve cannot be imported there ({error}); `pip install evolve` there"
+                answer = {"error": "SandboxError", "message": what}
+            else:
+                self.evaluator, answer = open_evaluator(config, lambda: ray.get(pack[0]))
+            return json.dumps({**where, **answer}).encode()
+
+        def evaluate(self, request: bytes) -> bytes:
+            verdict: bytes = self.evaluator.evaluate(request)
+            return verdict
+
+        def examine(self, image: str) -> bytes:
+            from evolve.evaluation.node import examine_node
+
+            return examine_node(image)
+
+    return Actor
+
+
+class Driver:
+    """Serves the evaluations of one run.
+
+    Args:
+        config: The first line: `address`, what an evaluator asks for, and its configuration.
+        answers: Descriptor to which answers go.
+    """
+
+    def __init__(self, config: Mapping[str, Any], answers: int) -> None:
+        self._config = config
+        self._answers = answers
+        self._ray: Any = None
+        self._idle: asyncio.LifoQueue[PlacedEvaluator] = asyncio.LifoQueue()
+        self._alive: set[PlacedEvaluator] = set()
+        self._busy: set[PlacedEvaluator] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starts: set[asyncio.Task[None]] = set()
+        self._starting = self._waiting = 0
+        self._last_end = ""
+        self._losses: Counter[str] = Counter()
+        self._refused: dict[str, tuple[str, str]] = {}
+        self._kind = str(config["kind"])
+        self._nodes: dict[str, str] = {}
+        self._without_since: float | None = time.monotonic()
+        self._is_proven = self._says_none = False
+        self._fatal: asyncio.Future[None]
+
+    async def serve(self) -> None:
+        """Connects, and serves until standard input ends or nothing can be evaluated."""
+        loop = asyncio.get_running_loop()
+        self._fatal = loop.create_future()
+        try:
+            self._ray = connect(self._config["address"])
+            plain = self._config["evaluator"]
+            paths = {name: Path(plain[name]) for name in ("folder", "evaluators")}
+            config = EvaluatorConfig(**plain | paths)
+            packed, checksum = pack_problem(config)
+            self._pack = [self._ray.put(packed)]
+            self._node_config = json.dumps(describe_config(config, checksum)).encode()
+            self._actor = self._ray.remote(make_actor())
+            threading.Thread(target=self._read, args=(loop,), daemon=True).start()
+            self._grow()
+            watching = loop.create_task(self._watch())
+            await asyncio.wait({self._fatal, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await (watching if watching.done() else self._fatal)
+        except FatalError as error:
+            self._write({"fatal": error.kind, "message": str(error)})
+        finally:
+            # What is left of the interpreter's end waits for Ray's threads.
+            with suppress(Exception):
+                self._ray.shutdown()
+            os._exit(0)
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        for line in sys.stdin.buffer:
+            loop.call_soon_threadsafe(self._receive, line)
+        loop.call_soon_threadsafe(self._fatal.set_result, None)
+
+    def _receive(self, line: bytes) -> None:
+        request = json.loads(line)
+        if "cut" in request:
+            for task in self._tasks:
+                task.cancel()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve_one(request.pop("id"), request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve_one(self, number: int, request: Mapping[str, Any]) -> None:
+        try:
+            answer = await self._evaluate(json.dumps(request).encode())
+        except asyncio.CancelledError:
+            answer = {"error": "EvaluationCutError", "message": "the evaluation was cut"}
+        self._write({"id": number, **answer})
+
+    async def _evaluate(self, request: bytes) -> dict[str, Any]:
+        """Returns the answer of the first evaluator that lives to give one."""
+        losses = 0
+        while True:
+            placed = await self._take()
+            try:
+                answer = json.loads(await placed.handle.evaluate.remote(request))
+            except asyncio.CancelledError:
+                self._drop(placed)
+                raise
+            except self._ray.exceptions.RayTaskError as error:
+                self._drop(placed)
+                return {"error": "EvaluatorError", "message": f"{placed.node}: {error}"}
+            except self._ray.exceptions.RayError as error:
+                # The others there are as lost: the evaluation shall not be placed on one of them.
+                self._drop(*(one for one in self._alive if one.node_id == placed.node_id))
+                self._losses[placed.node] += 1
+                losses += not getattr(error, "preempted", False)
+                if losses == _LOSSES:
+                    reason = f"the machine was lost while the program ran, {_LOSSES} times"
+                    verdict = Evaluation(Status.CRASHED, reason=reason)
+                    return {"node": placed.node, "verdict": to_plain(verdict), "printed": ""}
+                self._say(f"{placed.node} was lost; its evaluation is placed again")
+                continue
+            if answer.get("error") == SandboxError.__name__:
+                self._drop(placed)
+                self._refuse(placed, answer)
+                continue
+            self._release(placed)
+            return {"node": placed.node, **answer}
+
+    async def _take(self) -> PlacedEvaluator:
+        self._waiting += 1
+        try:
+            self._grow()
+            # What was dropped while it was idle is still in the queue.
+            while (placed := await self._idle.get()) not in self._alive:
+                pass
+            self._busy.add(placed)
+            return placed
+        finally:
+            self._waiting -= 1
+
+    def _release(self, placed: PlacedEvaluator) -> None:
+        if placed in self._alive:
+            self._busy.discard(placed)
+            self._idle.put_nowait(placed)
+
+    def _drop(self, *dropped: PlacedEvaluator) -> None:
+        for placed in dropped:
+            self._alive.discard(placed)
+            self._busy.discard(placed)
+            self._ray.kill(placed.handle)
+        self._grow()
+
+    def _grow(self) -> None:
+        """Asks Ray for as many more evaluators as evaluations wait; it places them, or not yet."""
+        most = self._config["evaluators"] or float("inf")
+        idle = len(self._alive) - len(self._busy)
+        wanted = max(self._waiting - idle, 0 if self._is_proven else 1)
+        for _ in range(self._starting, wanted):
+            if len(self._alive) + self._starting >= most:
+                return
+            self._starting += 1
+            task = asyncio.get_running_loop().create_task(self._start())
+            self._starts.add(task)
+            task.add_done_callback(self._starts.discard)
+
+    @property
+    def _demand(self) -> dict[str, float]:
+        demand: dict[str, float] = self._config["demand"]
+        return demand
+
+    def _place(self) -> PlacedEvaluator:
+        demand = dict(self._demand)
+        options: dict[str, Any] = {"num_cpus": demand.pop("CPU"), "max_restarts": 0}
+        options |= {"num_gpus": demand.pop("GPU", 0), "memory": demand.pop("memory", None)}
+        if self._refused:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(self._refused)})"}
+        return PlacedEvaluator(self._actor.options(**options, resources=demand).remote())
+
+    async def _start(self) -> None:
+        placed = self._place()
+        try:
+            answer = json.loads(await placed.handle.prove.remote(self._node_config, self._pack))
+        except self._ray.exceptions.RayError as error:
+            self._last_end = str(error)
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._starting -= 1
+            self._grow()
+            return
+        self._starting -= 1
+        placed.node_id, placed.node = answer["node_id"], answer["node"]
+        placed.kind = answer.get("kind", "")
+        if "error" not in answer and self._kind and placed.kind != self._kind:
+            what = f"a machine of another kind ({placed.kind}) than {self._kind}, on which the"
+            answer |= {
+                "error": "SandboxError",
+                "message": f"{what} run measures time; `--set cluster.mixed=true` takes it",
+            }
+        if "error" in answer:
+            self._ray.kill(placed.handle)
+            self._refuse(placed, answer)
+        else:
+            self._alive.add(placed)
+            self._idle.put_nowait(placed)
+            if not self._is_proven:
+                self._is_proven = True
+                self._write({"ready": answer["isolation"]})
+        self._grow()
+
+    def _refuse(self, placed: PlacedEvaluator, answer: Mapping[str, Any]) -> None:
+        if placed.node_id not in self._refused:
+            self._refused[placed.node_id] = (answer["error"], answer["message"])
+            self._say(f"{placed.node} is not used: {answer['message']}")
+
+    async def _watch(self) -> None:
+        """Looks after the nodes: says which come and go, and that there are none."""
+        while True:
+            nodes = await asyncio.to_thread(self._ray.nodes)
+            alive = {node["NodeID"]: node for node in nodes if node["Alive"]}
+            names = {key: f"{node['NodeManagerHostname']}-{key[:6]}" for key, node in alive.items()}
+            for key in names.keys() ^ self._nodes.keys():
+                if self._nodes:
+                    name = names.get(key) or self._nodes[key]
+                    self._say(f"{name} {'joined' if key in names else 'left'}")
+            self._nodes = names
+            self._drop(*(one for one in self._alive if one.node_id not in alive))
+            fitting = [key for key, node in alive.items() if self._fits(node["Resources"])]
+            self._check(alive, [key for key in fitting if key not in self._refused])
+            status = (len(self._nodes), len(self._alive), self._waiting, dict(self._losses))
+            self._write({"status": status})
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _fits(self, resources: Mapping[str, float]) -> bool:
+        return all(resources.get(name, 0) >= much for name, much in self._demand.items())
+
+    def _check(self, alive: Mapping[str, Any], usable: list[str]) -> None:
+        """Reports that nothing evaluates, or ends the run where nothing ever has.
+
+        Raises:
+            FatalError: All nodes were refused, or there was no room for one evaluator for long.
+        """
+        if self._alive:
+            if self._says_none:
+                self._say(f"continuing with {len(self._alive)} evaluators")
+            self._without_since, self._says_none = None, False
+            return
+        now = time.monotonic()
+        self._without_since = self._without_since or now
+        seconds = now - self._without_since
+        if not self._is_proven and self._refused and not usable:
+            kinds = {kind for kind, _ in self._refused.values()}
+            kind = kinds.pop() if len(kinds) == 1 else "SandboxError"
+            reasons = dict.fromkeys(text for _, text in self._refused.values())
+            raise FatalError(kind, "cluster: no node can evaluate: " + " | ".join(reasons))
+        if not self._is_proven and seconds > self._config["wait_seconds"]:
+            raise FatalError("MachineError", self._explain_lack(alive, usable))
+        if self._is_proven and seconds > _SILENT_SECONDS and not self._says_none:
+            self._says_none = True
+            self._say(
+                "no node has room for an evaluator; the run waits for one (Ctrl-C stops it, and "
+                "`evolve resume` continues it)"
+            )
+
+    def _explain_lack(self, alive: Mapping[str, Any], usable: list[str]) -> str:
+        asked = ", ".join(f"{much:g} {name}" for name, much in self._demand.items())
+        waited = f"cluster: no evaluator could be placed in {self._config['wait_seconds']:g} s: "
+        if self._last_end:
+            return f"{waited}the last one ended before it was ready: {self._last_end}"
+        if usable:
+            return (
+                f"{waited}{len(usable)} of {len(alive)} nodes have {asked} in all, and other work "
+                "holds them; wait for its end, or raise `cluster.wait_seconds`"
+            )
+        found = "; ".join(
+            f"{self._nodes[key]} has "
+            + ", ".join(f"{node['Resources'].get(name, 0):g} {name}" for name in self._demand)
+            for key, node in alive.items()
+        )
+        return (
+            f"{waited}each asks for {asked}, and no node has as much ({found}); add one, or lower "
+            "`cluster.cpus`, `cluster.memory_mb`, `cluster.resources` or the problem's `gpus`"
+        )
+
+    def _say(self, text: str) -> None:
+        self._write({"say": f"cluster: {text}"})
+
+    def _write(self, message: Mapping[str, Any]) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        while data:
+            data = data[os.write(self._answers, data) :]
+
+
+def connect(address: str) -> Any:
+    """Connects to a cluster and returns the module `ray`.
+
+    Raises:
+        FatalError: There is none at the address, or one of another version.
+    """
+    ray = importlib.import_module("ray")
+    try:
+        ray.init(
+            address="auto" if address == "ray" else address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
+    except (ConnectionError, RuntimeError, ValueError, ImportError, OSError) as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine") if address == "ray" else address
+        reason = str(error).strip().partition("\n")[0]
+        raise FatalError(
+            "MachineError",
+            f"cluster: cannot connect to Ray at {where}: {reason}; `ray start --head` starts a "
+            "cluster here, `ray start --address=HEAD:6379` adds a node, and RAY_ADDRESS or "
+            "`--cluster` names one (the versions of Ray and Python have to be the same)",
+        ) from error
+    return ray
+
+
+if __name__ == "__main__":
+    main()

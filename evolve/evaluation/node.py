@@ -1,0 +1,194 @@
+"""A node of a cluster: a run's frozen problem there, and one evaluator on it.
+
+What comes and goes is JSON as bytes. A run sends no environment: what an evaluator needs of one is
+that of its node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evolve import __version__
+from evolve.errors import EvolveError, MachineError, SandboxError
+from evolve.evaluation.evaluator import EvaluatorConfig
+from evolve.evaluation.pool import LocalEvaluators
+from evolve.evaluation.quiet import find_own_folder
+from evolve.problem import Purpose, load_problem
+from evolve.records import Program, SourceFile
+from evolve.records.plain import to_plain
+from evolve.sandbox.backends import prove_backends
+
+_FOLDERS = ("problem", "evaluator")
+# Frozen problems that a node keeps, those used last.
+_KEPT_PROBLEMS = 32
+
+
+class NodeRefusalError(MachineError):
+    """A node cannot evaluate the programs of a run; the message has the remedy."""
+
+
+class NodeEvaluator:
+    """One evaluator on a node.
+
+    Args:
+        config: As `describe_config` wrote it.
+        fetch: Returns the frozen problem, as `pack_problem` packed it; not called where the node
+            has it.
+
+    Raises:
+        NodeRefusalError: The node is not as the run needs it.
+        EvolveError: No sandbox that isolates can be started there, or the evaluator be loaded.
+    """
+
+    def __init__(self, config: Mapping[str, Any], fetch: Callable[[], bytes]) -> None:
+        if (found := list_versions()) != config["versions"]:
+            raise NodeRefusalError(
+                f"expected {_join(config['versions'])}, as where the run is, got {_join(found)}; "
+                "install the same on all machines"
+            )
+        folder = _unpack(config["checksum"], fetch)
+        settings = {**config["evaluator"], "environment": {}}
+        problem = load_problem(
+            folder / "problem", settings["parameters"], evaluators=folder / "evaluator"
+        )
+        if lacking := [name for name in problem.environment if name not in os.environ]:
+            raise NodeRefusalError(
+                f"expected {lacking[0]}, which the evaluator reads, to be set where Ray is "
+                f"started, got nothing; `export {lacking[0]}=...` there"
+            )
+        settings["environment"] = {name: os.environ[name] for name in problem.environment}
+        places = {"folder": problem.folder, "evaluators": problem.world}
+        self._pool = LocalEvaluators(EvaluatorConfig(**settings | places), 1, problem.initial)
+        self.isolation = self._pool.wait()
+
+    def evaluate(self, request: bytes) -> bytes:
+        """Returns the verdict on a program, or why there is none."""
+        asked = json.loads(request)
+        program = Program(tuple(SourceFile(*file) for file in asked["files"]))
+        try:
+            verdict = self._pool.evaluate(program, Purpose(asked["purpose"]))
+        except EvolveError as error:
+            return json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
+        answer = {"verdict": to_plain(verdict), "printed": self._pool.printed}
+        return json.dumps(answer, allow_nan=False).encode()
+
+
+def open_evaluator(
+    config: bytes, fetch: Callable[[], bytes]
+) -> tuple[NodeEvaluator | None, dict[str, Any]]:
+    """Returns an evaluator of this node and what is to be known of it, or why there is none."""
+    try:
+        evaluator = NodeEvaluator(json.loads(config), fetch)
+    except EvolveError as error:
+        return None, {"error": type(error).__name__, "message": str(error)}
+    return evaluator, {"kind": describe_kind(), "isolation": asdict(evaluator.isolation)}
+
+
+def examine_node(image: str) -> bytes:
+    """Returns what `evolve doctor` shows of this node."""
+    found = {
+        name: {"error": str(proof)} if isinstance(proof, SandboxError) else asdict(proof)
+        for name, proof in prove_backends(image=image).items()
+    }
+    about = {"kind": describe_kind(), "versions": list_versions(), "backends": found}
+    return json.dumps(about).encode()
+
+
+def list_versions() -> dict[str, str]:
+    """Returns the versions that have to be the same on all machines of a run."""
+    return {"Python": ".".join(platform.python_version_tuple()[:2]), "evolve": __version__}
+
+
+def describe_kind() -> str:
+    """Returns what kind of machine this is, as far as it matters for the time programs take."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def describe_config(config: EvaluatorConfig, checksum: str) -> dict[str, Any]:
+    """Returns what each node is sent: nothing of the environment, and no paths."""
+    plain = asdict(config)
+    for name in ("folder", "evaluators", "environment"):
+        del plain[name]
+    return {"evaluator": plain, "checksum": checksum, "versions": list_versions()}
+
+
+def pack_problem(config: EvaluatorConfig) -> tuple[bytes, str]:
+    """Returns a problem and its evaluator as an archive, and its checksum.
+
+    Links that lead elsewhere stay links: so a run has what is too large for it.
+    """
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, folder in zip(_FOLDERS, (config.folder, config.evaluators), strict=True):
+            archive.add(folder, name, filter=_strip)
+    data = stream.getvalue()
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def _strip(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Leaves out of an entry what makes archives of equal files differ."""
+    if "__pycache__" in entry.name:
+        return None
+    entry.mtime = entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry
+
+
+def _unpack(checksum: str, fetch: Callable[[], bytes]) -> Path:
+    """Returns the folder of a frozen problem, which a node has once for all its evaluators."""
+    temporary = Path(tempfile.gettempdir())
+    store = find_own_folder([temporary / f"evolve-{os.getuid()}"]) / "problems"
+    folder = store / checksum
+    try:
+        store.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            _sweep(store)
+            draft = Path(tempfile.mkdtemp(dir=store))
+            try:
+                with tarfile.open(fileobj=io.BytesIO(fetch())) as archive:
+                    archive.extractall(draft, filter="tar")
+                # Another evaluator of the node may have been faster.
+                with suppress(OSError):
+                    draft.rename(folder)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        os.utime(folder)
+    except OSError as error:
+        raise NodeRefusalError(
+            f"{store}: cannot be written: {error.strerror or error}; free the disk there, or set "
+            "TMPDIR to a folder with room where Ray is started"
+        ) from error
+    for path in folder.rglob("*"):
+        if not path.exists():
+            raise NodeRefusalError(
+                f"expected {path.readlink()} there, to which the run has a link since it is "
+                "large, got nothing; mount or copy it at that path"
+            )
+    return folder
+
+
+def _sweep(store: Path) -> None:
+    """Removes the frozen problems that have not been used for longest."""
+    by_use = sorted(store.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in by_use[_KEPT_PROBLEMS - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _join(versions: Mapping[str, str]) -> str:
+    return " and ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,0 +1,160 @@
+"""Evaluations on a Ray cluster of several nodes, all on this machine."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clusters import RayNodes, list_evaluators, ray_nodes, wait_for
+from tests.commands import (
+    EVALUATOR,
+    run_evolve,
+    run_json,
+    start_evolve,
+    wait_for_rows,
+    write_problem,
+    write_script,
+)
+
+SEARCH = ("--generations", "40")
+SLOW = EVALUATOR.replace(
+    "evaluate(program):", "evaluate(program):\n    import time; time.sleep(0.1)"
+)
+KEY = "sk-must-not-travel-0123456789"
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayNodes]:
+    with ray_nodes(2, 2) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory) -> object:
+    """What a run on this machine comes to."""
+    folder = tmp_path_factory.mktemp("here")
+    run_evolve("run", write_problem(folder / "valley"), "--run-dir", "here", *SEARCH, cwd=folder)
+    return read_run("here", folder)
+
+
+def read_run(run: str, cwd: Path) -> object:
+    """Returns the archives of a run and all its attempts, without what is a matter of time."""
+    lines = map(json.loads, run_evolve("log", run, "--json", cwd=cwd).stdout.splitlines())
+    attempts = [
+        {name: line[name] for name in line if name not in {"seconds", "time"}}
+        for line in lines
+        if line["kind"] == "attempt"
+    ]
+    return run_json("archive", run, cwd=cwd), attempts
+
+
+def test_a_run_on_a_cluster_equals_a_run_here(nodes, here, problem, tmp_path):
+    there = ("--run-dir", "there", "--cluster", nodes.address)
+    run_evolve("run", problem, *SEARCH, *there, cwd=tmp_path)
+    found = read_run("there", tmp_path)
+    assert found == here
+    assert len(found[1]) > 300
+
+
+def test_a_run_with_a_model_equals_a_run_here(nodes, problem, tmp_path):
+    asked = ("--model", write_script(tmp_path / "model.json"), "--generations", "8")
+    run_evolve("run", problem, "--run-dir", "here", *asked, cwd=tmp_path)
+    there = ("--run-dir", "there", "--cluster", nodes.address)
+    run_evolve("run", problem, *asked, *there, cwd=tmp_path)
+    assert read_run("there", tmp_path) == read_run("here", tmp_path)
+
+
+def test_a_run_equals_one_here_while_nodes_are_killed_and_join(here, tmp_path):
+    problem = write_problem(tmp_path / "valley", evaluator=SLOW)
+    with ray_nodes(2, 2) as nodes:
+        there = ("--run-dir", "there", "--cluster", nodes.address, "--plain")
+        run = start_evolve("run", problem, *SEARCH, *there, cwd=tmp_path)
+        wait_for_rows(tmp_path / "there", "evaluations", 2)
+        kills = 0
+        while run.poll() is None and kills < 4:
+            time.sleep(2.5)
+            nodes.kill(nodes.nodes[0])
+            nodes.add(num_cpus=2)
+            kills += 1
+        out, err = run.communicate(timeout=120)
+    assert run.returncode == 0, out + err
+    assert kills >= 2
+    assert "was lost; its evaluation is placed again" in out + err
+    assert "joined" in out + err
+    assert read_run("there", tmp_path) == here
+
+
+def test_a_killed_run_leaves_nothing_on_the_nodes_and_is_resumed(nodes, here, tmp_path):
+    problem = write_problem(tmp_path / "valley", evaluator=SLOW)
+    there = ("--run-dir", "there", "--cluster", nodes.address)
+    run = start_evolve("run", problem, *SEARCH, *there, cwd=tmp_path)
+    wait_for_rows(tmp_path / "there", "evaluations", 60)
+    started = list_evaluators()
+    assert len(started) == 4
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    wait_for(lambda: not any(Path("/proc", pid).exists() for pid in started))
+    run_evolve("resume", "there", cwd=tmp_path)
+    assert read_run("there", tmp_path) == here
+
+
+def test_a_run_without_a_node_says_so_and_waits_for_one(tmp_path):
+    problem = write_problem(tmp_path / "valley", evaluator=SLOW)
+    with ray_nodes(2) as nodes:
+        there = ("--run-dir", "there", "--cluster", nodes.address, "--plain")
+        run = start_evolve("run", problem, "--generations", "12", *there, cwd=tmp_path)
+        lines: list[str] = []
+        reader = threading.Thread(target=lambda: lines.extend(run.stdout))
+        reader.start()
+        wait_for_rows(tmp_path / "there", "evaluations", 2)
+        nodes.kill(nodes.nodes[0])
+        wait_for(lambda: any("no node has room" in line for line in lines))
+        nodes.add(num_cpus=1)
+        assert run.wait(120) == 0, run.stderr.read()
+        reader.join()
+        run.stdout.close()
+        run.stderr.close()
+    assert any("continuing with 1" in line for line in lines)
+
+
+SPY = """import os
+from pathlib import Path
+from evolve.scoring import Score
+
+
+def evaluate(program):
+    here, found = os.getpid(), ""
+    while here > 1:
+        for name in ("environ", "cmdline"):
+            found += Path(f"/proc/{here}/{name}").read_bytes().decode(errors="replace")
+        here = int(Path(f"/proc/{here}/stat").read_text().rpartition(")")[2].split()[1])
+    commands = Path("/proc").glob("[0-9]*/cmdline")
+    drivers = [path for path in commands if b"evaluation.driver" in path.read_bytes()]
+    for path in drivers:
+        found += (path.parent / "environ").read_bytes().decode(errors="replace")
+    metrics = {"drivers": len(drivers)}
+    return Score(float(SECRET not in found), metrics=metrics, measures={"first": 1.0})
+"""
+
+
+def test_no_key_reaches_a_node(nodes, tmp_path):
+    spy = SPY.replace("SECRET", repr(KEY[:7]) + " + " + repr(KEY[7:]))
+    problem = write_problem(tmp_path / "valley", evaluator=spy)
+    there = ("--run-dir", "there", "--cluster", nodes.address, "--generations", "1")
+    run = start_evolve("run", problem, *there, cwd=tmp_path, OPENAI_API_KEY=KEY)
+    out, err = run.communicate(timeout=120)
+    assert run.returncode in {0, 3}, out + err
+    found = run_json("best", "there", cwd=tmp_path)
+    assert found["objective"] == 1.0
+    assert found["metrics"]["drivers"] == 1
+
+
+KILLER = """# EVOLVE-BLOCK-START
+def point():
+    return [2.0, 1.0]
+# EVOLVE-BLOCK-END
+"""
