@@ -97,9 +97,10 @@ class LiteLLMModel(Model):
             ModelError: The model cannot be used.
             ReplyError: The answer cannot be used.
         """
-        from evolve.models.transport import wait_for
-
         base = self._settings  # the import of LiteLLM must not count as the model's time
+
+        from evolve.models.transport import wait_for  # needs packages that LiteLLM brings
+
         sent = self._accepted.choose(request, self._choose_limit(request), self._unknown)
         start = time.monotonic()
         try:
