@@ -21,7 +21,6 @@ RANGES = {
 }
 ROOM, SECONDS = 20.0, 1500
 WEAR = 20.0
-OVENS = 8
 
 
 class Oven(NamedTuple):
@@ -39,7 +38,7 @@ class Outcome(NamedTuple):
     overshoot: float
 
 
-def draw_ovens(seed: int, count: int = OVENS) -> list[Oven]:
+def draw_ovens(seed: int, count: int) -> list[Oven]:
     """Draws ovens that differ."""
     rng = random.Random(seed)  # noqa: S311 - the same ovens each time
     return [
@@ -97,12 +96,12 @@ def simulate(settings: dict[str, float], oven: Oven) -> Outcome:
     return Outcome((error_sum + WEAR * wear) / SECONDS, overshoot)
 
 
-def evaluate(program: Any, *, seed: int) -> Score:
-    """Scores settings on the ovens of a seed."""
+def evaluate(program: Any, *, seed: int, ovens: int) -> Score:
+    """Scores settings on the first ovens of a seed."""
     settings = read_settings(program.files[FILE])
     outcomes = {
         f"oven {number}": simulate(settings, oven)
-        for number, oven in enumerate(draw_ovens(seed), start=1)
+        for number, oven in enumerate(draw_ovens(seed, ovens), start=1)
     }
     costs = {name: found.cost for name, found in outcomes.items()}
     overshoot = max(found.overshoot for found in outcomes.values())
@@ -114,6 +113,6 @@ def evaluate(program: Any, *, seed: int) -> Score:
     )
 
 
-def evaluate_holdout(program: Any, *, seed: int) -> Score:
+def evaluate_holdout(program: Any, *, seed: int, ovens: int) -> Score:
     """Scores settings on ovens that the search never sees."""
-    return evaluate(program, seed=seed + 1_000_003)
+    return evaluate(program, seed=seed + 1_000_003, ovens=ovens)

@@ -221,6 +221,11 @@ def _describe_problem(
         _describe_noise(problem, evaluation),
         *(f"  {one_line(name)} {show_number(value)}" for name, value in numbers.items()),
         *(
+            f"stage     {one_line(stage.name)}: objective {show_number(stage.objective)}"
+            for stage in evaluation.stages
+            if stage.objective is not None
+        ),
+        *(
             f"{name} {known.value:.12g} ({one_line(known.source)})"
             for name, known in problem.references.items()
         ),

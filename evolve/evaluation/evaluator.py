@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from evolve.errors import EvaluatorError, ProblemError, SandboxError, SandboxKilledError
 from evolve.keys import cut_keys
-from evolve.problem import Purpose
+from evolve.problem import NO_BARS, Purpose
 from evolve.problem.checked_files import SEEN_VARIABLES
 from evolve.records import Evaluation, Program, Status
 from evolve.records.plain import from_plain
@@ -134,12 +134,18 @@ class EvaluatorProcess:
         self._learn(Isolation(answer["backend"], enforced, missing))
         self._ready = True
 
-    def evaluate(self, program: Program, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
+    def evaluate(
+        self,
+        program: Program,
+        purpose: Purpose = Purpose.SEARCH,
+        bars: Mapping[str, float] = NO_BARS,
+    ) -> Evaluation:
         """Sends a program and waits for its evaluation.
 
         Args:
             program: What to score.
             purpose: Which of the evaluator's functions is asked.
+            bars: The objectives that let a program go on, by stage.
 
         Raises:
             ProcessLostError: The process died, or overran the evaluator's deadline.
@@ -147,7 +153,8 @@ class EvaluatorProcess:
         """
         self._read_printed()
         self._printed.clear()
-        self._send({"files": [list(file) for file in program.files], "purpose": purpose})
+        files = [list(file) for file in program.files]
+        self._send({"files": files, "purpose": purpose, "bars": dict(bars)})
         self._evaluations += 1
         answer = self._await_verdict()
         self._read_printed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Mapping
 from typing import Protocol
 
 from evolve.errors import EvaluationCutError, EvaluatorError, SandboxError, SandboxKilledError
@@ -13,7 +14,7 @@ from evolve.evaluation.evaluator import (
     IdleProcess,
     ProcessLostError,
 )
-from evolve.problem import Purpose
+from evolve.problem import NO_BARS, Purpose
 from evolve.records import Evaluation, Program, Status
 from evolve.sandbox.limits import Isolation
 
@@ -45,12 +46,18 @@ class Evaluators(Protocol):
             EvaluatorError: The process died or did not answer.
         """
 
-    def evaluate(self, program: Program, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
+    def evaluate(
+        self,
+        program: Program,
+        purpose: Purpose = Purpose.SEARCH,
+        bars: Mapping[str, float] = NO_BARS,
+    ) -> Evaluation:
         """Evaluates a program and waits for the verdict.
 
         Args:
             program: What to score.
             purpose: Which of the evaluator's functions is asked.
+            bars: The objectives that let a program go on, by stage.
 
         Raises:
             SandboxError: The sandbox broke and could not be restarted.
@@ -116,10 +123,15 @@ class LocalEvaluators:
             raise EvaluatorError("evaluator: the process became ready without naming its sandbox")
         return self._isolation
 
-    def evaluate(self, program: Program, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
+    def evaluate(
+        self,
+        program: Program,
+        purpose: Purpose = Purpose.SEARCH,
+        bars: Mapping[str, float] = NO_BARS,
+    ) -> Evaluation:
         """Evaluates a program in a process that is free, or in a new one."""
         with self._permits:
-            evaluation = self._evaluate(program, purpose)
+            evaluation = self._evaluate(program, purpose, bars)
             if self._count_failures(evaluation) >= _FAILURES_IN_A_ROW:
                 self._examine(evaluation)
         return evaluation
@@ -142,7 +154,9 @@ class LocalEvaluators:
         for process in alive:
             process.kill()
 
-    def _evaluate(self, program: Program, purpose: Purpose) -> Evaluation:
+    def _evaluate(
+        self, program: Program, purpose: Purpose, bars: Mapping[str, float]
+    ) -> Evaluation:
         """Returns the first verdict that there is.
 
         A crash is one: whatever a program can bring about counts, or it could throw dice until
@@ -154,7 +168,7 @@ class LocalEvaluators:
         cuts = self._cuts
         while True:
             try:
-                return self._try(program, purpose, cuts)
+                return self._try(program, purpose, bars, cuts)
             except ProcessLostError as error:
                 kills += 1
                 if not error.was_killed or kills == _KILLS:
@@ -171,11 +185,13 @@ class LocalEvaluators:
                 if failures == _TRIES:
                     raise
 
-    def _try(self, program: Program, purpose: Purpose, cuts: int) -> Evaluation:
+    def _try(
+        self, program: Program, purpose: Purpose, bars: Mapping[str, float], cuts: int
+    ) -> Evaluation:
         process = self._take()
         try:
             process.wait_ready()
-            evaluation = process.evaluate(program, purpose)
+            evaluation = process.evaluate(program, purpose, bars)
             self.printed = process.printed
         except BaseException as error:
             self._discard(process)
@@ -220,7 +236,7 @@ class LocalEvaluators:
         # What programs return may break an evaluator that trusts it: as long as it scores a
         # program that it once scored, no program may end the run by that.
         if self._honest is not None:
-            evaluation = self._evaluate(self._honest, Purpose.SEARCH)
+            evaluation = self._evaluate(self._honest, Purpose.SEARCH, NO_BARS)
             if not self._count_failures(evaluation):
                 return
         raise EvaluatorError(

@@ -79,8 +79,9 @@ def main() -> None:
             program = Program(tuple(SourceFile(*file) for file in request["files"]))
             try:
                 evaluation = evaluate_program(
-                    problem, functions, program, runner, Purpose(request["purpose"])
-                )
+                    problem, functions, program, runner, Purpose(request["purpose"]),
+                    bars=request["bars"],
+                )  # fmt: skip
             except SandboxError as error:
                 _answer(answers, _error_message(error))
             else:

@@ -81,6 +81,15 @@ class ProgramRunner:
         self._running = program
         return self._session
 
+    @contextlib.contextmanager
+    def limited(self, limits: ProgramLimits) -> Iterator[None]:
+        """Lets programs use other amounts while the context is open."""
+        usual, self.limits = self.limits, limits
+        try:
+            yield
+        finally:
+            self.limits = usual
+
     def end(self) -> None:
         """Ends an evaluation, and with a fresh sandbox for each program also the sandbox."""
         self.clear()

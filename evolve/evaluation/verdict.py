@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,8 +18,9 @@ from evolve import scoring
 from evolve.errors import ProblemError, ProgramError, SandboxError
 from evolve.evaluation.machine import PACKAGES
 from evolve.evaluation.runner import ProgramRunner, ProgramSessions, find_tool
-from evolve.problem import Measure, Problem, Purpose
-from evolve.records import VALIDATION, Evaluation, Program, Status
+from evolve.problem import NO_BARS, Measure, Problem, Purpose, Stage
+from evolve.records import VALIDATION, Evaluation, Program, StageResult, Status
+from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.replies import printable_end
 from evolve.scoring import Infeasible, ProgramHandle, Score
 from evolve.scoring.score import quotes_values
@@ -39,8 +41,8 @@ _SIGNS = {
 }
 
 
-def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., object]]:
-    """Imports the problem's evaluator and returns its functions.
+def load_evaluator(problem: Problem) -> dict[str, Callable[..., object]]:
+    """Imports the problem's evaluator and returns its functions, by purpose and by stage.
 
     Raises:
         ProblemError: The file cannot be imported or lacks a function.
@@ -60,19 +62,21 @@ def load_evaluator(problem: Problem) -> dict[Purpose, Callable[..., object]]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ProblemError(f"{path}: cannot be imported: {_last_line(error)}") from error
-    functions: dict[Purpose, Callable[..., object]] = {}
-    for purpose, name in problem.functions.items():
+    wanted = [(str(key), name, problem.parameters) for key, name in problem.functions.items()]
+    wanted += [(stage.name, stage.function, stage.parameters) for stage in problem.stages]
+    functions: dict[str, Callable[..., object]] = {}
+    for key, name, parameters in wanted:
         function = getattr(module, name, None)
         if not callable(function):
             raise ProblemError(f"{path}: expected a function `{name}(program, ...)`")
         try:
-            inspect.signature(function).bind(None, **problem.parameters)
+            inspect.signature(function).bind(None, **parameters)
         except TypeError as error:
             raise ProblemError(
                 f"{path}: `{name}`: expected to take a program, and [parameters] of problem.toml "
                 f"by their names: {error}"
             ) from error
-        functions[purpose] = function
+        functions[key] = function
     functions[Purpose.PROBE] = probe_machine
     return functions
 
@@ -84,16 +88,18 @@ def probe_machine(program: ProgramHandle, **_: Any) -> Score:
 
 def evaluate_program(
     problem: Problem,
-    functions: Mapping[Purpose, Callable[..., object]],
+    functions: Mapping[str, Callable[..., object]],
     program: Program,
     runner: ProgramRunner,
     purpose: Purpose = Purpose.SEARCH,
+    *,
+    bars: Mapping[str, float] = NO_BARS,
 ) -> Evaluation:
     """Returns the verdict on a program; every failure of the program is a status in it.
 
-    A program that the problem's smoke function fails is rejected, and not evaluated. Of a problem
-    whose inputs are secret a verdict holds no word of the program's; of a hold-out it holds
-    numbers alone.
+    A search takes the problem's stages first: a program that fails one of them, or is too weak in
+    one, is not evaluated further. Of a problem whose inputs are secret a verdict holds no word of
+    the program's; of a hold-out it holds numbers alone.
 
     Raises:
         SandboxError: The sandbox broke; nothing is known about the program.
@@ -102,7 +108,7 @@ def evaluate_program(
     token = quotes_values.set(not (problem.secret or is_holdout))
     runner.begin(program)
     try:
-        verdict = _evaluate(problem, functions, program, runner, purpose)
+        verdict = _evaluate(problem, functions, program, runner, purpose, bars=bars)
     finally:
         runner.end()
         quotes_values.reset(token)
@@ -127,36 +133,81 @@ def _keep_numbers(verdict: Evaluation) -> Evaluation:
 
 def _evaluate(
     problem: Problem,
-    functions: Mapping[Purpose, Callable[..., object]],
+    functions: Mapping[str, Callable[..., object]],
     program: Program,
     runner: ProgramRunner,
     purpose: Purpose,
+    *,
+    bars: Mapping[str, float],
 ) -> Evaluation:
-    if purpose is Purpose.SEARCH and Purpose.SMOKE in functions:
-        refusal = _try_smoke(functions[Purpose.SMOKE], problem, program, runner)
-        if refusal is not None:
-            return refusal
-    return _ask(functions[purpose], problem, program, runner, purpose)
+    results: list[StageResult] = []
+    for stage in problem.stages if purpose is Purpose.SEARCH else ():
+        found, verdict = _try_stage(
+            stage, functions[stage.name], problem, program, runner, bars=bars
+        )
+        results.append(found)
+        if verdict is not None:
+            return replace(verdict, stages=tuple(results))
+        # What the program kept in its memory shall not reach the next stage.
+        runner.clear()
+    verdict = _ask(functions[purpose], problem, program, runner, purpose)
+    return replace(verdict, stages=tuple(results))
 
 
-def _try_smoke(
-    function: Callable[..., object], problem: Problem, program: Program, runner: ProgramRunner
+def _try_stage(
+    stage: Stage,
+    function: Callable[..., object],
+    problem: Problem,
+    program: Program,
+    runner: ProgramRunner,
+    *,
+    bars: Mapping[str, float],
+) -> tuple[StageResult, Evaluation | None]:
+    """Returns what a program reached in a stage, and the verdict where it ends there."""
+    handle, started = _handle(problem, program, runner), time.monotonic()
+    with runner.limited(ProgramLimits(**stage.limits)):
+        try:
+            score = _finish(function(handle, **stage.parameters))
+            verdict = _judge_stage(stage, score, handle.seconds, problem, bars)
+            reached = score.objective if isinstance(score, Score) else None
+            return StageResult(stage.name, reached, time.monotonic() - started), verdict
+        except SandboxError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is reported
+            failed = _explain(error, problem, program, handle.seconds)
+    result = StageResult(stage.name, None, time.monotonic() - started)
+    if failed.status is Status.EVALUATOR_FAILED:
+        return result, failed
+    if stage.rejects:
+        reason = f"{stage.name}: {failed.status}: {failed.reason}"
+        return result, replace(failed, status=Status.REJECTED, reason=reason)
+    return result, replace(failed, reason=f"stage `{stage.name}`: {failed.reason}")
+
+
+def _judge_stage(
+    stage: Stage, score: object, seconds: float, problem: Problem, bars: Mapping[str, float]
 ) -> Evaluation | None:
-    """Returns the verdict on a program that the problem's smoke function fails, else None."""
-    handle = ProgramHandle(ProgramSessions(runner, program))
-    try:
-        _finish(function(handle, **problem.parameters))
-    except SandboxError:
-        raise
-    except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is reported
-        failed = _explain(error, problem, program, handle.seconds)
-        if failed.status is Status.EVALUATOR_FAILED:
-            return failed
-        reason = f"smoke check: {failed.status}: {failed.reason}"
-        return replace(failed, status=Status.REJECTED, reason=reason)
-    # What the program kept in its memory shall not reach the evaluation.
-    runner.clear()
-    return None
+    """Returns the verdict on a program that is too weak in a stage to go on, else None."""
+    if not isinstance(score, Score):
+        if stage.threshold is None and stage.share is None:
+            return None
+        raise TypeError(f"stage `{stage.name}`: expected a `Score`, got {score!r:.200}")
+    bar = stage.threshold if stage.threshold is not None else bars.get(stage.name)
+    if bar is None or not problem.direction.is_better(bar, score.objective):
+        return None
+    reason = f"stage `{stage.name}`: objective {score.objective:.6g}, {bar:.6g} is needed to go on"
+    return Evaluation(
+        Status.STOPPED,
+        metrics=score.metrics,
+        artifacts=score.artifacts,
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+def _handle(problem: Problem, program: Program, runner: ProgramRunner) -> ProgramHandle:
+    is_start = program.id == problem.initial.id
+    return ProgramHandle(ProgramSessions(runner, program), is_start=is_start)
 
 
 def _ask(
@@ -166,8 +217,7 @@ def _ask(
     runner: ProgramRunner,
     purpose: Purpose,
 ) -> Evaluation:
-    sessions = ProgramSessions(runner, program)
-    handle = ProgramHandle(sessions, is_start=program.id == problem.initial.id)
+    handle = _handle(problem, program, runner)
     searches = purpose is Purpose.SEARCH
     axes = problem.measures if searches else ()
     further = tuple(item.name for item in problem.objectives) if searches else ()

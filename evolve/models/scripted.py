@@ -30,6 +30,8 @@ _FACTORS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.4, 2.0)
 FENCE = re.compile(r"^(`{3,})[^\n`]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 _PROGRAM = "\n## Program "
 _NAMED_FENCE = re.compile(r"^(`{3,})\w+\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+# Of an entry in JSON.
+_KEY = re.compile(r"\s*\"[^\"]*\"\s*:")
 NUMBER = re.compile(r"(?<![\w.])(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?(?![\w.])")
 
 
@@ -207,7 +209,9 @@ def _find_program(request: Request) -> tuple[list[str], int, int]:
 
 def _code_of(line: str) -> str:
     """Cuts what is a comment or may be text off a line, so that only code is changed."""
-    return re.split(r"[\"'#]|//", line, maxsplit=1)[0]
+    key = _KEY.match(line)
+    start = key.end() if key else 0
+    return " " * start + re.split(r"[\"'#]|//", line[start:], maxsplit=1)[0]
 
 
 def _scale(number: str, factor: float) -> str:

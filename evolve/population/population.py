@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from bisect import insort
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -12,7 +15,7 @@ from evolve.archive.credit import Credit, HillClimbing
 from evolve.models.roles import ModelStats
 from evolve.operators.sessions import TuningSessions
 from evolve.population.state import RunState, make_elite
-from evolve.problem import Problem
+from evolve.problem import Problem, Stage
 from evolve.records import INJECT, OPERATOR_JOIN, RESCORE, TUNE, AttemptKey, Status
 from evolve.records.results import (
     Generation,
@@ -30,6 +33,8 @@ _REWARD_IMPROVED = 1.0
 _REWARD_ACCEPTED = 0.1
 # What is made so says nothing about its parent, nor about operators.
 _UNBRED = frozenset({TUNE, RESCORE, INJECT})
+# Programs that must have reached a stage before a share of them goes on.
+_FEWEST_REACHED = 8
 _uses_of = attrgetter("uses")
 _slot_of = attrgetter("key.slot")
 
@@ -49,6 +54,21 @@ class Population(RunState):
         self._objectives: dict[AttemptKey, float] = {}
         self._first: dict[str, AttemptKey] = {}
         self._pool: list[Elite] = []
+        # By stage, the objectives reached there, with the sign that makes larger better.
+        self._reached: defaultdict[str, list[float]] = defaultdict(list)
+
+    def bars(self, stages: Iterable[Stage]) -> dict[str, float]:
+        """Returns the objective that lets a program go on in each stage that passes a share.
+
+        Before some programs were there, all go on.
+        """
+        bars = {}
+        for stage in stages:
+            reached = self._reached[stage.name]
+            if stage.share is not None and len(reached) >= _FEWEST_REACHED:
+                passing = math.ceil(stage.share * len(reached))
+                bars[stage.name] = self.direction.sign * reached[-passing]
+        return bars
 
     def add(self, generation: int, attempts: Sequence[LightAttempt]) -> None:
         """Adds a generation, its attempts in slot order.
@@ -90,6 +110,9 @@ class Population(RunState):
     def _add_attempt(self, attempt: LightAttempt) -> AddStatus:
         operator, champion = attempt.operator, self.champion
         status = super()._add_attempt(attempt)
+        for stage in attempt.stages:
+            if stage.objective is not None:
+                insort(self._reached[stage.name], self.direction.sign * stage.objective)
         is_evaluated = attempt.status is not Status.REJECTED
         if operator not in _UNBRED and attempt.parent is not None and is_evaluated:
             self.climbing.record(attempt.parent, leads=self.champion is not champion)
@@ -110,6 +133,7 @@ class Population(RunState):
     def _begin_anew(self) -> None:
         super()._begin_anew()
         self._pool = []
+        self._reached.clear()
 
     def _gain_on_parent(self, attempt: LightAttempt) -> float:
         """Returns what a program gained on its parent, 0 where it has no objective."""
@@ -153,5 +177,6 @@ def _light(placed: PlacedAttempt, result: SlotResult) -> LightAttempt:
         measures=attempt.evaluation.measures,
         metrics=attempt.evaluation.metrics,
         instances=attempt.evaluation.instances,
+        stages=attempt.evaluation.stages,
         uses=result.uses,
     )

@@ -4,6 +4,7 @@ from evolve.problem.checked_files import list_warnings
 from evolve.problem.folder import load_problem
 from evolve.problem.problem import (
     COOPERATIVE,
+    NO_BARS,
     PRODUCTS,
     Measure,
     Objective,
@@ -11,10 +12,12 @@ from evolve.problem.problem import (
     Purpose,
     Recipe,
     Reference,
+    Stage,
 )
 
 __all__ = [
     "COOPERATIVE",
+    "NO_BARS",
     "PRODUCTS",
     "Measure",
     "Objective",
@@ -22,6 +25,7 @@ __all__ = [
     "Purpose",
     "Recipe",
     "Reference",
+    "Stage",
     "list_warnings",
     "load_problem",
 ]

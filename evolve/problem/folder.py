@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,16 @@ from evolve.problem.checked_files import (
     read_statement,
     read_text,
 )
-from evolve.problem.problem import Measure, Objective, Problem, Purpose, Recipe, Reference
+from evolve.problem.problem import (
+    SMOKE,
+    Measure,
+    Objective,
+    Problem,
+    Purpose,
+    Recipe,
+    Reference,
+    Stage,
+)
 from evolve.problem.toml_table import TomlTable
 from evolve.records import Direction, Program
 from evolve.scoring.commands import check_path
@@ -43,11 +52,12 @@ _VALUES = (
     "secret",
     "cooperative",
 )
-_LISTS = ("packages", "entry", "measures", "objectives")
+_LISTS = ("packages", "entry", "measures", "objectives", "stages")
 _EVALUATOR = ("file", "environment")
 _TABLES = ("program", "parameters", "limits", "sandbox", "best_known", "bound", "baseline")
 _PROGRAM = ("files", "build", "built", "build_seconds", "run")
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
+_STAGE = ("name", "function", "parameters", "limits", "threshold", "share")
 _MOST_CELLS = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -89,6 +99,8 @@ def load_problem(
     if data.exists() and evaluators is None:
         expect_inside(data, folder)
     parameters = _read_parameters(top, overrides or {})
+    functions = _read_functions(top)
+    limits = _read_limits(top.table("limits", _LIMITS))
     return Problem(
         name=_read_name(top, folder),
         summary=top.text("summary", ""),
@@ -99,14 +111,15 @@ def load_problem(
         evaluator=evaluator,
         world=world,
         environment=trusted.texts("environment", ()),
-        functions=_read_functions(top),
+        functions=functions,
+        stages=tuple(_read_stages(top, functions[Purpose.SEARCH], parameters, limits)),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),
         noise=top.number("noise", above=0.0) if "noise" in top.values else 0.0,
         secret=top.flag("secret"),
         parameters=parameters,
         objectives=_read_objectives(top),
         measures=_read_measures(top, initial),
-        limits=_read_limits(top.table("limits", _LIMITS)),
+        limits=limits,
         shown=_read_shown(top.table("sandbox", ("show",))),
         packages=top.texts("packages", ("numpy",)),
         entry=entry,
@@ -155,11 +168,46 @@ def _read_functions(top: TomlTable) -> Mapping[Purpose, str]:
     }
 
 
+def _read_stages(
+    top: TomlTable, function: str, parameters: Mapping[str, Any], limits: Mapping[str, Any]
+) -> Iterator[Stage]:
+    """Yields what comes before a full evaluation; `smoke` is a stage that only rejects."""
+    if "smoke" in top.values:
+        smoke = _check_identifier(top.text("smoke"), f"{top.where}: `smoke`")
+        yield Stage(SMOKE, smoke, parameters, limits, rejects=True)
+    names = {SMOKE}
+    for table in top.tables("stages", _STAGE) or ():
+        own = _check_identifier(table.text("function", function), f"{table.where}: `function`")
+        name = table.text("name", own)
+        if name in names:
+            raise ProblemError(f"{table.where}: `name`: expected one of its own, got {name!r}")
+        names.add(name)
+        threshold = table.number("threshold") if "threshold" in table.values else None
+        share = table.number("share", above=0.0) if "share" in table.values else None
+        if share is not None and (share >= 1.0 or threshold is not None):
+            raise ProblemError(
+                f"{table.where}: expected a `threshold`, or a `share` between 0 and 1 of the "
+                f"programs, got `share = {share:g}`"
+                + ("" if threshold is None else " and a `threshold`")
+            )
+        given = _change_parameters(
+            parameters, table.free("parameters"), f"{table.where}: parameters"
+        )
+        used = {**limits, **_read_limits(table.table("limits", _LIMITS))}
+        yield Stage(name, own, given, used, threshold, share)
+
+
 def _read_parameters(top: TomlTable, overrides: Mapping[str, object]) -> Mapping[str, Any]:
     values = top.free("parameters")
-    changed = TomlTable(dict(overrides), f"{top.where}: parameters", tuple(values))
     for key in values:
         _check_identifier(key, f"{top.where}: [parameters]")
+    return _change_parameters(values, overrides, f"{top.where}: parameters")
+
+
+def _change_parameters(
+    values: Mapping[str, Any], overrides: Mapping[str, object], where: str
+) -> Mapping[str, Any]:
+    changed = TomlTable(dict(overrides), where, tuple(values))
     for key, value in changed.values.items():
         kinds = {type(value), type(values[key])}
         if len(kinds) > 1 and kinds != {int, float}:
@@ -167,7 +215,7 @@ def _read_parameters(top: TomlTable, overrides: Mapping[str, object]) -> Mapping
                 f"{changed.where}: `{key}`: expected the type of {values[key]!r}, "
                 f"got {value!r:.200}"
             )
-    return values | changed.values
+    return {**values, **changed.values}
 
 
 def _check_identifier(name: str, where: str) -> str:

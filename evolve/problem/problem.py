@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from evolve.records import Direction, Program
@@ -16,12 +17,17 @@ class Purpose(StrEnum):
     """What a function of the evaluator is for, by the key that names it in `problem.toml`."""
 
     SEARCH = "function"
-    SMOKE = "smoke"  # tries a program on next to nothing, before it costs an evaluation
     HOLDOUT = "holdout"  # scores champions on data that the search never sees
     PLOT = "plot"  # scores a program and draws its answer
     SUBMIT = "submit"  # scores a program and writes its answer for somebody else's judgement
     PROBE = "probe"  # reports what programs find in the sandbox; no key of `problem.toml`
 
+
+SMOKE = "smoke check"
+"""Name of the stage that the key `smoke` stands for."""
+
+NO_BARS: Mapping[str, float] = MappingProxyType({})
+"""By stage, the objective that lets a program go on, where no share of the programs is chosen."""
 
 COOPERATIVE = "cooperative evaluator: it runs next to the program, which can forge its scores"
 
@@ -90,6 +96,29 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A cheap evaluation that comes before the full one, and may spare it.
+
+    Attributes:
+        name: In verdicts and reports.
+        function: Name of the evaluator's function that scores a program in it.
+        parameters: Of this function, in place of the problem's.
+        limits: What a program may use in it, in place of the problem's.
+        threshold: The objective that lets a program go on; None for any.
+        share: The share of programs that goes on, the best; None for all.
+        rejects: Whether a program that fails in it is rejected, at no evaluation's cost.
+    """
+
+    name: str
+    function: str
+    parameters: Mapping[str, Any]
+    limits: Mapping[str, Any]
+    threshold: float | None = None
+    share: float | None = None
+    rejects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """What a run tries to improve, and how it is judged.
 
@@ -104,6 +133,7 @@ class Problem:
         world: Folder that holds the evaluator and all that it needs.
         environment: Names of the environment variables that it needs.
         functions: Names of the functions in it that score a program, by what they are for.
+        stages: What comes before a full evaluation, the cheapest first.
         evaluator_seconds: Deadline for scoring one program, sandbox time included.
         noise: How far two objectives of one program may lie apart; above 0 where they depend on
             time or chance.
@@ -136,6 +166,7 @@ class Problem:
     world: Path
     environment: tuple[str, ...]
     functions: Mapping[Purpose, str]
+    stages: tuple[Stage, ...]
     evaluator_seconds: float
     noise: float
     secret: bool

@@ -31,9 +31,13 @@ class Direction(StrEnum):
 
 
 class Status(StrEnum):
-    """What became of an attempt; only `OK` carries an objective."""
+    """What became of an attempt; only `OK` carries an objective.
+
+    `STOPPED` is the verdict on a program that counts, and was too weak in an early stage to go on.
+    """
 
     OK = "ok"
+    STOPPED = "stopped"
     INFEASIBLE = "infeasible"
     ERROR = "error"
     TIMEOUT = "timeout"
@@ -81,6 +85,20 @@ VALIDATION = "validation "
 BROKEN_EVALUATOR = "the evaluator broke on what the program gave it, or by itself"
 
 
+class StageResult(NamedTuple):
+    """What a program reached in an early stage of its evaluation.
+
+    Attributes:
+        name: Of the stage.
+        objective: Comparable with others of this stage only; None where there is none.
+        seconds: Wall time, the evaluator's own work included.
+    """
+
+    name: str
+    objective: float | None
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The verdict on a program.
@@ -94,6 +112,7 @@ class Evaluation:
         instances: Objectives of the instances that the objective is the mean of, by name, and of
             validation instances that it leaves out.
         repeats: Objectives of the evaluations that the objective is the mean of; none for one.
+        stages: The early stages that the program went through, in order.
         seconds: Time inside the sandbox, measured outside it.
         reason: One line that says why there is no objective; empty when there is one.
     """
@@ -105,6 +124,7 @@ class Evaluation:
     artifacts: Mapping[str, str] = field(default_factory=dict)
     instances: Mapping[str, float] = field(default_factory=dict)
     repeats: tuple[float, ...] = ()
+    stages: tuple[StageResult, ...] = ()
     seconds: float = 0.0
     reason: str = ""
 

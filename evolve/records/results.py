@@ -16,6 +16,7 @@ from evolve.records.attempts import (
     Evaluation,
     Plan,
     Program,
+    StageResult,
     Status,
     Summary,
 )
@@ -176,6 +177,7 @@ class LightAttempt(NamedTuple):
     measures: Mapping[str, float]
     metrics: Mapping[str, float]
     instances: Mapping[str, float] = MappingProxyType({})
+    stages: tuple[StageResult, ...] = ()
     uses: tuple[ModelUse, ...] = ()
 
 

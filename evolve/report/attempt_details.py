@@ -82,6 +82,7 @@ def whole_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[
         "files": files,
         "diff": changes,
         "instances": dict(attempt.evaluation.instances),
+        "stages": [stage._asdict() for stage in attempt.evaluation.stages],
         "artifacts": dict(attempt.evaluation.artifacts),
         "calls": [
             {**call_as_data(call), "messages": to_plain(call.request.messages),

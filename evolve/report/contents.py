@@ -270,6 +270,11 @@ def _compare(store: Store, new: Attempt) -> Iterator[SideBySide]:
 
 def _tabulate_tried(state: Mapping[str, Any]) -> Iterator[TextTable]:
     yield TextTable(("outcome", "attempts"), tuple(state["outcomes"].items()))
+    if state["stages"]:
+        stages = tuple(
+            (*list(one.values())[:3], f"{one['seconds']:.1f}") for one in state["stages"]
+        )
+        yield TextTable(("stage", "programs", "stopped as too weak", "seconds"), stages)
     if state["payoffs"]:
         yield tabulate_payoffs(state["payoffs"])
 

@@ -61,6 +61,10 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
         "initial": {"objective": population.initial, "holdout": _holdout(store, INITIAL)},
         "champion": _describe_champion(store, population),
         "references": _describe_references(population),
+        "stages": [
+            dict(zip(("name", "programs", "stopped", "seconds"), row, strict=True))
+            for row in store.stages()
+        ],
         "tuning": {"attempts": population.samples, "sessions": len(population.tuned)},
         "islands": [
             {
@@ -260,6 +264,13 @@ def _describe_search(state: dict[str, Any]) -> _Rows:
         ("generations", str(state["generations"])),
         ("attempts", f"{state['attempts']} ({outcomes})"),
         ("evaluations", str(state["evaluations"])),
+        *(
+            (
+                f"stage {one['name']}",
+                "{programs} programs, {stopped} too weak to go on, {seconds:.1f} s".format(**one),
+            )
+            for one in state["stages"]
+        ),
         ("models", models + (f"; replayed from {state['replay']}" if state["replay"] else "")),
         ("tuning", tuning),
         ("seconds", f"{state['seconds']:.1f}"),

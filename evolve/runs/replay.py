@@ -253,5 +253,5 @@ class _Silent:
         """A slot has ended."""
 
 
-def _evaluate_nothing(program: Program) -> Evaluation:
+def _evaluate_nothing(program: Program, **_: object) -> Evaluation:
     raise StoreError(f"program {program.id}: no evaluation of it is recorded")

@@ -166,7 +166,9 @@ class GenerationRunner:
             steps=self._steps,
             models=self._models,
             rng=np.random.default_rng([self._seed, job.number, slot.slot]),
-            journal=self._journal.open_slot(job.number, slot.slot, parts, job.confirmation),
+            journal=self._journal.open_slot(
+                job.number, slot.slot, parts, job.confirmation, job.bars
+            ),
             on_plan=partial(gathered.add, slot.slot),
         )
         self._reporter.on_slot(job.number, result)

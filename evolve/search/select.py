@@ -101,16 +101,17 @@ class JobMaker:
         )
         steering = steering_of(self._store.steering(), turn.generation)
         others: list[SlotJob] = [*tuning, *self._make_injected_jobs(steering, settings)]
+        confirmation = self._confirm(settings.search)
+        bars = self._population.bars(self._problem.stages)
         if not with_model:
             slots = self._make_operator_jobs(turn, settings, steering.pins)
-            return GenerationJob(
-                turn.generation, (*slots, *others), known, self._confirm(settings.search)
-            )
+            return GenerationJob(turn.generation, (*slots, *others), known, confirmation, bars)
         return GenerationJob(
             turn.generation,
             (*self._make_model_jobs(turn, settings), *others),
             known,
-            self._confirm(settings.search),
+            confirmation,
+            bars,
             digest=self._make_digest(turn, settings, pending, steering),
             parts=self._cast(settings, turn.generation, WHOLE),
             # A baseline learns nothing.

@@ -187,6 +187,7 @@ class GenerationJob:
         slots: What each slot does, in slot order.
         known: What was evaluated before.
         confirmation: Which programs are evaluated again; None for none.
+        bars: By early stage of an evaluation, the objective that lets a program go on.
         digest: What prompts show; None without a model.
         parts: Which model plays each role that serves the whole generation, and how.
         summarizes: Whether its attempts are summarized.
@@ -196,6 +197,7 @@ class GenerationJob:
     slots: tuple[SlotJob, ...]
     known: Known
     confirmation: Confirmation | None = None
+    bars: Mapping[str, float] = field(default_factory=dict)
     digest: Digest | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     summarizes: bool = False

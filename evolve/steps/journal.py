@@ -14,6 +14,7 @@ from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, 
 from evolve.models.model import ReplyError
 from evolve.models.roles import Part
 from evolve.models.usage import usage_of
+from evolve.problem import NO_BARS
 from evolve.records import AttemptKey, Evaluation, Status, average
 from evolve.records.chat import Reply, describe_difference
 from evolve.records.endings import MAX_SECONDS
@@ -43,8 +44,8 @@ class OtherRequestError(StoreError):
 class Evaluate(Protocol):
     """Evaluates a program; safe to call from any thread."""
 
-    def __call__(self, program: Program, /) -> Evaluation:
-        """Evaluates a program and waits for the verdict."""
+    def __call__(self, program: Program, /, *, bars: Mapping[str, float] = ...) -> Evaluation:
+        """Evaluates a program and waits for the verdict; bars let it go on, by stage."""
 
 
 class Wait(NamedTuple):
@@ -181,9 +182,10 @@ class Journal:
         slot: int,
         parts: Mapping[str, Part] | None = None,
         confirmation: Confirmation | None = None,
+        bars: Mapping[str, float] = NO_BARS,
     ) -> SlotJournal:
         """Returns the view of one slot, in which models play their parts by role."""
-        return SlotJournal(self, generation, slot, parts or {}, confirmation)
+        return SlotJournal(self, generation, slot, parts or {}, confirmation, bars=bars)
 
     def ask(self, key: AttemptKey, request: Request, model: str) -> Call:
         """Answers a request from the record, else from a model or those that stand in for it.
@@ -209,7 +211,11 @@ class Journal:
         return call
 
     def evaluate(
-        self, key: AttemptKey, program: Program, confirmation: Confirmation | None = None
+        self,
+        key: AttemptKey,
+        program: Program,
+        confirmation: Confirmation | None = None,
+        bars: Mapping[str, float] = NO_BARS,
     ) -> tuple[Evaluation, EvaluationPlace]:
         """Returns the verdict on a program, and where it is recorded.
 
@@ -238,7 +244,7 @@ class Journal:
                 shared = self._shared[mark] = _Shared(key)
         if is_first:
             try:
-                evaluation = self._evaluate_new(key, program, confirmation)
+                evaluation = self._evaluate_new(key, program, confirmation, bars)
             except BaseException as error:
                 with self._sharing:
                     del self._shared[mark]
@@ -251,35 +257,44 @@ class Journal:
         evaluation = shared.future.result()
         if evaluation.status is Status.REJECTED and not is_first:
             # What was rejected is no duplicate later, so that each slot has its own.
-            return self._evaluate_new(key, program, confirmation), EvaluationPlace(key, key)
+            return self._evaluate_new(key, program, confirmation, bars), EvaluationPlace(key, key)
         return evaluation, EvaluationPlace(key, shared.key)
 
     def _evaluate_new(
-        self, key: AttemptKey, program: Program, confirmation: Confirmation | None
+        self,
+        key: AttemptKey,
+        program: Program,
+        confirmation: Confirmation | None,
+        bars: Mapping[str, float],
     ) -> Evaluation:
         self._check_stopped()
         self.budget.reserve_evaluation()
         try:
             with self._waiting(EVALUATION):
-                evaluation = self._evaluate(program)
+                evaluation = self._ask_evaluator(program, bars)
         except EvaluationCutError as error:
             raise BudgetExhaustedError(self._stopped_because) from error
         if evaluation.status is Status.REJECTED:
             self.budget.release_evaluation()
         if confirmation is not None and confirmation.asks_for(evaluation):
-            evaluation = self._confirm(program, evaluation, confirmation.times)
+            evaluation = self._confirm(program, evaluation, confirmation.times, bars)
         self._keep(Evaluated(key, program, evaluation))
         return evaluation
 
-    def _confirm(self, program: Program, evaluation: Evaluation, times: int) -> Evaluation:
+    def _confirm(
+        self, program: Program, evaluation: Evaluation, times: int, bars: Mapping[str, float]
+    ) -> Evaluation:
         """Evaluates a program again; where a cap does not allow it, the one verdict stands."""
         verdicts = [evaluation]
         with suppress(BudgetExhaustedError, EvaluationCutError):
             for _ in range(times):
                 self._check_stopped()
                 self.budget.reserve_evaluation()
-                verdicts.append(self._evaluate(program))
+                verdicts.append(self._ask_evaluator(program, bars))
         return average(verdicts)
+
+    def _ask_evaluator(self, program: Program, bars: Mapping[str, float]) -> Evaluation:
+        return self._evaluate(program, bars=bars) if bars else self._evaluate(program)
 
     def _complete(self, key: AttemptKey, request: Request, model: str) -> Call:
         if self._recording is not None:
@@ -343,6 +358,7 @@ class SlotJournal:
         slot: Place in the generation.
         parts: Who plays each role, and how.
         confirmation: Which programs are evaluated again; None for none.
+        bars: By early stage of an evaluation, the objective that lets a program go on.
     """
 
     def __init__(
@@ -352,8 +368,11 @@ class SlotJournal:
         slot: int,
         parts: Mapping[str, Part],
         confirmation: Confirmation | None = None,
+        *,
+        bars: Mapping[str, float] = NO_BARS,
     ) -> None:
         self._journal = journal
+        self._bars = bars
         self._confirmation = confirmation
         self._parts = parts
         self._uses: dict[AttemptKey, ModelUse] = {}
@@ -379,7 +398,7 @@ class SlotJournal:
         """Returns the verdict and its place; raises as `Journal.evaluate`."""
         key = AttemptKey(*self._place, self._evaluations)
         self._evaluations += 1
-        return self._journal.evaluate(key, program, self._confirmation)
+        return self._journal.evaluate(key, program, self._confirmation, self._bars)
 
     def evaluate_all(
         self, programs: Sequence[Program]
@@ -392,11 +411,11 @@ class SlotJournal:
         self._evaluations += len(programs)
         if len(programs) < 2:
             for key, program in zip(keys, programs, strict=True):
-                yield self._journal.evaluate(key, program, self._confirmation)
+                yield self._journal.evaluate(key, program, self._confirmation, self._bars)
             return
         with ThreadPoolExecutor(min(len(programs), _AT_A_TIME)) as threads:
             waiting = [
-                threads.submit(self._journal.evaluate, key, program, self._confirmation)
+                threads.submit(self._journal.evaluate, key, program, self._confirmation, self._bars)
                 for key, program in zip(keys, programs, strict=True)
             ]
             for future in waiting:

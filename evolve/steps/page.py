@@ -224,6 +224,8 @@ def _show_tried(one: TriedChange) -> str:
     change = shorten(one.change)
     tags = f" [{', '.join(one.tags)}]" if one.tags else ""
     if one.objective is None:
+        if one.status is Status.STOPPED:
+            return f"- {one.key}: stopped early: {change}{tags}; {plain(one.reason)}"
         return f"- {one.key}: failed ({one.status}): {change}{tags}; {plain(one.reason)}"
     gain = "" if one.gain is None else f", {_round(one.gain):+.4g} on {one.base}"
     lead = ", new best" if one.leads else ""

@@ -143,7 +143,8 @@ class _ModelSlot:
         on_plan(draft.plan)
         attempt = self._attempt(draft)
         for _ in range(self._editor.steps.repairs):
-            if attempt.evaluation.status is Status.OK or self._is_spent():
+            # What was stopped for being weak has nothing to repair.
+            if attempt.evaluation.status in {Status.OK, Status.STOPPED} or self._is_spent():
                 return
             draft = self._editor.repair(draft, attempt, self._draw_seed())
             attempt = self._attempt(draft)

@@ -9,8 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from evolve.files import inside
-from evolve.records import Attempt, AttemptKey, Evaluation, Plan, Program, SourceFile, Status
-from evolve.records.plain import from_plain
+from evolve.records import (
+    Attempt,
+    AttemptKey,
+    Evaluation,
+    Plan,
+    Program,
+    SourceFile,
+    StageResult,
+    Status,
+)
+from evolve.records.plain import from_plain, maker_of
 from evolve.records.results import (
     Evaluated,
     EvaluationPlace,
@@ -23,6 +32,7 @@ from evolve.store.schema import ATTEMPTS, EVALUATIONS
 
 _STATUS: dict[str | None, Status] = {None: Status.REJECTED, **{str(one): one for one in Status}}
 _new = tuple.__new__
+_load_stages = maker_of(tuple[StageResult, ...])
 _scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[attr-defined]
 
 
@@ -79,6 +89,7 @@ def load_light_attempt(row: Sequence[Any]) -> LightAttempt:
     (
         generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
         operator, program_id, fingerprint, status, objective, measures, metrics, instances,
+        stages,
     ) = row  # fmt: skip
     parent = None
     if parent_generation is not None:
@@ -99,6 +110,8 @@ def load_light_attempt(row: Sequence[Any]) -> LightAttempt:
             _scan(measures, 0)[0] if measures else {},
             _scan(metrics, 0)[0] if metrics else {},
             _scan(instances, 0)[0] if instances else {},
+            # Most programs have none.
+            () if stages in {None, "[]"} else _load_stages(json.loads(stages)),
             (),
         ),
     )

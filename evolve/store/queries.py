@@ -64,7 +64,7 @@ _LIGHT_ATTEMPTS = f"""
         a.parent_generation, a.parent_slot, a.parent_number, a.depth,
         json_extract(a.plan, '$.operator'), a.program, p.fingerprint,
         CASE WHEN a.evaluation IS NOT NULL THEN COALESCE(e.status, 'missing') END,
-        e.objective, e.measures, e.metrics, e.instances
+        e.objective, e.measures, e.metrics, e.instances, e.stages
     FROM attempts a {_JOIN_EVALUATION} LEFT JOIN programs p ON p.id = a.program
     WHERE a.generation >= ? ORDER BY a.generation, a.slot, a.number
 """
@@ -150,6 +150,14 @@ _PAYOFFS = f"""
 _COUNT = """
     SELECT COALESCE(SUM(MAX(json_array_length(repeats), 1)), 0) FROM evaluations
     WHERE status != 'rejected'
+"""
+
+
+# In the order in which programs go through them.
+_STAGES = """
+    SELECT s.value ->> 0, COUNT(*),
+        SUM(status = 'stopped' AND s.key = json_array_length(stages) - 1), TOTAL(s.value ->> 2)
+    FROM evaluations, json_each(stages) s GROUP BY s.value ->> 0 ORDER BY MIN(s.key)
 """
 
 
@@ -425,6 +433,10 @@ class Reader:
     def outcomes(self) -> dict[str, int]:
         """Returns the number of committed attempts by status."""
         return self._count("COALESCE(e.status, 'rejected')", "what")
+
+    def stages(self) -> list[tuple[str, int, int, float]]:
+        """Returns each early stage: its name, programs, those stopped there, and their seconds."""
+        return self._all(_STAGES)
 
     def rejections(self) -> dict[str, int]:
         """Returns how many committed attempts were rejected, by reason."""

@@ -15,7 +15,7 @@ PLAIN |= {"setpoint_weight": 1.0, "filter_seconds": 2.0, "feed_forward": 0.0}
 
 def score(settings, function=evaluate):
     text = settings if isinstance(settings, str) else json.dumps(settings)
-    return function(SimpleNamespace(files={"settings.json": text}), seed=0)
+    return function(SimpleNamespace(files={"settings.json": text}), seed=0, ovens=8)
 
 
 def test_the_baseline_is_what_plain_settings_reach_and_the_start_is_worse():
