@@ -27,7 +27,7 @@ from evolve.errors import (
 )
 from evolve.evaluation.evaluator import EvaluatorConfig, IdleProcess, end_process
 from evolve.keys import cut_keys
-from evolve.problem import Problem, Purpose
+from evolve.problem import NO_BARS, Problem, Purpose
 from evolve.problem.checked_files import SEEN_VARIABLES
 from evolve.records import Evaluation, Program
 from evolve.records.plain import from_plain
@@ -120,7 +120,12 @@ class RayEvaluators:
         """Waits until the first evaluator is ready on some node."""
         return self._ready.result()
 
-    def evaluate(self, program: Program, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
+    def evaluate(
+        self,
+        program: Program,
+        purpose: Purpose = Purpose.SEARCH,
+        bars: Mapping[str, float] = NO_BARS,
+    ) -> Evaluation:
         """Evaluates a program on the node that has an evaluator free, and waits for one."""
         future: Future[Evaluation] = Future()
         with self._lock:
@@ -129,7 +134,8 @@ class RayEvaluators:
             self._number += 1
             self._asked[self._number] = future
             files = [list(file) for file in program.files]
-            self._send({"id": self._number, "files": files, "purpose": purpose})
+            asked = {"id": self._number, "files": files, "purpose": purpose, "bars": dict(bars)}
+            self._send(asked)
         return future.result()
 
     def cut(self) -> None:

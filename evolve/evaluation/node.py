@@ -78,7 +78,7 @@ class NodeEvaluator:
         asked = json.loads(request)
         program = Program(tuple(SourceFile(*file) for file in asked["files"]))
         try:
-            verdict = self._pool.evaluate(program, Purpose(asked["purpose"]))
+            verdict = self._pool.evaluate(program, Purpose(asked["purpose"]), asked["bars"])
         except EvolveError as error:
             return json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
         answer = {"verdict": to_plain(verdict), "printed": self._pool.printed}

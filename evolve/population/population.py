@@ -33,7 +33,7 @@ _REWARD_IMPROVED = 1.0
 _REWARD_ACCEPTED = 0.1
 # What is made so says nothing about its parent, nor about operators.
 _UNBRED = frozenset({TUNE, RESCORE, INJECT})
-# Programs that must have reached a stage before a share of them goes on.
+# Programs that must have reached a stage before a share of them passes.
 _FEWEST_REACHED = 8
 _uses_of = attrgetter("uses")
 _slot_of = attrgetter("key.slot")

@@ -105,7 +105,7 @@ class Stage:
         parameters: Of this function, in place of the problem's.
         limits: What a program may use in it, in place of the problem's.
         threshold: The objective that lets a program go on; None for any.
-        share: The share of programs that goes on, the best; None for all.
+        share: The share of programs that passes, the best; None for all.
         rejects: Whether a program that fails in it is rejected, at no evaluation's cost.
     """
 
