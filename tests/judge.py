@@ -11,7 +11,7 @@ from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile
 from evolve.sandbox.backends import open_sandbox
-from evolve.sandbox.limits import ProgramLimits
+from tests.builders import make_runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,5 +50,4 @@ def open_judge(name: str, **parameters: object) -> Iterator[Judge]:
     """Returns a judge for one test module; for fixtures."""
     problem = load_problem(ROOT / "problems" / name)
     with closing(open_sandbox("auto", preload=problem.packages)) as sandbox:
-        bench = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe)
-        yield Judge(name, bench, parameters)
+        yield Judge(name, make_runner(sandbox, problem), parameters)

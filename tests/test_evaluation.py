@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.errors import EvaluatorError, SandboxError
-from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
+from tests.builders import make_config
 
 from .commands import EVALUATOR, PROBLEM, write_problem
 
@@ -34,11 +34,7 @@ def evaluate(folder: Path, text: str, times: int, **changes: float) -> list[Eval
     """Evaluates the starting program so many times in one process at a time."""
     write_problem(folder / "problem", evaluator=text, toml=PROBLEM)
     problem = load_problem(folder / "problem")
-    values = {"seconds": 20.0, "memory_mb": 1024, **changes}
-    config = EvaluatorConfig(
-        problem.folder, problem.folder, {}, "auto", allow_weak=True, image="", **values
-    )
-    with closing(LocalEvaluators(config, 1)) as pool:
+    with closing(LocalEvaluators(make_config(problem, **changes), 1)) as pool:
         return [pool.evaluate(problem.initial) for _ in range(times)]
 
 
@@ -87,17 +83,7 @@ def test_what_programs_return_cannot_stop_the_run(tmp_path: Path) -> None:
     trusting = EVALUATOR.replace(f'as_floats({asked}, (2,), where="point")', asked)
     problem = load_problem(write_problem(tmp_path / "problem", evaluator=trusting, toml=PROBLEM))
     hostile = Program((SourceFile("initial.py", "def point(): return 'ab'"),))
-    config = EvaluatorConfig(
-        problem.folder,
-        problem.folder,
-        {},
-        "auto",
-        allow_weak=True,
-        image="",
-        seconds=20.0,
-        memory_mb=1024,
-    )
-    with closing(LocalEvaluators(config, 1, problem.initial)) as pool:
+    with closing(LocalEvaluators(make_config(problem), 1, problem.initial)) as pool:
         found = [pool.evaluate(hostile) for _ in range(21)]
     assert {item.status for item in found} == {Status.EVALUATOR_FAILED}
 
@@ -157,11 +143,7 @@ def test_a_program_throws_its_dice_once(
     problem = load_problem(
         write_problem(tmp_path / "problem", evaluator=COUNTING, toml=toml, initial=program)
     )
-    config = EvaluatorConfig(
-        problem.folder, problem.folder, {}, backend, allow_weak=True, image="", seconds=20.0,
-        memory_mb=1024,
-    )  # fmt: skip
-    with closing(LocalEvaluators(config, 1)) as pool:
+    with closing(LocalEvaluators(make_config(problem, backend), 1)) as pool:
         try:
             pool.wait()
         except SandboxError as error:

@@ -8,14 +8,10 @@ from hypothesis import strategies as st
 from evolve.archive import AddStatus, Archive, Elite
 from evolve.archive.cells import GridCells, locate
 from evolve.problem import Measure
-from evolve.records import AttemptKey, Direction
+from evolve.records import Direction
+from tests.builders import make_elite
 
 AXES = (Measure("x", 0.0, 1.0, 4), Measure("y", 1.0, 1000.0, 3, "log"))
-
-
-def make_elite(number: int, objective: float, measures=(0.5, 10.0)) -> Elite:
-    key = AttemptKey(number, 0, 0)
-    return Elite(key, f"program{number}", objective, tuple(measures), 0, 0, None)
 
 
 numbers = st.floats(-10, 2000, allow_nan=False)
@@ -26,7 +22,7 @@ def test_replacement_equals_a_brute_force_oracle(offers, direction):
     archive = Archive(GridCells(AXES), direction)
     oracle: dict[int, Elite] = {}
     for number, (objective, x, y) in enumerate(offers):
-        elite = make_elite(number, objective, (x, y))
+        elite = make_elite(number, objective, x, y)
         cell = archive.space.cell_of(elite.measures)
         old = oracle.get(cell)
         status = archive.add(elite)
@@ -65,8 +61,8 @@ def test_logarithmic_ranges_are_cut_by_factors():
 
 def test_what_lies_outside_goes_to_the_edge_and_is_counted():
     archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
-    archive.add(make_elite(0, 1.0, (-5.0, 10.0)))
-    archive.add(make_elite(1, 1.0, (0.9, 10.0)))
+    archive.add(make_elite(0, 1.0, -5.0, 10.0))
+    archive.add(make_elite(1, 1.0, 0.9, 10.0))
     assert archive.out_of_range == 1
     assert archive.cells[0] == archive.space.cell_of((0.0, 10.0))
 
@@ -80,15 +76,15 @@ def test_a_missing_or_infinite_measure_is_an_error(value):
 
 def test_without_measures_there_is_a_single_cell():
     archive = Archive(GridCells(()), Direction.MINIMIZE)
-    archive.add(make_elite(0, 3.0, ()))
-    archive.add(make_elite(1, 2.0, ()))
-    archive.add(make_elite(2, 2.5, ()))
+    archive.add(make_elite(0, 3.0))
+    archive.add(make_elite(1, 2.0))
+    archive.add(make_elite(2, 2.5))
     assert [elite.objective for elite in archive.elites] == [2.0]
     assert archive.coverage == 1.0
 
 
 def test_on_ties_the_earlier_elite_stays():
     archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
-    archive.add(make_elite(0, 1.0))
-    assert not archive.add(make_elite(1, 1.0))
+    archive.add(make_elite(0, 1.0, 0.5, 10.0))
+    assert not archive.add(make_elite(1, 1.0, 0.5, 10.0))
     assert archive.elites[0].key.generation == 0

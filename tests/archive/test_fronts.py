@@ -9,7 +9,8 @@ from evolve.archive.cells import GridCells
 from evolve.archive.selection import make_lottery
 from evolve.errors import ProblemError
 from evolve.problem import Measure, load_problem
-from evolve.records import AttemptKey, Direction
+from evolve.records import Direction
+from tests.builders import make_elite
 from tests.commands import PROBLEM, run_evolve, run_json, write_problem
 from tests.searches import Searches, archives_of
 
@@ -24,9 +25,8 @@ direction = "minimize"
 )
 
 
-def make_elite(number: int, objective: float, cost: float, x: float = 0.1) -> Elite:
-    key = AttemptKey(number, 0, 0)
-    return Elite(key, f"p{number}", objective, (x,), 0, 0, None, (cost,))
+def make_costly(number: int, objective: float, cost: float, x: float = 0.1) -> Elite:
+    return make_elite(number, objective, x, others=(cost,))
 
 
 def make_archive() -> FrontArchive:
@@ -45,7 +45,7 @@ def test_cells_hold_what_a_brute_force_oracle_keeps(offers):
     archive = make_archive()
     oracle: list[Elite] = []
     for number, offer in enumerate(offers):
-        elite = make_elite(number, *map(float, offer))
+        elite = make_costly(number, *map(float, offer))
         same = [one for one in oracle if one.measures == elite.measures]
         beaten = any(dominates(one, elite) for one in same)
         assert bool(archive.add(elite)) == (not beaten)
@@ -63,7 +63,7 @@ def test_a_full_front_keeps_its_ends_and_spreads():
     archive = make_archive()
     for number in range(200):
         value = float((number * 37) % 200)
-        archive.add(make_elite(number, value, value**2))
+        archive.add(make_costly(number, value, value**2))
     values = sorted(elite.objective for elite in archive.elites)
     assert len(values) == MAX_FRONT
     assert (values[0], values[-1]) == (0.0, 199.0)
@@ -72,10 +72,10 @@ def test_a_full_front_keeps_its_ends_and_spreads():
 
 def test_equal_offers_leave_the_earlier_elite():
     archive = make_archive()
-    assert archive.add(make_elite(0, 1.0, 1.0)) is AddStatus.NEW
-    assert archive.add(make_elite(1, 1.0, 1.0)) is AddStatus.NOT_ADDED
-    assert archive.add(make_elite(2, 2.0, 2.0)) is AddStatus.IMPROVED
-    assert archive.add(make_elite(3, 2.0, 1.0)) is AddStatus.IMPROVED
+    assert archive.add(make_costly(0, 1.0, 1.0)) is AddStatus.NEW
+    assert archive.add(make_costly(1, 1.0, 1.0)) is AddStatus.NOT_ADDED
+    assert archive.add(make_costly(2, 2.0, 2.0)) is AddStatus.IMPROVED
+    assert archive.add(make_costly(3, 2.0, 1.0)) is AddStatus.IMPROVED
     assert [elite.program_id for elite in archive.elites] == ["p3"]
 
 
@@ -105,7 +105,7 @@ def test_the_ends_of_a_front_are_never_crowded():
 def test_elites_that_nothing_dominates_are_chosen_alike():
     archive = make_archive()
     for number, (objective, cost, x) in enumerate([(1, 1, 0.1), (3, 3, 0.1), (0, 2, 0.9)]):
-        archive.add(make_elite(number, float(objective), float(cost), x))
+        archive.add(make_costly(number, float(objective), float(cost), x))
     chances = make_lottery(archive, "boltzmann", entropy=0.5).probabilities
     assert chances[0] == pytest.approx(chances[1])
     assert chances[2] < chances[0]

@@ -1,17 +1,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.archive import Elite
 from evolve.archive.islands import Islands
 from evolve.problem import Measure
-from evolve.records import AttemptKey, Direction
+from evolve.records import Direction
 from evolve.settings.sections import SearchSettings
+from tests.builders import make_elite
 
 AXES = (Measure("x", 0.0, 10.0, 10),)
-
-
-def make_elite(number: int, objective: float, x: float, island: int = 0) -> Elite:
-    return Elite(AttemptKey(number, 0, 0), f"p{number}", objective, (x,), island, 0, None)
 
 
 def make_islands(count: int, **changes) -> Islands:
@@ -27,7 +23,7 @@ def test_migration_copies_the_best_and_takes_no_elite_away(count, offers):
     islands = make_islands(count)
     islands.seed(make_elite(0, -1.0, 5.0))
     for number, (island, objective, x) in enumerate(offers, 1):
-        islands.add(island % count, make_elite(number, objective, x, island % count))
+        islands.add(island % count, make_elite(number, objective, x, island=island % count))
     before = [{e.program_id for e in archive.elites} for archive in islands.archives]
     best = [archive.best for archive in islands.archives]
     islands.migrate()
@@ -65,7 +61,7 @@ def test_the_weakest_island_begins_again_with_the_start_and_the_best_across_the_
     start = make_elite(0, 0.0, 1.0)
     islands.seed(start)
     for island in range(4):
-        islands.add(island, make_elite(island + 1, 5.0 - island, 2.0 + island, island))
+        islands.add(island, make_elite(island + 1, 5.0 - island, 2.0 + island, island=island))
     islands.archives[3].out_of_range = 7
     assert islands.restart_weakest(start) == 3
     assert {elite.program_id for elite in islands.archives[3].elites} == {"p0", "p2"}
@@ -82,7 +78,7 @@ def test_a_restart_never_loses_the_best(count, offers):
     start = make_elite(0, -1.0, 5.0)
     islands.seed(start)
     for number, (island, objective, x) in enumerate(offers, 1):
-        islands.add(island % count, make_elite(number, objective, x, island % count))
+        islands.add(island % count, make_elite(number, objective, x, island=island % count))
     best = max(archive.best.objective for archive in islands.archives)
     islands.restart_weakest(start)
     assert max(archive.best.objective for archive in islands.archives) == best

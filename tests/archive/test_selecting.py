@@ -3,19 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.archive import Elite
 from evolve.archive.islands import Islands
 from evolve.archive.selection import ParentSelector
 from evolve.problem import Measure
-from evolve.records import AttemptKey, Direction, Program, SourceFile
+from evolve.records import Direction, Program, SourceFile
 from evolve.settings.sections import SearchSettings
 from evolve.source.signatures import share_in_common, sign_source
+from tests.builders import make_elite
 
 AXES = (Measure("x", 0.0, 40.0, 40),)
-
-
-def make_elite(number: int, objective: float, x: float) -> Elite:
-    return Elite(AttemptKey(number, 0, 0), f"p{number}", objective, (x,), 0, 0, None)
 
 
 def make_selector(count, elites=(), signature_of=None, **changes) -> ParentSelector:

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evolve.evaluation.runner import ProgramRunner
-from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Purpose, load_problem
-from evolve.records import Attempt, AttemptKey, Evaluation, Status
+from evolve.records import Attempt, AttemptKey, Status
 from evolve.sandbox.backends import open_sandbox
-from evolve.sandbox.limits import ProgramLimits
 from evolve.steps.prompt import show_evaluation
+from tests.builders import judge_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,17 +53,11 @@ def write_problem(folder: Path, source: str, evaluator: str = EVALUATOR, more: s
     return load_problem(folder)
 
 
-def judge(sandbox: Sandbox, problem: Problem, purpose: Purpose = Purpose.SEARCH) -> Evaluation:
-    runner = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe)
-    functions = load_evaluator(problem)
-    return evaluate_program(problem, functions, problem.initial, runner, purpose)
-
-
 def test_an_evaluation_holds_what_all_processes_of_the_program_printed(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     problem = write_problem(tmp_path, "print('out'); print('err', file=sys.stderr)")
-    found = judge(sandbox, problem)
+    found = judge_program(sandbox, problem)
     assert found.status is Status.OK
     assert found.artifacts == {"output": "out\nerr\nout\nerr\n"}
     attempt = Attempt(AttemptKey(1, 0, 0), 0, None, 0, None, problem.initial, found)
@@ -73,7 +65,7 @@ def test_an_evaluation_holds_what_all_processes_of_the_program_printed(
 
 
 def test_only_the_end_is_kept(sandbox: Sandbox, tmp_path: Path) -> None:
-    found = judge(sandbox, write_problem(tmp_path, "print('x' * 10**6 + '\\x1b[2Jlast')"))
+    found = judge_program(sandbox, write_problem(tmp_path, "print('x' * 10**6 + '\\x1b[2Jlast')"))
     text = found.artifacts["output"]
     assert len(text) < 2050
     assert text.startswith("[...]\nx")
@@ -83,13 +75,15 @@ def test_only_the_end_is_kept(sandbox: Sandbox, tmp_path: Path) -> None:
 def test_a_failure_holds_both_its_traceback_and_its_output(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    found = judge(sandbox, write_problem(tmp_path, "print('state 7'); 1 / 0"))
+    found = judge_program(sandbox, write_problem(tmp_path, "print('state 7'); 1 / 0"))
     assert found.artifacts["output"] == "state 7\n"
     assert found.artifacts["traceback"].endswith("ZeroDivisionError: division by zero")
 
 
 def test_a_time_out_holds_its_stack(sandbox: Sandbox, tmp_path: Path) -> None:
-    found = judge(sandbox, write_problem(tmp_path, "print('state 7')\n    while True: pass"))
+    found = judge_program(
+        sandbox, write_problem(tmp_path, "print('state 7')\n    while True: pass")
+    )
     assert "; it was in line 4 of initial.py (limit: [limits] seconds)" in found.reason
     assert found.artifacts == {
         "traceback": '  File "initial.py", line 4, in f\n    while True: pass\n',
@@ -99,7 +93,7 @@ def test_a_time_out_holds_its_stack(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_an_evaluators_own_artifact_of_that_name_stays(sandbox: Sandbox, tmp_path: Path) -> None:
     evaluator = EVALUATOR.replace("Score(1.0)", "Score(1.0, artifacts={'output': 'mine'})")
-    found = judge(sandbox, write_problem(tmp_path, "print('out')", evaluator))
+    found = judge_program(sandbox, write_problem(tmp_path, "print('out')", evaluator))
     assert found.artifacts == {"output": "mine"}
 
 
@@ -110,5 +104,7 @@ def test_of_secret_inputs_and_holdouts_nothing_is_kept(
     sandbox: Sandbox, tmp_path: Path, more: str, purpose: Purpose
 ) -> None:
     more += 'holdout = "holdout"\n' if purpose is Purpose.HOLDOUT else ""
-    found = judge(sandbox, write_problem(tmp_path, "print('out')", more=more), purpose)
+    found = judge_program(
+        sandbox, write_problem(tmp_path, "print('out')", more=more), purpose=purpose
+    )
     assert (found.status, found.artifacts) == (Status.OK, {})

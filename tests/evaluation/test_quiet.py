@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from evolve.errors import SandboxError
-from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import LocalEvaluators
 from evolve.evaluation.quiet import find_own_folder, hold_quiet
 from evolve.problem import load_problem
 from evolve.records import Status
+from tests.builders import make_config
 from tests.commands import write_problem
 
 TIMED = """
@@ -89,17 +89,10 @@ def test_a_folder_of_another_user_holds_no_lock(tmp_path: Path) -> None:
 def test_the_wait_for_others_is_not_the_programs(tmp_path: Path) -> None:
     seconds = 3.0
     problem = load_problem(write_problem(tmp_path / "problem", evaluator=TIMED))
-    config = EvaluatorConfig(
-        problem.folder,
-        problem.folder,
-        {},
-        "auto",
-        allow_weak=True,
-        image="",
-        seconds=seconds,
-        memory_mb=1024,
-    )
-    with closing(LocalEvaluators(config, 1)) as evaluators, ThreadPoolExecutor(1) as pool:
+    with (
+        closing(LocalEvaluators(make_config(problem, seconds=seconds), 1)) as evaluators,
+        ThreadPoolExecutor(1) as pool,
+    ):
         evaluators.start()
         evaluators.wait()
         with hold_quiet(lambda: None):

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evolve.evaluation.runner import ProgramRunner
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Problem, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.sandbox.backends import open_sandbox
-from evolve.sandbox.limits import ProgramLimits
+from tests.builders import judge_program, make_runner
 from tests.commands import run_evolve
 
 if TYPE_CHECKING:
@@ -74,8 +73,7 @@ def judge_calls(sandbox: Sandbox, tmp_path: Path) -> Callable[[str], Evaluation]
             "    return Score(1.0)\n"
         )
         problem = load_problem(folder)
-        runner = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe)
-        return evaluate_program(problem, load_evaluator(problem), problem.initial, runner)
+        return judge_program(sandbox, problem)
 
     return judge
 
@@ -88,11 +86,8 @@ def judge(tmp_path: Path, sandbox: Sandbox) -> Judge:
         texts: dict[str, str] | None = None, *, evaluator: str = EVALUATOR, toml: str = TOML
     ) -> Evaluation:
         problem = write_problem(tmp_path, toml, evaluator)
-        runner = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe)
         program = Program(tuple(SourceFile(*item) for item in (texts or {}).items()))
-        return evaluate_program(
-            problem, load_evaluator(problem), program if texts else problem.initial, runner
-        )
+        return judge_program(sandbox, problem, program if texts else None)
 
     return evaluate
 
@@ -196,7 +191,7 @@ def test_a_fresh_sandbox_ends_with_its_program(
     assert judge().status is Status.OK
     assert sandbox.greeting
     problem = load_problem(tmp_path)
-    runner = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe, is_fresh=True)
+    runner = make_runner(sandbox, problem, is_fresh=True)
     for _ in range(2):
         found = evaluate_program(problem, load_evaluator(problem), problem.initial, runner)
         assert found.status is Status.OK

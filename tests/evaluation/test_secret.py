@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evolve.evaluation.runner import ProgramRunner
-from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.records.plain import to_plain
 from evolve.sandbox.backends import open_sandbox
-from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.replies import name_kind_and_line
+from tests.builders import judge_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,9 +79,7 @@ def judge(sandbox: Sandbox, folder: Path, action: str, *, secret: bool) -> Evalu
         "evaluator.py": EVALUATOR,
     }.items():
         (folder / name).write_text(text)
-    problem = load_problem(folder)
-    runner = ProgramRunner(sandbox, ProgramLimits(**problem.limits), problem.recipe)
-    return evaluate_program(problem, load_evaluator(problem), problem.initial, runner)
+    return judge_program(sandbox, load_problem(folder))
 
 
 @pytest.mark.parametrize("name", FAILURES)

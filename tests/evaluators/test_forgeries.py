@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evolve.evaluation.runner import ProgramRunner
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Purpose, load_problem
 from evolve.records import Program, SourceFile, Status
 from evolve.sandbox.backends import open_sandbox
-from evolve.sandbox.limits import ProgramLimits
+from tests.builders import make_runner
 from tests.judge import open_judge
 from tests.sandbox.test_memory import SEARCH
 
@@ -100,9 +99,7 @@ def test_nothing_of_an_earlier_execution_is_found(name: str) -> None:
         pytest.skip(str(error))
     program = make_spy(problem)
     with closing(open_sandbox("auto", preload=problem.packages)) as sandbox:
-        bench = ProgramRunner(
-            sandbox, ProgramLimits(**{"seconds": 60.0, **problem.limits}), problem.recipe
-        )
+        bench = make_runner(sandbox, problem)
         purposes = [Purpose.SEARCH, Purpose.SEARCH]
         if Purpose.HOLDOUT in problem.functions:
             purposes += [Purpose.HOLDOUT]

@@ -8,26 +8,23 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from evolve.archive import AddStatus, Archive, Elite
+from evolve.archive import AddStatus, Archive
 from evolve.archive.cells import GridCells, OneCell
 from evolve.archive.islands import Islands
 from evolve.archive.selection import ParentSelector, make_lottery
 from evolve.errors import ProblemError
 from evolve.population import Population
 from evolve.problem import Measure, load_problem
-from evolve.records import AttemptKey, Direction, Status
+from evolve.records import Direction, Status
 from evolve.report.overview import describe_run
 from evolve.settings.sections import SearchSettings
 from evolve.store import Store
+from tests.builders import make_elite
 from tests.commands import PROBLEM, run_evolve, write_problem
 from tests.searches import Searches
 
 AXES = (Measure("x", 0.0, 1.0, 4),)
 RULES = ("boltzmann", "tournament", "greedy", "uniform")
-
-
-def make_elite(number: int, objective: float, x: float = 0.5) -> Elite:
-    return Elite(AttemptKey(number, 0, 0), f"p{number}", objective, (x,), 0, 0, None)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -63,9 +60,9 @@ def test_extreme_objectives_give_proper_chances(rule, objectives):
 def test_a_single_cell_keeps_the_best_and_inspirations_come_from_other_islands():
     settings = SearchSettings(islands=2, archive="single")
     islands = Islands(AXES, Direction.MAXIMIZE, settings)
-    islands.seed(make_elite(0, 0.0))
+    islands.seed(make_elite(0, 0.0, 0.5))
     for number in range(1, 9):
-        islands.add(number % 2, make_elite(number, float(number)))
+        islands.add(number % 2, make_elite(number, float(number), 0.5))
     assert isinstance(islands.archives[0].space, OneCell)
     selector = ParentSelector(
         islands, entropy=0.7, pool=[], signature_of=lambda _: np.zeros(64, np.uint32)
@@ -77,7 +74,7 @@ def test_a_single_cell_keeps_the_best_and_inspirations_come_from_other_islands()
 
 def test_duplicates_take_neither_place_nor_chances():
     archive = Archive(GridCells(AXES), Direction.MAXIMIZE)
-    same = make_elite(0, 1.0)
+    same = make_elite(0, 1.0, 0.5)
     statuses = {archive.add(same) for _ in range(100_000)}
     assert statuses == {AddStatus.NEW, AddStatus.NOT_ADDED}
     assert len(archive) == 1

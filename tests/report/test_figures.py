@@ -6,7 +6,7 @@ from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction, Status
 from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage, standalone
 from evolve.report.timeline import AttemptRow
-from tests.report.builders import make_elite
+from tests.builders import make_elite
 
 AXES = (Measure("x", 0.0, 1.0, 4), Measure("y", 1.0, 100.0, 2, "log"))
 
@@ -43,15 +43,15 @@ def test_near_references_are_drawn_and_far_ones_left_out():
 
 
 def test_a_cell_shows_the_best_of_its_elites_and_the_best_cell_is_marked():
-    elites = [make_elite(1, 5.0, (0.1, 2.0)), make_elite(2, 3.0, (0.1, 2.0)),
-              make_elite(3, 4.0, (0.9, 50.0))]  # fmt: skip
+    elites = [make_elite(1, 5.0, 0.1, 2.0), make_elite(2, 3.0, 0.1, 2.0),
+              make_elite(3, 4.0, 0.9, 50.0)]  # fmt: skip
     svg = draw_archive(elites, AXES, Direction.MINIMIZE)
     assert re.findall(r"<title>(.*?)</title>", svg) == ["2.0.0: 3", "3.0.0: 4"]
     assert re.search(r'class="cell mark"[^>]*><title>2.0.0', svg)
 
 
 def test_an_archive_without_measures_has_no_picture():
-    assert draw_archive([make_elite(1, 5.0, ())], (), Direction.MAXIMIZE) == ""
+    assert draw_archive([make_elite(1, 5.0)], (), Direction.MAXIMIZE) == ""
 
 
 def test_the_family_shows_the_path_of_the_champion_and_links_to_attempts():

@@ -9,7 +9,7 @@ from evolve.problem import load_problem
 from evolve.settings import Settings, change_settings
 from evolve.steps.plan import plan_messages
 from evolve.steps.prompt import CUT, Block, fence, fit_blocks
-from tests.steps.examples import make_digest
+from tests.builders import make_digest
 
 COUNTER = TokenCounter(["scripted"])
 texts = st.text(st.characters(codec="utf-8"), max_size=400)

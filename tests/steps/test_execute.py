@@ -14,7 +14,7 @@ from evolve.steps.checks import check_program
 from evolve.steps.digest import Seat
 from evolve.steps.execute import UNNAMED, Editor
 from evolve.steps.plan import make_plans, parse_plans
-from tests.steps.examples import PLAN, make_attempt, make_digest
+from tests.builders import PLAN, make_attempt, make_digest
 
 PACKING = Path(__file__).parents[2] / "problems" / "circle_packing"
 EDIT = "<<<<<<< SEARCH\n    first = 3.5\n=======\n    first = {}\n>>>>>>> REPLACE"

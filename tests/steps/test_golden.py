@@ -16,7 +16,7 @@ from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.plan import plan_messages
 from evolve.steps.prompt import show_messages
 from evolve.steps.summarize import summary_messages
-from tests.steps.examples import PLAN, make_attempt, make_digest
+from tests.builders import PLAN, make_attempt, make_digest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SETTINGS = change_settings(Settings(), {"models.model": ["scripted"]}, where="test")

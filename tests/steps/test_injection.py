@@ -14,7 +14,7 @@ from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.memory import KnownLesson
 from evolve.steps.plan import plan_messages
 from evolve.steps.summarize import summary_messages
-from tests.steps.examples import PLAN, make_attempt, make_digest, make_tried
+from tests.builders import PLAN, make_attempt, make_digest, make_tried
 
 SETTINGS = change_settings(Settings(), {"models.model": ["scripted"]}, where="test")
 ATTACKS = [

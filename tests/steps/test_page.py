@@ -5,7 +5,7 @@ import pytest
 from evolve.problem import Reference, load_problem
 from evolve.records import AttemptKey, Status
 from evolve.steps.page import show_status, tried_block
-from tests.steps.examples import make_digest, make_tried
+from tests.builders import make_digest, make_tried
 
 
 def standing_of(problem, **fields):

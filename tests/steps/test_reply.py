@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from evolve.problem import load_problem
 from evolve.records import Program, Rejected, SourceFile
 from evolve.steps.execute import UNNAMED, read_fields, read_reply
-from tests.steps.examples import make_digest
+from tests.builders import make_digest
 
 EDIT = "<<<<<<< SEARCH\n    first = {}\n=======\n    first = {}\n>>>>>>> REPLACE"
 HEAD = """Base: 1.0.0

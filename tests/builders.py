@@ -1,8 +1,13 @@
-"""A made-up state of a run, as the steps see it."""
+"""Made-up parts of a run, and evaluators wired as in a run; each is made here alone."""
 
 import dataclasses
 
-from evolve.problem import Problem, Reference
+from evolve.archive import Elite
+from evolve.archive.merit import Merit
+from evolve.evaluation.evaluator import EvaluatorConfig
+from evolve.evaluation.runner import ProgramRunner
+from evolve.evaluation.verdict import evaluate_program, load_evaluator
+from evolve.problem import Problem, Purpose, Reference
 from evolve.records import (
     INITIAL,
     Attempt,
@@ -14,6 +19,8 @@ from evolve.records import (
     SourceFile,
     Status,
 )
+from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.session import Sandbox
 from evolve.steps.digest import Digest, RunStatus, TriedChange, TunedProgram
 from evolve.steps.memory import KnownLesson
 
@@ -24,6 +31,40 @@ PLAN = Plan(
     lessons=("2.1",),
     base="2.1.0",
 )
+
+
+def make_elite(
+    number: int, objective: float, *measures: float, island: int = 0, others: tuple[float, ...] = ()
+) -> Elite:
+    return Elite(
+        AttemptKey(number, 0, 0), f"p{number}", objective, measures, island, number, None, others,
+        Merit(objective),
+    )  # fmt: skip
+
+
+def make_config(
+    problem: Problem, backend: str = "auto", *, seconds: float = 20.0, memory_mb: int = 1024
+) -> EvaluatorConfig:
+    folder = problem.folder
+    return EvaluatorConfig(
+        folder, folder, {}, backend, allow_weak=True, image="", seconds=seconds, memory_mb=memory_mb
+    )
+
+
+def make_runner(sandbox: Sandbox, problem: Problem, *, is_fresh: bool = False) -> ProgramRunner:
+    limits = ProgramLimits(**{"seconds": 60.0, **problem.limits})
+    return ProgramRunner(sandbox, limits, problem.recipe, is_fresh=is_fresh)
+
+
+def judge_program(
+    sandbox: Sandbox,
+    problem: Problem,
+    program: Program | None = None,
+    purpose: Purpose = Purpose.SEARCH,
+) -> Evaluation:
+    """Evaluates a program, by default the starting one, as a run does, but in this process."""
+    functions, runner = load_evaluator(problem), make_runner(sandbox, problem)
+    return evaluate_program(problem, functions, program or problem.initial, runner, purpose)
 
 
 def change_number(problem: Problem, value: float) -> Program:
