@@ -147,13 +147,15 @@ def _weigh_alike(ranks: Ranks, _children: Ranks, _entropy: float) -> Weights:
 
 # From the ranks of elites, the best first, their numbers of children and the target entropy to
 # their chances. `boltzmann`: better elites more often, to the target. `tournament`: the best of a
-# few drawn with replacement. `greedy`: the best. `uniform`: any.
+# few drawn with replacement. `greedy`: the best. `uniform`: any. `pareto`: where no instances are
+# known, as `boltzmann`.
 RULES: Mapping[str, Callable[[Ranks, Ranks, float], Weights]] = MappingProxyType(
     {
         "boltzmann": _weigh_boltzmann,
         "tournament": _weigh_tournament,
         "greedy": _weigh_best,
         "uniform": _weigh_alike,
+        "pareto": _weigh_boltzmann,
     }
 )
 
@@ -173,7 +175,7 @@ class ParentSelector:
     Args:
         islands: Archives and settings.
         entropy: The target of parent selection.
-        pool: Where a baseline takes parents from; ignored by other strategies.
+        pool: Where a baseline takes parents from; for `pareto`, the leader on each instance.
         signature_of: Returns the MinHash signature of an elite's source.
         champion: What a slot changes that climbs.
         climbing: Share of the slots that climb.
@@ -210,7 +212,11 @@ class ParentSelector:
         if self._champion is not None and self._climbing and rng.random() < self._climbing:
             return SelectedElites(self._champion.origin, self._champion, ())
         archive = self._islands.archives[island]
-        parent = archive.elites[self._lottery_of(island).draw(rng)]
+        if self._islands.strategy.rule == "pareto" and self._pool:
+            # Who leads on more instances is drawn more often (Agrawal et al. 2025, GEPA).
+            parent = self._pool[int(rng.integers(len(self._pool)))]
+        else:
+            parent = archive.elites[self._lottery_of(island).draw(rng)]
         wanted = self._islands.settings.inspirations
         shown: dict[str, Elite] = {}
         if wanted and archive.best is not None and archive.best.program_id != parent.program_id:

@@ -54,6 +54,7 @@ class Population(RunState):
         self._objectives: dict[AttemptKey, float] = {}
         self._first: dict[str, AttemptKey] = {}
         self._pool: list[Elite] = []
+        self._leads = self.islands.strategy.rule == "pareto"
         # By stage, the objectives reached there, with the sign that makes larger better.
         self._reached: defaultdict[str, list[float]] = defaultdict(list)
 
@@ -93,7 +94,10 @@ class Population(RunState):
 
     @property
     def pool(self) -> Sequence[Elite]:
-        """Returns where a baseline takes parents from; empty for other strategies."""
+        """Returns where a baseline takes parents from, and `pareto`: the leader on each instance.
+
+        Empty for other strategies.
+        """
         if self.islands.strategy.pool == "champion" and self.champion is not None:
             return [self.champion]
         return self._pool
@@ -149,11 +153,25 @@ class Population(RunState):
     def _keep(self, attempt: LightAttempt) -> None:
         """Keeps what only baselines take parents from."""
         pool = self.islands.strategy.pool
-        if pool == "evaluated" or (pool == "initial" and attempt.parent is None):
+        if self._leads:
+            self._note_leads(attempt)
+        elif pool == "evaluated" or (pool == "initial" and attempt.parent is None):
             axes = self.islands.archives[0].space.axes
             self._pool.append(
                 make_elite(attempt, locate(axes, attempt.measures), self._further(attempt))
             )
+
+    def _note_leads(self, attempt: LightAttempt) -> None:
+        """Puts a program in the place of those that it is better than, instance by instance."""
+        axes = self.islands.archives[0].space.axes
+        elite = make_elite(attempt, locate(axes, attempt.measures), self._further(attempt))
+        reached = elite.merit.instances
+        if len(self._pool) != len(reached):
+            # The starting program, or another evaluator with other instances.
+            self._pool = [elite] * len(reached)
+        for number, objective in enumerate(reached):
+            if self.direction.is_better(objective, self._pool[number].merit.instances[number]):
+                self._pool[number] = elite
 
 
 def light_attempts(generation: Generation) -> list[LightAttempt]:

@@ -53,6 +53,7 @@ _VALUES = (
     "cooperative",
 )
 _LISTS = ("packages", "entry", "measures", "objectives", "stages")
+_NOISE = ("spread", "repeats")
 _EVALUATOR = ("file", "environment")
 _TABLES = ("program", "parameters", "limits", "sandbox", "best_known", "bound", "baseline")
 _PROGRAM = ("files", "build", "built", "build_seconds", "run")
@@ -99,7 +100,7 @@ def load_problem(
     if data.exists() and evaluators is None:
         expect_inside(data, folder)
     parameters = _read_parameters(top, overrides or {})
-    functions = _read_functions(top)
+    functions, noise = _read_functions(top), _read_noise(top)
     limits = _read_limits(top.table("limits", _LIMITS))
     return Problem(
         name=_read_name(top, folder),
@@ -114,7 +115,8 @@ def load_problem(
         functions=functions,
         stages=tuple(_read_stages(top, functions[Purpose.SEARCH], parameters, limits)),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),
-        noise=top.number("noise", above=0.0) if "noise" in top.values else 0.0,
+        noise=noise.number("spread", above=0.0) if "spread" in noise.values else 0.0,
+        repeats=noise.integer("repeats") if "repeats" in noise.values else 0,
         secret=top.flag("secret"),
         parameters=parameters,
         objectives=_read_objectives(top),
@@ -146,6 +148,14 @@ def _read_evaluator(top: TomlTable) -> TomlTable:
     if isinstance(value, dict):
         return top.table("evaluator", _EVALUATOR)
     return TomlTable({"file": top.text("evaluator")}, top.where, _EVALUATOR)
+
+
+def _read_noise(top: TomlTable) -> TomlTable:
+    """Returns the table `[noise]`, of which a number is the spread."""
+    value = top.values.get("noise", {})
+    if isinstance(value, dict):
+        return top.table("noise", _NOISE)
+    return TomlTable({"spread": top.number("noise", above=0.0)}, top.where, _NOISE)
 
 
 def _read_shown(table: TomlTable) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from evolve.records import Evaluation
 # Rounding, which depends on the order in which threads add.
 _ROUNDING = 1e-9
 _LINE = re.compile(r"^noise\s*=.*$", re.MULTILINE)
+_SPREAD = re.compile(r"^(\[noise\][^\[]*?)(?:^spread\s*=.*\n|(?=^\[)|\Z)", re.MULTILINE)
 _FIRST_TABLE = re.compile(r"^\[", re.MULTILINE)
 
 
@@ -35,7 +36,10 @@ def write_noise(folder: Path, noise: float) -> Path:
     """
     path = folder / "problem.toml"
     text, line = read_text(path, folder), f"noise = {noise!r}"
-    if _LINE.search(text):
+    if (table := _SPREAD.search(text)) is not None:
+        kept = f"{table[1].rstrip()}\nspread = {noise!r}\n"
+        text = f"{text[: table.start()]}{kept}{text[table.end() :]}"
+    elif _LINE.search(text):
         text = _LINE.sub(line, text, count=1)
     else:
         table = _FIRST_TABLE.search(text)

@@ -137,6 +137,8 @@ class Problem:
         evaluator_seconds: Deadline for scoring one program, sandbox time included.
         noise: How far two objectives of one program may lie apart; above 0 where they depend on
             time or chance.
+        repeats: How often a program that would lead is evaluated again at most; 0 for once where
+            there is noise.
         secret: Whether what the evaluator passes to programs must not reach a model: of a program
             that fails only the kind and line of its exception are kept, and no output.
         parameters: Keyword arguments of the evaluator's functions.
@@ -169,6 +171,7 @@ class Problem:
     stages: tuple[Stage, ...]
     evaluator_seconds: float
     noise: float
+    repeats: int
     secret: bool
     parameters: Mapping[str, Any]
     objectives: tuple[Objective, ...]

@@ -121,6 +121,7 @@ def describe_attempt(store: Store, problem: Problem, attempt: Attempt, link: str
     shown = tuple((name, value) for name, value in facts.items() if value is not None)
     sections = {
         "Verdict": (TextTable(("", ""), shown),),
+        "Instances and stages": tuple(_tabulate_parts(whole)),
         "Plan": tuple(_describe_plan(attempt)),
         "Changes": tuple(_compare(store, attempt)),
         "Source": tuple(Listing(text, title=path) for path, text in whole["files"].items()),
@@ -130,6 +131,18 @@ def describe_attempt(store: Store, problem: Problem, attempt: Attempt, link: str
     }
     found = tuple(Section(title, blocks) for title, blocks in sections.items() if blocks)
     return Document(f"attempt {attempt.key}", found)
+
+
+def _tabulate_parts(whole: Mapping[str, Any]) -> Iterator[TextTable]:
+    """Yields what an objective is the mean of, and what came before it."""
+    if whole["instances"]:
+        ranked = sorted(whole["instances"].items(), key=lambda item: (-item[1], item[0]))
+        rows = tuple((name, show_number(value)) for name, value in ranked)
+        yield TextTable(("instance", "objective"), rows)
+    if whole["stages"]:
+        stages = (one.values() for one in whole["stages"])
+        reached = tuple((name, show_number(value), f"{s:.3f}") for name, value, s in stages)
+        yield TextTable(("stage", "objective", "seconds"), reached)
 
 
 def _summarize(state: Mapping[str, Any], history: RunHistory) -> Cards:

@@ -31,7 +31,7 @@ from evolve.operators.sessions import MOST_SESSIONS
 from evolve.population.snapshot import expect_frozen, freeze_past
 from evolve.problem import COOPERATIVE, Problem, Purpose
 from evolve.problem.noise import measure_noise, write_noise
-from evolve.records import INITIAL, Evaluation, Status, average
+from evolve.records import INITIAL, VALIDATION, Evaluation, Status, average
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, first_generation
 from evolve.runs.estimate import RoleEstimate, estimate_roles, expect_two_generations
@@ -62,6 +62,7 @@ from evolve.search.loop import Search
 from evolve.search.previews import find_misfit, preview_prompts
 from evolve.search.schedule import size_of
 from evolve.search.select import repeats_of
+from evolve.settings.sections import STRATEGIES
 from evolve.settings.history import Invocation, SettingsHistory, find_changes
 from evolve.steps.journal import Journal
 from evolve.store import Store
@@ -203,6 +204,12 @@ class LiveRun:
             evaluation = evaluate_initial(problem, self._evaluators, again)
         self._start_seconds = time.monotonic() - started
         self._view.tell(f"starting program: objective {evaluation.objective:.10g}")
+        is_pareto = STRATEGIES[self._settings.search.strategy].rule == "pareto"
+        if is_pareto and not any(not one.startswith(VALIDATION) for one in evaluation.instances):
+            raise UsageError(
+                "--strategy pareto: expected an evaluator that reports `instances`, got none; "
+                "`Score(..., instances={...})` names them"
+            )
         if problem.cooperative:
             self._view.tell(COOPERATIVE)
         self._note_noise(evaluation)

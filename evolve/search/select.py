@@ -395,6 +395,10 @@ def _rank(population: Population) -> Sequence[Elite]:
 def _draw(population: Population, rng: Generator) -> Iterator[Elite]:
     """Yields elites as parents are drawn, each from the next island."""
     islands = population.islands
+    if islands.strategy.rule == "pareto" and population.pool:
+        for place in rng.integers(len(population.pool), size=4):
+            yield population.pool[place]
+        return
     lotteries = [
         make_lottery(
             archive,
@@ -412,5 +416,6 @@ def _draw(population: Population, rng: Generator) -> Iterator[Elite]:
 
 def repeats_of(problem: Problem, settings: SearchSettings) -> int:
     """Returns how often a program that would lead is evaluated again."""
-    is_noisy = problem.noise > 0.0 or problem.cooperative
-    return int(is_noisy and "confirmation" not in settings.without)
+    if "confirmation" in settings.without:
+        return 0
+    return problem.repeats or int(problem.noise > 0.0 or problem.cooperative)

@@ -58,8 +58,8 @@ class Strategy:
         about: What it does, in words.
         pool: `elites` of the slot's island; the `initial` program; the `champion`; or all
             `evaluated` programs.
-        rule: How one is drawn from `elites`: `boltzmann`, `greedy`, `uniform` or `tournament`;
-            other pools are drawn from evenly.
+        rule: How one is drawn from `elites`: `boltzmann`, `greedy`, `uniform` or `tournament`, or
+            `pareto`, from those that lead on some instance; other pools are drawn from evenly.
     """
 
     about: str
@@ -80,6 +80,7 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "map-elites": Strategy("better elites more often, to a target entropy", rule="boltzmann"),
         "tournament": Strategy("the best of a few elites", rule="tournament"),
         "greedy": Strategy("the best elite of the island", rule="greedy"),
+        "pareto": Strategy("a program that leads on some instance", rule="pareto"),
         "uniform": Strategy("any elite of the island", rule="uniform"),
         "hill-climb": Strategy("the champion, alone", pool="champion"),
         "best-of-n": Strategy("the starting program, always", pool="initial"),

@@ -277,20 +277,27 @@ class Journal:
         if evaluation.status is Status.REJECTED:
             self.budget.release_evaluation()
         if confirmation is not None and confirmation.asks_for(evaluation):
-            evaluation = self._confirm(program, evaluation, confirmation.times, bars)
+            evaluation = self._confirm(program, evaluation, confirmation, bars)
         self._keep(Evaluated(key, program, evaluation))
         return evaluation
 
     def _confirm(
-        self, program: Program, evaluation: Evaluation, times: int, bars: Mapping[str, float]
+        self,
+        program: Program,
+        evaluation: Evaluation,
+        confirmation: Confirmation,
+        bars: Mapping[str, float],
     ) -> Evaluation:
         """Evaluates a program again; where a cap does not allow it, the one verdict stands."""
         verdicts = [evaluation]
         with suppress(BudgetExhaustedError, EvaluationCutError):
-            for _ in range(times):
+            for _ in range(confirmation.times):
                 self._check_stopped()
                 self.budget.reserve_evaluation()
                 verdicts.append(self._ask_evaluator(program, bars))
+                # It does not lead any more: the others would only say that again.
+                if not confirmation.asks_for(average(verdicts)):
+                    break
         return average(verdicts)
 
     def _ask_evaluator(self, program: Program, bars: Mapping[str, float]) -> Evaluation:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from evolve.archive.merit import paired_gain
 from evolve.problem import Problem
-from evolve.records import TUNE, Attempt, Direction, Plan, Status
+from evolve.records import TUNE, VALIDATION, Attempt, Direction, Plan, Status
 from evolve.source import holds_values
 from evolve.steps import prompt
 from evolve.steps.digest import Digest, RunStatus
@@ -22,6 +22,8 @@ _DETAIL_CHARACTERS = 700
 PROGRAMS_SHARE = 0.75
 # Attempts that the table lists at most: the best, the latest, and the latest that failed.
 _BEST, _LATEST, _FAILED = 24, 12, 8
+# Instances that are named of the difference of two programs.
+_EXTREMES = 4
 # Shares of the way from the start to what is known to be possible.
 _FAR, _NEAR = 0.9, 0.99
 # Of that way, so little is none.
@@ -182,7 +184,21 @@ def compare_instances(
     return (
         f"Gain on the {name}, instance by instance: {gain:+.3g}, with a standard error of "
         f"{error:.2g} over {len(names)} instances."
-    )
+    ) + _name_extremes(problem.direction, ours, theirs)
+
+
+def _name_extremes(
+    direction: Direction, ours: Mapping[str, float], theirs: Mapping[str, float]
+) -> str:
+    """Returns the instances on which two programs differ most, validation left out."""
+    gains = {
+        name: direction.gain(ours[name], theirs[name])
+        for name in sorted(ours)
+        if not name.startswith(VALIDATION) and ours[name] != theirs[name]
+    }
+    ranked = sorted(gains, key=lambda name: -abs(gains[name]))[:_EXTREMES]
+    listed = ", ".join(f"{plain(name)} {gains[name]:+.3g}" for name in ranked)
+    return f" It differs most on {listed}." if listed else ""
 
 
 def shorten(change: str) -> str:

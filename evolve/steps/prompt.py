@@ -14,7 +14,7 @@ from evolve.files import decode_text
 from evolve.models.usage import TokenCounter
 from evolve.problem import Problem
 from evolve.problem.checked_files import PLACEHOLDER, fill_placeholders
-from evolve.records import Attempt, Plan, Program, Status
+from evolve.records import VALIDATION, Attempt, Evaluation, Plan, Program, Status
 from evolve.records.chat import Message
 from evolve.source import cut_frozen, find_blocks
 
@@ -81,6 +81,10 @@ def _load_template(name: str, folder: Path) -> tuple[str, str]:
     return text, f"prompts/{name}.md"
 
 
+# Instances that are named of a program.
+_WORST = 3
+
+
 def show_program(program: Program, *, is_short: bool = False) -> str:
     """Returns the files of a program, fenced; the first is the entry file.
 
@@ -111,11 +115,24 @@ def show_evaluation(attempt: Attempt, problem: Problem, *, detail_characters: in
         verdict = (
             f"Evaluation: {evaluation.status} after {seconds}:\n\n{fence(evaluation.reason[:800])}"
         )
+    if worst := _name_worst(evaluation, problem):
+        verdict = f"{verdict}\n\n{worst}"
     artifacts = (
         f"{plain(name)}:\n\n{fence(cut_middle(text, detail_characters))}"
         for name, text in evaluation.artifacts.items()
     )
     return "\n\n".join([verdict, *artifacts])
+
+
+def _name_worst(evaluation: Evaluation, problem: Problem) -> str:
+    """Returns the instances on which a program does worst; validation is never shown."""
+    sign = problem.direction.sign
+    fitted = {k: v for k, v in evaluation.instances.items() if not k.startswith(VALIDATION)}
+    if len(fitted) < 2:
+        return ""
+    worst = sorted(fitted, key=lambda name: (sign * fitted[name], name))[:_WORST]
+    listed = ", ".join(f"{plain(name)} {fitted[name]:.4g}" for name in worst)
+    return f"Worst of {len(fitted)} instances: {listed}."
 
 
 def cut_middle(text: str, most: int) -> str:

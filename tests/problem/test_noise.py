@@ -1,3 +1,5 @@
+import tomllib
+
 import pytest
 
 from evolve.errors import ProblemError
@@ -44,6 +46,21 @@ def test_noise_is_written_before_all_tables_and_once(text, tmp_path):
     write_noise(tmp_path, 0.5)
     assert path.read_text().count("noise") == 1
     assert path.read_text().index("noise = 0.5") < (path.read_text() + "[").index("[")
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["[noise]\nrepeats = 3\n", "[noise]\nspread = 1\nrepeats = 3\n", "[noise]\nrepeats = 3"],
+)
+def test_noise_is_written_into_its_table(table, tmp_path):
+    path = tmp_path / "problem.toml"
+    path.write_text(f'name = "a"\n{table}')
+    path.write_text(path.read_text() + ("\n[limits]\nseconds = 1\n" * table.endswith("\n")))
+    write_noise(tmp_path, 0.25)
+    write_noise(tmp_path, 0.5)
+    found = tomllib.loads(path.read_text())
+    assert found["noise"] == {"spread": 0.5, "repeats": 3}
+    assert found["name"] == "a"
 
 
 def test_noise_that_cannot_be_written_is_named(tmp_path):

@@ -43,6 +43,8 @@ PROGRAMS = (Program((SourceFile("initial.py", f"x = {number}\n"),)) for number i
         ((2.0, 1.0), 2, 1.5, (2.0, 1.0)),
         ((2.0,), 1, 2.0, ()),
         ((2.0, None, 2.0), None, None, ()),
+        # It leads no more, so that the second repeat is spared.
+        ((2.0, 0.0), None, 1.0, (2.0, 0.0)),
     ],
 )
 def test_the_mean_counts_as_far_as_the_cap_allows(objectives, most, objective, repeats):
@@ -53,9 +55,17 @@ def test_the_mean_counts_as_far_as_the_cap_allows(objectives, most, objective, r
     assert [one.evaluation for one in kept] == [evaluation]
 
 
-@pytest.mark.parametrize(("without", "most"), [((), 2), (("confirmation",), 1)])
-def test_a_noisy_problem_confirms_its_leaders_unless_that_is_left_out(tmp_path, without, most):
-    searches, times = Searches(tmp_path, f"noise = 0.001\n{PROBLEM}"), Counter()
+SPREAD, REPEATS = f"noise = 0.001\n{PROBLEM}", f"{PROBLEM}[noise]\nspread = 0.001\nrepeats = 3\n"
+
+
+@pytest.mark.parametrize(
+    ("toml", "without", "most"),
+    [(SPREAD, (), 2), (SPREAD, ("confirmation",), 1), (REPEATS, (), 4)],
+)
+def test_a_noisy_problem_confirms_its_leaders_unless_that_is_left_out(
+    tmp_path, toml, without, most
+):
+    searches, times = Searches(tmp_path, toml), Counter()
 
     def evaluate(program):
         times[program.id] += 1
