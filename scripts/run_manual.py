@@ -12,8 +12,9 @@ Each page has an empty folder of its own, in which its blocks run from top to bo
                                      line stands for any lines
     ```toml, ```json                 has to be valid
 
-A block that cannot run on every machine says why: ```{.sh .needs-key}, one of `NEEDS`. Its
-commands are still checked against the options that there are.
+A block that cannot run on every machine says why: ```{.sh .needs-key}, one of `NEEDS`, or
+```{.sh .tool-cargo}, which runs where there is a program `cargo`. Its commands are still checked
+against the options that there are.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,6 +86,8 @@ def _read_block(match: re.Match[str], page: str) -> Fenced:
     needs = [word for word in words[1:] if word.startswith("needs-")]
     if unknown := [word for word in needs if word not in NEEDS]:
         raise MismatchError(f"{page}: `{unknown[0]}`: expected one of {', '.join(NEEDS)}")
+    tools = (word.removeprefix("tool-") for word in words[1:] if word.startswith("tool-"))
+    needs += [tool for tool in tools if shutil.which(tool) is None]
     text = "".join(line.removeprefix(indent) for line in match["text"].splitlines(keepends=True))
     line = match.string.count("\n", 0, match.start("text")) + 1
     return Fenced(

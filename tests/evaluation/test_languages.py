@@ -1,6 +1,6 @@
 """Programs in other languages, built and run with default limits by the tool chains found here.
 
-`docs/how-to/languages.md` lists them; `.ci/run` installs what Debian packages.
+`docs/reference/languages.md` lists them; `.ci/run` installs what Debian packages.
 """
 
 from __future__ import annotations
