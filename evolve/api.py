@@ -13,7 +13,7 @@ are those of `evolve.errors`; each has the `exit_code` that the command line wou
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -201,6 +201,7 @@ def run(
     problem: str | Path,
     *,
     run_dir: str | Path | None = None,
+    start: Sequence[str | Path] = (),
     settings: Mapping[str, Any] | None = None,
     force: bool = False,
     progress: bool | None = None,
@@ -217,6 +218,7 @@ def run(
     Args:
         problem: Problem folder, or a name in the gallery.
         run_dir: Run folder; by default a new one in `./runs`.
+        start: Further starting programs: files, folders, or folders of runs.
         settings: Settings by key, such as `{"search.islands": 4}`.
         force: Whether it runs although the budget buys fewer than two generations.
         progress: Whether progress is printed; by default on a terminal and in a notebook.
@@ -245,6 +247,7 @@ def run(
         folder=None if run_dir is None else Path(run_dir),
         parent=RUNS,
         named=find_addresses(wanted),
+        starts=[Path(one) for one in start],
     )
     made = replace(made, is_forced=force)
     return _run_to_end(made, (on_attempt, on_generation, on_improvement), progress=progress)

@@ -22,8 +22,9 @@ from evolve.errors import EvolveError, ExitCode
 
 EPILOG = (
     "Exit codes: 0 the run reached what it was asked for; 2 wrong usage or a bad problem folder; "
-    "3 stopped by a budget before any improvement; 4 machine failure (model endpoint, sandbox, "
-    "evaluator, disk); 5 `replay` or `verify` found a difference; 130 interrupted."
+    "3 stopped by a budget before any improvement, or no program has an objective; "
+    "4 machine failure (model endpoint, sandbox, evaluator, disk); "
+    "5 `replay` or `verify` found a difference; 130 interrupted."
 )
 _SIGNALLED = 128
 _COMPLETION = "_EVOLVE_COMPLETE"

@@ -153,6 +153,9 @@ SETTING_OPTIONS = {
     "max_time": SettingOption(
         "budget.max_seconds", float | None, "TIME", "Hard cap: seconds, or 90s, 30m, 8h."
     ),
+    "allow_broken_start": SettingOption(
+        "loop.allow_broken_start", bool, "", "Begin although the start has no objective."
+    ),
     "target": SettingOption("budget.target", float | None, "OBJECTIVE", "Stop at this objective."),
     "patience": SettingOption(
         "budget.patience", int | None, "N", "Stop after N evaluations without progress."

@@ -161,6 +161,9 @@ def check(
 
     checked = _evaluated(problem, read_settings(changes), again=1)
     with checked as (found, settings, evaluators, evaluation):
+        from evolve.runs.given import read_starts
+
+        further = read_starts(found, ())
         isolation = evaluators.wait()
         costs: dict[str, Any] = {}
         lines: list[str | TextTable] = []
@@ -179,6 +182,7 @@ def check(
     return Result(
         [
             *_describe_problem(found, evaluation, numbers),
+            *(f"further   {text}: read, evaluated by a run" for text, _ in further),
             *(["the evaluator printed:", evaluators.printed] * bool(evaluators.printed)),
             *([named] if named and not sys.stderr.isatty() else []),
             sandbox,
@@ -186,7 +190,8 @@ def check(
             *map(one_line, warnings),
             f"run would refuse this budget: {refused}"
             if refused
-            else f"ok{count}: evolve run {quote(str(problem))}",
+            else f"ok{count}: evolve run {quote(str(problem))}"
+            + " --model NAME" * (not found.has_start),
         ],
         {
             "problem": found.name,
@@ -216,6 +221,7 @@ def _describe_problem(
     return [
         f"problem   {problem.name}, {problem.direction}",
         *([f"          {COOPERATIVE}"] if problem.cooperative else []),
+        *([] if problem.has_start else ["start     none: a model writes the first program"]),
         f"objective {show_number(evaluation.objective)}",
         *([f"warning   {one_line(warning)}"] if warning else []),
         _describe_noise(problem, evaluation),

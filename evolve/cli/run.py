@@ -85,7 +85,17 @@ class Shown(NamedTuple):
 
 @command(
     "Run",
-    settings=("generations", "seed", "strategy", "workers", *_MODELS, *_SANDBOX, *_CAPS, "set"),
+    settings=(
+        "generations",
+        "seed",
+        "strategy",
+        "workers",
+        "allow_broken_start",
+        *_MODELS,
+        *_SANDBOX,
+        *_CAPS,
+        "set",
+    ),
 )
 def run(
     problem: Annotated[
@@ -99,6 +109,10 @@ def run(
     ] = None,
     lessons: Annotated[
         str | None, typer.Option(help="Start with the lessons of another run.", metavar="RUN")
+    ] = None,
+    start: Annotated[
+        list[Path] | None,
+        typer.Option(help="A further starting program: file, folder or run.", metavar="PATH"),
     ] = None,
     replay: Annotated[
         str | None,
@@ -125,12 +139,15 @@ def run(
         base = None if recorded is None else recorded.settings
         settings = complete_settings(read_settings(changes, settings_file, base))
         source = None if lessons is None else find_run(lessons, RUNS)
+        if recorded is not None and start:
+            raise UsageError("--start: expected no other start than the recorded ones of --replay")
         made = make_run(
             _load_problem(problem, settings, None if recorded is None else recorded.problem),
             settings,
             folder=run_dir,
             parent=RUNS,
             named=_list_named(read_settings(changes, settings_file), recorded),
+            starts=None if recorded is not None else start or [],
         )
         if source is not None:
             _take_lessons(source, made.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,10 +115,10 @@ def pin(
 def _ask(folder: Path, kind: SteerKind, text: str, files: tuple[Any, ...] = ()) -> Result:
     """Records what is asked, and says when it will be followed."""
     from evolve.records.plain import to_plain
-    from evolve.store.connection import is_locked
-    from evolve.store.store import add_steer
+    from evolve.store import Store, is_locked
 
-    steer = add_steer(folder, kind, text, files)
+    with closing(Store.open_to_steer(folder)) as store:
+        steer = store.add_steer(kind, text, files)
     shown = f"{steer.number}: {steer.describe()}; the next generation follows it"
     if not is_locked(folder):
         shown += f"\nthe run is not running: evolve resume {quote(str(folder))}"

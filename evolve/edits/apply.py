@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
+from evolve.edits.additions import take_additions
 from evolve.edits.diffs import find_diff_edits
 from evolve.edits.matching import UnappliedEditError, edit_text
 from evolve.edits.reply import (
@@ -32,7 +33,13 @@ _MOST_EDITS = 200
 _MOST_CHARACTERS = 1_000_000
 
 
-def apply_reply(parent: Program, reply: str, *, cut_off: bool = False) -> Program | Rejected:
+def apply_reply(
+    parent: Program,
+    reply: str,
+    *,
+    cut_off: bool = False,
+    may_add: Sequence[str] = (),
+) -> Program | Rejected:
     """Applies the edits of a reply to a program, or puts its rewrite in the program's place.
 
     Understood are SEARCH/REPLACE blocks, unified diffs, and whole programs in fences or bare;
@@ -44,6 +51,7 @@ def apply_reply(parent: Program, reply: str, *, cut_off: bool = False) -> Progra
         reply: The model's words.
         cut_off: Whether the model was stopped by its limit of tokens: then code that is open at
             the end is not taken.
+        may_add: Patterns of the names of files that the reply may add.
 
     Returns:
         The new program, or `Rejected` with the reason, and in `detail` the closest lines where
@@ -52,6 +60,23 @@ def apply_reply(parent: Program, reply: str, *, cut_off: bool = False) -> Progra
     refusal = _check_text(reply)
     if refusal is not None:
         return refusal
+    taken = take_additions(parent, reply, may_add)
+    if isinstance(taken, Rejected):
+        return taken
+    added, rest = taken
+    outcome = _apply_rest(parent, rest, cut_off=cut_off)
+    if not added:
+        return outcome
+    # What is left of the reply may be no more than words.
+    if isinstance(outcome, Rejected):
+        if outcome.reason not in {NO_CODE, _NO_CHANGE.reason}:
+            return outcome
+        outcome = parent
+    return Program((*outcome.files, *added))
+
+
+def _apply_rest(parent: Program, reply: str, *, cut_off: bool) -> Program | Rejected:
+    refusal: Rejected | None = None
     lines = [line.rstrip("\r") for line in reply.translate(_ODD_SPACES).split("\n")]
     target = parent.entry.path
     edits: Sequence[Edit] = ()

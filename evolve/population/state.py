@@ -217,7 +217,8 @@ class RunState:
         elite = make_elite(attempt, coordinates, others)
         if leads:
             self.champion = elite
-        if attempt.parent is None:
+        # The first with an objective, where the starting program has none.
+        if attempt.parent is None or self.start is None:
             self.initial = objective
             self.start = elite
             self.islands.seed(elite)

@@ -18,7 +18,6 @@ from evolve.problem.checked_files import (
     expect_inside,
     find_evaluator,
     find_folder,
-    read_source,
     read_statement,
     read_text,
 )
@@ -32,6 +31,7 @@ from evolve.problem.problem import (
     Reference,
     Stage,
 )
+from evolve.problem.starts import read_initial, read_patterns, read_signatures, write_stub
 from evolve.problem.toml_table import TomlTable
 from evolve.records import Direction, Program
 from evolve.scoring.commands import check_path
@@ -56,7 +56,7 @@ _LISTS = ("packages", "entry", "measures", "objectives", "stages")
 _NOISE = ("spread", "repeats")
 _EVALUATOR = ("file", "environment")
 _TABLES = ("program", "parameters", "limits", "sandbox", "best_known", "bound", "baseline")
-_PROGRAM = ("files", "build", "built", "build_seconds", "run")
+_PROGRAM = ("files", "signature", "may_add", "build", "built", "build_seconds", "run")
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
 _STAGE = ("name", "function", "parameters", "limits", "threshold", "share")
 _MOST_CELLS = 1_000_000
@@ -85,14 +85,15 @@ def load_problem(
     top = _read_table(folder / "problem.toml")
     program = top.table("program", _PROGRAM)
     recipe = _read_recipe(program)
-    paths = program.texts("files", ("initial.py",), required=True)
-    initial = Program(tuple(read_source(folder, name, program.where) for name in paths))
+    signatures = read_signatures(program, folder)
+    initial = write_stub(signatures) if signatures else read_initial(program, folder)
+    paths = [name for name, _ in initial.files]
     trusted = _read_evaluator(top)
     file = trusted.text("file", "evaluator.py")
     evaluator, world = find_evaluator(folder, file, top.where, evaluators)
     if evaluator in {(folder / name).resolve() for name in paths}:
         raise ProblemError(f"{program.where}: expected programs, got the evaluator among `files`")
-    entry = top.texts("entry", ())
+    entry = top.texts("entry", tuple(signatures))
     check_entry(folder, initial, entry, recipe)
     check_prompts(folder)
     data = folder / "data"
@@ -108,6 +109,8 @@ def load_problem(
         direction=Direction(top.choice("direction", tuple(Direction))),
         statement=read_statement(folder / "statement.md", parameters),
         initial=initial,
+        has_start=not signatures,
+        may_add=read_patterns(program),
         recipe=recipe,
         evaluator=evaluator,
         world=world,

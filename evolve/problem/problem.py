@@ -128,6 +128,8 @@ class Problem:
         direction: Whether a larger or a smaller objective is better.
         statement: What models read about the problem.
         initial: The starting program.
+        has_start: Whether there is one; else `initial` stands for it, which always fails.
+        may_add: Patterns of the names of files that a program may have beyond those of the start.
         recipe: How programs are built and started.
         evaluator: File with the trusted scoring code.
         world: Folder that holds the evaluator and all that it needs.
@@ -163,6 +165,8 @@ class Problem:
     direction: Direction
     statement: str
     initial: Program
+    has_start: bool
+    may_add: tuple[str, ...]
     recipe: Recipe
     evaluator: Path
     world: Path

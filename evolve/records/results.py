@@ -155,11 +155,17 @@ class Generation:
     time: str = field(default="", compare=False)
 
 
+def as_slot(attempt: Attempt) -> SlotResult:
+    """Returns what a slot brought that made one attempt, which was evaluated there."""
+    is_evaluated = attempt.evaluation.status is not Status.REJECTED
+    place = EvaluationPlace(attempt.key, attempt.key) if is_evaluated else None
+    return SlotResult(attempt.key.slot, (PlacedAttempt(attempt, place),))
+
+
 def first_generation(start: Program, evaluation: Evaluation, seconds: float) -> Generation:
     """Returns generation 0 of a run: the starting program with its verdict."""
     attempt = Attempt(INITIAL, 0, None, 0, None, start, evaluation)
-    placed = PlacedAttempt(attempt, EvaluationPlace(INITIAL, INITIAL))
-    return Generation(0, (SlotResult(0, (placed,)),), seconds)
+    return Generation(0, (as_slot(attempt),), seconds)
 
 
 class LightAttempt(NamedTuple):

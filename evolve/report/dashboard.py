@@ -190,9 +190,16 @@ def _draw_bar(shown: Dashboard) -> RenderableType:
     return line
 
 
+def _is_ahead(shown: Dashboard) -> bool:
+    objective, initial = shown.champion, shown.initial
+    if objective is None or initial is None:
+        return False
+    return shown.direction.is_better(objective, initial)
+
+
 def _draw_champion(shown: Dashboard, height: int) -> RenderableType:
     direction, objective = shown.direction, shown.champion
-    is_better = direction.is_better(objective, shown.initial)
+    is_better = _is_ahead(shown)
     first = Text.assemble(
         ("champion  ", "dim"),
         (show_number(objective), "bold green" if is_better else "bold"),
@@ -200,6 +207,8 @@ def _draw_champion(shown: Dashboard, height: int) -> RenderableType:
     )
     known = Text()
     for place, (name, reference) in enumerate(reversed(list(shown.references.items()))):
+        if objective is None:
+            break
         style = "green" if is_reached(objective, reference, direction) else ""
         known.append(", " if place else "")
         known.append(compare_reference(objective, name, reference), style=style)
@@ -311,6 +320,8 @@ def _draw_chart(shown: Dashboard, width: int, height: int, *, with_maps: bool) -
 
 
 def _draw_curve(shown: Dashboard, width: int, height: int) -> RenderableType:
+    if not shown.curve:
+        return Text()
     end = max(float(shown.evaluations), 1.0)
     low, high, level = _find_bounds(shown, end)
     names = [shorten(show_number(value), 12) for value in (high, low)]
@@ -332,7 +343,8 @@ def _draw_curve(shown: Dashboard, width: int, height: int) -> RenderableType:
 def _find_bounds(shown: Dashboard, end: float) -> tuple[float, float, float | None]:
     """Returns the values at the curve's lower and upper edge, and the dotted one between them."""
     early = [value for at, value in shown.curve if at <= _EARLY * end]
-    values = [early[-1] if early else shown.initial, shown.champion]
+    # A curve that is drawn has points.
+    values = [(early or [value for _, value in shown.curve])[-1], shown.curve[-1][1]]
     low, high = min(values), max(values)
     known = shown.references.get("best known")
     if known is None or not (low - (high - low) <= known.value <= high + (high - low)):

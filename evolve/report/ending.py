@@ -61,6 +61,8 @@ def exit_code(outcome: Outcome) -> ExitCode:
         return ExitCode.INTERRUPTED
     if outcome.stopped_because == FRUITLESS or _is_in_vain(outcome):
         return ExitCode.MACHINE
+    if outcome.best is None:
+        return ExitCode.NO_IMPROVEMENT
     done = outcome.stopped_because in FINISHED - {PATIENCE}
     return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
 
@@ -72,7 +74,8 @@ def describe_end(outcome: Outcome, folder: Path) -> list[str]:
         *([COOPERATIVE] if outcome.cooperative else []),
         *_describe_spent(outcome),
         *_describe_rejections(outcome),
-        f"champion's files: {folder / 'best'}; report: {folder / 'report.html'}",
+        f"champion's files: {folder / 'best'}; " * (outcome.best is not None)
+        + f"report: {folder / 'report.html'}",
     ]
     if outcome.stopped_because == GENERATIONS:
         lines.append(f"to extend it: evolve resume {quote(str(folder))} --generations N")
@@ -91,10 +94,14 @@ def _describe_reason(outcome: Outcome) -> str:
 
 
 def _describe_gain(outcome: Outcome) -> str:
+    if outcome.best is None:
+        return "no program has an objective"
     if not outcome.improved:
         beyond = f" beyond the noise of {outcome.noise:.3g}" if outcome.noise else ""
         return f"no improvement on the start {outcome.initial:.10g}{beyond}"
     gain = describe_gain(outcome.best, outcome.initial, outcome.noise)
+    if outcome.best == outcome.initial:
+        gain = "where the starting program had none"
     return f"champion {outcome.best:.10g}, {gain}"
 
 

@@ -370,7 +370,7 @@ class _Follower:
         self._store = store
         with store.frozen():
             self.state = load_state(store, problem, settings.search)
-            if self.state.champion is None:
+            if self.state.generation < 0:
                 raise UsageError(
                     f"{store.folder}: the run has no checkpoint yet; try again in a moment"
                 )

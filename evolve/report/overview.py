@@ -92,8 +92,10 @@ def describe_invocation(invocation: Invocation) -> dict[str, Any]:
     return {**dataclasses.asdict(invocation), "text": invocation.describe_changes()}
 
 
-def describe_gain(objective: float, initial: float, noise: float) -> str:
+def describe_gain(objective: float | None, initial: float | None, noise: float) -> str:
     """Returns what an objective gains on the starting program, with the noise of both."""
+    if objective is None or initial is None:
+        return "no program has an objective yet"
     spread = f" \N{PLUS-MINUS SIGN} {noise:.3g}" if noise else ""
     return f"{objective - initial:+.6g}{spread} on the start {initial:.10g}"
 

@@ -119,8 +119,8 @@ class Dashboard:
         problem: Name of its problem.
         direction: Of the objective.
         seconds: Running time of the run.
-        initial: Objective of the starting program.
-        champion: That of the champion.
+        initial: Objective of the starting program, the first that has one.
+        champion: That of the champion; None while no program has an objective.
         noise: How far two objectives of one program may lie apart.
         references: What to compare with, by name.
         generation: The last committed one.
@@ -148,8 +148,8 @@ class Dashboard:
     problem: str
     direction: Direction
     seconds: float
-    initial: float
-    champion: float
+    initial: float | None
+    champion: float | None
     noise: float
     references: Mapping[str, Reference]
     generation: int
@@ -185,13 +185,13 @@ class _Leader:
         self._direction, self._noise = problem.direction, problem.noise
         self._merit: Merit | None = None
         self.evaluations = 0
-        self.initial = 0.0
+        self.initial: float | None = None
         self.curve: list[tuple[float, float]] = []
         self.improvements: deque[Improvement] = deque(maxlen=_IMPROVEMENTS)
 
     @property
-    def objective(self) -> float:
-        """Returns the champion's objective."""
+    def objective(self) -> float | None:
+        """Returns the champion's objective; None while there is no champion."""
         return self.initial if self._merit is None else self._merit.objective
 
     def add(self, key: AttemptKey, objective: float | None, instances: Mapping[str, float]) -> None:

@@ -102,9 +102,7 @@ def estimate_roles(
     return estimates
 
 
-def expect_two_generations(
-    settings: Settings, estimate: Callable[[], list[RoleEstimate]]
-) -> None:
+def expect_two_generations(settings: Settings, estimate: Callable[[], list[RoleEstimate]]) -> None:
     """Checks that each cap buys two generations with models: fewer cannot build on one another.
 
     Args:

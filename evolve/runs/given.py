@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
+from evolve.edits.additions import is_allowed
 from evolve.errors import UsageError
 from evolve.population.snapshot import load_state
 from evolve.problem import Problem
 from evolve.problem.checked_files import check_entry, read_source
+from evolve.problem.starts import FOLDER
 from evolve.records import Program, SourceFile
+from evolve.records.steering import SteerKind
 from evolve.runs.run_folder import load_run
+from evolve.runs.world import list_files
 from evolve.source.blocks import frozen_parts
 from evolve.store import DATABASE, Store
 
@@ -32,7 +37,7 @@ def read_given(problem: Problem, path: Path, where: str) -> Program:
         given = _read_champion(path, where).files
     elif path.is_dir():
         names = [name for name, _ in problem.initial.files]
-        given = tuple(read_source(path, name, where) for name in names)
+        given = tuple(read_source(path, name, where) for name in (*names, *_added(problem, path)))
     elif path.is_file():
         given = _read_file(problem, path, where)
     else:
@@ -41,6 +46,54 @@ def read_given(problem: Problem, path: Path, where: str) -> Program:
     _expect_frozen(problem, program, where)
     check_entry(path if path.is_dir() else path.parent, program, problem.entry, problem.recipe)
     return program
+
+
+Start = tuple[str, Program]
+"""A starting program beyond the first, with where it comes from."""
+
+
+def read_starts(problem: Problem, paths: Sequence[Path]) -> list[Start]:
+    """Returns the further starting programs of a new run.
+
+    They are those of the problem's folder `initial/`, and those that the user names.
+
+    Args:
+        problem: The problem as its user has it.
+        paths: As for `read_given`.
+
+    Raises:
+        UsageError: There is nothing, or it lacks a file.
+        ProblemError: One cannot be parsed, or changes what no program may change.
+    """
+    own = problem.folder / FOLDER
+    within = any(name.startswith(f"{FOLDER}/") for name, _ in problem.initial.files)
+    further = [] if within or not own.is_dir() else sorted(own.iterdir())
+    given = [
+        (f"start {path.name}", read_given(problem, path, where))
+        for where, found in ((str(own), further), ("--start", paths))
+        for path in found
+        if where == "--start" or path.is_dir() or path.suffix == _suffix_of(problem)
+    ]
+    # Without `initial.py` the first of them stands in its place.
+    return [one for one in given if one[1].id != problem.initial.id]
+
+
+def note_starts(folder: Path, starts: Sequence[Start]) -> None:
+    """Adds further starting programs to a run that has not begun."""
+    with closing(Store.create(folder)) as store:
+        for text, program in starts:
+            store.add_steer(SteerKind.INJECT, text, program.files)
+
+
+def _suffix_of(problem: Problem) -> str:
+    return PurePosixPath(problem.initial.entry.path).suffix
+
+
+def _added(problem: Problem, folder: Path) -> list[str]:
+    """Returns the names of the files in a folder that a program may have, too."""
+    names = (path.relative_to(folder).as_posix() for path in list_files(folder))
+    own = {name for name, _ in problem.initial.files}
+    return [name for name in names if name not in own and is_allowed(name, problem.may_add)]
 
 
 def _read_champion(folder: Path, where: str) -> Program:
@@ -69,10 +122,13 @@ def _read_file(problem: Problem, path: Path, where: str) -> tuple[SourceFile, ..
 def _expect_frozen(problem: Problem, program: Program, where: str) -> None:
     """Checks that a program has the files of the problem, and the code that may not change."""
     wanted, names = problem.initial.files, [name for name, _ in program.files]
-    if names != [name for name, _ in wanted]:
+    further = names[len(wanted) :]
+    if names[: len(wanted)] != [name for name, _ in wanted] or not all(
+        is_allowed(name, problem.may_add) for name in further
+    ):
         expected = ", ".join(name for name, _ in wanted)
         raise UsageError(f"{where}: expected the files {expected}, got {', '.join(names)}")
-    for (name, text), (_, new) in zip(wanted, program.files, strict=True):
+    for (name, text), (_, new) in zip(wanted, program.files, strict=False):
         old, got = frozen_parts(text), frozen_parts(new)
         if old == got:
             continue

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from evolve.errors import ProblemError, UsageError
 from evolve.problem import Problem
+from evolve.problem.starts import FOLDER
 from evolve.runs.run_folder import create_run_folder, load_run, naming_originals, trust_programs
 from evolve.runs.trust import expect_trust, find_addresses, write_mark
 from evolve.runs.wiring import open_evaluators
@@ -75,6 +76,7 @@ def make_run(
     folder: Path | None,
     parent: Path,
     named: Collection[str],
+    starts: Sequence[Path] | None = (),
 ) -> Run:
     """Makes the folder of a new run, which is its user's.
 
@@ -84,17 +86,27 @@ def make_run(
         folder: The folder; a new one in `parent` by default.
         parent: Where run folders are made.
         named: The addresses of models that the user has named.
+        starts: Starting programs besides those of the problem; None where a recorded run has all.
 
     Raises:
         ProblemError: Nothing can change the program without a model.
-        UsageError: The folder is not empty.
+        UsageError: The folder is not empty, or a start cannot be used.
         StoreError: It cannot be written.
     """
     if not settings.models.is_configured:
         _expect_changeable(problem)
+    # Slow to import, and mostly there are none.
+    if starts or (starts is not None and (problem.folder / FOLDER).is_dir()):
+        from evolve.runs.given import note_starts, read_starts
+
+        given = read_starts(problem, starts)
+    else:
+        given = []
     made = create_run_folder(problem, settings, folder=folder, parent=parent)
     own, frozen = load_run(made)
     write_mark(made, frozen, named)
+    if given:
+        note_starts(made, given)
     allowed = trust_programs(frozen, trusts=settings.sandbox.allow_weak)
     return Run(made, own, allowed, tuple(named), original=problem)
 

@@ -69,21 +69,21 @@ class Outcome:
 
     Attributes:
         stopped_because: A word of `records.endings`: the end, or the cap that was reached.
-        initial: Objective of the starting program.
-        best: Objective of the champion.
+        initial: Objective of the starting program, the first that has one; None for no such.
+        best: Objective of the champion; None where no program has an objective.
         noise: How far two objectives of one program may lie apart.
         programs: How many programs were evaluated.
         cooperative: Whether programs can forge their scores.
         improved: Whether the champion is better than the starting program.
-        champion: The best program's attempt.
+        champion: The best program's attempt; the start where no program has an objective.
         spent: What all of the run has used so far: evaluations, calls, tokens, money.
         seconds: How long all of the run has taken so far.
         rejections: How many attempts were rejected, by reason.
     """
 
     stopped_because: str
-    initial: float
-    best: float
+    initial: float | None
+    best: float | None
     noise: float
     programs: int
     cooperative: bool
@@ -101,21 +101,31 @@ def read_outcome(store: Store, run_state: RunState, stopped_because: str) -> Out
         UsageError: The run has no checkpoint.
     """
     initial, champion = run_state.initial, run_state.champion
-    if initial is None or champion is None:
+    if run_state.generation < 0:
         raise UsageError(f"{store.folder}: the run has no checkpoint")
+    best = None if champion is None else champion.objective
     return Outcome(
         stopped_because,
         initial,
-        champion.objective,
+        best,
         run_state.noise,
         run_state.evaluations,
         bool(store.facts().get("cooperative")),
-        run_state.direction.is_better(champion.objective, initial),
-        champion.key,
+        _has_improved(store, run_state),
+        INITIAL if champion is None else champion.key,
         store.spent(),
         store.seconds(),
         store.rejections(),
     )
+
+
+def _has_improved(store: Store, run_state: RunState) -> bool:
+    """Returns whether the champion is better than the start, or works as that did not."""
+    initial, champion = run_state.initial, run_state.champion
+    if initial is None or champion is None:
+        return False
+    is_repaired = store.objective_of(INITIAL) is None
+    return is_repaired or run_state.direction.is_better(champion.objective, initial)
 
 
 class ReasonCounts:

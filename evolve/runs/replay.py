@@ -17,18 +17,10 @@ from evolve.population import Population, RunState
 from evolve.population.population import light_attempts
 from evolve.population.snapshot import expect_frozen
 from evolve.problem import Problem
-from evolve.records import INITIAL, AttemptKey, Evaluation, Plan, Program
+from evolve.records import AttemptKey, Evaluation, Plan, Program
 from evolve.records.chat import Request, describe_difference
 from evolve.records.endings import RECORDING
-from evolve.records.results import (
-    first_generation,
-    Call,
-    EvaluationPlace,
-    Generation,
-    LightAttempt,
-    PlacedAttempt,
-    SlotResult,
-)
+from evolve.records.results import Call, Generation, LightAttempt, SlotResult
 from evolve.records.steering import steering_of
 from evolve.runs.fork import FORKED
 from evolve.runs.mending import RESCORED
@@ -183,8 +175,7 @@ class Replay:
                 return
 
     def _start(self) -> Generation:
-        start = self._store.load_attempt(INITIAL)
-        return first_generation(start.program_or_fail, start.evaluation, 0.0)
+        return Generation(0, tuple(self._store.load_slots(0)), 0.0)
 
     def _run(self, turn: Turn) -> Generation:
         number = turn.generation

@@ -251,7 +251,12 @@ def _fill(draft: Path, folder: Path, problem: Problem, settings: Settings) -> No
     own = draft / PROBLEM_FOLDER
     own.mkdir()
     prompts = problem.folder / "prompts"
-    names = ["problem.toml", "statement.md", *(path for path, _ in problem.initial.files)]
+    names = ["problem.toml", "statement.md"]
+    for path, text in problem.initial.files if problem.has_start else ():
+        if (problem.folder / path).is_file():
+            names.append(path)
+        else:
+            (own / path).write_text(text, encoding="utf-8")
     names += [f"prompts/{path.name}" for path in prompts.glob("*.md")]
     for name in names:
         (own / name).parent.mkdir(parents=True, exist_ok=True)

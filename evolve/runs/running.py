@@ -31,9 +31,21 @@ from evolve.operators.sessions import MOST_SESSIONS
 from evolve.population.snapshot import expect_frozen, freeze_past
 from evolve.problem import COOPERATIVE, Problem, Purpose
 from evolve.problem.noise import measure_noise, write_noise
-from evolve.records import INITIAL, VALIDATION, Evaluation, Status, average
+from evolve.records import (
+    INITIAL,
+    INJECT,
+    VALIDATION,
+    Attempt,
+    AttemptKey,
+    Evaluation,
+    Plan,
+    Program,
+    Status,
+    average,
+)
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
-from evolve.records.results import Evaluated, first_generation
+from evolve.records.results import Evaluated, Generation, as_slot
+from evolve.records.steering import steering_of
 from evolve.runs.estimate import RoleEstimate, estimate_roles, expect_two_generations
 from evolve.runs.interrupts import failures_of_the_machine, interrupts
 from evolve.runs.mending import describe_difference, rescore_elites
@@ -41,6 +53,7 @@ from evolve.runs.opening import Run, RunView
 from evolve.runs.outcome import (
     BestWriter,
     Outcome,
+    describe,
     draw_answer,
     evaluate_holdout,
     read_outcome,
@@ -62,9 +75,11 @@ from evolve.search.loop import Search
 from evolve.search.previews import find_misfit, preview_prompts
 from evolve.search.schedule import size_of
 from evolve.search.select import repeats_of
-from evolve.settings.sections import STRATEGIES
 from evolve.settings.history import Invocation, SettingsHistory, find_changes
+from evolve.settings.sections import STRATEGIES
+from evolve.source import fingerprint
 from evolve.steps.journal import Journal
+from evolve.steps.slot import reject, same_as
 from evolve.store import Store
 
 # How often a starting program whose objectives differ is evaluated, and how long that may take.
@@ -142,11 +157,12 @@ class LiveRun:
                     stack.callback(endpoint.close)
                 self._prepare(endpoints)
                 outcome = self._search(endpoints)
-                if Purpose.HOLDOUT in self._run.problem.functions:
+                functions = self._run.problem.functions if outcome.best is not None else {}
+                if Purpose.HOLDOUT in functions:
                     with self._view.waiting("evaluating the champion on the hold-out"):
                         line = evaluate_holdout(self._store, self._evaluators, outcome.champion)
                     self._view.tell(line)
-                if Purpose.PLOT in self._run.problem.functions:
+                if Purpose.PLOT in functions:
                     with self._view.waiting("drawing the champion's answer"):
                         draw_answer(self._store, self._evaluators, outcome.champion)
                 return outcome
@@ -201,11 +217,18 @@ class LiveRun:
             self._view.waiting("evaluating the starting program"),
             _calling_after(cap and max(cap, _LEAST_SECONDS), self._evaluators.cut),
         ):
-            evaluation = evaluate_initial(problem, self._evaluators, again)
+            evaluation = evaluate_initial(
+                problem, self._evaluators, again, may_fail=self._settings.loop.allow_broken_start
+            )
         self._start_seconds = time.monotonic() - started
-        self._view.tell(f"starting program: objective {evaluation.objective:.10g}")
+        is_scored = "objective " * (evaluation.objective is not None)
+        self._view.tell(f"starting program: {is_scored}{describe(evaluation)}")
         is_pareto = STRATEGIES[self._settings.search.strategy].rule == "pareto"
-        if is_pareto and not any(not one.startswith(VALIDATION) for one in evaluation.instances):
+        if (
+            is_pareto
+            and is_scored
+            and not any(not one.startswith(VALIDATION) for one in evaluation.instances)
+        ):
             raise UsageError(
                 "--strategy pareto: expected an evaluator that reports `instances`, got none; "
                 "`Score(..., instances={...})` names them"
@@ -271,7 +294,46 @@ class LiveRun:
         )
         freeze_past(store, problem, self._settings.search)
         store.keep([Evaluated(INITIAL, problem.initial, evaluation)])
-        store.commit(first_generation(problem.initial, evaluation, self._start_seconds))
+        attempt = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
+        starts = [attempt, *self._evaluate_further(attempt)]
+        if all(one.objective is None for one in starts) and not (
+            self._settings.models.is_configured
+        ):
+            raise ProblemError(
+                f"{problem.name}: no starting program has an objective, and only a model can "
+                f"write one: --model NAME; {evaluation.reason}"
+            )
+        store.commit(Generation(0, tuple(map(as_slot, starts)), self._start_seconds))
+
+    def _evaluate_further(self, first: Attempt) -> list[Attempt]:
+        """Evaluates the further starting programs, each for an island of its own in turn."""
+        store, settings, problem = self._store, self._settings, self._run.problem
+        store.begin_steering(0)
+        further = steering_of(store.steering(), 0).injected
+        cap, started = settings.budget.max_evaluations, time.monotonic()
+        if cap is not None and cap <= len(further):
+            raise UsageError(
+                f"--max-evaluations: expected at least {len(further) + 1} for all starting "
+                f"programs, got {cap}"
+            )
+        attempts = [first]
+        for steer in further:
+            program, key = Program(steer.files), AttemptKey(0, len(attempts), 0)
+            known = {fingerprint(one.program_or_fail): one.key for one in attempts}
+            earlier = known.get(fingerprint(program))
+            if earlier is None:
+                with self._view.waiting(f"evaluating {steer.text}"):
+                    again = 1 + repeats_of(problem, settings.search)
+                    verdict = average([self._evaluators.evaluate(program) for _ in range(again)])
+                store.keep([Evaluated(key, program, verdict)])
+                self._view.tell(f"{steer.text}: {describe(verdict)}")
+            else:
+                verdict = reject(same_as(earlier))
+            plan = Plan(change=steer.text, operator=INJECT)
+            island = len(attempts) % settings.search.islands
+            attempts.append(Attempt(key, island, INITIAL, 1, plan, program, verdict))
+        self._start_seconds += time.monotonic() - started
+        return attempts[1:]
 
     def _settle_tuning(self, evaluation: Evaluation) -> None:
         """Fills in how many evaluations tune constants, and reports it."""
@@ -327,7 +389,9 @@ class LiveRun:
         )
 
 
-def evaluate_initial(problem: Problem, evaluators: Evaluators, again: int = 0) -> Evaluation:
+def evaluate_initial(
+    problem: Problem, evaluators: Evaluators, again: int = 0, *, may_fail: bool = False
+) -> Evaluation:
     """Evaluates the starting program.
 
     Where its objectives differ, it is evaluated some more times, to see how far.
@@ -336,12 +400,14 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators, again: int = 0) -
         problem: What is solved.
         evaluators: Started.
         again: How often it is evaluated again at least.
+        may_fail: Whether it may have no objective; where the problem has none, what stands for
+            it may.
 
     Returns:
         The verdict; the mean of several.
 
     Raises:
-        ProblemError: It has no objective; the message shows why.
+        ProblemError: It has no objective, and must have one; the message shows why.
         UsageError: The cap on time ended before.
         EvaluatorError: The evaluator's process ended each time.
     """
@@ -353,6 +419,9 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators, again: int = 0) -
         ) from error
     if evaluation.status is Status.EVALUATOR_FAILED and evaluation.reason.startswith(LOST):
         raise EvaluatorError(f"evaluator: {evaluation.reason}")
+    is_blamed = evaluation.status is not Status.EVALUATOR_FAILED
+    if evaluation.objective is None and is_blamed and (may_fail or not problem.has_start):
+        return evaluation
     if evaluation.status is not Status.OK:
         texts = "".join(f"\n{text.rstrip()}" for text in evaluation.artifacts.values())
         if problem.cooperative:
@@ -360,6 +429,8 @@ def evaluate_initial(problem: Problem, evaluators: Evaluators, again: int = 0) -
                 "\nto start from it all the same, with the score that their system gives it, "
                 "import it by `evolve init --from ... --allow-broken-start`"
             )
+        elif is_blamed:
+            texts += "\nto let models repair it: `evolve run --allow-broken-start`"
         raise ProblemError(
             f"{problem.folder / problem.initial.entry.path}: the starting program must have an "
             f"objective, got `{evaluation.status}`: {evaluation.reason}{texts}"

@@ -101,9 +101,7 @@ def find_powers(settings: Settings) -> Powers:
         files=tuple(file for file in (*scripts, models.replay) if file),
         addresses=tuple(find_addresses(settings)),
         sandbox=tuple(
-            f"{name} to {value!r}"
-            for name, value in chosen.items()
-            if value not in {"", "auto"}
+            f"{name} to {value!r}" for name, value in chosen.items() if value not in {"", "auto"}
         ),
     )
 

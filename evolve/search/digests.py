@@ -108,8 +108,6 @@ class DigestMaker:
         most, most_usd = budget.max_evaluations, budget.max_cost_usd
         used = population.evaluations
         best = [one.best for one in population.islands.archives]
-        if champion.objective is None or population.initial is None:
-            raise ValueError("population: expected a champion with an objective, got none")
         return RunStatus(
             generation=turn.generation,
             generations=loop.generations or turn.generation,

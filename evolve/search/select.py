@@ -196,6 +196,16 @@ class JobMaker:
     ) -> Digest:
         population = self._population
         rng = np.random.default_rng([settings.loop.seed, turn.generation, WHOLE % 2**32, 1])
+        if population.champion is None:
+            # No start has an objective yet: there is nothing else to work on.
+            keys = self._store.keys_of(0)[: 1 + settings.search.inspirations]
+            return self._digests.make(
+                population,
+                turn,
+                [self._load(key) for key in keys],
+                pending=tuple(pending),
+                steering=steering,
+            )
         if self._is_baseline:
             pool = population.pool
             shown = [pool[int(rng.integers(len(pool)))]]

@@ -152,6 +152,10 @@ class LoopSettings:
     workers: int | None = setting(
         None, "model calls at a time; by default 8; changes no result", low=1, high=1024
     )
+    allow_broken_start: bool = setting(
+        False,  # noqa: FBT003
+        "begin although the starting program has no objective, for models to repair it",
+    )
     lag: int = setting(
         1, "generations that may be in flight beside the oldest", low=0, high=MOST_LAG
     )

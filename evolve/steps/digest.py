@@ -19,9 +19,9 @@ class RunStatus:
         evaluations: Evaluations used so far.
         evaluations_left: `None` without a cap.
         cost_usd_left: US dollars that the cap on money leaves; `None` without a cap.
-        start: Objective of the starting program.
+        start: Objective of the starting program; `None` while no program has one.
         champion: The best attempt so far.
-        objective: Its objective.
+        objective: Its objective; `None` while no program has one.
         islands: The best objective of each island.
         references: What it is compared with, by name.
     """
@@ -29,9 +29,9 @@ class RunStatus:
     generation: int
     generations: int
     evaluations: int
-    start: float
+    start: float | None
     champion: AttemptKey
-    objective: float
+    objective: float | None
     evaluations_left: int | None = None
     cost_usd_left: float | None = None
     islands: tuple[float, ...] = ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -115,9 +116,13 @@ class Editor:
         chat = (*messages, Message("assistant", text))
         if self.plan is not None:
             planned = find_base(self.digest, self.plan)
-            made = apply_reply(planned.program_or_fail, text, cut_off=cut_off)
+            made = apply_reply(
+                planned.program_or_fail, text, cut_off=cut_off, may_add=self.problem.may_add
+            )
             return Draft(chat, planned, self.plan, made)
-        changed, plan, made = read_reply(self.digest, text, cut_off=cut_off, base=base)
+        changed, plan, made = read_reply(
+            self.digest, text, cut_off=cut_off, base=base, may_add=self.problem.may_add
+        )
         return Draft(chat, changed, plan, made)
 
 
@@ -142,7 +147,7 @@ def edit_messages(
         models: The cap on the prompt.
         tools: Those that an agent may call, in words; empty for an editor that answers once.
     """
-    blocks = [*page_blocks(digest, problem), *_answer_blocks(digest, seat, plan, steps)]
+    blocks = [*page_blocks(digest, problem), *_answer_blocks(digest, seat, plan, steps, problem)]
     if tools:
         blocks += [
             Block("tools", (tools,), rank=0),
@@ -159,7 +164,7 @@ def edit_messages(
 
 
 def _answer_blocks(
-    digest: Digest, seat: Seat, plan: Plan | None, steps: StepSettings
+    digest: Digest, seat: Seat, plan: Plan | None, steps: StepSettings, problem: Problem
 ) -> list[Block]:
     """Returns what is asked of an editor, and the form of its answer."""
     program = find_base(digest, plan).program_or_fail
@@ -170,8 +175,16 @@ def _answer_blocks(
         Block("plan_form", (plan_form,) if plan is None else (), rank=0),
         Block("edit_form", (_REWRITE_FORM if is_rewrite else _EDIT_FORM,), rank=0),
         Block("editable", (prompt.show_editable(program),), rank=0),
-        Block("files", (_FILES,) if len(program.files) > 1 else (), rank=0),
+        Block("files", (_name_files(program, problem.may_add),), rank=0),
     ]
+
+
+def _name_files(program: Program, may_add: Sequence[str]) -> str:
+    text = _FILES if len(program.files) > 1 or may_add else ""
+    if may_add:
+        names = ", ".join(f"`{pattern}`" for pattern in may_add)
+        text += f" New files may be added whose names match {names}: write each one whole."
+    return text
 
 
 def find_base(digest: Digest, plan: Plan | None) -> Attempt:
@@ -301,7 +314,7 @@ UNNAMED = "a change that the editor did not describe"
 
 
 def read_reply(
-    digest: Digest, text: str, *, cut_off: bool, base: str = ""
+    digest: Digest, text: str, *, cut_off: bool, base: str = "", may_add: Sequence[str] = ()
 ) -> tuple[Attempt, Plan, Program | Rejected]:
     """Reads a reply that plans a change and carries it out.
 
@@ -311,13 +324,15 @@ def read_reply(
         cut_off: Whether the model was stopped by its limit of tokens.
         base: Key of the program that is changed where the reply names none; empty for the one
             that the reply fits.
+        may_add: Patterns of the names of files that the reply may add.
 
     Returns:
         The attempt that it starts from, its plan, and the program or why there is none.
     """
     fields = read_fields(text)
     key = _KEY.search(fields.get("base", "")) or _KEY.search(base)
-    changed, made = _apply(digest, key[0] if key else "", text, cut_off=cut_off)
+    apply = partial(apply_reply, cut_off=cut_off, may_add=may_add)
+    changed, made = _apply(digest, key[0] if key else "", text, apply)
     return changed, make_plan(fields, changed), made
 
 
@@ -390,7 +405,7 @@ def name_fields(found: Mapping[str, object]) -> dict[str, str]:
 
 
 def _apply(
-    digest: Digest, named: str, text: str, *, cut_off: bool
+    digest: Digest, named: str, text: str, apply: Callable[[Program, str], Program | Rejected]
 ) -> tuple[Attempt, Program | Rejected]:
     """Applies a reply to the program that it names, else to the one that it fits.
 
@@ -399,10 +414,8 @@ def _apply(
     """
     base = digest.find(named)
     if base is not None:
-        return base, apply_reply(base.program_or_fail, text, cut_off=cut_off)
-    outcomes = [
-        (one, apply_reply(one.program_or_fail, text, cut_off=cut_off)) for one in digest.programs
-    ]
+        return base, apply(base.program_or_fail, text)
+    outcomes = [(one, apply(one.program_or_fail, text)) for one in digest.programs]
     made = [(one, new) for one, new in outcomes if isinstance(new, Program)]
     if not made:
         return outcomes[0]

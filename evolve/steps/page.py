@@ -46,7 +46,7 @@ def page_blocks(digest: Digest, problem: Problem) -> list[Block]:
 
 def show_status(status: RunStatus, problem: Problem) -> str:
     """Returns where the run stands, and what kind of change that asks for."""
-    numbers = [f"start {status.start:.10g}"]
+    numbers = ["start none" if status.start is None else f"start {status.start:.10g}"]
     numbers += [
         f"{name} {known.value:.10g}" + (f" ({plain(known.source)})" if known.source else "")
         for name, known in status.references
@@ -56,23 +56,27 @@ def show_status(status: RunStatus, problem: Problem) -> str:
             f"Generation {status.generation} of {status.generations}; "
             f"{_count(status.evaluations, 'evaluation')} used{_show_left(status)}."
         ),
-        (
-            f"Objectives: champion {status.objective:.10g} (program {status.champion}), "
-            f"{'; '.join(numbers)}."
-        ),
+        f"Objectives: {_show_champion(status)}, {'; '.join(numbers)}.",
     ]
     if len(status.islands) > 1:
         best = ", ".join(f"{value:.10g}" for value in status.islands)
         sign = problem.direction.sign
         why = ""
-        if max(sign * value for value in status.islands) > sign * status.objective:
+        objective = status.islands[0] if status.objective is None else status.objective
+        if max(sign * value for value in status.islands) > sign * objective:
             why = " The champion is chosen by more than the objective, validation included."
         lines.append(f"Best of each island: {best}.{why}")
     waited = status.generation - 1 - status.champion.generation
-    if waited > 0:
+    if waited > 0 and status.objective is not None:
         lines.append(f"The last {_count(waited, 'generation')} brought no new champion.")
     lines.append(_advise(status, problem.direction))
     return "\n".join(line for line in lines if line)
+
+
+def _show_champion(status: RunStatus) -> str:
+    if status.objective is None:
+        return "no program has one yet, so the first that works is the champion"
+    return f"champion {status.objective:.10g} (program {status.champion})"
 
 
 def show_wishes(digest: Digest) -> list[str]:
@@ -95,6 +99,8 @@ def _show_left(status: RunStatus) -> str:
 def _advise(status: RunStatus, direction: Direction) -> str:
     references = dict(status.references)
     possible = references.get("best known")
+    if status.start is None or status.objective is None:
+        return "Make a program that works before one that is good."
     if possible is None:
         is_bounded = "bound" in references
         return "How near to the bound a program can come is not known." if is_bounded else ""

@@ -11,7 +11,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +111,25 @@ class Store(Reader):
         with self._transaction() as connection:
             connection.execute(f"INSERT {INVOCATIONS.insert}", INVOCATIONS.dump(invocation))
 
+    @classmethod
+    def open_to_steer(cls, folder: Path) -> Store:
+        """Opens a run to add to its `steering`, also while another process runs it.
+
+        Raises:
+            UsageError: The folder is no run, or is of another version.
+        """
+        expect_run(folder)
+        return cls(connect_to_write(folder), folder, None)
+
+    def add_steer(self, kind: SteerKind, text: str, files: tuple[SourceFile, ...] = ()) -> Steer:
+        """Asks something of the run, which the next generation to begin will follow."""
+        with self._transaction() as connection:
+            sql = "SELECT COALESCE(MAX(number), 0) + 1 FROM steering"
+            ((number,),) = connection.execute(sql).fetchall()
+            steer = Steer(number, kind, cut_keys(text), files, time=_now())
+            connection.execute(f"INSERT {STEERING.insert}", STEERING.dump(steer))
+        return steer
+
     def keep_steering(self, rows: Sequence[Steer]) -> None:
         """Records what steered another run, as it did there."""
         with self._transaction() as connection:
@@ -160,14 +179,6 @@ class Store(Reader):
             connection.execute("DELETE FROM snapshots")
             connection.execute("INSERT INTO snapshots VALUES (?, ?)", (version, packed))
 
-    def _add_steer(self, kind: SteerKind, text: str, files: tuple[SourceFile, ...]) -> Steer:
-        with self._transaction() as connection:
-            sql = "SELECT COALESCE(MAX(number), 0) + 1 FROM steering"
-            ((number,),) = connection.execute(sql).fetchall()
-            steer = Steer(number, kind, cut_keys(text), files, time=_now())
-            connection.execute(f"INSERT {STEERING.insert}", STEERING.dump(steer))
-        return steer
-
     def _put_evaluated(self, item: Evaluated) -> None:
         self._put_program(item.program)
         row = EVALUATIONS.dump(item, program=item.program.id)
@@ -212,20 +223,6 @@ class Store(Reader):
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-def add_steer(
-    folder: Path, kind: SteerKind, text: str, files: tuple[SourceFile, ...] = ()
-) -> Steer:
-    """Asks something of a run, also of one that another process runs.
-
-    Raises:
-        UsageError: The folder is no run, or is of another version.
-        StoreError: The database cannot be written.
-    """
-    expect_run(folder)
-    with closing(Store(connect_to_write(folder), folder, None)) as store:
-        return store._add_steer(kind, text, files)  # noqa: SLF001 - without the run's lock
 
 
 def _now() -> str:

@@ -52,6 +52,10 @@ def fence(code: str, language: str = "python") -> str:
     return f"Here it is:\n\n```{language}\n{code}\n```\nDone.\n"
 
 
+def new(title: str, code: str) -> str:
+    return f"{title}\n```\n{code}\n```\n"
+
+
 def applied(parent: Program, reply: str, **options: object) -> str:
     outcome = apply_reply(parent, reply, **options)
     assert isinstance(outcome, Program), outcome
@@ -688,3 +692,36 @@ class TestFiles:
         reason = rejected(self.TWO, "### FILE: other.py\n" + body).reason
         assert "unknown file 'other.py'" in reason
         assert "main.py, lib/tools.py" in reason
+
+
+class TestAddedFiles:
+    ONE = Program((SourceFile("main.py", "a = 1\n"),))
+
+    def texts(self, reply: str) -> dict[str, str]:
+        outcome = apply_reply(self.ONE, reply, may_add=("lib/*.py", "*.json"))
+        assert isinstance(outcome, Program), outcome
+        return dict(outcome.files)
+
+    def test_a_named_fence_is_a_new_file_and_the_rest_an_edit(self):
+        reply = f"{new('lib/more.py', 'b = 2')}\n{block('a = 1', 'a = 3')}"
+        assert self.texts(reply) == {"main.py": "a = 3\n", "lib/more.py": "b = 2\n"}
+
+    def test_new_files_alone_are_a_change(self):
+        reply = f"{new('`data.json`:', '[1, 2]')}"
+        assert self.texts(reply) == {"main.py": "a = 1\n", "data.json": "[1, 2]\n"}
+
+    def test_a_name_that_no_pattern_allows_is_the_program_itself(self):
+        assert self.texts(f"{new('other.py', 'a = 5')}") == {"main.py": "a = 5\n"}
+
+    @pytest.mark.parametrize(
+        ("reply", "reason"),
+        [
+            (f"{new('lib/more.py', 'def (')}", "syntax error in lib/more.py, line 1"),
+            (f"{new('lib/more.py', 'b = 2')}\n{block('z = 9', 'z = 8')}", "not"),
+            ("".join(f"{new(f'lib/m{n}.py', 'b = 2')}" for n in range(21)), "more than 20 files"),
+        ],
+    )
+    def test_what_cannot_be_added_is_refused_whole(self, reply, reason):
+        outcome = apply_reply(self.ONE, reply, may_add=("lib/*.py",))
+        assert isinstance(outcome, Rejected)
+        assert reason in outcome.reason

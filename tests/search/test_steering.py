@@ -1,13 +1,13 @@
 """Hints, injected and pinned programs: rows that are read when a generation begins."""
 
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from evolve.records import INJECT, AttemptKey, Program, SourceFile
 from evolve.records.steering import Steer, Steering, SteerKind, steering_of
 from evolve.store import Store
-from evolve.store.store import add_steer
 from tests.searches import Searches, archives_of
 
 
@@ -19,6 +19,11 @@ def searches(tmp_path):
 def near(searches: Searches, first: float) -> Program:
     path, text = searches.problem.initial.entry
     return Program((SourceFile(path, text.replace("first = 1.0", f"first = {first}")),))
+
+
+def add_steer(folder: Path, kind: SteerKind, text: str, files=()) -> None:
+    with closing(Store.open_to_steer(folder)) as store:
+        store.add_steer(kind, text, files)
 
 
 def injected(searches: Searches, name: str) -> list:
