@@ -48,7 +48,7 @@ OURS = SearchSettings(stall_after=240)
 PARTS = {
     "ours": OURS,
     "no entropy target": replace(OURS, strategy="uniform"),
-    "no climbs": replace(OURS, without=("climbs",)),
+    "no hill climbing": replace(OURS, without=("hill-climbing",)),
     "no visit penalty": replace(OURS, without=("visits",)),
     "one island": replace(OURS, islands=1),
     "four islands": replace(OURS, islands=4),

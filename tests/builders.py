@@ -147,7 +147,7 @@ def make_digest(problem: Problem, **fields) -> Digest:
                 Lesson("Larger numbers help.", "-9.25 against -13", "up to 4"),
                 taught=3,
                 followed=2,
-                paid=1,
+                new_bests=1,
             ),
             KnownLesson("1.0", Lesson("Negative numbers lose.", works=False)),
         ),

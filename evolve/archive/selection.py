@@ -177,8 +177,8 @@ class ParentSelector:
         entropy: The target of parent selection.
         pool: Where a baseline takes parents from; for `pareto`, the leader on each instance.
         signature_of: Returns the MinHash signature of an elite's source.
-        champion: What a slot changes that climbs.
-        climbing: Share of the slots that climb.
+        champion: What a slot changes that does hill climbing.
+        climbing: Share of the slots that do.
     """
 
     def __init__(
@@ -204,8 +204,8 @@ class ParentSelector:
 
         The best elite of the island comes first, where it is not the parent. The others are
         near the parent in objective and far from it in source; they come from another island and
-        from other cells of the parent's own in turns. A slot that climbs changes the champion,
-        for the island that found it.
+        from other cells of the parent's own in turns. A slot that does hill climbing changes the
+        champion, for the island that found it.
         """
         if self._islands.strategy.is_baseline:
             return SelectedElites(island, self._pool[int(rng.integers(len(self._pool)))], ())

@@ -73,8 +73,8 @@ def _list_run(run: dict[str, Any]) -> list[object]:
     from evolve.report.phrases import describe_time
 
     if "error" in run:
-        told = Styled(f"{run['status']}: {run['error']}", "red")
-        return [run["run"], None, None, told, *[None] * 5]
+        failed = Styled(f"{run['status']}: {run['error']}", "red")
+        return [run["run"], None, None, failed, *[None] * 5]
     names = dict.fromkeys(one["model"] for one in run["models"])
     styles = {"running": "cyan", "finished": "green"}
     champion = run["champion"] and show_number(run["champion"]["objective"])

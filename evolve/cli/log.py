@@ -262,7 +262,7 @@ def _format_lesson(known: KnownLesson) -> str:
     lesson = known.lesson
     counts = f"taught {known.taught} times"
     if known.followed:
-        counts += f", followed {known.followed} times, a new best {known.paid} times"
+        counts += f", followed {known.followed} times, a new best {known.new_bests} times"
     origin = f", from {known.origin}" if known.origin else ""
     word = "works" if lesson.works else "does not work"
     lines = [f"[{known.id}] {lesson.claim}", f"{word}; {counts}{origin}"]

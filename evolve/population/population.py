@@ -48,7 +48,7 @@ class Population(RunState):
         self.sessions = TuningSessions()
         self.models = ModelStats()
         self.climbing = HillClimbing()
-        self._climbs = "climbs" not in settings.without and (
+        self._climbs = "hill-climbing" not in settings.without and (
             self.islands.strategy.rule == "boltzmann"
         )
         self._objectives: dict[AttemptKey, float] = {}

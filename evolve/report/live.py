@@ -167,7 +167,7 @@ class PlainView(ProgressView):
 class LiveView(ProgressView):
     """A picture that fills the terminal, drawn by a thread of its own.
 
-    It takes the terminal's other screen; what was told meanwhile is printed at the end.
+    It takes the terminal's other screen; lines for people are printed at the end.
 
     Args:
         progress: What is shown.

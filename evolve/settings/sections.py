@@ -90,9 +90,9 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
 
 PARTS = {
     "bandit": "learning which operators and models pay off",
-    "climbs": "changing the champion alone in many slots, while that surely pays more",
     "confirmation": "evaluating a program that would lead again, where objectives are noisy",
     "fruitless": "stopping after three generations that evaluate next to nothing",
+    "hill-climbing": "changing the champion alone in many slots, while that surely pays more",
     "lessons": "showing the lessons of the run",
     "migration": "copying elites between islands",
     "stalls": "answering to stalls",

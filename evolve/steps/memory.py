@@ -148,7 +148,7 @@ class Memory:
             )
         )
         self._watch_edits(note)
-        self.book.follow(note.plan.lessons, note.generation, paid=leads)
+        self.book.follow(note.plan.lessons, note.generation, leads=leads)
 
     def add_summary(self, generation: int, summary: Summary) -> None:
         """Adds what a generation taught."""
@@ -210,7 +210,7 @@ class KnownLesson:
         lesson: As it was last taught.
         taught: Summaries that drew it.
         followed: Later slots whose plan names it.
-        paid: How many of those led to a new best objective of the run.
+        new_bests: How many of those led to a new best objective of the run.
         newest: Generation in which it was last taught or followed.
         origin: The run that it was inherited from; empty for one of this run.
     """
@@ -219,7 +219,7 @@ class KnownLesson:
     lesson: Lesson
     taught: int = 1
     followed: int = 0
-    paid: int = 0
+    new_bests: int = 0
     newest: int = 0
     origin: str = ""
 
@@ -228,7 +228,7 @@ class KnownLesson:
 
         Warnings are not judged by what following them brought: obeying one gains nothing.
         """
-        share = (1 + self.paid) / (2 + self.followed) if self.lesson.works else 0.5
+        share = (1 + self.new_bests) / (2 + self.followed) if self.lesson.works else 0.5
         fresh: float = 0.5 ** (max(0, generation - self.newest) / _FADES_AFTER)
         return share + 0.1 * math.log2(1 + self.taught) + 0.5 * fresh
 
@@ -279,12 +279,12 @@ class LessonBook:
             old, lesson=replace(lesson, tags=tags), taught=old.taught + 1, newest=generation
         )
 
-    def follow(self, ids: Iterable[str], generation: int, *, paid: bool) -> None:
+    def follow(self, ids: Iterable[str], generation: int, *, leads: bool) -> None:
         """Records that a slot's plan named lessons; unknown ids are ignored."""
         for index in {self._by_id[name] for name in ids if name in self._by_id}:
             old = self._lessons[index]
             self._lessons[index] = replace(
-                old, followed=old.followed + 1, paid=old.paid + paid, newest=generation
+                old, followed=old.followed + 1, new_bests=old.new_bests + leads, newest=generation
             )
 
     def drop(self, ids: Iterable[str]) -> None:

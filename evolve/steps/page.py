@@ -287,7 +287,7 @@ def _show_lesson(known: KnownLesson) -> str:
     if lesson.scope:
         parts.append(f"Scope: {plain(lesson.scope)}")
     if known.followed and lesson.works:
-        parts.append(f"(followed {known.followed} times, a new best {known.paid} times)")
+        parts.append(f"(followed {known.followed} times, a new best {known.new_bests} times)")
     return " ".join(parts)
 
 

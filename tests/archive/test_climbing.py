@@ -90,6 +90,6 @@ def test_a_search_that_climbs_is_the_same_however_it_was_cut_or_timed(tmp_path):
     searches.run("cut", 13, threads=3, delays=(0.0, 0.002))
     cut = searches.run("cut", 24, threads=3, delays=(0.002, 0.0))
     assert archives_of(cut) == archives_of(whole)
-    off = searches.run("off", 24, search__without="climbs")
+    off = searches.run("off", 24, search__without="hill-climbing")
     assert archives_of(off) != archives_of(whole)
     assert off.climbing_share == 0.0

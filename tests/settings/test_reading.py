@@ -57,7 +57,7 @@ def test_a_key_without_its_section_is_found_by_its_name():
         ("models.editor", [1], "expected a text or a list of texts, got"),
         ("prices.m", 0.1, r"expected a table {prompt = ..., completion = ..., cached = ...}"),
         ("prices.m", {"prompt": -1}, "`prompt`: expected a number of at least 0, got -1"),
-        ("search.without", ["climb"], "expected one of bandit, climbs, .*got 'climb'"),
+        ("search.without", ["climb"], "expected one of bandit, confirmation, .*got 'climb'"),
         ("temperature.cook", 1.0, "unknown role; expected one of all, planner, editor"),
         ("temperature.editor", "hot", "expected a number of at least 0, got 'hot'"),
         ("effort.editor", 3, "expected text, got 3"),

@@ -72,8 +72,8 @@ class TestLessonBook:
     def test_a_lesson_that_led_to_new_bests_comes_before_one_that_did_not(self):
         book = teach("Return zeros everywhere.", "Pack circles along the border.")
         for generation in (2, 3, 4):
-            book.follow(["1.0", "9.9"], generation, paid=False)
-            book.follow(["1.1"], generation, paid=True)
+            book.follow(["1.0", "9.9"], generation, leads=False)
+            book.follow(["1.1"], generation, leads=True)
         assert [known.id for known in book.rank(5, 9)] == ["1.1", "1.0"]
 
     def test_an_outdated_lesson_leaves_the_prompts(self):
@@ -135,7 +135,7 @@ class TestMemory:
         for generation, best in ((2, 3.0), (3, 2.5)):
             memory.add_slot(note(generation, best=best, plan=following))
         (known,) = memory.book.lessons
-        assert (known.followed, known.paid) == (2, 1)
+        assert (known.followed, known.new_bests) == (2, 1)
 
 
 class TestSummaries:
