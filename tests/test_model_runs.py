@@ -77,8 +77,10 @@ def test_an_endpoint_that_is_down_stops_before_the_first_generation(tmp_path, pr
 
 
 def test_a_model_without_a_provider_is_an_error(tmp_path, problem):
-    done = run_evolve("run", problem, "--model", "nonsense", cwd=tmp_path, code=4)
+    done = run_evolve("run", problem, "--model", "nonsense", cwd=tmp_path, code=2)
     assert "provider" in done.stderr
+    run_evolve("run", problem, "--model", "cmd:no-such-tool", cwd=tmp_path, code=2)
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_a_key_that_is_withdrawn_stops_a_run_which_another_model_can_continue(tmp_path, problem):

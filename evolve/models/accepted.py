@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from evolve.errors import ModelError
+from evolve.errors import UsageError
 from evolve.models.provider_errors import find_allowed_tokens, find_refused_setting
 from evolve.records.chat import Request
 
@@ -40,17 +40,17 @@ class RequestChanges(NamedTuple):
         """Checks the names.
 
         Raises:
-            ModelError: One is not a setting, or an extra one is.
+            UsageError: One is not a setting, or an extra one is.
         """
         unknown = [("drop", name) for name in self.drop if name not in SETTINGS]
         unknown += [("rename", name) for name in self.rename if name not in SETTINGS[:-1]]
         for key, name in unknown:
-            raise ModelError(
+            raise UsageError(
                 f"endpoints: {model!r}: `{key}`: expected names among {', '.join(SETTINGS)}, got"
                 f" {name}"
             )
         for name in {*SETTINGS, "model", "messages"} & set(self.extra):
-            raise ModelError(
+            raise UsageError(
                 f"endpoints: {model!r}: `extra`: `{name}` is set elsewhere; "
                 "see docs/reference/models.md"
             )
@@ -70,7 +70,7 @@ class AcceptedSettings:
         most_tokens: The longest reply that the provider allows; None until it has said so.
 
     Raises:
-        ModelError: A setting to change is unknown.
+        UsageError: A setting to change is unknown.
     """
 
     def __init__(self, model: str, changes: RequestChanges) -> None:

@@ -23,7 +23,7 @@ from urllib.parse import quote as urlquote
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from evolve.errors import ModelError
+from evolve.errors import ModelError, UsageError
 from evolve.keys import PASSWORD
 from evolve.models.accepted import UNCHANGED, AcceptedSettings, RequestChanges
 from evolve.models.model import Model, RefusedSettingError, ReplyError
@@ -67,7 +67,7 @@ class LiteLLMModel(Model):
         tell: Called with a line about each setting that is left out.
 
     Raises:
-        ModelError: A setting to change is unknown.
+        UsageError: A setting to change is unknown.
     """
 
     def __init__(
@@ -117,7 +117,18 @@ class LiteLLMModel(Model):
         return self._read(completion, time.monotonic() - start)
 
     def prepare(self) -> Request:
-        """Returns a request for a few tokens, with the settings that some providers refuse."""
+        """Returns a request for a few tokens, with the settings that some providers refuse.
+
+        Raises:
+            UsageError: LiteLLM does not know who serves the model.
+        """
+        if self._provider is None:
+            raise UsageError(
+                f"model {self.name!r}: LiteLLM does not know its provider; write `provider/model`,"
+                " for example `openai/gpt-4o-mini`, `anthropic/claude-sonnet-4-5`,"
+                " `gemini/gemini-2.5-flash`, `ollama/qwen2.5-coder`, or `openai/NAME` with"
+                " `--api-base` for a local server"
+            )
         messages = (Message("system", "You are brief."), Message("user", "Reply with: ok"))
         return Request("preflight", messages, _PREFLIGHT_TOKENS, seed=1)
 
@@ -259,7 +270,7 @@ class LiteLLMModel(Model):
         try:
             provider: str = self._litellm.get_llm_provider(self.name)[1]
         except self._litellm.BadRequestError:
-            return None  # the request itself tells what is wrong with the name
+            return None
         return provider
 
     @cached_property

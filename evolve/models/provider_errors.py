@@ -136,12 +136,6 @@ def sort_failure(error: Exception, remedy: str) -> Exception:
         return ReplyError(f"the prompt is too long for the model: {message}")
     if is_refusal and ("ContentPolicy" in kind or _FILTERED.search(message)):
         return ReplyError(f"the provider's content filter stopped the request: {message}")
-    if is_refusal and "Provider NOT provided" in message:
-        return ModelError(
-            "LiteLLM does not know its provider; write `provider/model`, for example"
-            " `openai/gpt-4o-mini`, `anthropic/claude-sonnet-4-5`, `gemini/gemini-2.5-flash`,"
-            " `ollama/qwen2.5-coder`, or `openai/NAME` with `--api-base` for a local server"
-        )
     if is_refusal:
         return RefusedRequestError(message)
     if status == 429 and _NO_QUOTA.search(str(error)):

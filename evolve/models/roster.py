@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from evolve.errors import EvolveError, ModelError, UsageError
+from evolve.errors import EvolveError, UsageError
 from evolve.models.accepted import RequestChanges
 from evolve.models.endpoint import Endpoint
 from evolve.models.gate import Gate, RateLimits
@@ -36,7 +36,8 @@ def open_endpoints(
         named: The addresses that the user has named, which alone get keys; None for all of them.
 
     Raises:
-        UsageError: A model's name has an address in it that the user has not named.
+        UsageError: A model's name has an address in it that the user has not named, or it can be
+            seen from a name or setting that nothing will answer.
     """
     models = settings.models
     roster = {} if models.replay else models.roster()
@@ -116,7 +117,7 @@ def open_model(
         tell: Called with what a person is waited for, and with settings that are left out.
 
     Raises:
-        ModelError: The name is empty, or a script or command cannot be read.
+        UsageError: The name is empty, or there is no such script or command.
     """
     kind, _, argument = name.partition(":")
     if kind == "scripted":
@@ -126,7 +127,7 @@ def open_model(
     if name == MANUAL:
         return ManualModel(folder or Path(MANUAL), tell=tell)
     if not name.strip():
-        raise ModelError("model: expected a name like `openai/gpt-4o-mini`, got an empty one")
+        raise UsageError("model: expected a name like `openai/gpt-4o-mini`, got an empty one")
     return LiteLLMModel(
         name,
         api_base=api_base,
@@ -167,7 +168,8 @@ class Preflight:
         """Waits for the answers, and reports which prices are unknown.
 
         Raises:
-            UsageError: There is a cap on money, and a model whose price is unknown.
+            UsageError: There is a cap on money, and a model whose price is unknown; or nobody
+                knows who serves a model.
             ModelError: A model cannot be used.
         """
         for thread in self._threads:

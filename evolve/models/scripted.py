@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from evolve.errors import ModelError
+from evolve.errors import UsageError
 from evolve.models.model import Model, ReplyError
 from evolve.models.usage import FREE, Price
 from evolve.records.chat import Reply, Request
@@ -86,22 +86,22 @@ def load_script(path: Path) -> ScriptedModel:
     """Reads a script from JSON: lists of texts by role, and optionally `latency_seconds`.
 
     Raises:
-        ModelError: The file cannot be read, or is not such an object.
+        UsageError: The file cannot be read, or is not such an object.
     """
     try:
         script = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"model script {str(path)!r}: {error}; give a JSON file") from error
+        raise UsageError(f"model script {str(path)!r}: {error}; give a JSON file") from error
     if not isinstance(script, dict):
-        raise ModelError(f"model script {str(path)!r}: expected an object of lists by role")
+        raise UsageError(f"model script {str(path)!r}: expected an object of lists by role")
     latency_seconds = script.pop("latency_seconds", 0.0)
     for role, texts in script.items():
         if role not in ROLES:
-            raise ModelError(
+            raise UsageError(
                 f"model script {str(path)!r}: unknown role {role!r}; use {', '.join(ROLES)}"
             )
         if not (texts and isinstance(texts, list) and all(isinstance(one, str) for one in texts)):
-            raise ModelError(
+            raise UsageError(
                 f"model script {str(path)!r}: expected a list of texts for {role!r},"
                 f" got {str(texts)[:200]!r}"
             )

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from evolve.errors import ModelError, ModelUnavailableError
+from evolve.errors import ModelError, ModelUnavailableError, UsageError
 from evolve.files import open_plain, write_inside
 from evolve.keys import cut_keys
 from evolve.models.model import Model, ReplyError, RetryableError
@@ -48,7 +48,7 @@ class CommandModel(Model):
         command: Program and arguments, quoted as for a shell.
 
     Raises:
-        ModelError: The command is empty or its quotes do not match.
+        UsageError: The command is empty, its quotes do not match, or there is no such program.
     """
 
     def __init__(self, command: str) -> None:
@@ -56,9 +56,14 @@ class CommandModel(Model):
         try:
             self._arguments = shlex.split(command)
         except ValueError as error:
-            raise ModelError(f"model {self.name!r}: {error}") from error
+            raise UsageError(f"model {self.name!r}: {error}") from error
         if not self._arguments:
-            raise ModelError(f"model {self.name!r}: expected a command such as `cmd:tool --flag`")
+            raise UsageError(f"model {self.name!r}: expected a command such as `cmd:tool --flag`")
+        if shutil.which(self._arguments[0]) is None:
+            raise UsageError(
+                f"model {self.name!r}: expected a command on the PATH, found no "
+                f"{self._arguments[0]!r}; install it, or give its full path"
+            )
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._is_closed = False
@@ -94,18 +99,6 @@ class CommandModel(Model):
             raise RetryableError(f"ended with code {code}: {errors_end or 'no message'}")
         text = printed.decode("utf-8", "replace").strip()
         return Reply(text, self.name, seconds=time.monotonic() - start)
-
-    def prepare(self) -> None:
-        """Checks that there is such a command; it is not run.
-
-        Raises:
-            ModelError: There is none.
-        """
-        if shutil.which(self._arguments[0]) is None:
-            raise ModelError(
-                f"model {self.name!r}: expected a command on the PATH, found no "
-                f"{self._arguments[0]!r}; install it, or give its full path"
-            )
 
     def close(self) -> None:
         """Ends the commands that run."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from model_server import Answer, ModelServer, answer_like_scripted
 
-from evolve.errors import ModelError, ModelUnavailableError
+from evolve.errors import ModelError, ModelUnavailableError, UsageError
 from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate, OutageError
@@ -286,7 +286,7 @@ class TestPreflight:
 
     @pytest.mark.parametrize("name", ["nonsense", "foo/bar"])
     def test_an_unknown_provider_is_told(self, name):
-        with pytest.raises(ModelError, match=r"write `provider/model`, for example `openai/"):
+        with pytest.raises(UsageError, match=r"write `provider/model`, for example `openai/"):
             Endpoint(open_model(name)).preflight()
 
     @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from model_server import Answer, ModelServer
 
-from evolve.errors import ModelError
+from evolve.errors import ModelError, UsageError
 from evolve.models.accepted import RequestChanges
 from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint, RetryPolicy
@@ -218,7 +218,7 @@ def test_a_limit_is_sent_under_the_name_that_the_settings_give_it():
     ],
 )
 def test_unknown_settings_to_change_are_errors(changes, message):
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(UsageError, match=message):
         LiteLLMModel("openai/tiny", changes=changes)
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from evolve.edits import apply_reply
-from evolve.errors import ModelError
+from evolve.errors import UsageError
 from evolve.models.model import ReplyError
 from evolve.models.roster import open_model
 from evolve.models.scripted import ScriptedModel, hash_request
@@ -118,12 +118,12 @@ def test_a_script_is_read_from_a_file(tmp_path):
 def test_a_bad_script_is_refused(tmp_path, text, message):
     path = tmp_path / "script.json"
     path.write_text(text)
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(UsageError, match=message):
         open_model(f"scripted:{path}")
 
 
 def test_a_missing_script_and_an_empty_name_are_refused(tmp_path):
-    with pytest.raises(ModelError, match="give a JSON file"):
+    with pytest.raises(UsageError, match="give a JSON file"):
         open_model(f"scripted:{tmp_path / 'none.json'}")
-    with pytest.raises(ModelError, match="got an empty one"):
+    with pytest.raises(UsageError, match="got an empty one"):
         open_model(" ")

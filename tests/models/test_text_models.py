@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from evolve.errors import ModelError, ModelUnavailableError
+from evolve.errors import ModelError, ModelUnavailableError, UsageError
 from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.model import ReplyError, RetryableError
@@ -84,13 +84,21 @@ def test_a_command_that_prints_nothing_is_run_three_times():
     assert budget.total.calls == 1
 
 
-def test_a_command_that_is_not_there_stops_the_run():
-    with pytest.raises(ModelError, match="found no 'no-such-tool'; install it"):
-        open_model("cmd:no-such-tool --fast").prepare()
-    with pytest.raises(ModelError, match="cannot be started"):
-        open_model("cmd:no-such-tool").complete(REQUEST, 1.0)
-    with pytest.raises(ModelError, match="expected a command such as"):
+def test_a_command_that_is_not_there_is_refused():
+    with pytest.raises(UsageError, match="found no 'no-such-tool'; install it"):
+        open_model("cmd:no-such-tool --fast")
+    with pytest.raises(UsageError, match="expected a command such as"):
         open_model("cmd: ")
+
+
+def test_a_command_that_disappears_stops_the_run(tmp_path):
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    model = open_model(f"cmd:{tool}")
+    tool.unlink()
+    with pytest.raises(ModelError, match="cannot be started"):
+        model.complete(REQUEST, 1.0)
 
 
 def test_closing_ends_a_command_that_runs():
