@@ -111,14 +111,14 @@ def stop(
 
     Work in progress gets a grace period. Exit code 4 means that the run did not stop in time.
     """
+    from evolve.runs.interrupts import signal_run
     from evolve.runs.run_folder import find_run
     from evolve.store import find_holder
 
     folder = find_run(run, RUNS)
-    holder = find_holder(folder)
+    holder = signal_run(folder, signal.SIGKILL if force else signal.SIGTERM)
     if holder is None:
         return Result(f"{folder}: the run is not running", {"run": str(folder), "stopped": False})
-    _signal(folder, holder, signal.SIGKILL if force else signal.SIGTERM)
     name = quote(str(folder))
     if not _wait(lambda: find_holder(folder) != holder, timeout):
         say_error(
@@ -129,21 +129,6 @@ def stop(
         return Result([], {"run": str(folder), "stopped": False}, ExitCode.MACHINE)
     shown = f"{'killed' if force else 'stopped'}; to continue: evolve resume {name}"
     return Result(shown, {"run": str(folder), "stopped": True})
-
-
-def _signal(folder: Path, holder: str, number: int) -> None:
-    try:
-        # Smaller numbers mean groups of processes, all processes, or the first one.
-        if not (holder.isascii() and holder.isdecimal()) or int(holder) < 2:
-            raise ValueError(holder)
-        os.kill(int(holder), number)
-    except (ValueError, ProcessLookupError) as error:
-        raise UsageError(
-            f"{folder}: process {holder} cannot be seen from here; stop the run on the machine "
-            "or in the container where it runs"
-        ) from error
-    except PermissionError as error:
-        raise UsageError(f"{folder}: process {holder} belongs to another user") from error
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

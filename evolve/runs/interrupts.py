@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
-from evolve.errors import MachineError
+from evolve.errors import MachineError, UsageError
+from evolve.store import find_holder
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -129,3 +130,27 @@ def _describe_failure(folder: Path, what: str, to_do: str) -> str:
         f"{folder}: the machine failed: {what}; what was committed is safe: {to_do}, then "
         f"`evolve resume {quote(str(folder))}`"
     )
+
+
+def signal_run(folder: Path, number: int) -> str | None:
+    """Sends a signal to the process that writes a run and returns its id; None where none does.
+
+    Raises:
+        UsageError: It is on another machine, or another user's.
+    """
+    holder = find_holder(folder)
+    if holder is None:
+        return None
+    try:
+        # Smaller numbers mean groups of processes, all processes, or the first one.
+        if not (holder.isascii() and holder.isdecimal()) or int(holder) < 2:
+            raise ValueError(holder)
+        os.kill(int(holder), number)
+    except (ValueError, ProcessLookupError) as error:
+        raise UsageError(
+            f"{folder}: process {holder} cannot be seen from here; stop the run on the machine "
+            "or in the container where it runs"
+        ) from error
+    except PermissionError as error:
+        raise UsageError(f"{folder}: process {holder} belongs to another user") from error
+    return holder

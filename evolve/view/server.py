@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from evolve.errors import EvolveError, UsageError
 from evolve.report.elements import Document
 from evolve.report.render import as_script_data, highlight_style, render_page, render_section
-from evolve.store import find_holder
+from evolve.runs.interrupts import signal_run
 from evolve.view.pages import list_attempts, list_runs, write_comparison
 from evolve.view.watched import Received, WatchedRun, WatchedRuns
 
@@ -246,10 +246,8 @@ class Pages:
     def stop(self, request: Request) -> Response:
         """Stops a run as `evolve stop` does, and returns to its page."""
         run = self._find(request)
-        holder = find_holder(run.folder)
-        if holder is None or not holder.isdecimal() or int(holder) < 2:
-            raise UsageError(f"{run.folder.name}: the run is not running on this machine")
-        os.kill(int(holder), signal.SIGTERM)
+        if signal_run(run.folder, signal.SIGTERM) is None:
+            raise UsageError(f"{run.folder.name}: the run is not running")
         return RedirectResponse(run.address, 303)
 
     async def run_events(self, request: Request) -> Response:
