@@ -54,7 +54,7 @@ def one_line(text: object) -> str:
 
 
 def shorten(text: object, most: int) -> str:
-    """Returns a text as one line of at most so many characters, three dots where it was cut."""
+    """Returns a text as one line of limited length, with three dots where it was cut."""
     line = one_line(text)
     return line if len(line) <= most else f"{line[: most - 3].rstrip()}..."
 

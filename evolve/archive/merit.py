@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# A new champion must be better on the instances by so many standard errors of the difference.
+# Standard errors of the difference by which a new champion must be better on the instances.
 _STANDARD_ERRORS = 1.0
 # Gains below this share of all that was gained so far are rounding, not progress.
 _LEAST_SHARE = 1e-6

@@ -19,7 +19,7 @@ TOURNAMENT_SIZE = 4
 # An inspiration is the farthest in source of a few that are drawn from the nearest in rank.
 _NEAREST = 12
 _CANDIDATES = 4
-# Ranks are summed up in about so many groups to solve for the temperature, the first ones alone.
+# Groups in which ranks are summed up to solve for the temperature, the first ones alone.
 _GROUPS = 1024
 # Utilities lie in [0, 1]: here the best of a million elites outweighs all others together.
 _LARGEST = 1e8

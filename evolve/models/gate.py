@@ -48,7 +48,7 @@ class Gate:
     Args:
         where: Start of messages: the model's name and address.
         limits: What the provider takes.
-        outage_seconds: Longest wait for a model that is down, or that asks to be left alone.
+        outage_seconds: Longest wait for a model that is down, or that limits the rate.
         tell: Called at pauses and their ends, from any thread.
         clock: Returns seconds that never go back.
         longest_nap_seconds: Who waits looks again at least so often.
@@ -172,9 +172,7 @@ class Gate:
                 )
         wish = self._not_before - now
         if wish > self._outage_seconds or (wish > 0.0 and not may_wait):
-            raise OutageError(
-                f"{self._where}: asks to be left alone for {wish:.0f} s: {self._last_reason}"
-            )
+            raise OutageError(f"{self._where}: rate limited for {wish:.0f} s: {self._last_reason}")
 
     def _find_nap(self, tokens: int) -> float:
         """Returns the seconds until the request may pass as far as is known now; 0 to pass."""
@@ -222,4 +220,4 @@ class Gate:
     def _hold(self, seconds: float) -> None:
         self._not_before = max(self._not_before, self._clock() + seconds)
         if seconds >= _FIRST_PAUSE_SECONDS:
-            self.tell(f"{self._where}: asks to be left alone for {seconds:.0f} s; paused")
+            self.tell(f"{self._where}: rate limited; retrying in {seconds:.0f} s")

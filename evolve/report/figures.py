@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 30, 40
 _TICKS = 4
 _CELL = 26
-# The tree shows the ancestors of so many of the best programs.
+# Best programs whose ancestors the tree shows.
 _LEAVES = 24
 # What a picture looks like outside of a page: that of the style sheet, in daylight.
 STYLE = (

@@ -16,7 +16,7 @@ from evolve.report.attempt_details import describe_source
 from evolve.settings import Settings
 from evolve.store import Store
 
-# An archive is drawn as it was after so many generations; afterwards whenever it was read.
+# How often an archive is drawn over the whole run; afterwards whenever it was read.
 _FRAMES = 60
 _EDITORS = ("editor", "leap")
 
@@ -144,7 +144,7 @@ class RunHistory:
         """Returns what the script of a page draws, as plain data.
 
         Args:
-            rows: Leaves out so many attempts, the first ones.
+            rows: Number of attempts that are left out, the first ones.
             elites: The same for elites.
             frames: The same for frames.
         """

@@ -116,7 +116,7 @@ def prune_run(folder: Path, *, age: int, fewest_bytes: int) -> Pruned:
 
     Args:
         folder: The run's folder.
-        age: Only what is older than so many generations is dropped.
+        age: Generations, counted from the last one, of which all is kept.
         fewest_bytes: Smaller artifacts, compressed, are kept.
 
     Raises:

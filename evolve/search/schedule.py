@@ -142,7 +142,7 @@ class Schedule:
 
 # More than this share of a generation's attempts must be evaluated.
 _LEAST_SHARE = 0.1
-# Models that answer, if badly, get so many attempts: with one slot, three in a row mean little.
+# Attempts of models that answer, if badly: with one slot, three in a row mean little.
 _LEAST_ATTEMPTS = 24
 
 
@@ -150,7 +150,7 @@ class FruitlessWatch:
     """Counts generations of models in a row that evaluate next to nothing.
 
     Args:
-        most: So many end the run; 0 never does.
+        most: How many end the run; 0 for any number.
     """
 
     def __init__(self, most: int) -> None:

@@ -40,7 +40,7 @@ from evolve.steps.jobs import (
 from evolve.store import Store
 
 _KEPT = 1024
-# In a long stall, one slot in so many leaps.
+# In a long stall, one slot of these leaps.
 _LEAPS = 4
 
 

@@ -68,7 +68,7 @@ class SettingsHistory:
         )
 
     def _undo(self, invocations: int) -> Settings:
-        """Returns the settings after so many of the invocations that changed any."""
+        """Returns the settings after this number of the invocations that changed any."""
         settings = self.now
         for invocation in reversed(self._invocations[invocations:]):
             old = {name: change[0] for name, change in invocation.changes.items()}

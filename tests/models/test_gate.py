@@ -120,7 +120,7 @@ def test_busy_answers_do_not_count_as_failures_but_hold_everybody():
     fail(gate, 20, is_outage=False)
     assert told == []
     fail(gate, is_outage=False, retry_after_seconds=30.0)
-    assert told == ["model 'm': asks to be left alone for 30 s; paused"]
+    assert told == ["model 'm': rate limited; retrying in 30 s"]
     before = clock.now
     request(gate)
     assert clock.now >= before + 29

@@ -119,7 +119,7 @@ def test_retry_after_is_honoured():
 def test_a_retry_after_may_be_a_date():
     soon = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     script = [Answer("slow down", status=429, headers={"Retry-After": soon})]
-    with ModelServer(script) as server, pytest.raises(OutageError, match=r"left alone for 3[56]"):
+    with ModelServer(script) as server, pytest.raises(OutageError, match=r"rate limited for 3[56]"):
         ask(server)
 
 
