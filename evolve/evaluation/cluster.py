@@ -68,16 +68,7 @@ class RayEvaluators:
         settings: ClusterSettings,
         tell: Callable[[str], None],
     ) -> None:
-        if not _ADDRESS.fullmatch(settings.address):
-            raise UsageError(
-                "--cluster: expected `ray` for the cluster of this machine or of RAY_ADDRESS, or "
-                f"an address such as ray://host:10001, got {settings.address!r}"
-            )
-        if importlib.util.find_spec("ray") is None:
-            raise UsageError(
-                "--cluster: expected the package `ray`, which is not installed here; "
-                "`pip install 'evolve[ray]'`"
-            )
+        expect_cluster(settings)
         self._config = {
             **asdict(settings),
             "demand": find_demand(problem, settings),
@@ -209,23 +200,49 @@ class RayEvaluators:
             self._ready.set_exception(error)
 
 
-def find_demand(problem: Problem, settings: ClusterSettings) -> dict[str, float]:
-    """Returns what each evaluator asks Ray for.
+def expect_cluster(settings: ClusterSettings) -> None:
+    """Checks that a cluster can be asked for from here, before a run begins.
 
     Raises:
-        UsageError: A custom resource is not written as `NAME=AMOUNT`.
+        UsageError: The address has another form, or Ray is not installed.
     """
-    memory = settings.memory_mb or problem.limits.get("memory_mb", ProgramLimits().memory_mb)
-    demand: dict[str, float] = {"CPU": settings.cpus, "memory": memory * _MB}
+    if not _ADDRESS.fullmatch(settings.address):
+        raise UsageError(
+            "--cluster: expected `ray` for the cluster of this machine or of RAY_ADDRESS, or "
+            f"an address such as ray://host:10001, got {settings.address!r}"
+        )
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError(
+            "--cluster: expected the package `ray`, which is not installed here; "
+            "`pip install 'evolve[ray]'`"
+        )
+    parse_resources(settings)
+
+
+def parse_resources(settings: ClusterSettings) -> dict[str, float]:
+    """Returns the custom resources of an evaluator.
+
+    Raises:
+        UsageError: One is not written as `NAME=AMOUNT`.
+    """
+    found = {}
     for text in settings.resources:
         name, _, amount = text.partition("=")
         try:
-            demand[name.strip()] = float(amount)
+            found[name.strip()] = float(amount)
         except ValueError:
             raise UsageError(
                 f"cluster.resources: expected NAME=AMOUNT, as in `big_disk=1`, got {text!r}"
             ) from None
-    return demand
+    return found
+
+
+def find_demand(problem: Problem, settings: ClusterSettings) -> dict[str, float]:
+    """Returns what each evaluator asks Ray for."""
+    memory = settings.memory_mb
+    if memory is None:
+        memory = problem.limits.get("memory_mb", ProgramLimits().memory_mb)
+    return {"CPU": settings.cpus, "memory": memory * _MB, **parse_resources(settings)}
 
 
 def _make_error(name: str, message: str) -> Exception:

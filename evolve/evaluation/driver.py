@@ -12,6 +12,8 @@ import importlib
 import json
 import logging
 import os
+import re
+import socket
 import sys
 import threading
 import time
@@ -31,6 +33,7 @@ from evolve.records.plain import to_plain
 # A program that takes its node with it so often has crashed.
 _LOSSES = 2
 _LOOK_SECONDS = 1.0
+_CONNECT_SECONDS = 30.0
 # How long a run may be without an evaluator until it says so.
 _SILENT_SECONDS = 5.0
 _MB = 1 << 20
@@ -140,7 +143,12 @@ class Driver:
         loop = asyncio.get_running_loop()
         self._fatal = loop.create_future()
         try:
+            # Ray itself waits for an address without a cluster for many minutes.
+            watchdog = threading.Timer(_CONNECT_SECONDS, self._give_up)
+            watchdog.daemon = True
+            watchdog.start()
             self._ray = connect(self._config["address"])
+            watchdog.cancel()
             plain = self._config["evaluator"]
             paths = {name: Path(plain[name]) for name in ("folder", "evaluators")}
             config = EvaluatorConfig(**plain | paths)
@@ -160,6 +168,13 @@ class Driver:
             with suppress(Exception):
                 self._ray.shutdown()
             os._exit(0)
+
+    def _give_up(self) -> None:
+        message = _explain_connection(
+            self._config["address"], f"no answer within {_CONNECT_SECONDS:g} s"
+        )
+        self._write({"fatal": "MachineError", "message": message})
+        os._exit(0)
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         for line in sys.stdin.buffer:
@@ -349,7 +364,7 @@ class Driver:
             )
 
     def _explain_lack(self, alive: Mapping[str, Any], usable: list[str]) -> str:
-        asked = ", ".join(f"{much:g} {name}" for name, much in self._demand.items())
+        asked = self._describe(self._demand)
         waited = f"cluster: no evaluator could be placed in {self._config['wait_seconds']:g} s: "
         if self._last_end:
             return f"{waited}the last one ended before it was ready: {self._last_end}"
@@ -359,13 +374,20 @@ class Driver:
                 "holds them; wait for its end, or raise `cluster.wait_seconds`"
             )
         found = "; ".join(
-            f"{self._nodes[key]} has "
-            + ", ".join(f"{node['Resources'].get(name, 0):g} {name}" for name in self._demand)
+            f"{self._nodes[key]} has {self._describe(node['Resources'])}"
             for key, node in alive.items()
         )
         return (
             f"{waited}each asks for {asked}, and no node has as much ({found}); add one, or lower "
             "`cluster.cpus`, `cluster.memory_mb`, `cluster.resources` or the problem's `gpus`"
+        )
+
+    def _describe(self, resources: Mapping[str, float]) -> str:
+        """Returns how much there is of what an evaluator asks for."""
+        amounts = {name: resources.get(name, 0.0) for name in self._demand}
+        return ", ".join(
+            f"{much / _MB:.0f} MB of memory" if name == "memory" else f"{much:g} {name}"
+            for name, much in amounts.items()
         )
 
     def _say(self, text: str) -> None:
@@ -384,23 +406,30 @@ def connect(address: str) -> Any:
         FatalError: There is none at the address, or one of another version.
     """
     ray = importlib.import_module("ray")
+    named = os.environ.get("RAY_ADDRESS", "auto") if address == "ray" else address
     try:
+        if place := re.search(r"([^/:]+):(\d+)$", named):
+            # Refused at once, where Ray would try again and again.
+            socket.create_connection((place[1], int(place[2])), _CONNECT_SECONDS).close()
         ray.init(
-            address="auto" if address == "ray" else address,
+            address=named,
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=False,
         )
     except (ConnectionError, RuntimeError, ValueError, ImportError, OSError) as error:
-        where = os.environ.get("RAY_ADDRESS", "this machine") if address == "ray" else address
         reason = str(error).strip().partition("\n")[0]
-        raise FatalError(
-            "MachineError",
-            f"cluster: cannot connect to Ray at {where}: {reason}; `ray start --head` starts a "
-            "cluster here, `ray start --address=HEAD:6379` adds a node, and RAY_ADDRESS or "
-            "`--cluster` names one (the versions of Ray and Python have to be the same)",
-        ) from error
+        raise FatalError("MachineError", _explain_connection(address, reason)) from error
     return ray
+
+
+def _explain_connection(address: str, reason: str) -> str:
+    where = os.environ.get("RAY_ADDRESS", "this machine") if address == "ray" else address
+    return (
+        f"cluster: cannot connect to Ray at {where}: {reason}; `ray start --head` starts a "
+        "cluster here, `ray start --address=HEAD:6379` adds a node, and RAY_ADDRESS or "
+        "`--cluster` names one (the versions of Ray and Python have to be the same)"
+    )
 
 
 if __name__ == "__main__":

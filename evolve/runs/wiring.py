@@ -42,11 +42,16 @@ def complete_settings(settings: Settings) -> Settings:
     """Fills in the defaults that depend on whether there is a model.
 
     Raises:
-        UsageError: Some roles have a model and others none; no backend has that name.
+        UsageError: Some roles have a model and others none; no backend has that name; no cluster
+            can be asked for from here.
     """
     if settings.sandbox.backend not in NAMES:
         names = ", ".join(NAMES)
         raise UsageError(f"--sandbox: expected one of {names}, got {settings.sandbox.backend!r}")
+    if settings.cluster.address:
+        from evolve.evaluation.cluster import expect_cluster
+
+        expect_cluster(settings.cluster)
     defaults = WITH_MODEL if settings.models.is_configured else WITHOUT_MODEL
     changes: dict[str, Any] = {}
     if not settings.loop.slots:

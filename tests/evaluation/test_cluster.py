@@ -5,13 +5,22 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from evolve.errors import SandboxError
+from evolve.evaluation.cluster import RayEvaluators
+from evolve.problem import load_problem
+from evolve.records import Program, SourceFile, Status
+from evolve.runs.wiring import open_evaluators
+from evolve.settings import Settings
+from evolve.settings.sections import ClusterSettings, SandboxSettings
 from tests.clusters import RayNodes, list_evaluators, ray_nodes, wait_for
 from tests.commands import (
     EVALUATOR,
+    INITIAL,
     run_evolve,
     run_json,
     start_evolve,
@@ -153,8 +162,65 @@ def test_no_key_reaches_a_node(nodes, tmp_path):
     assert found["metrics"]["drivers"] == 1
 
 
-KILLER = """# EVOLVE-BLOCK-START
-def point():
-    return [2.0, 1.0]
-# EVOLVE-BLOCK-END
+@contextmanager
+def open_there(folder: Path, nodes: RayNodes, **changes: object) -> Iterator[RayEvaluators]:
+    """Opens a problem's evaluators on a cluster, and keeps the lines that they tell."""
+    cluster = ClusterSettings(address=nodes.address, wait_seconds=20.0, **changes)
+    settings = Settings(cluster=cluster, sandbox=SandboxSettings(backend="bubblewrap"))
+    lines: list[str] = []
+    with closing(open_evaluators(load_problem(folder), settings, lines.append)) as evaluators:
+        evaluators.lines = lines
+        evaluators.start()
+        yield evaluators
+
+
+KILLING = """import os
+import signal
+import time
+from pathlib import Path
+
+
+def evaluate(program):
+    here = os.getpid()
+    while "KILL" in "".join(program.files.values()) and here > 1:
+        fields = Path(f"/proc/{here}/stat").read_text().rpartition(")")
+        if "raylet" in fields[0]:
+            os.kill(here, signal.SIGKILL)
+            time.sleep(60)
+        here = int(fields[2].split()[1])
 """
+
+
+def test_a_program_that_takes_two_nodes_with_it_has_crashed(tmp_path):
+    evaluator = KILLING + EVALUATOR.partition("def evaluate(program):")[2]
+    evaluator = "from evolve.scoring import Score, as_floats\n" + evaluator
+    folder = write_problem(tmp_path / "valley", evaluator=evaluator)
+    killer = Program((SourceFile("initial.py", INITIAL + "# KILL\n"),))
+    with ray_nodes(1, 1, 1) as nodes, open_there(folder, nodes) as evaluators:
+        evaluators.wait()
+        verdict = evaluators.evaluate(killer)
+        assert verdict.status is Status.CRASHED
+        assert verdict.reason == "the machine was lost while the program ran, 2 times"
+        assert evaluators.evaluate(load_problem(folder).initial).status is Status.OK
+        assert sum(evaluators.nodes[3].values()) == 2
+
+
+def test_nodes_on_which_a_run_cannot_be_evaluated_are_named_and_not_used(tmp_path):
+    text = "import ledger\n" + EVALUATOR
+    folder = write_problem(tmp_path / "valley", evaluator=text)
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/ledger.py").write_text("")
+    has = {"PYTHONPATH": str(tmp_path / "modules")}
+    with ray_nodes() as nodes:
+        nodes.add(num_cpus=1)
+        nodes.add(num_cpus=1, env_vars={**has, "PATH": "/nowhere"})
+        with open_there(folder, nodes) as evaluators, pytest.raises(SandboxError) as caught:
+            evaluators.wait()
+        said = str(caught.value)
+        assert "cluster: no node can evaluate: " in said
+        assert "No module named 'ledger'" in said
+        assert "bubblewrap: " in said
+        nodes.add(num_cpus=1, env_vars=has)
+        with open_there(folder, nodes) as evaluators:
+            assert evaluators.wait().is_strong
+            assert evaluators.evaluate(load_problem(folder).initial).status is Status.OK
