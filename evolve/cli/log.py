@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ import typer
 from evolve.cli.command import Result, command
 from evolve.cli.inspect import opened_run, show_date
 from evolve.cli.options import RUNS, Run
-from evolve.display import one_line, show_number
+from evolve.display import one_line, say, show_number
 from evolve.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -245,14 +246,26 @@ _FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 @command("Look")
-def lessons(run: Run) -> Result:
+def lessons(
+    run: Run,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write them to this Markdown file, to edit and reuse.", metavar="FILE"),
+    ] = None,
+) -> Result:
     """List the lessons of a run, merged where they say the same."""
-    from evolve.runs.run_folder import find_run
+    from evolve.runs.run_folder import find_run, write_text
     from evolve.search.digests import read_lessons
+    from evolve.steps.lesson_files import format_lessons
     from evolve.store import Store
 
     with closing(Store.open_to_read(find_run(run, RUNS))) as store:
         found = read_lessons(store)
+        problem = store.facts().get("problem", "")
+    if output is not None:
+        write_text(output, format_lessons({problem: found}))
+        say(f"{len(found)} lessons: {output}", err=True)
     shown = [_format_lesson(lesson) for lesson in found]
     nothing = "no lessons: a model's summaries teach them, and this run has none so far"
     return Result(shown or nothing, [lesson.as_dict() for lesson in found])

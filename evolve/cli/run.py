@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from evolve.runs.opening import Run as OpenedRun
     from evolve.runs.opening import RunView
     from evolve.settings import Settings
+    from evolve.steps.memory import KnownLesson
 
 _MODELS = ("model", "planner", "editor", "summarizer", "api_base")
 _SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox", "cluster")
@@ -108,7 +109,12 @@ def run(
         Path | None, typer.Option("--settings", help="TOML file of settings.", metavar="FILE")
     ] = None,
     lessons: Annotated[
-        str | None, typer.Option(help="Start with the lessons of another run.", metavar="RUN")
+        str | None,
+        typer.Option(help="Start with these lessons: a run's, or a file's.", metavar="RUN|FILE"),
+    ] = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps lessons: read first, added to last.", metavar="FILE"),
     ] = None,
     start: Annotated[
         list[Path] | None,
@@ -132,25 +138,30 @@ def run(
     # It gets ready while this side imports what it needs to know the problem.
     with _getting_ready(detach=detach) as idle:
         from evolve.runs.opening import make_run
-        from evolve.runs.run_folder import find_run
         from evolve.runs.wiring import complete_settings
 
         recorded = None if replay is None else _open_recorded(replay, trust=trust)
         base = None if recorded is None else recorded.settings
         settings = complete_settings(read_settings(changes, settings_file, base))
-        source = None if lessons is None else find_run(lessons, RUNS)
-        if recorded is not None and start:
-            raise UsageError("--start: expected no other start than the recorded ones of --replay")
+        if recorded is not None and (start or memory or lessons):
+            raise UsageError(
+                "--replay: expected no --start, --lessons or --memory with it: the recorded ones "
+                "are taken"
+            )
+        if memory is not None and not settings.models.is_configured:
+            raise UsageError("--memory: a run without a model learns no lessons; --model NAME")
+        loaded = _load_problem(problem, settings, None if recorded is None else recorded.problem)
+        known = _gather_lessons(lessons, memory, loaded)
         made = make_run(
-            _load_problem(problem, settings, None if recorded is None else recorded.problem),
+            loaded,
             settings,
             folder=run_dir,
             parent=RUNS,
             named=_list_named(read_settings(changes, settings_file), recorded),
             starts=None if recorded is not None else start or [],
         )
-        if source is not None:
-            _take_lessons(source, made.folder)
+        if known is not None:
+            _leave_lessons(known, memory, made.folder)
         introduction = _introduce(made.settings, made.folder, made.original)
         if idle is not None:
             made = replace(made, is_forced=force)
@@ -257,13 +268,40 @@ def _say_event(name: str, data: dict[str, Any]) -> None:
     say_json({"event": name, **data}, indent=None)
 
 
-def _take_lessons(source: Path, folder: Path) -> None:
-    from evolve.search.digests import write_lessons
+def _gather_lessons(
+    source: str | None, memory: Path | None, problem: Problem
+) -> list[KnownLesson] | None:
+    """Returns what a new run starts with: lessons of a run or a file, and of a memory file."""
+    if source is None and memory is None:
+        return None
+    from evolve.runs.run_folder import expect_writable, find_run
+    from evolve.search.digests import read_lessons
+    from evolve.search.lasting import recall
+    from evolve.steps.lesson_files import read_lesson_file
+    from evolve.steps.memory import inherit_lessons
     from evolve.store import Store
 
-    with closing(Store.open_to_read(source)) as store:
-        count = write_lessons(folder, store)
-    say(f"lessons: {count} taken from {source}")
+    known: list[KnownLesson] = []
+    if source is not None and Path(source).is_file():
+        found = [one for lessons in read_lesson_file(Path(source)).values() for one in lessons]
+        known += inherit_lessons(found, Path(source).name)
+    elif source is not None:
+        with closing(Store.open_to_read(find_run(source, RUNS))) as store:
+            known += inherit_lessons(read_lessons(store), store.folder.name)
+    if source is not None:
+        say(f"lessons: {len(known)} taken from {source}")
+    if memory is not None:
+        expect_writable(memory)
+        recalled = recall(memory, problem)
+        say(f"memory: {len(recalled)} lessons taken from {memory}")
+        known += recalled
+    return known
+
+
+def _leave_lessons(known: list[KnownLesson], memory: Path | None, folder: Path) -> None:
+    from evolve.search.digests import write_lessons
+
+    write_lessons(folder, known, memory)
 
 
 def _open_recorded(name: str, *, trust: bool) -> OpenedRun:

@@ -71,6 +71,7 @@ from evolve.runs.wiring import (
 from evolve.runs.world import checksum_folder, describe_linked
 from evolve.sandbox.limits import Isolation
 from evolve.search.events import Inbox, Interrupt
+from evolve.search.lasting import remember
 from evolve.search.loop import Search
 from evolve.search.previews import find_misfit, preview_prompts
 from evolve.search.schedule import size_of
@@ -157,6 +158,7 @@ class LiveRun:
                     stack.callback(endpoint.close)
                 self._prepare(endpoints)
                 outcome = self._search(endpoints)
+                self._remember()
                 functions = self._run.problem.functions if outcome.best is not None else {}
                 if Purpose.HOLDOUT in functions:
                     with self._view.waiting("evaluating the champion on the hold-out"):
@@ -172,6 +174,16 @@ class LiveRun:
             with suppress(StoreError):
                 self._store.set_facts(stopped_because=because)
             raise
+
+    def _remember(self) -> None:
+        """Adds what the run has learnt to the file that outlasts it."""
+        try:
+            line = remember(self._store, self._run.problem)
+        except (UsageError, OSError) as error:
+            # What the run found is safe; its next invocation adds to the file what is missing.
+            line = f"memory: nothing was added: {error}"
+        if line:
+            self._view.tell(line)
 
     def _prepare(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Proves sandbox and models; evaluates the starting program of a run without one."""

@@ -18,10 +18,12 @@ from evolve.records.steering import UNSTEERED, Steering
 from evolve.search.schedule import Turn, size_of
 from evolve.settings.history import SettingsHistory
 from evolve.steps.digest import Digest, RunStatus
-from evolve.steps.memory import KnownLesson, Memory, inherit_lessons
+from evolve.steps.memory import KnownLesson, LessonBook, Memory, inherit_lessons
 from evolve.store import Store
 
 LESSONS_FILE = "lessons.json"
+MEMORY_FACT = "memory"
+"""The fact that names the file that keeps what a run learns."""
 
 _LESSONS_FACT, _MACHINE_FACT = "inherited_lessons", "machine"
 _LESSONS = 16
@@ -38,7 +40,7 @@ class DigestMaker:
 
     def __init__(self, store: Store, history: SettingsHistory, direction: Direction) -> None:
         facts = store.facts()
-        self._memory = Memory(direction, _read_inherited(facts))
+        self._memory = Memory(direction, read_inherited(facts))
         self._store = store
         self._history = history
         machine = facts.get(_MACHINE_FACT)
@@ -122,7 +124,8 @@ class DigestMaker:
         )
 
 
-def _read_inherited(facts: Mapping[str, Any]) -> tuple[KnownLesson, ...]:
+def read_inherited(facts: Mapping[str, Any]) -> tuple[KnownLesson, ...]:
+    """Returns the lessons that a run began with, from its facts."""
     return from_plain(tuple[KnownLesson, ...], facts.get(_LESSONS_FACT) or [])
 
 
@@ -133,7 +136,7 @@ def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
         StoreError: The database cannot be read.
     """
     facts = store.facts()
-    inherited = _read_inherited(facts)
+    inherited = read_inherited(facts)
     memory = Memory(Direction(facts.get("direction", "maximize")), inherited)
     last = store.last_generation() or 0
     summaries = list(store.summaries(-1, last))
@@ -146,16 +149,22 @@ def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
     return memory.book.rank(last, len(memory.book.lessons))
 
 
-def write_lessons(folder: Path, source: Store) -> int:
-    """Leaves the lessons of one run in the folder of a new one, and returns their number.
+def write_lessons(folder: Path, lessons: Sequence[KnownLesson], memory: Path | None) -> None:
+    """Leaves lessons in the folder of a new run.
+
+    Args:
+        folder: Of the run.
+        lessons: With their origins; of those that say the same the first is taken.
+        memory: The file that keeps what the run learns; None for none.
 
     Raises:
-        StoreError: The other run cannot be read.
+        OSError: The folder cannot be written.
     """
-    lessons = inherit_lessons(read_lessons(source), source.folder.name)
-    text = json.dumps(to_plain(lessons), indent=1)
-    write_inside(folder, LESSONS_FILE, text)
-    return len(lessons)
+    book = LessonBook()
+    for one in inherit_lessons(lessons, ""):
+        book.inherit(one)
+    kept = {"lessons": to_plain(book.lessons), "memory": str(memory.resolve()) if memory else ""}
+    write_inside(folder, LESSONS_FILE, json.dumps(kept, indent=1))
 
 
 def note_experience(store: Store, problem: Problem, evaluate: Callable[..., Evaluation]) -> None:
@@ -172,10 +181,16 @@ def note_experience(store: Store, problem: Problem, evaluate: Callable[..., Eval
         StoreError: The database cannot be written.
     """
     path = store.folder / LESSONS_FILE
-    lessons = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     machine = find_machine(problem, evaluate)
     found = None if machine is None else machine.as_dict()
-    store.set_facts(**{_LESSONS_FACT: lessons, _MACHINE_FACT: found})
+    store.set_facts(
+        **{
+            _LESSONS_FACT: kept.get("lessons", []),
+            MEMORY_FACT: kept.get("memory", ""),
+            _MACHINE_FACT: found,
+        }
+    )
 
 
 def copy_experience(store: Store, source: Path) -> None:

@@ -264,6 +264,11 @@ class LessonBook:
         """All lessons, in the order in which they were first taught."""
         return tuple(self._lessons)
 
+    def inherit(self, lesson: KnownLesson) -> None:
+        """Adds a lesson with its record, unless one that says the same is there."""
+        if self.find(lesson.lesson) is None:
+            self._add(lesson)
+
     def teach(self, generation: int, number: int, lesson: Lesson) -> None:
         """Adds a lesson of a generation's summary, or merges it with one that says the same."""
         words = _words_of(lesson.claim)
@@ -305,6 +310,10 @@ class LessonBook:
             self._places[word].append(index)
         self._lessons.append(lesson)
         self._words.append(words)
+
+    def find(self, lesson: Lesson) -> int | None:
+        """Returns the place of the lesson that says the same; None where none does."""
+        return self._find(_words_of(lesson.claim), works=lesson.works)
 
     def _find(self, words: frozenset[str], *, works: bool) -> int | None:
         """Returns the lesson with the most words in common, if they are most of all words."""
