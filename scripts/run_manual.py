@@ -107,7 +107,7 @@ def find_commands(block: Fenced) -> list[str]:
 def check_options(command: str) -> None:
     """Raises MismatchError if a command line names a command or an option that does not exist."""
     for part in re.split(r"&&|\||;", command):
-        words = shlex.split(part, comments=True)
+        words = shlex.split(re.sub(r"\s\d?[<>]\S* *|&$", " ", part), comments=True)
         while words and re.fullmatch(r"\w+=.*", words[0]):
             del words[0]
         if words[:1] != ["evolve"] or len(words) == 1 or words[1].startswith("-"):
@@ -115,7 +115,7 @@ def check_options(command: str) -> None:
         try:
             group = get_command(make_app(words[1]))
             found = group.commands[words[1]]  # type: ignore[attr-defined]
-            found.make_context(words[1], [word for word in words[2:] if word != "&"])
+            found.make_context(words[1], words[2:])
         except (KeyError, _WRONG_USAGE) as error:
             raise MismatchError(f"{part.strip()}: {error}") from error
 
@@ -209,7 +209,9 @@ def _shorten(printed: str, shown: str) -> str:
 
 def normalise(text: str) -> str:
     """Returns a transcript without what differs from run to run and from machine to machine."""
-    text = re.sub(r"sandbox(:? +).*", "sandbox BACKEND", text)
+    text = re.sub(r'sandbox"?:? +.*', "sandbox BACKEND", text)
+    text = re.sub(r'"backend": .*\s*"enforced": \[[^]]*\]', "BACKEND", text)
+    text = re.sub(r'"host": ".*?"', "HOST", text)
     text = re.sub(r"\b(?=[a-f]*\d)[0-9a-f]{8,}\b", "ID", text)
     text = re.sub(r"(N|\d+) min ", "", re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?%?", "N", text))
     text = re.sub(r"(N h )?(N min )?N s\b", "TIME", text)

@@ -1,11 +1,16 @@
 """The code blocks of the manual do what the pages say."""
 
+import re
 import runpy
 from pathlib import Path
 
 import pytest
 
-SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "run_manual.py"))
+from evolve import scoring
+from evolve.errors import ExitCode
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = runpy.run_path(str(ROOT / "scripts" / "run_manual.py"))
 PAGES = SCRIPT["list_pages"]()
 
 
@@ -45,3 +50,23 @@ def test_numbers_times_and_paths_may_differ_and_long_output_is_shortened(tmp_pat
     consoles = SCRIPT["run_page"](page, folder)
     SCRIPT["compare"](page, consoles)
     assert consoles[0][1].endswith("1.5 apples, 2 min 3 s\n...\nlast 7\n/home/you\n")
+
+
+@pytest.mark.parametrize("name", ["write_commands_page", "write_settings_page"])
+def test_a_generated_page_is_current(name):
+    script = runpy.run_path(str(ROOT / "scripts" / f"{name}.py"))
+    outdated = script["PAGE"].read_text() != script["write_page"]()
+    assert not outdated, f"run: python scripts/{name}.py"
+
+
+def test_all_that_evaluators_import_is_documented():
+    page = (ROOT / "docs" / "reference" / "scoring.md").read_text()
+    assert set(re.findall(r"^::: evolve\.scoring\.(\w+)$", page, re.MULTILINE)) == set(
+        scoring.__all__
+    )
+
+
+def test_every_exit_code_is_documented():
+    page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text()
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    assert documented == set(ExitCode)

@@ -1,5 +1,4 @@
 import dataclasses
-import runpy
 from pathlib import Path
 
 import pytest
@@ -106,12 +105,6 @@ def test_temperature_and_effort_are_set_by_role_or_for_all():
     assert [settings.find_for("temperature", role) for role in ROLES] == [1.0, 0.2, 1.0, 1.0]
     assert settings.find_for("effort", "planner") == "high"
     assert settings.find_for("effort", "editor") is None
-
-
-def test_the_page_of_settings_says_what_they_say():
-    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "write_settings_page.py"))
-    outdated = script["PAGE"].read_text() != script["write_page"]()
-    assert not outdated, "run: python scripts/write_settings_page.py"
 
 
 def test_a_file_with_a_bare_value_is_refused(tmp_path):
