@@ -17,14 +17,14 @@ from evolve.population import Population, RunState
 from evolve.population.population import light_attempts
 from evolve.population.snapshot import expect_frozen
 from evolve.problem import Problem
-from evolve.records import AttemptKey, Evaluation, Plan, Program
+from evolve.records import AttemptKey, Evaluation, Program
 from evolve.records.chat import Request, describe_difference
 from evolve.records.endings import RECORDING
-from evolve.records.results import Call, Generation, LightAttempt, SlotResult
+from evolve.records.results import Call, Generation, LightAttempt
 from evolve.records.steering import steering_of
 from evolve.runs.fork import FORKED
 from evolve.runs.mending import RESCORED
-from evolve.search.generation import GenerationRunner, Inline, reject_known
+from evolve.search.generation import GenerationRunner, Inline, Reporter, reject_known
 from evolve.search.schedule import Schedule, Turn, size_of
 from evolve.search.select import JobMaker
 from evolve.settings import Settings
@@ -201,7 +201,7 @@ class Replay:
             models=settings.models,
             journal=journal,
             workers=Inline(),
-            reporter=_Silent(),
+            reporter=Reporter(),
         )
         result = runner.run(job)
         return Generation(number, result.slots, 0.0, result.summary)
@@ -232,16 +232,6 @@ def compare_archives(recorded: RunState, again: RunState) -> list[str]:
         if list(one.cells) != list(two.cells) or list(one.elites) != list(two.elites):
             differences.append(f"island {island}: another archive")
     return differences
-
-
-class _Silent:
-    """Learns what happens in a generation, and does nothing with it."""
-
-    def on_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
-        """The plans of all slots are known."""
-
-    def on_slot(self, generation: int, result: SlotResult) -> None:
-        """A slot has ended."""
 
 
 def _evaluate_nothing(program: Program, **_: object) -> Evaluation:

@@ -47,8 +47,8 @@ class GenerationResult:
     cut_by: str = ""
 
 
-class Reporter(Protocol):
-    """Learns what happens in a generation, from any thread."""
+class Reporter:
+    """Learns what happens in a generation, from any thread; by itself it does nothing."""
 
     def on_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
         """The plans of all slots are known; called once, before the generation ends."""

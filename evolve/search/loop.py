@@ -33,6 +33,7 @@ from evolve.search.events import Event, Inbox, Interrupt, Planned, Recorded, Slo
 from evolve.search.generation import (
     GenerationResult,
     GenerationRunner,
+    Reporter,
     Threads,
     mark_duplicates,
     reject_known,
@@ -69,7 +70,7 @@ class Observer:
         """Some time has passed."""
 
 
-class Search:
+class Search(Reporter):
     """Runs generations until a limit, a budget, the target or an interrupt.
 
     Only `run`'s thread changes any state; generations run on threads of their own and report

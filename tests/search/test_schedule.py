@@ -5,8 +5,6 @@ from hypothesis import strategies as st
 
 from evolve.search.schedule import Schedule, Size, Turn
 
-FOREVER = 10**9
-
 
 def start_all(schedule: Schedule, committed: int, evaluations: int) -> list[Turn]:
     return list(iter(lambda: schedule.next(committed, evaluations), None))
