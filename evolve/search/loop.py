@@ -372,12 +372,14 @@ class Search(Reporter):
         return result is not None and self._is_torn(result)
 
     def _commit_ended_slots(self) -> None:
-        """Commits what the oldest generation has when a cap on time cuts its other slots."""
-        if self._stopped_because != MAX_SECONDS or not self._running:
-            return
-        ended = sorted(self._ended.get(self._running[0], ()), key=lambda result: result.slot)
-        if any(result.attempts for result in ended):
-            self._commit(GenerationResult(self._running[0], mark_duplicates(ended)))
+        """Commits what the generations in flight have when a cap on time cuts their other slots."""
+        while self._stopped_because == MAX_SECONDS and self._running:
+            number = self._running[0]
+            ended = sorted(self._ended.get(number, ()), key=lambda result: result.slot)
+            if not any(result.attempts for result in ended):
+                return
+            slots = mark_duplicates(ended)
+            self._commit(self._results.get(number) or GenerationResult(number, slots))
 
     def _exhausted(self) -> str:
         committed = self.population.generation

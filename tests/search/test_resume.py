@@ -1,7 +1,11 @@
 """A search that goes on from its database, without any other saved state."""
 
 import dataclasses
+import itertools
+import sqlite3
+import time
 from collections import deque
+from contextlib import closing
 from enum import Enum
 
 import numpy as np
@@ -80,3 +84,22 @@ def test_a_resumed_search_knows_its_fronts(tmp_path):
     for generations in (6, 10):
         parts = searches.run("parts", generations, evaluate=evaluate)
     assert plain(parts) == plain(whole)
+
+
+def test_a_cap_on_time_leaves_no_finished_attempt_behind(tmp_path):
+    searches = Searches(tmp_path, loop__slots=2, loop__lag=1, tuning__share=0.0)
+    count = itertools.count()
+
+    def evaluate(program):
+        # One slot hangs while the next generation goes on; each program is the best so far.
+        number = next(count)
+        time.sleep(3.0 if number == 5 else 0.02)
+        return searches.verdict(program, float(number), first=1.0)
+
+    found = searches.run("capped", 500, threads=4, evaluate=evaluate, budget__max_seconds=1.0)
+    with closing(sqlite3.connect(tmp_path / "capped" / "run.db")) as database:
+        (best,) = database.execute("SELECT max(objective) FROM evaluations").fetchone()
+    assert found.champion.objective == best > 5
+    assert searches.replay("capped", budget__max_seconds=1.0) == []
+    more = searches.run("capped", found.generation + 3, threads=4, evaluate=evaluate)
+    assert more.champion.objective > best
