@@ -38,7 +38,7 @@ GROUPS = {
         "report",
         "view",
     ),
-    "Prove": ("replay", "verify", "export"),
+    "Prove": ("replay", "verify", "audit", "export"),
     "Problems": ("init", "check", "gallery", "prompt"),
     "Machine": ("doctor", "prune", "repair", "skills"),
 }

@@ -1,8 +1,10 @@
-"""Commands that do a run's work again: `replay`, `verify`."""
+"""Commands that put a run to the proof: `replay`, `verify`, `audit`."""
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +12,11 @@ import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, AllowWeak, Changes, Run, Trust
-from evolve.display import say
-from evolve.errors import ExitCode
+from evolve.display import Part, say
+from evolve.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from evolve.records import Evaluation, Program
     from evolve.runs.verify import Check
 
 _CERTIFICATE = "certificate.json"
@@ -52,6 +55,59 @@ def replay(run: Run) -> Result:
             f"generations 0 to {last} are taken as recorded: forked, pruned or scored again"
         )
     return Result(shown, data)
+
+
+@command("Prove")
+def audit(
+    run: Run,
+    *,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Evaluate jumps on the hold-out now.")
+    ] = False,
+    allow_weak_sandbox: AllowWeak = False,
+    trust: Trust = False,
+) -> Result:
+    """List what deserves a second look before the champion is believed."""
+    from evolve.problem import Purpose
+    from evolve.report.audit import audit_run
+    from evolve.report.timeline import RunHistory
+    from evolve.runs.run_folder import find_run, load_run
+    from evolve.store import Store
+
+    folder = find_run(run, RUNS)
+    problem, settings = load_run(folder)
+    if evaluate and Purpose.HOLDOUT not in problem.functions:
+        raise UsageError(f"--evaluate: {folder}: the problem has no `holdout` function")
+    hold_out: AbstractContextManager[Callable[[Program], Evaluation] | None] = nullcontext()
+    if evaluate:
+        hold_out = _holding_out(folder, Changes({}, {"sandbox.allow_weak": allow_weak_sandbox}),
+                                trusts=trust)  # fmt: skip
+    with closing(Store.open_to_read(folder)) as store, hold_out as score:
+        history = RunHistory(problem, settings)
+        history.advance(store)
+        if not history.rows:
+            raise UsageError(f"{folder}: the run has no checkpoint yet")
+        found = audit_run(store, problem, history.state, history.rows, score)
+    checks, findings, shares = found.tables()
+    nothing = "nothing found; that proves nothing: `evolve verify`, and a look at the champion"
+    shown: list[Part] = [checks, "", *([findings] if found.findings else [nothing]), "", shares]
+    return Result(shown, found.as_dict())
+
+
+@contextmanager
+def _holding_out(
+    folder: Path, changes: Changes, *, trusts: bool
+) -> Iterator[Callable[[Program], Evaluation]]:
+    """Yields what evaluates a program of a run on the hold-out."""
+    from evolve.problem import Purpose
+    from evolve.runs.opening import open_run
+    from evolve.runs.wiring import open_evaluators
+
+    trusted = open_run(folder, changes.apply, trusts=trusts)
+    with closing(open_evaluators(trusted.problem, trusted.settings)) as evaluators:
+        evaluators.start()
+        evaluators.wait()
+        yield partial(evaluators.evaluate, purpose=Purpose.HOLDOUT)
 
 
 @command("Prove")

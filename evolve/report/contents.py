@@ -20,6 +20,7 @@ from evolve.report.attempt_details import (
     trace_line,
     whole_as_data,
 )
+from evolve.report.audit import audit_run
 from evolve.report.elements import (
     Block,
     Cards,
@@ -80,6 +81,7 @@ def write_contents(
         Section("What was tried", tuple(_tabulate_tried(state))),
         Section("What it took", (_tabulate_spent(state, store),)),
         *_list_lessons(store),
+        *_audit(store, problem, history),
     ]
     if best is not None:
         sections += _describe_champion(store, best)
@@ -297,6 +299,13 @@ def _tabulate_spent(state: Mapping[str, Any], store: Store) -> TextTable:
     everything = f"{state['evaluations']} evaluations, {state['seconds']:.1f} s"
     total = sum((used for *_, used in usage), Totals())
     return tabulate_spending([*usage, ("all", everything, total)])
+
+
+def _audit(store: Store, problem: Problem, history: RunHistory) -> Iterator[Section]:
+    """Yields what deserves a second look, with what the run itself has recorded."""
+    if history.rows:
+        tables = audit_run(store, problem, history.state, history.rows).tables()
+        yield Section("Audit", tuple(table for table in tables if table.rows))
 
 
 def _list_lessons(store: Store) -> Iterator[Section]:
