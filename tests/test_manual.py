@@ -5,6 +5,8 @@ import runpy
 from pathlib import Path
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
 
 from evolve import scoring
 from evolve.errors import ExitCode
@@ -52,13 +54,6 @@ def test_numbers_times_and_paths_may_differ_and_long_output_is_shortened(tmp_pat
     assert consoles[0][1].endswith("1.5 apples, 2 min 3 s\n...\nlast 7\n/home/you\n")
 
 
-@pytest.mark.parametrize("name", ["write_commands_page", "write_settings_page"])
-def test_a_generated_page_is_current(name):
-    script = runpy.run_path(str(ROOT / "scripts" / f"{name}.py"))
-    outdated = script["PAGE"].read_text() != script["write_page"]()
-    assert not outdated, f"run: python scripts/{name}.py"
-
-
 def test_all_that_evaluators_import_is_documented():
     page = (ROOT / "docs" / "reference" / "scoring.md").read_text()
     assert set(re.findall(r"^::: evolve\.scoring\.(\w+)$", page, re.MULTILINE)) == set(
@@ -70,3 +65,14 @@ def test_every_exit_code_is_documented():
     page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text()
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     assert documented == set(ExitCode)
+
+
+def test_the_source_distribution_brings_the_manual_and_the_wheel_does_not():
+    held = {
+        kind: {file.distribution_path for file in kind(str(ROOT)).recurse_included_files()}
+        for kind in (SdistBuilder, WheelBuilder)
+    }
+    pages = {str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")}
+    assert pages <= held[SdistBuilder]
+    assert {Path(path).parts[0] for path in held[WheelBuilder]} == {"evolve"}
+    assert not [path for path in held[WheelBuilder] if "docs" in Path(path).parts]

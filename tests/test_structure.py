@@ -1,8 +1,11 @@
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import evolve
 
@@ -163,3 +166,10 @@ def test_prose_uses_plain_standard_words():
         if (match := ODD.search(line))
     ]
     assert not found
+
+
+@pytest.mark.parametrize("name", ["write_commands_page", "write_settings_page"])
+def test_a_generated_page_is_current(name):
+    script = runpy.run_path(str(ROOT / "scripts" / f"{name}.py"))
+    outdated = script["PAGE"].read_text() != script["write_page"]()
+    assert not outdated, f"run: python scripts/{name}.py"
