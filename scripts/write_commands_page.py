@@ -18,6 +18,7 @@ number), a call, or the start of a program's id.
 
 Every command takes `--json` and then prints [JSON](output.md) on standard output; progress and
 notes go to standard error. How a command ended is in its [exit code](exit-codes.md).
+`evolve --install-completion` lets the shell complete commands and options.
 """
 
 
