@@ -44,6 +44,8 @@ def evaluate(program):
 """
 
 
+# Tuning takes longer than all that a model does in a small run.
+UNTUNED = ("--set", "tuning.share=0")
 # Containers take a second to start: `auto` takes another backend even where it could.
 NO_DOCKER = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 

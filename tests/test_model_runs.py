@@ -4,14 +4,14 @@ from base64 import b64encode
 
 import pytest
 
-from tests.commands import run_evolve, run_json, start_evolve
+from tests.commands import UNTUNED, run_evolve, run_json, start_evolve
 from tests.model_server import Answer, ModelServer, answer_like_scripted
 
 KEY = {"OPENAI_API_KEY": "sk-test"}
 
 
 def asked(server: ModelServer) -> tuple[str, ...]:
-    return ("--model", "openai/test", "--api-base", server.url, "--run-dir", "r")
+    return ("--model", "openai/test", "--api-base", server.url, "--run-dir", "r", *UNTUNED)
 
 
 def test_a_run_over_http_counts_every_call_and_token(tmp_path, problem):
@@ -50,7 +50,7 @@ def test_failures_in_between_lose_nothing(tmp_path, problem):
         run_evolve("run", problem, *asked(server), "--generations", 2, cwd=tmp_path, **KEY)
     state = run_json("show", "r", cwd=tmp_path)
     assert state["status"] == "finished"
-    assert sum(state["outcomes"].values()) == state["attempts"] >= 17
+    assert sum(state["outcomes"].values()) == state["attempts"] >= 9
 
 
 @pytest.mark.parametrize(

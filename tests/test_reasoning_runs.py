@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.commands import run_evolve, run_json
+from tests.commands import UNTUNED, run_evolve, run_json
 from tests.model_server import Answer, ModelServer, answer_like_scripted
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def think(body: Mapping[str, Any]) -> Answer:
 
 
 def asked(server: ModelServer, *more: object) -> tuple[object, ...]:
-    return ("--model", "openai/x", "--api-base", server.url, "--run-dir", "r", *more)
+    return ("--model", "openai/x", "--api-base", server.url, "--run-dir", "r", *UNTUNED, *more)
 
 
 def count_slots(run: Path, cwd: Path) -> tuple[int, int]:
@@ -108,9 +108,7 @@ def test_a_cap_on_money_holds_and_keeps_two_generations_in_flight(tmp_path, prob
 )
 def test_a_run_in_vain_stops_and_says_why(tmp_path, problem, answer, words):
     with ModelServer([answer]) as server:
-        done = run_evolve(
-            "run", problem, *asked(server, "--set", "tuning.share=0"), code=4, cwd=tmp_path, **KEY
-        )
+        done = run_evolve("run", problem, *asked(server), code=4, cwd=tmp_path, **KEY)
     assert "stopped: next to nothing was evaluated" in done.stdout
     assert words in done.stdout
     assert "to change that: " in done.stdout
@@ -120,8 +118,7 @@ def test_a_run_in_vain_stops_and_says_why(tmp_path, problem, answer, words):
 def test_a_short_run_in_vain_does_not_count_as_finished(tmp_path, problem):
     with ModelServer([Answer("no edit")]) as server:
         done = run_evolve(
-            "run", problem, *asked(server, "--generations", 1, "--set", "tuning.share=0"),
-            code=4, cwd=tmp_path, **KEY,
+            "run", problem, *asked(server, "--generations", 1), code=4, cwd=tmp_path, **KEY,
         )  # fmt: skip
     assert "finished" not in done.stdout
     assert "nothing new was evaluated" in done.stdout

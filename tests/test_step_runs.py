@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.commands import run_evolve, run_json, write_script
+from tests.commands import UNTUNED, run_evolve, run_json, write_script
 from tests.model_server import Answer, ModelServer, answer_like_scripted
 
 FORMS = {
@@ -33,7 +33,7 @@ def test_lessons_are_shown_and_start_another_run(tmp_path, problem):
     lesson = {"claim": "Small steps help.", "evidence": "-12 against -13", "scope": "early on"}
     summary = {"verdict": "v", "lessons": [lesson]}
     script = write_script(tmp_path / "s.json", summarizer=[json.dumps(summary)])
-    common = ("run", problem, "--model", script, "--generations", 2)
+    common = ("run", problem, "--model", script, "--generations", 2, *UNTUNED)
     run_evolve(*common, "--run-dir", "first", cwd=tmp_path)
     (known,) = run_json("lessons", "first", cwd=tmp_path)
     assert (known["claim"], known["taught"], known["works"]) == ("Small steps help.", 2, True)
