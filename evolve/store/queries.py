@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import groupby
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,9 @@ class Reader:
     def generations(self, since: int = 0) -> list[tuple[int, float]]:
         """Returns the committed generations from one on, each with the running time up to it."""
         sql = "SELECT number, seconds FROM generations WHERE number >= ? ORDER BY number"
-        return self._all(sql, since)
+        with parsing(self.folder):
+            # A damaged row may hold texts or bytes.
+            return [(index(number), 0.0 + seconds) for number, seconds in self._all(sql, since)]
 
     def committed_at(self, generation: int) -> str:
         """Returns when a generation was committed, UTC, ISO 8601; empty where it is not yet."""

@@ -4,6 +4,7 @@ import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ class Answer:
 
 class DoublingSession:
     """Answers each call with twice its first argument, and fails for `boom`."""
+
+    files = MappingProxyType({"initial.py": ""})
 
     @contextmanager
     def shared(self, timeout_seconds: float | None) -> Iterator[tuple[DoublingSession, float]]:
