@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,7 +18,8 @@ from evolve.report.timeline import AttemptRow
 
 WIDTH, HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 30, 40
-_TICKS = 4
+_TICKS = 5
+_LINE = 14  # height of a line of text
 _CELL = 26
 # Best programs whose ancestors the tree shows.
 _LEAVES = 24
@@ -26,7 +28,7 @@ STYLE = (
     "<style>text{fill:#555;font:12px sans-serif}.grid{stroke:#e4e4e0}.line{fill:none;"
     "stroke-width:2}.band{opacity:.15;stroke:none}.known{stroke:#888;stroke-dasharray:5 4}"
     ".edge{stroke:#bbb;fill:none}.path{stroke:#2563a8;stroke-width:2;fill:none}.node{fill:#999}"
-    ".best{fill:#2563a8}.cell{fill:#2563a8}.empty{fill:#f1f1ee}.mark{fill:none;stroke:#b4432f;"
+    ".best{fill:#2563a8}.cell{fill:#2563a8}.empty{fill:#f1f1ee}.mark{stroke:#b4432f;"
     "stroke-width:2}.dot{fill:#2563a8}.c0{stroke:#2563a8;fill:#2563a8}.c1{stroke:#b4432f;fill:"
     "#b4432f}.c2{stroke:#2f855a;fill:#2f855a}.c3{stroke:#8a4fb0;fill:#8a4fb0}.c4{stroke:#b7791f;"
     "fill:#b7791f}.c5{stroke:#4a5568;fill:#4a5568}.line{fill:none}</style>"
@@ -227,12 +229,8 @@ def draw_panel(
 
     parts = [_text(_LEFT + width / 2, HEIGHT - 6, across, "middle"), _text(4, 16, up)]
     parts += _draw_ticks((start, length), (low, span))
-    for name, value in (references or {}).items():
-        y = place(start, value)[1]
-        parts += [
-            f'<path class="known" d="M {_LEFT} {y:.1f} h {width}"/>',
-            _text(_LEFT + 4, y - 4, name),
-        ]
+    heights = {name: place(start, value)[1] for name, value in (references or {}).items()}
+    parts += _draw_references(heights, width)
     for number, shape in enumerate(shapes):
         colour = f"c{number % COLOURS}"
         if shape.low:
@@ -248,12 +246,32 @@ def draw_panel(
 def _draw_ticks(across: tuple[float, float], up: tuple[float, float]) -> Iterator[str]:
     """Yields the grid and its numbers; both ranges are a start and a length."""
     width, height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
-    for tick in range(_TICKS + 1):
-        share = tick / _TICKS
-        x, y = _LEFT + width * share, _TOP + height * share
+    for value in _round_numbers(*up):
+        y = _TOP + height * (1 - (value - up[0]) / up[1])
         yield f'<path class="grid" d="M {_LEFT} {y:.1f} h {width}"/>'
-        yield _text(_LEFT - 6, y + 4, f"{up[0] + up[1] * (1 - share):.6g}", "end")
-        yield _text(x, _TOP + height + 16, f"{across[0] + across[1] * share:.6g}", "middle")
+        yield _text(_LEFT - 6, y + 4, f"{value:.6g}", "end")
+    for value in _round_numbers(*across):
+        x = _LEFT + width * (value - across[0]) / across[1]
+        yield _text(x, _TOP + height + 16, f"{value:.6g}", "middle")
+
+
+def _draw_references(heights: Mapping[str, float], width: float) -> Iterator[str]:
+    """Yields the lines of values to compare with, and their names."""
+    written = math.inf
+    for name, y in sorted(heights.items(), key=lambda one: -one[1]):
+        yield f'<path class="known" d="M {_LEFT} {y:.1f} h {width}"/>'
+        # Two values that are close share a line of text, the higher one to the right.
+        is_apart = written - y > _LINE
+        written = y if is_apart else written
+        yield _text(_LEFT + 4 if is_apart else WIDTH / 2, written - 4, name)
+
+
+def _round_numbers(start: float, length: float) -> list[float]:
+    """Returns the multiples of 1, 2 or 5 times a power of ten in a range; two to six of them."""
+    power = 10.0 ** math.floor(math.log10(length / _TICKS))
+    step = next(power * digit for digit in (1, 2, 5, 10) if length <= _TICKS * power * digit)
+    first, last = math.ceil(start / step), math.floor((start + length) / step)
+    return [number * step for number in range(first, last + 1)]
 
 
 def _near(stairs: _Points, references: Mapping[str, float]) -> dict[str, float]:

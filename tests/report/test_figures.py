@@ -78,3 +78,13 @@ def test_a_picture_of_its_own_brings_its_style():
     svg = standalone(draw_curve(make_points(1.0, 2.0), "evaluations", {}))
     assert "<style>" in svg
     ET.fromstring(svg)
+
+
+def test_axes_have_round_numbers_and_close_references_do_not_overlap():
+    svg = draw_curve(
+        make_points(0.95, 1.4, 2.2), "evaluations", {"baseline": 2.634, "best known": 2.636}
+    )
+    assert re.findall(r'text-anchor="end">([^<]+)<', svg) == ["1", "1.5", "2", "2.5"]
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)"[^>]*>b', svg)
+    assert len({y for _, y in places}) == 1
+    assert len({x for x, _ in places}) == 2
