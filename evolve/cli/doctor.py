@@ -29,11 +29,16 @@ def doctor(
         ),
     ] = False,
     base_image: Annotated[
-        str, typer.Option("--base-image", help="Image that one with a name is built on.")
+        str,
+        typer.Option(
+            "--base-image", metavar="IMAGE", help="Image that one with a name is built on."
+        ),
     ] = "",
     packages: Annotated[
         list[str] | None,
-        typer.Option("--package", help="Python package for it besides numpy; repeatable."),
+        typer.Option(
+            "--package", metavar="NAME", help="Python package for it besides numpy; repeatable."
+        ),
     ] = None,
     changes: Changes,
 ) -> Result:

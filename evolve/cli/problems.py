@@ -101,7 +101,8 @@ def init(
 @command("Problems")
 def gallery(
     name: Annotated[
-        str | None, typer.Argument(help="Problem to copy; without it all are listed.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Problem to copy; without it all are listed."),
     ] = None,
     folder: Annotated[
         Path | None,

@@ -23,7 +23,8 @@ def view(
         int, typer.Option(help="Port to listen on; 0 takes a free one.", metavar="N", min=0)
     ] = 8420,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; only this machine by default.")
+        str,
+        typer.Option(metavar="ADDRESS", help="Address to listen on; only this machine by default."),
     ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open a browser where there is one.")] = True,
     allow_actions: Annotated[
