@@ -44,6 +44,10 @@ class RayNodes:
         self.nodes.remove(node)
         self._cluster.remove_node(node, allow_graceful=False)
 
+    def end_head(self) -> None:
+        """Ends what holds a cluster together, as when its network fails."""
+        self._cluster.head_node.kill_gcs_server()
+
 
 @contextmanager
 def ray_nodes(*cpus: int) -> Iterator[RayNodes]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,11 +14,12 @@ from evolve.errors import ExitCode, SandboxError, UsageError
 
 if TYPE_CHECKING:
     from evolve.sandbox.limits import Isolation
+    from evolve.settings.sections import ClusterSettings
 
     _Found = dict[str, Isolation | SandboxError]
 
 
-@command("Machine", settings=("set",))
+@command("Machine", settings=("cluster", "set"))
 def doctor(
     *,
     build_image: Annotated[
@@ -42,18 +44,21 @@ def doctor(
     ] = None,
     changes: Changes,
 ) -> Result:
-    """Run an escape test suite in every sandbox backend here.
+    """Run an escape test suite in every sandbox backend here, or on all nodes of a cluster.
 
     It reports which guarantees hold, and how to get those that do not.
     """
     from evolve.sandbox.backends import prove_backends
 
-    image = read_settings(changes).sandbox.image
+    settings = read_settings(changes)
+    image = settings.sandbox.image
     if (base_image or packages) and not (build_image and image):
         raise UsageError(
             "options: `--base-image` and `--package`: expected `--build-image` and `--set "
             "sandbox.image=NAME` with them; only an image with a name is built from others"
         )
+    if settings.cluster.address:
+        return _examine_cluster(settings.cluster, image)
     made = _build_image(image, base_image, packages or []) if build_image else None
     found = dict(prove_backends(image=image))
     strong = [name for name, proof in found.items() if _is_strong(proof)]
@@ -67,6 +72,50 @@ def doctor(
     backends = {name: _describe(proof) for name, proof in found.items()}
     data = {"auto": next(iter(strong), None), "image": made, "backends": backends}
     return Result(shown, data, ExitCode.OK if strong else ExitCode.MACHINE)
+
+
+def _examine_cluster(cluster: ClusterSettings, image: str) -> Result:
+    from evolve.evaluation.cluster import examine_cluster
+    from evolve.sandbox.limits import BACKENDS
+
+    nodes = examine_cluster(cluster, image)
+    rows = [
+        [
+            node["node"],
+            *(f"{node['resources'].get(name, 0):g}" for name in ("CPU", "GPU")),
+            node.get("kind"),
+            *(_judge_backend(node, name) for name in BACKENDS),
+        ]
+        for node in nodes
+    ]
+    weak = [row[0] for row in rows if "strong" not in row]
+    verdict = (
+        f"weak: {', '.join(weak)}: no programs run there without `--allow-weak-sandbox`"
+        if weak
+        else f"ok: all {len(rows)} nodes isolate programs"
+    )
+    lines: dict[str, list[str]] = {}
+    for node in nodes:
+        for text in _list_lacks(node):
+            lines.setdefault(text, []).append(node["node"])
+    more = [f"more: {', '.join(names)}: {text}" for text, names in lines.items()]
+    table = TextTable(("node", "CPUs", "GPUs", "kind", *BACKENDS), rows)
+    return Result([table, *more, verdict], nodes, ExitCode.MACHINE if weak else ExitCode.OK)
+
+
+def _judge_backend(node: dict[str, Any], name: str) -> str:
+    proof = node.get("backends", {}).get(name, {})
+    if "enforced" not in proof:
+        return "-"
+    return "strong" if {"network", "files"} <= set(proof["enforced"]) else "weak"
+
+
+def _list_lacks(node: dict[str, Any]) -> Iterator[str]:
+    if "error" in node:
+        yield node["error"]
+    for name, proof in node.get("backends", {}).items():
+        for text in [proof["error"]] if "error" in proof else proof["missing"]:
+            yield text if text.startswith(name) else f"{name}: {text}"
 
 
 def _build_image(image: str, base: str, packages: list[str]) -> str:

@@ -127,13 +127,18 @@ def show(
     from evolve.report.overview import (
         describe_run,
         describe_state,
+        tabulate_nodes,
         tabulate_payoffs,
         tabulate_spending,
     )
 
     with opened_run(run) as (store, population):
         state = describe_run(store.folder, store, population)
-        tables = (tabulate_spending(store.usage()), tabulate_payoffs(state["payoffs"]))
+        tables = (
+            tabulate_spending(store.usage()),
+            tabulate_payoffs(state["payoffs"]),
+            tabulate_nodes(state["nodes"]),
+        )
     shown: list[Part] = [TextTable(("", ""), describe_state(state))]
     for table in tables:
         shown += ["", table] if table.rows else []

@@ -166,8 +166,9 @@ class _LogReader:
                 own = None if placed.evaluated is None else placed.evaluated.own
                 described = attempt_as_data(store, placed.attempt, direction)
                 when = committed if own is None else times.get(own, committed)
-                seconds = placed.attempt.evaluation.seconds
-                yield {"kind": "attempt", **described, "seconds": seconds, "time": when}
+                found = placed.attempt.evaluation
+                measured = {"seconds": found.seconds, "machine": found.machine}
+                yield {"kind": "attempt", **described, **measured, "time": when}
         summary = store.load_summary(number)
         common = {"generation": number, "time": committed}
         if summary is not None:

@@ -55,7 +55,7 @@ class RayEvaluators:
 
     Attributes:
         printed: The end of what an evaluator printed during the last evaluation.
-        nodes: Nodes, evaluators on them, evaluations that wait, and by node the evaluations lost.
+        kind: What kind of machine measures time; empty until one has.
 
     Raises:
         UsageError: The address has another form, or Ray is not installed.
@@ -73,7 +73,6 @@ class RayEvaluators:
             **asdict(settings),
             "demand": find_demand(problem, settings),
             "evaluator": {**asdict(config), "environment": {}},
-            "kind": "",
         }
         self._tell = tell
         self._lock = threading.Lock()
@@ -84,25 +83,14 @@ class RayEvaluators:
         self._process: IdleProcess | None = None
         self._log: deque[str] = deque(maxlen=_KEPT_LINES)
         self.printed = ""
-        self.nodes: tuple[int, int, int, Mapping[str, int]] = (0, 0, 0, {})
+        self.kind = settings.kind
+        self._status = (0, 0, 0)
 
     def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to connect; a process of this machine is of no use."""
         if idle is not None:
             end_process(idle)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "evolve.evaluation.driver"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            # No key of any provider is among it.
-            env={
-                name: value
-                for name, value in os.environ.items()
-                if name in SEEN_VARIABLES or name.startswith("RAY_")
-            },
-        )
+        self._process = _start_driver()
         self._send(self._config)
         for read in (self._read_answers, self._read_log):
             threading.Thread(target=read, args=(self._process,), daemon=True).start()
@@ -128,6 +116,10 @@ class RayEvaluators:
             asked = {"id": self._number, "files": files, "purpose": purpose, "bars": dict(bars)}
             self._send(asked)
         return future.result()
+
+    def describe(self) -> str:
+        """Returns how many nodes and evaluators there are, and evaluations that wait for one."""
+        return "{} nodes, {} evaluators, {} queued".format(*self._status)
 
     def cut(self) -> None:
         """Ends the evaluations that run, and those that wait."""
@@ -168,8 +160,10 @@ class RayEvaluators:
         if "say" in message:
             self._tell(message["say"])
         elif "status" in message:
-            nodes, evaluators, waiting, losses = message["status"]
-            self.nodes = (nodes, evaluators, waiting, losses)
+            nodes, evaluators, waiting = message["status"]
+            self._status = (nodes, evaluators, waiting)
+        elif "kind" in message:
+            self.kind = message["kind"]
         elif "ready" in message:
             self._ready.set_result(from_plain(Isolation, message["ready"]))
         elif "fatal" in message:
@@ -198,6 +192,46 @@ class RayEvaluators:
             future.set_exception(error)
         if not self._ready.done():
             self._ready.set_exception(error)
+
+
+def examine_cluster(settings: ClusterSettings, image: str) -> list[dict[str, Any]]:
+    """Returns what each node is, and what every sandbox backend was proven to enforce there.
+
+    Args:
+        settings: Which cluster.
+        image: Container image for the backend `docker`.
+
+    Raises:
+        UsageError: No cluster can be asked for from here.
+        MachineError: There is none at the address.
+    """
+    expect_cluster(settings)
+    asked = json.dumps({"address": settings.address, "image": image}) + "\n"
+    process = _start_driver()
+    out, log = process.communicate(asked.encode())
+    answer: dict[str, Any] = {"fatal": "", "message": log.decode(errors="replace")}
+    if out.strip():
+        answer = json.loads(out)
+    if "fatal" in answer:
+        raise _make_error(answer["fatal"], answer["message"])
+    nodes: list[dict[str, Any]] = answer["nodes"]
+    return nodes
+
+
+def _start_driver() -> IdleProcess:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "evolve.evaluation.driver"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # No key of any provider is among it.
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if name in SEEN_VARIABLES or name.startswith("RAY_")
+        },
+    )
 
 
 def expect_cluster(settings: ClusterSettings) -> None:

@@ -17,9 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,19 +29,65 @@ from evolve.records import Evaluation, Status
 from evolve.records.plain import to_plain
 
 # A program that takes its node with it so often has crashed.
-_LOSSES = 2
+_STRIKES = 2
 _LOOK_SECONDS = 1.0
 _CONNECT_SECONDS = 30.0
+_EXAMINE_SECONDS = 120.0
 # How long a run may be without an evaluator until it says so.
 _SILENT_SECONDS = 5.0
 _MB = 1 << 20
 
 
 def main() -> None:
-    """Serves evaluations until standard input ends."""
+    """Serves evaluations until standard input ends, or examines all nodes."""
     answers = os.dup(1)
     os.dup2(2, 1)
-    asyncio.run(Driver(json.loads(sys.stdin.buffer.readline()), answers).serve())
+    config = json.loads(sys.stdin.buffer.readline())
+    try:
+        if "image" in config:
+            write_line(answers, {"nodes": examine_nodes(config, answers)})
+        else:
+            asyncio.run(Driver(config, answers).serve())
+    except FatalError as error:
+        write_line(answers, {"fatal": error.kind, "message": str(error)})
+    # The interpreter's own end waits for Ray's threads.
+    os._exit(0)
+
+
+def write_line(answers: int, message: Mapping[str, Any]) -> None:
+    """Writes an answer."""
+    data = json.dumps(message).encode() + b"\n"
+    while data:
+        data = data[os.write(answers, data) :]
+
+
+def examine_nodes(config: Mapping[str, Any], answers: int) -> list[dict[str, Any]]:
+    """Returns what `evolve doctor` shows of each node.
+
+    Raises:
+        FatalError: There is no cluster at the address.
+    """
+    ray = connect(config["address"], answers)
+    actor = ray.remote(make_actor())
+    asked = {}
+    for node in filter(lambda node: node["Alive"], ray.nodes()):
+        pinned = {"ray.io/node-id": node["NodeID"]}
+        handle = actor.options(num_cpus=0, label_selector=pinned).remote()
+        asked[handle.examine.remote(config["image"])] = (handle, node)
+    found = []
+    for reference, (_, node) in asked.items():
+        about = {"node": name_node(node), "resources": node["Resources"]}
+        try:
+            about |= json.loads(ray.get(reference, timeout=_EXAMINE_SECONDS))
+        except ray.exceptions.RayError as error:
+            about["error"] = str(error).strip()
+        found.append(about)
+    return found
+
+
+def name_node(node: Mapping[str, Any]) -> str:
+    """Returns the name of a node for people, of which several may be on one host."""
+    return f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
 
 
 class FatalError(Exception):
@@ -130,7 +174,6 @@ class Driver:
         self._starts: set[asyncio.Task[None]] = set()
         self._starting = self._waiting = 0
         self._last_end = ""
-        self._losses: Counter[str] = Counter()
         self._refused: dict[str, tuple[str, str]] = {}
         self._kind = str(config["kind"])
         self._nodes: dict[str, str] = {}
@@ -143,12 +186,7 @@ class Driver:
         loop = asyncio.get_running_loop()
         self._fatal = loop.create_future()
         try:
-            # Ray itself waits for an address without a cluster for many minutes.
-            watchdog = threading.Timer(_CONNECT_SECONDS, self._give_up)
-            watchdog.daemon = True
-            watchdog.start()
-            self._ray = connect(self._config["address"])
-            watchdog.cancel()
+            self._ray = connect(self._config["address"], self._answers)
             plain = self._config["evaluator"]
             paths = {name: Path(plain[name]) for name in ("folder", "evaluators")}
             config = EvaluatorConfig(**plain | paths)
@@ -161,20 +199,9 @@ class Driver:
             watching = loop.create_task(self._watch())
             await asyncio.wait({self._fatal, watching}, return_when=asyncio.FIRST_COMPLETED)
             await (watching if watching.done() else self._fatal)
-        except FatalError as error:
-            self._write({"fatal": error.kind, "message": str(error)})
         finally:
-            # What is left of the interpreter's end waits for Ray's threads.
-            with suppress(Exception):
+            if self._ray is not None:
                 self._ray.shutdown()
-            os._exit(0)
-
-    def _give_up(self) -> None:
-        message = _explain_connection(
-            self._config["address"], f"no answer within {_CONNECT_SECONDS:g} s"
-        )
-        self._write({"fatal": "MachineError", "message": message})
-        os._exit(0)
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         for line in sys.stdin.buffer:
@@ -200,11 +227,12 @@ class Driver:
 
     async def _evaluate(self, request: bytes) -> dict[str, Any]:
         """Returns the answer of the first evaluator that lives to give one."""
-        losses = 0
+        lost: list[str] = []
+        strikes = 0
         while True:
             placed = await self._take()
             try:
-                answer = json.loads(await placed.handle.evaluate.remote(request))
+                answer: dict[str, Any] = json.loads(await placed.handle.evaluate.remote(request))
             except asyncio.CancelledError:
                 self._drop(placed)
                 raise
@@ -214,12 +242,12 @@ class Driver:
             except self._ray.exceptions.RayError as error:
                 # The others there are as lost: the evaluation shall not be placed on one of them.
                 self._drop(*(one for one in self._alive if one.node_id == placed.node_id))
-                self._losses[placed.node] += 1
-                losses += not getattr(error, "preempted", False)
-                if losses == _LOSSES:
-                    reason = f"the machine was lost while the program ran, {_LOSSES} times"
-                    verdict = Evaluation(Status.CRASHED, reason=reason)
-                    return {"node": placed.node, "verdict": to_plain(verdict), "printed": ""}
+                lost.append(placed.node)
+                strikes += not getattr(error, "preempted", False)
+                if strikes == _STRIKES:
+                    reason = f"the machine was lost while the program ran, {_STRIKES} times"
+                    verdict = Evaluation(Status.CRASHED, reason=reason, lost=tuple(lost))
+                    return {"verdict": to_plain(verdict), "printed": ""}
                 self._say(f"{placed.node} was lost; its evaluation is placed again")
                 continue
             if answer.get("error") == SandboxError.__name__:
@@ -227,7 +255,23 @@ class Driver:
                 self._refuse(placed, answer)
                 continue
             self._release(placed)
-            return {"node": placed.node, **answer}
+            if "verdict" in answer:
+                self._note_machine(placed, answer["verdict"], lost)
+            return answer
+
+    def _note_machine(
+        self, placed: PlacedEvaluator, verdict: dict[str, Any], lost: list[str]
+    ) -> None:
+        """Writes into a verdict where it was made; a run that measures time keeps to one kind."""
+        verdict["lost"] = lost
+        if not verdict["machine"]:
+            verdict["machine"] = placed.node
+            return
+        verdict["machine"] = f"{placed.node}, {placed.kind}"
+        if not self._kind:
+            self._kind = placed.kind
+            self._write({"kind": placed.kind})
+            self._drop(*(one for one in self._alive if one.kind != placed.kind))
 
     async def _take(self) -> PlacedEvaluator:
         self._waiting += 1
@@ -292,12 +336,10 @@ class Driver:
         self._starting -= 1
         placed.node_id, placed.node = answer["node_id"], answer["node"]
         placed.kind = answer.get("kind", "")
-        if "error" not in answer and self._kind and placed.kind != self._kind:
-            what = f"a machine of another kind ({placed.kind}) than {self._kind}, on which the"
-            answer |= {
-                "error": "SandboxError",
-                "message": f"{what} run measures time; `--set cluster.mixed=true` takes it",
-            }
+        if "error" not in answer and self._kind not in {"", "any", placed.kind}:
+            what = f"its kind is {placed.kind}, and the run measures time on {self._kind}"
+            remedy = "`--set cluster.kind=any` takes all kinds"
+            answer |= {"error": "SandboxError", "message": f"{what}; {remedy}"}
         if "error" in answer:
             self._ray.kill(placed.handle)
             self._refuse(placed, answer)
@@ -319,7 +361,7 @@ class Driver:
         while True:
             nodes = await asyncio.to_thread(self._ray.nodes)
             alive = {node["NodeID"]: node for node in nodes if node["Alive"]}
-            names = {key: f"{node['NodeManagerHostname']}-{key[:6]}" for key, node in alive.items()}
+            names = {key: name_node(node) for key, node in alive.items()}
             for key in names.keys() ^ self._nodes.keys():
                 if self._nodes:
                     name = names.get(key) or self._nodes[key]
@@ -328,8 +370,7 @@ class Driver:
             self._drop(*(one for one in self._alive if one.node_id not in alive))
             fitting = [key for key, node in alive.items() if self._fits(node["Resources"])]
             self._check(alive, [key for key in fitting if key not in self._refused])
-            status = (len(self._nodes), len(self._alive), self._waiting, dict(self._losses))
-            self._write({"status": status})
+            self._write({"status": [len(self._nodes), len(self._alive), self._waiting]})
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _fits(self, resources: Mapping[str, float]) -> bool:
@@ -394,17 +435,23 @@ class Driver:
         self._write({"say": f"cluster: {text}"})
 
     def _write(self, message: Mapping[str, Any]) -> None:
-        data = json.dumps(message).encode() + b"\n"
-        while data:
-            data = data[os.write(self._answers, data) :]
+        write_line(self._answers, message)
 
 
-def connect(address: str) -> Any:
-    """Connects to a cluster and returns the module `ray`.
+def connect(address: str, answers: int) -> Any:
+    """Connects to a cluster and returns the module `ray`; ends the process where nothing answers.
+
+    Args:
+        address: `ray`, or that of a cluster.
+        answers: Where the reason for such an end goes.
 
     Raises:
         FatalError: There is none at the address, or one of another version.
     """
+    # Ray itself waits for many minutes.
+    watchdog = threading.Timer(_CONNECT_SECONDS, _give_up, (address, answers))
+    watchdog.daemon = True
+    watchdog.start()
     ray = importlib.import_module("ray")
     named = os.environ.get("RAY_ADDRESS", "auto") if address == "ray" else address
     try:
@@ -420,7 +467,15 @@ def connect(address: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError, ImportError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise FatalError("MachineError", _explain_connection(address, reason)) from error
+    finally:
+        watchdog.cancel()
     return ray
+
+
+def _give_up(address: str, answers: int) -> None:
+    message = _explain_connection(address, f"no answer within {_CONNECT_SECONDS:g} s")
+    write_line(answers, {"fatal": "MachineError", "message": message})
+    os._exit(0)
 
 
 def _explain_connection(address: str, reason: str) -> str:

@@ -1,10 +1,13 @@
-"""What programs find in the sandbox: versions and modules."""
+"""The machine: what kind it is, and which versions and modules programs find in the sandbox."""
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evolve.records import Evaluation, Program, SourceFile
@@ -75,3 +78,12 @@ def read_machine(verdict: Evaluation) -> Machine | None:
         return Machine.from_dict(json.loads(verdict.artifacts["machine"]))
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def describe_kind() -> str:
+    """Returns what kind of machine this is, as far as it matters for the time programs take."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

@@ -23,6 +23,7 @@ from typing import Any
 from evolve import __version__
 from evolve.errors import EvolveError, MachineError, SandboxError
 from evolve.evaluation.evaluator import EvaluatorConfig
+from evolve.evaluation.machine import describe_kind
 from evolve.evaluation.pool import LocalEvaluators
 from evolve.evaluation.quiet import find_own_folder
 from evolve.problem import Purpose, load_problem
@@ -109,15 +110,6 @@ def examine_node(image: str) -> bytes:
 def list_versions() -> dict[str, str]:
     """Returns the versions that have to be the same on all machines of a run."""
     return {"Python": ".".join(platform.python_version_tuple()[:2]), "evolve": __version__}
-
-
-def describe_kind() -> str:
-    """Returns what kind of machine this is, as far as it matters for the time programs take."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def describe_config(config: EvaluatorConfig, checksum: str) -> dict[str, Any]:

@@ -65,6 +65,13 @@ class Evaluators(Protocol):
             EvaluationCutError: `cut` was called meanwhile.
         """
 
+    @property
+    def kind(self) -> str:
+        """What kind of machine measures the time that programs take, where that is fixed."""
+
+    def describe(self) -> str:
+        """Returns the state of the machines; empty where there is this one alone."""
+
     def cut(self) -> None:
         """Ends the evaluations that run, each with an `EvaluationCutError`; others may follow."""
 
@@ -81,7 +88,7 @@ class LocalEvaluators:
         honest: A program that the evaluator is known to score; None where there is none.
 
     Attributes:
-        printed: As in `Evaluators`, whose other methods are described there, too.
+        printed, kind: As in `Evaluators`, whose other methods are described there, too.
     """
 
     def __init__(
@@ -97,7 +104,7 @@ class LocalEvaluators:
         self._closed = False
         self._cuts = 0
         self._isolation: Isolation | None = None
-        self.printed = ""
+        self.printed = self.kind = ""
 
     def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to start the first process."""
@@ -135,6 +142,10 @@ class LocalEvaluators:
             if self._count_failures(evaluation) >= _FAILURES_IN_A_ROW:
                 self._examine(evaluation)
         return evaluation
+
+    def describe(self) -> str:
+        """Returns nothing: there is this machine alone."""
+        return ""
 
     def cut(self) -> None:
         """Ends the evaluations that run, with their processes."""

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from evolve.errors import ProblemError, SandboxError, SandboxKilledError
 from evolve.evaluation.evaluator import WAITING
+from evolve.evaluation.machine import describe_kind
 from evolve.evaluation.runner import ProgramRunner
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Problem, Purpose, load_problem
@@ -85,7 +86,8 @@ def main() -> None:
             except SandboxError as error:
                 _answer(answers, _error_message(error))
             else:
-                _answer(answers, to_plain(evaluation))
+                kind = describe_kind() if runner.has_timed else ""
+                _answer(answers, to_plain(evaluation) | {"machine": kind})
 
 
 def _list_hidden(problem: Problem) -> tuple[Path, ...]:

@@ -60,13 +60,14 @@ class ProgramRunner:
         self._is_fresh = is_fresh
         self._session: SandboxSession | None = None
         self._builds = _Builds(_CACHE_BYTES)
+        self.has_timed = False
         self._watched: Program | None = None
         self._running: Program | None = None
         self.printed = b""
 
     def begin(self, program: Program) -> None:
         """Begins an evaluation: from here on, what the program prints is kept."""
-        self._watched, self.printed = program, b""
+        self._watched, self.printed, self.has_timed = program, b"", False
 
     def open(self, program: Program, limits: ProgramLimits | None = None) -> SandboxSession:
         """Builds a program if it was not, and starts it; ends what ran before.
@@ -278,6 +279,7 @@ class ProgramSessions:
         Raises:
             SandboxError: The lock cannot be opened.
         """
+        self._runner.has_timed = True
         with hold_quiet(self._runner.on_wait) as core:
             yield core
 

@@ -115,6 +115,9 @@ class Evaluation:
         stages: The early stages that the program went through, in order.
         seconds: Time inside the sandbox, measured outside it.
         reason: One line that says why there is no objective; empty when there is one.
+        machine: Which machine it was made on: the node of a cluster, and its kind where time was
+            measured; empty for this machine and no such measurement.
+        lost: Nodes that were lost while they evaluated the program.
     """
 
     status: Status
@@ -127,6 +130,9 @@ class Evaluation:
     stages: tuple[StageResult, ...] = ()
     seconds: float = 0.0
     reason: str = ""
+    # A verdict is the same wherever it was made.
+    machine: str = field(default="", compare=False)
+    lost: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if (self.status is Status.OK) != (self.objective is not None):

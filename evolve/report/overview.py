@@ -65,6 +65,10 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
             dict(zip(("name", "programs", "stopped", "seconds"), row, strict=True))
             for row in store.stages()
         ],
+        "nodes": [
+            dict(zip(("node", "evaluations", "failed", "lost"), row, strict=True))
+            for row in store.nodes()
+        ],
         "tuning": {"attempts": population.samples, "sessions": len(population.tuned)},
         "islands": [
             {
@@ -152,6 +156,13 @@ def tabulate_spending(usage: Usage) -> TextTable:
     ]
     head = ("role", "model", "calls", "read", "cached", "written", "thinking", "cost")
     return TextTable(head, rows)
+
+
+def tabulate_nodes(nodes: Sequence[dict[str, Any]]) -> TextTable:
+    """Returns what the nodes of a cluster have evaluated, for people."""
+    return TextTable(
+        ("node", "evaluations", "failed", "lost"), [tuple(one.values()) for one in nodes]
+    )
 
 
 def tabulate_payoffs(payoffs: Sequence[dict[str, Any]]) -> TextTable:

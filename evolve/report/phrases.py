@@ -83,6 +83,8 @@ def describe_traffic(traffic: Traffic, now: float) -> str:
         oldest = min(calls, key=lambda wait: wait.since)
         parts.append(f"{traffic.in_flight} in flight, {queued} queued, {traffic.retried} retried")
         parts.append(f"oldest {describe_time(now - oldest.since)} ({oldest.model})")
+    if traffic.machines:
+        parts.append(traffic.machines)
     if traffic.answers:
         parts.append(f"{traffic.characters} characters coming in")
     return "; ".join(parts)

@@ -62,6 +62,7 @@ from evolve.runs.run_folder import EVALUATOR_FOLDER, load_run, save_settings
 from evolve.runs.trust import is_code, write_mark
 from evolve.runs.wiring import (
     WORKERS,
+    count_threads,
     describe_isolation,
     gather_experience,
     open_recording,
@@ -76,6 +77,7 @@ from evolve.search.loop import Search
 from evolve.search.previews import find_misfit, preview_prompts
 from evolve.search.schedule import size_of
 from evolve.search.select import repeats_of
+from evolve.settings import change_settings
 from evolve.settings.history import Invocation, SettingsHistory, find_changes
 from evolve.settings.sections import STRATEGIES
 from evolve.source import fingerprint
@@ -294,6 +296,7 @@ class LiveRun:
     def _commit_initial(self, evaluation: Evaluation, isolation: Isolation) -> None:
         store, problem = self._store, self._run.problem
         self._settle_tuning(evaluation)
+        self._settle_kind()
         gather_experience(store, problem, self._settings, self._evaluators.evaluate)
         store.set_facts(
             problem=problem.name,
@@ -360,6 +363,14 @@ class LiveRun:
             )
         self._settings = settled
 
+    def _settle_kind(self) -> None:
+        """Keeps a run that measures time to the kind of machine that began it."""
+        if self._evaluators.kind != self._settings.cluster.kind:
+            changes = {"cluster.kind": self._evaluators.kind}
+            self._settings = change_settings(self._settings, changes, where="defaults")
+            save_settings(self._run.folder, self._settings)
+            self._view.tell(f"cluster: time is measured on one kind: {self._evaluators.kind}")
+
     def _search(self, endpoints: Mapping[str, Endpoint]) -> Outcome:
         store, problem, settings = self._store, self._run.problem, self._settings
         expect_frozen(store, problem, settings.search)
@@ -377,7 +388,7 @@ class LiveRun:
                 journal=journal,
                 events=events,
                 observers=(BestWriter(store), *observers),
-                threads=min(slots_in_flight, 2 * (settings.loop.workers or WORKERS) + 16),
+                threads=count_threads(settings, slots_in_flight),
             )
             reason = search.run()
         return read_outcome(store, search.population, reason)
@@ -398,6 +409,7 @@ class LiveRun:
             tell=self._view.tell,
             recording=open_recording(settings),
             cut_evaluations=self._evaluators.cut,
+            describe_machines=self._evaluators.describe,
         )
 
 

@@ -134,8 +134,20 @@ def open_evaluators(
         from evolve.evaluation.cluster import RayEvaluators
 
         return RayEvaluators(problem, config, settings.cluster, tell)
-    processes = settings.sandbox.processes or len(os.sched_getaffinity(0))
-    return LocalEvaluators(config, processes, problem.initial)
+    return LocalEvaluators(config, _count_processes(settings), problem.initial)
+
+
+def count_threads(settings: Settings, slots_in_flight: int) -> int:
+    """Returns how many slots run at a time: as many as models and evaluators can serve."""
+    if settings.cluster.address:
+        # Nobody knows how many nodes will join.
+        return slots_in_flight
+    workers = settings.loop.workers or WORKERS
+    return min(slots_in_flight, 2 * workers + max(16, _count_processes(settings)))
+
+
+def _count_processes(settings: Settings) -> int:
+    return settings.sandbox.processes or len(os.sched_getaffinity(0))
 
 
 def _take_environment(problem: Problem) -> dict[str, str]:

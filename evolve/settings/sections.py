@@ -388,6 +388,11 @@ class ClusterSettings:
     resources: tuple[str, ...] = setting(
         (), "further resources of an evaluator, as `NAME=AMOUNT`, that Ray's nodes declare"
     )
+    kind: str = setting(
+        "",
+        "kind of machine on which a problem that measures time is evaluated, or `any`; by default "
+        "that of the first node",
+    )
     wait_seconds: float = setting(120.0, "how long a run waits for its first evaluator", low=0)
 
 

@@ -71,6 +71,7 @@ class Traffic(NamedTuple):
         retried: Requests so far that were made because an earlier one failed.
         answers: Answers that are coming in.
         characters: Characters that have come in so far.
+        machines: The state of a cluster in words; empty for this machine alone.
     """
 
     waits: tuple[Wait, ...] = ()
@@ -78,6 +79,7 @@ class Traffic(NamedTuple):
     retried: int = 0
     answers: int = 0
     characters: int = 0
+    machines: str = ""
 
 
 class Journal:
@@ -100,6 +102,7 @@ class Journal:
         tell: Called with a line when a fallback is asked, from any thread.
         recording: Answers in place of all models; None for models.
         cut_evaluations: Ends the evaluations that run.
+        describe_machines: Returns the state of those that evaluate, where there are several.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Journal:
         tell: Callable[[str], None] = lambda _: None,
         recording: Callable[[AttemptKey, Request], Call] | None = None,
         cut_evaluations: Callable[[], None] = lambda: None,
+        describe_machines: Callable[[], str] = str,
     ) -> None:
         self.budget = budget
         self._endpoints = endpoints
@@ -124,6 +128,7 @@ class Journal:
         self._tell = tell
         self._recording = recording
         self._cut_evaluations = cut_evaluations
+        self._describe_machines = describe_machines
         self._replaced: set[str] = set()
         self._evaluate = evaluate
         self._keep = keep
@@ -145,6 +150,7 @@ class Journal:
             retried=sum(one.retried for one in endpoints),
             answers=sum(one.incoming.answers for one in endpoints),
             characters=sum(one.incoming.characters for one in endpoints),
+            machines=self._describe_machines(),
         )
 
     def recall(self, calls: Iterable[Call], evaluations: Iterable[Evaluated]) -> None:

@@ -162,6 +162,16 @@ _STAGES = """
 """
 
 
+# A machine that measured time is stored with its kind behind a comma.
+_NODES = """
+    SELECT node, SUM(evaluated), SUM(failed), SUM(lost) FROM (
+        SELECT substr(machine, 1, instr(machine || ',', ',') - 1) AS node, 1 AS evaluated,
+            status != 'ok' AS failed, 0 AS lost FROM evaluations WHERE machine != ''
+        UNION ALL SELECT l.value, 0, 0, 1 FROM evaluations, json_each(lost) l
+    ) GROUP BY node ORDER BY node
+"""
+
+
 class Reader:
     """A run's database, to look at.
 
@@ -436,6 +446,10 @@ class Reader:
     def outcomes(self) -> dict[str, int]:
         """Returns the number of committed attempts by status."""
         return self._count("COALESCE(e.status, 'rejected')", "what")
+
+    def nodes(self) -> list[tuple[str, int, int, int]]:
+        """Returns each node of a cluster: its name, evaluations, those that failed, those lost."""
+        return self._all(_NODES)
 
     def stages(self) -> list[tuple[str, int, int, float]]:
         """Returns each early stage: its name, programs, those stopped there, and their seconds."""

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from evolve.evaluation.cluster import RayEvaluators
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile, Status
 from evolve.runs.wiring import open_evaluators
+from evolve.sandbox.limits import BACKENDS
 from evolve.settings import Settings
 from evolve.settings.sections import ClusterSettings, SandboxSettings
 from tests.clusters import RayNodes, list_evaluators, ray_nodes, wait_for
@@ -54,7 +57,7 @@ def read_run(run: str, cwd: Path) -> object:
     """Returns the archives of a run and all its attempts, without what is a matter of time."""
     lines = map(json.loads, run_evolve("log", run, "--json", cwd=cwd).stdout.splitlines())
     attempts = [
-        {name: line[name] for name in line if name not in {"seconds", "time"}}
+        {name: line[name] for name in line if name not in {"seconds", "machine", "time"}}
         for line in lines
         if line["kind"] == "attempt"
     ]
@@ -67,6 +70,10 @@ def test_a_run_on_a_cluster_equals_a_run_here(nodes, here, problem, tmp_path):
     found = read_run("there", tmp_path)
     assert found == here
     assert len(found[1]) > 300
+    state = run_json("show", "there", cwd=tmp_path)
+    assert len(state["nodes"]) == 2
+    assert sum(one["evaluations"] for one in state["nodes"]) == state["evaluations"]
+    assert "evaluations  failed  lost" in run_evolve("show", "there", cwd=tmp_path).stdout
 
 
 def test_a_run_with_a_model_equals_a_run_here(nodes, problem, tmp_path):
@@ -202,7 +209,7 @@ def test_a_program_that_takes_two_nodes_with_it_has_crashed(tmp_path):
         assert verdict.status is Status.CRASHED
         assert verdict.reason == "the machine was lost while the program ran, 2 times"
         assert evaluators.evaluate(load_problem(folder).initial).status is Status.OK
-        assert sum(evaluators.nodes[3].values()) == 2
+        assert len(set(verdict.lost)) == 2
 
 
 def test_nodes_on_which_a_run_cannot_be_evaluated_are_named_and_not_used(tmp_path):
@@ -224,3 +231,49 @@ def test_nodes_on_which_a_run_cannot_be_evaluated_are_named_and_not_used(tmp_pat
         with open_there(folder, nodes) as evaluators:
             assert evaluators.wait().is_strong
             assert evaluators.evaluate(load_problem(folder).initial).status is Status.OK
+
+
+def test_the_doctor_examines_every_node(nodes, tmp_path):
+    done = run_evolve("doctor", "--cluster", nodes.address, cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["node", "CPUs", "GPUs", "kind", *BACKENDS]
+    assert sorted(line.split()[1] for line in lines[1:] if "strong" in line) == ["0", "2", "2"]
+    assert lines[-1] == "ok: all 3 nodes isolate programs"
+
+
+def test_a_cluster_that_cannot_be_asked_is_refused_with_the_remedy(problem, nodes, tmp_path):
+    def refuse(*options: str, code: int) -> str:
+        folder = ("--run-dir", "refused")
+        return run_evolve("run", problem, *folder, *options, cwd=tmp_path, code=code).stderr
+
+    assert "expected `ray` for the cluster of this machine" in refuse("--cluster", "x", code=2)
+    said = refuse("--cluster", "127.0.0.1:1", code=4)
+    assert "cannot connect to Ray at 127.0.0.1:1: [Errno 111] Connection refused" in said
+    large = ("--set", "cluster.cpus=64", "--set", "cluster.wait_seconds=3")
+    said = refuse("--cluster", nodes.address, *large, code=4)
+    assert "each asks for 64 CPU, 1024 MB of memory, and no node has as much" in said
+    assert "refused" not in [path.name for path in tmp_path.iterdir()]
+
+
+def test_without_ray_a_cluster_is_refused(problem, tmp_path):
+    code = "import sys; sys.modules['ray'] = None; from evolve.cli import main; main()"
+    command = [sys.executable, "-c", code, "run", str(problem), "--cluster", "ray"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'evolve[ray]'" in done.stderr
+
+
+def test_a_run_that_loses_its_cluster_says_so_and_can_be_resumed(here, tmp_path):
+    problem = write_problem(tmp_path / "valley", evaluator=SLOW)
+    with ray_nodes(2) as nodes:
+        there = ("--run-dir", "there", "--cluster", nodes.address)
+        soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
+        run = start_evolve("run", problem, *SEARCH, *there, cwd=tmp_path, **soon)
+        wait_for_rows(tmp_path / "there", "evaluations", 20)
+        nodes.end_head()
+        err = run.communicate(timeout=60)[1]
+    assert run.returncode == 4
+    assert "cluster: the connection to Ray was lost" in err
+    assert "to continue: evolve resume there" in err
+    run_evolve("resume", "there", "--set", "cluster.address=", cwd=tmp_path)
+    assert read_run("there", tmp_path) == here
