@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from evolve import __version__
-from evolve.display import one_line, say
+from evolve.display import one_line, say, shorten
 from evolve.errors import (
     EvaluationCutError,
     EvaluatorError,
@@ -85,6 +85,8 @@ from evolve.steps.journal import Journal
 from evolve.steps.slot import reject, same_as
 from evolve.store import Store
 
+# Of a line that the starting program left, where it has no objective.
+_LONGEST_LINE = 300
 # How often a starting program whose objectives differ is evaluated, and how long that may take.
 _NOISE_EVALUATIONS, _NOISE_SECONDS = 5, 60.0
 # A starting program has this long, whatever the cap on time is.
@@ -447,7 +449,8 @@ def evaluate_initial(
     if evaluation.objective is None and is_blamed and (may_fail or not problem.has_start):
         return evaluation
     if evaluation.status is not Status.OK:
-        texts = "".join(f"\n{text.rstrip()}" for text in evaluation.artifacts.values())
+        said = [line for text in evaluation.artifacts.values() for line in text.rstrip().split("\n")]
+        texts = "".join(f"\n{shorten(line, _LONGEST_LINE)}" for line in said)
         if problem.cooperative:
             texts += (
                 "\nto start from it all the same, with the score that their system gives it, "
