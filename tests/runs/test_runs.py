@@ -225,7 +225,9 @@ def test_programs_that_hang_crash_or_lie_cost_their_attempt_and_nothing_else(tmp
 
 
 def test_a_starting_program_that_fails_is_shown_and_leaves_no_run(tmp_path):
-    folder = write_problem(tmp_path / "bad", initial="def point():\n    print('x' * 5000)\n    1 / 0\n")
+    folder = write_problem(
+        tmp_path / "bad", initial="def point():\n    print('x' * 5000)\n    1 / 0\n"
+    )
     done = run_evolve("run", folder, cwd=tmp_path, code=2)
     assert "the starting program must have an objective, got `error`" in done.stderr
     assert "ZeroDivisionError" in done.stderr
