@@ -13,8 +13,7 @@ from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from tests.builders import make_config
-
-from .commands import EVALUATOR, PROBLEM, write_problem
+from tests.commands import EVALUATOR, PROBLEM, write_problem
 
 if TYPE_CHECKING:
     from pathlib import Path
