@@ -8,6 +8,7 @@ import pytest
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
+import evolve
 from evolve import scoring
 from evolve.errors import ExitCode
 
@@ -54,11 +55,11 @@ def test_numbers_times_and_paths_may_differ_and_long_output_is_shortened(tmp_pat
     assert consoles[0][1].endswith("1.5 apples, 2 min 3 s\n...\nlast 7\n/home/you\n")
 
 
-def test_all_that_evaluators_import_is_documented():
-    page = (ROOT / "docs" / "reference" / "scoring.md").read_text()
-    assert set(re.findall(r"^::: evolve\.scoring\.(\w+)$", page, re.MULTILINE)) == set(
-        scoring.__all__
-    )
+@pytest.mark.parametrize(("name", "module"), [("scoring", scoring), ("python", evolve)])
+def test_everything_public_is_documented(name, module):
+    page = (ROOT / "docs" / "reference" / f"{name}.md").read_text()
+    documented = set(re.findall(rf"^::: {module.__name__}\.(\w+)$", page, re.MULTILINE))
+    assert documented == set(module.__all__) - {"__version__"}
 
 
 def test_every_exit_code_is_documented():
