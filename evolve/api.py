@@ -359,12 +359,16 @@ def check(
     """
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem
-    from evolve.runs.running import evaluate_initial
+    from evolve.runs.asked_models import answering
+    from evolve.runs.first_evaluation import evaluate_initial
     from evolve.runs.wiring import complete_settings, open_evaluators
 
     complete = complete_settings(_read_settings(settings, options))
     found = load_problem(find_problem(Path(problem)), complete.parameters)
-    with closing(open_evaluators(found, complete)) as evaluators:
+    with (
+        closing(open_evaluators(found, complete)) as evaluators,
+        answering(found, complete, evaluators, None),
+    ):
         evaluators.start()
         evaluators.wait()
         return evaluate_initial(found, evaluators)

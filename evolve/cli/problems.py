@@ -312,7 +312,8 @@ def _evaluated(
     with idle_process() as started:
         from evolve.problem import load_problem
         from evolve.problem.gallery import find_problem
-        from evolve.runs.running import evaluate_initial
+        from evolve.runs.asked_models import answering
+        from evolve.runs.first_evaluation import evaluate_initial
         from evolve.runs.wiring import complete_settings, open_evaluators
 
         settings = complete_settings(settings)
@@ -321,7 +322,10 @@ def _evaluated(
         if named and sys.stderr.isatty():
             # Not among the results, which may be piped.
             say(named, err=True)
-        with closing(open_evaluators(problem, settings)) as evaluators:
+        with (
+            closing(open_evaluators(problem, settings)) as evaluators,
+            answering(problem, settings, evaluators, None),
+        ):
             evaluators.start(started)
             evaluators.wait()
             evaluation = evaluate_initial(problem, evaluators, again)

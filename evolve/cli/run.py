@@ -358,7 +358,8 @@ def _introduce(settings: Settings, folder: Path, problem: Problem | None = None)
         else "no model is configured: model-free operators make the changes; "
         "for a model: --model provider/name and the provider's key in the environment"
     )
-    lines = [models, f"run: {folder}"]
+    asked = [f"{role} asks: {name}" for role, name in settings.models.asked.items()]
+    lines = [models, *asked, f"run: {folder}"]
     if problem is not None:
         lines += map(one_line, list_warnings(problem))
     if problem is not None and not is_shipped(problem):

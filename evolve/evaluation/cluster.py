@@ -26,6 +26,7 @@ from evolve.errors import (
     UsageError,
 )
 from evolve.evaluation.evaluator import EvaluatorConfig, IdleProcess, end_process
+from evolve.evaluation.pool import LATER, Asker
 from evolve.keys import cut_keys
 from evolve.problem import NO_BARS, Problem, Purpose
 from evolve.problem.checked_files import SEEN_VARIABLES
@@ -56,6 +57,7 @@ class RayEvaluators:
     Attributes:
         printed: The end of what an evaluator printed during the last evaluation.
         kind: What kind of machine measures time; empty until one has.
+        asker: None: a problem that asks is refused.
 
     Raises:
         UsageError: The address has another form, or Ray is not installed.
@@ -68,6 +70,11 @@ class RayEvaluators:
         settings: ClusterSettings,
         tell: Callable[[str], None],
     ) -> None:
+        if problem.asks:
+            raise UsageError(
+                f"--cluster: expected a problem that asks no model, got {problem.name}, which is "
+                "evaluated on this machine: leave --cluster out"
+            )
         expect_cluster(settings)
         self._config = {
             **asdict(settings),
@@ -85,6 +92,7 @@ class RayEvaluators:
         self.printed = ""
         self.kind = settings.kind
         self._status = (0, 0, 0)
+        self.asker: Asker | None = None
 
     def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to connect; a process of this machine is of no use."""
@@ -104,6 +112,7 @@ class RayEvaluators:
         program: Program,
         purpose: Purpose = Purpose.SEARCH,
         bars: Mapping[str, float] = NO_BARS,
+        generation: int = LATER,  # noqa: ARG002 - nothing is asked from there
     ) -> Evaluation:
         """Evaluates a program on the node that has an evaluator free, and waits for one."""
         future: Future[Evaluation] = Future()

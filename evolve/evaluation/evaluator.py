@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from evolve.errors import EvaluatorError, ProblemError, SandboxError, SandboxKilledError
+from evolve.evaluation.ask_channel import ANSWERS, ASKED, Answer, refuse
 from evolve.keys import cut_keys
 from evolve.problem import NO_BARS, Purpose
 from evolve.problem.checked_files import SEEN_VARIABLES
 from evolve.records import Evaluation, Program, Status
-from evolve.records.plain import from_plain
+from evolve.records.chat import Request
+from evolve.records.plain import from_plain, to_plain
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.guest import resources
 from evolve.sandbox.guest.wire import KILLS
@@ -139,6 +141,7 @@ class EvaluatorProcess:
         program: Program,
         purpose: Purpose = Purpose.SEARCH,
         bars: Mapping[str, float] = NO_BARS,
+        answer: Answer = refuse,
     ) -> Evaluation:
         """Sends a program and waits for its evaluation.
 
@@ -146,6 +149,7 @@ class EvaluatorProcess:
             program: What to score.
             purpose: Which of the evaluator's functions is asked.
             bars: The objectives that let a program go on, by stage.
+            answer: Answers what the program or the evaluator asks a model.
 
         Raises:
             ProcessLostError: The process died, or overran the evaluator's deadline.
@@ -156,16 +160,16 @@ class EvaluatorProcess:
         files = [list(file) for file in program.files]
         self._send({"files": files, "purpose": purpose, "bars": dict(bars)})
         self._evaluations += 1
-        answer = self._await_verdict()
+        verdict = self._await_verdict(answer)
         self._read_printed()
-        self._raise_error(answer)
-        texts = {name: cut_keys(text) for name, text in answer["artifacts"].items()}
+        self._raise_error(verdict)
+        texts = {name: cut_keys(text) for name, text in verdict["artifacts"].items()}
         # Of the hold-out not even that is kept; models are never shown it.
-        reason = cut_keys(answer["reason"])
-        if answer["status"] == Status.EVALUATOR_FAILED and purpose is not Purpose.HOLDOUT:
+        reason = cut_keys(verdict["reason"])
+        if verdict["status"] == Status.EVALUATOR_FAILED and purpose is not Purpose.HOLDOUT:
             reason += self._hint_at_environment(reason)
             texts |= {"evaluator_printed": self.printed} if self.printed else {}
-        return from_plain(Evaluation, {**answer, "artifacts": texts, "reason": reason})
+        return from_plain(Evaluation, {**verdict, "artifacts": texts, "reason": reason})
 
     @property
     def printed(self) -> str:
@@ -205,16 +209,20 @@ class EvaluatorProcess:
                 pipe.write(json.dumps(message, default=str).encode() + b"\n")
                 pipe.flush()
 
-    def _await_verdict(self) -> dict[str, Any]:
-        """Waits for the answer; the time that the process waits for others is not its own."""
+    def _await_verdict(self, answer: Answer) -> dict[str, Any]:
+        """Waits for the verdict; the time that the process waits for others is not its own."""
         left = self._config.seconds
         while True:
             started = time.monotonic()
-            answer = self._receive(left)
-            if WAITING not in answer:
-                return answer
+            message = self._receive(left)
             left -= time.monotonic() - started
-            self._receive(_MOST_WAITING_SECONDS)
+            if ASKED in message:
+                requests = from_plain(tuple[Request, ...], message[ASKED])
+                self._send({ANSWERS: to_plain(list(answer(requests)))})
+            elif WAITING in message:
+                self._receive(_MOST_WAITING_SECONDS)
+            else:
+                return message
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + seconds

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
 
 from evolve.errors import EvaluationCutError, EvaluatorError, SandboxError, SandboxKilledError
+from evolve.evaluation.ask_channel import Answer, Answered, refuse
 from evolve.evaluation.evaluator import (
     EvaluatorConfig,
     EvaluatorProcess,
@@ -16,6 +18,7 @@ from evolve.evaluation.evaluator import (
 )
 from evolve.problem import NO_BARS, Purpose
 from evolve.records import Evaluation, Program, Status
+from evolve.records.chat import Request
 from evolve.sandbox.limits import Isolation
 
 _FAILURES_IN_A_ROW = 10
@@ -23,8 +26,29 @@ _TRIES = 3
 _KILLS = 2
 
 
+LATER = -1
+"""The generation of an evaluation that no generation asked for."""
+Asker = Callable[[int, Sequence[Request]], Sequence[Answered]]
+"""Answers what evaluations for a generation ask a model; may be called from any thread."""
+
+
+class EvaluationRequest(NamedTuple):
+    """What an evaluator's process is asked for; see `EvaluatorProcess.evaluate`."""
+
+    program: Program
+    purpose: Purpose
+    bars: Mapping[str, float]
+    answer: Answer
+
+
 class Evaluators(Protocol):
-    """A place where evaluations run; every method may be called from any thread."""
+    """A place where evaluations run; every method may be called from any thread.
+
+    Attributes:
+        asker: Answers what evaluations ask a model; None where nothing does.
+    """
+
+    asker: Asker | None
 
     @property
     def printed(self) -> str:
@@ -51,6 +75,7 @@ class Evaluators(Protocol):
         program: Program,
         purpose: Purpose = Purpose.SEARCH,
         bars: Mapping[str, float] = NO_BARS,
+        generation: int = LATER,
     ) -> Evaluation:
         """Evaluates a program and waits for the verdict.
 
@@ -58,6 +83,7 @@ class Evaluators(Protocol):
             program: What to score.
             purpose: Which of the evaluator's functions is asked.
             bars: The objectives that let a program go on, by stage.
+            generation: For which it is done; `LATER` for none that has begun.
 
         Raises:
             SandboxError: The sandbox broke and could not be restarted.
@@ -88,7 +114,7 @@ class LocalEvaluators:
         honest: A program that the evaluator is known to score; None where there is none.
 
     Attributes:
-        printed, kind: As in `Evaluators`, whose other methods are described there, too.
+        printed, kind, asker: As in `Evaluators`, whose other methods are described there, too.
     """
 
     def __init__(
@@ -105,6 +131,7 @@ class LocalEvaluators:
         self._cuts = 0
         self._isolation: Isolation | None = None
         self.printed = self.kind = ""
+        self.asker: Asker | None = None
 
     def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to start the first process."""
@@ -135,12 +162,15 @@ class LocalEvaluators:
         program: Program,
         purpose: Purpose = Purpose.SEARCH,
         bars: Mapping[str, float] = NO_BARS,
+        generation: int = LATER,
     ) -> Evaluation:
         """Evaluates a program in a process that is free, or in a new one."""
         with self._permits:
-            evaluation = self._evaluate(program, purpose, bars)
+            answer = refuse if self.asker is None else partial(self.asker, generation)
+            request = EvaluationRequest(program, purpose, bars, answer)
+            evaluation = self._evaluate(request)
             if self._count_failures(evaluation) >= _FAILURES_IN_A_ROW:
-                self._examine(evaluation)
+                self._examine(evaluation, request)
         return evaluation
 
     def describe(self) -> str:
@@ -165,21 +195,19 @@ class LocalEvaluators:
         for process in alive:
             process.kill()
 
-    def _evaluate(
-        self, program: Program, purpose: Purpose, bars: Mapping[str, float]
-    ) -> Evaluation:
+    def _evaluate(self, request: EvaluationRequest) -> Evaluation:
         """Returns the first verdict that there is.
 
         A crash is one: whatever a program can bring about counts, or it could throw dice until
         it likes them. Only where somebody else killed the sandbox or the evaluator is there a
         second try, in new ones.
         """
-        is_holdout = purpose is Purpose.HOLDOUT
+        is_holdout = request.purpose is Purpose.HOLDOUT
         kills = failures = 0
         cuts = self._cuts
         while True:
             try:
-                return self._try(program, purpose, bars, cuts)
+                return self._try(request, cuts)
             except ProcessLostError as error:
                 kills += 1
                 if not error.was_killed or kills == _KILLS:
@@ -196,13 +224,11 @@ class LocalEvaluators:
                 if failures == _TRIES:
                     raise
 
-    def _try(
-        self, program: Program, purpose: Purpose, bars: Mapping[str, float], cuts: int
-    ) -> Evaluation:
+    def _try(self, request: EvaluationRequest, cuts: int) -> Evaluation:
         process = self._take()
         try:
             process.wait_ready()
-            evaluation = process.evaluate(program, purpose, bars)
+            evaluation = process.evaluate(*request)
             self.printed = process.printed
         except BaseException as error:
             self._discard(process)
@@ -243,11 +269,12 @@ class LocalEvaluators:
             self._failures = self._failures + 1 if failed else 0
             return self._failures
 
-    def _examine(self, last: Evaluation) -> None:
+    def _examine(self, last: Evaluation, request: EvaluationRequest) -> None:
         # What programs return may break an evaluator that trusts it: as long as it scores a
         # program that it once scored, no program may end the run by that.
         if self._honest is not None:
-            evaluation = self._evaluate(self._honest, Purpose.SEARCH, NO_BARS)
+            honest = request._replace(program=self._honest, purpose=Purpose.SEARCH)
+            evaluation = self._evaluate(honest)
             if not self._count_failures(evaluation):
                 return
         raise EvaluatorError(

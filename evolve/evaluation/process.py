@@ -15,10 +15,12 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from evolve.errors import ProblemError, SandboxError, SandboxKilledError
+from evolve.evaluation.ask_channel import AskChannel
 from evolve.evaluation.evaluator import WAITING
 from evolve.evaluation.machine import describe_kind
 from evolve.evaluation.runner import ProgramRunner
@@ -29,18 +31,12 @@ from evolve.records.plain import to_plain
 from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.limits import ProgramLimits
+from evolve.scoring.asking import PROGRAM, check_options, connect
 
 
 def main() -> None:
     """Serves evaluations until standard input ends."""
-    # Whatever an evaluator prints goes to the log, never between two answers; what it reads from
-    # standard input, and what it starts does, is empty, never a request.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    requests = _read_requests(os.dup(0))
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
+    answers, requests = _take_streams()
     config = next(requests)
     os.environ.update(config["environment"])
     try:
@@ -65,12 +61,20 @@ def main() -> None:
     except (ProblemError, SandboxError) as error:
         _answer(answers, _error_message(error))
         return
+
+    def exchange(message: dict[str, Any]) -> dict[str, Any]:
+        _answer(answers, message)
+        return next(requests)
+
+    channel = AskChannel(problem.asks, exchange)
+    connect(channel.ask, channel.count)
     runner = ProgramRunner(
         sandbox,
         ProgramLimits(**problem.limits),
         problem.recipe,
         lambda: _answer(answers, {WAITING: True}),
         is_fresh=config["fresh"],
+        answer=partial(_answer_program, channel) if PROGRAM in problem.asks else None,
     )
     # The canary ran in this sandbox: of fresh ones the first program gets another.
     runner.end()
@@ -78,6 +82,7 @@ def main() -> None:
         _answer(answers, asdict(sandbox.isolation))
         for request in requests:
             program = Program(tuple(SourceFile(*file) for file in request["files"]))
+            channel.begin()
             try:
                 evaluation = evaluate_program(
                     problem, functions, program, runner, Purpose(request["purpose"]),
@@ -88,6 +93,34 @@ def main() -> None:
             else:
                 kind = describe_kind() if runner.has_timed else ""
                 _answer(answers, to_plain(evaluation) | {"machine": kind})
+
+
+def _take_streams() -> tuple[TextIO, Iterator[dict[str, Any]]]:
+    """Returns where answers go and requests come from, and leaves neither to the evaluator.
+
+    Whatever an evaluator prints goes to the log, never between two answers; what it reads from
+    standard input, and what it starts does, is empty, never a request.
+    """
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    requests = _read_requests(os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return answers, requests
+
+
+def _answer_program(channel: AskChannel, asked: Any) -> list[str]:
+    """Answers what a program asks, of which nothing can be trusted.
+
+    Raises:
+        TypeError: It has another form than a question.
+        AskError: As `AskChannel.ask`.
+    """
+    if not isinstance(asked, dict) or not isinstance(asked.get("options"), dict):
+        raise TypeError("ask: expected prompts and options")
+    options = check_options(asked.get("prompts"), asked["options"])
+    return channel.ask(PROGRAM, asked["prompts"], options)
 
 
 def _list_hidden(problem: Problem) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from evolve.errors import ProgramError
 from evolve.evaluation.quiet import hold_quiet
@@ -42,6 +43,7 @@ class ProgramRunner:
         recipe: How programs are built and started.
         on_wait: Called at both ends of a wait for other processes.
         is_fresh: Whether each evaluation has a new sandbox.
+        answer: Answers what a program asks; None where it may not ask.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class ProgramRunner:
         on_wait: Callable[[], None] = lambda: None,
         *,
         is_fresh: bool = False,
+        answer: Callable[[Any], list[str]] | None = None,
     ) -> None:
+        self._answer = answer
         self.on_wait = on_wait
         self.limits = limits
         self.recipe = recipe
@@ -78,7 +82,9 @@ class ProgramRunner:
         """
         self.clear()
         built = self._build(program)
-        self._session = self._sandbox.open(program, limits or self.limits, built)
+        used = replace(limits or self.limits, asks=self._answer is not None)
+        self._session = self._sandbox.open(program, used, built)
+        self._session.answer = self._answer
         self._running = program
         return self._session
 
@@ -227,9 +233,16 @@ class ProgramSessions:
         Its time is taken off the limit of all calls together.
 
         Raises:
+            TypeError: The program is not Python.
             ProgramError: Nothing is left of it, or the build failed.
             SandboxError: The sandbox broke.
         """
+        path = self._program.entry.path
+        if not path.endswith(".py"):
+            raise TypeError(
+                f"call: expected a program in Python, got {path}; read a text in `program.files`, "
+                "start a command by `program.run`"
+            )
         limit = self._runner.limits.seconds
         left = limit - self._called_seconds
         if left <= 0:
@@ -238,16 +251,18 @@ class ProgramSessions:
         # What another program of this evaluation ran in between has ended the state of this one.
         if self._session is None or not self._runner.is_open(self._session):
             self._session = self._runner.open(self._program)
-        started = time.monotonic()
+        session = self._session
+        started, asked = time.monotonic(), session.asked_seconds
         try:
-            yield self._session, left if timeout_seconds is None else min(timeout_seconds, left)
+            yield session, left if timeout_seconds is None else min(timeout_seconds, left)
         except ProgramError as error:
             if error.status == Status.TIMEOUT and self._called_seconds:
                 error.reason += f" (earlier calls took {self._called_seconds:.2g} s)"
                 error.limit = "seconds" if (timeout_seconds or left) >= left else ""
             raise
         finally:
-            self._called_seconds += time.monotonic() - started
+            waited = session.asked_seconds - asked
+            self._called_seconds += time.monotonic() - started - waited
 
     @contextlib.contextmanager
     def fresh(self, *, core: int | None = None, is_alone: bool = False) -> Iterator[SandboxSession]:

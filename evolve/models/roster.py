@@ -42,6 +42,7 @@ def open_endpoints(
     models = settings.models
     roster = {} if models.replay else models.roster()
     names = [candidate.name for candidates in roster.values() for candidate in candidates]
+    names += [] if models.replay else models.asked.values()
     endpoints: dict[str, Endpoint] = {}
     for name in dict.fromkeys([*names, *(models.fallbacks if roster else ())]):
         entry = {**settings.endpoints.get("*", {}), **settings.endpoints.get(name, {})}

@@ -3,7 +3,9 @@
 It serves tests and dry runs. A script gives texts or a function for a role; the text is chosen by
 a hash of the whole request, its seed included, so that any number of workers gets the same
 replies. A role without a script gets a built-in one: a plan or a summary as JSON, or an edit that
-multiplies a number of the program shown in the first fenced block of the first user message.
+multiplies a number of the program shown in the first fenced block of the first user message, or,
+where that has none, adds an instruction to it. Asked by a program or an evaluator, it does sums:
+the more the prompt helps, the longer ones.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from evolve.source import find_blocks
 
 Script = Mapping[str, Callable[[Request], str] | Sequence[str]]
 
+_ROLES = (*ROLES, "program", "evaluator")
 _SECONDS = re.compile(r"\b\d+(?:\.\d+)?(?:e-?\d+)? s\b")
 
 _FACTORS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.4, 2.0)
@@ -32,6 +35,22 @@ _PROGRAM = "\n## Program "
 _NAMED_FENCE = re.compile(r"^(`{3,})\w+\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 # Of an entry in JSON.
 _KEY = re.compile(r"\s*\"[^\"]*\"\s*:")
+_SUM = re.compile(r"-?\d+(?: [-+] \d+)+")
+_CODE = re.compile(r"^\s*(?:def|class|import|from|return)\b|[{};]\s*$")
+HINTS = ("step by step", "check the result", "left to right")
+"""Parts of prompts that let the built-in answers be right for longer sums."""
+# Share of right answers to a sum with one operation too many; its logarithm grows as their square.
+_RIGHT = 0.97
+BARE = "number alone"
+"""The part of a prompt that lets them be a number and nothing else."""
+INSTRUCTIONS = (
+    "Think step by step.",
+    "Check the result before you answer.",
+    "Work from left to right.",
+    "Answer with the number alone.",
+    "You are an expert.",
+    "Be brief.",
+)
 NUMBER = re.compile(r"(?<![\w.])(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?(?![\w.])")
 
 
@@ -96,9 +115,9 @@ def load_script(path: Path) -> ScriptedModel:
         raise UsageError(f"model script {str(path)!r}: expected an object of lists by role")
     latency_seconds = script.pop("latency_seconds", 0.0)
     for role, texts in script.items():
-        if role not in ROLES:
+        if role not in _ROLES:
             raise UsageError(
-                f"model script {str(path)!r}: unknown role {role!r}; use {', '.join(ROLES)}"
+                f"model script {str(path)!r}: unknown role {role!r}; use {', '.join(_ROLES)}"
             )
         if not (texts and isinstance(texts, list) and all(isinstance(one, str) for one in texts)):
             raise UsageError(
@@ -163,7 +182,7 @@ def make_edit_text(request: Request) -> str:
         for found in NUMBER.finditer(_code_of(lines[index]))
     ]
     if not places:
-        raise ReplyError("scripted model: the program in the prompt has no number to change")
+        return _add_instruction(lines, start, stop, digest)
     index, (left, right) = places[digest % len(places)]
     factor = _FACTORS[digest // len(places) % len(_FACTORS)]
     line = lines[index]
@@ -185,11 +204,53 @@ def make_edit_text(request: Request) -> str:
     )
 
 
+def _add_instruction(lines: list[str], start: int, stop: int, digest: int) -> str:
+    """Returns an edit that adds a line to a text without numbers.
+
+    Raises:
+        ReplyError: The text is code, or empty.
+    """
+    last = next((i for i in reversed(range(start, stop)) if lines[i].strip()), None)
+    if last is None or any(_CODE.search(line) for line in lines[start:stop]):
+        raise ReplyError("scripted model: the program in the prompt has no number to change")
+    missing = [one for one in INSTRUCTIONS if one not in lines] or INSTRUCTIONS
+    first, end = _widen_until_unique(lines, last, start, stop)
+    added = [*lines[first : last + 1], missing[digest % len(missing)], *lines[last + 1 : end]]
+    search = "\n".join(lines[first:end])
+    replacement = "\n".join(added)
+    return (
+        "Add an instruction.\n\n"
+        f"<<<<<<< SEARCH\n{search}\n=======\n{replacement}\n>>>>>>> REPLACE\n"
+    )
+
+
+def make_answer_text(request: Request) -> str:
+    """Returns the result of the last sum in the prompt, the more likely wrong the longer it is.
+
+    One operation is always right, and two more with each instruction of `HINTS` in the prompt.
+    """
+    text = "\n".join(message.text for message in request.messages)
+    sums = list(_SUM.finditer(text))
+    if not sums:
+        return "I cannot tell."
+    terms = sums[-1][0].replace(" ", "").replace("-", "+-").split("+")
+    value = sum(int(term) for term in terms if term)
+    words = text.lower()
+    excess = len(terms) - 2 - 2 * sum(hint in words for hint in HINTS)
+    # Of the sum alone, so that a better prompt is better for each sum.
+    digest = int.from_bytes(hashlib.sha256(sums[-1][0].encode()).digest()[:8], "big")
+    if digest % 1000 >= 1000 * _RIGHT ** (max(excess, 0) ** 2):
+        value += 1 + digest % 9
+    return str(value) if BARE in words else f"The answer is {value}, I think."
+
+
 DEFAULTS: Mapping[str, Callable[[Request], str]] = {
     "planner": make_plan_text,
     "leap": make_plan_text,
     "editor": make_edit_text,
     "summarizer": make_summary_text,
+    "program": make_answer_text,
+    "evaluator": make_answer_text,
 }
 
 

@@ -23,6 +23,7 @@ from evolve.problem.checked_files import (
 )
 from evolve.problem.problem import (
     SMOKE,
+    AskRules,
     Measure,
     Objective,
     Problem,
@@ -54,9 +55,10 @@ _VALUES = (
 )
 _LISTS = ("packages", "entry", "measures", "objectives", "stages")
 _NOISE = ("spread", "repeats")
-_EVALUATOR = ("file", "environment")
+_ASK = ("model", "calls", "max_tokens")
+_EVALUATOR = ("file", "environment", *_ASK)
 _TABLES = ("program", "parameters", "limits", "sandbox", "best_known", "bound", "baseline")
-_PROGRAM = ("files", "signature", "may_add", "build", "built", "build_seconds", "run")
+_PROGRAM = ("files", "signature", "may_add", "build", "built", "build_seconds", "run", *_ASK)
 _LIMITS = ("seconds", "memory_mb", "processes", "workspace_mb", "reply_mb", "output_kb")
 _STAGE = ("name", "function", "parameters", "limits", "threshold", "share")
 _MOST_CELLS = 1_000_000
@@ -116,6 +118,11 @@ def load_problem(
         world=world,
         environment=trusted.texts("environment", ()),
         functions=functions,
+        asks={
+            role: _read_asks(table)
+            for role, table in (("program", program), ("evaluator", trusted))
+            if {*_ASK} & table.values.keys()
+        },
         stages=tuple(_read_stages(top, functions[Purpose.SEARCH], parameters, limits)),
         evaluator_seconds=top.number("evaluator_seconds", 60.0, above=0.0),
         noise=noise.number("spread", above=0.0) if "spread" in noise.values else 0.0,
@@ -159,6 +166,16 @@ def _read_noise(top: TomlTable) -> TomlTable:
     if isinstance(value, dict):
         return top.table("noise", _NOISE)
     return TomlTable({"spread": top.number("noise", above=0.0)}, top.where, _NOISE)
+
+
+def _read_asks(table: TomlTable) -> AskRules:
+    model = table.text("model", "")
+    if model.partition(":")[0] in {"cmd", "manual"} or "://" in model:
+        raise ProblemError(
+            f"{table.where}: `model`: expected a name such as `provider/model`, got {model!r}; "
+            "commands, addresses and people are named by who starts a run: --set models.program="
+        )
+    return AskRules(model, table.integer("calls", 100), table.integer("max_tokens", 1024))
 
 
 def _read_shown(table: TomlTable) -> tuple[Path, ...]:

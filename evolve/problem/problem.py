@@ -96,6 +96,21 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class AskRules:
+    """How programs, or the evaluator, may ask a language model.
+
+    Attributes:
+        model: Its name; empty for that of the run.
+        calls: Questions of one evaluation at most.
+        max_tokens: Of an answer at most.
+    """
+
+    model: str
+    calls: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """A cheap evaluation that comes before the full one, and may spare it.
 
@@ -136,6 +151,7 @@ class Problem:
         environment: Names of the environment variables that it needs.
         functions: Names of the functions in it that score a program, by what they are for.
         stages: What comes before a full evaluation, the cheapest first.
+        asks: Who may ask a language model, `program` or `evaluator`, and how.
         evaluator_seconds: Deadline for scoring one program, sandbox time included.
         noise: How far two objectives of one program may lie apart; above 0 where they depend on
             time or chance.
@@ -173,6 +189,7 @@ class Problem:
     environment: tuple[str, ...]
     functions: Mapping[Purpose, str]
     stages: tuple[Stage, ...]
+    asks: Mapping[str, AskRules]
     evaluator_seconds: float
     noise: float
     repeats: int

@@ -215,6 +215,9 @@ class AttemptText(NamedTuple):
     seconds: float
 
 
+ASKS = -2
+"""What evaluations ask models is recorded under this slot, in the order in which it ended."""
+
 UNUSABLE = "cannot be used"
 """What the reason of an attempt says when a model answered with nothing at all."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from evolve.errors import ProblemError, UsageError
 from evolve.problem import Problem
 from evolve.problem.starts import FOLDER
+from evolve.runs.asked_models import settle_asked
 from evolve.runs.run_folder import create_run_folder, load_run, naming_originals, trust_programs
 from evolve.runs.trust import expect_trust, find_addresses, write_mark
 from evolve.runs.wiring import open_evaluators
@@ -90,9 +91,11 @@ def make_run(
 
     Raises:
         ProblemError: Nothing can change the program without a model.
-        UsageError: The folder is not empty, or a start cannot be used.
+        UsageError: The folder is not empty, a start cannot be used, or evaluations ask a model and
+            none is named.
         StoreError: It cannot be written.
     """
+    settings = settle_asked(problem, settings)
     if not settings.models.is_configured:
         _expect_changeable(problem)
     # Slow to import, and mostly there are none.

@@ -20,6 +20,7 @@ from evolve.population import Population, RunState
 from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, AttemptKey, Evaluation, Program, Status
 from evolve.records.results import Generation
+from evolve.runs.asked_models import answering
 from evolve.runs.opening import Run
 from evolve.runs.run_folder import BEST_FOLDER, write_program
 from evolve.runs.wiring import open_evaluators
@@ -259,7 +260,11 @@ def ask_for_product(run: Run, program: Program, purpose: Purpose) -> str:
             f"{run.problem.name}: its evaluator makes no {PRODUCTS[purpose]}; name a function "
             f'of it in `{purpose} = "..."` of problem.toml'
         )
-    with closing(open_evaluators(run.problem, run.settings)) as evaluators:
+    with (
+        closing(open_evaluators(run.problem, run.settings)) as evaluators,
+        closing(Store.open_to_read(run.folder)) as store,
+        answering(run.problem, run.settings, evaluators, store.asks()),
+    ):
         evaluators.start()
         evaluators.wait()
         verdict = evaluators.evaluate(program, purpose)

@@ -14,22 +14,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from evolve import __version__
-from evolve.display import one_line, say, shorten
 from evolve.errors import (
-    EvaluationCutError,
-    EvaluatorError,
     EvolveError,
     ProblemError,
     StoreError,
     UsageError,
 )
-from evolve.evaluation.evaluator import LOST
 from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
 from evolve.models.roster import Preflight, open_endpoints
 from evolve.operators.sessions import MOST_SESSIONS
 from evolve.population.snapshot import expect_frozen, freeze_past
-from evolve.problem import COOPERATIVE, Problem, Purpose
+from evolve.problem import COOPERATIVE, Purpose
 from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import (
     INITIAL,
@@ -40,13 +36,14 @@ from evolve.records import (
     Evaluation,
     Plan,
     Program,
-    Status,
     average,
 )
 from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
 from evolve.records.results import Evaluated, Generation, as_slot
 from evolve.records.steering import steering_of
+from evolve.runs.asked_models import RunAsks
 from evolve.runs.estimate import RoleEstimate, estimate_roles, expect_two_generations
+from evolve.runs.first_evaluation import evaluate_initial
 from evolve.runs.interrupts import failures_of_the_machine, interrupts
 from evolve.runs.mending import describe_difference, rescore_elites
 from evolve.runs.opening import Run, RunView
@@ -85,10 +82,6 @@ from evolve.steps.journal import Journal
 from evolve.steps.slot import reject, same_as
 from evolve.store import Store
 
-# Of a line that the starting program left, where it has no objective.
-_LONGEST_LINE = 300
-# How often a starting program whose objectives differ is evaluated, and how long that may take.
-_NOISE_EVALUATIONS, _NOISE_SECONDS = 5, 60.0
 # A starting program has this long, whatever the cap on time is.
 _LEAST_SECONDS = 5.0
 
@@ -110,6 +103,7 @@ class LiveRun:
         self._evaluators = evaluators
         self._view = view
         self._start_seconds = 0.0
+        self._asks = RunAsks(self._store, run.problem, self._settings, evaluators)
 
     def run(self) -> Outcome:
         """Runs from the last checkpoint until something ends the run; see `run_to_end`."""
@@ -160,16 +154,20 @@ class LiveRun:
                 )
                 for endpoint in endpoints.values():
                     stack.callback(endpoint.close)
+                self._asks.open(endpoints)
                 self._prepare(endpoints)
                 outcome = self._search(endpoints)
                 self._remember()
                 functions = self._run.problem.functions if outcome.best is not None else {}
                 if Purpose.HOLDOUT in functions:
                     with self._view.waiting("evaluating the champion on the hold-out"):
-                        line = evaluate_holdout(self._store, self._evaluators, outcome.champion)
+                        line = self._evaluate_holdout(outcome.champion)
                     self._view.tell(line)
                 if Purpose.PLOT in functions:
-                    with self._view.waiting("drawing the champion's answer"):
+                    with (
+                        self._view.waiting("drawing the champion's answer"),
+                        self._asks.recording(),
+                    ):
                         draw_answer(self._store, self._evaluators, outcome.champion)
                 return outcome
         except (EvolveError, KeyboardInterrupt) as error:
@@ -178,6 +176,13 @@ class LiveRun:
             with suppress(StoreError):
                 self._store.set_facts(stopped_because=because)
             raise
+
+    def _evaluate_holdout(self, champion: AttemptKey) -> str:
+        try:
+            with self._asks.recording():
+                return evaluate_holdout(self._store, self._evaluators, champion)
+        except UsageError as error:
+            return f"hold-out: not evaluated: {error}"
 
     def _remember(self) -> None:
         """Adds what the run has learnt to the file that outlasts it."""
@@ -210,7 +215,7 @@ class LiveRun:
         if evaluation is not None:
             self._commit_initial(evaluation, isolation)
         elif self._run.rescores:
-            with view.waiting("evaluating the elites again"):
+            with view.waiting("evaluating the elites again"), self._asks.recording():
                 last, count = rescore_elites(
                     store, self._run.problem, self._settings.search, self._evaluators
                 )
@@ -232,6 +237,7 @@ class LiveRun:
         with (
             self._view.waiting("evaluating the starting program"),
             _calling_after(cap and max(cap, _LEAST_SECONDS), self._evaluators.cut),
+            self._asks.recording(),
         ):
             evaluation = evaluate_initial(
                 problem, self._evaluators, again, may_fail=self._settings.loop.allow_broken_start
@@ -339,7 +345,7 @@ class LiveRun:
             known = {fingerprint(one.program_or_fail): one.key for one in attempts}
             earlier = known.get(fingerprint(program))
             if earlier is None:
-                with self._view.waiting(f"evaluating {steer.text}"):
+                with self._view.waiting(f"evaluating {steer.text}"), self._asks.recording():
                     again = 1 + repeats_of(problem, settings.search)
                     verdict = average([self._evaluators.evaluate(program) for _ in range(again)])
                 store.keep([Evaluated(key, program, verdict)])
@@ -393,12 +399,14 @@ class LiveRun:
                 threads=count_threads(settings, slots_in_flight),
             )
             reason = search.run()
+        self._asks.leave_search()
         return read_outcome(store, search.population, reason)
 
     def _open_journal(self, endpoints: Mapping[str, Endpoint], events: Inbox) -> Journal:
         """Returns the way to models and evaluators."""
         store, settings = self._store, self._settings
         budget = restore_budget(store, settings)
+        self._asks.enter_search(budget, events.record)
         return Journal(
             endpoints=endpoints,
             evaluate=self._evaluators.evaluate,
@@ -412,75 +420,8 @@ class LiveRun:
             recording=open_recording(settings),
             cut_evaluations=self._evaluators.cut,
             describe_machines=self._evaluators.describe,
+            asks=bool(self._run.problem.asks),
         )
-
-
-def evaluate_initial(
-    problem: Problem, evaluators: Evaluators, again: int = 0, *, may_fail: bool = False
-) -> Evaluation:
-    """Evaluates the starting program.
-
-    Where its objectives differ, it is evaluated some more times, to see how far.
-
-    Args:
-        problem: What is solved.
-        evaluators: Started.
-        again: How often it is evaluated again at least.
-        may_fail: Whether it may have no objective; where the problem has none, what stands for
-            it may.
-
-    Returns:
-        The verdict; the mean of several.
-
-    Raises:
-        ProblemError: It has no objective, and must have one; the message shows why.
-        UsageError: The cap on time ended before.
-        EvaluatorError: The evaluator's process ended each time.
-    """
-    try:
-        evaluation = evaluators.evaluate(problem.initial)
-    except EvaluationCutError as error:
-        raise UsageError(
-            "--max-time: expected more time than one evaluation of the starting program takes"
-        ) from error
-    if evaluation.status is Status.EVALUATOR_FAILED and evaluation.reason.startswith(LOST):
-        raise EvaluatorError(f"evaluator: {evaluation.reason}")
-    is_blamed = evaluation.status is not Status.EVALUATOR_FAILED
-    if evaluation.objective is None and is_blamed and (may_fail or not problem.has_start):
-        return evaluation
-    if evaluation.status is not Status.OK:
-        said = [
-            line for text in evaluation.artifacts.values() for line in text.rstrip().split("\n")
-        ]
-        texts = "".join(f"\n{shorten(line, _LONGEST_LINE)}" for line in said)
-        if problem.cooperative:
-            texts += (
-                "\nto start from it all the same, with the score that their system gives it, "
-                "import it by `evolve init --from ... --allow-broken-start`"
-            )
-        elif is_blamed:
-            texts += "\nto let models repair it: `evolve run --allow-broken-start`"
-        raise ProblemError(
-            f"{problem.folder / problem.initial.entry.path}: the starting program must have an "
-            f"objective, got `{evaluation.status}`: {evaluation.reason}{texts}"
-        )
-    verdicts, started = [evaluation], time.monotonic()
-    while len(verdicts) <= again or (
-        measure_noise(average(verdicts))
-        and len(verdicts) < _NOISE_EVALUATIONS
-        and time.monotonic() - started < _NOISE_SECONDS
-    ):
-        try:
-            verdicts.append(evaluators.evaluate(problem.initial))
-        except EvaluationCutError:
-            break
-        if verdicts[-1].status is not Status.OK:
-            say(
-                f"evaluated again, the starting program fails: {one_line(verdicts.pop().reason)}",
-                err=True,
-            )
-            break
-    return average(verdicts)
 
 
 @contextmanager

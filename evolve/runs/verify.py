@@ -16,6 +16,7 @@ from evolve.errors import StoreError, UsageError
 from evolve.population.snapshot import load_state
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation
 from evolve.records.plain import to_plain
+from evolve.runs.asked_models import answering
 from evolve.runs.opening import Run
 from evolve.runs.run_folder import (
     EVALUATOR_FOLDER,
@@ -82,6 +83,7 @@ def verify_run(
     with (
         closing(Store.open_to_read(run.folder)) as store,
         closing(open_evaluators(run.problem, run.settings)) as evaluators,
+        answering(run.problem, run.settings, evaluators, store.asks()),
     ):
         keys = _list_elites(run, store)
         evaluators.start()

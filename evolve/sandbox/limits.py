@@ -39,6 +39,7 @@ class ProgramLimits:
         is_alone: Whether its first process may start no other; for programs held to a core.
         reserves: Whether it may reserve more addresses than memory, as virtual machines of
             languages do; the memory that it uses is bounded all the same.
+        asks: Whether it may ask a language model.
     """
 
     seconds: float = 10.0
@@ -50,6 +51,7 @@ class ProgramLimits:
     core: int | None = None
     is_alone: bool = False
     reserves: bool = False
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from evolve.errors import ProgramError, SandboxError, SandboxKilledError
 from evolve.records import Program, Status
 from evolve.sandbox.guest import codec
 from evolve.sandbox.guest.wire import (
+    ASK,
     CALL,
     CLOCK,
     DATA,
@@ -42,6 +43,7 @@ from evolve.sandbox.replies import (
     read_notes,
     request_of,
 )
+from evolve.scoring.asking import AskError
 from evolve.scoring.commands import Command, OutputFile
 
 _GRACE_SECONDS = 0.25
@@ -85,7 +87,7 @@ class SandboxSession:
         self._is_loaded = False
         self._is_open = True
         self.printed = b""
-        self._spent_at_start = self._spent = 0.0
+        self._spent_at_start = self._spent = self.asked_seconds = 0.0
         self._kills_before = count_memory_kills()
         self._max_message = limits.reply_mb << 20
         settings = {
@@ -99,8 +101,11 @@ class SandboxSession:
             "reserves": limits.reserves,
         }
         link.send(START, json.dumps(settings).encode())
-        files = [[file.path, file.text] for file in program.files]
-        self._send(NO_NONCE, {"files": files, "built": [list(file) for file in built]})
+        # Answers what the program asks; the time that it takes is not the program's.
+        self.answer: Callable[[Any], list[str]] | None = None
+        files = list(map(list, program.files))
+        setup = {"files": files, "built": list(map(list, built)), "asks": limits.asks}
+        self._send(NO_NONCE, setup)
 
     def call(
         self,
@@ -216,7 +221,9 @@ class SandboxSession:
             if frame[0] != DATA:
                 continue
             self._stream += frame[1]
-            for kind, body in self._take_messages(nonce):
+            messages, waited = self._take_replies(nonce)
+            started += waited
+            for kind, body in messages:
                 if kind == YIELDED:
                     last = body
                 elif kind == CLOCK and len(body) == SECONDS.size:
@@ -227,6 +234,26 @@ class SandboxSession:
                     return Answer(self._decode(body), spent, inside_seconds=inside)
                 else:
                     self._fail_reported(kind, body)
+
+    def _take_replies(self, nonce: bytes) -> tuple[list[tuple[bytes, bytes]], float]:
+        """Returns what came of a call, once what it asks is answered, and the seconds of that."""
+        messages, waited = self._take_messages(nonce), 0.0
+        if self.answer is not None:
+            asked = [body for kind, body in messages if kind == ASK]
+            messages = [message for message in messages if message[0] != ASK]
+            waited = sum(self._answer(self.answer, nonce, body) for body in asked)
+        self.asked_seconds += waited
+        return messages, waited
+
+    def _answer(self, answer: Callable[[Any], list[str]], nonce: bytes, body: bytes) -> float:
+        """Answers a question of the program, and returns the seconds that it took."""
+        began, answers, problem = time.monotonic(), [], ""
+        try:
+            answers = answer(self._decode(body))
+        except (TypeError, AskError) as error:
+            problem = str(error)
+        self._send(nonce, {"answers": answers, "error": problem})
+        return time.monotonic() - began
 
     def _await_confined(self) -> float:
         """Waits until the program's process is ready, and returns the time."""

@@ -15,9 +15,21 @@ the program's failures (`evolve.errors.ProgramError`) to its caller: a time-out,
 crash inside the program passes through it and becomes the verdict.
 """
 
+from evolve.scoring.asking import AskError, ask, ask_all
 from evolve.scoring.commands import Finished
 from evolve.scoring.handle import ProgramHandle
 from evolve.scoring.score import Infeasible, Score, as_floats
 from evolve.scoring.timing import Spread, Timing
 
-__all__ = ["Finished", "Infeasible", "ProgramHandle", "Score", "Spread", "Timing", "as_floats"]
+__all__ = [
+    "AskError",
+    "Finished",
+    "Infeasible",
+    "ProgramHandle",
+    "Score",
+    "Spread",
+    "Timing",
+    "as_floats",
+    "ask",
+    "ask_all",
+]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from evolve.errors import ProgramError
+from evolve.scoring.asking import PROGRAM, ask_as, count_asked
 from evolve.scoring.commands import Finished, check_code, make_command
 from evolve.scoring.timing import Sample, Timing, measure_times
 
@@ -89,7 +90,6 @@ class ProgramHandle:
         Raises:
             ProgramError: The program failed; not to be caught by evaluators.
         """
-        self._expect_code()
         with self._blame(), self._sessions.shared(timeout_seconds) as (session, seconds):
             answer = session.call(function, args, kwargs, timeout_seconds=seconds)
         self._seconds += answer.seconds
@@ -112,7 +112,6 @@ class ProgramHandle:
         Raises:
             ProgramError: The program failed; not to be caught by evaluators.
         """
-        self._expect_code()
         with self._blame(), self._sessions.shared(timeout_seconds) as (session, seconds):
             answer = session.call_many(function, argument_lists, timeout_seconds=seconds)
         self._seconds += answer.seconds
@@ -239,6 +238,22 @@ class ProgramHandle:
 
         return self._measure(execute, reference, repeats, draw)
 
+    @property
+    def asked(self) -> int:
+        """Questions that were asked a model on its behalf so far, by itself or the evaluator."""
+        return count_asked(PROGRAM)
+
+    def ask(self, prompt: str, **options: Any) -> str:
+        """Asks a model on the program's behalf, such as with a prompt that the program is.
+
+        The model is `[program] model` of `problem.toml`; see `evolve.scoring.ask` for the rest.
+        """
+        return ask_as(PROGRAM, [prompt], options)[0]
+
+    def ask_all(self, prompts: Sequence[str], **options: Any) -> list[str]:
+        """Asks several questions at a time, as `ask` does; the answers are in their order."""
+        return ask_as(PROGRAM, prompts, options)
+
     def restart(self) -> None:
         """Ends the program's process with all that calls have left; the next call has another."""
         self._sessions.restart()
@@ -253,14 +268,6 @@ class ProgramHandle:
             files: Texts by path; the first one is the entry file.
         """
         return ProgramHandle(self._sessions.other(files), is_own=True)
-
-    def _expect_code(self) -> None:
-        path = next(iter(self.files))
-        if not path.endswith(".py"):
-            raise TypeError(
-                f"call: expected a program in Python, got {path}; read a text in `program.files`, "
-                "start a command by `program.run`"
-            )
 
     def _measure(
         self,

@@ -233,6 +233,12 @@ class ModelSettings:
     )
     editor: tuple[str, ...] = setting((), "models that write edits")
     summarizer: tuple[str, ...] = setting((), "models that draw lessons")
+    program: str = setting(
+        "", "model that programs ask, where the problem lets them; by default that of the problem"
+    )
+    evaluator: str = setting(
+        "", "model that the evaluator asks as a judge, where it does; by default the problem's"
+    )
     fallbacks: tuple[str, ...] = setting((), "models that are asked when another one is down")
     api_base: str = setting("", "address of an OpenAI-compatible server")
     replay: str = setting("", "run folder whose recorded replies answer in place of models")
@@ -284,6 +290,12 @@ class ModelSettings:
                 f"{', '.join(missing)}; `--model NAME` sets all roles"
             )
         return roster
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """Returns the models that evaluations ask, by the role that asks."""
+        named = {"program": self.program, "evaluator": self.evaluator}
+        return {role: name for role, name in named.items() if name}
 
     def describe(self) -> str:
         """Returns one line: the models of all roles, or of each role where they differ."""

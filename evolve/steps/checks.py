@@ -39,6 +39,8 @@ def check_program(program: Program, problem: Problem, modules: frozenset[str]) -
         return None
     own = {name.split("/")[0].removesuffix(".py") for name, _ in program.files}
     known = modules | own | sys.stdlib_module_names
+    if "program" in problem.asks:
+        known |= {"evolve"}
     for name in _imports_of(text):
         if name not in known:
             listed = ", ".join(sorted(set(problem.packages) | (modules & _TELLING)))[:200]

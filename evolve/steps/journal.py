@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, StoreError
 from evolve.models.model import ReplyError
@@ -44,8 +44,10 @@ class OtherRequestError(StoreError):
 class Evaluate(Protocol):
     """Evaluates a program; safe to call from any thread."""
 
-    def __call__(self, program: Program, /, *, bars: Mapping[str, float] = ...) -> Evaluation:
-        """Evaluates a program and waits for the verdict; bars let it go on, by stage."""
+    def __call__(
+        self, program: Program, /, *, bars: Mapping[str, float] = ..., generation: int = ...
+    ) -> Evaluation:
+        """Evaluates a program for a generation and waits; bars let it go on, by stage."""
 
 
 class Wait(NamedTuple):
@@ -103,6 +105,7 @@ class Journal:
         recording: Answers in place of all models; None for models.
         cut_evaluations: Ends the evaluations that run.
         describe_machines: Returns the state of those that evaluate, where there are several.
+        asks: Whether evaluations ask models, which is recorded with their generation.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class Journal:
         recording: Callable[[AttemptKey, Request], Call] | None = None,
         cut_evaluations: Callable[[], None] = lambda: None,
         describe_machines: Callable[[], str] = str,
+        asks: bool = False,
     ) -> None:
         self.budget = budget
         self._endpoints = endpoints
@@ -129,6 +133,7 @@ class Journal:
         self._recording = recording
         self._cut_evaluations = cut_evaluations
         self._describe_machines = describe_machines
+        self._asks = asks
         self._replaced: set[str] = set()
         self._evaluate = evaluate
         self._keep = keep
@@ -277,21 +282,23 @@ class Journal:
         self.budget.reserve_evaluation()
         try:
             with self._waiting(EVALUATION):
-                evaluation = self._ask_evaluator(program, bars)
+                evaluation = self._ask_evaluator(program, bars, key.generation)
         except EvaluationCutError as error:
             raise BudgetExhaustedError(self._stopped_because) from error
         if evaluation.status is Status.REJECTED:
             self.budget.release_evaluation()
         if confirmation is not None and confirmation.asks_for(evaluation):
-            evaluation = self._confirm(program, evaluation, confirmation, bars)
+            evaluation = self._confirm(key, program, evaluation, confirmation, bars=bars)
         self._keep(Evaluated(key, program, evaluation))
         return evaluation
 
     def _confirm(
         self,
+        key: AttemptKey,
         program: Program,
         evaluation: Evaluation,
         confirmation: Confirmation,
+        *,
         bars: Mapping[str, float],
     ) -> Evaluation:
         """Evaluates a program again; where a cap does not allow it, the one verdict stands."""
@@ -300,14 +307,19 @@ class Journal:
             for _ in range(confirmation.times):
                 self._check_stopped()
                 self.budget.reserve_evaluation()
-                verdicts.append(self._ask_evaluator(program, bars))
+                verdicts.append(self._ask_evaluator(program, bars, key.generation))
                 # It does not lead any more: the others would only say that again.
                 if not confirmation.asks_for(average(verdicts)):
                     break
         return average(verdicts)
 
-    def _ask_evaluator(self, program: Program, bars: Mapping[str, float]) -> Evaluation:
-        return self._evaluate(program, bars=bars) if bars else self._evaluate(program)
+    def _ask_evaluator(
+        self, program: Program, bars: Mapping[str, float], generation: int
+    ) -> Evaluation:
+        given: dict[str, Any] = {"bars": bars} if bars else {}
+        if self._asks:
+            given["generation"] = generation
+        return self._evaluate(program, **given)
 
     def _complete(self, key: AttemptKey, request: Request, model: str) -> Call:
         if self._recording is not None:

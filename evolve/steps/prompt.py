@@ -177,6 +177,13 @@ def common_values(problem: Problem) -> dict[str, str]:
         limits = ""
     elif not problem.recipe.run and problem.initial.entry.path.endswith(".py"):
         limits += " Where a function is a generator, its last value before the deadline counts."
+    rules = problem.asks.get("program")
+    if rules is not None and not problem.is_text:
+        limits += (
+            " It may ask a language model: `from evolve import ask, ask_all`; `ask(prompt)` "
+            "returns its answer, `ask_all(prompts)` those to several, asked at the same time. An "
+            f"evaluation has {rules.calls} questions in all, and their time does not count."
+        )
     return {
         "direction": str(problem.direction),
         "objective_name": "objective",

@@ -24,6 +24,7 @@ from evolve.records import (
 )
 from evolve.records.plain import from_plain
 from evolve.records.results import (
+    ASKS,
     UNUSABLE,
     AttemptText,
     Call,
@@ -79,9 +80,10 @@ _EVALUATIONS = f"""
     FROM evaluations e {_JOIN_TEXTS} LEFT JOIN programs p ON p.id = e.program
     WHERE e.generation > ? AND e.generation <= ? ORDER BY e.generation, e.slot, e.number
 """
-_NEWEST = """
+_NEWEST = f"""
     SELECT MAX(newest) FROM (SELECT MAX(number) AS newest FROM generations
-    UNION ALL SELECT MAX(generation) FROM calls UNION ALL SELECT MAX(generation) FROM evaluations)
+    UNION ALL SELECT MAX(generation) FROM calls WHERE slot != {ASKS}
+    UNION ALL SELECT MAX(generation) FROM evaluations)
 """
 # In the order of the fields of `Totals`; what was lost brought nothing, so it is counted apart.
 _USAGE = """
@@ -303,8 +305,15 @@ class Reader:
 
     def calls_of(self, generation: int, slot: int) -> list[Call]:
         """Returns the calls of a slot in order; slot -1 has those that serve a generation."""
-        where = f"WHERE generation = ? AND slot = ? {_IN_ORDER}"
-        found = self._all(f"SELECT {CALLS.select('c')} FROM calls c {where}", generation, slot)
+        return self._load_calls("generation = ? AND slot = ?", generation, slot)
+
+    def asks(self) -> list[Call]:
+        """Returns what evaluations asked models, and what came of it, the first first."""
+        return self._load_calls("slot = ?", ASKS)
+
+    def _load_calls(self, where: str, *values: int) -> list[Call]:
+        sql = f"SELECT {CALLS.select('c')} FROM calls c WHERE {where} {_IN_ORDER}"
+        found = self._all(sql, *values)
         with parsing(self.folder):
             return [CALLS.load(row) for row in found]
 
@@ -347,11 +356,10 @@ class Reader:
 
         After the last committed generation these are what is recorded and not committed yet.
         """
-        within = f"WHERE generation > ? AND generation <= ? {_IN_ORDER}"
-        calls = self._all(f"SELECT {CALLS.select('c')} FROM calls c {within}", generation, upto)
+        calls = self._load_calls("generation > ? AND generation <= ?", generation, upto)
         evaluations = self._all(_EVALUATIONS, generation, upto)
         with parsing(self.folder):
-            return [CALLS.load(row) for row in calls], [load_evaluated(row) for row in evaluations]
+            return calls, [load_evaluated(row) for row in evaluations]
 
     def expenses(self, generation: int = -1, upto: int = NEWEST) -> list[Expense]:
         """Returns what was spent beside the calls after one generation, up to another."""

@@ -18,12 +18,14 @@ from evolve.source import BUILT_IN_MEASURES
 from tests.direct_program import DirectProgram, reply_with
 
 ROOT = Path(__file__).parents[2]
-# Programs that are started or timed have tests of their own.
+# Programs that are started, timed, or ask a model have tests of their own.
 FOLDERS = [
     path.parent
     for path in sorted(ROOT.glob("problems/*/problem.toml"))
     if (path.parent / "initial.py").is_file()
-    and not re.search(r"program\.(run|time)\(", load_problem(path.parent).evaluator.read_text())
+    and not re.search(
+        r"program\.(run\(|time\(|asked)", load_problem(path.parent).evaluator.read_text()
+    )
 ]
 CONSTRUCTIONS = [
     folder

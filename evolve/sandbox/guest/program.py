@@ -13,6 +13,7 @@ import contextlib
 import linecache
 import os
 import sys
+import threading
 import time
 import traceback
 from types import FunctionType, GeneratorType, ModuleType
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 
 from . import codec, subprocesses
 from .wire import (
+    ASK,
     CLOCK,
     ERROR,
     LAST_COUNTS,
@@ -48,19 +50,19 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
         data: Folder to show in it as `data/`; empty for none.
         reply_bytes: The most that one message may take.
     """
-    _, setup = _receive()
-    program = codec.decode(setup)
+    program = codec.decode(_receive()[1])
     sources = _write_files(work, program)
     if data:
         os.symlink(data, f"{work}/data")
     sys.path.insert(0, work)
+    asking = _Asking(is_allowed=program["asks"])
     module: ModuleType | None = None
     while True:
         nonce, message = _receive()
         started = _clock()
         request = codec.decode(message, scale=codec.REQUEST_SCALE)
         os.environ["EVOLVE_TIME_LIMIT_SECONDS"] = str(request["seconds"])
-        outbox = _Outbox(nonce, reply_bytes, started if request.get("is_timed") else None)
+        outbox = asking.open(nonce, reply_bytes, started if request.get("is_timed") else None)
         try:
             if "command" in request:
                 outbox.send(VALUE, subprocesses.run(request, work, sources))
@@ -76,6 +78,40 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
             outbox.send(ERROR, describe(error, work))
         with contextlib.suppress(Exception):
             sys.stdout.flush()
+
+
+class _Asking:
+    """What `from evolve import ask, ask_all` brings a program that may ask a language model."""
+
+    def __init__(self, *, is_allowed: bool) -> None:
+        self._outbox: _Outbox | None = None
+        self._turn = threading.Lock()
+        if is_allowed:
+            module = ModuleType("evolve", "Asks the language model of the problem.")
+            module.__dict__.update(ask=self.ask, ask_all=self.ask_all)
+            sys.modules["evolve"] = module
+
+    def open(self, nonce: bytes, max_bytes: int, started: float | None) -> _Outbox:
+        """Returns where the messages of a call go, its questions among them."""
+        self._outbox = _Outbox(nonce, max_bytes, started)
+        return self._outbox
+
+    def ask(self, prompt: str, **options: Any) -> str:
+        """Returns the model's answer to a prompt."""
+        return self.ask_all([prompt], **options)[0]
+
+    def ask_all(self, prompts: Any, **options: Any) -> list[str]:
+        """Returns the answers to several prompts, which are asked at the same time."""
+        if self._outbox is None:
+            raise RuntimeError("ask: a model can be asked from inside of a call only")
+        with self._turn:
+            self._outbox.send(ASK, {"prompts": list(prompts), "options": options})
+            _, body = _receive()
+        found = codec.decode(body, scale=codec.REQUEST_SCALE)
+        if found["error"]:
+            raise RuntimeError(found["error"])
+        answers: list[str] = found["answers"]
+        return answers
 
 
 class _Outbox:

@@ -39,6 +39,8 @@ YIELDED = b"Y"
 CLOCK = b"T"
 SECONDS = struct.Struct("<d")
 LAST_COUNTS = b"L"
+# A question to a language model, which is answered by the next message to the child.
+ASK = b"A"
 ERROR = b"E"
 OUT_OF_MEMORY = b"M"
 
