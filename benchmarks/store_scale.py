@@ -50,7 +50,7 @@ from evolve.records.results import (
     Generation,
     PlacedAttempt,
     SlotResult,
-    first_generation,
+    as_slot,
 )
 from evolve.runs.run_folder import create_run_folder
 from evolve.search.digests import DigestMaker
@@ -162,7 +162,8 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
     start = Program((SourceFile("initial.py", maker.source()),))
     store.set_facts(problem="scale", direction="maximize", seed=seed, sandbox="none")
     store.keep([Evaluated(INITIAL, start, first)])
-    generation = first_generation(start, first, 0.0)
+    initial = Attempt(INITIAL, 0, None, 0, None, start, first)
+    generation = Generation(0, (as_slot(initial),), 0.0)
     store.commit(generation)
     population.add(0, light_attempts(generation))
     sources = {start.id: start.entry.text}

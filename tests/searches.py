@@ -15,8 +15,8 @@ from pathlib import Path
 from evolve.models.budget import Budget
 from evolve.population import Population
 from evolve.problem import load_problem
-from evolve.records import INITIAL, Evaluation, Program, Status
-from evolve.records.results import Evaluated, first_generation
+from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
+from evolve.records.results import Evaluated, Generation, as_slot
 from evolve.runs.replay import Replay
 from evolve.search.events import Inbox
 from evolve.search.loop import Observer, Search
@@ -116,7 +116,8 @@ class Searches:
 
     def _start(self, store: Store, evaluation: Evaluation) -> None:
         store.keep([Evaluated(INITIAL, self.problem.initial, evaluation)])
-        store.commit(first_generation(self.problem.initial, evaluation, 0.0))
+        start = Attempt(INITIAL, 0, None, 0, None, self.problem.initial, evaluation)
+        store.commit(Generation(0, (as_slot(start),), 0.0))
 
 
 def archives_of(population: Population) -> list[object]:

@@ -7,7 +7,6 @@ were set and that the provider has not refused.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import os
@@ -357,23 +356,6 @@ def _to_part(answer: Any) -> dict[str, Any]:
 
 def _count(usage: Any, name: str) -> int:
     return int(getattr(usage, name, 0) or 0)
-
-
-def start_import() -> threading.Thread:
-    """Imports LiteLLM in a thread beside other work: it takes seconds of processor time.
-
-    An import that fails is reported by the first call that needs it.
-    """
-    # Not a daemon: a thread that is torn down in the middle of an extension module's import
-    # can abort the whole process at its end.
-    thread = threading.Thread(target=_import_silently, name="import-litellm", daemon=False)
-    thread.start()
-    return thread
-
-
-def _import_silently() -> None:
-    with contextlib.suppress(ModelError):
-        import_litellm()
 
 
 def import_litellm() -> Any:

@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from evolve.records.attempts import (
-    INITIAL,
     Attempt,
     AttemptKey,
     Direction,
@@ -160,12 +159,6 @@ def as_slot(attempt: Attempt) -> SlotResult:
     is_evaluated = attempt.evaluation.status is not Status.REJECTED
     place = EvaluationPlace(attempt.key, attempt.key) if is_evaluated else None
     return SlotResult(attempt.key.slot, (PlacedAttempt(attempt, place),))
-
-
-def first_generation(start: Program, evaluation: Evaluation, seconds: float) -> Generation:
-    """Returns generation 0 of a run: the starting program with its verdict."""
-    attempt = Attempt(INITIAL, 0, None, 0, None, start, evaluation)
-    return Generation(0, (as_slot(attempt),), seconds)
 
 
 class LightAttempt(NamedTuple):

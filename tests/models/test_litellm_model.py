@@ -16,7 +16,7 @@ from evolve.errors import ModelError, ModelUnavailableError, UsageError
 from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate, OutageError
-from evolve.models.litellm_model import LiteLLMModel, start_import
+from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.model import ReplyError
 from evolve.models.roster import open_model
 from evolve.models.usage import Price
@@ -308,12 +308,6 @@ def test_a_server_like_the_scripted_model_answers_by_role():
     assert "<<<<<<< SEARCH\nx = 0.5\n=======" in reply.text
 
 
-def test_the_import_runs_beside_other_work():
-    thread = start_import()
-    thread.join()
-    assert "litellm" in sys.modules
-
-
 def test_importing_the_models_imports_no_slow_library():
     code = "import sys, evolve.models; assert not {'litellm', 'docker', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -322,7 +316,6 @@ def test_importing_the_models_imports_no_slow_library():
 def test_a_run_with_a_model_prints_nothing_and_ends():
     code = (
         "import sys; from evolve.models.roster import open_model\n"
-        "from evolve.models.litellm_model import start_import; start_import()\n"
         "from evolve.records.chat import Message, Request\n"
         "model = open_model('openai/tiny', api_base=sys.argv[1])\n"
         "model.complete(Request('editor', (Message('user', 'u'),), max_tokens=5), 60.0)"
