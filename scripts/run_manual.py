@@ -41,8 +41,6 @@ NEEDS = {
     "needs-cluster": "talks to other machines",
     "needs-network": "installs packages or downloads",
     "needs-people": "waits for somebody, or opens a browser",
-    "needs-tools": "uses programs that not every machine has",
-    "needs-folder": "names folders that the reader has",
 }
 _BLOCK = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<head>[^`\n]*)\n(?P<text>.*?)^(?P=indent)(?P=fence) *$",
