@@ -52,18 +52,16 @@ def make_sandbox(
     return make(preload, view)
 
 
-def prove_backends(
-    preload: tuple[str, ...] = ("numpy",), image: str = ""
-) -> dict[str, Isolation | SandboxError]:
+def prove_backends(image: str) -> dict[str, Isolation | SandboxError]:
     """Runs the canary on every backend.
 
     Args:
-        preload: Packages that the guests import.
         image: As for `open_sandbox`.
 
     Returns:
         By name, strongest first: which guarantees hold, or why the backend cannot start here.
     """
+    preload = ("numpy",)
     view = find_view(preload)
     found: dict[str, Isolation | SandboxError] = {}
     for name in BACKENDS:

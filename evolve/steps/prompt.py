@@ -83,6 +83,7 @@ def _load_template(name: str, folder: Path) -> tuple[str, str]:
 
 # Instances that are named of a program.
 _WORST = 3
+_LONGEST_DIFFERENCE = 8000
 
 
 def show_program(program: Program, *, is_short: bool = False) -> str:
@@ -152,7 +153,7 @@ def show_plan(plan: Plan) -> str:
     return "\n\n".join(line for line in lines if line)
 
 
-def show_difference(old: Program, new: Program, most: int = 8000) -> str:
+def show_difference(old: Program, new: Program) -> str:
     """Returns the changes from one program to another as a unified diff, cut where it is long.
 
     A file that is shorter than its diff is shown as it is: it was written anew.
@@ -162,7 +163,7 @@ def show_difference(old: Program, new: Program, most: int = 8000) -> str:
     for path, text in new.files:
         diff = unified_diff(before.get(path, ""), text, path)
         parts.append(diff if len(diff) <= len(text) else f"{path}, written anew:\n{text.rstrip()}")
-    return cut_middle("\n".join(filter(None, parts)), most)
+    return cut_middle("\n".join(filter(None, parts)), _LONGEST_DIFFERENCE)
 
 
 def show_messages(messages: Sequence[Message]) -> str:
