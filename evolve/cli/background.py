@@ -24,6 +24,7 @@ from evolve.errors import ExitCode, StoreError, UsageError
 
 _LOG = "output.log"
 _POLL_SECONDS = 0.1
+_REPORT_SECONDS = 10.0
 
 
 def start_detached(folder: Path, arguments: Sequence[str]) -> Result:
@@ -79,16 +80,18 @@ def attach(run: Run, *, plain: Plain = False) -> Result:
     from evolve.report.live import StandardOutput, follow_run
     from evolve.runs.interrupts import interruptible
     from evolve.runs.run_folder import find_run, load_run
+    from evolve.store import find_holder
 
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
-    name = quote(str(folder))
+    name, holder = quote(str(folder)), find_holder(folder)
     try:
         with interruptible():
             outcome = follow_run(folder, problem, settings, StandardOutput(is_plain=plain))
     except KeyboardInterrupt:
         shown = f"\nthe run continues; to stop it: evolve stop {name}"
         return Result(shown, {"run": str(folder), "status": "running"}, ExitCode.INTERRUPTED)
+    _wait_for_report(holder)
     because = outcome.stopped_because
     if not because or ":" in because:
         what = f"error: {because}" if because else "killed: its process is gone"
@@ -127,8 +130,23 @@ def stop(
             "can be resumed either way"
         )
         return Result([], {"run": str(folder), "stopped": False}, ExitCode.MACHINE)
+    _wait_for_report(holder)
     shown = f"{'killed' if force else 'stopped'}; to continue: evolve resume {name}"
     return Result(shown, {"run": str(folder), "stopped": True})
+
+
+def _wait_for_report(process: str | None) -> None:
+    """Waits for the end of a run's process, which writes its report once the database is closed."""
+
+    def has_ended() -> bool:
+        try:
+            stat = Path("/proc", process or "", "stat").read_text("utf-8", "replace")
+        except OSError:
+            return True
+        # Nobody may have asked for the exit code of a process that has ended: a zombie.
+        return process is None or stat.rpartition(")")[2].split()[0] == "Z"
+
+    _wait(has_ended, _REPORT_SECONDS)
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

@@ -46,9 +46,8 @@ def test_a_detached_run_is_attached_to_until_its_end(tmp_path, problem):
     seen = run_evolve("attach", "r", cwd=tmp_path).stdout
     assert "generation 2/2  champion" in seen
     assert "finished: all generations done; champion" in seen
-    # Its process prints it after the run's last record, which `attach` reads.
-    log = tmp_path / "r" / "output.log"
-    wait_for(lambda: "finished: all generations done" in log.read_text())
+    assert (tmp_path / "r" / "report.html").is_file()
+    assert "finished: all generations done" in (tmp_path / "r" / "output.log").read_text()
 
 
 def test_an_interrupt_leaves_the_run_alone_and_stop_ends_it_in_order(tmp_path, problem):
