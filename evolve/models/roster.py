@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from evolve.errors import EvolveError, UsageError
 from evolve.models.accepted import RequestChanges
+from evolve.models.coding_agents import WorkspaceModel
 from evolve.models.endpoint import Endpoint
 from evolve.models.gate import Gate, RateLimits
 from evolve.models.litellm_model import LiteLLMModel
@@ -19,6 +21,7 @@ from evolve.models.usage import Price
 from evolve.records.chat import Reply
 from evolve.records.results import Expense
 from evolve.settings import Settings
+from evolve.settings.sections import WORKSPACE
 
 
 def open_endpoints(
@@ -43,6 +46,8 @@ def open_endpoints(
     roster = {} if models.replay else models.roster()
     names = [candidate.name for candidates in roster.values() for candidate in candidates]
     names += [] if models.replay else models.asked.values()
+    works = settings.steps.executor == WORKSPACE
+    editors = [candidate.name for candidate in roster.get("editor", ())]
     endpoints: dict[str, Endpoint] = {}
     for name in dict.fromkeys([*names, *(models.fallbacks if roster else ())]):
         entry = {**settings.endpoints.get("*", {}), **settings.endpoints.get(name, {})}
@@ -52,6 +57,9 @@ def open_endpoints(
                 f"model {name!r}: its name has an address that you have not named; if you want "
                 "it asked, name the model yourself, as in --model NAME"
             )
+        if works and name in editors:
+            endpoints[name] = _open_workspace(settings, name, folder, tell)
+            continue
         model = open_model(
             name,
             api_base=address,
@@ -77,6 +85,35 @@ def open_endpoints(
             request_seconds=models.request_seconds,
         )
     return endpoints
+
+
+def _open_workspace(
+    settings: Settings, name: str, folder: Path, tell: Callable[[str], None]
+) -> Endpoint:
+    """Returns the command that works in workspaces.
+
+    Raises:
+        UsageError: The command cannot be found, or a variable that it gets is not set.
+    """
+    steps, seconds = settings.steps, settings.models.request_seconds
+    lacking = [one for one in steps.workspace_variables if one not in os.environ]
+    if lacking:
+        raise UsageError(
+            f"steps.workspace_variables: expected {lacking[0]} to be set, got nothing; "
+            f"`export {lacking[0]}=...`"
+        )
+    model = WorkspaceModel(
+        name.removeprefix(PREFIX),
+        passed=steps.workspace_variables,
+        shown=steps.workspace_shows,
+        hidden=(folder.resolve(),),
+        seconds=seconds,
+        allow_weak=settings.sandbox.allow_weak,
+    )
+    gate = Gate(f"model {name!r}", limits=RateLimits(), outage_seconds=seconds, tell=tell)
+    return Endpoint(
+        model, name=name, gate=gate, price=_read_price(settings, name), request_seconds=seconds
+    )
 
 
 def _read_price(settings: Settings, name: str) -> Price | None:

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -106,18 +106,28 @@ class CommandModel(Model):
             self._is_closed = True
             running = list(self._running)
         for process in running:
-            _kill(process)
+            kill_group(process)
 
-    def _start(self, folder: str, prompt: IO[bytes], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _start(
+        self,
+        folder: str,
+        prompt: IO[bytes],
+        errors: IO[bytes],
+        *,
+        words: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+    ) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._is_closed:
                 raise ModelUnavailableError(f"model {self.name!r}: closed")
             try:
                 process = subprocess.Popen(
-                    self._arguments,
+                    [*words, *self._arguments],
                     cwd=folder,
+                    env=env,
                     stdin=prompt,
-                    stdout=subprocess.PIPE,
+                    stdout=stdout,
                     stderr=errors,
                     start_new_session=True,
                 )
@@ -127,7 +137,7 @@ class CommandModel(Model):
             return process
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        _kill(process)
+        kill_group(process)
         if process.stdout is not None:
             process.stdout.close()
         process.wait()
@@ -252,7 +262,7 @@ def _read_end(errors: IO[bytes]) -> str:
     return " ".join(text.split())[-_SHOWN_CHARACTERS:]
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Ends a command and all that it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

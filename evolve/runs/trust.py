@@ -95,6 +95,8 @@ def find_powers(settings: Settings) -> Powers:
         "sandbox.image": sandbox.image,
         "sandbox.devices": sandbox.devices,
         "cluster.address": settings.cluster.address,
+        "steps.workspace_variables": ", ".join(settings.steps.workspace_variables),
+        "steps.workspace_shows": ", ".join(settings.steps.workspace_shows),
     }
     return Powers(
         commands=tuple(name for name in names if name.startswith(PREFIX)),

@@ -27,6 +27,7 @@ from evolve.settings.sections import (
     TUNING_SECONDS,
     WITH_MODEL,
     WITHOUT_MODEL,
+    WORKSPACE,
     Defaults,
 )
 from evolve.store import Store
@@ -52,6 +53,7 @@ def complete_settings(settings: Settings) -> Settings:
         from evolve.evaluation.cluster import expect_cluster
 
         expect_cluster(settings.cluster)
+    _expect_editor(settings)
     defaults = WITH_MODEL if settings.models.is_configured else WITHOUT_MODEL
     changes: dict[str, Any] = {}
     if not settings.loop.slots:
@@ -68,6 +70,26 @@ def complete_settings(settings: Settings) -> Settings:
     if settings.tuning.share is None:
         changes["tuning.share"] = _tuning_share(settings, defaults)
     return change_settings(settings, changes, where="defaults")
+
+
+def _expect_editor(settings: Settings) -> None:
+    """Checks that somebody can work in workspaces, where slots are carried out there."""
+    if settings.steps.executor != WORKSPACE:
+        return
+    editors = [one.name for one in settings.models.candidates_for("editor")]
+    wrong = [name for name in editors if not name.startswith("cmd:")] or (
+        [] if editors else ["none"]
+    )
+    if wrong and not settings.models.replay:
+        raise UsageError(
+            f"steps.executor: `{WORKSPACE}` needs commands as editors, such as --editor "
+            f'"cmd:mini -y", got {wrong[0]}'
+        )
+    if settings.steps.agent_turns:
+        raise UsageError(
+            f"steps.agent_turns: expected 0 with `steps.executor = {WORKSPACE}`, which has agents "
+            f"of its own, got {settings.steps.agent_turns}"
+        )
 
 
 def _tuning_share(settings: Settings, defaults: Defaults) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from evolve.errors import UsageError
 
+WORKSPACE = "workspace"
 ROLES = ("planner", "editor", "summarizer", "leap")
 _WEIGHTED = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*\*\s*(.*)", re.DOTALL)
 
@@ -346,6 +347,22 @@ class StepSettings:
         high=200,
     )
 
+    executor: str = setting(
+        "model",
+        "who carries out plans: a `model` that answers, or in a `workspace` the command that is "
+        "the editor",
+        choices=("model", WORKSPACE),
+    )
+    workspace_evaluations: int = setting(
+        6, "evaluations of a command in a slot, that of what it leaves included", low=1, high=200
+    )
+    workspace_variables: tuple[str, ...] = setting(
+        (), "names of environment variables that a command in a workspace gets"
+    )
+    workspace_shows: tuple[str, ...] = setting(
+        (), "files and folders that a command in a workspace may read"
+    )
+
     @property
     def agent_evaluations(self) -> int:
         """Returns the most evaluations of an agent in a slot."""
@@ -359,6 +376,8 @@ class StepSettings:
     @property
     def most_evaluations(self) -> int:
         """Returns the most evaluations that a slot with a model may use."""
+        if self.executor == WORKSPACE:
+            return self.workspace_evaluations
         return self.agent_evaluations if self.agent_turns else 1 + self.repairs
 
 

@@ -171,7 +171,7 @@ def _answer_blocks(
     is_rewrite = steps.form == "rewrite" or (steps.form == "auto" and digest.rewrites)
     plan_form = _PLAN_FORM + (_LESSONS_FORM if digest.lessons else "")
     return [
-        Block("task", (_show_task(seat, plan),), rank=0),
+        Block("task", (show_task(seat, plan),), rank=0),
         Block("plan_form", (plan_form,) if plan is None else (), rank=0),
         Block("edit_form", (_REWRITE_FORM if is_rewrite else _EDIT_FORM,), rank=0),
         Block("editable", (prompt.show_editable(program),), rank=0),
@@ -226,7 +226,8 @@ code block, or edits in this form:
 {_EDIT}"""
 
 
-def _show_task(seat: Seat, plan: Plan | None) -> str:
+def show_task(seat: Seat, plan: Plan | None) -> str:
+    """Returns what a slot is to do: a plan, or to choose one that differs from its neighbours'."""
     if plan is not None:
         return f"Carry out this plan:\n\n{fence(prompt.show_plan(plan))}"
     if seat.leap:

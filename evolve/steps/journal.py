@@ -143,6 +143,8 @@ class Journal:
         self._calls: dict[AttemptKey, Call] = {}
         self._evaluations: dict[AttemptKey, Evaluated] = {}
         self._shared: dict[str, _Shared] = {}
+        # Verdicts on drafts of slots that are not recorded yet, by fingerprint.
+        self._previewed: dict[str, Evaluation] = {}
         self._sharing = threading.Lock()
         self._waits: dict[object, Wait] = {}
 
@@ -271,6 +273,19 @@ class Journal:
             return self._evaluate_new(key, program, confirmation, bars), EvaluationPlace(key, key)
         return evaluation, EvaluationPlace(key, shared.key)
 
+    def preview(
+        self, program: Program, generation: int, bars: Mapping[str, float] = NO_BARS
+    ) -> Evaluation:
+        """Returns the verdict on a program that a slot will evaluate, ahead of the record.
+
+        Raises as `evaluate`.
+        """
+        mark = fingerprint(program)
+        known = self._previewed.get(mark)
+        if known is None:
+            known = self._previewed[mark] = self._pay_evaluator(program, bars, generation)
+        return known
+
     def _evaluate_new(
         self,
         key: AttemptKey,
@@ -278,15 +293,9 @@ class Journal:
         confirmation: Confirmation | None,
         bars: Mapping[str, float],
     ) -> Evaluation:
-        self._check_stopped()
-        self.budget.reserve_evaluation()
-        try:
-            with self._waiting(EVALUATION):
-                evaluation = self._ask_evaluator(program, bars, key.generation)
-        except EvaluationCutError as error:
-            raise BudgetExhaustedError(self._stopped_because) from error
-        if evaluation.status is Status.REJECTED:
-            self.budget.release_evaluation()
+        evaluation = self._previewed.pop(fingerprint(program), None)
+        if evaluation is None:
+            evaluation = self._pay_evaluator(program, bars, key.generation)
         if confirmation is not None and confirmation.asks_for(evaluation):
             evaluation = self._confirm(key, program, evaluation, confirmation, bars=bars)
         self._keep(Evaluated(key, program, evaluation))
@@ -312,6 +321,21 @@ class Journal:
                 if not confirmation.asks_for(average(verdicts)):
                     break
         return average(verdicts)
+
+    def _pay_evaluator(
+        self, program: Program, bars: Mapping[str, float], generation: int
+    ) -> Evaluation:
+        """Returns a new verdict within the cap on evaluations; a rejection costs none."""
+        self._check_stopped()
+        self.budget.reserve_evaluation()
+        try:
+            with self._waiting(EVALUATION):
+                evaluation = self._ask_evaluator(program, bars, generation)
+        except EvaluationCutError as error:
+            raise BudgetExhaustedError(self._stopped_because) from error
+        if evaluation.status is Status.REJECTED:
+            self.budget.release_evaluation()
+        return evaluation
 
     def _ask_evaluator(
         self, program: Program, bars: Mapping[str, float], generation: int
@@ -424,6 +448,10 @@ class SlotJournal:
         key = AttemptKey(*self._place, self._evaluations)
         self._evaluations += 1
         return self._journal.evaluate(key, program, self._confirmation, self._bars)
+
+    def preview(self, program: Program) -> Evaluation:
+        """Returns the verdict on a program that will be evaluated; raises as `Journal.evaluate`."""
+        return self._journal.preview(program, self._place[0], self._bars)
 
     def evaluate_all(
         self, programs: Sequence[Program]

@@ -19,7 +19,7 @@ from evolve.records import (
     Status,
 )
 from evolve.records.results import EvaluationPlace, ModelUse, PlacedAttempt, SlotResult
-from evolve.settings.sections import ModelSettings, StepSettings
+from evolve.settings.sections import WORKSPACE, ModelSettings, StepSettings
 from evolve.source import fingerprint
 from evolve.steps.agent import Agent
 from evolve.steps.checks import check_program
@@ -36,6 +36,7 @@ from evolve.steps.jobs import (
 )
 from evolve.steps.journal import SlotJournal
 from evolve.steps.plan import make_operator_plan, make_tuning_plan
+from evolve.steps.workspace import WorkspaceEditor
 
 
 def run_slot(
@@ -139,6 +140,9 @@ class _ModelSlot:
         if self._job.library is not None:
             self._let_agent_work(self._job.library)
             return
+        if self._editor.steps.executor == WORKSPACE:
+            self._let_command_work()
+            return
         draft = self._editor.draft(self._editor.open(), self._draw_seed())
         on_plan(draft.plan)
         attempt = self._attempt(draft)
@@ -154,6 +158,21 @@ class _ModelSlot:
         agent.work(self._draw_seed, self._job.evaluations)
         if not self._recorder.attempts:
             agent.give_up()
+
+    def _let_command_work(self) -> None:
+        recorder = self._recorder
+
+        def preview(base: Attempt, program: Program) -> Evaluation:
+            refusal = check_program(program, recorder.problem, self._editor.digest.modules)
+            refusal = refusal or recorder.find_duplicate(base, program)
+            return recorder.journal.preview(program) if refusal is None else reject(refusal)
+
+        WorkspaceEditor(
+            self._editor,
+            attempt=self._attempt,
+            preview=preview,
+            evaluations=self._job.evaluations,
+        ).work(self._draw_seed())
 
     def _attempt(self, draft: Draft) -> Attempt:
         made = draft.made
@@ -209,7 +228,7 @@ class _Recorder:
         """Keeps an attempt, evaluated if its program is new."""
         if isinstance(made, Rejected):
             return self.reject(base, plan, made, island=island)
-        duplicate = self._find_duplicate(base, made)
+        duplicate = self.find_duplicate(base, made)
         if duplicate is not None:
             return self.reject(base, plan, duplicate, made, island=island)
         evaluation, place = self.journal.evaluate(made)
@@ -236,7 +255,7 @@ class _Recorder:
         marks: list[str] = []
         for program in programs:
             mark = fingerprint(program)
-            duplicate = self._find_duplicate(base, program)
+            duplicate = self.find_duplicate(base, program)
             if duplicate is None and mark in marks:
                 number = len(self.attempts) + marks.index(mark)
                 duplicate = same_as(AttemptKey(self._generation, self._slot, number))
@@ -286,7 +305,8 @@ class _Recorder:
         self.attempts.append(PlacedAttempt(attempt, place))
         return attempt
 
-    def _find_duplicate(self, base: Attempt, program: Program) -> Rejected | None:
+    def find_duplicate(self, base: Attempt, program: Program) -> Rejected | None:
+        """Returns why a program is not worth an evaluation: it is its base, or was evaluated."""
         mark = fingerprint(program)
         if mark == fingerprint(base.program_or_fail):
             return Rejected("the change alters nothing that matters: same program as the base")

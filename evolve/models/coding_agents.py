@@ -1,0 +1,346 @@
+"""A coding agent as the editor: a command that works in a folder of its own until it ends.
+
+What it finds there is what the request says, file by file; what the files are at its end is its
+draft. A local socket lets it have drafts scored meanwhile. It runs with the network, and sees the
+system, its own installation and what the user names: no evaluator, no run, no other program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import IO, Any, Self
+
+from evolve.errors import ModelError
+from evolve.files import open_plain, write_inside
+from evolve.keys import cut_keys
+from evolve.models.text_models import CommandModel, kill_group
+from evolve.records.chat import Message, Reply, Request
+
+Score = Callable[[Mapping[str, str]], tuple[str, bool]]
+
+_EVALUATE, _SOCKET, _USAGE = "evaluate", ".evaluate.sock", "usage.json"
+_MOST_BYTES, _MOST_OUTPUT = 1_000_000, 20_000
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt")
+_SCRIPT = """#!{python} -IS
+import socket, sys
+link = socket.socket(socket.AF_UNIX)
+link.connect({path!r})
+answer = b"".join(iter(lambda: link.recv(65536), b"")).decode()
+print(answer)
+sys.exit(0 if answer.startswith("ok") else 1)
+"""
+# Paths and locales say nothing about whoever runs it.
+_PASSED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
+_EVOLVE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a slot offers to the command that works for it.
+
+    Attributes:
+        collected: Names, or patterns of names, of the files that are the draft.
+        score: Returns a verdict on the files of a draft, and whether they were evaluated.
+    """
+
+    collected: tuple[str, ...]
+    score: Score
+
+
+_desk: ContextVar[Desk | None] = ContextVar("desk", default=None)
+
+
+@contextmanager
+def offering(desk: Desk) -> Iterator[None]:
+    """Offers a desk to the command that is asked in this thread meanwhile."""
+    token = _desk.set(desk)
+    try:
+        yield
+    finally:
+        _desk.reset(token)
+
+
+def as_messages(files: Mapping[str, str]) -> tuple[Message, ...]:
+    """Returns the files of a workspace as a request has them: the path in the first line."""
+    return tuple(Message("user", f"{path}\n{text}") for path, text in files.items())
+
+
+class WorkspaceModel(CommandModel):
+    """A command that is started for a slot; without a desk it answers as any command.
+
+    Args:
+        command: Program and arguments, quoted as for a shell.
+        passed: Names of the variables of the environment that it gets.
+        shown: Files and folders that it may read, beyond the system and its own.
+        hidden: What it must not read, wherever that lies.
+        allow_weak: Whether it may run where nothing confines it.
+
+    Raises:
+        UsageError: The command cannot be found, or its quotes do not match.
+    """
+
+    is_patient = True
+
+    def __init__(
+        self,
+        command: str,
+        *,
+        passed: Sequence[str] = (),
+        shown: Sequence[str] = (),
+        hidden: Sequence[Path] = (),
+        seconds: float = 900.0,
+        allow_weak: bool = False,
+    ) -> None:
+        super().__init__(command)
+        # The command is started elsewhere than where it was named.
+        self._arguments[0] = str(Path(shutil.which(self._arguments[0]) or "").absolute())
+        self._passed = (*_PASSED, *passed)
+        self._shown = [Path(path).expanduser().absolute() for path in shown]
+        self._hidden = [_EVOLVE, *hidden]
+        self._seconds = seconds
+        self._allow_weak = allow_weak
+        self._is_confined = True
+
+    def prepare(self) -> Request | None:
+        """Proves that the command can be confined.
+
+        Raises:
+            ModelError: It cannot, or what is to be shown is not there.
+        """
+        for path in self._shown:
+            if not path.exists():
+                raise ModelError(f"steps.workspace_shows: expected a file or folder, got {path}")
+        refusal = self._find_refusal()
+        if refusal and not self._allow_weak:
+            raise ModelError(
+                f"model {self.name!r}: bubblewrap cannot confine it here: {refusal}; "
+                "--allow-weak-sandbox runs it with your rights, so that it can read your files "
+                "and the evaluator"
+            )
+        self._is_confined = not refusal
+        return None
+
+    def _find_refusal(self) -> str:
+        """Returns why commands cannot be confined here; empty where they can."""
+        with tempfile.TemporaryDirectory(prefix="evolve-") as folder:
+            words = [*self._confine(Path(folder)), "true"]
+            try:
+                done = subprocess.run(words, capture_output=True, text=True, check=False)
+            except FileNotFoundError:
+                return "there is no `bwrap`; install the package `bubblewrap`"
+        return done.stderr.strip()[-200:] or "it fails" if done.returncode else ""
+
+    def complete(self, request: Request, timeout_seconds: float) -> Reply:
+        """Lets the command work until it ends, or its time is over.
+
+        Raises:
+            ModelError: It cannot be started.
+        """
+        desk = _desk.get()
+        if desk is None:
+            return super().complete(request, timeout_seconds)
+        start = time.monotonic()
+        # A socket's path must be short.
+        with tempfile.TemporaryDirectory(prefix="evolve-ws-", dir="/tmp") as name:
+            folder = Path(name, "work")
+            folder.mkdir()
+            for message in request.messages:
+                path, _, text = message.text.partition("\n")
+                write_inside(folder, path, text)
+            with _Desktop(folder, desk) as desktop:
+                code, output = self._work(folder, self._seconds)
+            declared = _read_declared(folder, output)
+            work = {
+                "drafts": desktop.drafts + desktop.take_last(),
+                "change": _read_text(folder / "CHANGE.md") or "",
+                "ended": "time" if code is None else code,
+                "output": cut_keys(output)[-_MOST_OUTPUT:],
+            }
+        return Reply(
+            json.dumps(work), self.name, seconds=time.monotonic() - start, **declared,
+        )  # fmt: skip
+
+    def _work(self, folder: Path, seconds: float) -> tuple[int | None, str]:
+        """Returns the exit code, None where time was up, and what was printed."""
+        home = folder.parent / "home"
+        home.mkdir()
+        environment = {name: os.environ[name] for name in self._passed if name in os.environ}
+        environment |= {"HOME": str(home), "TMPDIR": "/tmp"}  # noqa: S108
+        words = self._confine(folder) if self._is_confined else []
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as nothing:
+            process = self._start(
+                str(folder), nothing, output, words=words, env=environment, stdout=output
+            )
+            try:
+                code: int | None = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                kill_group(process)
+                self._end(process)
+            return code, _read_all(output)
+
+    def _confine(self, folder: Path) -> list[str]:
+        """Returns the words that run a command with its workspace and little else in sight."""
+        program = Path(self._arguments[0])
+        trees = [Path(path) for path in _SYSTEM]
+        trees += [Path(sys.base_prefix), *_find_installation(program), *self._shown]
+        words = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
+        words += ["--new-session", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
+        words += ["--unshare-user"] if os.getuid() else []
+        words += ["--tmpfs", "/tmp"]  # noqa: S108
+        for tree in dict.fromkeys(trees):
+            if tree.is_symlink() and str(tree) in _SYSTEM:
+                words += ["--symlink", str(tree.readlink()), str(tree)]
+            elif tree.exists():
+                words += ["--ro-bind", str(tree), str(tree)]
+        for path in self._hidden:
+            if path.exists() and any(path.is_relative_to(tree) for tree in trees):
+                words += ["--tmpfs", str(path)]
+        for own in (folder, folder.parent / "home"):
+            if own.exists():
+                words += ["--bind", str(own), str(own)]
+        return [*words, "--chdir", str(folder), "--"]
+
+
+def _find_installation(program: Path) -> list[Path]:
+    """Returns what a command needs: itself, and all of the virtual environment that it is of."""
+    found = [program, program.resolve()]
+    prefix = program.parent.parent
+    config = prefix / "pyvenv.cfg"
+    if config.is_file():
+        home = re.search(r"^home\s*=\s*(.+)$", config.read_text(), re.MULTILINE)
+        found += [prefix, *([Path(home[1].strip()).parent] if home else [])]
+    return found
+
+
+class _Desktop:
+    """A workspace while a command works in it: answers its requests to score what is there.
+
+    Args:
+        folder: The workspace.
+        desk: What the slot offers.
+    """
+
+    def __init__(self, folder: Path, desk: Desk) -> None:
+        self._folder, self._desk = folder, desk
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self.drafts: list[dict[str, str]] = []
+        self._verdicts: list[str] = []
+
+    def __enter__(self) -> Self:
+        path = self._folder / _SOCKET
+        self._listener.bind(str(path))
+        self._listener.listen()
+        script = self._folder / _EVALUATE
+        python = Path(sys.base_prefix, "bin", "python3")
+        script.write_text(_SCRIPT.format(python=python, path=str(path)))
+        script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Wakes the thread that waits for the next request.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def take_last(self) -> list[dict[str, str]]:
+        """Returns what the files are now, unless that was scored already."""
+        now = self._read()
+        return [] if now in self.drafts else [now]
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                link, _ = self._listener.accept()
+            except OSError:
+                return
+            with link, contextlib.suppress(OSError):
+                link.sendall(self._score(self._read()).encode())
+
+    def _score(self, draft: dict[str, str]) -> str:
+        if draft in self.drafts:
+            return self._verdicts[self.drafts.index(draft)]
+        text, is_scored = self._desk.score(draft)
+        if is_scored:
+            self.drafts.append(draft)
+            self._verdicts.append(text)
+        return text
+
+    def _read(self) -> dict[str, str]:
+        """Returns the texts of the files that are the draft; links are not followed."""
+        found = {}
+        for where, folders, names in os.walk(self._folder):
+            folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
+            for name in sorted(names):
+                path = Path(where, name)
+                relative = path.relative_to(self._folder).as_posix()
+                text = None
+                if any(fnmatchcase(relative, one) for one in self._desk.collected):
+                    text = _read_text(path)
+                if text is not None:
+                    found[relative] = text
+        return found
+
+
+def _read_text(path: Path) -> str | None:
+    """Returns the text of a regular file; None where it is none, or no text."""
+    try:
+        with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as stream:
+            return stream.read(_MOST_BYTES).decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _read_declared(folder: Path, output: str) -> dict[str, Any]:
+    """Returns the usage that a command declares: in `usage.json`, or in JSON that it prints."""
+    texts = [_read_text(folder / _USAGE) or "", *reversed(output.splitlines()[-50:])]
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            found = json.loads(text)
+            if isinstance(found, dict) and (usage := _read_usage(found)):
+                return usage
+    return {}
+
+
+def _read_usage(found: Mapping[str, Any]) -> dict[str, Any]:
+    tokens = found["usage"] if isinstance(found.get("usage"), dict) else found
+    names = {
+        "cost_usd": ("cost_usd", "total_cost_usd"),
+        "prompt_tokens": ("prompt_tokens", "input_tokens"),
+        "completion_tokens": ("completion_tokens", "output_tokens"),
+    }
+    usage: dict[str, Any] = {}
+    for name, spellings in names.items():
+        kind = float if name == "cost_usd" else int
+        given = [source.get(one) for one in spellings for source in (found, tokens)]
+        for value in given:
+            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
+                usage.setdefault(name, kind(value))
+    return usage if "cost_usd" in usage or "completion_tokens" in usage else {}
+
+
+def _read_all(output: IO[bytes]) -> str:
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(size - _MOST_BYTES, 0))
+    return output.read().decode("utf-8", "replace")
