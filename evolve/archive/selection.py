@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -169,10 +169,11 @@ class SelectedElites:
     inspirations: tuple[Elite, ...]
 
 
+@dataclass(slots=True)
 class ParentSelector:
     """Selects for one generation, from a state that does not change meanwhile.
 
-    Args:
+    Attributes:
         islands: Archives and settings.
         entropy: The target of parent selection.
         pool: Where a baseline takes parents from; for `pareto`, the leader on each instance.
@@ -181,23 +182,14 @@ class ParentSelector:
         climbing: Share of the slots that do.
     """
 
-    def __init__(
-        self,
-        islands: Islands,
-        *,
-        entropy: float,
-        pool: Sequence[Elite],
-        signature_of: Callable[[Elite], NDArray[np.uint32]],
-        champion: Elite | None = None,
-        climbing: float = 0.0,
-    ) -> None:
-        self._islands = islands
-        self._entropy = entropy
-        self._pool = pool
-        self._signature_of = signature_of
-        self._champion = champion
-        self._climbing = climbing
-        self._lotteries: dict[int, Lottery] = {}
+    islands: Islands
+    _: KW_ONLY
+    entropy: float
+    pool: Sequence[Elite]
+    signature_of: Callable[[Elite], NDArray[np.uint32]]
+    champion: Elite | None = None
+    climbing: float = 0.0
+    _lotteries: dict[int, Lottery] = field(default_factory=dict, init=False)
 
     def select(self, island: int, rng: Generator) -> SelectedElites:
         """Returns the parent and the inspirations of one slot.
@@ -207,17 +199,17 @@ class ParentSelector:
         from other cells of the parent's own in turns. A slot that does hill climbing changes the
         champion, for the island that found it.
         """
-        if self._islands.strategy.is_baseline:
-            return SelectedElites(island, self._pool[int(rng.integers(len(self._pool)))], ())
-        if self._champion is not None and self._climbing and rng.random() < self._climbing:
-            return SelectedElites(self._champion.origin, self._champion, ())
-        archive = self._islands.archives[island]
-        if self._islands.strategy.rule == "pareto" and self._pool:
+        if self.islands.strategy.is_baseline:
+            return SelectedElites(island, self.pool[int(rng.integers(len(self.pool)))], ())
+        if self.champion is not None and self.climbing and rng.random() < self.climbing:
+            return SelectedElites(self.champion.origin, self.champion, ())
+        archive = self.islands.archives[island]
+        if self.islands.strategy.rule == "pareto" and self.pool:
             # Who leads on more instances is drawn more often (Agrawal et al. 2025, GEPA).
-            parent = self._pool[int(rng.integers(len(self._pool)))]
+            parent = self.pool[int(rng.integers(len(self.pool)))]
         else:
             parent = archive.elites[self._lottery_of(island).draw(rng)]
-        wanted = self._islands.settings.inspirations
+        wanted = self.islands.settings.inspirations
         shown: dict[str, Elite] = {}
         if wanted and archive.best is not None and archive.best.program_id != parent.program_id:
             shown[archive.best.program_id] = archive.best
@@ -231,7 +223,7 @@ class ParentSelector:
         return SelectedElites(island, parent, tuple(shown.values()))
 
     def _source_of(self, turn: int, island: int, rng: Generator) -> int:
-        count = len(self._islands.archives)
+        count = len(self.islands.archives)
         if turn % 2 == 1 or count == 1:
             return island
         return (island + 1 + int(rng.random() * (count - 1))) % count
@@ -240,7 +232,7 @@ class ParentSelector:
         self, island: int, parent: Elite, shown: Mapping[str, Elite], rng: Generator
     ) -> Elite | None:
         """Returns the elite of an island that shares least with the parent, of a few near it."""
-        near = _find_near(self._islands.archives[island], parent.objective)
+        near = _find_near(self.islands.archives[island], parent.objective)
         candidates: list[Elite] = []
         # More than are wanted are drawn, for some may be shown already; in one call, for calls
         # are most of what a slot takes.
@@ -251,17 +243,17 @@ class ParentSelector:
                 candidates.append(elite)
                 if len(candidates) == _CANDIDATES:
                     break
-        own = self._signature_of(parent)
+        own = self.signature_of(parent)
         return min(
             candidates,
-            key=lambda elite: np.count_nonzero(own == self._signature_of(elite)),
+            key=lambda elite: np.count_nonzero(own == self.signature_of(elite)),
             default=None,
         )
 
     def _lottery_of(self, island: int) -> Lottery:
         if island not in self._lotteries:
-            archive, rule = self._islands.archives[island], self._islands.strategy.rule
-            self._lotteries[island] = make_lottery(archive, rule, entropy=self._entropy)
+            archive, rule = self.islands.archives[island], self.islands.strategy.rule
+            self._lotteries[island] = make_lottery(archive, rule, entropy=self.entropy)
         return self._lotteries[island]
 
 

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -57,10 +57,11 @@ class Reporter:
         """A slot has ended."""
 
 
+@dataclass(frozen=True, slots=True)
 class GenerationRunner:
     """Runs a generation to its end: plans, slots side by side, and a summary.
 
-    Args:
+    Attributes:
         problem: What is solved.
         seed: Of the run.
         steps: How the generation's plans are executed.
@@ -70,24 +71,14 @@ class GenerationRunner:
         reporter: Learns of plans and ended slots.
     """
 
-    def __init__(
-        self,
-        problem: Problem,
-        *,
-        seed: int,
-        steps: StepSettings,
-        models: ModelSettings,
-        journal: Journal,
-        workers: Workers,
-        reporter: Reporter,
-    ) -> None:
-        self._problem = problem
-        self._seed = seed
-        self._steps = steps
-        self._models = models
-        self._journal = journal
-        self._workers = workers
-        self._reporter = reporter
+    problem: Problem
+    _: KW_ONLY
+    seed: int
+    steps: StepSettings
+    models: ModelSettings
+    journal: Journal
+    workers: Workers
+    reporter: Reporter
 
     def run(self, job: GenerationJob) -> GenerationResult:
         """Runs a generation; a budget that runs out cuts it short and keeps what there is.
@@ -95,17 +86,17 @@ class GenerationRunner:
         Raises:
             MachineError: A model, the sandbox, the evaluator or the store failed.
         """
-        whole = self._journal.open_slot(job.number, WHOLE, job.parts)
+        whole = self.journal.open_slot(job.number, WHOLE, job.parts)
         # A random stream of its own, apart from those of the slots.
-        rng = np.random.default_rng([self._seed, job.number, len(job.slots), 4])
+        rng = np.random.default_rng([self.seed, job.number, len(job.slots), 4])
         seeds = [int(seed) for seed in rng.integers(2**31, size=2)]
         try:
             plans = self._plan(job, whole, seeds[0])
         except BudgetExhaustedError as error:
-            self._reporter.on_plans(job.number, ())
+            self.reporter.on_plans(job.number, ())
             return GenerationResult(job.number, (), cut_by=error.cap)
         if isinstance(plans, Rejected):
-            self._reporter.on_plans(job.number, ())
+            self.reporter.on_plans(job.number, ())
             refused = reject_plan(job, plans, whole.uses)
             injected = [slot for slot in job.slots if isinstance(slot, InjectedJob)]
             return GenerationResult(job.number, (refused, *self._run_slots(injected, job, {})))
@@ -121,14 +112,14 @@ class GenerationRunner:
     ) -> Mapping[int, Plan] | Rejected:
         """Returns the plan of each slot that has one made for it, by slot."""
         slots = [slot.slot for slot in job.slots if isinstance(slot, ModelJob)]
-        if job.digest is None or not self._models.plans_apart:
+        if job.digest is None or not self.models.plans_apart:
             return {}
         plans = make_plans(
-            self._problem,
+            self.problem,
             job.digest,
             len(slots),
             ask=whole.ask,
-            models=self._models,
+            models=self.models,
             seed=seed,
         )
         return plans if isinstance(plans, Rejected) else dict(zip(slots, plans, strict=False))
@@ -146,10 +137,10 @@ class GenerationRunner:
         self, slots: Sequence[SlotJob], job: GenerationJob, plans: Mapping[int, Plan]
     ) -> tuple[SlotResult, ...]:
         models = [slot.slot for slot in slots if isinstance(slot, ModelJob)]
-        gathered = _Plans(models, partial(self._reporter.on_plans, job.number))
+        gathered = _Plans(models, partial(self.reporter.on_plans, job.number))
         # The tuning slot, the last one, takes longest.
         running = [
-            self._workers.submit(partial(self._run_slot, slot, job, plans.get(slot.slot), gathered))
+            self.workers.submit(partial(self._run_slot, slot, job, plans.get(slot.slot), gathered))
             for slot in reversed(slots)
         ]
         return mark_duplicates([future.result() for future in reversed(running)])
@@ -162,16 +153,16 @@ class GenerationRunner:
             slot,
             job,
             plan,
-            problem=self._problem,
-            steps=self._steps,
-            models=self._models,
-            rng=np.random.default_rng([self._seed, job.number, slot.slot]),
-            journal=self._journal.open_slot(
+            problem=self.problem,
+            steps=self.steps,
+            models=self.models,
+            rng=np.random.default_rng([self.seed, job.number, slot.slot]),
+            journal=self.journal.open_slot(
                 job.number, slot.slot, parts, job.confirmation, job.bars
             ),
             on_plan=partial(gathered.add, slot.slot),
         )
-        self._reporter.on_slot(job.number, result)
+        self.reporter.on_slot(job.number, result)
         return result
 
     def _summarize(
@@ -185,11 +176,11 @@ class GenerationRunner:
             return None
         models = {slot.slot for slot in job.slots if isinstance(slot, ModelJob)}
         return summarize_attempts(
-            self._problem,
+            self.problem,
             job.digest,
             [[placed.attempt for placed in one.attempts] for one in results if one.slot in models],
             ask=whole.ask,
-            models=self._models,
+            models=self.models,
             seed=seed,
         )
 

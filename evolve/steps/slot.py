@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -117,84 +118,82 @@ def _run_tuning(job: TuningJob, recorder: _Recorder) -> None:
         left -= len(programs)
 
 
+@dataclass(frozen=True, slots=True)
 class _ModelSlot:
     """A slot in which a model works.
 
-    Args:
+    Attributes:
         job: What the slot does.
         editor: Asks the model.
         recorder: Evaluates and keeps attempts.
         rng: The slot's random stream.
     """
 
-    def __init__(
-        self, job: ModelJob, editor: Editor, recorder: _Recorder, rng: np.random.Generator
-    ) -> None:
-        self._job = job
-        self._editor = editor
-        self._recorder = recorder
-        self._rng = rng
+    job: ModelJob
+    editor: Editor
+    recorder: _Recorder
+    rng: np.random.Generator
 
     def run(self, on_plan: Callable[[Plan | None], None]) -> None:
         """Makes attempts until one succeeds or the slot has used what it may."""
-        if self._job.library is not None:
-            self._let_agent_work(self._job.library)
+        if self.job.library is not None:
+            self._let_agent_work(self.job.library)
             return
-        if self._editor.steps.executor == WORKSPACE:
+        if self.editor.steps.executor == WORKSPACE:
             self._let_command_work()
             return
-        draft = self._editor.draft(self._editor.open(), self._draw_seed())
+        draft = self.editor.draft(self.editor.open(), self._draw_seed())
         on_plan(draft.plan)
         attempt = self._attempt(draft)
-        for _ in range(self._editor.steps.repairs):
+        for _ in range(self.editor.steps.repairs):
             # What was stopped for being weak has nothing to repair.
             if attempt.evaluation.status in {Status.OK, Status.STOPPED} or self._is_spent():
                 return
-            draft = self._editor.repair(draft, attempt, self._draw_seed())
+            draft = self.editor.repair(draft, attempt, self._draw_seed())
             attempt = self._attempt(draft)
 
     def _let_agent_work(self, library: Library) -> None:
-        agent = Agent(self._editor, attempt=self._attempt, library=library)
-        agent.work(self._draw_seed, self._job.evaluations)
-        if not self._recorder.attempts:
+        agent = Agent(self.editor, attempt=self._attempt, library=library)
+        agent.work(self._draw_seed, self.job.evaluations)
+        if not self.recorder.attempts:
             agent.give_up()
 
     def _let_command_work(self) -> None:
-        recorder = self._recorder
+        recorder = self.recorder
 
         def preview(base: Attempt, program: Program) -> Evaluation:
-            refusal = check_program(program, recorder.problem, self._editor.digest.modules)
+            refusal = check_program(program, recorder.problem, self.editor.digest.modules)
             refusal = refusal or recorder.find_duplicate(base, program)
             return recorder.journal.preview(program) if refusal is None else reject(refusal)
 
         WorkspaceEditor(
-            self._editor,
+            self.editor,
             attempt=self._attempt,
             preview=preview,
-            evaluations=self._job.evaluations,
+            evaluations=self.job.evaluations,
         ).work(self._draw_seed())
 
     def _attempt(self, draft: Draft) -> Attempt:
         made = draft.made
         if isinstance(made, Program):
-            refusal = check_program(made, self._recorder.problem, self._editor.digest.modules)
+            refusal = check_program(made, self.recorder.problem, self.editor.digest.modules)
             if refusal is not None:
-                return self._recorder.reject(
+                return self.recorder.reject(
                     draft.base, draft.plan, refusal, made, island=self._island_of(draft.base)
                 )
-        return self._recorder.attempt(
+        return self.recorder.attempt(
             draft.base, draft.plan, made, island=self._island_of(draft.base)
         )
 
     def _island_of(self, base: Attempt) -> int:
         """Returns the island of a program; the starting program stands on all of them."""
-        return self._job.island if base.parent is None else base.island
+        return self.job.island if base.parent is None else base.island
 
     def _is_spent(self) -> bool:
-        return self._recorder.evaluations >= self._job.evaluations
+        return self.recorder.evaluations >= self.job.evaluations
 
     def _draw_seed(self) -> int:
-        return int(self._rng.integers(2**31))
+        return int(self.rng.integers(2**31))
 
 
 class _Recorder:
