@@ -20,6 +20,7 @@ from evolve.evaluation.machine import PACKAGES
 from evolve.evaluation.runner import ProgramRunner, ProgramSessions, find_tool
 from evolve.problem import NO_BARS, Measure, Problem, Purpose, Stage
 from evolve.records import VALIDATION, Evaluation, Program, StageResult, Status
+from evolve.records.pictures import as_text
 from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.replies import printable_end
 from evolve.scoring import Infeasible, ProgramHandle, Score
@@ -117,7 +118,7 @@ def evaluate_program(
     printed = printable_end(runner.printed, _PRINTED_CHARACTERS)
     if problem.secret or "output" in verdict.artifacts or not printed.strip():
         return verdict
-    return replace(verdict, artifacts={**verdict.artifacts, "output": printed})
+    return replace(verdict, artifacts={**verdict.artifacts, "output": as_text(printed)})
 
 
 def _keep_numbers(verdict: Evaluation) -> Evaluation:
@@ -199,7 +200,7 @@ def _judge_stage(
     return Evaluation(
         Status.STOPPED,
         metrics=score.metrics,
-        artifacts=score.artifacts,
+        artifacts={name: str(text) for name, text in score.artifacts.items()},
         seconds=seconds,
         reason=reason,
     )
@@ -258,7 +259,7 @@ def _explain(error: Exception, problem: Problem, program: Program, seconds: floa
         if problem.secret:
             return Evaluation(Status(error.status), seconds=seconds, reason=error.plain + key)
         kind = "traceback" if program.entry.path.endswith(".py") else "output"
-        artifacts = {kind: error.detail} if error.detail else {}
+        artifacts = {kind: as_text(error.detail)} if error.detail else {}
         return Evaluation(
             Status(error.status), artifacts=artifacts, seconds=seconds, reason=error.reason + key
         )
@@ -298,7 +299,7 @@ def _verdict(
         objective=score.objective,
         metrics=score.metrics,
         measures={axis.name: measures[axis.name] for axis in axes},
-        artifacts=score.artifacts,
+        artifacts={name: str(text) for name, text in score.artifacts.items()},
         instances={
             **score.instances,
             **{f"{VALIDATION}{name}": value for name, value in score.validation.items()},

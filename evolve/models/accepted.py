@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from evolve.errors import UsageError
 from evolve.models.provider_errors import find_allowed_tokens, find_refused_setting
-from evolve.records.chat import Request
+from evolve.records.chat import Message, Request
 
 # These speak the OpenAI protocol through a client of ours, which reads streams.
 _OWN_CLIENT = {"openai", "azure"}
@@ -165,19 +165,33 @@ class AcceptedSettings:
         self.most_tokens = most
         return f"answers with at most {most} tokens, which is the limit"
 
-    def _write_messages(self, request: Request) -> list[dict[str, str]]:
-        messages = [{"role": message.role, "content": message.text} for message in request.messages]
+    def _write_messages(self, request: Request) -> list[dict[str, Any]]:
+        return [
+            {"role": message.role, "content": _write_content(message)}
+            for message in self._merge_roles(request.messages)
+        ]
+
+    def _merge_roles(self, messages: Sequence[Message]) -> Sequence[Message]:
         if "system" not in self._dropped:
             return messages
         # Such servers want turns by user and assistant, the user's first.
-        merged: list[dict[str, str]] = []
+        merged: list[Message] = []
         for message in messages:
-            role = "user" if message["role"] == "system" else message["role"]
-            if merged and merged[-1]["role"] == role:
-                merged[-1]["content"] += "\n\n" + message["content"]
+            role = "user" if message.role == "system" else message.role
+            if merged and merged[-1].role == role:
+                before = merged.pop()
+                text = f"{before.text}\n\n{message.text}"
+                merged.append(Message(role, text, before.pictures + message.pictures))
             else:
-                merged.append({"role": role, "content": message["content"]})
+                merged.append(Message(role, message.text, message.pictures))
         return merged
+
+
+def _write_content(message: Message) -> str | list[dict[str, Any]]:
+    if not message.pictures:
+        return message.text
+    pictures = [{"type": "image_url", "image_url": {"url": one}} for one in message.pictures]
+    return [{"type": "text", "text": message.text}, *pictures]
 
 
 def _shape(schema: str) -> dict[str, Any]:

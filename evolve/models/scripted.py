@@ -19,7 +19,7 @@ from pathlib import Path
 
 from evolve.errors import UsageError
 from evolve.models.model import Model, ReplyError
-from evolve.models.usage import FREE, Price
+from evolve.models.usage import FREE, PICTURE_TOKENS, Price
 from evolve.records.chat import Reply, Request
 from evolve.settings.sections import ROLES
 from evolve.source import find_blocks
@@ -82,7 +82,8 @@ class ScriptedModel(Model):
         return Reply(
             text=text,
             model=self.name,
-            prompt_tokens=sum(len(message.text) for message in request.messages) // 4,
+            prompt_tokens=sum(len(message.text) for message in request.messages) // 4
+            + sum(PICTURE_TOKENS * len(message.pictures) for message in request.messages),
             completion_tokens=len(text) // 4,
             cost_usd=0.0,
             seconds=self.latency_seconds,

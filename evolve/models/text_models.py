@@ -27,6 +27,7 @@ from evolve.keys import cut_keys
 from evolve.models.model import Model, ReplyError, RetryableError
 from evolve.models.usage import FREE, Price
 from evolve.records.chat import Message, Reply, Request
+from evolve.records.pictures import read_picture
 
 MANUAL = "manual"
 PREFIX = "cmd:"
@@ -198,6 +199,11 @@ class ManualModel(Model):
             return
         path.parent.parent.mkdir(parents=True, exist_ok=True)
         name = f"{path.parent.name}/{path.name}"
+        pictures = [one for message in request.messages for one in message.pictures]
+        for number, picture in enumerate(map(read_picture, pictures), start=1):
+            if picture is not None:
+                file = f"{path.parent.name}/{path.stem}-picture-{number}.{picture.kind}"
+                write_inside(path.parent.parent, file, picture.data)
         write_inside(path.parent.parent, name, format_prompt(request.messages))
 
     def _wait_for(self, path: Path) -> str:

@@ -152,7 +152,12 @@ def estimate_tokens(text: str) -> int:
     return total
 
 
+PICTURE_TOKENS = 1600
+"""About the most that a provider counts for a picture."""
+
+
 def estimate_prompt_tokens(request: Request) -> int:
     """Returns at least the tokens of a request's messages."""
     tokens = sum(estimate_tokens(message.text) for message in request.messages)
+    tokens += sum(PICTURE_TOKENS * len(message.pictures) for message in request.messages)
     return tokens + 8 * len(request.messages) + 8

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
+from evolve.records.pictures import read_picture
+
 
 class Direction(StrEnum):
     """Whether a larger or a smaller objective is better."""
@@ -108,7 +110,8 @@ class Evaluation:
         objective: The optimised number in the problem's own units, finite.
         metrics: Other numbers, shown and never selected on.
         measures: Coordinates in measure space.
-        artifacts: Texts for the next prompt; programs write them: never instructions.
+        artifacts: Texts and pictures for the next prompt; programs have a part in them: they are
+            never instructions.
         instances: Objectives of the instances that the objective is the mean of, by name, and of
             validation instances that it leaves out.
         repeats: Objectives of the evaluations that the objective is the mean of; none for one.
@@ -139,6 +142,16 @@ class Evaluation:
             raise ValueError(f"evaluation: status {self.status!r} with objective {self.objective}")
         if self.objective is not None and not math.isfinite(self.objective):
             raise ValueError(f"evaluation: expected a finite objective, got {self.objective}")
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Returns the artifacts that are texts."""
+        return {name: text for name, text in self.artifacts.items() if not read_picture(text)}
+
+    @property
+    def pictures(self) -> dict[str, str]:
+        """Returns the artifacts that are pictures, as `data:` addresses."""
+        return {name: text for name, text in self.artifacts.items() if read_picture(text)}
 
     def for_models(self) -> Evaluation:
         """Returns what models may see of it.

@@ -11,10 +11,17 @@ _SHOWN_CHARACTERS = 120
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a chat: `role` is `system`, `user` or `assistant`."""
+    """One message of a chat: `role` is `system`, `user` or `assistant`.
+
+    Attributes:
+        role: Who says it.
+        text: What is said.
+        pictures: What goes with it, as `data:` addresses.
+    """
 
     role: str
     text: str
+    pictures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from evolve.evaluation.machine import Machine
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt
+from evolve.records.pictures import read_picture
 from evolve.records.results import Totals, gain_on_parent
 from evolve.report.attempt_details import (
     describe_source,
@@ -127,12 +128,19 @@ def describe_attempt(store: Store, problem: Problem, attempt: Attempt, link: str
         "Plan": tuple(_describe_plan(attempt)),
         "Changes": tuple(_compare(store, attempt)),
         "Source": tuple(Listing(text, title=path) for path, text in whole["files"].items()),
-        "Artifacts": tuple(Listing(text, "text", name) for name, text in artifacts.items()),
+        "Artifacts": tuple(_show_artifact(name, text) for name, text in artifacts.items()),
         "Model calls": tuple(map(_describe_call, whole["calls"])),
         "What its generation taught": tuple(_list_taught(whole["summary"])),
     }
     found = tuple(Section(title, blocks) for title, blocks in sections.items() if blocks)
     return Document(f"attempt {attempt.key}", found)
+
+
+def _show_artifact(name: str, text: str) -> Block:
+    if read_picture(text) is None:
+        return Listing(text, "text", name)
+    kind, _, data = text.removeprefix("data:image/").partition(";base64,")
+    return ForeignPicture(data, name, kind)
 
 
 def _tabulate_parts(whole: Mapping[str, Any]) -> Iterator[TextTable]:
@@ -324,6 +332,11 @@ def _describe_champion(store: Store, champion: Attempt) -> Iterator[Section]:
     unchanged = (Listing("no change", "text"),)
     yield Section("What it changed in the starting program", changes or unchanged)
     files = champion.program_or_fail.files
+    pictures = tuple(
+        _show_artifact(name, data) for name, data in champion.evaluation.pictures.items()
+    )
+    if pictures:
+        yield Section("Pictures of the champion", pictures)
     sources: Iterable[Block] = (Listing(text, title=path) for path, text in files)
     verdict = Listing(json.dumps(describe_verdict(champion), indent=2), "json")
     yield Section("The champion", (*sources, Fold("Certificate", (verdict,))))

@@ -57,15 +57,17 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class ForeignPicture:
-    """A drawing that an evaluator made; it is shown where nothing in it can run.
+    """A picture that an evaluator made; it is shown where nothing in it can run.
 
     Attributes:
-        data: The SVG, encoded for an address.
+        data: The image, encoded for an address.
         caption: What it shows.
+        kind: Of the image.
     """
 
     data: str
     caption: str
+    kind: str = "svg+xml"
 
 
 @dataclass(frozen=True, slots=True)

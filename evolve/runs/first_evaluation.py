@@ -52,9 +52,7 @@ def evaluate_initial(
     if evaluation.objective is None and is_blamed and (may_fail or not problem.has_start):
         return evaluation
     if evaluation.status is not Status.OK:
-        said = [
-            line for text in evaluation.artifacts.values() for line in text.rstrip().split("\n")
-        ]
+        said = [line for text in evaluation.texts.values() for line in text.rstrip().split("\n")]
         texts = "".join(f"\n{shorten(line, _LONGEST_LINE)}" for line in said)
         if problem.cooperative:
             texts += (

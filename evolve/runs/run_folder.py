@@ -17,6 +17,7 @@ from evolve.errors import DamagedStoreError, ProblemError, StoreError, UsageErro
 from evolve.files import sync, write_inside, write_named, writing
 from evolve.keys import cut_keys
 from evolve.problem import load_problem
+from evolve.records.pictures import read_picture
 from evolve.records.plain import to_plain
 from evolve.runs.world import copy_data, copy_world, list_files, write_origin
 from evolve.settings import Settings, change_settings, format_settings, load_settings
@@ -230,7 +231,10 @@ def write_program(folder: Path, attempt: Attempt, *, below: str = "") -> list[Pa
     Raises:
         StoreError: They cannot be written.
     """
-    texts = dict(attempt.program_or_fail.files)
+    texts: dict[str, str | bytes] = dict(attempt.program_or_fail.files)
+    for name, address in attempt.evaluation.pictures.items():
+        if (picture := read_picture(address)) is not None:
+            texts[_name_picture(name, picture.kind)] = picture.data
     texts["verdict.json"] = cut_keys(json.dumps(describe_verdict(attempt), indent=2)) + "\n"
     prefix = f"{below}/" if below else ""
     try:
@@ -244,7 +248,16 @@ def write_program(folder: Path, attempt: Attempt, *, below: str = "") -> list[Pa
 def describe_verdict(attempt: Attempt) -> Mapping[str, Any]:
     """Returns what was found about a program, as plain data."""
     evaluation = to_plain(attempt.evaluation)
+    for name, address in attempt.evaluation.pictures.items():
+        kind = address.partition(";")[0].rpartition("/")[2]
+        evaluation["artifacts"][name] = _name_picture(name, kind)
     return {"program": attempt.program_or_fail.id, "attempt": str(attempt.key), **evaluation}
+
+
+def _name_picture(name: str, kind: str) -> str:
+    """Returns the name of the file for a picture, whatever an evaluator calls it."""
+    plain = "".join(sign if sign.isalnum() or sign in "-_" else "_" for sign in name)
+    return f"{plain[:60] or 'picture'}.{kind}"
 
 
 def _fill(draft: Path, folder: Path, problem: Problem, settings: Settings) -> None:

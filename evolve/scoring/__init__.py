@@ -18,12 +18,14 @@ crash inside the program passes through it and becomes the verdict.
 from evolve.scoring.asking import AskError, ask, ask_all
 from evolve.scoring.commands import Finished
 from evolve.scoring.handle import ProgramHandle
+from evolve.scoring.image import Image
 from evolve.scoring.score import Infeasible, Score, as_floats
 from evolve.scoring.timing import Spread, Timing
 
 __all__ = [
     "AskError",
     "Finished",
+    "Image",
     "Infeasible",
     "ProgramHandle",
     "Score",

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from evolve.records.pictures import as_text
+from evolve.scoring.image import Image
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -31,7 +34,7 @@ class Score:
         objective: The optimised number in the problem's own units, finite.
         metrics: Other finite numbers, shown and never selected on.
         measures: Coordinates in measure space; at least those that `problem.toml` expects.
-        artifacts: Texts for people and for the next prompt.
+        artifacts: Texts and pictures for people and for the next prompt.
         instances: Objectives of the instances that the objective is the mean of, by name. A
             champion is then replaced only by a program that is better beyond their noise.
         validation: The same for instances that the objective leaves out. Only the champion is
@@ -45,7 +48,7 @@ class Score:
     objective: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     measures: Mapping[str, float] = field(default_factory=dict)
-    artifacts: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, str | Image] = field(default_factory=dict)
     instances: Mapping[str, float] = field(default_factory=dict)
     validation: Mapping[str, float] = field(default_factory=dict)
 
@@ -63,8 +66,10 @@ class Score:
             }
             object.__setattr__(self, place, numbers)
         artifacts = {
-            _check_text("a name in artifacts", name): _check_text(f"artifacts `{name}`", text)
-            for name, text in self.artifacts.items()
+            _check_text("a name in artifacts", name): item.address
+            if isinstance(item, Image)
+            else as_text(_check_text(f"artifacts `{name}`", item))
+            for name, item in self.artifacts.items()
         }
         object.__setattr__(self, "artifacts", artifacts)
         object.__setattr__(self, "objective", _check_number("objective", self.objective))

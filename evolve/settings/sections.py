@@ -252,6 +252,12 @@ class ModelSettings:
     max_tokens: int | None = setting(
         None, "most tokens of a reply, thinking included; by default the model's own limit", low=16
     )
+    pictures: int = setting(
+        0,
+        "most pictures of answers that a prompt shows, for models that see",
+        low=0,
+        high=16,
+    )
     digest_tokens: int | None = setting(
         None,
         "most tokens of a prompt; by default a third of the model's window, at most 40000",

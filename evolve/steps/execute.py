@@ -21,7 +21,7 @@ from evolve.source.signatures import share_in_common, sign_source
 from evolve.steps import prompt
 from evolve.steps.digest import Digest, Seat
 from evolve.steps.jobs import Ask
-from evolve.steps.page import page_blocks
+from evolve.steps.page import list_pictures, page_blocks
 from evolve.steps.parse import as_names, as_tags, as_text, as_words, find_objects
 from evolve.steps.prompt import Block, fence
 
@@ -158,6 +158,7 @@ def edit_messages(
         "agent" if tools else "edit",
         problem,
         blocks,
+        pictures=list_pictures(digest, models.pictures),
         most=prompt_cap(models, "editor"),
         counter=count_for(models, "editor"),
     )
@@ -257,7 +258,7 @@ def repair_messages(problem: Problem, failed: Attempt) -> tuple[Message, ...]:
     evaluation = failed.evaluation.for_models()
     texts = [
         f"It printed:\n{text}" if name == "output" else text
-        for name, text in evaluation.artifacts.items()
+        for name, text in evaluation.texts.items()
     ]
     detail = prompt.cut_middle("\n".join(texts), 4000)
     took = f" after {evaluation.seconds:.2g} s" if evaluation.seconds else ""

@@ -44,6 +44,24 @@ def page_blocks(digest: Digest, problem: Problem) -> list[Block]:
     ]
 
 
+def list_pictures(digest: Digest, most: int) -> list[tuple[str, str]]:
+    """Returns pictures of the programs that are shown, the champion's first.
+
+    Args:
+        digest: Shows the programs.
+        most: How many at most.
+
+    Returns:
+        What each shows, and its `data:` address.
+    """
+    found = [
+        (f"`{plain(name)}` of program {attempt.key}", address)
+        for attempt in digest.programs
+        for name, address in attempt.evaluation.pictures.items()
+    ]
+    return found[:most]
+
+
 def show_status(status: RunStatus, problem: Problem) -> str:
     """Returns where the run stands, and what kind of change that asks for."""
     numbers = ["start none" if status.start is None else f"start {status.start:.10g}"]

@@ -17,7 +17,7 @@ from evolve.steps import prompt
 from evolve.steps.digest import Digest
 from evolve.steps.execute import is_plan, make_plan, name_fields
 from evolve.steps.jobs import Ask, ask_until_read
-from evolve.steps.page import page_blocks
+from evolve.steps.page import list_pictures, page_blocks
 from evolve.steps.parse import find_objects, finish_object, plans_shape, select_objects
 from evolve.steps.prompt import Block
 
@@ -73,6 +73,7 @@ def plan_messages(
         "plan",
         problem,
         blocks,
+        pictures=list_pictures(digest, models.pictures),
         most=prompt_cap(models, "planner"),
         counter=count_for(models, "planner"),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evolve.edits.diffs import unified_diff
 from evolve.files import decode_text
-from evolve.models.usage import TokenCounter
+from evolve.models.usage import PICTURE_TOKENS, TokenCounter
 from evolve.problem import Problem
 from evolve.problem.checked_files import PLACEHOLDER, fill_placeholders
 from evolve.records import VALIDATION, Attempt, Evaluation, Plan, Program, Status
@@ -20,7 +20,13 @@ from evolve.source import cut_frozen, find_blocks
 
 
 def compose(
-    name: str, problem: Problem, blocks: Sequence[Block], *, most: int, counter: TokenCounter
+    name: str,
+    problem: Problem,
+    blocks: Sequence[Block],
+    *,
+    most: int,
+    counter: TokenCounter,
+    pictures: Sequence[tuple[str, str]] = (),
 ) -> tuple[Message, ...]:
     """Returns the messages of a template, all of them together within a cap of tokens.
 
@@ -30,6 +36,7 @@ def compose(
         blocks: Values of the template that give way where there is no room.
         most: Cap on the tokens of all messages together.
         counter: Counts for the model that is asked.
+        pictures: What each shows, and its `data:` address.
 
     Raises:
         ProblemError: The problem's own template names a value that does not exist.
@@ -37,8 +44,14 @@ def compose(
     values = common_values(problem)
     statement = Block("statement", (problem.statement.strip(),), rank=0)
     fixed = _load_template(name, problem.folder)[0] + " ".join(values.values())
-    texts = fit_blocks([*blocks, statement], fixed, most, counter)
-    return fill_template(name, problem.folder, values | texts)
+    room = max(most - PICTURE_TOKENS * len(pictures), most // 2)
+    texts = fit_blocks([*blocks, statement], fixed, room, counter)
+    *others, last = fill_template(name, problem.folder, values | texts)
+    if pictures:
+        listed = "".join(f"\n{n}. {what}" for n, (what, _) in enumerate(pictures, start=1))
+        shown = tuple(address for _, address in pictures)
+        last = Message(last.role, f"{last.text}\n\n# Pictures, in this order\n{listed}", shown)
+    return (*others, last)
 
 
 def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[Message, ...]:
@@ -120,7 +133,7 @@ def show_evaluation(attempt: Attempt, problem: Problem, *, detail_characters: in
         verdict = f"{verdict}\n\n{worst}"
     artifacts = (
         f"{plain(name)}:\n\n{fence(cut_middle(text, detail_characters))}"
-        for name, text in evaluation.artifacts.items()
+        for name, text in evaluation.texts.items()
     )
     return "\n\n".join([verdict, *artifacts])
 

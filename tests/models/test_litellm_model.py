@@ -72,6 +72,17 @@ def test_only_settings_that_were_set_are_sent():
         assert server.bodies[1].items() >= {"max_tokens": 9, "temperature": 0.5, "seed": 3}.items()
 
 
+def test_pictures_go_as_parts_of_their_message():
+    address = "data:image/png;base64,iVBORw0KGgo="
+    messages = (Message("system", "s"), Message("user", "u", (address, address)))
+    with ModelServer() as server:
+        model_at(server).complete(Request("editor", messages, max_tokens=9), 20.0)
+        system, user = server.bodies[0]["messages"]
+    part = {"type": "image_url", "image_url": {"url": address}}
+    assert system == {"role": "system", "content": "s"}
+    assert user == {"role": "user", "content": [{"type": "text", "text": "u"}, part, part]}
+
+
 def test_a_price_in_the_table_gives_the_cost():
     with ModelServer([Answer(prompt_tokens=1000, completion_tokens=100)]) as server:
         model = LiteLLMModel("openai/gpt-4o", api_base=server.url)
