@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ def main() -> None:
     """Serves evaluations until standard input ends, or examines all nodes."""
     answers = os.dup(1)
     os.dup2(2, 1)
+    # What is asked of Ray without a connection would start a cluster here.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     config = json.loads(sys.stdin.buffer.readline())
     try:
         if "image" in config:
@@ -50,8 +53,13 @@ def main() -> None:
             asyncio.run(Driver(config, answers).serve())
     except FatalError as error:
         write_line(answers, {"fatal": error.kind, "message": str(error)})
-    # The interpreter's own end waits for Ray's threads.
-    os._exit(0)
+    except Exception:  # noqa: BLE001 - whoever reads the last lines of the log is to see it
+        traceback.print_exc()
+    finally:
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+        # The interpreter's own end waits for Ray's threads.
+        os._exit(0)
 
 
 def write_line(answers: int, message: Mapping[str, Any]) -> None:
@@ -179,34 +187,30 @@ class Driver:
         self._nodes: dict[str, str] = {}
         self._without_since: float | None = time.monotonic()
         self._is_proven = self._says_none = False
-        self._fatal: asyncio.Future[None]
+        self._ended: asyncio.Future[None]
 
     async def serve(self) -> None:
         """Connects, and serves until standard input ends or nothing can be evaluated."""
         loop = asyncio.get_running_loop()
-        self._fatal = loop.create_future()
-        try:
-            self._ray = connect(self._config["address"], self._answers)
-            plain = self._config["evaluator"]
-            paths = {name: Path(plain[name]) for name in ("folder", "evaluators")}
-            config = EvaluatorConfig(**plain | paths)
-            packed, checksum = pack_problem(config)
-            self._pack = [self._ray.put(packed)]
-            self._node_config = json.dumps(describe_config(config, checksum)).encode()
-            self._actor = self._ray.remote(make_actor())
-            threading.Thread(target=self._read, args=(loop,), daemon=True).start()
-            self._grow()
-            watching = loop.create_task(self._watch())
-            await asyncio.wait({self._fatal, watching}, return_when=asyncio.FIRST_COMPLETED)
-            await (watching if watching.done() else self._fatal)
-        finally:
-            if self._ray is not None:
-                self._ray.shutdown()
+        self._ended = loop.create_future()
+        self._ray = connect(self._config["address"], self._answers)
+        plain = self._config["evaluator"]
+        paths = {name: Path(plain[name]) for name in ("folder", "evaluators")}
+        config = EvaluatorConfig(**plain | paths)
+        packed, checksum = pack_problem(config)
+        self._pack = [self._ray.put(packed)]
+        self._node_config = json.dumps(describe_config(config, checksum)).encode()
+        self._actor = self._ray.remote(make_actor())
+        threading.Thread(target=self._read, args=(loop,), daemon=True).start()
+        self._grow()
+        watching = loop.create_task(self._watch())
+        await asyncio.wait({self._ended, watching}, return_when=asyncio.FIRST_COMPLETED)
+        await (watching if watching.done() else self._ended)
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         for line in sys.stdin.buffer:
             loop.call_soon_threadsafe(self._receive, line)
-        loop.call_soon_threadsafe(self._fatal.set_result, None)
+        loop.call_soon_threadsafe(self._ended.set_result, None)
 
     def _receive(self, line: bytes) -> None:
         request = json.loads(line)
@@ -483,7 +487,8 @@ def _explain_connection(address: str, reason: str) -> str:
     return (
         f"cluster: cannot connect to Ray at {where}: {reason}; `ray start --head` starts a "
         "cluster here, `ray start --address=HEAD:6379` adds a node, and RAY_ADDRESS or "
-        "`--cluster` names one (the versions of Ray and Python have to be the same)"
+        "`--cluster` names one (the versions of Ray and Python have to be the same; a cluster with "
+        "a token asks for RAY_AUTH_MODE=token)"
     )
 
 

@@ -1,12 +1,13 @@
 """Evaluations on a Ray cluster of several nodes, all on this machine."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -14,16 +15,18 @@ import pytest
 
 from evolve.errors import SandboxError
 from evolve.evaluation.cluster import RayEvaluators
+from evolve.evaluation.machine import describe_kind
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile, Status
 from evolve.runs.wiring import open_evaluators
 from evolve.sandbox.limits import BACKENDS
 from evolve.settings import Settings
 from evolve.settings.sections import ClusterSettings, SandboxSettings
-from tests.clusters import RayNodes, list_evaluators, ray_nodes, wait_for
+from tests.clusters import RayNodes, expect_ray, list_evaluators, ray_nodes, wait_for
 from tests.commands import (
     EVALUATOR,
     INITIAL,
+    NO_DOCKER,
     run_evolve,
     run_json,
     start_evolve,
@@ -118,25 +121,6 @@ def test_a_killed_run_leaves_nothing_on_the_nodes_and_is_resumed(nodes, here, tm
     assert read_run("there", tmp_path) == here
 
 
-def test_a_run_without_a_node_says_so_and_waits_for_one(tmp_path):
-    problem = write_problem(tmp_path / "valley", evaluator=SLOW)
-    with ray_nodes(2) as nodes:
-        there = ("--run-dir", "there", "--cluster", nodes.address, "--plain")
-        run = start_evolve("run", problem, "--generations", "12", *there, cwd=tmp_path)
-        lines: list[str] = []
-        reader = threading.Thread(target=lambda: lines.extend(run.stdout))
-        reader.start()
-        wait_for_rows(tmp_path / "there", "evaluations", 2)
-        nodes.kill(nodes.nodes[0])
-        wait_for(lambda: any("no node has room" in line for line in lines))
-        nodes.add(num_cpus=1)
-        assert run.wait(120) == 0, run.stderr.read()
-        reader.join()
-        run.stdout.close()
-        run.stderr.close()
-    assert any("continuing with 1" in line for line in lines)
-
-
 SPY = """import os
 from pathlib import Path
 from evolve.scoring import Score
@@ -182,6 +166,7 @@ def open_there(folder: Path, nodes: RayNodes, **changes: object) -> Iterator[Ray
 
 
 KILLING = """import os
+import os
 import signal
 import time
 from pathlib import Path
@@ -198,18 +183,52 @@ def evaluate(program):
 """
 
 
-def test_a_program_that_takes_two_nodes_with_it_has_crashed(tmp_path):
+def test_a_program_that_takes_two_nodes_with_it_has_crashed_and_the_rest_waits_for_a_node(
+    tmp_path,
+):
     evaluator = KILLING + EVALUATOR.partition("def evaluate(program):")[2]
     evaluator = "from evolve.scoring import Score, as_floats\n" + evaluator
     folder = write_problem(tmp_path / "valley", evaluator=evaluator)
     killer = Program((SourceFile("initial.py", INITIAL + "# KILL\n"),))
-    with ray_nodes(1, 1, 1) as nodes, open_there(folder, nodes) as evaluators:
+    with (
+        ray_nodes(1, 1) as nodes,
+        open_there(folder, nodes) as evaluators,
+        ThreadPoolExecutor(1) as threads,
+    ):
         evaluators.wait()
         verdict = evaluators.evaluate(killer)
         assert verdict.status is Status.CRASHED
         assert verdict.reason == "the machine was lost while the program ran, 2 times"
-        assert evaluators.evaluate(load_problem(folder).initial).status is Status.OK
         assert len(set(verdict.lost)) == 2
+        waiting = threads.submit(evaluators.evaluate, load_problem(folder).initial)
+        wait_for(lambda: any("no node has room" in line for line in evaluators.lines))
+        nodes.add(num_cpus=1)
+        assert waiting.result(60).status is Status.OK
+        wait_for(lambda: any("continuing with 1" in line for line in evaluators.lines))
+
+
+TIMED = """from evolve.scoring import Score
+
+
+def evaluate(program):
+    program.time("point", repeats=1)
+    return Score(1.0, measures={"first": 1.0})
+"""
+
+
+def test_time_is_measured_on_one_kind_of_machine(nodes, tmp_path):
+    folder = write_problem(tmp_path / "valley", evaluator=TIMED)
+    with open_there(folder, nodes) as evaluators:
+        evaluators.wait()
+        verdict = evaluators.evaluate(load_problem(folder).initial)
+        assert verdict.status is Status.OK, verdict.reason
+        assert evaluators.kind == describe_kind()
+        assert verdict.machine.partition(", ")[2] == describe_kind()
+    with (
+        open_there(folder, nodes, kind="a slide rule") as evaluators,
+        pytest.raises(SandboxError, match="measures time on a slide rule"),
+    ):
+        evaluators.wait()
 
 
 def test_nodes_on_which_a_run_cannot_be_evaluated_are_named_and_not_used(tmp_path):
@@ -263,7 +282,7 @@ def test_without_ray_a_cluster_is_refused(problem, tmp_path):
     assert "pip install 'evolve[ray]'" in done.stderr
 
 
-def test_a_run_that_loses_its_cluster_says_so_and_can_be_resumed(here, tmp_path):
+def test_a_run_that_loses_its_cluster_says_so_and_can_be_resumed(tmp_path):
     problem = write_problem(tmp_path / "valley", evaluator=SLOW)
     with ray_nodes(2) as nodes:
         there = ("--run-dir", "there", "--cluster", nodes.address)
@@ -275,5 +294,43 @@ def test_a_run_that_loses_its_cluster_says_so_and_can_be_resumed(here, tmp_path)
     assert run.returncode == 4
     assert "cluster: the connection to Ray was lost" in err
     assert "to continue: evolve resume there" in err
-    run_evolve("resume", "there", "--set", "cluster.address=", cwd=tmp_path)
-    assert read_run("there", tmp_path) == here
+
+
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+exec "$@"
+"""
+
+
+def test_the_batch_script_for_slurm_starts_a_cluster_and_a_run(problem, tmp_path):
+    expect_ray()
+    page = (Path(__file__).parents[2] / "docs/how-to/cluster.md").read_text()
+    script = page.partition('title="evolve.sbatch"\n')[2].partition("```")[0]
+    (tmp_path / "evolve.sbatch").write_text(script)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "srun").write_text(SRUN)
+    (tools / "scontrol").write_text("#!/bin/sh\nhostname -I | cut -d' ' -f1\n")
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    here = str(Path(sys.executable).parent)
+    environment = {
+        **os.environ,
+        **NO_DOCKER,
+        "PATH": f"{tools}:{here}:{os.environ['PATH']}",
+        # Below the ports that Ray and others draw.
+        "RAY_PORT": str(20000 + os.getpid() % 10000),
+        "HOME": str(tmp_path),
+        "SLURM_JOB_NODELIST": "n[1-2]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "1",
+        "PROBLEM": str(problem),
+        "EVOLVE_SET_LOOP__GENERATIONS": "3",
+        "RAY_OBJECT_STORE_MEMORY": str(80 << 20),
+    }
+    done = subprocess.run(
+        ["bash", "evolve.sbatch"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=150, check=False,
+    )  # fmt: skip
+    assert done.returncode in {0, 3}, done.stdout + done.stderr
+    assert len(run_json("show", "runs/mine", cwd=tmp_path)["nodes"]) in {1, 2}
