@@ -285,7 +285,9 @@ def find_demand(problem: Problem, settings: ClusterSettings) -> dict[str, float]
     memory = settings.memory_mb
     if memory is None:
         memory = problem.limits.get("memory_mb", ProgramLimits().memory_mb)
-    return {"CPU": settings.cpus, "memory": memory * _MB, **parse_resources(settings)}
+    demand = {"CPU": settings.cpus, "memory": memory * _MB, **parse_resources(settings)}
+    gpus = problem.limits.get("gpus", 0)
+    return demand | ({"GPU": gpus} if gpus else {})
 
 
 def _make_error(name: str, message: str) -> Exception:

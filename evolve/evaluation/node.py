@@ -70,6 +70,9 @@ class NodeEvaluator:
                 f"started, got nothing; `export {lacking[0]}=...` there"
             )
         settings["environment"] = {name: os.environ[name] for name in problem.environment}
+        if problem.limits.get("gpus"):
+            # Ray has set it to what it granted.
+            settings["devices"] = f"device={os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
         places = {"folder": problem.folder, "evaluators": problem.world}
         self._pool = LocalEvaluators(EvaluatorConfig(**settings | places), 1, problem.initial)
         self.isolation = self._pool.wait()

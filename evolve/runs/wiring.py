@@ -136,7 +136,8 @@ def open_evaluators(
         tell: Called with a line on what happens to the machines of a cluster, from any thread.
 
     Raises:
-        ProblemError: A variable of the environment that the evaluator needs is not set.
+        ProblemError: A variable of the environment that the evaluator needs is not set, or there
+            is no GPU for programs that need one.
         UsageError: A cluster is asked for, and cannot be used from here.
     """
     config = EvaluatorConfig(
@@ -156,6 +157,12 @@ def open_evaluators(
         from evolve.evaluation.cluster import RayEvaluators
 
         return RayEvaluators(problem, config, settings.cluster, tell)
+    if problem.limits.get("gpus") and not settings.sandbox.devices:
+        raise ProblemError(
+            f"{problem.folder / 'problem.toml'}: [limits]: `gpus`: expected GPUs to show to "
+            "programs, got none; `--cluster` asks a cluster for them, and `--set "
+            "sandbox.devices=all` shows those of this machine (in the sandbox `docker`)"
+        )
     return LocalEvaluators(config, _count_processes(settings), problem.initial)
 
 

@@ -35,6 +35,7 @@ class ProgramLimits:
         workspace_mb: Files in the workspace and the temporary folders together.
         reply_mb: Size of one returned value.
         output_kb: How much standard output and error is kept.
+        gpus: GPUs that evaluators ask a cluster for; their sandbox shows those alone.
         core: The only core that its processes may use; None for any.
         is_alone: Whether its first process may start no other; for programs held to a core.
         reserves: Whether it may reserve more addresses than memory, as virtual machines of
@@ -48,6 +49,7 @@ class ProgramLimits:
     workspace_mb: int = 64
     reply_mb: int = 64
     output_kb: int = 16
+    gpus: int = 0
     core: int | None = None
     is_alone: bool = False
     reserves: bool = False

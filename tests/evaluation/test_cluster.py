@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from evolve.errors import SandboxError
+from evolve.errors import MachineError, ProblemError, SandboxError
 from evolve.evaluation.cluster import RayEvaluators
 from evolve.evaluation.machine import describe_kind
 from evolve.problem import load_problem
@@ -27,6 +27,7 @@ from tests.commands import (
     EVALUATOR,
     INITIAL,
     NO_DOCKER,
+    PROBLEM,
     run_evolve,
     run_json,
     start_evolve,
@@ -156,7 +157,7 @@ def test_no_key_reaches_a_node(nodes, tmp_path):
 @contextmanager
 def open_there(folder: Path, nodes: RayNodes, **changes: object) -> Iterator[RayEvaluators]:
     """Opens a problem's evaluators on a cluster, and keeps the lines that they tell."""
-    cluster = ClusterSettings(address=nodes.address, wait_seconds=20.0, **changes)
+    cluster = ClusterSettings(**{"address": nodes.address, "wait_seconds": 20.0, **changes})
     settings = Settings(cluster=cluster, sandbox=SandboxSettings(backend="bubblewrap"))
     lines: list[str] = []
     with closing(open_evaluators(load_problem(folder), settings, lines.append)) as evaluators:
@@ -294,6 +295,22 @@ def test_a_run_that_loses_its_cluster_says_so_and_can_be_resumed(tmp_path):
     assert run.returncode == 4
     assert "cluster: the connection to Ray was lost" in err
     assert "to continue: evolve resume there" in err
+
+
+def test_the_sandbox_is_asked_to_show_the_gpu_that_ray_granted(tmp_path):
+    toml = PROBLEM.replace("seconds = 2.0", "seconds = 2.0\ngpus = 1")
+    folder = write_problem(tmp_path / "valley", toml=toml)
+    with pytest.raises(ProblemError, match="expected GPUs to show to programs, got none"):
+        open_evaluators(load_problem(folder), Settings())
+    with ray_nodes(1) as nodes:
+        refused = pytest.raises(MachineError, match=r"each asks for 1 CPU.*1 GPU, and no node has")
+        with open_there(folder, nodes, wait_seconds=2.0) as evaluators, refused:
+            evaluators.wait()
+        nodes.add(num_cpus=1, num_gpus=2)
+        # No other backend has GPUs, and here there are none: the refusal names the one granted.
+        refused = pytest.raises(SandboxError, match=r"has no `sandbox.devices`, got 'device=[01]'")
+        with open_there(folder, nodes) as evaluators, refused:
+            evaluators.wait()
 
 
 SRUN = """#!/bin/bash
