@@ -14,6 +14,7 @@ import pytest
 from tests.commands import NO_DOCKER
 
 _MEMORY = 80 << 20
+_STARTS = 3
 
 
 def expect_ray() -> None:
@@ -36,7 +37,15 @@ class RayNodes:
         return str(self._cluster.address)
 
     def add(self, **options: Any) -> Any:
-        self.nodes.append(self._cluster.add_node(object_store_memory=_MEMORY, **options))
+        for left in reversed(range(_STARTS)):
+            try:
+                self.nodes.append(self._cluster.add_node(object_store_memory=_MEMORY, **options))
+            except Exception as error:
+                # Ray gives a node half a minute, which a busy machine may not have.
+                if not left or "timed out during startup" not in str(error):
+                    raise
+            else:
+                break
         return self.nodes[-1]
 
     def kill(self, node: Any) -> None:
