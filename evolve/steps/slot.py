@@ -222,7 +222,7 @@ class _Recorder:
         self._known: Known = generation.known
 
     def attempt(
-        self, base: Attempt, plan: Plan, made: Program | Rejected, *, island: int | None = None
+        self, base: Attempt, plan: Plan, made: Program | Rejected, *, island: int
     ) -> Attempt:
         """Keeps an attempt, evaluated if its program is new."""
         if isinstance(made, Rejected):
@@ -241,7 +241,7 @@ class _Recorder:
         rejected: Rejected,
         program: Program | None = None,
         *,
-        island: int | None = None,
+        island: int,
     ) -> Attempt:
         """Keeps an attempt that is not worth an evaluation."""
         return self._record(base, plan, program, reject(rejected), island=island)
@@ -290,11 +290,11 @@ class _Recorder:
         evaluation: Evaluation,
         place: EvaluationPlace | None = None,
         *,
-        island: int | None = None,
+        island: int,
     ) -> Attempt:
         attempt = Attempt(
             key=AttemptKey(self._generation, self._slot, len(self.attempts)),
-            island=base.island if island is None else island,
+            island=island,
             parent=base.key,
             depth=base.depth + 1,
             plan=plan,
