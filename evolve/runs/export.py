@@ -68,6 +68,8 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
         yield {"kind": "fact", "name": name, "value": value}
     for invocation in store.invocations():
         yield {"kind": "invocation", **to_plain(invocation)}
+    for steer in store.steering():
+        yield {**to_plain(steer), "kind": "steer", "asks": str(steer.kind)}
     last = -1
     for number, seconds in store.generations():
         yield {"kind": "generation", "generation": number, "seconds": seconds}

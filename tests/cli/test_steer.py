@@ -1,5 +1,6 @@
 """`hint`, `inject` and `pin`, as a user gives them."""
 
+import json
 from contextlib import closing
 
 import pytest
@@ -67,6 +68,15 @@ def test_a_steered_run_is_replayed_and_repeated_without_a_model(steered):
     run_evolve("fork", "r", "--generation", 3, "--run-dir", "f", cwd=steered)
     run_evolve("resume", "f", cwd=steered)
     assert run_json("archive", "f", cwd=steered) == archives[0]
+
+
+def test_an_export_has_what_was_asked(steered):
+    run_evolve("export", "r", "--output", "everything", cwd=steered)
+    lines = (steered / "everything" / "run.jsonl").read_text().splitlines()
+    asked = [one for one in map(json.loads, lines) if one["kind"] == "steer"]
+    assert [(one["asks"], one["generation"]) for one in asked] == [
+        ("hint", 3), ("inject", 3), ("pin", 3),
+    ]  # fmt: skip
 
 
 def test_what_was_asked_can_be_dropped(steered):
