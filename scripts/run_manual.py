@@ -209,7 +209,7 @@ def normalise(text: str) -> str:
     text = re.sub(r'sandbox"?:? +.*', "sandbox BACKEND", text)
     text = re.sub(r'"backend": .*\s*"enforced": \[[^]]*\]', "BACKEND", text)
     text = re.sub(r'"host": ".*?"', "HOST", text)
-    text = re.sub(r"\b(?=[a-f]*\d)[0-9a-f]{8,}\b", "ID", text)
+    text = re.sub(r"(?<!\.)\b(?=[a-f]*\d)[0-9a-f]{8,}\b", "ID", text)
     text = re.sub(r"(N|\d+) min ", "", re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?%?", "N", text))
     text = re.sub(r"(N h )?(N min )?N s\b", "TIME", text)
     text = re.sub(r"[-+]{3,}|[─━]{2,}", "---", text)

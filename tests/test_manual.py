@@ -46,13 +46,13 @@ def test_a_block_that_is_wrong_is_found(block, complaint, tmp_path):
 def test_numbers_times_and_paths_may_differ_and_long_output_is_shortened(tmp_path):
     page, folder = tmp_path / "page.md", tmp_path / "page"
     page.write_text(
-        '```text title="mine/a.txt"\n1.5 apples, 2 min 3 s\n2\n3\nlast 7\n```\n'
+        '```text title="mine/a.txt"\n1.512345678 apples, 2 min 3 s\n2\n3\nlast 7\n```\n'
         "```console\n$ cat mine/a.txt && pwd\n9.25 apples, 4 s\n...\nlast 8\n/home/you\n```\n"
     )
     folder.mkdir()
     consoles = SCRIPT["run_page"](page, folder)
     SCRIPT["compare"](page, consoles)
-    assert consoles[0][1].endswith("1.5 apples, 2 min 3 s\n...\nlast 7\n/home/you\n")
+    assert consoles[0][1].endswith("1.512345678 apples, 2 min 3 s\n...\nlast 7\n/home/you\n")
 
 
 @pytest.mark.parametrize(("name", "module"), [("scoring", scoring), ("python", evolve)])
