@@ -46,7 +46,7 @@ _BLOCK = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<head>[^`\n]*)\n(?P<text>.*?)^(?P=indent)(?P=fence) *$",
     re.MULTILINE | re.DOTALL,
 )
-_SECONDS = 120  # for one command
+_SECONDS = 300  # for one command, on a busy machine
 _WRONG_USAGE = typer.BadParameter.__mro__[1]  # some versions of typer bring a click of their own
 
 
