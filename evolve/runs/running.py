@@ -360,14 +360,15 @@ class LiveRun:
 
     def _settle_tuning(self, evaluation: Evaluation) -> None:
         """Fills in how many evaluations tune constants, and reports it."""
-        settled = settle_tuning(self._settings, evaluation.seconds)
+        settled = settle_tuning(self._run.problem, self._settings, evaluation.seconds)
         if settled is not self._settings:
             save_settings(self._run.folder, settled)
             tuning = size_of(settled).tuning
             self._view.tell(
                 f"tuning: {tuning} evaluations beside each generation tune constants"
                 if tuning
-                else "tuning: off, since an evaluation takes too long or the cap leaves too few"
+                else "tuning: off, since evaluations take too long, are too few or ask models, or "
+                "programs have no numbers"
             )
         self._settings = settled
 

@@ -30,6 +30,7 @@ from evolve.settings.sections import (
     WORKSPACE,
     Defaults,
 )
+from evolve.source import holds_values, is_text
 from evolve.store import Store
 
 if TYPE_CHECKING:
@@ -103,13 +104,15 @@ def _tuning_share(settings: Settings, defaults: Defaults) -> float | None:
     return 0.0 if is_short else share
 
 
-def settle_tuning(settings: Settings, seconds: float) -> Settings:
+def settle_tuning(problem: Problem, settings: Settings, seconds: float) -> Settings:
     """Fills in the share of tuning in a run with a model, where nobody asked for one.
 
     While models think, evaluators have nothing to do: in each generation so many evaluations tune
-    constants as fit into that time. A cap on evaluations is shared with the slots evenly.
+    constants as fit into that time. A cap on evaluations is shared with the slots evenly. Where
+    evaluations ask models, which costs money, or programs are prose, nothing is tuned.
 
     Args:
+        problem: What is solved.
         settings: Complete but for this.
         seconds: What the evaluation of the starting program took.
     """
@@ -119,7 +122,9 @@ def settle_tuning(settings: Settings, seconds: float) -> Settings:
     count = min(MOST_TUNING, int(TUNING_SECONDS / max(seconds, 1e-3)))
     if cap is not None:
         count = min(count, slots) if cap >= LEAST_WITH_MODEL else 0
-    if seconds > SLOW_SECONDS:
+    files = [path for path, _ in problem.initial.files]
+    is_prose = all(is_text(path) and not holds_values(path) for path in files)
+    if seconds > SLOW_SECONDS or problem.asks or is_prose:
         count = 0
     changes = {"tuning.share": count / (count + slots)}
     return change_settings(settings, changes, where="defaults")

@@ -99,3 +99,13 @@ def evaluate(program):
     assert outcomes.keys() <= {"ok", "rejected"}
     best = tomllib.loads((tmp_path / "r/best/settings.toml").read_text())
     assert best["name"] == "1.5"
+
+
+def test_no_evaluation_and_no_prompt_is_spent_on_tuning_prose(tmp_path):
+    write_text_problem(tmp_path / "p", "prompt.txt", "Answer the question.\n", WORDS)
+    script = write_script(tmp_path / "s.json")
+    done = run_evolve(
+        "run", "p", "--model", script, "--run-dir", "r", "--generations", 1, cwd=tmp_path, code=None
+    )
+    assert "tuning: off" in done.stdout
+    assert run_json("show", "r", cwd=tmp_path)["evaluations"] <= 5
