@@ -53,7 +53,8 @@ def test_control_c_shows_at_once_what_is_waited_for(tmp_path, problem, terminal)
     terminal.wait_for("4 editor replies; 4 in flight")
     terminal.press("C-c")
     shown = terminal.wait_for("stopping: up to ", 2.0)
-    assert re.search(r"stopping: up to \d+ s for 4 editor replies; Ctrl-C ends it now", shown)
+    # On a busy machine constants are still tuned meanwhile.
+    assert re.search(r"stopping: up to \d+ s for .*4 editor replies.*; Ctrl-C ends it now", shown)
     terminal.press("C-c")
     shown = terminal.wait_for("EXIT 130", 5.0)
     assert "to continue: evolve resume r" in shown
