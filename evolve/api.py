@@ -156,6 +156,30 @@ class SavedRun:
         with self._opened() as (store, _, _):
             return [lesson.as_dict() for lesson in read_lessons(store)]
 
+    def hint(self, text: str) -> dict[str, Any]:
+        """Says something to its models, as `evolve hint` does; returns what was recorded."""
+        from evolve.records.plain import to_plain
+        from evolve.runs.wishes import hint_run
+
+        return dict(to_plain(hint_run(self.folder, text)))
+
+    def inject(self, path: str | Path) -> dict[str, Any]:
+        """Lets its next generation evaluate a program, as `evolve inject` does."""
+        from evolve.records.plain import to_plain
+        from evolve.runs.wishes import inject_program
+
+        return dict(to_plain(inject_program(self.folder, Path(path))))
+
+    def pin(self, program: str) -> dict[str, Any]:
+        """Lets every further generation work on a program, as `evolve pin` does."""
+        from evolve.records.plain import to_plain
+        from evolve.report.attempt_details import find_attempt
+        from evolve.runs.wishes import pin_attempt
+
+        with self._opened() as (store, state, _):
+            attempt = find_attempt(store, state, program)
+        return dict(to_plain(pin_attempt(self.folder, attempt)))
+
     def report(self) -> Path:
         """Writes the report, and returns its path."""
         from evolve.report.render import write_report

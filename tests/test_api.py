@@ -188,3 +188,19 @@ def test_importing_loads_nothing_slow():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "0\n"
+
+
+def test_a_run_is_steered_and_begins_with_further_programs(folder):
+    write_problem(folder / "valley")
+    (folder / "mine.py").write_text(INITIAL.replace("first = 1.0", "first = 2.5"))
+    (folder / "more.py").write_text(INITIAL.replace("first = 1.0", "first = 2.75"))
+    run = api.run("valley", start=["mine.py"], generations=1, model="scripted")
+    assert run.lineage("0.1.0")[-1]["objective"] == -9.25
+    assert run.hint("Go left.")["kind"] == "hint"
+    assert run.pin("0.1.0")["text"] == "0.1.0"
+    assert run.inject("more.py")["number"] == 4
+    api.resume(run, generations=2)
+    steered = [(one["kind"], one["generation"]) for one in run.state()["steering"]]
+    assert steered == [("inject", 0), ("hint", 2), ("pin", 2), ("inject", 2)]
+    with pytest.raises(UsageError, match="none of that id"):
+        run.pin("zz")
