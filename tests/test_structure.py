@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import evolve
+from evolve import scoring
 
 PACKAGE = Path(evolve.__file__).parent
 ROOT = Path(__file__).parents[1]
@@ -173,3 +174,10 @@ def test_a_generated_page_is_current(name):
     script = runpy.run_path(str(ROOT / "scripts" / f"{name}.py"))
     outdated = script["PAGE"].read_text() != script["write_page"]()
     assert not outdated, f"run: python scripts/{name}.py"
+
+
+@pytest.mark.parametrize(("name", "module"), [("scoring", scoring), ("python", evolve)])
+def test_everything_public_is_documented(name, module):
+    page = (ROOT / "docs" / "reference" / f"{name}.md").read_text()
+    documented = set(re.findall(rf"^::: {module.__name__}\.(\w+)$", page, re.MULTILINE))
+    assert documented == set(module.__all__) - {"__version__"}
