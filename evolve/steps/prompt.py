@@ -142,10 +142,11 @@ def _name_worst(evaluation: Evaluation, problem: Problem) -> str:
     """Returns the instances on which a program does worst; validation is never shown."""
     sign = problem.direction.sign
     fitted = {k: v for k, v in evaluation.instances.items() if not k.startswith(VALIDATION)}
-    if len(fitted) < 2:
+    # Where all are alike, none is the worst.
+    if len(set(fitted.values())) < 2:
         return ""
     worst = sorted(fitted, key=lambda name: (sign * fitted[name], name))[:_WORST]
-    listed = ", ".join(f"{plain(name)} {fitted[name]:.4g}" for name in worst)
+    listed = ", ".join(f"{plain(name)}: {fitted[name]:.4g}" for name in worst)
     return f"Worst of {len(fitted)} instances: {listed}."
 
 
