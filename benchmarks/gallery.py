@@ -45,7 +45,9 @@ def main() -> None:
 
 
 def find_folders() -> list[Path]:
-    return list(ROOT.glob("problems/*/problem.toml"))
+    # What asks a model cannot run without one.
+    found = ROOT.glob("problems/*/problem.toml")
+    return [path for path in found if not load_problem(path.parent).asks]
 
 
 def run(problem: Problem, seconds: float, seed: int) -> dict[str, Any]:

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PROBLEMS = {path.parent.name: load_problem(path.parent) for path in ROOT.glob("problems/*/*.toml")}
-# Those whose inputs a program must not know beforehand.
+# Those whose inputs a program must not know beforehand. A text runs nowhere, and nothing answers
+# here what a program asks a model.
 HIDDEN = sorted(
     name
     for name, problem in PROBLEMS.items()
-    if Purpose.HOLDOUT in problem.functions or name in {"python_kernel", "text_compression"}
+    if (Purpose.HOLDOUT in problem.functions or name in {"python_kernel", "text_compression"})
+    and not (problem.is_text or problem.asks)
 )
 # The starting program, which first searches its own memory, file system and environment for what
 # an earlier execution was given, and leaves as much of that as it can for a later one.
