@@ -32,7 +32,7 @@ from evolve.records.plain import to_plain
 # A program that takes its node with it so often has crashed.
 _STRIKES = 2
 _LOOK_SECONDS = 1.0
-_CONNECT_SECONDS = 30.0
+_CONNECT_SECONDS = 90.0
 _EXAMINE_SECONDS = 120.0
 # How long a run may be without an evaluator until it says so.
 _SILENT_SECONDS = 5.0
