@@ -188,10 +188,14 @@ class Preflight:
     Args:
         endpoints: The models of the run, by name.
         is_capped: Whether there is a cap on money, which needs known prices.
+        on_error: Called when a model cannot be used, from any thread.
     """
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], *, is_capped: bool) -> None:
+    def __init__(
+        self, endpoints: Mapping[str, Endpoint], *, is_capped: bool, on_error: Callable[[], None]
+    ) -> None:
         self._is_capped = is_capped
+        self._on_error = on_error
         self._errors: dict[str, EvolveError] = {}
         self._unpriced: set[str] = set()
         self._replies: dict[str, Reply] = {}
@@ -212,14 +216,23 @@ class Preflight:
         """
         for thread in self._threads:
             thread.join()
-        for name in sorted(self._errors):
-            raise self._errors[name]
+        self.expect_usable()
         if self._unpriced:
             names = sorted(self._unpriced)
             tell(
                 f"price unknown, so its calls are counted apart: {', '.join(names)}; to set it: "
                 f"{show_price_setting(names[0])}"
             )
+
+    def expect_usable(self) -> None:
+        """Checks the models that have answered so far.
+
+        Raises:
+            UsageError: As for `wait`.
+            ModelError: A model cannot be used.
+        """
+        for name in sorted(self._errors):
+            raise self._errors[name]
 
     def list_expenses(self, generation: int) -> list[Expense]:
         """Returns what the answers cost.
@@ -250,3 +263,4 @@ class Preflight:
                     )
         except EvolveError as error:
             self._errors[endpoint.name] = error
+            self._on_error()

@@ -24,7 +24,7 @@ from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
 from evolve.models.roster import Preflight, open_endpoints
 from evolve.operators.sessions import MOST_SESSIONS
-from evolve.population.snapshot import expect_frozen, freeze_past
+from evolve.population.snapshot import expect_frozen, freeze_past, load_state
 from evolve.problem import COOPERATIVE, Purpose
 from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import (
@@ -38,7 +38,7 @@ from evolve.records import (
     Program,
     average,
 )
-from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, INTERRUPTED
+from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, GENERATIONS, INTERRUPTED
 from evolve.records.results import Evaluated, Generation, as_slot
 from evolve.records.steering import steering_of
 from evolve.runs.asked_models import RunAsks
@@ -110,6 +110,8 @@ class LiveRun:
         store = self._store
         is_empty = False
         try:
+            if (finished := self._read_finished()) is not None:
+                return finished
             self._note_invocation()
             outcome = self._run_noting_failures()
             store.set_facts(stopped_because=outcome.stopped_because)
@@ -120,13 +122,28 @@ class LiveRun:
             if is_empty:
                 shutil.rmtree(self._run.folder, ignore_errors=True)
 
+    def _read_finished(self) -> Outcome | None:
+        """Returns how a run ended that has done all its generations; None where there is more."""
+        store, run = self._store, self._run
+        last, limit = store.last_generation(), self._settings.loop.generations
+        if last is None or limit is None or last < limit or run.rescores:
+            return None
+        is_finished = store.facts().get("stopped_because") == GENERATIONS
+        if not is_finished or store.invocations()[-1].evaluator != self._checksum_evaluator():
+            return None
+        state = load_state(store, run.problem, self._settings.search)
+        return read_outcome(store, state, GENERATIONS)
+
+    def _checksum_evaluator(self) -> str:
+        return checksum_folder(self._run.folder / EVALUATOR_FOLDER, is_code)
+
     def _note_invocation(self) -> None:
         run, earlier = self._run, self._store.invocations()
         changes: Mapping[str, Any] = {}
         if run.original is None:
             changes = find_changes(load_run(run.folder)[1], run.settings)
         before = earlier[-1].evaluator if earlier else ""
-        evaluator = checksum_folder(run.folder / EVALUATOR_FOLDER, is_code)
+        evaluator = self._checksum_evaluator()
         # Before the settings: were both not written, the old ones would be taken for those of
         # generations that the new ones steered.
         self._store.add_invocation(
@@ -201,14 +218,13 @@ class LiveRun:
             isolation = self._evaluators.wait()
         # From here on LiteLLM may be imported, during the first evaluation.
         is_capped = self._settings.budget.max_cost_usd is not None
-        preflight = Preflight(endpoints, is_capped=is_capped)
+        cut = self._evaluators.cut
+        preflight = Preflight(endpoints, is_capped=is_capped, on_error=cut)
         view.tell(describe_isolation(isolation, fresh=self._settings.sandbox.fresh))
         last = store.last_generation()
         evaluation = None
         if last is None:
-            evaluation = self._evaluate_start()
-            if not self._run.is_forced:
-                self._expect_two_generations(evaluation, endpoints)
+            evaluation = self._evaluate_first(preflight, endpoints)
         with view.waiting("asking each model for a first word"):
             preflight.wait(view.tell)
         self._tell_of_problem()
@@ -229,6 +245,20 @@ class LiveRun:
             sandbox_missing=list(isolation.missing),
             replay=self._settings.models.replay,
         )
+
+    def _evaluate_first(
+        self, preflight: Preflight, endpoints: Mapping[str, Endpoint]
+    ) -> Evaluation:
+        """Evaluates the starting program of a run that may begin."""
+        try:
+            evaluation = self._evaluate_start()
+        except EvolveError:
+            # It may have been cut for a model that cannot be used.
+            preflight.expect_usable()
+            raise
+        if not self._run.is_forced:
+            self._expect_two_generations(evaluation, endpoints)
+        return evaluation
 
     def _evaluate_start(self) -> Evaluation:
         """Evaluates the starting program within the cap on time, to which it counts."""

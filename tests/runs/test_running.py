@@ -12,6 +12,7 @@ from evolve.runs.run_folder import load_run
 from evolve.store import Store
 from tests.commands import (
     EVALUATOR,
+    PROBLEM,
     count_rows,
     run_evolve,
     run_json,
@@ -175,3 +176,24 @@ def test_the_starting_program_counts_to_the_cap_on_time_and_is_cut_there(tmp_pat
     done = run_evolve("run", "valley", "--max-time", "5", cwd=tmp_path, code=2)
     assert "expected more time than one evaluation of the starting program" in done.stderr
     assert time.monotonic() - started < 50
+
+
+def test_a_finished_run_says_at_once_what_extends_it(run, tmp_path):
+    before = run_json("show", "r", cwd=tmp_path)
+    done = run_evolve("resume", "r", cwd=tmp_path)
+    assert "to extend it: evolve resume r --generations N" in done.stdout
+    assert "sandbox:" not in done.stdout
+    assert run_json("show", "r", cwd=tmp_path) == before
+    run_evolve("resume", "r", "--generations", 7, cwd=tmp_path)
+    assert run_json("show", "r", cwd=tmp_path)["generations"] == 7
+
+
+def test_a_model_that_cannot_be_used_cuts_a_long_first_evaluation(tmp_path):
+    toml = PROBLEM.replace("[limits]", "evaluator_seconds = 99\n\n[limits]")
+    slow = EVALUATOR.replace("def evaluate", "import time\n\ndef evaluate").replace(
+        "\n    ", "\n    time.sleep(80)\n    ", 1
+    )
+    write_problem(tmp_path / "slow", evaluator=slow, toml=toml)
+    done = run_evolve("run", "slow", "--model", "nobody-knows-it", cwd=tmp_path, code=2)
+    assert "LiteLLM does not know its provider" in done.stderr
+    assert "starting program: objective" not in done.stdout
