@@ -1,5 +1,6 @@
 """Writes `docs/reference/commands.md` from the help of the commands."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,18 @@ def _write_command(name: str) -> str:
     records = [one.get_help_record(context) for one in command.params if one.name != "as_json"]
     rows = [f"| `{_protect(left)}` | {_protect(right)} |" for left, right in filter(None, records)]
     table = ["| | |", "|---|---|", *rows] if rows else []
-    text = (command.help or "").strip()
-    lines = [f"### evolve {name}", "", text, "", f"`evolve {name} {usage}`", "", *table]
+    text, _, examples = (command.help or "").partition("\b\nExamples:\n")
+    shown = ["```text", textwrap.dedent(examples).rstrip(), "```", ""] if examples else []
+    lines = [
+        f"### evolve {name}",
+        "",
+        text.strip(),
+        "",
+        *shown,
+        f"`evolve {name} {usage}`",
+        "",
+        *table,
+    ]
     return "\n".join(lines).rstrip() + "\n"
 
 

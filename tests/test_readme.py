@@ -2,6 +2,7 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
 from typer.main import get_command
 
 from evolve.cli.app import find_commands, make_app
@@ -39,6 +40,14 @@ def test_every_link_of_the_readme_leads_somewhere():
     local = [link for link in links if not link.startswith("https://")]
     assert len(local) > 10
     assert [link for link in local if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", find_commands())
+def test_every_example_in_the_help_of_a_command_is_understood(name):
+    manual = runpy.run_path(str(ROOT / "scripts" / "run_manual.py"))
+    for line in find_commands()[name].examples:
+        assert line.startswith(f"evolve {name}")
+        manual["check_options"](line)
 
 
 def test_every_path_that_contributing_names_exists():

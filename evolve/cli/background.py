@@ -70,7 +70,10 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Result:
     return Result(shown, {"run": str(folder), "process": process.pid, "output": str(log)})
 
 
-@command("Run")
+@command(
+    "Run",
+    examples=("evolve attach latest",),
+)
 def attach(run: Run, *, plain: Plain = False) -> Result:
     """Show a background run until it ends.
 
@@ -101,7 +104,10 @@ def attach(run: Run, *, plain: Plain = False) -> Result:
     return show_end(outcome, folder)
 
 
-@command("Run")
+@command(
+    "Run",
+    examples=("evolve stop latest",),
+)
 def stop(
     run: Run,
     *,

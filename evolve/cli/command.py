@@ -67,11 +67,13 @@ class Declared(NamedTuple):
         group: One of `GROUPS`.
         function: What it does.
         settings: Names of the options in `SETTING_OPTIONS` that it takes.
+        examples: Command lines that its help shows.
     """
 
     group: str
     function: Callable[..., Result]
     settings: Sequence[str]
+    examples: Sequence[str]
 
     @property
     def summary(self) -> str:
@@ -83,17 +85,18 @@ COMMANDS: dict[str, Declared] = {}
 
 
 def command(
-    group: str, *, settings: Sequence[str] = ()
+    group: str, *, settings: Sequence[str] = (), examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Declares a function as the command of its name.
 
     Args:
         group: One of `GROUPS`.
         settings: Names of options in `SETTING_OPTIONS`; the function gets them as `changes`.
+        examples: Command lines that its help shows.
     """
 
     def declare(function: Callable[..., Result]) -> Callable[..., Result]:
-        COMMANDS[function.__name__] = Declared(group, function, settings)
+        COMMANDS[function.__name__] = Declared(group, function, settings, examples)
         return function
 
     return declare
@@ -127,6 +130,10 @@ def bind(declared: Declared) -> Callable[..., None]:
         raise typer.Exit(result.code)
 
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    if declared.examples:
+        # Click keeps the lines of a paragraph that begins with a backspace.
+        lines = ["\b", "Examples:", *(f"  {line}" for line in declared.examples)]
+        call.__doc__ = "\n".join([inspect.getdoc(declared.function) or "", "", *lines])
     call.__annotations__ = {one.name: one.annotation for one in parameters}
     return call
 

@@ -12,7 +12,11 @@ from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Changes, OutputFolder, Run, RunDir, Trust
 
 
-@command("Run", settings=("model", "api_base", "set"))
+@command(
+    "Run",
+    settings=("model", "api_base", "set"),
+    examples=("evolve fork latest --generation 10 --set search.islands=4",),
+)
 def fork(
     run: Run,
     *,
@@ -39,7 +43,10 @@ def fork(
     return Result(shown, {"run": str(folder), "source": str(source), "generation": last})
 
 
-@command("Prove")
+@command(
+    "Prove",
+    examples=("evolve export latest --output exported",),
+)
 def export(run: Run, *, output: OutputFolder) -> Result:
     """Write a run as JSON Lines, its curve as CSV, its champions."""
     from evolve.runs.export import export_run
@@ -76,7 +83,10 @@ def prune(
     )
 
 
-@command("Machine")
+@command(
+    "Machine",
+    examples=("evolve repair broken --output repaired",),
+)
 def repair(run: Run, *, output: OutputFolder) -> Result:
     """Recover a damaged run, up to its last whole generation, as a new one."""
     from evolve.runs.fork import repair_run

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     _Found = dict[str, Isolation | SandboxError]
 
 
-@command("Machine", settings=("cluster", "set"))
+@command(
+    "Machine",
+    settings=("cluster", "set"),
+    examples=("evolve doctor",),
+)
 def doctor(
     *,
     build_image: Annotated[

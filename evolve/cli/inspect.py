@@ -98,7 +98,13 @@ def show_date(time: str | None) -> str | None:
     return time and time.removesuffix("+00:00").replace("T", " ")
 
 
-@command("Look")
+@command(
+    "Look",
+    examples=(
+        "evolve show latest",
+        "evolve show latest 3.1.0",
+    ),
+)
 def show(
     run: Run,
     attempt: Annotated[
@@ -145,7 +151,10 @@ def show(
     return Result(shown, state)
 
 
-@command("Look")
+@command(
+    "Look",
+    examples=("evolve archive latest --top 5",),
+)
 def archive(
     run: Run,
     *,

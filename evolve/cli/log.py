@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.5
 
 
-@command("Look")
+@command(
+    "Look",
+    examples=(
+        "evolve log latest --follow",
+        "evolve log latest --outcome error",
+    ),
+)
 def log(
     run: Run,
     *,
@@ -246,7 +252,10 @@ _FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-@command("Look")
+@command(
+    "Look",
+    examples=("evolve lessons latest --output lessons.md",),
+)
 def lessons(
     run: Run,
     *,

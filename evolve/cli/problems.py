@@ -26,7 +26,13 @@ _ROLES = ("model", "planner", "editor", "summarizer")
 _SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox")
 
 
-@command("Problems")
+@command(
+    "Problems",
+    examples=(
+        "evolve init mine",
+        "evolve init mine --from openevolve THEIR_FOLDER",
+    ),
+)
 def init(
     folder: Annotated[
         Path,
@@ -98,7 +104,13 @@ def init(
     )
 
 
-@command("Problems")
+@command(
+    "Problems",
+    examples=(
+        "evolve gallery",
+        "evolve gallery circle_packing mine",
+    ),
+)
 def gallery(
     name: Annotated[
         str | None,
@@ -141,7 +153,14 @@ def _show_written(folder: Path, written: list[Path], options: str = "") -> Resul
     return Result([*paths, next_steps], {"folder": str(folder), "written": paths})
 
 
-@command("Problems", settings=("generations", *_ROLES, "max_cost", *_SANDBOX, "set"))
+@command(
+    "Problems",
+    settings=("generations", *_ROLES, "max_cost", *_SANDBOX, "set"),
+    examples=(
+        "evolve check mine",
+        "evolve check mine --estimate --model openai/gpt-5-mini --max-cost 2",
+    ),
+)
 def check(
     problem: ProblemPath,
     *,
@@ -255,7 +274,11 @@ def _describe_noise(problem: Problem, evaluation: Evaluation) -> str:
     return f"noise     {found}, written into {write_noise(problem.folder, noise)}"
 
 
-@command("Problems", settings=("model", "sandbox", "allow_weak_sandbox", "set"))
+@command(
+    "Problems",
+    settings=("model", "sandbox", "allow_weak_sandbox", "set"),
+    examples=("evolve prompt mine --model openai/gpt-5-mini",),
+)
 def prompt(
     problem: ProblemPath,
     *,

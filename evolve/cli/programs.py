@@ -25,7 +25,13 @@ ProgramId = Annotated[
 ]
 
 
-@command("Look")
+@command(
+    "Look",
+    examples=(
+        "evolve best latest",
+        "evolve best latest --output champion",
+    ),
+)
 def best(
     run: Run,
     *,
@@ -93,7 +99,10 @@ def _note_objective(store: Store, population: RunState, attempt: Attempt) -> str
     return ", ".join(parts)
 
 
-@command("Look")
+@command(
+    "Look",
+    examples=("evolve lineage latest",),
+)
 def lineage(run: Run, program: ProgramId = None) -> Result:
     """Show a program's lineage, from the starting program on."""
     from evolve.report.attempt_details import find_attempt, lineage_as_data
@@ -121,7 +130,10 @@ def _show_ancestor(one: dict[str, Any]) -> Iterator[Part]:
     yield TextTable(("", ""), [line for line in lines if line[1]])
 
 
-@command("Look")
+@command(
+    "Look",
+    examples=("evolve diff latest 3.1.0",),
+)
 def diff(
     run: Run,
     program: ProgramId = None,

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 _CERTIFICATE = "certificate.json"
 
 
-@command("Prove")
+@command(
+    "Prove",
+    examples=("evolve replay latest",),
+)
 def replay(run: Run) -> Result:
     """Run again from recorded replies and evaluations, and compare.
 
@@ -57,7 +60,10 @@ def replay(run: Run) -> Result:
     return Result(shown, data)
 
 
-@command("Prove")
+@command(
+    "Prove",
+    examples=("evolve audit latest",),
+)
 def audit(
     run: Run,
     *,
@@ -110,7 +116,10 @@ def _holding_out(
         yield partial(evaluators.evaluate, purpose=Purpose.HOLDOUT)
 
 
-@command("Prove")
+@command(
+    "Prove",
+    examples=("evolve verify latest",),
+)
 def verify(
     run: Run,
     *,

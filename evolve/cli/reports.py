@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 _ROWS = 8
 
 
-@command("Look")
+@command(
+    "Look",
+    examples=(
+        "evolve report latest",
+        "evolve report latest --figures figures",
+    ),
+)
 def report(
     run: Run,
     output: Annotated[
@@ -42,7 +48,10 @@ def report(
     return Result(str(path), {"report": str(path)})
 
 
-@command("Look")
+@command(
+    "Look",
+    examples=("evolve compare first second --output curve.svg",),
+)
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Run folders or names.", metavar="RUN...")],
     *,

@@ -97,6 +97,11 @@ class Shown(NamedTuple):
         *_CAPS,
         "set",
     ),
+    examples=(
+        "evolve run circle_packing",
+        "evolve run mine --model openai/gpt-5-mini --max-cost 2",
+        "evolve run mine --model openai/NAME --api-base http://127.0.0.1:8080/v1 --detach",
+    ),
 )
 def run(
     problem: Annotated[
@@ -172,7 +177,14 @@ def run(
     return start_detached(made.folder, arguments)
 
 
-@command("Run", settings=("generations", "workers", *_MODELS, *_SANDBOX, *_CAPS, "set"))
+@command(
+    "Run",
+    settings=("generations", "workers", *_MODELS, *_SANDBOX, *_CAPS, "set"),
+    examples=(
+        "evolve resume latest",
+        "evolve resume latest --generations 60 --max-cost 5",
+    ),
+)
 def resume(
     run: Run,
     *,

@@ -23,7 +23,10 @@ HOSTS = {
 _FILE = "SKILL.md"
 
 
-@command("Machine")
+@command(
+    "Machine",
+    examples=("evolve skills install --host claude-code",),
+)
 def skills(
     action: Annotated[str, typer.Argument(help="`install`.", metavar="install")],
     *,

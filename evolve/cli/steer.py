@@ -23,7 +23,10 @@ Drop = Annotated[
 ]
 
 
-@command("Run")
+@command(
+    "Run",
+    examples=('evolve hint latest "Try simulated annealing."',),
+)
 def hint(
     run: Run,
     text: Annotated[
@@ -43,7 +46,10 @@ def hint(
     return _show(folder, hint_run(folder, text))
 
 
-@command("Run")
+@command(
+    "Run",
+    examples=("evolve inject latest better.py",),
+)
 def inject(
     run: Run,
     path: Annotated[
@@ -58,7 +64,10 @@ def inject(
     return _show(folder, inject_program(folder, path))
 
 
-@command("Run")
+@command(
+    "Run",
+    examples=("evolve pin latest 3.1.0",),
+)
 def pin(
     run: Run,
     program: Annotated[

@@ -12,7 +12,10 @@ from evolve.display import say
 from evolve.errors import UsageError
 
 
-@command("Look")
+@command(
+    "Look",
+    examples=("evolve view",),
+)
 def view(
     runs: Annotated[
         list[str] | None,
