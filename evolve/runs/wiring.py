@@ -166,7 +166,7 @@ def open_evaluators(
         raise ProblemError(
             f"{problem.folder / 'problem.toml'}: [limits]: `gpus`: expected GPUs to show to "
             "programs, got none; `--cluster` asks a cluster for them, and `--set "
-            "sandbox.devices=all` shows those of this machine (in the sandbox `docker`)"
+            "sandbox.devices=all` shows those of this machine (not in `native`)"
         )
     return LocalEvaluators(config, _count_processes(settings), problem.initial)
 

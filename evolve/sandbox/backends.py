@@ -9,15 +9,16 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 
 from evolve import errors
 from evolve.errors import ProgramError, SandboxError
-from evolve.records import Program, SourceFile
+from evolve.records import Program, SourceFile, Status
 from evolve.sandbox.layout import HostView, find_view
 from evolve.sandbox.limits import BACKENDS, NAMES, Isolation, ProgramLimits
 from evolve.sandbox.link import MissingPackageError
-from evolve.sandbox.session import Sandbox
+from evolve.sandbox.session import Sandbox, SandboxSession
 
 _REMEDY = (
     "install bubblewrap or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
@@ -45,9 +46,12 @@ def make_sandbox(
     make: Callable[..., Sandbox] = getattr(importlib.import_module(module), function)
     if name == "docker":
         return make(preload, view, image, devices)
+    if name == "bubblewrap":
+        return make(preload, view, devices)
     if devices:
         raise SandboxError(
-            f"{name}: has no `sandbox.devices`, got {devices!r}; use `--sandbox docker`"
+            f"{name}: has no `sandbox.devices`, got {devices!r}; use `--sandbox docker` or "
+            "`bubblewrap`"
         )
     return make(preload, view)
 
@@ -96,7 +100,7 @@ def open_sandbox(
         hide: Files and folders that programs must not see wherever they lie; the canary tries.
         show: Folders of tool chains that programs see as well.
         image: A container image with Python and the packages, for the backend `docker`.
-        devices: GPUs and accelerators, for the same.
+        devices: GPUs and accelerators, for `docker` and `bubblewrap`.
 
     Raises:
         SandboxError: None of the backends isolates here, or a package is missing; the message
@@ -188,6 +192,8 @@ def prove(sandbox: Sandbox, hidden: tuple[Path, ...] = ()) -> Isolation:
     seen["files"] = not found and not written and _guards_truncation(sandbox.greeting)
     alone = sandbox.why_no_cgroup
     seen["cgroup"] = not alone
+    # Last: it may end the guest.
+    seen["memory"] = _holds_memory(sandbox)
     enforced = tuple(kind for kind in REMEDIES if seen[kind])
     remedies = {**REMEDIES, "cgroup": f"{REMEDIES['cgroup']} ({alone})"}
     if found:
@@ -222,19 +228,27 @@ def _find_read(baits: dict[str, bytes], read: list[object]) -> list[str]:
 
 
 def _attack(sandbox: Sandbox, args: list[object]) -> dict[str, object]:
-    program = Program((SourceFile("canary.py", _SOURCE.read_text(encoding="utf-8")),))
-    session = sandbox.open(program, _LIMITS)
     held: dict[str, object] = {}
-    try:
+    with suppress(ProgramError), closing(_open_canary(sandbox)) as session:
         answer = session.call("attack", args).value
         held = answer if type(answer) is dict else {}
-        # Last: where nothing but the watchdog bounds files, it may end the program.
+        # Where nothing but the watchdog bounds files, it may end the program.
         held["disk"] = session.call("fills_no_disk").value
-    except ProgramError:
-        return held
-    finally:
-        session.close()
     return held
+
+
+def _holds_memory(sandbox: Sandbox) -> bool:
+    with closing(_open_canary(sandbox)) as session:
+        try:
+            return session.call("takes_no_memory").value is True
+        except ProgramError as error:
+            # Next to accelerators it is bounded so: their libraries map more than they use.
+            return error.status == Status.MEMORY
+
+
+def _open_canary(sandbox: Sandbox) -> SandboxSession:
+    program = Program((SourceFile("canary.py", _SOURCE.read_text(encoding="utf-8")),))
+    return sandbox.open(program, _LIMITS)
 
 
 def _take_away(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,18 +23,22 @@ from evolve.sandbox.link import Link
 from evolve.sandbox.session import Sandbox
 
 NAME = "bubblewrap"
+# What drivers of NVIDIA need beside the file of each GPU, as far as it is there.
+_CONTROLS = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
 
 
-def make_bubblewrap(preload: Sequence[str], view: HostView) -> Sandbox:
+def make_bubblewrap(preload: Sequence[str], view: HostView, devices: str = "") -> Sandbox:
     """Makes a sandbox around the `bwrap` command.
 
     Args:
         preload: Packages that the guest imports once.
         view: What programs may read.
+        devices: GPUs that programs see; see `find_gpus`.
 
     Raises:
-        SandboxError: There is no `bwrap`.
+        SandboxError: There is no `bwrap`, or no such GPU.
     """
+    gpus = find_gpus(devices)
     binary = shutil.which("bwrap")
     if binary is None:
         raise SandboxError(f"{NAME}: no `bwrap` on the path; install the package `bubblewrap`")
@@ -41,7 +46,8 @@ def make_bubblewrap(preload: Sequence[str], view: HostView) -> Sandbox:
         "namespaces": True,
         "preload": list(preload),
         "paths": [str(path) for path in view.paths],
-        "environment": dict(view.environment),
+        "environment": {**view.environment, **_name_gpus(gpus)},
+        "devices": bool(gpus),
         "box": BOX,
         "data": DATA if view.data else None,
         # Where the guest may make no namespaces inside those of bwrap, all of that view is read.
@@ -52,10 +58,51 @@ def make_bubblewrap(preload: Sequence[str], view: HostView) -> Sandbox:
         binary,
         *_isolation(),
         *_mounts(view),
+        *_show_gpus(gpus),
+        *("--remount-ro", "/"),
         "--",
         *guest_command("relay", GUEST_PATH, json.dumps(settings)),
     ]
     return Sandbox(NAME, lambda: Link(command, guest_environment(), NAME))
+
+
+def find_gpus(devices: str) -> list[Path]:
+    """Returns the device files of NVIDIA's GPUs.
+
+    Args:
+        devices: `all`, how many, or `device=NUMBER,NUMBER`; empty for none.
+
+    Raises:
+        SandboxError: It is nothing of the kind, or there is no such GPU.
+    """
+    if not devices:
+        return []
+    named = re.fullmatch(r"device=(\d+(?:,\d+)*)", devices)
+    if named is None and devices != "all" and not re.fullmatch(r"[1-9]\d*", devices):
+        raise SandboxError(
+            f"{NAME}: `sandbox.devices`: expected `all`, a number of GPUs or "
+            f"`device=NUMBER,NUMBER`, got {devices!r}; other names need `--sandbox docker`"
+        )
+    there = sorted(
+        (path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdecimal()),
+        key=lambda path: int(path.name[6:]),
+    )
+    if named is not None:
+        found = [Path(f"/dev/nvidia{number}") for number in named[1].split(",")]
+    else:
+        found = there if devices == "all" else there[: int(devices)]
+    lacking = [str(path) for path in found if path not in there]
+    if lacking or len(found) < (int(devices) if devices.isdecimal() else 1):
+        raise SandboxError(
+            f"{NAME}: `sandbox.devices`: expected {lacking[0] if lacking else 'as many GPUs'} "
+            f"for {devices!r}, got {', '.join(map(str, there)) or 'no /dev/nvidia0'}"
+        )
+    return found
+
+
+def _name_gpus(gpus: Sequence[Path]) -> dict[str, str]:
+    # The driver numbers those whose files it sees.
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(len(gpus))))} if gpus else {}
 
 
 def _isolation() -> list[str]:
@@ -101,4 +148,9 @@ def _mounts(view: HostView) -> list[str]:
             options += ["--symlink", f"{BOX}/{name}", place]
     for path in view.hidden:
         options += ["--remount-ro", str(path)] if path.is_dir() else []
-    return [*options, "--remount-ro", "/"]
+    return options
+
+
+def _show_gpus(gpus: Sequence[Path]) -> list[str]:
+    shown = [*gpus, *(Path("/dev") / name for name in _CONTROLS)] if gpus else []
+    return [word for path in shown for word in ("--dev-bind-try", str(path), str(path))]

@@ -396,7 +396,9 @@ class SandboxSettings:
     fresh: bool = setting(False, "a new sandbox for each program")  # noqa: FBT003
     image: str = setting("", "container image for `docker`; made from this Python by default")
     devices: str = setting(
-        "", "GPUs for `docker`: `all`, a number, `device=ID,ID`, or names like `nvidia.com/gpu=0`"
+        "",
+        "GPUs that programs see: `all`, a number or `device=ID,ID`, in `docker` also names like "
+        "`nvidia.com/gpu=0`; `native` has none",
     )
     processes: int | None = setting(
         None, "evaluator processes; by default one per core", low=1, high=256

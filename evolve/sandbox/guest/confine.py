@@ -111,7 +111,11 @@ def confine(setup: Setup, order: Order) -> None:
 
 
 def file_rules_without_namespaces(
-    box: str, version: int, readable: Iterable[tuple[str, int]]
+    box: str,
+    version: int,
+    readable: Iterable[tuple[str, int]],
+    *,
+    has_accelerators: bool = False,
 ) -> list[tuple[str, int]]:
     """Returns Landlock's rules for a program that has no file system of its own.
 
@@ -119,9 +123,11 @@ def file_rules_without_namespaces(
         box: Folder for the workspace and the temporary folders.
         version: Of the kernel's interface.
         readable: Paths with the rights on them.
+        has_accelerators: Whether programs drive them.
     """
     shown = [rule for path, rights in readable for rule in _leave_out_covered(path, rights)]
-    return [*shown, *list_devices(), (box, landlock.all_rights(version))]
+    devices = list_devices(has_accelerators=has_accelerators)
+    return [*shown, *devices, (box, landlock.all_rights(version))]
 
 
 def _leave_out_covered(path: str, rights: int) -> list[tuple[str, int]]:

@@ -160,7 +160,9 @@ def _build_setup(settings: dict[str, Any], proc: int) -> Setup:
     )
     if settings["namespaces"] and _can_confine(setup):
         return setup
-    rules = confine.file_rules_without_namespaces(setup.box, version, settings["readable"])
+    rules = confine.file_rules_without_namespaces(
+        setup.box, version, settings["readable"], has_accelerators=setup.has_devices
+    )
     ruleset = landlock.build_ruleset(version, rules) if version else -1
     return setup._replace(is_namespaced=False, code=b"", ruleset=ruleset)
 
