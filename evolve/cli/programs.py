@@ -149,12 +149,12 @@ def diff(
     """Show what a program changed."""
     from evolve.edits.diffs import unified_diff
     from evolve.records import INITIAL
-    from evolve.report.attempt_details import find_attempt
+    from evolve.report.attempt_details import find_with_program
 
     with opened_run(run) as (store, population):
-        new = find_attempt(store, population, program)
+        new = find_with_program(store, population, program)
         if other is not None:
-            old = find_attempt(store, population, other)
+            old = find_with_program(store, population, other)
         else:
             key = INITIAL if initial or new.parent is None else new.parent
             old = store.load_attempt(key)
@@ -185,7 +185,13 @@ def show_one(
         UsageError: There is no such attempt or call.
     """
     from evolve.records.plain import to_plain
-    from evolve.report.attempt_details import call_as_data, find_attempt, find_call, whole_as_data
+    from evolve.report.attempt_details import (
+        call_as_data,
+        find_attempt,
+        find_call,
+        find_with_program,
+        whole_as_data,
+    )
     from evolve.report.contents import HERE, describe_attempt
     from evolve.report.terminal import list_parts
     from evolve.runs.run_folder import find_run, load_run
@@ -198,9 +204,10 @@ def show_one(
             text = show_messages(messages) if prompt is not None else call.reply.text
             parts = {"messages": to_plain(messages)} if prompt is not None else {"reply": text}
             return Result(text, {**call_as_data(call), **parts})
-        found = find_attempt(store, population, attempt or source)
         if source is not None:
+            found = find_with_program(store, population, source)
             return Result(_list_files(found), {"files": dict(found.program_or_fail.files)})
+        found = find_attempt(store, population, attempt)
         problem, _ = load_run(find_run(run, RUNS))
         document = describe_attempt(store, problem, found, HERE)
         data = whole_as_data(store, found, population.direction)

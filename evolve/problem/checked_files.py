@@ -43,6 +43,10 @@ def find_folder(path: Path) -> Path:
         ProblemError: There is none.
     """
     folder = path.parent if path.name == "problem.toml" else path
+    if folder.is_file():
+        raise ProblemError(
+            f"{path}: expected a problem folder, got a file; name its folder: {folder.parent}"
+        )
     if not folder.is_dir():
         raise ProblemError(
             f"{path}: expected a problem folder, got nothing; `evolve gallery` lists the "

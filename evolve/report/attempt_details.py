@@ -166,6 +166,11 @@ def find_attempt(store: Store, state: RunState, name: str | None) -> Attempt:
     found = _KEY.fullmatch(name)
     if found is not None:
         key = AttemptKey(*map(int, found.groups()))
+        if key.slot < 0:
+            raise UsageError(
+                f"program {name!r}: expected an attempt, got a call of the whole generation; "
+                f"`evolve show RUN --prompt {name}` and `--reply {name}` print it"
+            )
         keys = [one for one in store.keys_of(key.generation) if one == key]
     else:
         keys = store.attempts_of(name)
@@ -175,6 +180,21 @@ def find_attempt(store: Store, state: RunState, name: str | None) -> Attempt:
             "programs and attempts"
         )
     return store.load_attempt(keys[0])
+
+
+def find_with_program(store: Store, state: RunState, name: str | None) -> Attempt:
+    """Finds an attempt that made a program; see `find_attempt`.
+
+    Raises:
+        UsageError: There is none, or it has no program.
+    """
+    found = find_attempt(store, state, name)
+    if found.program is None:
+        raise UsageError(
+            f"program {name!r}: expected an attempt with a program, got one without: "
+            f"{found.evaluation.reason}"
+        )
+    return found
 
 
 def find_call(store: Store, state: RunState, name: str) -> Call:

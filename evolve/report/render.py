@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.display import Listing, TextTable, clean
+from evolve.display import Listing, TextTable, clean, say_error
 from evolve.errors import UsageError
 from evolve.files import writing
 from evolve.report.contents import write_contents
@@ -53,7 +53,7 @@ def write_report(folder: Path, path: Path | None = None, figures: Path | None = 
         figures: Folder for each figure as SVG and PNG.
 
     Raises:
-        UsageError: The name asks for another form, or a package for figures is missing.
+        UsageError: The name asks for another form.
         StoreError: The run cannot be read, or the file cannot be written.
     """
     path = path or folder / _REPORT
@@ -73,10 +73,9 @@ def write_report(folder: Path, path: Path | None = None, figures: Path | None = 
 
 
 def _write_figures(document: Document, folder: Path) -> None:
-    """Writes each picture as SVG and PNG.
+    """Writes each picture as SVG, and as PNG where the package for that is installed.
 
     Raises:
-        UsageError: The package that makes PNG is missing; the SVG files are there then.
         StoreError: A file cannot be written.
     """
     with writing(folder):
@@ -87,10 +86,9 @@ def _write_figures(document: Document, folder: Path) -> None:
         write_text(folder / f"{name}.svg", svg)
     try:
         from resvg_py import svg_to_bytes
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{folder}: has the figures as SVG; for PNG, too: pip install 'evolve[view]'"
-        ) from error
+    except ModuleNotFoundError:
+        say_error(f"{folder}: has the figures as SVG; for PNG, too: pip install 'evolve[view]'")
+        return
     for name, svg in pictures.items():
         path = folder / f"{name}.png"
         with writing(path):

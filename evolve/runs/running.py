@@ -61,6 +61,7 @@ from evolve.runs.wiring import (
     WORKERS,
     count_threads,
     describe_isolation,
+    explain_no_tuning,
     gather_experience,
     open_recording,
     restore_budget,
@@ -394,11 +395,11 @@ class LiveRun:
         if settled is not self._settings:
             save_settings(self._run.folder, settled)
             tuning = size_of(settled).tuning
+            problem = self._run.problem
             self._view.tell(
                 f"tuning: {tuning} evaluations beside each generation tune constants"
                 if tuning
-                else "tuning: off, since evaluations take too long, are too few or ask models, or "
-                "programs have no numbers"
+                else f"tuning: off: {explain_no_tuning(problem, settled, evaluation.seconds)}"
             )
         self._settings = settled
 

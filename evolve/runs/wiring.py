@@ -104,6 +104,26 @@ def _tuning_share(settings: Settings, defaults: Defaults) -> float | None:
     return 0.0 if is_short else share
 
 
+def explain_no_tuning(problem: Problem, settings: Settings, seconds: float) -> str:
+    """Returns why nothing is tuned in a run with a model; empty where something is.
+
+    Args:
+        problem: What is solved.
+        settings: Complete.
+        seconds: What the evaluation of the starting program took.
+    """
+    cap, files = settings.budget.max_evaluations, [path for path, _ in problem.initial.files]
+    if problem.asks:
+        return "each evaluation asks a model"
+    if all(is_text(path) and not holds_values(path) for path in files):
+        return "the program is text"
+    if seconds > SLOW_SECONDS:
+        return f"an evaluation takes longer than {SLOW_SECONDS:g} s"
+    if cap is not None and cap < LEAST_WITH_MODEL:
+        return f"the cap on evaluations is below {LEAST_WITH_MODEL}"
+    return ""
+
+
 def settle_tuning(problem: Problem, settings: Settings, seconds: float) -> Settings:
     """Fills in the share of tuning in a run with a model, where nobody asked for one.
 
@@ -118,13 +138,11 @@ def settle_tuning(problem: Problem, settings: Settings, seconds: float) -> Setti
     """
     if settings.tuning.share is not None:
         return settings
-    slots, cap = settings.loop.slots, settings.budget.max_evaluations
+    slots = settings.loop.slots
     count = min(MOST_TUNING, int(TUNING_SECONDS / max(seconds, 1e-3)))
-    if cap is not None:
-        count = min(count, slots) if cap >= LEAST_WITH_MODEL else 0
-    files = [path for path, _ in problem.initial.files]
-    is_prose = all(is_text(path) and not holds_values(path) for path in files)
-    if seconds > SLOW_SECONDS or problem.asks or is_prose:
+    if settings.budget.max_evaluations is not None:
+        count = min(count, slots)
+    if explain_no_tuning(problem, settings, seconds):
         count = 0
     changes = {"tuning.share": count / (count + slots)}
     return change_settings(settings, changes, where="defaults")

@@ -160,6 +160,21 @@ def test_what_is_not_there_is_named(folder, words, message):
     assert message in look(folder, *words, code=2)
 
 
+def test_an_attempt_without_a_program_has_no_source_and_no_diff(folder):
+    lines = look(folder, "log", "m", "--outcome", "rejected", "--json").splitlines()
+    bare = [one for one in map(json.loads, lines) if one.get("id") is None]
+    key = bare[0]["attempt"]
+    for words in (("diff", "m", key), ("show", "m", "--source", key)):
+        found = look(folder, *words, code=2)
+        assert f"program '{key}': expected an attempt with a program, got one without: " in found
+
+
+def test_a_call_of_a_whole_generation_is_no_attempt(folder):
+    found = look(folder, "show", "m", "2.-1.0", code=2)
+    assert "got a call of the whole generation; `evolve show RUN --prompt 2.-1.0`" in found
+    assert look(folder, "show", "m", "--prompt", "2.-1.0")
+
+
 def test_the_best_elites_and_those_of_a_cell_can_be_listed(folder):
     elites = look_json(folder, "archive", "o")
     best = look_json(folder, "archive", "o", "--top", 2)

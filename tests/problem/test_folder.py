@@ -267,3 +267,9 @@ def test_a_variable_that_the_evaluator_reads_and_does_not_see_is_warned_of(tmp_p
     assert "reads XDG_STATE_HOME, which it does not see" in warning
     named = PLAIN + '[evaluator]\nenvironment = ["XDG_STATE_HOME"]\n'
     assert list_warnings(load_problem(write_folder(tmp_path / "p", named))) == []
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    path = write_folder(tmp_path / "p") / "statement.md"
+    with pytest.raises(ProblemError, match=r"got a file; name its folder: .*/p$"):
+        load_problem(path)
