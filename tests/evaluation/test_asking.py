@@ -56,7 +56,7 @@ def evaluate(program):
         error += abs(sum(program.call("solve", terms)) - sum(terms))
     return Score(-error - program.asked / 100, metrics={"asked": program.asked})
 """
-RUN = ("run", "sums", "--generations", 6, "--seed", 1, "--model", "scripted")
+RUN = ("run", "sums", "--generations", 3, "--seed", 1, "--model", "scripted")
 
 
 def write(
@@ -141,7 +141,8 @@ def test_a_recorded_run_answers_another_one_without_a_model(tmp_path):
 
 def test_a_cap_of_the_run_holds_for_questions_too(tmp_path):
     write(tmp_path)
-    run_evolve(*RUN, "--run-dir", "r", "--set", "budget.max_calls=25", "--force", cwd=tmp_path)
+    cap = ("--set", "budget.max_calls=25", "--force")
+    run_evolve(*RUN, "--run-dir", "r", *cap, cwd=tmp_path, code=None)
     state = run_json("show", "r", cwd=tmp_path)
     assert state["stopped_because"] == "max_calls"
     assert state["calls"] <= 25

@@ -35,6 +35,7 @@ from tests.commands import (
     write_problem,
     write_script,
 )
+from tests.devices import stand_in_gpus
 
 SEARCH = ("--generations", "40")
 SLOW = EVALUATOR.replace(
@@ -297,9 +298,18 @@ def test_a_run_that_loses_its_cluster_says_so_and_can_be_resumed(tmp_path):
     assert "to continue: evolve resume there" in err
 
 
-def test_the_sandbox_is_asked_to_show_the_gpu_that_ray_granted(tmp_path):
+ONE_GPU = """# EVOLVE-BLOCK-START
+def point():
+    import os
+    seen = [name for name in os.listdir("/dev") if name.startswith("nvidia")]
+    return [float(len(seen)), float(os.environ["CUDA_VISIBLE_DEVICES"])]
+# EVOLVE-BLOCK-END
+"""
+
+
+def test_programs_see_the_gpu_that_ray_granted_and_no_other(tmp_path):
     toml = PROBLEM.replace("seconds = 2.0", "seconds = 2.0\ngpus = 1")
-    folder = write_problem(tmp_path / "valley", toml=toml)
+    folder = write_problem(tmp_path / "valley", toml=toml, initial=ONE_GPU)
     with pytest.raises(ProblemError, match="expected GPUs to show to programs, got none"):
         open_evaluators(load_problem(folder), Settings())
     with ray_nodes(1) as nodes:
@@ -307,10 +317,14 @@ def test_the_sandbox_is_asked_to_show_the_gpu_that_ray_granted(tmp_path):
         with open_there(folder, nodes, wait_seconds=2.0) as evaluators, refused:
             evaluators.wait()
         nodes.add(num_cpus=1, num_gpus=2)
-        # No other backend has GPUs, and here there are none: the refusal names the one granted.
-        refused = pytest.raises(SandboxError, match=r"has no `sandbox.devices`, got 'device=[01]'")
+        # Ray only believes in them: the refusal names the one granted.
+        refused = pytest.raises(SandboxError, match=r"expected /dev/nvidia[01] for 'device=[01]'")
         with open_there(folder, nodes) as evaluators, refused:
             evaluators.wait()
+        with stand_in_gpus(0, 1), open_there(folder, nodes) as evaluators:
+            evaluators.wait()
+            verdict = evaluators.evaluate(load_problem(folder).initial)
+            assert verdict.objective == -((1.0 - 3.0) ** 2) - 2.0**2
 
 
 SRUN = """#!/bin/bash

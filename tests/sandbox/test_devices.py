@@ -1,7 +1,5 @@
 """GPUs in `bubblewrap`: with devices of the kernel that stand in for their files."""
 
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 from evolve.errors import SandboxError
 from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.bubblewrap import find_gpus
+from tests.devices import stand_in_gpus
 from tests.sandbox.conftest import skip_or_fail
 from tests.sandbox.programs import LIMITS, make_program
 
@@ -25,17 +24,8 @@ def look():
 
 @pytest.fixture
 def gpus() -> Iterator[list[Path]]:
-    """Two files that read like `/dev/zero`."""
-    made = [Path("/dev/nvidia97"), Path("/dev/nvidia98")]
-    try:
-        for path in made:
-            os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 5))
-            path.chmod(0o666)
-    except OSError as error:
-        pytest.skip(f"no device file can be made here: {error}")
-    yield made
-    for path in made:
-        path.unlink()
+    with stand_in_gpus(97, 98) as made:
+        yield made
 
 
 def test_a_program_sees_the_granted_devices_and_no_others(gpus: list[Path]) -> None:
