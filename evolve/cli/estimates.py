@@ -60,6 +60,11 @@ def estimate_costs(
     head = ("role", "models", "calls a slot", "read", "written", "a slot", "at most")
     table = TextTable(head, [_list_role(role) for role in roles])
     lines, totals = _describe_totals(roles, settings)
+    lines += [
+        f"what the {who} asks comes on top: at most {rules.calls} questions an evaluation, each "
+        f"answered with at most {rules.max_tokens} tokens"
+        for who, rules in problem.asks.items()
+    ]
     data = {"basis": basis, "roles": [dataclasses.asdict(role) for role in roles], **totals}
     try:
         expect_two_generations(settings, lambda: roles)

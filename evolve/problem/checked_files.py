@@ -12,7 +12,7 @@ from evolve.errors import ProblemError
 from evolve.files import decode_text, find_stray, inside, read_plain
 from evolve.problem.problem import Problem, Recipe
 from evolve.records import Program, SourceFile
-from evolve.source import find_blocks, find_oddities, is_text, list_names, syntax_error
+from evolve.source import find_blocks, find_oddities, is_readable, list_names, syntax_error
 
 MAX_FILE_BYTES = 1_000_000
 # The prompts that a problem may have of its own, as `prompts/NAME.md`.
@@ -183,15 +183,15 @@ def check_entry(folder: Path, initial: Program, entry: tuple[str, ...], recipe: 
             function.
     """
     path, text = initial.entry
-    if not entry and (recipe.run or is_text(path)):
+    if not entry and (recipe.run or is_readable(path)):
         return
     stem = PurePosixPath(path).stem
     if not path.endswith(".py") or not stem.isidentifier():
         raise ProblemError(
             f"{folder / path}: expected a Python file whose name can be imported as the first "
             "of the program's files, or in [program] `run`, the command that starts the program; "
-            "a text for `program.files` is named `.txt`, `.md`, `.json`, `.toml`, `.yaml` or the "
-            "like and has no `entry`"
+            "a text for `program.files` is named `.txt`, `.md`, `.json`, `.toml`, `.yaml`, `.sql` "
+            "or the like and has no `entry`"
         )
     missing = [name for name in entry if name not in list_names(text)]
     if missing:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from evolve.records import Direction, Program
-from evolve.source import is_text
+from evolve.source import is_readable
 
 
 class Purpose(StrEnum):
@@ -211,7 +211,7 @@ class Problem:
     @property
     def is_text(self) -> bool:
         """Returns whether its programs are texts, which evaluators read and nothing runs."""
-        return not self.recipe.run and is_text(self.initial.entry.path)
+        return not self.recipe.run and is_readable(self.initial.entry.path)
 
     @property
     def references(self) -> dict[str, Reference]:

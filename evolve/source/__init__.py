@@ -9,7 +9,7 @@ from evolve.source.normal_form import (
     is_python,
 )
 from evolve.source.parsing import list_names, parse_python, syntax_error
-from evolve.source.plain_files import find_fault, holds_values, is_text
+from evolve.source.plain_files import find_fault, holds_values, is_readable, is_text
 
 __all__ = [
     "BUILT_IN_MEASURES",
@@ -23,6 +23,7 @@ __all__ = [
     "fingerprint",
     "holds_values",
     "is_python",
+    "is_readable",
     "is_text",
     "list_names",
     "parse_python",

@@ -20,6 +20,11 @@ def is_text(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in TEXTS
 
 
+def is_readable(path: str) -> bool:
+    """Returns whether a file can be a program that evaluators read: text, data or SQL."""
+    return is_text(path) or PurePosixPath(path).suffix.lower() == ".sql"
+
+
 def holds_values(path: str) -> bool:
     """Returns whether a file is one of JSON, TOML or YAML by its name."""
     return PurePosixPath(path).suffix.lower() in VALUES

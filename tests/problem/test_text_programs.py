@@ -109,3 +109,24 @@ def test_no_evaluation_and_no_prompt_is_spent_on_tuning_prose(tmp_path):
     )
     assert "tuning: off" in done.stdout
     assert run_json("show", "r", cwd=tmp_path)["evaluations"] <= 5
+
+
+def test_a_query_is_read_by_the_evaluator_and_changed_like_code(tmp_path):
+    evaluator = """import sqlite3
+from evolve.scoring import Infeasible, Score
+def evaluate(program):
+    tables = sqlite3.connect(":memory:")
+    tables.execute("CREATE TABLE cells (size)")
+    tables.executemany("INSERT INTO cells VALUES (?)", [(n,) for n in range(100)])
+    try:
+        (count,), = tables.execute(program.files["query.sql"]).fetchall()
+    except (sqlite3.Error, ValueError) as error:
+        raise Infeasible(str(error)) from error
+    return Score(-abs(count - 61))
+"""
+    query = "-- how many\nSELECT count(*) FROM cells WHERE size < 20\n"
+    write_text_problem(tmp_path / "p", "query.sql", query, evaluator)
+    run_evolve("run", "p", "--run-dir", "r", "--generations", 15, cwd=tmp_path)
+    state = run_json("show", "r", cwd=tmp_path)
+    assert state["champion"]["objective"] > -20.0
+    assert "equal" in run_evolve("replay", "r", cwd=tmp_path).stdout

@@ -97,3 +97,10 @@ def test_check_says_that_run_would_refuse_a_budget(tmp_path, problem):
         cwd=tmp_path, code=2,
     )  # fmt: skip
     assert "run would refuse this budget: `budget.max_calls`" in done.stdout
+
+
+def test_what_programs_ask_is_said_to_come_on_top(tmp_path):
+    done = run_evolve(
+        "check", "arithmetic_prompt", "--estimate", "--model", "scripted", cwd=tmp_path
+    )
+    assert "what the program asks comes on top: at most 40 questions an evaluation" in done.stdout
