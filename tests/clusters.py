@@ -101,7 +101,9 @@ def list_evaluators() -> set[str]:
         ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
     found = [line.split(None, 2) for line in listed.stdout.splitlines()]
-    actors = {pid for pid, _, command in found if command.startswith("ray::")}
+    # Ray names its workers; until it has, they go by the name of its script.
+    names = ("ray::", "ray/_private/workers/default_worker.py")
+    actors = {pid for pid, _, command in found if any(name in command for name in names)}
     return {
         pid
         for pid, parent, command in found

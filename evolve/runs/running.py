@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from evolve import __version__
@@ -83,6 +84,8 @@ from evolve.steps.journal import Journal
 from evolve.steps.slot import reject, same_as
 from evolve.store import Store
 
+# How often an evaluation is cut that a model has made pointless.
+_CUT_SECONDS = 0.2
 # A starting program has this long, whatever the cap on time is.
 _LEAST_SECONDS = 5.0
 
@@ -219,13 +222,16 @@ class LiveRun:
             isolation = self._evaluators.wait()
         # From here on LiteLLM may be imported, during the first evaluation.
         is_capped = self._settings.budget.max_cost_usd is not None
-        cut = self._evaluators.cut
-        preflight = Preflight(endpoints, is_capped=is_capped, on_error=cut)
+        is_past = threading.Event()
+        preflight = Preflight(
+            endpoints, is_capped=is_capped, on_error=partial(self._cut_until, is_past)
+        )
         view.tell(describe_isolation(isolation, fresh=self._settings.sandbox.fresh))
         last = store.last_generation()
         evaluation = None
         if last is None:
-            evaluation = self._evaluate_first(preflight, endpoints)
+            evaluation = self._evaluate_first(preflight, endpoints, is_past)
+        is_past.set()
         with view.waiting("asking each model for a first word"):
             preflight.wait(view.tell)
         self._tell_of_problem()
@@ -247,8 +253,13 @@ class LiveRun:
             replay=self._settings.models.replay,
         )
 
+    def _cut_until(self, is_past: threading.Event) -> None:
+        # Again and again, for the evaluation may only be about to begin.
+        while not is_past.wait(_CUT_SECONDS):
+            self._evaluators.cut()
+
     def _evaluate_first(
-        self, preflight: Preflight, endpoints: Mapping[str, Endpoint]
+        self, preflight: Preflight, endpoints: Mapping[str, Endpoint], is_past: threading.Event
     ) -> Evaluation:
         """Evaluates the starting program of a run that may begin."""
         try:
@@ -257,6 +268,8 @@ class LiveRun:
             # It may have been cut for a model that cannot be used.
             preflight.expect_usable()
             raise
+        finally:
+            is_past.set()
         if not self._run.is_forced:
             self._expect_two_generations(evaluation, endpoints)
         return evaluation

@@ -114,8 +114,8 @@ def test_a_killed_run_leaves_nothing_on_the_nodes_and_is_resumed(nodes, here, tm
     there = ("--run-dir", "there", "--cluster", nodes.address)
     run = start_evolve("run", problem, *SEARCH, *there, cwd=tmp_path)
     wait_for_rows(tmp_path / "there", "evaluations", 60)
+    wait_for(lambda: len(list_evaluators()) == 4)
     started = list_evaluators()
-    assert len(started) == 4
     run.send_signal(signal.SIGKILL)
     run.communicate()
     wait_for(lambda: not any(Path("/proc", pid).exists() for pid in started))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evolve import keys
 from evolve.errors import ModelError
 from evolve.models.coding_agents import Desk, WorkspaceModel, as_messages, offering
 from evolve.records.chat import Request
@@ -71,6 +72,8 @@ def test_nothing_of_the_machine_but_the_system_is_in_sight(work, tmp_path):
     (tmp_path / "named" / "tool.txt").write_text("a tool\n")
     os.environ["EVOLVE_TEST_TOKEN"] = "sk-0123456789abcdef"
     os.environ["EVOLVE_TEST_OTHER"] = "not passed"
+    # Other tests have had as many variables.
+    keys._find_keys.cache_clear()
     try:
         found, _ = work(
             f"cat {secret}; cat {tmp_path}/named/tool.txt; ls {Path(__file__).parent}; env",
@@ -78,6 +81,7 @@ def test_nothing_of_the_machine_but_the_system_is_in_sight(work, tmp_path):
             shown=(str(tmp_path / "named"),),
         )
     finally:
+        keys._find_keys.cache_clear()
         del os.environ["EVOLVE_TEST_TOKEN"], os.environ["EVOLVE_TEST_OTHER"]
     output = found["output"]
     assert "answer" not in output

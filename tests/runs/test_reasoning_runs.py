@@ -63,8 +63,11 @@ def count_slots(run: Path, cwd: Path) -> tuple[int, int]:
 def test_a_default_run_evaluates_nearly_all_that_it_pays_for(tmp_path):
     with ModelServer(think) as server:
         run_evolve(
-            "run", "circle_packing", *asked(server, "--generations", 10), cwd=tmp_path, **KEY
-        )
+            # With tuning, as by default: programs that stay the same repeat scripted changes.
+            "run", "circle_packing",
+            *asked(server, "--generations", 10, "--set", "tuning.share=0.75"),
+            cwd=tmp_path, **KEY,
+        )  # fmt: skip
     slots, evaluated = count_slots(tmp_path / "r", tmp_path)
     assert slots >= 40
     assert evaluated >= 0.95 * slots
