@@ -1,6 +1,7 @@
 """The messages that the manual explains are those that the package prints."""
 
 import ast
+import builtins
 import re
 from pathlib import Path
 
@@ -27,4 +28,5 @@ def test_every_message_that_the_manual_explains_is_one_of_the_package():
         for message in re.findall(r"`([^`]+)`", cell)
         for part in message.split("...")
     ]
-    assert [part for part in parts if part not in known] == []
+    # Evaluators and programs raise what Python has.
+    assert [part for part in parts if part not in known and not hasattr(builtins, part)] == []
