@@ -18,7 +18,7 @@ def draw_lists(seed: int, count: int) -> list[list[int]]:
 
 
 def evaluate(program: Any, *, seed: int, questions: int) -> Score:
-    """Gives the agent each list."""
+    """Asks the agent for the sum of each list."""
     scores, asked = {}, 0
     for number, terms in enumerate(draw_lists(seed, questions), start=1):
         found = program.call("solve", terms)
@@ -34,5 +34,5 @@ def evaluate(program: Any, *, seed: int, questions: int) -> Score:
 
 
 def evaluate_holdout(program: Any, *, seed: int, questions: int) -> Score:
-    """Gives the agent lists that the search never sees."""
+    """Asks for sums of lists that the search never sees."""
     return evaluate(program, seed=seed + 1_000_003, questions=questions)

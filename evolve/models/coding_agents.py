@@ -152,6 +152,7 @@ class WorkspaceModel(CommandModel):
 
         Raises:
             ModelError: It cannot be started.
+            EvolveError: A draft could not be scored, for no fault of its own.
         """
         desk = _desk.get()
         if desk is None:
@@ -166,6 +167,8 @@ class WorkspaceModel(CommandModel):
                 write_inside(folder, path, text)
             with _Desktop(folder, desk) as desktop:
                 code, output = self._work(folder, self._seconds)
+            if desktop.failure is not None:
+                raise desktop.failure
             declared = _read_declared(folder, output)
             work = {
                 "drafts": desktop.drafts + desktop.take_last(),
@@ -237,9 +240,14 @@ class _Desktop:
     Args:
         folder: The workspace.
         desk: What the slot offers.
+
+    Attributes:
+        drafts: The files of each draft that was scored.
+        failure: Why no draft can be scored any more; None while they can.
     """
 
     def __init__(self, folder: Path, desk: Desk) -> None:
+        self.failure: Exception | None = None
         self._folder, self._desk = folder, desk
         self._listener = socket.socket(socket.AF_UNIX)
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -276,7 +284,16 @@ class _Desktop:
             except OSError:
                 return
             with link, contextlib.suppress(OSError):
-                link.sendall(self._score(self._read()).encode())
+                link.sendall(self._answer().encode())
+
+    def _answer(self) -> str:
+        if self.failure is None:
+            try:
+                return self._score(self._read())
+            # Anything: the thread of the slot raises it.
+            except Exception as error:  # noqa: BLE001
+                self.failure = error
+        return "failed: nothing can be evaluated any more; end here"
 
     def _score(self, draft: dict[str, str]) -> str:
         if draft in self.drafts:

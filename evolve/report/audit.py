@@ -291,7 +291,7 @@ class _Auditor:
             self._store.load_attempt(champion.key).evaluation.repeats
         )  # fmt: skip
         if not noise and len(repeats) < 2:
-            return "objectives are exact"
+            return "no noise is declared, and nothing was evaluated twice"
         small = [key for key, gain in steps if gain <= noise]
         if champion is not None and champion.key in small:
             self._find(

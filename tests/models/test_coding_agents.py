@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evolve import keys
-from evolve.errors import ModelError
+from evolve.errors import EvaluatorError, ModelError
 from evolve.models.coding_agents import Desk, WorkspaceModel, as_messages, offering
 from evolve.records.chat import Request
 
@@ -63,6 +63,14 @@ def test_drafts_are_scored_meanwhile(work):
     assert found["output"].splitlines() == [
         "ok 1", "ok 1", "ok 2", "no evaluations are left", "failed",
     ]  # fmt: skip
+
+
+def test_an_evaluator_that_fails_ends_the_slot_and_not_only_its_thread(work):
+    def score(_):
+        raise EvaluatorError("the evaluator broke")
+
+    with pytest.raises(EvaluatorError, match="the evaluator broke"):
+        work("./evaluate; ./evaluate", score=score)
 
 
 def test_nothing_of_the_machine_but_the_system_is_in_sight(work, tmp_path):
