@@ -98,7 +98,7 @@ def wait_for(condition: Any, seconds: float = 30.0) -> None:
 def list_evaluators() -> set[str]:
     """Returns the processes of evaluators that nodes of a cluster have started."""
     listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
     found = [line.split(None, 2) for line in listed.stdout.splitlines()]
     # Ray names its workers; until it has, they go by the name of its script.

@@ -96,16 +96,16 @@ def test_a_run_that_was_given_more_generations_replays(run, tmp_path):
 def test_a_run_whose_cap_was_raised_replays_and_tells_it(tmp_path, model):
     problem = write_problem(tmp_path / "valley")
     asked = (*model, "--generations", 8, "--run-dir", "r")
-    run_evolve("run", problem, *asked, "--max-evaluations", 21, cwd=tmp_path)
+    run_evolve("run", problem, *asked, "--max-evaluations", 13, cwd=tmp_path)
     assert "equal: generations 0 to " in run_evolve("replay", "r", cwd=tmp_path).stdout
     run_evolve("resume", "r", "--max-evaluations", 40, cwd=tmp_path)
     assert "equal: generations 0 to 8" in run_evolve("replay", "r", cwd=tmp_path).stdout
     invocations = run_json("show", "r", cwd=tmp_path)["invocations"]
     assert [one["number"] for one in invocations] == [1, 2]
-    assert invocations[1]["changes"] == {"budget.max_evaluations": [21, 40]}
+    assert invocations[1]["changes"] == {"budget.max_evaluations": [13, 40]}
     log = run_evolve("log", "r", cwd=tmp_path).stdout
     assert "invocation  2 by process " in log
-    assert "budget.max_evaluations 21 -> 40" in log
+    assert "budget.max_evaluations 13 -> 40" in log
 
 
 def test_a_cap_raised_in_mid_generation_leaves_what_was_paid_for_as_it_was(tmp_path):
