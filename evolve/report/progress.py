@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from evolve.archive import Elite
 from evolve.archive.merit import Merit, outranks
 from evolve.population import RunState
 from evolve.population.state import merit_of
@@ -207,8 +208,22 @@ class _Leader:
             self.improvements.append(Improvement(key, objective, gain, self.evaluations))
         else:
             return
+        self._lead(merit)
+
+    def settle(self, champion: Elite | None) -> None:
+        """Takes over the committed champion, unless an evaluation in flight has passed it.
+
+        Of two programs within the noise of each other the first leads: here the one that was
+        evaluated first, in the run the one of the lower slot.
+        """
+        if champion is None or self._merit is None or champion.merit == self._merit:
+            return
+        if not outranks(self._direction.sign, self._merit, champion.merit, self._noise):
+            self._lead(champion.merit)
+
+    def _lead(self, merit: Merit) -> None:
         self._merit = merit
-        self.curve.append((float(self.evaluations), objective))
+        self.curve.append((float(self.evaluations), merit.objective))
         if len(self.curve) > _MOST_POINTS:
             # The first and the last point stay.
             self.curve[1:-1] = self.curve[1:-1:2]
@@ -308,6 +323,7 @@ class Progress:
         """
         with self._lock:
             self._state, self._generation = state, state.generation
+            self._leader.settle(state.champion)
             for result in slots:
                 self._name_improvements(result)
                 self._count(result)

@@ -6,9 +6,11 @@ from itertools import pairwise
 
 import pytest
 
+from evolve.records import AttemptKey
 from evolve.report.live import ProgressView, _Follower
-from evolve.report.progress import Cap, Progress
+from evolve.report.progress import Cap, Progress, _Leader
 from evolve.store import Store
+from tests.builders import make_elite
 from tests.searches import Searches
 
 # What depends on when one looks, or on which of a generation's evaluations ended first.
@@ -94,6 +96,20 @@ def test_the_champion_moves_when_an_evaluation_finishes(searches):
     ]
     assert moved
     assert all(committed < generation for committed, generation in moved)
+
+
+def test_of_two_within_the_noise_the_committed_champion_is_shown(searches):
+    leader = _Leader(dataclasses.replace(searches.problem, noise=1.0))
+    for slot, objective in ((0, -9.0), (2, -7.0), (1, -6.5)):
+        leader.add(AttemptKey(1, slot, 0), objective, {})
+    assert leader.objective == -7.0
+    committed = make_elite(1, -6.5)
+    leader.settle(committed)
+    assert (leader.objective, leader.curve[-1]) == (-6.5, (3.0, -6.5))
+    # One that is in flight may be better beyond the noise.
+    leader.add(AttemptKey(2, 0, 0), -3.0, {})
+    leader.settle(committed)
+    assert leader.objective == -3.0
 
 
 def test_the_archives_are_shown_as_heat_maps(searches):
