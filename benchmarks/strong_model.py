@@ -82,6 +82,7 @@ def main() -> None:
             print(f"| {name} | {curve[0]:.6g} |", *(f"{cell} |" for cell in cells), end=" ")
             print(f"{mean:.6g} | {count} |")
             if options.export:
+                options.export.mkdir(parents=True, exist_ok=True)
                 export(database, options.export / f"{name}.jsonl.xz")
 
 
