@@ -106,7 +106,15 @@ class TestMemory:
 
 
 # Of calls that depend on an argument, one that is allowed.
-ORDINARY = {"socket": 1, "socketpair": 1, "setsockopt": 2, "prctl": 15, "ioctl": 0x5401}
+ORDINARY = {
+    "setrlimit": 3,
+    "prlimit64": 3,
+    "socket": 1,
+    "socketpair": 1,
+    "setsockopt": 2,
+    "prctl": 15,
+    "ioctl": 0x5401,
+}
 
 
 def interpret(code: bytes, number: int, argument: int) -> int:
@@ -178,6 +186,12 @@ class TestFilter:
             held = [n for n in (kill, setsid, tgkill) if interpret(code, n or 0, 5) == refused]
             assert held == wanted
         assert interpret(seccomp.build_filter(77, may_signal=False), tgkill or 0, 77) == 0x7FFF0000
+
+    def test_a_first_process_keeps_its_limit_of_processor_time(self) -> None:
+        for name in ("setrlimit", "prlimit64"):
+            number = kernel.number_of(name) or 0
+            assert interpret(seccomp.build_filter(), number, 0) == 0x00050000 | errno.EPERM
+            assert interpret(seccomp.build_filter(), number, 7) == 0x7FFF0000
 
     def test_refused_calls_carry_their_reason(self) -> None:
         with pytest.raises(OSError, match="mount on /nowhere"):

@@ -22,6 +22,7 @@ _GRANT, _REFUSE, _UNKNOWN = _ERRNO, _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
 _ALL_BITS = 0xFFFFFFFF
 
 _AF_UNIX = 1
+_RLIMIT_CPU = 0
 _NEW_NAMESPACES = 0x7E020000
 _THREAD = 0x00010000
 _MAP_HUGETLB = 0x00040000
@@ -95,6 +96,13 @@ _RULES = (
     _only("setsockopt", 2, _SOCKET_OPTIONS),
 )
 
+# The first process of a namespace cannot signal its own end. A lower limit on its processor time
+# would kill it all the same, and it would look like a victim of the machine.
+_RULES_OF_FIRST_PROCESSES = tuple(
+    _Rule(name, position, (((_RLIMIT_CPU,), _REFUSE),), otherwise=_ALLOW)
+    for name, position in (("setrlimit", 0), ("prlimit64", 1))
+)
+
 
 def build_filter(
     own_pid: int | None = None, *, may_signal: bool = True, has_devices: bool = False
@@ -122,6 +130,7 @@ def build_filter(
     rules = [*_RULES, _rule_for_devices(has_devices=has_devices)]
     if own_pid is None:
         rules.append(_only("socket", 0, (_AF_UNIX,)))
+        rules += _RULES_OF_FIRST_PROCESSES
     else:
         refused = _REFUSED_WITHOUT_NAMESPACES + (() if may_signal else _SIGNALS)
         answers |= dict.fromkeys(refused, _REFUSE)
