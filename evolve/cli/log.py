@@ -165,7 +165,8 @@ class _LogReader:
         yield from (_describe_steer(one) for one in store.steering() if one.generation == number)
         calls, evaluations = store.finished_after(number - 1, number)
         yield from map(_describe_call, sorted(calls, key=lambda call: call.time))
-        committed = store.committed_at(number)
+        generation = store.load_generation(number)
+        committed, summary = generation.time, generation.summary
         times = {one.key: one.time for one in evaluations}
         for slot in store.load_slots(number):
             for placed in slot.attempts:
@@ -175,7 +176,6 @@ class _LogReader:
                 found = placed.attempt.evaluation
                 measured = {"seconds": found.seconds, "machine": found.machine}
                 yield {"kind": "attempt", **described, **measured, "time": when}
-        summary = store.load_summary(number)
         common = {"generation": number, "time": committed}
         if summary is not None:
             yield {"kind": "summary", **common, **dataclasses.asdict(summary)}

@@ -20,8 +20,7 @@ from dataclasses import dataclass, replace
 from evolve.errors import BudgetExhaustedError
 from evolve.models.usage import GENEROUS_TOKENS, Price, estimate_prompt_tokens
 from evolve.records.chat import Request
-from evolve.records.endings import MAX_CALLS, MAX_COST, MAX_EVALUATIONS, MAX_TOKENS
-from evolve.records.results import Totals
+from evolve.records.results import MAX_CALLS, MAX_COST, MAX_EVALUATIONS, MAX_TOKENS, Totals
 
 # A model that reads more tokens than estimated is given this much room beyond what was seen.
 _MARGIN = 1.1

@@ -26,8 +26,8 @@ from evolve.files import open_plain, write_inside
 from evolve.keys import cut_keys
 from evolve.models.model import Model, ReplyError, RetryableError
 from evolve.models.usage import FREE, Price
+from evolve.records.attempts import read_picture
 from evolve.records.chat import Message, Reply, Request
-from evolve.records.pictures import read_picture
 
 MANUAL = "manual"
 PREFIX = "cmd:"

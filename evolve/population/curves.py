@@ -83,7 +83,7 @@ class CurveTracer:
         """
         state = self._state
         since = state.generation + 1
-        seconds = dict(store.generations(since))
+        seconds = {one.number: one.seconds for one in store.generations(state.generation)}
         spent = store.calls_by_generation(since)
         for number in state.add_all(attempts, max(seconds, default=-1)):
             calls, tokens, cost_usd = spent.get(number, (0, 0, 0.0))

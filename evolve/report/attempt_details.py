@@ -71,10 +71,11 @@ def whole_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[
     before = {} if parent is None or parent.program is None else dict(parent.program.files)
     files = {} if program is None else dict(program.files)
     changes = {path: unified_diff(before.get(path, ""), text, path) for path, text in files.items()}
+    generation = store.load_generation(key.generation)
     return {
         **attempt_as_data(store, attempt, direction),
         "seconds": attempt.evaluation.seconds,
-        "time": store.committed_at(key.generation),
+        "time": generation.time,
         "hypothesis": plan.hypothesis if plan else "",
         "tags": list(plan.tags) if plan else [],
         "lessons_followed": list(plan.lessons) if plan else [],
@@ -89,7 +90,7 @@ def whole_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[
              "reply": call.reply.text}
             for call in (*store.calls_of(key.generation, WHOLE), *store.calls_of(*key[:2]))
         ],
-        "summary": to_plain(store.load_summary(key.generation)),
+        "summary": to_plain(generation.summary),
     }  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def lineage_as_data(store: Store, attempt: Attempt, direction: Direction) -> lis
     """
     found = []
     for one in trace_line(store, attempt):
-        summary = store.load_summary(one.key.generation)
+        summary = store.load_generation(one.key.generation).summary
         found.append(
             {
                 **attempt_as_data(store, one, direction),

@@ -14,7 +14,7 @@ from evolve.evaluation.machine import Machine
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt
-from evolve.records.pictures import read_picture
+from evolve.records.attempts import read_picture
 from evolve.records.results import Totals, gain_on_parent
 from evolve.report.attempt_details import (
     describe_source,

@@ -7,7 +7,7 @@ from shlex import quote
 
 from evolve.errors import EvolveError, ExitCode
 from evolve.problem import COOPERATIVE
-from evolve.records.endings import (
+from evolve.records.results import (
     FINISHED,
     FRUITLESS,
     GENERATIONS,
@@ -20,8 +20,8 @@ from evolve.records.endings import (
     PATIENCE,
     RECORDING,
     TARGET,
+    Totals,
 )
-from evolve.records.results import Totals
 from evolve.report.overview import describe_gain, describe_money, tabulate_spending
 from evolve.runs.outcome import Outcome, ReasonCounts, advise
 

@@ -394,7 +394,8 @@ class _Follower:
                 self._spent = self._read_spent()
             last = store.last_generation() or 0
             for number in state.add_all(store.light_attempts(state.generation + 1), last):
-                progress.commit(state, store.load_slots(number), store.load_summary(number))
+                summary = store.load_generation(number).summary
+                progress.commit(state, store.load_slots(number), summary)
         recent = [item for item in finished if item.key.generation > state.generation]
         self._seen = set(map(_identify, recent))
 

@@ -11,9 +11,8 @@ from evolve.display import TextTable, one_line, show_number
 from evolve.population import RunState
 from evolve.problem import COOPERATIVE
 from evolve.records import INITIAL, AttemptKey
-from evolve.records.endings import FINISHED
 from evolve.records.plain import from_plain, to_plain
-from evolve.records.results import Totals, rank_payoffs
+from evolve.records.results import FINISHED, Totals, rank_payoffs
 from evolve.records.steering import Steer
 from evolve.report.attempt_details import attempt_as_data
 from evolve.settings.history import Invocation

@@ -9,8 +9,7 @@ from itertools import repeat
 from evolve.display import show_number
 from evolve.problem import Reference
 from evolve.records import Direction
-from evolve.records.endings import GENERATIONS, INTERRUPTED, MAX_COST, MAX_SECONDS, PATIENCE
-from evolve.records.results import Payoff
+from evolve.records.results import GENERATIONS, INTERRUPTED, MAX_COST, MAX_SECONDS, PATIENCE, Payoff
 from evolve.report.overview import describe_gain, describe_money
 from evolve.report.progress import Cap, Dashboard
 from evolve.steps.journal import EVALUATION, Traffic, Wait

@@ -18,7 +18,7 @@ from evolve.population import RunState
 from evolve.population.state import merit_of
 from evolve.problem import Problem, Reference
 from evolve.records import AttemptKey, Direction, Plan, Status, Summary
-from evolve.records.endings import (
+from evolve.records.results import (
     GENERATIONS,
     MAX_CALLS,
     MAX_COST,
@@ -26,8 +26,6 @@ from evolve.records.endings import (
     MAX_SECONDS,
     MAX_TOKENS,
     PATIENCE,
-)
-from evolve.records.results import (
     Call,
     Evaluated,
     EvaluationPlace,
@@ -296,7 +294,7 @@ class Progress:
             self._record(evaluated)
         # Of some programs that were evaluated at the same time one attempt is a duplicate.
         leader.evaluations = store.spent()["evaluations"]
-        summary = store.load_summary(self._generation)
+        summary = store.load_generation(self._generation).summary
         self._lesson = summary.lessons[-1].claim if summary and summary.lessons else ""
 
     def record(self, item: Call | Evaluated | Expense) -> None:

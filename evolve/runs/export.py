@@ -71,13 +71,13 @@ def describe_everything(store: Store) -> Iterator[dict[str, Any]]:
     for steer in store.steering():
         yield {**to_plain(steer), "kind": "steer", "asks": str(steer.kind)}
     last = -1
-    for number, seconds in store.generations():
-        yield {"kind": "generation", "generation": number, "seconds": seconds}
+    for generation in store.generations():
+        number, summary = generation.number, generation.summary
+        yield {"kind": "generation", "generation": number, "seconds": generation.seconds}
         yield from _describe_finished(*store.finished_after(number - 1, number))
         yield from _describe_expenses(store.expenses(number - 1, number))
         for key in store.keys_of(number):
             yield _describe_attempt(store.load_attempt(key))
-        summary = store.load_summary(number)
         if summary is not None:
             yield {"kind": "summary", "generation": number, **to_plain(summary)}
         last = number

@@ -69,7 +69,7 @@ class Outcome:
     """How a run, or this part of it, came to its end.
 
     Attributes:
-        stopped_because: A word of `records.endings`: the end, or the cap that was reached.
+        stopped_because: A word of `records.results`: the end, or the cap that was reached.
         initial: Objective of the starting program, the first that has one; None for no such.
         best: Objective of the champion; None where no program has an objective.
         noise: How far two objectives of one program may lie apart.

@@ -19,8 +19,7 @@ from evolve.population.snapshot import expect_frozen
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Evaluation, Program
 from evolve.records.chat import Request, describe_difference
-from evolve.records.endings import RECORDING
-from evolve.records.results import Call, Generation, LightAttempt
+from evolve.records.results import RECORDING, Call, Generation, LightAttempt
 from evolve.records.steering import steering_of
 from evolve.runs.fork import FORKED
 from evolve.runs.mending import RESCORED
@@ -192,7 +191,7 @@ class Replay:
         journal.share(self._store.finished_after(self._population.generation, number - 1)[1])
         journal.stop(_NOT_RECORDED)
         in_flight = range(self._population.generation + 1, number)
-        pending = [plan for one in in_flight for plan in self._store.load_plans(one)]
+        pending = [plan for one in in_flight for plan in self._store.load_generation(one).plans]
         job = self._maker.make_job(turn, pending)
         runner = GenerationRunner(
             self._problem,

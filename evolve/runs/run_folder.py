@@ -17,7 +17,7 @@ from evolve.errors import DamagedStoreError, ProblemError, StoreError, UsageErro
 from evolve.files import sync, write_inside, write_named, writing
 from evolve.keys import cut_keys
 from evolve.problem import load_problem
-from evolve.records.pictures import read_picture
+from evolve.records.attempts import read_picture
 from evolve.records.plain import to_plain
 from evolve.runs.world import copy_data, copy_world, list_files, write_origin
 from evolve.settings import Settings, change_settings, format_settings, load_settings

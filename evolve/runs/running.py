@@ -39,8 +39,15 @@ from evolve.records import (
     Program,
     average,
 )
-from evolve.records.endings import FRUITLESS, FRUITLESS_UNTIL, GENERATIONS, INTERRUPTED
-from evolve.records.results import Evaluated, Generation, as_slot
+from evolve.records.results import (
+    FRUITLESS,
+    FRUITLESS_UNTIL,
+    GENERATIONS,
+    INTERRUPTED,
+    Evaluated,
+    Generation,
+    as_slot,
+)
 from evolve.records.steering import steering_of
 from evolve.runs.asked_models import RunAsks
 from evolve.runs.estimate import RoleEstimate, estimate_roles, expect_two_generations

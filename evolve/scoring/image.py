@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evolve.records.pictures import MOST_BYTES, as_address, find_kind
+from evolve.records.attempts import MOST_BYTES, as_address, find_kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from evolve.records.pictures import as_text
+from evolve.records.attempts import as_text
 from evolve.scoring.image import Image
 
 if TYPE_CHECKING:

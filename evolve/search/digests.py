@@ -100,8 +100,9 @@ class DigestMaker:
             return
         for note in self._store.slot_notes(self._read, horizon):
             self._memory.add_slot(note)
-        for generation, summary in self._store.summaries(self._read, horizon):
-            self._memory.add_summary(generation, summary)
+        for one in self._store.generations(self._read, horizon):
+            if one.summary is not None:
+                self._memory.add_summary(one.number, one.summary)
         self._cost_usd += self._store.cost_usd(self._read, horizon)
         self._read = horizon
 
@@ -139,7 +140,7 @@ def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
     inherited = read_inherited(facts)
     memory = Memory(Direction(facts.get("direction", "maximize")), inherited)
     last = store.last_generation() or 0
-    summaries = list(store.summaries(-1, last))
+    summaries = [(one.number, one.summary) for one in store.generations(-1, last) if one.summary]
     if not inherited and not summaries:
         return ()
     for note in store.slot_notes(-1, last):

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 from evolve.errors import BudgetExhaustedError
 from evolve.records import Plan
-from evolve.records.endings import INTERRUPTED
-from evolve.records.results import Call, Evaluated, Expense, SlotResult
+from evolve.records.results import INTERRUPTED, Call, Evaluated, Expense, SlotResult
 from evolve.search.generation import GenerationResult
 
 

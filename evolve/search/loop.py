@@ -17,7 +17,7 @@ from evolve.population.population import light_attempts
 from evolve.population.snapshot import SnapshotKeeper
 from evolve.problem import Problem
 from evolve.records import Plan
-from evolve.records.endings import (
+from evolve.records.results import (
     FRUITLESS,
     FRUITLESS_UNTIL,
     GENERATIONS,
@@ -26,8 +26,12 @@ from evolve.records.endings import (
     MAX_SECONDS,
     PATIENCE,
     TARGET,
+    Call,
+    Evaluated,
+    Expense,
+    Generation,
+    SlotResult,
 )
-from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult
 from evolve.records.steering import steering_of
 from evolve.search.events import Event, Inbox, Interrupt, Planned, Recorded, SlotEnded
 from evolve.search.generation import (
@@ -168,7 +172,7 @@ class Search(Reporter):
         committed = -1 if last is None else last
         attempts = self._store.light_attempts(self.population.generation + 1, with_uses=True)
         for number in self.population.add_all(attempts, committed):
-            self._note_plans(number, self._store.load_plans(number))
+            self._note_plans(number, self._store.load_generation(number).plans)
             self._check_target()
             if not self._is_late():
                 self._start_turns(beyond=committed)
@@ -193,7 +197,8 @@ class Search(Reporter):
                 self._start(turn)
             elif turn.generation > population.generation:
                 # It was started from this state, and its plans are committed with it.
-                self._note_plans(turn.generation, self._store.load_plans(turn.generation))
+                plans = self._store.load_generation(turn.generation).plans
+                self._note_plans(turn.generation, plans)
 
     def _count_injected(self, generation: int) -> int:
         """Reads what people ask of a generation that is to begin; returns its injected programs."""

@@ -17,8 +17,7 @@ from evolve.models.usage import usage_of
 from evolve.problem import NO_BARS
 from evolve.records import AttemptKey, Evaluation, Status, average
 from evolve.records.chat import Reply, describe_difference
-from evolve.records.endings import MAX_SECONDS
-from evolve.records.results import Call, Evaluated, EvaluationPlace, Expense, ModelUse
+from evolve.records.results import MAX_SECONDS, Call, Evaluated, EvaluationPlace, Expense, ModelUse
 from evolve.source import fingerprint
 
 if TYPE_CHECKING:

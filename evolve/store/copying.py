@@ -253,8 +253,7 @@ def _read_generation(reader: Reader, number: int) -> None:
     reader.finished_after(number - 1, number)
     for key in reader.keys_of(number):
         reader.load_attempt(key)
-    reader.load_summary(number)
-    reader.load_plans(number)
+    reader.load_generation(number)
 
 
 def _drop(

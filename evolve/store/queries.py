@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import groupby
-from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from evolve.records import (
     AttemptKey,
     Direction,
     Evaluation,
-    Plan,
-    Summary,
 )
 from evolve.records.plain import from_plain
 from evolve.records.results import (
@@ -31,6 +28,7 @@ from evolve.records.results import (
     Efforts,
     Evaluated,
     Expense,
+    Generation,
     LightAttempt,
     ModelUse,
     Payoff,
@@ -41,10 +39,22 @@ from evolve.records.results import (
 )
 from evolve.records.steering import Steer
 from evolve.settings.history import Invocation
-from evolve.store.columns import unpack
 from evolve.store.connection import naming_errors, parsing
-from evolve.store.loading import load_evaluated, load_light_attempt, load_placed, load_slot_note
-from evolve.store.schema import ATTEMPTS, CALLS, EVALUATIONS, EXPENSES, INVOCATIONS, STEERING
+from evolve.store.schema import (
+    ATTEMPTS,
+    CALLS,
+    EVALUATIONS,
+    EXPENSES,
+    GENERATIONS,
+    INVOCATIONS,
+    STEERING,
+    RecordTable,
+    load_evaluated,
+    load_light_attempt,
+    load_placed,
+    load_slot_note,
+    unpack,
+)
 
 # No generation comes after this one.
 NEWEST = 2**62
@@ -58,6 +68,7 @@ _JOIN_TEXTS = (
     "AND t.number = e.number"
 )
 _IN_ORDER = "ORDER BY generation, slot, number"
+_WITHIN = "WHERE generation > ? AND generation <= ?"
 _USES = (
     "SELECT generation, slot, role, model, cost_usd, prompt_tokens + completion_tokens FROM calls"
 )
@@ -211,15 +222,11 @@ class Reader:
 
     def invocations(self) -> list[Invocation]:
         """Returns each start and resume of the run, in order."""
-        found = self._all(f"SELECT {INVOCATIONS.select('n')} FROM invocations n ORDER BY n.number")
-        with parsing(self.folder):
-            return [INVOCATIONS.load(row) for row in found]
+        return self._load(INVOCATIONS, "ORDER BY number")
 
     def steering(self) -> list[Steer]:
         """Returns all that people have asked of the run, in order."""
-        found = self._all(f"SELECT {STEERING.select('s')} FROM steering s ORDER BY s.number")
-        with parsing(self.folder):
-            return [STEERING.load(row) for row in found]
+        return self._load(STEERING, "ORDER BY number")
 
     def newest_recorded(self) -> int:
         """Returns the last generation that a call or an evaluation belongs to, or -1."""
@@ -231,17 +238,15 @@ class Reader:
         ((number,),) = self._all("SELECT MAX(number) FROM generations")
         return None if number is None else int(number)
 
-    def generations(self, since: int = 0) -> list[tuple[int, float]]:
-        """Returns the committed generations from one on, each with the running time up to it."""
-        sql = "SELECT number, seconds FROM generations WHERE number >= ? ORDER BY number"
-        with parsing(self.folder):
-            # A damaged row may hold texts or bytes.
-            return [(index(number), 0.0 + seconds) for number, seconds in self._all(sql, since)]
+    def generations(self, after: int = -1, upto: int = NEWEST) -> list[Generation]:
+        """Returns the committed generations after one, up to another, without their slots."""
+        where = "WHERE number > ? AND number <= ? ORDER BY number"
+        return self._load(GENERATIONS, where, after, upto, slots=())
 
-    def committed_at(self, generation: int) -> str:
-        """Returns when a generation was committed, UTC, ISO 8601; empty where it is not yet."""
-        found = self._all("SELECT time FROM generations WHERE number = ?", generation)
-        return str(found[0][0]) if found else ""
+    def load_generation(self, number: int) -> Generation:
+        """Returns a generation without its slots; one without anything where it has no commit."""
+        found = self.generations(number - 1, number)
+        return found[0] if found else Generation(number, (), 0.0)
 
     def objective_of(self, key: AttemptKey) -> float | None:
         """Returns the objective of an attempt, None where it has none."""
@@ -305,49 +310,15 @@ class Reader:
 
     def calls_of(self, generation: int, slot: int) -> list[Call]:
         """Returns the calls of a slot in order; slot -1 has those that serve a generation."""
-        return self._load_calls("generation = ? AND slot = ?", generation, slot)
+        return self._load(CALLS, f"WHERE generation = ? AND slot = ? {_IN_ORDER}", generation, slot)
 
     def asks(self) -> list[Call]:
         """Returns what evaluations asked models, and what came of it, the first first."""
-        return self._load_calls("slot = ?", ASKS)
-
-    def _load_calls(self, where: str, *values: int) -> list[Call]:
-        sql = f"SELECT {CALLS.select('c')} FROM calls c WHERE {where} {_IN_ORDER}"
-        found = self._all(sql, *values)
-        with parsing(self.folder):
-            return [CALLS.load(row) for row in found]
+        return self._load(CALLS, f"WHERE slot = ? {_IN_ORDER}", ASKS)
 
     def uses_of(self, generation: int, slot: int) -> tuple[ModelUse, ...]:
         """Returns what the calls of a slot say about models, in order."""
-        found = self._all(
-            f"{_USES} WHERE generation = ? AND slot = ? {_IN_ORDER}", generation, slot
-        )
-        return tuple(ModelUse(*use) for _, _, *use in found)
-
-    def load_summary(self, generation: int) -> Summary | None:
-        """Returns what a generation taught, if it has a summary."""
-        found = self._all("SELECT summary FROM generations WHERE number = ?", generation)
-        with parsing(self.folder):
-            text = found[0][0] if found else None
-            return None if text is None else from_plain(Summary, json.loads(text))
-
-    def summaries(self, after: int, upto: int) -> Iterator[tuple[int, Summary]]:
-        """Yields the summaries of the generations after one, up to another, in order."""
-        found = self._all(
-            "SELECT number, summary FROM generations "
-            "WHERE number > ? AND number <= ? AND summary IS NOT NULL ORDER BY number",
-            after,
-            upto,
-        )
-        with parsing(self.folder):
-            for generation, text in found:
-                yield generation, from_plain(Summary, json.loads(text))
-
-    def load_plans(self, generation: int) -> tuple[Plan, ...]:
-        """Returns the first plan of each slot of a committed generation."""
-        found = self._all("SELECT plans FROM generations WHERE number = ?", generation)
-        with parsing(self.folder):
-            return from_plain(tuple[Plan, ...], json.loads(found[0][0])) if found else ()
+        return tuple(self._load_uses(generation, generation).get((generation, slot), ()))
 
     def finished_after(
         self, generation: int, upto: int = NEWEST
@@ -356,30 +327,21 @@ class Reader:
 
         After the last committed generation these are what is recorded and not committed yet.
         """
-        calls = self._load_calls("generation > ? AND generation <= ?", generation, upto)
-        evaluations = self._all(_EVALUATIONS, generation, upto)
+        calls: list[Call] = self._load(CALLS, f"{_WITHIN} {_IN_ORDER}", generation, upto)
         with parsing(self.folder):
-            return calls, [load_evaluated(row) for row in evaluations]
+            return calls, [load_evaluated(row) for row in self._all(_EVALUATIONS, generation, upto)]
 
     def expenses(self, generation: int = -1, upto: int = NEWEST) -> list[Expense]:
         """Returns what was spent beside the calls after one generation, up to another."""
-        where = "WHERE generation > ? AND generation <= ? ORDER BY generation, rowid"
-        found = self._all(
-            f"SELECT {EXPENSES.select('x')} FROM expenses x {where}", generation, upto
-        )
-        with parsing(self.folder):
-            return [EXPENSES.load(row) for row in found]
+        return self._load(EXPENSES, f"{_WITHIN} ORDER BY generation, rowid", generation, upto)
 
     def slot_notes(self, after: int, upto: int) -> Iterator[SlotNote]:
         """Yields the slots with a plan of the generations after one, up to another, in order."""
         sign = Direction(self.facts().get("direction", "maximize")).sign
         editors: dict[tuple[int, int], list[str]] = {}
-        for generation, slot, model in self._all(
-            "SELECT generation, slot, model FROM calls WHERE generation > ? AND generation <= ? "
-            f"AND role IN ('editor', 'leap') {_IN_ORDER}",
-            after,
-            upto,
-        ):
+        roles = "AND role IN ('editor', 'leap')"
+        sql = f"SELECT generation, slot, model FROM calls {_WITHIN} {roles} {_IN_ORDER}"
+        for generation, slot, model in self._all(sql, after, upto):
             editors.setdefault((generation, slot), []).append(model)
         found = self._all(_NOTES, after, upto)
         with parsing(self.folder):
@@ -409,12 +371,10 @@ class Reader:
 
     def cost_usd(self, after: int, upto: int) -> float:
         """Returns the dollars of the generations after one, up to another, lost ones included."""
-        within = "generation > ? AND generation <= ?"
-        ((calls, others),) = self._all(
-            f"SELECT (SELECT TOTAL(cost_usd) FROM calls WHERE {within}), "
-            f"(SELECT TOTAL(cost_usd) FROM expenses WHERE {within})",
-            *(after, upto) * 2,
+        sums = (
+            f"(SELECT TOTAL(cost_usd) FROM {table} {_WITHIN})" for table in ("calls", "expenses")
         )
+        ((calls, others),) = self._all(f"SELECT {', '.join(sums)}", *(after, upto) * 2)
         return float(calls + others)
 
     def calls_by_generation(self, since: int = 0) -> dict[int, tuple[int, int, float]]:
@@ -484,10 +444,14 @@ class Reader:
         with parsing(self.folder):
             return load_placed(found[0])
 
+    def _load(self, table: RecordTable, where: str, *values: Any, **left_out: Any) -> list[Any]:
+        sql = f"SELECT {table.select('x')} FROM {table.name} x {where}"
+        with parsing(self.folder):
+            return [table.load(row, **left_out) for row in self._all(sql, *values)]
+
     def _load_uses(self, since: int, upto: int = NEWEST) -> dict[tuple[int, int], list[ModelUse]]:
         uses: dict[tuple[int, int], list[ModelUse]] = {}
-        within = f"WHERE generation >= ? AND generation <= ? {_IN_ORDER}"
-        for generation, slot, *use in self._connection.execute(f"{_USES} {within}", (since, upto)):
+        for generation, slot, *use in self._all(f"{_USES} {_WITHIN} {_IN_ORDER}", since - 1, upto):
             uses.setdefault((generation, slot), []).append(ModelUse(*use))
         return uses
 

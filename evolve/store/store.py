@@ -24,7 +24,6 @@ from evolve.records.results import Call, Evaluated, Expense, Generation, PlacedA
 from evolve.records.steering import Steer, SteerKind
 from evolve.settings.history import Invocation
 from evolve.source import fingerprint
-from evolve.store.columns import pack
 from evolve.store.connection import (
     RunLock,
     connect_to_read,
@@ -41,6 +40,7 @@ from evolve.store.schema import (
     GENERATIONS,
     INVOCATIONS,
     STEERING,
+    pack,
 )
 
 # A program whose source was pruned gets it again.

@@ -12,7 +12,7 @@ from evolve.errors import UsageError
 from evolve.problem import load_problem
 from evolve.runs.wiring import open_evaluators
 from evolve.settings import Settings, change_settings
-from evolve.store.columns import unpack
+from evolve.store.schema import unpack
 from tests.commands import (
     run_evolve,
     run_json,

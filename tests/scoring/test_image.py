@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from evolve.records import Evaluation, Status
-from evolve.records.pictures import as_text, read_picture
+from evolve.records.attempts import as_text, read_picture
 from evolve.scoring import Image, Score
 
 PIXELS = [[0, 128, 255], [255, 128, 0]]

@@ -86,7 +86,7 @@ def check_whole(store: Store, acknowledged: list[object]) -> None:
         assert store.keys_of(number) == (keys if number <= committed else [])
         for key in store.keys_of(number):
             store.load_attempt(key)
-        assert (store.load_summary(number) is not None) == (number <= committed)
+        assert (store.load_generation(number).summary is not None) == (number <= committed)
     assert sum(store.outcomes().values()) == 2 * (committed + 1)
 
 
@@ -346,7 +346,7 @@ def read_all(run: Path) -> int:
         list(describe_everything(store))
         list(store.light_attempts(with_uses=True))
         list(store.slot_notes(-1, GENERATIONS))
-        store.spent(), store.outcomes(), store.load_summary(1)
+        store.spent(), store.outcomes(), store.load_generation(1)
         last = store.last_generation()
         assert last is not None
         return last

@@ -207,9 +207,9 @@ def test_the_summary_and_the_plans_of_a_generation_come_back_whole(store):
     key = AttemptKey(1, 0, 0)
     told = PlacedAttempt(Attempt(key, 0, AttemptKey(0, 0, 0), 1, PLAN, None, EVALUATION_REJECTED))
     store.commit(Generation(1, (SlotResult(0, (told,)),), 1.0))
-    assert (store.load_summary(0), store.load_plans(0)) == (SUMMARY, (PLAN,))
-    assert (store.load_summary(1), store.load_plans(1)) == (None, ())
-    assert (store.load_summary(7), store.load_plans(7)) == (None, ())
+    found = [store.load_generation(number) for number in (0, 1, 7)]
+    assert [one.summary for one in found] == [SUMMARY, None, None]
+    assert [one.plans for one in found] == [(PLAN,), (), ()]
 
 
 def test_an_evaluation_belongs_to_the_first_slot_that_needed_it_whoever_began(store):

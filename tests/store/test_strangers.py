@@ -14,7 +14,7 @@ from evolve.records.results import Evaluated
 from evolve.runs.run_folder import save_settings, write_program
 from evolve.settings import Settings
 from evolve.store import Store, find_holder
-from evolve.store.columns import pack, unpack
+from evolve.store.schema import pack, unpack
 from tests.searches import Searches
 
 NAMES = ["../out.py", "/tmp/evolve-out.py", "a/../../out.py", ".bashrc", "a/.git/hook", ""]

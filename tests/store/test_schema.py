@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from evolve.records import AttemptKey, Lesson, Plan, Status, Summary
-from evolve.store.columns import RecordTable
+from evolve.store.schema import RecordTable
 
 
 @dataclass(frozen=True)
