@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from evolve.cli.app import find_commands, make_app
+from evolve.cli.app import list_commands, make_app
 from evolve.cli.command import GROUPS
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "commands.md"
@@ -25,13 +25,11 @@ notes go to standard error. How a command ended is in its [exit code](exit-codes
 
 def write_page() -> str:
     """Returns the page."""
-    commands = find_commands()
+    commands = list_commands()
     parts = [_HEAD]
-    for group, order in GROUPS.items():
+    for group in GROUPS:
         parts.append(f"## {group}\n")
-        names = [name for name, one in commands.items() if one.group == group]
-        names.sort(key=lambda name: (*order, name).index(name))
-        parts += map(_write_command, names)
+        parts += [_write_command(name) for name, one in commands.items() if one.group == group]
     return "\n".join(parts)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from evolve.cli.app import find_commands, make_app
+from evolve.cli.app import find_command, list_commands, make_app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -42,10 +42,10 @@ def test_every_link_of_the_readme_leads_somewhere():
     assert [link for link in local if not (ROOT / link).exists()] == []
 
 
-@pytest.mark.parametrize("name", find_commands())
+@pytest.mark.parametrize("name", list_commands())
 def test_every_example_in_the_help_of_a_command_is_understood(name):
     manual = runpy.run_path(str(ROOT / "scripts" / "run_manual.py"))
-    for line in find_commands()[name].examples:
+    for line in find_command(name).examples:
         assert line.startswith(f"evolve {name}")
         manual["check_options"](line)
 
@@ -59,7 +59,7 @@ def test_every_path_that_contributing_names_exists():
 
 
 def test_every_command_prints_json():
-    for name in find_commands():
+    for name in list_commands():
         command = get_command(make_app(name)).commands[name]
         assert "--json" in {flag for parameter in command.params for flag in parameter.opts}
 

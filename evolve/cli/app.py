@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -27,14 +28,45 @@ EPILOG = (
     "5 `replay` or `verify` found a difference; 130 interrupted."
 )
 _SIGNALLED = 128
-_COMPLETION = "_EVOLVE_COMPLETE"
 
 
-def find_commands() -> Mapping[str, Declared]:
-    """Returns the commands that the modules of this folder declare."""
-    for path in Path(__file__).parent.glob("[a-z]*.py"):
-        importlib.import_module(f"evolve.cli.{path.stem}")
-    return COMMANDS
+class Listed(NamedTuple):
+    """A command as the help lists it.
+
+    Attributes:
+        group: One of `GROUPS`.
+        summary: The first line of its docstring.
+        module: Declares it.
+    """
+
+    group: str
+    summary: str
+    module: str
+
+
+# A command is imported when it is used: all of them import nearly everything.
+_DECLARED = re.compile(
+    r"""^@command\(\s*"(\w+)".*?^def (\w+)\(.*?["']{3}(.+?)(?:$|["']{3})""",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def list_commands() -> Mapping[str, Listed]:
+    """Returns what the text of this folder's modules declares, in the order of the help."""
+    found = {
+        name: Listed(group, summary, f"evolve.cli.{path.stem}")
+        for path in Path(__file__).parent.glob("[a-z]*.py")
+        for group, name, summary in _DECLARED.findall(path.read_text("utf-8"))
+    }
+    order = [name for names in GROUPS.values() for name in names.split()]
+    return {name: found[name] for name in sorted(found, key=lambda one: (*order, one).index(one))}
+
+
+def find_command(name: str) -> Declared | None:
+    """Returns a command by its name; None where there is none."""
+    if name in (listed := list_commands()):
+        importlib.import_module(listed[name].module)
+    return COMMANDS.get(name)
 
 
 class _GroupedCommands(TyperGroup):
@@ -42,11 +74,11 @@ class _GroupedCommands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Writes a section for each group."""
-        for group, order in GROUPS.items():
-            names = [name for name, one in COMMANDS.items() if one.group == group]
-            names.sort(key=lambda name: (*order, name).index(name))
+        listed = list_commands()
+        for group in GROUPS:
+            rows = [(name, one.summary) for name, one in listed.items() if one.group == group]
             with formatter.section(group):
-                formatter.write_dl([(name, COMMANDS[name].summary) for name in names])
+                formatter.write_dl(rows)
 
 
 def make_app(wanted: str | None) -> typer.Typer:
@@ -67,12 +99,12 @@ def make_app(wanted: str | None) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_top)
-    # A shell that completes a word asks for the options of any command.
-    completes = _COMPLETION in os.environ
-    for name, declared in find_commands().items():
-        is_whole = completes or name == wanted
-        function = bind(declared) if is_whole else _unwanted
-        app.command(name, help=None if is_whole else "-", epilog=EPILOG)(function)
+    declared = None if wanted is None else find_command(wanted)
+    if declared is not None:
+        app.command(wanted, epilog=EPILOG)(bind(declared))
+    for name in list_commands():
+        if name != wanted:
+            app.command(name, help="-")(_unwanted)
     return app
 
 
@@ -93,7 +125,7 @@ def main() -> NoReturn:
 def run_command() -> int:
     """Runs the command of `sys.argv` and returns its exit code; its errors are printed."""
     try:
-        make_app(next(iter(sys.argv[1:]), None))()
+        make_app(_find_wanted())()
     except EvolveError as error:
         say_error("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
         return error.exit_code
@@ -103,6 +135,13 @@ def run_command() -> int:
             return ExitCode.INTERRUPTED if sys.argv[1] in _JUDGING else ExitCode.OK
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return ExitCode.OK
+
+
+def _find_wanted() -> str | None:
+    """Returns the command of the command line, or of the one that a shell completes."""
+    completed = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    words = completed.split() if "_EVOLVE_COMPLETE" in os.environ else sys.argv
+    return next(iter(words[1:]), None)
 
 
 # Commands whose exit code is a verdict, which is unknown when their output is not read to its end.

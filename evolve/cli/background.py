@@ -17,10 +17,16 @@ from typing import Annotated
 import typer
 
 from evolve.cli.command import Result, command
-from evolve.cli.inspect import show_end
 from evolve.cli.options import RUNS, Plain, Run
+from evolve.cli.programs import show_end
 from evolve.display import say_error
 from evolve.errors import ExitCode, StoreError, UsageError
+from evolve.files import open_plain, writing
+from evolve.report.ending import exit_code_of
+from evolve.report.live import StandardOutput, follow_run
+from evolve.runs.interrupts import interruptible, signal_run
+from evolve.runs.run_folder import find_run, load_run
+from evolve.store import Store, find_holder
 
 _LOG = "output.log"
 _POLL_SECONDS = 0.1
@@ -37,8 +43,6 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Result:
         folder: The run's folder.
         arguments: Of the command that runs.
     """
-    from evolve.files import open_plain, writing
-
     log = folder / _LOG
     with writing(log):
         descriptor = open_plain(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -79,12 +83,6 @@ def attach(run: Run, *, plain: Plain = False) -> Result:
 
     The exit code is that of the run. Ctrl-C leaves the run alone.
     """
-    from evolve.report.ending import exit_code_of
-    from evolve.report.live import StandardOutput, follow_run
-    from evolve.runs.interrupts import interruptible
-    from evolve.runs.run_folder import find_run, load_run
-    from evolve.store import find_holder
-
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     name, holder = quote(str(folder)), find_holder(folder)
@@ -120,10 +118,6 @@ def stop(
 
     Work in progress gets a grace period. Exit code 4 means that the run did not stop in time.
     """
-    from evolve.runs.interrupts import signal_run
-    from evolve.runs.run_folder import find_run
-    from evolve.store import find_holder
-
     folder = find_run(run, RUNS)
     holder = signal_run(folder, signal.SIGKILL if force else signal.SIGTERM)
     if holder is None:
@@ -165,8 +159,6 @@ def _wait(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def _is_under_way(folder: Path, pid: int) -> bool:
-    from evolve.store import Store, find_holder
-
     if find_holder(folder) != str(pid):
         return False
     # The database may not be complete yet.
@@ -177,8 +169,6 @@ def _is_under_way(folder: Path, pid: int) -> bool:
 
 
 def _has_checkpoint(folder: Path) -> bool:
-    from evolve.store import Store
-
     with suppress(StoreError, UsageError), closing(Store.open_to_read(folder)) as store:
         return store.last_generation() is not None
     return False

@@ -25,22 +25,11 @@ from evolve.errors import ExitCode
 
 # The groups of `--help`, each with its commands in the order of their use; others follow.
 GROUPS = {
-    "Run": ("run", "resume", "attach", "stop", "hint", "inject", "pin", "fork"),
-    "Look": (
-        "ls",
-        "show",
-        "archive",
-        "log",
-        "lessons",
-        "lineage",
-        "diff",
-        "compare",
-        "report",
-        "view",
-    ),
-    "Prove": ("replay", "verify", "audit", "export"),
-    "Problems": ("init", "check", "gallery", "prompt"),
-    "Machine": ("doctor", "prune", "repair", "skills"),
+    "Run": "run resume attach stop hint inject pin fork",
+    "Look": "ls show archive log lessons lineage diff compare report view",
+    "Prove": "replay verify audit export",
+    "Problems": "init check gallery prompt",
+    "Machine": "doctor prune repair skills",
 }
 _AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -74,11 +63,6 @@ class Declared(NamedTuple):
     function: Callable[..., Result]
     settings: Sequence[str]
     examples: Sequence[str]
-
-    @property
-    def summary(self) -> str:
-        """Returns the first line of the function's docstring."""
-        return (self.function.__doc__ or "").partition("\n")[0]
 
 
 COMMANDS: dict[str, Declared] = {}

@@ -10,6 +10,10 @@ import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Changes, OutputFolder, Run, RunDir, Trust
+from evolve.runs.export import export_run
+from evolve.runs.fork import fork_run, prune_run, repair_run
+from evolve.runs.run_folder import find_run, load_run
+from evolve.store import Store
 
 
 @command(
@@ -28,9 +32,6 @@ def fork(
     changes: Changes,
 ) -> Result:
     """Make a new run from a generation of another, with other settings."""
-    from evolve.runs.fork import fork_run
-    from evolve.runs.run_folder import find_run
-
     source = find_run(run, RUNS)
     folder, last = fork_run(
         source, changes.apply, generation=generation, folder=run_dir, parent=RUNS, trusts=trust
@@ -49,10 +50,6 @@ def fork(
 )
 def export(run: Run, *, output: OutputFolder) -> Result:
     """Write a run as JSON Lines, its curve as CSV, its champions."""
-    from evolve.runs.export import export_run
-    from evolve.runs.run_folder import find_run, load_run
-    from evolve.store import Store
-
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
@@ -72,9 +69,6 @@ def prune(
     ] = 0,
 ) -> Result:
     """Drop what no prompt will show from a run; it can be resumed."""
-    from evolve.runs.fork import prune_run
-    from evolve.runs.run_folder import find_run
-
     dropped = prune_run(find_run(run, RUNS), age=older_than, fewest_bytes=larger_than)
     return Result(
         f"dropped the artifacts of {dropped.artifacts} evaluations and the sources of "
@@ -89,9 +83,6 @@ def prune(
 )
 def repair(run: Run, *, output: OutputFolder) -> Result:
     """Recover a damaged run, up to its last whole generation, as a new one."""
-    from evolve.runs.fork import repair_run
-    from evolve.runs.run_folder import find_run
-
     folder = find_run(run, RUNS)
     saved = repair_run(folder, output)
     left_out = [f"left out: {what}, which cannot be read" for what in saved.lost]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.options import Changes, read_settings
-from evolve.display import TextTable
+from evolve.display import Part, TextTable
 from evolve.errors import ExitCode, SandboxError, UsageError
+from evolve.evaluation.cluster import examine_cluster
+from evolve.sandbox.backends import REMEDIES, prove_backends
+from evolve.sandbox.docker import build_named_image, prepare_image
+from evolve.sandbox.layout import find_view
+from evolve.sandbox.limits import BACKENDS, Isolation
+from evolve.settings.sections import ClusterSettings
 
-if TYPE_CHECKING:
-    from evolve.sandbox.limits import Isolation
-    from evolve.settings.sections import ClusterSettings
-
-    _Found = dict[str, Isolation | SandboxError]
+_Proof = dict[str, Any]
 
 
 @command(
@@ -52,8 +54,6 @@ def doctor(
 
     It reports which guarantees hold, and how to get those that do not.
     """
-    from evolve.sandbox.backends import prove_backends
-
     settings = read_settings(changes)
     image = settings.sandbox.image
     if (base_image or packages) and not (build_image and image):
@@ -64,31 +64,32 @@ def doctor(
     if settings.cluster.address:
         return _examine_cluster(settings.cluster, image)
     made = _build_image(image, base_image, packages or []) if build_image else None
-    found = dict(prove_backends(image=image))
-    strong = [name for name, proof in found.items() if _is_strong(proof)]
+    found = {name: _describe(proof) for name, proof in prove_backends(image=image).items()}
+    strong = [name for name, proof in found.items() if proof["strong"]]
     verdict = (
         f"ok: `auto` takes {strong[0]}"
         if strong
         else "weak: a run needs `--allow-weak-sandbox`, and its programs your trust"
     )
-    image_line = [f"image {made}"] if made else []
-    shown: list[str | TextTable] = [*image_line, _tabulate(found), *_list_remedies(found), verdict]
-    backends = {name: _describe(proof) for name, proof in found.items()}
-    data = {"auto": next(iter(strong), None), "image": made, "backends": backends}
+    rows = [[kind, *(_judge(proof, kind) for proof in found.values())] for kind in REMEDIES]
+    shown: list[Part] = [
+        *([f"image {made}"] if made else []),
+        TextTable(("guarantee", *found), rows),
+        *(f"more: {text}" for text in _list_lacks(found)),
+        verdict,
+    ]
+    data = {"auto": next(iter(strong), None), "image": made, "backends": found}
     return Result(shown, data, ExitCode.OK if strong else ExitCode.MACHINE)
 
 
 def _examine_cluster(cluster: ClusterSettings, image: str) -> Result:
-    from evolve.evaluation.cluster import examine_cluster
-    from evolve.sandbox.limits import BACKENDS
-
     nodes = examine_cluster(cluster, image)
     rows = [
         [
             node["node"],
             *(f"{node['resources'].get(name, 0):g}" for name in ("CPU", "GPU")),
             node.get("kind"),
-            *(_judge_backend(node, name) for name in BACKENDS),
+            *(_judge_backend(node.get("backends", {}).get(name, {})) for name in BACKENDS),
         ]
         for node in nodes
     ]
@@ -100,69 +101,40 @@ def _examine_cluster(cluster: ClusterSettings, image: str) -> Result:
     )
     lines: dict[str, list[str]] = {}
     for node in nodes:
-        for text in _list_lacks(node):
+        for text in [node["error"]] if "error" in node else _list_lacks(node["backends"]):
             lines.setdefault(text, []).append(node["node"])
     more = [f"more: {', '.join(names)}: {text}" for text, names in lines.items()]
     table = TextTable(("node", "CPUs", "GPUs", "kind", *BACKENDS), rows)
     return Result([table, *more, verdict], nodes, ExitCode.MACHINE if weak else ExitCode.OK)
 
 
-def _judge_backend(node: dict[str, Any], name: str) -> str:
-    proof = node.get("backends", {}).get(name, {})
+def _judge_backend(proof: _Proof) -> str:
     if "enforced" not in proof:
         return "-"
-    return "strong" if {"network", "files"} <= set(proof["enforced"]) else "weak"
+    return "strong" if Isolation("", proof["enforced"]).is_strong else "weak"
 
 
-def _list_lacks(node: dict[str, Any]) -> Iterator[str]:
-    if "error" in node:
-        yield node["error"]
-    for name, proof in node.get("backends", {}).items():
-        for text in [proof["error"]] if "error" in proof else proof["missing"]:
+def _list_lacks(backends: Mapping[str, _Proof]) -> Iterator[str]:
+    """Yields why backends cannot start, and how to get the guarantees that others lack."""
+    for name, proof in backends.items():
+        for text in proof["missing"] if "missing" in proof else [proof["reason"]]:
             yield text if text.startswith(name) else f"{name}: {text}"
 
 
 def _build_image(image: str, base: str, packages: list[str]) -> str:
-    from evolve.sandbox.docker import build_named_image, prepare_image
-    from evolve.sandbox.layout import find_view
-
     if image:
         return build_named_image(image, base, ["numpy", *packages])
     return prepare_image(find_view(("numpy",)))
 
 
-def _is_strong(proof: Isolation | SandboxError) -> bool:
-    return not isinstance(proof, SandboxError) and proof.is_strong
-
-
-def _describe(proof: Isolation | SandboxError) -> dict[str, object]:
+def _describe(proof: Isolation | SandboxError) -> _Proof:
     if isinstance(proof, SandboxError):
         return {"works": False, "strong": False, "reason": str(proof)}
-    return {
-        "works": True,
-        "strong": proof.is_strong,
-        "enforced": list(proof.enforced),
-        "missing": list(proof.missing),
-    }
+    return {"works": True, "strong": proof.is_strong, "enforced": list(proof.enforced),
+            "missing": list(proof.missing)}  # fmt: skip
 
 
-def _tabulate(found: _Found) -> TextTable:
-    from evolve.sandbox.backends import REMEDIES
-
-    rows = [[kind, *(_judge(proof, kind) for proof in found.values())] for kind in REMEDIES]
-    return TextTable(("guarantee", *found), rows)
-
-
-def _judge(proof: Isolation | SandboxError, kind: str) -> str:
-    if isinstance(proof, SandboxError):
+def _judge(proof: _Proof, kind: str) -> str:
+    if not proof["works"]:
         return "-"
-    return "enforced" if kind in proof.enforced else "MISSING"
-
-
-def _list_remedies(found: _Found) -> list[str]:
-    lines = [
-        (name, line)
-        for name, proof in found.items()
-        for line in ([str(proof)] if isinstance(proof, SandboxError) else proof.missing)
-    ]
-    return [f"more: {line if line.startswith(name) else f'{name}: {line}'}" for name, line in lines]
+    return "enforced" if kind in proof["enforced"] else "MISSING"

@@ -5,17 +5,25 @@ from __future__ import annotations
 import dataclasses
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evolve.display import TextTable, say
 from evolve.errors import UsageError
-
-if TYPE_CHECKING:
-    from evolve.evaluation.pool import Evaluators
-    from evolve.problem import Problem
-    from evolve.records import Evaluation
-    from evolve.runs.estimate import RoleEstimate
-    from evolve.settings import Settings
+from evolve.evaluation.pool import Evaluators
+from evolve.models.roster import open_endpoints, show_price_setting
+from evolve.problem import Problem
+from evolve.records import Evaluation
+from evolve.runs.estimate import (
+    TYPICAL_REPAIRS,
+    TYPICAL_TOKENS,
+    RoleEstimate,
+    estimate_roles,
+    expect_two_generations,
+    measure_uses,
+)
+from evolve.search.previews import preview_prompts
+from evolve.settings import Settings
+from evolve.store import Store
 
 
 def estimate_costs(
@@ -34,17 +42,6 @@ def estimate_costs(
         evaluators: Running.
         like: Folder of a run whose slots are typical; None for typical numbers.
     """
-    from evolve.models.roster import open_endpoints
-    from evolve.runs.estimate import (
-        TYPICAL_REPAIRS,
-        TYPICAL_TOKENS,
-        estimate_roles,
-        expect_two_generations,
-        measure_uses,
-    )
-    from evolve.search.previews import preview_prompts
-    from evolve.store import Store
-
     if not settings.models.is_configured:
         return ["estimate  no model is configured: a run costs no money"], {"roles": []}
     uses = None
@@ -89,8 +86,6 @@ def _list_role(role: RoleEstimate) -> list[str]:
 def _describe_totals(
     roles: list[RoleEstimate], settings: Settings
 ) -> tuple[list[str], dict[str, Any]]:
-    from evolve.models.roster import show_price_setting
-
     slots = (settings.loop.generations or 0) * settings.loop.slots
     tokens = sum(role.expected.prompt_tokens + role.expected.completion_tokens for role in roles)
     unpriced = [name for role in roles if role.cost_usd is None for name in role.models]

@@ -1,4 +1,4 @@
-"""Commands that look at whole runs: `ls`, `show`, `archive`."""
+"""Commands that look at whole runs: `ls`, `archive`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,12 +14,17 @@ from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Run
 from evolve.display import Heading, Part, Styled, TextTable, show_number
 from evolve.errors import EvolveError, UsageError
-
-if TYPE_CHECKING:
-    from evolve.population import RunState
-    from evolve.runs.outcome import Outcome
-    from evolve.store import Store
-
+from evolve.population import RunState
+from evolve.population.snapshot import load_state
+from evolve.report.charts import find_levels, map_objectives, show_map
+from evolve.report.overview import (
+    describe_elites,
+    describe_run,
+    describe_status,
+)
+from evolve.report.phrases import describe_time
+from evolve.runs.run_folder import find_run, list_runs, load_run
+from evolve.store import Store
 
 _SORTS = ("date", "run", "problem", "champion", "cost", "time")
 
@@ -33,9 +37,6 @@ def ls(
     ] = "date",
 ) -> Result:
     """List the runs in ./runs."""
-    from evolve.report.overview import describe_run
-    from evolve.runs.run_folder import list_runs
-
     if sort not in _SORTS:
         raise UsageError(f"--sort: expected one of {', '.join(_SORTS)}, got {sort!r}")
     described: list[dict[str, Any]] = []
@@ -69,9 +70,6 @@ def _rank_run(run: dict[str, Any], by: str) -> tuple[bool, Any]:
 
 
 def _list_run(run: dict[str, Any]) -> list[object]:
-    from evolve.report.overview import describe_status
-    from evolve.report.phrases import describe_time
-
     if "error" in run:
         failed = Styled(f"{run['status']}: {run['error']}", "red")
         return [run["run"], None, None, failed, *[None] * 5]
@@ -100,59 +98,6 @@ def show_date(time: str | None) -> str | None:
 
 @command(
     "Look",
-    examples=(
-        "evolve show latest",
-        "evolve show latest 3.1.0",
-    ),
-)
-def show(
-    run: Run,
-    attempt: Annotated[
-        str | None,
-        typer.Argument(help="Attempt, or the start of a program's id.", metavar="ID"),
-    ] = None,
-    *,
-    prompt: Annotated[
-        str | None, typer.Option(help="Only the prompt of this call or program.", metavar="ID")
-    ] = None,
-    reply: Annotated[
-        str | None, typer.Option(help="Only the reply of this call or program.", metavar="ID")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="Only the source of this program.", metavar="ID")
-    ] = None,
-) -> Result:
-    """Show the state of a run, or all of one attempt."""
-    wanted = [one for one in (attempt, prompt, reply, source) if one is not None]
-    if len(wanted) > 1:
-        raise UsageError("show: expected one of ID, --prompt, --reply and --source, got several")
-    if wanted:
-        from evolve.cli.programs import show_one
-
-        return show_one(run, attempt, prompt=prompt, reply=reply, source=source)
-    from evolve.report.overview import (
-        describe_run,
-        describe_state,
-        tabulate_nodes,
-        tabulate_payoffs,
-        tabulate_spending,
-    )
-
-    with opened_run(run) as (store, population):
-        state = describe_run(store.folder, store, population)
-        tables = (
-            tabulate_spending(store.usage()),
-            tabulate_payoffs(state["payoffs"]),
-            tabulate_nodes(state["nodes"]),
-        )
-    shown: list[Part] = [TextTable(("", ""), describe_state(state))]
-    for table in tables:
-        shown += ["", table] if table.rows else []
-    return Result(shown, state)
-
-
-@command(
-    "Look",
     examples=("evolve archive latest --top 5",),
 )
 def archive(
@@ -168,8 +113,6 @@ def archive(
     ] = None,
 ) -> Result:
     """List the elites of a run, or draw its archives."""
-    from evolve.report.overview import describe_elites
-
     with opened_run(run) as (store, population):
         if on is not None:
             return _draw_archives(population, on)
@@ -206,8 +149,6 @@ def style_gain(gain: float | None) -> Styled | None:
 
 def _draw_archives(population: RunState, names: tuple[str, str]) -> Result:
     """Returns the heat maps of all islands on two measures."""
-    from evolve.report.charts import find_levels, map_objectives, show_map
-
     archives = population.islands.archives
     known = [axis.name for axis in archives[0].space.axes]
     unknown = [name for name in names if name not in known]
@@ -232,14 +173,6 @@ def _draw_archives(population: RunState, names: tuple[str, str]) -> Result:
     return Result(shown, {"measures": list(names), "islands": islands})
 
 
-def show_end(outcome: Outcome, folder: Path) -> Result:
-    """Returns what the command of a run prints at its end; as data, what `show` prints."""
-    from evolve.report.ending import describe_end, exit_code
-
-    lines = describe_end(outcome, folder)
-    return Result(lines, lambda: show(str(folder)).data, exit_code(outcome))
-
-
 @contextmanager
 def opened_run(run: str) -> Iterator[tuple[Store, RunState]]:
     """Opens a run to read it, and yields it with what it has reached.
@@ -247,10 +180,6 @@ def opened_run(run: str) -> Iterator[tuple[Store, RunState]]:
     Raises:
         UsageError: There is no such run.
     """
-    from evolve.population.snapshot import load_state
-    from evolve.runs.run_folder import find_run, load_run
-    from evolve.store import Store
-
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,14 +17,18 @@ from evolve.cli.inspect import opened_run, show_date
 from evolve.cli.options import RUNS, Run
 from evolve.display import one_line, say, show_number
 from evolve.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from evolve.population import RunState
-    from evolve.records.results import Call
-    from evolve.records.steering import Steer
-    from evolve.settings.history import Invocation
-    from evolve.steps.memory import KnownLesson
-    from evolve.store import Store
+from evolve.population import RunState
+from evolve.records import Status
+from evolve.records.results import Call
+from evolve.records.steering import Steer
+from evolve.report.attempt_details import attempt_as_data, call_as_data, describe_source
+from evolve.report.overview import describe_invocation
+from evolve.runs.run_folder import find_run, write_text
+from evolve.search.digests import read_lessons
+from evolve.settings.history import Invocation
+from evolve.steps.lesson_files import format_lessons
+from evolve.steps.memory import KnownLesson
+from evolve.store import Store, is_locked
 
 _POLL_SECONDS = 0.5
 
@@ -62,8 +66,6 @@ def log(
     ] = False,
 ) -> Result:
     """List calls, attempts, lessons, stalls and steering, also of a run in progress."""
-    from evolve.records import Status
-
     if outcome is not None and outcome not in list(Status):
         raise UsageError(f"--outcome: expected one of {', '.join(Status)}, got {outcome!r}")
     wanted = {
@@ -100,8 +102,6 @@ def _until_interrupted(lines: Iterator[Any]) -> Iterator[Any]:
 
 def _read_log(run: str, generation: int | None, *, follow: bool) -> Iterator[dict[str, Any]]:
     """Yields what is recorded and, if wanted, what will be until the run ends."""
-    from evolve.store import is_locked
-
     with opened_run(run) as (store, state):
         reader = _LogReader(store, state, generation)
         is_running = follow
@@ -157,8 +157,6 @@ class _LogReader:
             self._seen.add(mark)
 
     def _describe_generation(self, number: int) -> Iterator[dict[str, Any]]:
-        from evolve.report.attempt_details import attempt_as_data
-
         store, direction = self._store, self._state.direction
         invocations = store.invocations()
         yield from (_describe_invocation(one) for one in invocations if one.generation == number)
@@ -185,8 +183,6 @@ class _LogReader:
 
 
 def _describe_invocation(invocation: Invocation) -> dict[str, Any]:
-    from evolve.report.overview import describe_invocation
-
     return {"kind": "invocation", **describe_invocation(invocation), "time": invocation.started}
 
 
@@ -203,8 +199,6 @@ def _describe_steer(steer: Steer) -> dict[str, Any]:
 
 
 def _describe_call(call: Call) -> dict[str, Any]:
-    from evolve.report.attempt_details import call_as_data
-
     return {"kind": "call", **call_as_data(call)}
 
 
@@ -233,8 +227,6 @@ def _format_summary(line: dict[str, Any]) -> str:
 
 
 def _format_attempt(line: dict[str, Any]) -> str:
-    from evolve.report.attempt_details import describe_source
-
     found = line["status"] if line["objective"] is None else show_number(line["objective"])
     gain = "" if line["gain"] is None else f"  {line['gain']:+.6g}"
     source = describe_source(line["operator"], line["model"])
@@ -265,11 +257,6 @@ def lessons(
     ] = None,
 ) -> Result:
     """List the lessons of a run, merged where they say the same."""
-    from evolve.runs.run_folder import find_run, write_text
-    from evolve.search.digests import read_lessons
-    from evolve.steps.lesson_files import format_lessons
-    from evolve.store import Store
-
     with closing(Store.open_to_read(find_run(run, RUNS))) as store:
         found = read_lessons(store)
         problem = store.facts().get("problem", "")

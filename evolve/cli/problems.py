@@ -7,20 +7,40 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from evolve.cli.command import Result, command
+from evolve.cli.estimates import estimate_costs
 from evolve.cli.options import RUNS, Changes, ProblemPath, read_settings
 from evolve.display import TextTable, one_line, say, show_number
 from evolve.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from evolve.evaluation.pool import Evaluators
-    from evolve.problem import Problem
-    from evolve.records import Evaluation
-    from evolve.settings import Settings
+from evolve.evaluation.evaluator import idle_process
+from evolve.evaluation.pool import Evaluators
+from evolve.importing.foreign import TABLE_FILE, Wishes, write_foreign
+from evolve.importing.kaggle import write_competition
+from evolve.importing.readers import read_foreign
+from evolve.problem import COOPERATIVE, Problem, list_warnings, load_problem
+from evolve.problem.gallery import (
+    copy_problem,
+    find_problem,
+    is_shipped,
+    list_gallery,
+    scaffold_problem,
+)
+from evolve.problem.noise import measure_noise, write_noise
+from evolve.records import Evaluation
+from evolve.runs.asked_models import answering
+from evolve.runs.first_evaluation import evaluate_initial
+from evolve.runs.given import read_starts
+from evolve.runs.run_folder import find_run
+from evolve.runs.trust import describe_evaluator
+from evolve.runs.wiring import complete_settings, describe_isolation, open_evaluators
+from evolve.scoring.cooperative import WARNING
+from evolve.search.previews import find_misfit, preview_prompts
+from evolve.settings import Settings, change_settings
+from evolve.steps.prompt import show_messages
 
 _ROLES = ("model", "planner", "editor", "summarizer")
 _SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox")
@@ -77,12 +97,6 @@ def init(
     ] = False,
 ) -> Result:
     """Make a new problem folder that works, or import one."""
-    from evolve.importing.foreign import TABLE_FILE, Wishes, write_foreign
-    from evolve.importing.kaggle import write_competition
-    from evolve.importing.readers import read_foreign
-    from evolve.problem import COOPERATIVE
-    from evolve.problem.gallery import scaffold_problem
-
     if kind is None and not kaggle and target is not None:
         raise UsageError(f"init: expected one folder, or `--from KIND`; got {target} as well")
     if kaggle and kind is not None:
@@ -122,8 +136,6 @@ def gallery(
     ] = None,
 ) -> Result:
     """List the problems in the package, or copy one to change it."""
-    from evolve.problem.gallery import copy_problem, list_gallery
-
     if name is not None:
         target = folder or Path(name)
         return _show_written(target, copy_problem(name, target))
@@ -173,23 +185,13 @@ def check(
     changes: Changes,
 ) -> Result:
     """Validate a problem folder and evaluate its program twice, to see its noise."""
-    from evolve.problem import list_warnings
-    from evolve.problem.noise import measure_noise
-    from evolve.runs.run_folder import find_run
-    from evolve.runs.wiring import describe_isolation
-    from evolve.search.previews import find_misfit
-
     checked = _evaluated(problem, read_settings(changes), again=1)
     with checked as (found, settings, evaluators, evaluation):
-        from evolve.runs.given import read_starts
-
         further = read_starts(found, ())
         isolation = evaluators.wait()
         costs: dict[str, Any] = {}
         lines: list[str | TextTable] = []
         if estimate or like is not None:
-            from evolve.cli.estimates import estimate_costs
-
             folder = None if like is None else find_run(like, RUNS)
             lines, costs = estimate_costs(found, settings, evaluation, evaluators, folder)
     named = _name_evaluator(found)
@@ -234,9 +236,6 @@ def check(
 def _describe_problem(
     problem: Problem, evaluation: Evaluation, numbers: dict[str, float]
 ) -> list[str]:
-    from evolve.problem import COOPERATIVE
-    from evolve.scoring.cooperative import WARNING
-
     warning = evaluation.artifacts.get(WARNING, "")
     return [
         f"problem   {problem.name}, {problem.direction}",
@@ -261,9 +260,6 @@ def _describe_problem(
 
 def _describe_noise(problem: Problem, evaluation: Evaluation) -> str:
     """Returns a line on how far objectives of one program lie apart; writes down what is new."""
-    from evolve.problem.gallery import is_shipped
-    from evolve.problem.noise import measure_noise, write_noise
-
     noise, count = measure_noise(evaluation), max(len(evaluation.repeats), 1)
     found = f"{noise:.3g} between {count} evaluations"
     if noise <= problem.noise:
@@ -292,10 +288,6 @@ def prompt(
     changes: Changes,
 ) -> Result:
     """Print the prompts of a first slot; no model is asked."""
-    from evolve.search.previews import find_misfit, preview_prompts
-    from evolve.settings import change_settings
-    from evolve.steps.prompt import show_messages
-
     settings = read_settings(changes)
     if not settings.models.is_configured:
         settings = change_settings(settings, {"models.model": ["scripted"]}, where="prompt")
@@ -329,16 +321,8 @@ def _evaluated(
         ProblemError: The problem cannot be used, or its starting program fails.
         SandboxError: Nothing isolates programs here.
     """
-    from evolve.evaluation.evaluator import idle_process
-
     # It gets ready while this side imports the rest.
     with idle_process() as started:
-        from evolve.problem import load_problem
-        from evolve.problem.gallery import find_problem
-        from evolve.runs.asked_models import answering
-        from evolve.runs.first_evaluation import evaluate_initial
-        from evolve.runs.wiring import complete_settings, open_evaluators
-
         settings = complete_settings(settings)
         problem = load_problem(find_problem(path), settings.parameters)
         named = _name_evaluator(problem)
@@ -360,7 +344,4 @@ def _name_evaluator(problem: Problem) -> str:
 
     People on a terminal read it before the evaluator runs; in a pipe it follows what was found.
     """
-    from evolve.problem.gallery import is_shipped
-    from evolve.runs.trust import describe_evaluator
-
     return "" if is_shipped(problem) else f"evaluator {describe_evaluator(problem)}"

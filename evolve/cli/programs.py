@@ -1,28 +1,95 @@
-"""Commands that look at one program: `best`, `lineage`, `diff`."""
+"""Commands that look at a run and its programs: `show`, `best`, `lineage`, `diff`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from evolve.cli.command import Result, command
-from evolve.cli.inspect import opened_run
+from evolve.cli.inspect import opened_run, style_gain
 from evolve.cli.options import RUNS, AllowWeak, Changes, Run, Trust
 from evolve.display import Heading, Listing, Part, TextTable, one_line, show_number
+from evolve.edits.diffs import unified_diff
 from evolve.errors import UsageError
-
-if TYPE_CHECKING:
-    from evolve.population import RunState
-    from evolve.records import Attempt
-    from evolve.store import Store
+from evolve.population import RunState
+from evolve.problem import COOPERATIVE, Purpose
+from evolve.records import INITIAL, Attempt
+from evolve.records.plain import to_plain
+from evolve.report import overview
+from evolve.report.attempt_details import (
+    call_as_data,
+    describe_source,
+    find_attempt,
+    find_call,
+    find_with_program,
+    lineage_as_data,
+    whole_as_data,
+)
+from evolve.report.contents import HERE, describe_attempt
+from evolve.report.ending import describe_end, exit_code
+from evolve.report.terminal import list_parts
+from evolve.runs.opening import open_run
+from evolve.runs.outcome import Outcome, ask_for_product
+from evolve.runs.run_folder import describe_verdict, find_run, load_run, write_program, write_text
+from evolve.steps.prompt import show_messages
+from evolve.store import Store
 
 ProgramId = Annotated[
     str | None,
     typer.Argument(help="Program id or the start of one; by default the champion.", metavar="ID"),
 ]
+
+
+@command(
+    "Look",
+    examples=(
+        "evolve show latest",
+        "evolve show latest 3.1.0",
+    ),
+)
+def show(
+    run: Run,
+    attempt: Annotated[
+        str | None,
+        typer.Argument(help="Attempt, or the start of a program's id.", metavar="ID"),
+    ] = None,
+    *,
+    prompt: Annotated[
+        str | None, typer.Option(help="Only the prompt of this call or program.", metavar="ID")
+    ] = None,
+    reply: Annotated[
+        str | None, typer.Option(help="Only the reply of this call or program.", metavar="ID")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only the source of this program.", metavar="ID")
+    ] = None,
+) -> Result:
+    """Show the state of a run, or all of one attempt."""
+    wanted = [one for one in (attempt, prompt, reply, source) if one is not None]
+    if len(wanted) > 1:
+        raise UsageError("show: expected one of ID, --prompt, --reply and --source, got several")
+    if wanted:
+        return _show_one(run, attempt, prompt=prompt, reply=reply, source=source)
+    with opened_run(run) as (store, population):
+        state = overview.describe_run(store.folder, store, population)
+        tables = (
+            overview.tabulate_spending(store.usage()),
+            overview.tabulate_payoffs(state["payoffs"]),
+            overview.tabulate_nodes(state["nodes"]),
+        )
+    shown: list[Part] = [TextTable(("", ""), overview.describe_state(state))]
+    for table in tables:
+        shown += ["", table] if table.rows else []
+    return Result(shown, state)
+
+
+def show_end(outcome: Outcome, folder: Path) -> Result:
+    """Returns what the command of a run prints at its end; as data, what `show` prints."""
+    lines = describe_end(outcome, folder)
+    return Result(lines, lambda: show(str(folder)).data, exit_code(outcome))
 
 
 @command(
@@ -50,12 +117,6 @@ def best(
     trust: Trust = False,
 ) -> Result:
     """Print the champion, write its files, or draw its answer."""
-    from evolve.problem import Purpose
-    from evolve.report.attempt_details import find_attempt
-    from evolve.runs.opening import open_run
-    from evolve.runs.outcome import ask_for_product
-    from evolve.runs.run_folder import describe_verdict, find_run, write_program, write_text
-
     if plot is not None and plot.suffix != ".svg":
         raise UsageError(f"--plot: expected a name that ends in .svg, got {str(plot)!r}")
     with opened_run(run) as (store, population):
@@ -88,12 +149,11 @@ def best(
 
 def _note_objective(store: Store, population: RunState, attempt: Attempt) -> str:
     """Returns an objective with what it gains on the start, and whether it can be forged."""
-    from evolve.problem import COOPERATIVE
-    from evolve.report.overview import describe_gain
-
     parts = [show_number(attempt.objective)]
     if attempt.objective is not None and population.initial not in {None, attempt.objective}:
-        parts.append(describe_gain(attempt.objective, population.initial or 0.0, population.noise))
+        parts.append(
+            overview.describe_gain(attempt.objective, population.initial or 0.0, population.noise)
+        )
     if store.facts().get("cooperative"):
         parts.append(COOPERATIVE)
     return ", ".join(parts)
@@ -105,8 +165,6 @@ def _note_objective(store: Store, population: RunState, attempt: Attempt) -> str
 )
 def lineage(run: Run, program: ProgramId = None) -> Result:
     """Show a program's lineage, from the starting program on."""
-    from evolve.report.attempt_details import find_attempt, lineage_as_data
-
     with opened_run(run) as (store, population):
         attempt = find_attempt(store, population, program)
         ancestors = lineage_as_data(store, attempt, population.direction)
@@ -115,9 +173,6 @@ def lineage(run: Run, program: ProgramId = None) -> Result:
 
 
 def _show_ancestor(one: dict[str, Any]) -> Iterator[Part]:
-    from evolve.cli.inspect import style_gain
-    from evolve.report.attempt_details import describe_source
-
     yield Heading(f"attempt {one['attempt']}, program {one['id']}")
     lines = [
         ("objective", show_number(one["objective"])),
@@ -147,10 +202,6 @@ def diff(
     ] = False,
 ) -> Result:
     """Show what a program changed."""
-    from evolve.edits.diffs import unified_diff
-    from evolve.records import INITIAL
-    from evolve.report.attempt_details import find_with_program
-
     with opened_run(run) as (store, population):
         new = find_with_program(store, population, program)
         if other is not None:
@@ -169,7 +220,7 @@ def diff(
     )
 
 
-def show_one(
+def _show_one(
     run: str, attempt: str | None, *, prompt: str | None, reply: str | None, source: str | None
 ) -> Result:
     """Returns what `show` prints of one attempt, or of one of its parts.
@@ -184,19 +235,6 @@ def show_one(
     Raises:
         UsageError: There is no such attempt or call.
     """
-    from evolve.records.plain import to_plain
-    from evolve.report.attempt_details import (
-        call_as_data,
-        find_attempt,
-        find_call,
-        find_with_program,
-        whole_as_data,
-    )
-    from evolve.report.contents import HERE, describe_attempt
-    from evolve.report.terminal import list_parts
-    from evolve.runs.run_folder import find_run, load_run
-    from evolve.steps.prompt import show_messages
-
     with opened_run(run) as (store, population):
         if prompt is not None or reply is not None:
             call = find_call(store, population, prompt or reply or "")

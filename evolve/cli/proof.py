@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,10 +14,17 @@ from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, AllowWeak, Changes, Run, Trust
 from evolve.display import Part, say
 from evolve.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from evolve.records import Evaluation, Program
-    from evolve.runs.verify import Check
+from evolve.problem import COOPERATIVE, Purpose
+from evolve.records import Evaluation, Program
+from evolve.report.audit import audit_run
+from evolve.report.overview import describe_gain
+from evolve.report.timeline import RunHistory
+from evolve.runs.opening import open_run
+from evolve.runs.replay import Replay
+from evolve.runs.run_folder import find_run, load_run
+from evolve.runs.verify import Check, verify_run
+from evolve.runs.wiring import open_evaluators
+from evolve.store import Store
 
 _CERTIFICATE = "certificate.json"
 
@@ -31,10 +38,6 @@ def replay(run: Run) -> Result:
 
     Exit code 5 means that something came out differently.
     """
-    from evolve.runs.replay import Replay
-    from evolve.runs.run_folder import find_run, load_run
-    from evolve.store import Store
-
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     differences: list[str] = []
@@ -74,12 +77,6 @@ def audit(
     trust: Trust = False,
 ) -> Result:
     """List what deserves a second look before the champion is believed."""
-    from evolve.problem import Purpose
-    from evolve.report.audit import audit_run
-    from evolve.report.timeline import RunHistory
-    from evolve.runs.run_folder import find_run, load_run
-    from evolve.store import Store
-
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     if evaluate and Purpose.HOLDOUT not in problem.functions:
@@ -105,10 +102,6 @@ def _holding_out(
     folder: Path, changes: Changes, *, trusts: bool
 ) -> Iterator[Callable[[Program], Evaluation]]:
     """Yields what evaluates a program of a run on the hold-out."""
-    from evolve.problem import Purpose
-    from evolve.runs.opening import open_run
-    from evolve.runs.wiring import open_evaluators
-
     trusted = open_run(folder, changes.apply, trusts=trusts)
     with closing(open_evaluators(trusted.problem, trusted.settings)) as evaluators:
         evaluators.start()
@@ -145,12 +138,6 @@ def verify(
 
     Exit code 5 means that a verdict came out differently.
     """
-    from evolve.problem import COOPERATIVE
-    from evolve.report.overview import describe_gain
-    from evolve.runs.opening import open_run
-    from evolve.runs.run_folder import find_run
-    from evolve.runs.verify import verify_run
-
     changes = Changes({}, {"sandbox.allow_weak": allow_weak_sandbox})
     found = open_run(find_run(run, RUNS), changes.apply, trusts=trust)
     path = output or found.folder / _CERTIFICATE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +12,14 @@ from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Run
 from evolve.display import TextTable
 from evolve.errors import UsageError
-
-if TYPE_CHECKING:
-    from evolve.population.curves import RunGroup, Trace
+from evolve.population.curves import RunGroup, Trace, trace_run
+from evolve.population.curves import compare as group_runs
+from evolve.problem import COOPERATIVE
+from evolve.report.comparison import draw_comparison, format_csv
+from evolve.report.figures import standalone
+from evolve.report.render import write_report
+from evolve.runs.run_folder import find_run, load_run, write_text
+from evolve.store import Store
 
 _ROWS = 8
 
@@ -41,9 +46,6 @@ def report(
     ] = None,
 ) -> Result:
     """Write a report of a run as one page, also of a run in progress."""
-    from evolve.report.render import write_report
-    from evolve.runs.run_folder import find_run
-
     path = write_report(find_run(run, RUNS), output, figures)
     return Result(str(path), {"report": str(path)})
 
@@ -61,12 +63,6 @@ def compare(
     ] = None,
 ) -> Result:
     """Compare runs of a problem: medians over seeds against what was spent."""
-    from evolve.population.curves import compare as group_runs
-    from evolve.problem import COOPERATIVE
-    from evolve.report.comparison import draw_comparison, format_csv
-    from evolve.report.figures import standalone
-    from evolve.runs.run_folder import write_text
-
     forms = {".svg": lambda found: standalone(draw_comparison(found)), ".csv": format_csv}
     if output is not None and output.suffix not in forms:
         raise UsageError(
@@ -86,10 +82,6 @@ def compare(
 
 
 def _trace(run: str) -> Trace:
-    from evolve.population.curves import trace_run
-    from evolve.runs.run_folder import find_run, load_run
-    from evolve.store import Store
-
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -12,9 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from evolve.cli.background import start_detached
 from evolve.cli.command import Result, command
-from evolve.cli.inspect import show_end
 from evolve.cli.options import (
     RUNS,
     Changes,
@@ -171,10 +170,8 @@ def run(
         if idle is not None:
             made = replace(made, is_forced=force)
             return _run_and_report(made, introduction, idle, shown)
-    say(introduction)
     arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
-    arguments += ["--force"] * force
-    return start_detached(made.folder, arguments)
+    return _detach(made.folder, introduction, [*arguments, *["--force"] * force])
 
 
 @command(
@@ -222,10 +219,16 @@ def resume(
         if idle is not None:
             found = replace(found, is_forced=force)
             return _run_and_report(found, introduction, idle, shown)
-    say(introduction)
     words = (split_password(word)[0] for word in sys.argv[1:])
     arguments = [word for word in words if word not in {"--detach", "--json"}]
-    return start_detached(found.folder, arguments)
+    return _detach(found.folder, introduction, arguments)
+
+
+def _detach(folder: Path, introduction: str, arguments: Sequence[str]) -> Result:
+    from evolve.cli.background import start_detached
+
+    say(introduction)
+    return start_detached(folder, arguments)
 
 
 def _getting_ready(*, detach: bool) -> AbstractContextManager[IdleProcess | None]:
@@ -247,6 +250,7 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
     Raises:
         MachineError: With a note on how to continue, where that is possible.
     """
+    from evolve.cli.programs import show_end
     from evolve.report.render import write_report
     from evolve.runs.interrupts import interruptible
     from evolve.runs.mending import describe_mending

@@ -10,6 +10,7 @@ import typer
 
 from evolve.cli.command import Result, command
 from evolve.errors import UsageError
+from evolve.runs.run_folder import write_text
 
 # Where each assistant looks for skills in a project (agentskills.io; several read `.agents`, too).
 HOSTS = {
@@ -49,8 +50,6 @@ def skills(
     }
     if show:
         return Result("\n".join(texts.values()), texts)
-    from evolve.runs.run_folder import write_text
-
     written = []
     for name, text in texts.items():
         path = folder / HOSTS[host] / name / _FILE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,12 @@ from evolve.cli.inspect import opened_run, show_date
 from evolve.cli.options import RUNS, Run
 from evolve.display import TextTable, one_line
 from evolve.errors import UsageError
-
-if TYPE_CHECKING:
-    from evolve.records.steering import Steer, SteerKind
+from evolve.records.plain import to_plain
+from evolve.records.steering import Steer, SteerKind
+from evolve.report.attempt_details import find_attempt
+from evolve.runs.run_folder import find_run
+from evolve.runs.wishes import drop_asked, hint_run, inject_program, list_asked, pin_attempt
+from evolve.store import is_locked
 
 Drop = Annotated[
     int | None,
@@ -36,10 +39,6 @@ def hint(
     drop: Drop = None,
 ) -> Result:
     """Say something to the models of a run, from its next generation on."""
-    from evolve.records.steering import SteerKind
-    from evolve.runs.run_folder import find_run
-    from evolve.runs.wishes import hint_run
-
     folder = find_run(run, RUNS)
     if text is None or drop is not None:
         return _list_or_drop(folder, drop, SteerKind.HINT, text)
@@ -57,9 +56,6 @@ def inject(
     ],
 ) -> Result:
     """Let a run evaluate a program of yours in its next generation."""
-    from evolve.runs.run_folder import find_run
-    from evolve.runs.wishes import inject_program
-
     folder = find_run(run, RUNS)
     return _show(folder, inject_program(folder, path))
 
@@ -78,11 +74,6 @@ def pin(
     drop: Drop = None,
 ) -> Result:
     """Let every further generation of a run work on a program, too."""
-    from evolve.records.steering import SteerKind
-    from evolve.report.attempt_details import find_attempt
-    from evolve.runs.run_folder import find_run
-    from evolve.runs.wishes import pin_attempt
-
     folder = find_run(run, RUNS)
     if program is None or drop is not None:
         return _list_or_drop(folder, drop, SteerKind.PIN, program)
@@ -93,9 +84,6 @@ def pin(
 
 def _show(folder: Path, steer: Steer) -> Result:
     """Says what was recorded, and when it will be followed."""
-    from evolve.records.plain import to_plain
-    from evolve.store import is_locked
-
     shown = f"{steer.number}: {steer.describe()}; the next generation follows it"
     if not is_locked(folder):
         shown += f"\nthe run is not running: evolve resume {quote(str(folder))}"
@@ -104,9 +92,6 @@ def _show(folder: Path, steer: Steer) -> Result:
 
 def _list_or_drop(folder: Path, drop: int | None, kind: SteerKind, other: str | None) -> Result:
     """Lists all that was asked, and since when it is followed; or takes something back."""
-    from evolve.records.plain import to_plain
-    from evolve.runs.wishes import drop_asked, list_asked
-
     if drop is not None:
         if other is not None:
             raise UsageError(f"--drop: expected nothing with it, got {other!r:.100}")

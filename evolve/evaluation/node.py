@@ -103,7 +103,7 @@ def open_evaluator(
 def examine_node(image: str) -> bytes:
     """Returns what `evolve doctor` shows of this node."""
     found = {
-        name: {"error": str(proof)} if isinstance(proof, SandboxError) else asdict(proof)
+        name: {"reason": str(proof)} if isinstance(proof, SandboxError) else asdict(proof)
         for name, proof in prove_backends(image=image).items()
     }
     about = {"kind": describe_kind(), "versions": list_versions(), "backends": found}
