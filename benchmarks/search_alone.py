@@ -38,8 +38,7 @@ from evolve.problem import Measure
 from evolve.records import INITIAL, AttemptKey, Direction, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
 from evolve.settings.sections import SearchSettings
-from evolve.source import fingerprint
-from evolve.source.signatures import sign_source
+from evolve.source import fingerprint, sign_source
 
 SLOTS, LAG, CELLS = 8, 1, 10
 # The area under the curve is that of so many evaluations, whatever the budget.

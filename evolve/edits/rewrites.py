@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from evolve.edits.matching import base_indent, strip_blank_ends
 from evolve.edits.reply import CodePiece
 from evolve.records import Rejected
+from evolve.source import is_text
 from evolve.source.blocks import (
     MARKER,
     EvolveBlock,
@@ -25,7 +26,6 @@ from evolve.source.parsing import (
     parse_python,
     syntax_error,
 )
-from evolve.source.plain_files import is_text
 
 # What a reply without code is rejected for.
 NO_CODE = "the reply holds neither edits nor a program"

@@ -14,8 +14,8 @@ from evolve.operators.constants import format_number
 from evolve.operators.syntax import read_syntax
 from evolve.operators.tokens import read_tokens
 from evolve.records import Program, SourceFile
+from evolve.source import holds_values
 from evolve.source.blocks import find_blocks
-from evolve.source.plain_files import holds_values
 
 MAX_CONSTANTS = 64
 

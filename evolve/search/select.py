@@ -26,7 +26,7 @@ from evolve.search.schedule import Turn
 from evolve.settings import Settings
 from evolve.settings.history import SettingsHistory
 from evolve.settings.sections import LoopSettings, SearchSettings, StepSettings
-from evolve.source.signatures import share_in_common, sign_source
+from evolve.source import share_in_common, sign_source
 from evolve.steps.digest import Digest, Seat
 from evolve.steps.jobs import (
     Confirmation,

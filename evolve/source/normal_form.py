@@ -1,13 +1,17 @@
-"""The normal form of programs: their fingerprints, and what is measured in their source."""
+"""The normal form of programs: fingerprints, measures of source, and what two have in common."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import re
+import zlib
 from collections import Counter
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from evolve.records import Program
 from evolve.source.blocks import evolvable_text
@@ -16,7 +20,7 @@ from evolve.source.parsing import parse_python
 # `seconds` is taken while a program runs; all others follow from its source.
 BUILT_IN_MEASURES = ("length", "nodes", "depth", "branches", "calls", "similarity", "seconds")
 
-TOKEN = re.compile(r"\w+|[^\w\s]")
+_TOKEN = re.compile(r"\w+|[^\w\s]")
 _BRANCHES = (
     ast.If,
     ast.IfExp,
@@ -30,6 +34,8 @@ _BRANCHES = (
 )
 # The load or store context follows from the place; the others are remarks.
 _SKIPPED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+# A signature has the smallest hashes of runs of so many tokens, one by each of so many functions.
+_SHINGLE, _HASHES = 3, 64
 
 
 class _Shape(NamedTuple):
@@ -157,7 +163,7 @@ def _is_idle(item: object) -> bool:
 
 @lru_cache(maxsize=512)
 def _count_tokens(text: str) -> Counter[str]:
-    return Counter(TOKEN.findall(text))
+    return Counter(_TOKEN.findall(text))
 
 
 def _similarity(texts: tuple[str, ...], others: tuple[str, ...]) -> float:
@@ -167,3 +173,35 @@ def _similarity(texts: tuple[str, ...], others: tuple[str, ...]) -> float:
         return 1.0
     shared = sum(min(count, theirs[token]) for token, count in ours.items() if token in theirs)
     return 2.0 * shared / total
+
+
+def sign_source(program: Program) -> NDArray[np.uint32]:
+    """Returns the smallest hashes of the runs of three tokens in a program's evolvable text.
+
+    Broder 1997, On the resemblance and containment of documents.
+
+    Returns:
+        Shape `(64,)`.
+    """
+    tokens: list[str] = []
+    for file in program.files:
+        tokens += _TOKEN.findall(evolvable_text(file.text))
+    count = max(len(tokens) - _SHINGLE + 1, 1)
+    shingles = {" ".join(tokens[start : start + _SHINGLE]) for start in range(count)}
+    hashes = np.fromiter((zlib.crc32(text.encode()) for text in shingles), np.uint32)
+    multipliers, offsets = _hash_functions()
+    mixed = hashes[:, None] * multipliers + offsets
+    smallest: NDArray[np.uint32] = (mixed ^ (mixed >> np.uint32(15))).min(axis=0)
+    return smallest
+
+
+def share_in_common(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
+    """Estimates the share of runs of tokens that two programs have in common, from 0 to 1."""
+    return np.count_nonzero(one == other) / _HASHES
+
+
+@cache
+def _hash_functions() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Returns odd multipliers and offsets modulo 2^32; any would do."""
+    numbers = np.arange(1, _HASHES + 1, dtype=np.uint32)
+    return numbers * np.uint32(2_654_435_769) | np.uint32(1), numbers * np.uint32(40_503)

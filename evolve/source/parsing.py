@@ -1,14 +1,20 @@
-"""Python source to syntax trees, from several threads and without output, and what they define."""
+"""Python source to syntax trees and the names that it defines; files of text and data.
+
+From several threads and without output.
+"""
 
 from __future__ import annotations
 
 import ast
 import builtins
+import json
 import re
 import symtable
 import threading
+import tomllib
 import warnings
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 FILE_NAME = "<program>"
 # Before Python 3.11.8, threads that parse at the same time may meet a SystemError (CPython issue
@@ -19,6 +25,10 @@ _MODULE_NAMES = "annotations builtins cached class file module path qualname"
 _GIVEN = frozenset([*dir(builtins), *(f"__{name}__" for name in _MODULE_NAMES.split())])
 # Code that uses these may define names in ways that cannot be seen.
 _DEFINING = frozenset({"eval", "exec", "globals", "locals", "setattr", "vars"})
+# All numbers in these are values that somebody chose, under a name or in a list.
+_VALUES = frozenset({".json", ".toml", ".yaml", ".yml"})
+_TEXTS = _VALUES | {".txt", ".md", ".rst", ".prompt", ".regex", ".csv", ".ini", ".cfg", ".conf"}
+_AT_LINE = re.compile(r"\(at line (\d+), column \d+\)$")
 
 
 def parse_module(text: str) -> ast.Module:
@@ -158,3 +168,41 @@ def list_scopes(text: str) -> list[symtable.SymbolTable]:
     for scope in scopes:
         scopes += scope.get_children()
     return scopes
+
+
+def is_text(path: str) -> bool:
+    """Returns whether a file is text or data by its name, so that no part of it is code."""
+    return PurePosixPath(path).suffix.lower() in _TEXTS
+
+
+def is_readable(path: str) -> bool:
+    """Returns whether a file can be a program that evaluators read: text, data or SQL."""
+    return is_text(path) or PurePosixPath(path).suffix.lower() == ".sql"
+
+
+def holds_values(path: str) -> bool:
+    """Returns whether a file is one of JSON, TOML or YAML by its name."""
+    return PurePosixPath(path).suffix.lower() in _VALUES
+
+
+def find_fault(path: str, text: str) -> str | None:
+    """Returns in one line why a file is not what its name says; None where nothing is known.
+
+    Python, JSON and TOML are read.
+    """
+    suffix = PurePosixPath(path).suffix.lower()
+    try:
+        if suffix == ".py":
+            return syntax_error(text)
+        if suffix == ".json":
+            json.loads(text)
+        elif suffix == ".toml":
+            tomllib.loads(text)
+    except json.JSONDecodeError as error:
+        return f"line {error.lineno}: {error.msg}"
+    except tomllib.TOMLDecodeError as error:
+        at = _AT_LINE.search(str(error))
+        return f"line {at[1] if at else 1}: {_AT_LINE.sub('', str(error)).strip()}"
+    except RecursionError:
+        return "line 1: nested too deeply"
+    return None

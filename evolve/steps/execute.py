@@ -17,7 +17,7 @@ from evolve.problem import Problem
 from evolve.records import Attempt, Plan, Program, Rejected, Selection
 from evolve.records.chat import Message, Request
 from evolve.settings.sections import ModelSettings, StepSettings
-from evolve.source.signatures import share_in_common, sign_source
+from evolve.source import share_in_common, sign_source
 from evolve.steps import prompt
 from evolve.steps.digest import Digest, Seat
 from evolve.steps.jobs import Ask

@@ -8,7 +8,7 @@ from evolve.archive.selection import ParentSelector
 from evolve.problem import Measure
 from evolve.records import Direction, Program, SourceFile
 from evolve.settings.sections import SearchSettings
-from evolve.source.signatures import share_in_common, sign_source
+from evolve.source import share_in_common, sign_source
 from tests.builders import make_elite
 
 AXES = (Measure("x", 0.0, 40.0, 40),)
