@@ -46,7 +46,7 @@ AREA = 1500
 OURS = SearchSettings(stall_after=240)
 PARTS = {
     "ours": OURS,
-    "no entropy target": replace(OURS, strategy="uniform"),
+    "no entropy target": replace(OURS, entropy=1.0),
     "no hill climbing": replace(OURS, without=("hill-climbing",)),
     "no visit penalty": replace(OURS, without=("visits",)),
     "one island": replace(OURS, islands=1),

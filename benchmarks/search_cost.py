@@ -28,7 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evolve.archive import Archive, Elite
-from evolve.archive.cells import Cells, GridCells, VoronoiCells
+from evolve.archive.archives import GridCells
 from evolve.archive.islands import Islands
 from evolve.archive.selection import ParentSelector
 from evolve.problem import Measure
@@ -61,13 +61,13 @@ def fill(archive: Archive, axes: list[Measure], count: int, rng: np.random.Gener
         archive.add(make_elite(number, *center(axes, number), float(objectives[number])))
 
 
-def measure_adding(make_cells, count: int, repeats: int) -> list[float]:
+def measure_adding(count: int, repeats: int) -> list[float]:
     """Returns CPU microseconds of one add, once a repeat."""
     found = []
     for repeat in range(repeats):
         rng = np.random.default_rng([1, repeat])
         axes = make_axes(count)
-        archive = Archive(make_cells(axes), Direction.MAXIMIZE)
+        archive = Archive(GridCells(axes), Direction.MAXIMIZE)
         fill(archive, axes, count, rng)
         offers = []
         for number in range(OFFERS):
@@ -149,15 +149,9 @@ def main() -> None:
     print("| elites | add, grid, us | select for 16 slots, ms | memory an elite, bytes |")
     print("|---|---|---|---|")
     for size in asked.sizes:
-        adding = show(measure_adding(GridCells, size, min(asked.repeats, 5)))
+        adding = show(measure_adding(size, min(asked.repeats, 5)))
         selecting = show(measure_selecting(size, asked.repeats))
         print(f"| {size:,} | {adding} | {selecting} | {measure_memory(size):.0f} |", flush=True)
-
-    def voronoi(axes: list[Measure]) -> Cells:
-        return VoronoiCells(axes, 1000)
-
-    adding = show(measure_adding(voronoi, 1000, min(asked.repeats, 5)))
-    print(f"\nadd, 1,000 Voronoi cells: {adding} us")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import dataclasses
 
 from evolve.archive import Elite
-from evolve.archive.merit import Merit
+from evolve.archive.credit import Merit
 from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.runner import ProgramRunner
 from evolve.evaluation.verdict import evaluate_program, load_evaluator

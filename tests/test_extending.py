@@ -20,13 +20,9 @@ def _weigh_worst(ranks: Ranks, _children: Ranks, _entropy: float) -> Weights:
 
 """
 HALVES = """
-class Halves(OneCell):
+class Halves(GridCells):
     def __init__(self, axes):
-        super().__init__(axes)
-        self.size = 2
-
-    def cell_of(self, coordinates):
-        return int(share_of(self.axes[0], coordinates[0]) >= 0.5)
+        super().__init__([replace(axes[0], cells=2)])
 
 
 """
@@ -81,12 +77,12 @@ SECTIONS = "settings/sections.py"
 PARTS = {
     "selection rule": [
         ("archive/selection.py", RULE, "# From the ranks of elites"),
-        ("archive/selection.py", '"worst": _weigh_worst,', '"uniform": _weigh_alike'),
+        ("archive/selection.py", '"worst": _weigh_worst,', '"pareto": _weigh'),
         (SECTIONS, '"worst": Strategy("the worst elite", rule="worst"),', '"hill-climb": Strategy'),
     ],
     "archive": [
-        ("archive/cells.py", HALVES, "# How measure space is cut,"),
-        ("archive/cells.py", '"halves": Halves,', '"single": OneCell'),
+        ("archive/archives.py", HALVES, "# How measure space is cut,"),
+        ("archive/archives.py", '"halves": Halves,', '"single": lambda'),
         (SECTIONS, '"halves",', '"single"))'),
     ],
     "sandbox backend": [

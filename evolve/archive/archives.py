@@ -1,22 +1,94 @@
-"""Archives: the elites of one island by cell (Mouret & Clune 2015, Illuminating search spaces)."""
+"""Archives: the elites of one island by cell of measure space.
+
+Mouret & Clune 2015, Illuminating search spaces by mapping elites.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evolve.archive.cells import Cells, is_outside
-from evolve.archive.merit import Merit
+from evolve.archive.credit import Merit
+from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
 
 # Elites of one cell with several objectives; beyond, the one in the most crowded place leaves.
 MAX_FRONT = 16
 _NO_MERIT = Merit(0.0)
+
+
+class GridCells:
+    """A grid, numbered row-major over the axes; what lies outside falls into the edge cell.
+
+    Args:
+        axes: The measures with their ranges; without any there is a single cell.
+    """
+
+    def __init__(self, axes: Sequence[Measure]) -> None:
+        self.axes = tuple(axes)
+        self.size = math.prod(axis.cells for axis in self.axes)
+
+    def cell_of(self, coordinates: Sequence[float]) -> int:
+        """Returns the number of the cell of a point, from 0."""
+        cell = 0
+        for axis, value in zip(self.axes, coordinates, strict=True):
+            index = int(share_of(axis, value) * axis.cells)
+            cell = cell * axis.cells + min(index, axis.cells - 1)
+        return cell
+
+    def centers_of(self, cells: Sequence[int]) -> NDArray[np.float64]:
+        """Returns the middles of cells in the unit cube, shape `(len(cells), len(axes))`."""
+        shape = [axis.cells for axis in self.axes]
+        indices = np.array(np.unravel_index(np.asarray(cells, np.int64), shape)).T
+        return (indices + 0.5) / shape
+
+
+# How measure space is cut, by the value of `search.archive`.
+KINDS: Mapping[str, Callable[[Sequence[Measure]], GridCells]] = MappingProxyType(
+    {
+        "grid": GridCells,
+        "single": lambda axes: GridCells([replace(axis, cells=1) for axis in axes]),
+    }
+)
+
+
+def share_of(axis: Measure, value: float) -> float:
+    """Returns the place of a value in an axis' range, from 0 to 1; the ends for what is outside."""
+    if value <= axis.low:
+        return 0.0
+    if value >= axis.high:
+        return 1.0
+    if axis.scale == "log":
+        return math.log(value / axis.low) / math.log(axis.high / axis.low)
+    return (value - axis.low) / (axis.high - axis.low)
+
+
+def locate(axes: Sequence[Measure], measures: Mapping[str, float]) -> tuple[float, ...]:
+    """Returns the coordinates of an evaluation's measures, shape `(len(axes),)`.
+
+    Raises:
+        ValueError: A measure is missing or not finite.
+    """
+    coordinates = []
+    for axis in axes:
+        value = measures.get(axis.name)
+        if value is None or not math.isfinite(value):
+            raise ValueError(f"measure `{axis.name}`: expected a finite number, got {value!r}")
+        coordinates.append(float(value))
+    return tuple(coordinates)
+
+
+def is_outside(axes: Sequence[Measure], coordinates: Sequence[float]) -> bool:
+    """Returns whether any coordinate lies outside its range."""
+    pairs = zip(axes, coordinates, strict=True)
+    return any(not axis.low <= value <= axis.high for axis, value in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +137,7 @@ class Archive:
         direction: Whether larger or smaller objectives win.
     """
 
-    def __init__(self, space: Cells, direction: Direction) -> None:
+    def __init__(self, space: GridCells, direction: Direction) -> None:
         self.space = space
         self.direction = direction
         self.out_of_range = 0
@@ -195,7 +267,7 @@ class FrontArchive(Archive):
         others: Directions of the further objectives.
     """
 
-    def __init__(self, space: Cells, direction: Direction, others: Sequence[Direction]) -> None:
+    def __init__(self, space: GridCells, direction: Direction, others: Sequence[Direction]) -> None:
         super().__init__(space, direction)
         self._signs = np.array([item.sign for item in (direction, *others)])
         self._fronts: dict[int, list[Elite]] = {}

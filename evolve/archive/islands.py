@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from evolve.archive.archives import AddStatus, Archive, Elite, FrontArchive, find_front
-from evolve.archive.cells import make_cells
+from evolve.archive.archives import KINDS, AddStatus, Archive, Elite, FrontArchive, find_front
 from evolve.problem import Measure
 from evolve.records import Direction
 from evolve.settings.sections import STRATEGIES, SearchSettings
@@ -36,7 +35,7 @@ class Islands:
         self.strategy = STRATEGIES[settings.strategy]
         self._direction = direction
         self._others = tuple(others)
-        self._cells = make_cells(settings.archive, axes)
+        self._cells = KINDS[settings.archive](axes)
         self.archives = [self._make_archive() for _ in range(settings.islands)]
         self.migrations = 0
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from evolve.archive.archives import Archive, Elite
 from evolve.archive.islands import Islands
 
-TOURNAMENT_SIZE = 4
 # An inspiration is the farthest in source of a few that are drawn from the nearest in rank.
 _NEAREST = 12
 _CANDIDATES = 4
@@ -60,7 +59,7 @@ def make_lottery(archive: Archive, rule: str, *, entropy: float) -> Lottery:
     Args:
         archive: At least one elite.
         rule: One of `RULES`.
-        entropy: The target of `boltzmann`, from 0 (greedy) to 1 (uniform).
+        entropy: The target, from 0 (greedy) to 1 (uniform).
 
     Raises:
         ValueError: The archive is empty.
@@ -129,34 +128,10 @@ def _find_root(falling: Callable[[float], float], guess: float, *, tolerance: fl
     return high if below > 0.0 else low
 
 
-def _weigh_tournament(ranks: Ranks, _children: Ranks, _entropy: float) -> Weights:
-    """Returns the chance of each to win a tournament; equals share theirs."""
-    counts = np.bincount(ranks)
-    not_better = np.concatenate([np.cumsum(counts[::-1])[::-1], [0]]) / len(ranks)
-    chances: Weights = (-np.diff(not_better**TOURNAMENT_SIZE) / counts)[ranks]
-    return chances
-
-
-def _weigh_best(ranks: Ranks, _children: Ranks, _entropy: float) -> Weights:
-    return np.append(1.0, np.zeros(len(ranks) - 1))
-
-
-def _weigh_alike(ranks: Ranks, _children: Ranks, _entropy: float) -> Weights:
-    return np.ones(len(ranks))
-
-
 # From the ranks of elites, the best first, their numbers of children and the target entropy to
-# their chances. `boltzmann`: better elites more often, to the target. `tournament`: the best of a
-# few drawn with replacement. `greedy`: the best. `uniform`: any. `pareto`: where no instances are
-# known, as `boltzmann`.
+# their chances. `pareto`, where no instances are known, is as `boltzmann`.
 RULES: Mapping[str, Callable[[Ranks, Ranks, float], Weights]] = MappingProxyType(
-    {
-        "boltzmann": _weigh_boltzmann,
-        "tournament": _weigh_tournament,
-        "greedy": _weigh_best,
-        "uniform": _weigh_alike,
-        "pareto": _weigh_boltzmann,
-    }
+    {"boltzmann": _weigh_boltzmann, "pareto": _weigh_boltzmann}
 )
 
 

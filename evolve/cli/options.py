@@ -115,7 +115,7 @@ SETTING_OPTIONS = {
         "search.strategy",
         str | None,
         "NAME",
-        "map-elites, tournament, greedy, pareto, uniform; or hill-climb, best-of-n, random.",
+        "map-elites or pareto; or a baseline: hill-climb, best-of-n, random.",
     ),
     "workers": SettingOption("loop.workers", int | None, "N", "Model calls at a time."),
     "model": SettingOption(

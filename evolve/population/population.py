@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from evolve.archive import AddStatus, Elite
-from evolve.archive.cells import locate
+from evolve.archive.archives import locate
 from evolve.archive.credit import Credit, HillClimbing
 from evolve.models.roles import ModelStats
 from evolve.operators.sessions import TuningSessions

@@ -9,8 +9,8 @@ from itertools import groupby
 from operator import attrgetter
 
 from evolve.archive import AddStatus, Elite, Islands
-from evolve.archive.cells import locate
-from evolve.archive.merit import Merit, is_progress, outranks
+from evolve.archive.archives import locate
+from evolve.archive.credit import Merit, is_progress, outranks
 from evolve.problem import Problem
 from evolve.records import INJECT, RESCORE, TUNE, VALIDATION, AttemptKey, Status
 from evolve.records.results import LightAttempt

@@ -303,7 +303,7 @@ def _read_measures(top: TomlTable, initial: Program) -> tuple[Measure, ...]:
     if math.prod(measure.cells for measure in measures) > _MOST_CELLS:
         raise ProblemError(
             f"{top.where}: [[measures]]: expected at most {_MOST_CELLS} cells in all; give each "
-            "fewer `cells`, which `search.archive=cvt` ignores"
+            "fewer `cells`"
         )
     return measures
 

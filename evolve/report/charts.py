@@ -76,7 +76,7 @@ def map_objectives(archive: Archive, across: int, up: int | None) -> NDArray[np.
     """Returns the best objective by place on two measures.
 
     Args:
-        archive: Its cells divide the measures; of Voronoi cells each is where its centroid is.
+        archive: Its cells divide the measures.
         across: Place of the measure on the horizontal axis among the archive's measures.
         up: The same for the vertical axis; None for a single row.
 
@@ -96,10 +96,7 @@ def map_objectives(archive: Archive, across: int, up: int | None) -> NDArray[np.
 def _count_bins(archive: Archive, axis: int | None) -> int:
     if axis is None:
         return 1
-    space = archive.space
-    if space.size == math.prod(one.cells for one in space.axes):
-        return min(space.axes[axis].cells, _MOST_BINS)
-    return min(math.isqrt(space.size), _MOST_BINS)
+    return min(archive.space.axes[axis].cells, _MOST_BINS)
 
 
 def find_levels(

@@ -9,7 +9,7 @@ from html import escape
 from itertools import pairwise
 
 from evolve.archive import Elite
-from evolve.archive.cells import share_of
+from evolve.archive.archives import share_of
 from evolve.display import clean, one_line, show_number
 from evolve.population.curves import AXES, CurvePoint
 from evolve.problem import Measure

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evolve.archive import Elite
-from evolve.archive.merit import Merit, outranks
+from evolve.archive.credit import Merit, outranks
 from evolve.population import RunState
 from evolve.population.state import merit_of
 from evolve.problem import Problem, Reference

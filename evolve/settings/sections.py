@@ -59,13 +59,13 @@ class Strategy:
         about: What it does, in words.
         pool: `elites` of the slot's island; the `initial` program; the `champion`; or all
             `evaluated` programs.
-        rule: How one is drawn from `elites`: `boltzmann`, `greedy`, `uniform` or `tournament`, or
-            `pareto`, from those that lead on some instance; other pools are drawn from evenly.
+        rule: How one is drawn from `elites`: `boltzmann`, or `pareto`, from those that lead on some
+            instance; other pools are drawn from evenly.
     """
 
     about: str
     pool: str = "elites"
-    rule: str = "uniform"
+    rule: str = ""
 
     @property
     def is_baseline(self) -> bool:
@@ -79,10 +79,7 @@ class Strategy:
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {
         "map-elites": Strategy("better elites more often, to a target entropy", rule="boltzmann"),
-        "tournament": Strategy("the best of a few elites", rule="tournament"),
-        "greedy": Strategy("the best elite of the island", rule="greedy"),
         "pareto": Strategy("a program that leads on some instance", rule="pareto"),
-        "uniform": Strategy("any elite of the island", rule="uniform"),
         "hill-climb": Strategy("the champion, alone", pool="champion"),
         "best-of-n": Strategy("the starting program, always", pool="initial"),
         "random": Strategy("any program evaluated so far", pool="evaluated"),
@@ -186,7 +183,7 @@ class SearchSettings:
     """Population, selection and migration."""
 
     strategy: str = setting("map-elites", "where parents come from", choices=tuple(STRATEGIES))
-    archive: str = setting("grid", "how measure space is cut", choices=("grid", "cvt", "single"))
+    archive: str = setting("grid", "how measure space is cut", choices=("grid", "single"))
     islands: int = setting(2, "islands, each with an archive of its own", low=1, high=256)
     entropy: float = setting(
         0.3, "normalised entropy of parent selection: 0 greedy, 1 uniform", low=0, high=1

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from evolve.archive.merit import is_progress
+from evolve.archive.credit import is_progress
 from evolve.records import (
     BROKEN_EVALUATOR,
     RESCORE,

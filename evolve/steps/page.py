@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from evolve.archive.merit import paired_gain
+from evolve.archive.credit import paired_gain
 from evolve.problem import Problem
 from evolve.records import TUNE, VALIDATION, Attempt, Direction, Plan, Status
 from evolve.source import holds_values

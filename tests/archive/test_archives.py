@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.archive import AddStatus, Archive, Elite
-from evolve.archive.cells import GridCells, locate
+from evolve.archive.archives import KINDS, GridCells, locate
 from evolve.problem import Measure
 from evolve.records import Direction
 from tests.builders import make_elite
@@ -88,3 +88,18 @@ def test_on_ties_the_earlier_elite_stays():
     archive.add(make_elite(0, 1.0, 0.5, 10.0))
     assert not archive.add(make_elite(1, 1.0, 0.5, 10.0))
     assert archive.elites[0].key.generation == 0
+
+
+CUT = (Measure("x", 0.0, 1.0, 4), Measure("y", 1.0, 1000.0, 3, "log"))
+numbers = st.floats(allow_nan=False)
+
+
+@given(st.sampled_from(list(KINDS)), numbers, numbers)
+def test_every_point_falls_into_the_cell_of_the_nearest_one_inside(kind, x, y):
+    cells = KINDS[kind](CUT)
+    inside = (min(max(x, 0.0), 1.0), min(max(y, 1.0), 1000.0))
+    assert 0 <= cells.cell_of((x, y)) == cells.cell_of(inside) < cells.size
+
+
+def test_without_measures_there_is_one_cell_whatever_is_asked():
+    assert {make([]).size for make in KINDS.values()} == {1}

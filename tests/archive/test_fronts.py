@@ -4,8 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.archive import AddStatus, Elite
-from evolve.archive.archives import MAX_FRONT, FrontArchive, crowding_distances, domination_depths
-from evolve.archive.cells import GridCells
+from evolve.archive.archives import (
+    MAX_FRONT,
+    FrontArchive,
+    GridCells,
+    crowding_distances,
+    domination_depths,
+)
 from evolve.archive.selection import make_lottery
 from evolve.errors import ProblemError
 from evolve.problem import Measure, load_problem

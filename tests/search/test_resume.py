@@ -59,7 +59,7 @@ def test_a_resumed_search_knows_what_one_left_alone_knows(searches, strategy):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"search__archive": "cvt", "search__islands": 3},
+        {"search__archive": "single", "search__islands": 3},
         {"search__stall_after": 8, "search__islands": 2, "loop__lag": 2},
         {"tuning__share": 0.5, "loop__lag": 0},
     ],

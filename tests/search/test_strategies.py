@@ -90,4 +90,4 @@ def test_the_command_names_the_strategy_and_runs_baselines_on_one_island(tmp_pat
     state = run_json("show", "r", cwd=tmp_path)
     assert (state["strategy"], len(state["islands"])) == ("hill-climb", 1)
     done = run_evolve("run", problem, "--strategy", "annealing", cwd=tmp_path, code=2)
-    assert "`search.strategy`: expected one of map-elites, tournament" in done.stderr
+    assert "`search.strategy`: expected one of map-elites, pareto" in done.stderr
