@@ -55,8 +55,7 @@ from evolve.records.results import (
 from evolve.runs.run_folder import create_run_folder
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
-from evolve.settings import Settings
-from evolve.settings.history import SettingsHistory
+from evolve.settings import Settings, SettingsHistory
 from evolve.store import Store
 
 SLOTS = 16
@@ -214,7 +213,7 @@ from evolve.population import Population
 from evolve.runs.run_folder import load_run
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
-from evolve.settings.history import SettingsHistory
+from evolve.settings import SettingsHistory
 from evolve.store import Store
 from evolve.runs.wiring import restore_budget
 folder = Path(sys.argv[1])

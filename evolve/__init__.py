@@ -2,7 +2,7 @@
 
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
-    errors, files, keys, display, records, settings, source, scoring,
+    errors, toml, files, keys, display, records, settings, source, scoring,
     problem, importing, archive, edits, operators, models, sandbox, evaluation,
     steps, store, population, search, runs, report, view, cli, api
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.settings import known_keys
-from evolve.settings.reading import write_value
+from evolve.toml import write_value
 
 if TYPE_CHECKING:
     import dataclasses

@@ -20,8 +20,7 @@ from evolve.records.results import Evaluated, Generation, as_slot
 from evolve.runs.replay import Replay
 from evolve.search.events import Inbox
 from evolve.search.loop import Observer, Search
-from evolve.settings import Settings, change_settings
-from evolve.settings.history import SettingsHistory
+from evolve.settings import Settings, SettingsHistory, change_settings
 from evolve.source import built_in_measures
 from evolve.steps.journal import Journal
 from evolve.store import Store

@@ -25,7 +25,7 @@ from evolve.report.attempt_details import attempt_as_data, call_as_data, describ
 from evolve.report.overview import describe_invocation
 from evolve.runs.run_folder import find_run, write_text
 from evolve.search.digests import read_lessons
-from evolve.settings.history import Invocation
+from evolve.settings import Invocation
 from evolve.steps.lesson_files import format_lessons
 from evolve.steps.memory import KnownLesson
 from evolve.store import Store, is_locked

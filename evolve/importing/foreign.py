@@ -15,7 +15,7 @@ from evolve.importing.texts import hide_in
 from evolve.importing.travel import Sorted
 from evolve.problem.gallery import expect_empty, list_files, write_files
 from evolve.scoring.cooperative import THEIRS, Theirs
-from evolve.settings.reading import write_value
+from evolve.toml import write_value
 
 TABLE_FILE = "import.md"
 # Larger files are shown to programs where they lie; the others are sent with each evaluation.

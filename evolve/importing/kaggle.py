@@ -15,7 +15,7 @@ from evolve.files import is_stray
 from evolve.importing.foreign import escape_braces
 from evolve.problem.gallery import expect_empty, list_files, write_files
 from evolve.scoring.competition import MEDALS, METRICS, read_table
-from evolve.settings.reading import write_value
+from evolve.toml import write_value
 
 _SAMPLES = ("sample_submission.csv", "sampleSubmission.csv", "samplesubmission.csv")
 _FILES = (

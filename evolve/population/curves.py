@@ -14,8 +14,7 @@ from evolve.errors import UsageError
 from evolve.population.state import RunState
 from evolve.problem import Problem
 from evolve.records.results import LightAttempt
-from evolve.settings import Settings
-from evolve.settings.history import flatten_settings
+from evolve.settings import Settings, flatten_settings
 from evolve.settings.sections import STRATEGIES, SearchSettings
 from evolve.store import Store
 

@@ -19,9 +19,9 @@ from evolve.population.state import RunState, StallEvent
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.plain import from_plain, to_plain
-from evolve.settings.reading import write_value
 from evolve.settings.sections import SearchSettings
 from evolve.store import Store
+from evolve.toml import write_value
 
 _FACT, _SPACE = "search", "space"
 # Of what a snapshot holds.

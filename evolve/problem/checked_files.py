@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +16,10 @@ from evolve.records import Program, SourceFile
 from evolve.source import find_blocks, find_oddities, is_readable, list_names, syntax_error
 
 MAX_FILE_BYTES = 1_000_000
+STARTS = "initial"
+"""The folder of a problem whose files, and folders of files, are starting programs, too."""
+
+_INITIAL = "initial.py"
 # The prompts that a problem may have of its own, as `prompts/NAME.md`.
 PROMPTS = ("plan", "edit", "repair", "agent", "summarize")
 # What evaluators see of the environment: no key of any provider is among it.
@@ -155,6 +160,71 @@ def read_source(folder: Path, name: str, where: str) -> SourceFile:
     if problem is not None:
         raise ProblemError(f"{path}: expected Python that can be parsed: {problem}")
     return SourceFile(str(relative), text)
+
+
+def read_initial(files: Sequence[str] | None, folder: Path, where: str) -> Program:
+    """Returns the starting program; without `initial.py` the first one in `initial/`.
+
+    Raises:
+        ProblemError: A file is missing, or cannot be used.
+    """
+    further = sorted((folder / STARTS).glob("*.py"))
+    if not files and not (folder / _INITIAL).exists() and further:
+        text = read_source(folder, f"{STARTS}/{further[0].name}", where).text
+        return Program((SourceFile(_INITIAL, text),))
+    return Program(tuple(read_source(folder, name, where) for name in files or (_INITIAL,)))
+
+
+def read_signatures(
+    texts: Sequence[str], files: Sequence[str] | None, folder: Path, where: str
+) -> Mapping[str, str]:
+    """Returns the functions that a problem without a starting program asks for, by name.
+
+    Raises:
+        ProblemError: One is no signature, or there is a starting program, too.
+    """
+    if texts and (files or (folder / _INITIAL).exists()):
+        raise ProblemError(
+            f"{where}: `signature`: expected no starting program next to it, got one"
+        )
+    signatures = {}
+    for text in texts:
+        line = " ".join(text.split()).removesuffix(":")
+        try:
+            found = ast.parse(f"{line}:\n    pass").body
+        except SyntaxError:
+            found = []
+        if len(found) != 1 or not isinstance(found[0], ast.FunctionDef):
+            raise ProblemError(
+                f"{where}: `signature`: expected a line such as `def pack(count: int) -> list`, "
+                f"got {text!r:.200}"
+            )
+        signatures[found[0].name] = line
+    return signatures
+
+
+def write_stub(signatures: Mapping[str, str]) -> Program:
+    """Returns what stands for the starting program of a problem without one."""
+    functions = "\n\n".join(
+        f'{line}:\n    raise NotImplementedError("there is no program yet")\n'
+        for line in signatures.values()
+    )
+    text = f"# EVOLVE-BLOCK-START\n{functions}# EVOLVE-BLOCK-END\n"
+    return Program((SourceFile(_INITIAL, text),))
+
+
+def read_patterns(patterns: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """Returns the patterns of files that programs may add.
+
+    Raises:
+        ProblemError: One leads out of the program's folder.
+    """
+    for pattern in patterns:
+        try:
+            inside(pattern)
+        except ValueError as error:
+            raise ProblemError(f"{where}: `may_add`: {error}") from None
+    return patterns
 
 
 def list_warnings(problem: Problem) -> list[str]:

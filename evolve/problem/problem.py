@@ -11,6 +11,7 @@ from typing import Any
 
 from evolve.records import Direction, Program
 from evolve.source import is_readable
+from evolve.toml import key
 
 
 class Purpose(StrEnum):
@@ -45,16 +46,13 @@ class Measure:
         high: Upper end of the range, above `low`; larger values fall into the last cell.
         cells: Into how many cells the range is divided.
         scale: `linear` or `log`.
-        source: `built-in` when it is measured here, from the source or the time a program
-            takes, else `evaluator`.
     """
 
     name: str
     low: float
     high: float
-    cells: int
-    scale: str = "linear"
-    source: str = "evaluator"
+    cells: int = key(10, low=1)
+    scale: str = key("linear", choices=("linear", "log"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,6 @@ class Stage:
         limits: What a program may use in it, in place of the problem's.
         threshold: The objective that lets a program go on; None for any.
         share: The share of programs that passes, the best; None for all.
-        rejects: Whether a program that fails in it is rejected, at no evaluation's cost.
     """
 
     name: str
@@ -130,7 +127,11 @@ class Stage:
     limits: Mapping[str, Any]
     threshold: float | None = None
     share: float | None = None
-    rejects: bool = False
+
+    @property
+    def rejects(self) -> bool:
+        """Returns whether a program that fails in it is rejected, at no evaluation's cost."""
+        return self.name == SMOKE
 
 
 @dataclass(frozen=True, slots=True)

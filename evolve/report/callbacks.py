@@ -15,8 +15,7 @@ from evolve.report.live import StandardOutput, TerminalView
 from evolve.report.trackers import TrackedRun, TrackerObserver, open_trackers
 from evolve.runs.opening import RunView
 from evolve.search.loop import Observer
-from evolve.settings import Settings
-from evolve.settings.history import flatten_settings
+from evolve.settings import Settings, flatten_settings
 from evolve.steps.journal import Journal
 from evolve.store import Store
 

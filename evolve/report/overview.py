@@ -15,7 +15,7 @@ from evolve.records.plain import from_plain, to_plain
 from evolve.records.results import FINISHED, Totals, rank_payoffs
 from evolve.records.steering import Steer
 from evolve.report.attempt_details import attempt_as_data
-from evolve.settings.history import Invocation
+from evolve.settings import Invocation
 from evolve.store import Store, is_locked
 
 Usage = Sequence[tuple[str, str, Totals]]

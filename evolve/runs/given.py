@@ -11,8 +11,7 @@ from evolve.edits.additions import is_allowed
 from evolve.errors import UsageError
 from evolve.population.snapshot import load_state
 from evolve.problem import Problem
-from evolve.problem.checked_files import check_entry, read_source
-from evolve.problem.starts import FOLDER
+from evolve.problem.checked_files import STARTS, check_entry, read_source
 from evolve.records import Program, SourceFile
 from evolve.records.steering import SteerKind
 from evolve.runs.run_folder import load_run
@@ -65,8 +64,8 @@ def read_starts(problem: Problem, paths: Sequence[Path]) -> list[Start]:
         UsageError: There is nothing, or it lacks a file.
         ProblemError: One cannot be parsed, or changes what no program may change.
     """
-    own = problem.folder / FOLDER
-    within = any(name.startswith(f"{FOLDER}/") for name, _ in problem.initial.files)
+    own = problem.folder / STARTS
+    within = any(name.startswith(f"{STARTS}/") for name, _ in problem.initial.files)
     further = [] if within or not own.is_dir() else sorted(own.iterdir())
     given = [
         (f"start {path.name}", read_given(problem, path, where))

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from evolve.errors import ProblemError, UsageError
 from evolve.problem import Problem
-from evolve.problem.starts import FOLDER
+from evolve.problem.checked_files import STARTS
 from evolve.runs.asked_models import settle_asked
 from evolve.runs.run_folder import create_run_folder, load_run, naming_originals, trust_programs
 from evolve.runs.trust import expect_trust, find_addresses, write_mark
 from evolve.runs.wiring import open_evaluators
-from evolve.settings import Settings
-from evolve.settings.history import find_changes
-from evolve.settings.reading import write_value
+from evolve.settings import Settings, find_changes
+from evolve.toml import write_value
 
 if TYPE_CHECKING:
     from evolve.evaluation.evaluator import IdleProcess
@@ -99,7 +98,7 @@ def make_run(
     if not settings.models.is_configured:
         _expect_changeable(problem)
     # Slow to import, and mostly there are none.
-    if starts or (starts is not None and (problem.folder / FOLDER).is_dir()):
+    if starts or (starts is not None and (problem.folder / STARTS).is_dir()):
         from evolve.runs.given import note_starts, read_starts
 
         given = read_starts(problem, starts)

@@ -26,8 +26,7 @@ from evolve.runs.mending import RESCORED
 from evolve.search.generation import GenerationRunner, Inline, Reporter, reject_known
 from evolve.search.schedule import Schedule, Turn, size_of
 from evolve.search.select import JobMaker
-from evolve.settings import Settings
-from evolve.settings.history import SettingsHistory
+from evolve.settings import Settings, SettingsHistory
 from evolve.steps.journal import Journal, OtherRequestError
 from evolve.store import Store
 from evolve.store.copying import PRUNED

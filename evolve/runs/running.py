@@ -83,8 +83,7 @@ from evolve.search.loop import Search
 from evolve.search.previews import find_misfit, preview_prompts
 from evolve.search.schedule import size_of
 from evolve.search.select import repeats_of
-from evolve.settings import change_settings
-from evolve.settings.history import Invocation, SettingsHistory, find_changes
+from evolve.settings import Invocation, SettingsHistory, change_settings, find_changes
 from evolve.settings.sections import STRATEGIES
 from evolve.source import fingerprint
 from evolve.steps.journal import Journal

@@ -16,7 +16,7 @@ from evolve.records import Attempt, Direction, Evaluation, Plan
 from evolve.records.plain import from_plain, to_plain
 from evolve.records.steering import UNSTEERED, Steering
 from evolve.search.schedule import Turn, size_of
-from evolve.settings.history import SettingsHistory
+from evolve.settings import SettingsHistory
 from evolve.steps.digest import Digest, RunStatus
 from evolve.steps.memory import KnownLesson, LessonBook, Memory, inherit_lessons
 from evolve.store import Store

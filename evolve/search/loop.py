@@ -44,7 +44,7 @@ from evolve.search.generation import (
 )
 from evolve.search.schedule import FruitlessWatch, Schedule, Turn, size_of
 from evolve.search.select import JobMaker
-from evolve.settings.history import SettingsHistory
+from evolve.settings import SettingsHistory
 from evolve.settings.sections import MOST_LAG
 from evolve.steps.jobs import GenerationJob
 from evolve.steps.journal import Journal

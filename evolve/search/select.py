@@ -23,8 +23,7 @@ from evolve.search.digests import DigestMaker
 from evolve.search.generation import WHOLE
 from evolve.search.library import RunLibrary
 from evolve.search.schedule import Turn
-from evolve.settings import Settings
-from evolve.settings.history import SettingsHistory
+from evolve.settings import Settings, SettingsHistory
 from evolve.settings.sections import LoopSettings, SearchSettings, StepSettings
 from evolve.source import share_in_common, sign_source
 from evolve.steps.digest import Digest, Seat

@@ -1,19 +1,26 @@
 """The settings of a run: defaults, a TOML file, the environment, `--set`; no unknown keys."""
 
 from evolve.settings.reading import (
+    Invocation,
+    SettingsHistory,
     change_settings,
+    find_changes,
+    flatten_settings,
     format_settings,
     known_keys,
     load_settings,
     parse_assignment,
     read_environment,
 )
-from evolve.settings.sections import FREE_SECTIONS, Settings
+from evolve.settings.sections import Settings
 
 __all__ = [
-    "FREE_SECTIONS",
+    "Invocation",
     "Settings",
+    "SettingsHistory",
     "change_settings",
+    "find_changes",
+    "flatten_settings",
     "format_settings",
     "known_keys",
     "load_settings",

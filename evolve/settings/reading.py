@@ -1,47 +1,35 @@
-"""Settings from a TOML file, the environment and `--set`, and written back; no unknown keys."""
+"""Settings from a TOML file, the environment and `--set`, and how they changed within a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
-import math
-import re
 import tomllib
-import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from evolve.errors import UsageError
 from evolve.files import decode_text
 from evolve.keys import PASSWORD, split_password
-from evolve.settings.sections import FREE_SECTIONS, ROLES, Settings
+from evolve.settings.sections import BY_ROLE, FREE_SECTIONS, Settings
+from evolve.toml import read_given, read_value, write_key, write_value
 
-ENVIRONMENT_PREFIX = "EVOLVE_SET_"
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_KIND_NAMES = {
-    int: "an integer",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    tuple: "a text or a list of texts",
-}
-# Slow, and asked for every key.
-_read_hints = cache(typing.get_type_hints)
+_ENVIRONMENT_PREFIX = "EVOLVE_SET_"
 
 
 def known_keys() -> dict[str, dataclasses.Field[Any]]:
     """Returns every `section.name` key with its field, in the order of the classes."""
-    keys: dict[str, dataclasses.Field[Any]] = {}
     kinds = typing.get_type_hints(Settings)
-    for section in dataclasses.fields(Settings):
-        if section.name not in FREE_SECTIONS:
-            fields = dataclasses.fields(kinds[section.name])
-            keys |= {f"{section.name}.{item.name}": item for item in fields}
-    return keys
+    return {
+        f"{section.name}.{item.name}": item
+        for section in fields(Settings)
+        if section.name not in FREE_SECTIONS
+        for item in fields(kinds[section.name])
+    }
 
 
 def change_settings(settings: Settings, changes: Mapping[str, Any], *, where: str) -> Settings:
@@ -61,18 +49,20 @@ def change_settings(settings: Settings, changes: Mapping[str, Any], *, where: st
         section, _, name = key.partition(".")
         _expect_no_password(value, f"{where}: `{key}`")
         if section in FREE_SECTIONS and name:
-            entries: Any = _change_entries(settings, section, name, value, f"{where}: `{key}`")
-            settings = dataclasses.replace(settings, **{section: entries})
-            continue
-        if key not in keys:
-            raise UsageError(f"{where}: unknown key `{key}`; {_suggest_key(key, list(keys))}")
-        part = getattr(settings, section)
-        checked = _check_value(value, keys[key], type(part), f"{where}: `{key}`")
-        if name == "api_base":
-            checked = clean_address(checked, f"{where}: `{key}`")
-        part = dataclasses.replace(part, **{name: checked})
-        settings = dataclasses.replace(settings, **{section: part})
+            part: Any = _change_entry(getattr(settings, section), section, name, value, where)
+        elif key in keys:
+            old = getattr(settings, section)
+            part = replace(old, **{name: read_value(value, type(old), keys[key], where, key)})
+        else:
+            by_name = next((one for one in keys if one.endswith(f".{key}")), key)
+            raise UsageError(f"{where}: unknown key `{key}`; {_suggest_key(by_name, keys)}")
+        settings = replace(settings, **{section: part})
     return settings
+
+
+def _suggest_key(key: str, keys: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.4)
+    return f"did you mean `{near[0]}`?" if near else "docs/reference/settings.md lists all"
 
 
 def _expect_no_password(value: Any, where: str) -> None:
@@ -81,33 +71,31 @@ def _expect_no_password(value: Any, where: str) -> None:
     Raises:
         UsageError: It has one.
     """
-    parts = value.values() if isinstance(value, Mapping) else value
-    if isinstance(value, str) and split_password(value)[1]:
-        raise UsageError(
-            f"{where}: expected an address without a password, which would be kept in the run's"
-            f" folder; leave it out and set the environment variable {PASSWORD}"
-        )
-    if isinstance(parts, Iterable) and not isinstance(parts, str):
-        for part in parts:
+    if isinstance(value, str):
+        if split_password(value)[1]:
+            raise UsageError(
+                f"{where}: expected an address without a password, which would be kept in the"
+                f" run's folder; leave it out and set the environment variable {PASSWORD}"
+            )
+    elif isinstance(value, Iterable):
+        for part in value.values() if isinstance(value, Mapping) else value:
             _expect_no_password(part, where)
 
 
-def _change_entries(
-    settings: Settings, section: str, name: str, value: Any, where: str
+def _change_entry(
+    entries: Mapping[str, Any], section: str, name: str, value: Any, where: str
 ) -> dict[str, Any]:
     """Returns a free section with one entry changed, or without it when the value is None."""
-    entries = {key: entry for key, entry in getattr(settings, section).items() if key != name}
-    kinds = FREE_SECTIONS[section]
-    if isinstance(kinds, type) and name not in {"all", *ROLES}:
-        roles = ", ".join(["all", *ROLES])
-        raise UsageError(f"{where}: unknown role; expected one of {roles}")
+    others = {key: entry for key, entry in entries.items() if key != name}
+    kind = FREE_SECTIONS[section]
     if value is None:
-        return entries
-    if isinstance(kinds, type):
-        value = _check_amount(value, kinds, where)
-    elif kinds is not None:
-        value = _check_entry(value, kinds, where)
-    return {**entries, name: value}
+        return others
+    if section in BY_ROLE:
+        return {**others, **read_given(BY_ROLE[section], {name: value}, f"{where}: [{section}]")}
+    return {
+        **others,
+        name: read_given(kind, value, f"{where}: `{section}.{name}`") if kind else value,
+    }
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -119,7 +107,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
         raise UsageError(f"--set: expected `section.name=value`, got {text!r}")
-    return key.strip(), read_value(value.strip())
+    return key.strip(), _parse_value(value.strip())
 
 
 def load_settings(path: Path) -> dict[str, Any]:
@@ -143,9 +131,9 @@ def load_settings(path: Path) -> dict[str, Any]:
 def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """Returns the keys set by variables such as `EVOLVE_SET_SEARCH__ISLANDS=2`."""
     return {
-        name.removeprefix(ENVIRONMENT_PREFIX).replace("__", ".").lower(): read_value(value)
+        name.removeprefix(_ENVIRONMENT_PREFIX).replace("__", ".").lower(): _parse_value(value)
         for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX)
+        if name.startswith(_ENVIRONMENT_PREFIX)
     }
 
 
@@ -161,119 +149,7 @@ def format_settings(settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def _check_value(value: Any, item: dataclasses.Field[Any], section: type, where: str) -> Any:
-    """Returns the value as its field takes it.
-
-    A whole number serves as a number, and one text as a list of texts.
-
-    Args:
-        value: From a file, the environment or an option.
-        item: The field, with its bounds.
-        section: The class that has the field.
-        where: Named in errors.
-
-    Raises:
-        UsageError: It has the wrong type or is out of range.
-    """
-    hint = _read_hints(section)[item.name]
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in kinds:
-        return None
-    kind = next(kind for kind in kinds if kind is not type(None))
-    choices = item.metadata.get("choices")
-    if typing.get_origin(kind) is tuple:
-        texts = _check_texts(value, where)
-        for text in texts:
-            _check_choice(text, choices, where)
-        return texts
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise UsageError(f"{where}: expected {_KIND_NAMES[kind]}, got {value!r:.200}")
-    low, high = item.metadata.get("low"), item.metadata.get("high")
-    if (low is not None and not value >= low) or (high is not None and not value <= high):
-        ends = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise UsageError(f"{where}: expected a value {ends}, got {value!r}")
-    # Neither can be written into the run's settings.
-    if kind is float and not math.isfinite(value):
-        raise UsageError(f"{where}: expected a finite number, got {value!r}")
-    _check_choice(value, choices, where)
-    return value
-
-
-def _check_choice(value: Any, choices: Sequence[str] | None, where: str) -> None:
-    if choices and value not in choices:
-        raise UsageError(f"{where}: expected one of {', '.join(choices)}, got {value!r}")
-
-
-def _check_texts(value: Any, where: str) -> tuple[str, ...]:
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, Sequence) or not all(isinstance(item, str) for item in items):
-        raise UsageError(f"{where}: expected {_KIND_NAMES[tuple]}, got {value!r:.200}")
-    if items is value and not all(item.strip() for item in items):
-        # As where a shell puts in a variable that is not set.
-        raise UsageError(f"{where}: expected a text, got an empty one; leave it out for none")
-    return tuple(item.strip() for item in items if item.strip())
-
-
-def _check_entry(value: Any, kinds: Mapping[str, type], where: str) -> dict[str, Any]:
-    """Returns a table in which each key is known; numbers are finite and not negative.
-
-    Args:
-        value: What was set.
-        kinds: What each key takes: `float`, `str`, `list` for texts, or `dict` for any table.
-        where: Named in errors.
-
-    Raises:
-        UsageError: It is no table, a key is unknown, or a value does not fit.
-    """
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{where}: expected a table {_describe(kinds)}, got {value!r:.200}")
-    checked: dict[str, Any] = {}
-    for key, item in value.items():
-        if key not in kinds:
-            raise UsageError(f"{where}: unknown key `{key}`; expected a table {_describe(kinds)}")
-        checked[key] = _check_amount(item, kinds[key], f"{where}: `{key}`")
-        if key == "api_base":
-            checked[key] = clean_address(checked[key], f"{where}: `{key}`")
-    return checked
-
-
-def clean_address(text: str, where: str) -> str:
-    """Returns the base of an address that may name the whole path of a request; empty for none.
-
-    Raises:
-        UsageError: It has no scheme.
-    """
-    address = text.strip().rstrip("/")
-    address = address.removesuffix("/chat/completions").removesuffix("/completions")
-    if address and not re.match("https?://[^/]", address):
-        # What stands before an `@` may be a password.
-        shown = address.rpartition("@")[2]
-        raise UsageError(
-            f"{where}: expected an address that begins with http:// or https://, got {shown!r};"
-            f" try http://{shown}"
-        )
-    return address
-
-
-def _check_amount(value: Any, kind: type, where: str) -> Any:
-    """Returns a text, a list of texts, a table, or a finite number of at least 0."""
-    if kind is list:
-        return list(_check_texts(value, where))
-    if kind is dict and isinstance(value, Mapping):
-        return dict(value)
-    if kind is str and isinstance(value, str):
-        return value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and is_number and math.isfinite(value) and value >= 0:
-        return float(value)
-    kinds: dict[type, str] = {str: "text", dict: "a table"}
-    what = kinds.get(kind, "a number of at least 0")
-    raise UsageError(f"{where}: expected {what}, got {value!r:.200}")
-
-
-def read_value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     """Reads a value as TOML; anything that is not valid TOML is text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -281,29 +157,91 @@ def read_value(text: str) -> Any:
         return text
 
 
-def write_value(value: Any) -> str:
-    """Writes a value as TOML."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{write_key(k)} = {write_value(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(write_value(item) for item in value) + "]"
-    # TOML has no pairs of surrogates, and takes no control characters as they are.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One start or resume of a run.
+
+    Attributes:
+        number: From 1.
+        started: UTC, ISO 8601.
+        pid: Of the process that ran.
+        host: Name of the machine.
+        version: Of this tool.
+        generation: The first generation of which nothing was recorded.
+        changes: Settings that were changed from that generation on: old and new value.
+        evaluator: Checksum of the evaluator's code, and of all that lies beside it.
+        replaced: Checksum of the one before, where it was another.
+    """
+
+    number: int
+    started: str
+    pid: int
+    host: str
+    version: str
+    generation: int
+    changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    evaluator: str = ""
+    replaced: str = ""
+
+    def describe_changes(self) -> str:
+        """Returns the changes on one line, empty when there are none."""
+        lines = [
+            f"{name} {_show(old)} -> {_show(new)}" for name, (old, new) in self.changes.items()
+        ]
+        lines += [f"another evaluator ({self.evaluator[:12]})"] * bool(self.replaced)
+        return ", ".join(lines)
 
 
-def write_key(name: str) -> str:
-    """Writes a key as TOML."""
-    return name if _BARE_KEY.fullmatch(name) else write_value(name)
+class SettingsHistory:
+    """The settings that held, or hold, for each generation.
+
+    What a generation was asked with holds for all of it, also when a resume changed settings
+    while it was in flight: recorded replies stay the answers to what was asked.
+
+    Args:
+        settings: As they are now.
+        invocations: In order.
+    """
+
+    def __init__(self, settings: Settings, invocations: Sequence[Invocation] = ()) -> None:
+        self.now = settings
+        self._invocations = [invocation for invocation in invocations if invocation.changes]
+        self._before = lru_cache(maxsize=64)(self._undo)
+
+    def at(self, generation: int) -> Settings:
+        """Returns the settings of a generation."""
+        return self._before(
+            sum(invocation.generation <= generation for invocation in self._invocations)
+        )
+
+    def _undo(self, invocations: int) -> Settings:
+        """Returns the settings after this number of the invocations that changed any."""
+        settings = self.now
+        for invocation in reversed(self._invocations[invocations:]):
+            old = {name: change[0] for name, change in invocation.changes.items()}
+            where = f"invocation {invocation.number} of the run"
+            settings = change_settings(settings, old, where=where)
+        return settings
 
 
-def _suggest_key(key: str, known: list[str]) -> str:
-    """Names the known key that was probably meant."""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    by_name = [candidate for candidate in known if candidate.endswith("." + key)]
-    if by_name or near:
-        return f"did you mean `{(by_name or near)[0]}`?"
-    return "docs/reference/settings.md lists all"
+def find_changes(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
+    """Returns what differs between two settings: old and new value by `section.name`."""
+    before, after = flatten_settings(old), flatten_settings(new)
+    return {
+        name: (before.get(name), after.get(name))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    }
 
 
-def _describe(kinds: Mapping[str, type]) -> str:
-    return "{" + ", ".join(f"{key} = ..." for key in kinds) + "}"
+def flatten_settings(settings: Settings) -> dict[str, Any]:
+    """Returns all settings by `section.name`."""
+    return {
+        f"{section}.{name}": value
+        for section, values in dataclasses.asdict(settings).items()
+        for name, value in values.items()
+    }
+
+
+def _show(value: Any) -> str:
+    return "none" if value is None else f"{value}"

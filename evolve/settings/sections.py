@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from evolve.errors import UsageError
+from evolve.toml import key
 
 WORKSPACE = "workspace"
 ROLES = ("planner", "editor", "summarizer", "leap")
@@ -101,9 +101,22 @@ PARTS = {
 """What `search.without` leaves out, to measure what it is worth."""
 
 
-def setting(default: Any, about: str, **bounds: Any) -> Any:
-    """Returns a field that carries its description and bounds (`low`, `high`, `choices`)."""
-    return dataclasses.field(default=default, metadata={"about": about, **bounds})
+def clean_address(text: str, where: str) -> str:
+    """Returns the base of an address that may name the whole path of a request; empty for none.
+
+    Raises:
+        UsageError: It has no scheme.
+    """
+    address = text.strip().rstrip("/")
+    address = address.removesuffix("/chat/completions").removesuffix("/completions")
+    if address and not re.match("https?://[^/]", address):
+        # What stands before an `@` may be a password.
+        shown = address.rpartition("@")[2]
+        raise UsageError(
+            f"{where}: expected an address that begins with http:// or https://, got {shown!r};"
+            f" try http://{shown}"
+        )
+    return address
 
 
 class Candidate(NamedTuple):
@@ -133,47 +146,43 @@ def parse_candidate(text: str) -> Candidate:
 class LoopSettings:
     """How the loop is cut into generations and slots."""
 
-    generations: int | None = setting(
+    generations: int | None = key(
         None,
         f"generations to run; by default {WITH_MODEL.generations} with a model, "
         f"{WITHOUT_MODEL.generations} without",
         low=1,
     )
-    slots: int = setting(
+    slots: int = key(
         0,
         f"slots in a generation; by default {WITH_MODEL.slots} with a model, "
         f"{WITHOUT_MODEL.slots} without",
         low=0,
         high=4096,
     )
-    seed: int = setting(0, "seed of every random stream", low=0)
-    workers: int | None = setting(
+    seed: int = key(0, "seed of every random stream", low=0)
+    workers: int | None = key(
         None, "model calls at a time; by default 8; changes no result", low=1, high=1024
     )
-    allow_broken_start: bool = setting(
+    allow_broken_start: bool = key(
         False,  # noqa: FBT003
         "begin although the starting program has no objective, for models to repair it",
     )
-    lag: int = setting(
-        1, "generations that may be in flight beside the oldest", low=0, high=MOST_LAG
-    )
+    lag: int = key(1, "generations that may be in flight beside the oldest", low=0, high=MOST_LAG)
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetSettings:
     """What ends a run early; all caps are hard."""
 
-    max_cost_usd: float | None = setting(None, "US dollars for model calls", low=0)
-    max_evaluations: int | None = setting(None, "evaluations, the initial one included", low=1)
-    max_calls: int | None = setting(None, "model calls", low=1)
-    max_tokens: int | None = setting(None, "tokens read and written", low=1)
-    max_seconds: float | None = setting(
-        None,
-        f"wall-clock seconds; by default {WITHOUT_MODEL.max_seconds:g} without a model",
-        low=0,
+    max_cost_usd: float | None = key(None, "US dollars for model calls", low=0)
+    max_evaluations: int | None = key(None, "evaluations, the initial one included", low=1)
+    max_calls: int | None = key(None, "model calls", low=1)
+    max_tokens: int | None = key(None, "tokens read and written", low=1)
+    max_seconds: float | None = key(
+        None, f"wall-clock seconds; by default {WITHOUT_MODEL.max_seconds:g} without a model", low=0
     )
-    target: float | None = setting(None, "objective at which the run stops")
-    patience: int | None = setting(
+    target: float | None = key(None, "objective at which the run stops")
+    patience: int | None = key(
         None, "evaluations without progress after which the run stops", low=1
     )
 
@@ -182,22 +191,22 @@ class BudgetSettings:
 class SearchSettings:
     """Population, selection and migration."""
 
-    strategy: str = setting("map-elites", "where parents come from", choices=tuple(STRATEGIES))
-    archive: str = setting("grid", "how measure space is cut", choices=("grid", "single"))
-    islands: int = setting(2, "islands, each with an archive of its own", low=1, high=256)
-    entropy: float = setting(
+    strategy: str = key("map-elites", "where parents come from", choices=tuple(STRATEGIES))
+    archive: str = key("grid", "how measure space is cut", choices=("grid", "single"))
+    islands: int = key(2, "islands, each with an archive of its own", low=1, high=256)
+    entropy: float = key(
         0.3, "normalised entropy of parent selection: 0 greedy, 1 uniform", low=0, high=1
     )
-    inspirations: int = setting(
+    inspirations: int = key(
         3, "programs shown beside the champion, or mixed into the parent", low=0, high=16
     )
-    stall_after: int | None = setting(
+    stall_after: int | None = key(
         None,
         "evaluations without progress that make a stall; by default "
         f"{WITH_MODEL.stall_after} with a model, {WITHOUT_MODEL.stall_after} without",
         low=1,
     )
-    without: tuple[str, ...] = setting(
+    without: tuple[str, ...] = key(
         (), "parts that are left out, to see what they are worth", choices=tuple(PARTS)
     )
 
@@ -206,7 +215,7 @@ class SearchSettings:
 class TuningSettings:
     """How constants are tuned next to the slots, without a model."""
 
-    share: float | None = setting(
+    share: float | None = key(
         None,
         "share of the evaluations that tunes constants, 0 for none; by default "
         f"{WITHOUT_MODEL.tuning_share:g} without a model, none where that is fewer than "
@@ -225,37 +234,34 @@ class ModelSettings:
     A name with a weight is written `2*NAME`.
     """
 
-    model: tuple[str, ...] = setting((), "models of every role that names none")
-    planner: tuple[str, ...] = setting(
+    model: tuple[str, ...] = key((), "models of every role that names none")
+    planner: tuple[str, ...] = key(
         (), "models that plan for all slots in one call; by default each editor plans for itself"
     )
-    editor: tuple[str, ...] = setting((), "models that write edits")
-    summarizer: tuple[str, ...] = setting((), "models that draw lessons")
-    program: str = setting(
+    editor: tuple[str, ...] = key((), "models that write edits")
+    summarizer: tuple[str, ...] = key((), "models that draw lessons")
+    program: str = key(
         "", "model that programs ask, where the problem lets them; by default that of the problem"
     )
-    evaluator: str = setting(
+    evaluator: str = key(
         "", "model that the evaluator asks as a judge, where it does; by default the problem's"
     )
-    fallbacks: tuple[str, ...] = setting((), "models that are asked when another one is down")
-    api_base: str = setting("", "address of an OpenAI-compatible server")
-    replay: str = setting("", "run folder whose recorded replies answer in place of models")
-    request_seconds: float = setting(
+    fallbacks: tuple[str, ...] = key((), "models that are asked when another one is down")
+    api_base: str = key("", "address of an OpenAI-compatible server", clean=clean_address)
+    replay: str = key("", "run folder whose recorded replies answer in place of models")
+    request_seconds: float = key(
         900.0,
         "one whole answer, before it is asked for again; twice that for all retries, and a model "
         "that is down is waited for as long",
         low=0.1,
     )
-    max_tokens: int | None = setting(
+    max_tokens: int | None = key(
         None, "most tokens of a reply, thinking included; by default the model's own limit", low=16
     )
-    pictures: int = setting(
-        0,
-        "most pictures of answers that a prompt shows, for models that see",
-        low=0,
-        high=16,
+    pictures: int = key(
+        0, "most pictures of answers that a prompt shows, for models that see", low=0, high=16
     )
-    digest_tokens: int | None = setting(
+    digest_tokens: int | None = key(
         None,
         "most tokens of a prompt; by default a third of the model's window, at most 40000",
         low=500,
@@ -336,33 +342,32 @@ class ModelSettings:
 class StepSettings:
     """How plans are executed."""
 
-    repairs: int = setting(1, "repair turns after a failed edit or program", low=0, high=8)
-    form: str = setting(
+    repairs: int = key(1, "repair turns after a failed edit or program", low=0, high=8)
+    form: str = key(
         "auto",
         "what the editor is asked for; `auto` is edits until a model's edits keep failing",
         choices=("auto", "edit", "rewrite"),
     )
-    agent_turns: int = setting(
+    agent_turns: int = key(
         0,
         "most answers of an editor that calls tools, with an evaluation for every 4 of them and "
         "5000 tokens for each; 0 for one that answers once, without tools",
         low=0,
         high=200,
     )
-
-    executor: str = setting(
+    executor: str = key(
         "model",
         "who carries out plans: a `model` that answers, or in a `workspace` the command that is "
         "the editor",
         choices=("model", WORKSPACE),
     )
-    workspace_evaluations: int = setting(
+    workspace_evaluations: int = key(
         6, "evaluations of a command in a slot, that of what it leaves included", low=1, high=200
     )
-    workspace_variables: tuple[str, ...] = setting(
+    workspace_variables: tuple[str, ...] = key(
         (), "names of environment variables that a command in a workspace gets"
     )
-    workspace_shows: tuple[str, ...] = setting(
+    workspace_shows: tuple[str, ...] = key(
         (), "files and folders that a command in a workspace may read"
     )
 
@@ -388,19 +393,19 @@ class StepSettings:
 class SandboxSettings:
     """Where programs run."""
 
-    backend: str = setting("auto", "`auto` takes the strongest that proves itself")
-    allow_weak: bool = setting(False, "run although nothing isolates")  # noqa: FBT003
-    fresh: bool = setting(False, "a new sandbox for each program")  # noqa: FBT003
-    image: str = setting("", "container image for `docker`; made from this Python by default")
-    devices: str = setting(
+    backend: str = key("auto", "`auto` takes the strongest that proves itself")
+    allow_weak: bool = key(False, "run although nothing isolates")  # noqa: FBT003
+    fresh: bool = key(False, "a new sandbox for each program")  # noqa: FBT003
+    image: str = key("", "container image for `docker`; made from this Python by default")
+    devices: str = key(
         "",
         "GPUs that programs see: `all`, a number or `device=ID,ID`, in `docker` also names like "
         "`nvidia.com/gpu=0`; `native` has none",
     )
-    processes: int | None = setting(
+    processes: int | None = key(
         None, "evaluator processes; by default one per core", low=1, high=256
     )
-    evaluator_memory_mb: int = setting(
+    evaluator_memory_mb: int = key(
         4096, "memory of one evaluator process; beyond it is replaced", low=64
     )
 
@@ -409,27 +414,27 @@ class SandboxSettings:
 class ClusterSettings:
     """Where evaluations run instead of on this machine, and what each evaluator asks for there."""
 
-    address: str = setting(
+    address: str = key(
         "",
         "Ray cluster on which programs are evaluated: `ray` for that of this machine or of "
         "`RAY_ADDRESS`, or `ray://HOST:10001`; empty for none",
     )
-    evaluators: int | None = setting(
+    evaluators: int | None = key(
         None, "evaluators at a time; by default as many as there is room for", low=1
     )
-    cpus: float = setting(1.0, "cores of an evaluator", low=0)
-    memory_mb: int | None = setting(
+    cpus: float = key(1.0, "cores of an evaluator", low=0)
+    memory_mb: int | None = key(
         None, "memory of an evaluator; by default the `memory_mb` of the problem's programs", low=0
     )
-    resources: tuple[str, ...] = setting(
+    resources: tuple[str, ...] = key(
         (), "further resources of an evaluator, as `NAME=AMOUNT`, that Ray's nodes declare"
     )
-    kind: str = setting(
+    kind: str = key(
         "",
         "kind of machine on which a problem that measures time is evaluated, or `any`; by default "
         "that of the first node",
     )
-    wait_seconds: float = setting(120.0, "how long a run waits for its first evaluator", low=0)
+    wait_seconds: float = key(120.0, "how long a run waits for its first evaluator", low=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,18 +461,40 @@ class Settings:
         return table.get(role, table.get("all"))
 
 
-# Sections in which names of the user's stand, and what an entry takes; None for any value. Prices
-# are in US dollars per million tokens; temperatures and efforts are by role, or `all`.
-FREE_SECTIONS: Mapping[str, Mapping[str, type] | type | None] = {
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a model costs, in US dollars per million tokens."""
+
+    prompt: float = key(None, low=0)
+    completion: float = key(None, low=0)
+    cached: float = key(None, low=0)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointEntry:
+    """How a model's requests are sent, and how many of them."""
+
+    api_base: str = key(None, clean=clean_address)
+    drop: tuple[str, ...] = ()
+    rename: Mapping[str, Any] = key(None)
+    extra: Mapping[str, Any] = key(None)
+    concurrency: float = key(None, low=0)
+    requests_per_minute: float = key(None, low=0)
+    tokens_per_minute: float = key(None, low=0)
+
+
+def _by_role(name: str, kind: type, **bounds: Any) -> type:
+    return make_dataclass(name, [(role, kind, key(None, **bounds)) for role in ("all", *ROLES)])
+
+
+# What may stand by role, and in sections with names of the user's, of which None takes anything.
+BY_ROLE: Mapping[str, type] = {
+    "temperature": _by_role("Temperatures", float, low=0),
+    "effort": _by_role("Efforts", str),
+}
+FREE_SECTIONS: Mapping[str, type | None] = {
     "parameters": None,
-    "temperature": float,
-    "effort": str,
-    "prices": dict.fromkeys(("prompt", "completion", "cached"), float),
-    "endpoints": {
-        "api_base": str,
-        "drop": list,
-        "rename": dict,
-        "extra": dict,
-        **dict.fromkeys(("concurrency", "requests_per_minute", "tokens_per_minute"), float),
-    },
+    "prices": Prices,
+    "endpoints": EndpointEntry,
+    **BY_ROLE,
 }

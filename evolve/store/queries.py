@@ -38,7 +38,7 @@ from evolve.records.results import (
     Totals,
 )
 from evolve.records.steering import Steer
-from evolve.settings.history import Invocation
+from evolve.settings import Invocation
 from evolve.store.connection import naming_errors, parsing
 from evolve.store.schema import (
     ATTEMPTS,

@@ -40,7 +40,7 @@ from evolve.records.results import (
     SlotNote,
 )
 from evolve.records.steering import Steer
-from evolve.settings.history import Invocation
+from evolve.settings import Invocation
 
 _TYPES: dict[Any, str] = {int: "INTEGER", float: "REAL", str: "TEXT", bool: "INTEGER"}
 # No text of a run is nearly as long; a few bytes of a stranger's may unpack to as many gigabytes.

@@ -22,7 +22,7 @@ from evolve.records import Program, SourceFile
 from evolve.records.plain import to_plain
 from evolve.records.results import Call, Evaluated, Expense, Generation, PlacedAttempt
 from evolve.records.steering import Steer, SteerKind
-from evolve.settings.history import Invocation
+from evolve.settings import Invocation
 from evolve.source import fingerprint
 from evolve.store.connection import (
     RunLock,

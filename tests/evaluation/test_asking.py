@@ -230,7 +230,10 @@ def test_without_a_model_it_is_refused_with_how_to_name_one(command, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("[evaluator]\ncalls = 0\n", "[evaluator]: `calls`: expected at least 1, got 0"),
+        (
+            "[evaluator]\ncalls = 0\n",
+            "[evaluator]: `calls`: expected a whole number of at least 1, got 0",
+        ),
         ('[evaluator]\nmodel = "cmd:rm -r x"\n', "expected a name such as `provider/model`"),
         ('[evaluator]\nmodel = "openai/http://x"\n', "are named by who starts a run"),
         ('[evaluator]\nmodell = "x/y"\n', "unknown key `modell`; did you mean `model`?"),

@@ -1,12 +1,20 @@
 """docs/reference/problem.md names every key of `problem.toml`."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from evolve.errors import ProblemError
-from evolve.problem import folder as keys
+from evolve.problem.folder import (
+    EvaluatorTable,
+    LimitTable,
+    NoiseTable,
+    ProblemTable,
+    ProgramTable,
+    StageTable,
+)
 from evolve.problem.gallery import find_problem
 from evolve.source import BUILT_IN_MEASURES
 
@@ -14,11 +22,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "problem.md").read_te
 
 
 def test_every_key_is_documented():
-    groups = (keys._VALUES, keys._LISTS[:2], keys._EVALUATOR, keys._PROGRAM, keys._LIMITS)
-    for key in (key for group in groups for key in group):
-        assert re.search(rf"^\| `{key}` \|", PAGE, re.MULTILINE), key
-    for table in (*keys._TABLES, *keys._LISTS[2:]):
-        assert f"[{table}]" in PAGE, table
+    tables = (EvaluatorTable, ProgramTable, NoiseTable, LimitTable, StageTable, ProblemTable)
+    for key in {field.name for table in tables for field in fields(table)}:
+        assert re.search(rf"^\| `{key}` \||\[{key}\]", PAGE, re.MULTILINE), key
     for measure in BUILT_IN_MEASURES:
         assert f"`{measure}`" in PAGE, measure
 

@@ -5,8 +5,11 @@ import pytest
 
 from evolve.errors import UsageError
 from evolve.settings import (
+    Invocation,
     Settings,
+    SettingsHistory,
     change_settings,
+    find_changes,
     format_settings,
     known_keys,
     load_settings,
@@ -44,23 +47,23 @@ def test_a_key_without_its_section_is_found_by_its_name():
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("search.islands", "two", "expected an integer, got 'two'"),
-        ("search.islands", 0, "expected a value from 1 to 256, got 0"),
-        ("search.islands", True, "expected an integer, got True"),
-        ("search.entropy", 1.5, "expected a value from 0 to 1"),
-        ("search.entropy", float("nan"), "expected a value from 0 to 1"),
-        ("budget.target", float("nan"), "expected a finite number, got nan"),
-        ("budget.max_cost_usd", float("inf"), "expected a finite number, got inf"),
+        ("search.islands", "two", "expected a whole number, got 'two'"),
+        ("search.islands", 0, "expected a whole number from 1 to 256, got 0"),
+        ("search.islands", True, "expected a whole number, got True"),
+        ("search.entropy", 1.5, "expected a number from 0 to 1, got 1.5"),
+        ("search.entropy", float("nan"), "expected a number from 0 to 1"),
+        ("budget.target", float("nan"), "expected a number that is finite, got nan"),
+        ("budget.max_cost_usd", float("inf"), "expected a number of at least 0, got inf"),
         ("steps.form", "patch", "expected one of auto, edit, rewrite"),
         ("sandbox.allow_weak", 1, "expected true or false"),
         ("models.editor", [1], "expected a text or a list of texts, got"),
-        ("prices.m", 0.1, r"expected a table {prompt = ..., completion = ..., cached = ...}"),
+        ("prices.m", 0.1, "a table, which may have `prompt`, `completion`, `cached`, got 0.1"),
         ("prices.m", {"prompt": -1}, "`prompt`: expected a number of at least 0, got -1"),
         ("search.without", ["climb"], "expected one of bandit, confirmation, .*got 'climb'"),
-        ("temperature.cook", 1.0, "unknown role; expected one of all, planner, editor"),
-        ("temperature.editor", "hot", "expected a number of at least 0, got 'hot'"),
-        ("effort.editor", 3, "expected text, got 3"),
-        ("endpoints.m", {"rpm": 1}, "unknown key `rpm`; expected a table {api_base"),
+        ("temperature.cook", 1.0, r"unknown key `cook`; known are `all`, `planner`, `editor`"),
+        ("temperature.editor", "hot", "expected a number, got 'hot'"),
+        ("effort.editor", 3, "expected a text, got 3"),
+        ("endpoints.m", {"rpm": 1}, "unknown key `rpm`; known are `api_base`"),
     ],
 )
 def test_values_of_the_wrong_type_or_range_are_refused(key, value, words):
@@ -181,3 +184,45 @@ def test_settings_of_endpoints_may_be_tables():
     assert settings.endpoints["openai/a"] == entry
     with pytest.raises(UsageError, match="`extra`: expected a table, got 3"):
         change_settings(Settings(), {"endpoints.openai/a": {"extra": 3}}, where="--set")
+
+
+def change(settings: Settings, **values: object) -> Settings:
+    named = {name.replace("__", "."): value for name, value in values.items()}
+    return change_settings(settings, named, where="test")
+
+
+def invocation(number: int, generation: int, changes) -> Invocation:
+    return Invocation(number, "2026-11-23T00:00:00+00:00", 1, "host", "0.1.0", generation, changes)
+
+
+def test_changes_hold_from_their_generation_on():
+    first = change(Settings(), budget__max_evaluations=20, loop__generations=5)
+    second = change(first, budget__max_evaluations=40)
+    third = change(second, budget__max_evaluations=None, loop__generations=9)
+    invocations = [
+        invocation(1, 0, {}),
+        invocation(2, 3, find_changes(first, second)),
+        invocation(3, 3, {}),
+        invocation(4, 7, find_changes(second, third)),
+    ]
+    history = SettingsHistory(third, invocations)
+    assert history.now is third
+    assert [history.at(number) for number in (0, 2, 3, 6, 7, 99)] == [
+        first, first, second, second, third, third,
+    ]  # fmt: skip
+
+
+def test_changes_name_old_and_new_values_of_settings_and_parameters():
+    new = change(Settings(), loop__workers=3, parameters__count=9)
+    changes = find_changes(Settings(), new)
+    assert changes == {"loop.workers": (None, 3), "parameters.count": (None, 9)}
+    assert invocation(1, 0, changes).describe_changes() == (
+        "loop.workers none -> 3, parameters.count none -> 9"
+    )
+    assert find_changes(new, new) == {}
+
+
+def test_a_change_of_what_is_no_setting_is_named_with_its_invocation():
+    history = SettingsHistory(Settings(), [invocation(2, 4, {"loop.speed": (1, 2)})])
+    with pytest.raises(UsageError, match=r"invocation 2 of the run: unknown key `loop.speed`"):
+        history.at(3)
