@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evolve.models.budget import Budget
+from evolve.models.budget import Budget, Price
 from evolve.models.endpoint import Endpoint
 from evolve.models.gate import Gate, RateLimits
 from evolve.models.litellm_model import LiteLLMModel, import_litellm
 from evolve.models.roles import Part
-from evolve.models.usage import Price
 from evolve.records.chat import Message, Request
 from evolve.steps.journal import Journal
 from evolve.store import Store

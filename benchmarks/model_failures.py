@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evolve.models.usage import estimate_prompt_tokens, estimate_tokens
+from evolve.models.budget import estimate_prompt_tokens, estimate_tokens
 from evolve.records.chat import Message, Request
 from evolve.store import Store
 from tests.commands import write_problem

@@ -37,7 +37,7 @@ def make_plain(preload, view):
 """
 MODEL = """
 from evolve.models.model import Model
-from evolve.models.usage import FREE
+from evolve.models.budget import FREE
 from evolve.records.chat import Reply
 
 

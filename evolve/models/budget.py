@@ -1,4 +1,4 @@
-"""What a run may spend, and what it has spent.
+"""What calls use and cost, and what a run may spend.
 
 Every single request reserves its worst case before it is made and is settled with what it really
 used, so that a cap is never passed, whatever is in flight and however often a call is retried.
@@ -13,15 +13,35 @@ such calls are counted apart and never taken for free.
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import defaultdict, deque
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from evolve.errors import BudgetExhaustedError
-from evolve.models.usage import GENEROUS_TOKENS, Price, estimate_prompt_tokens
-from evolve.records.chat import Request
-from evolve.records.results import MAX_CALLS, MAX_COST, MAX_EVALUATIONS, MAX_TOKENS, Totals
+from evolve.records.chat import Reply, Request
+from evolve.records.results import (
+    MAX_CALLS,
+    MAX_COST,
+    MAX_EVALUATIONS,
+    MAX_TOKENS,
+    Expense,
+    Totals,
+)
+from evolve.settings.sections import ModelSettings
 
+GENEROUS_TOKENS = 32_000
+"""Tokens of a reply, thinking included, that a bound of ours leaves room for where it can."""
+PICTURE_TOKENS = 1600
+"""About the most that a provider counts for a picture."""
+_PIECE = re.compile(r"[A-Za-z]+|[ \t\r\n]+|.", re.DOTALL)
+# Longest run of letters, and of spaces, that a tokenizer surely takes as one token.
+_LETTERS, _SPACES = 3, 4
+_BEYOND_ASCII = 2
+_KEPT = 4096
+_LARGEST_PROMPT, _UNKNOWN_PROMPT = 40_000, 12_000
+_OFFLINE = ("scripted", "cmd", "manual")
 # A model that reads more tokens than estimated is given this much room beyond what was seen.
 _MARGIN = 1.1
 # What a reply is taken to need where none has been seen, and the least that one is asked with.
@@ -29,6 +49,106 @@ _FIRST_TOKENS = 4096
 _LEAST_TOKENS = 256
 # Replies of a role and model that say what the next one needs.
 _REPLIES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model costs.
+
+    Attributes:
+        prompt_usd: US dollars per token read.
+        completion_usd: US dollars per token written.
+        cached_usd: US dollars per token read from the provider's cache; None for the full price.
+    """
+
+    prompt_usd: float
+    completion_usd: float
+    cached_usd: float | None = None
+
+    def cost_of(self, prompt_tokens: float, completion_tokens: float, cached: int = 0) -> float:
+        """Returns the price of a call in US dollars."""
+        cached_usd = self.prompt_usd if self.cached_usd is None else self.cached_usd
+        return (
+            (prompt_tokens - cached) * self.prompt_usd
+            + cached * cached_usd
+            + completion_tokens * self.completion_usd
+        )
+
+
+FREE = Price(0.0, 0.0)
+
+
+def usage_of(reply: Reply) -> Totals:
+    """Returns what one answered call used."""
+    return Totals(
+        calls=1,
+        prompt_tokens=reply.prompt_tokens,
+        cached_tokens=reply.cached_tokens,
+        completion_tokens=reply.completion_tokens,
+        cost_usd=reply.cost_usd or 0.0,
+        unpriced_calls=int(reply.cost_usd is None),
+        thinking_tokens=reply.thinking_tokens,
+    )
+
+
+def add_usage(reply: Reply, others: list[Reply]) -> Reply:
+    """Returns the reply with the usage of other replies to the same call added."""
+    total = sum(map(usage_of, others), usage_of(reply))
+    return replace(
+        reply,
+        prompt_tokens=total.prompt_tokens,
+        completion_tokens=total.completion_tokens,
+        cached_tokens=total.cached_tokens,
+        thinking_tokens=total.thinking_tokens,
+        cost_usd=None if total.unpriced_calls else total.cost_usd,
+    )
+
+
+def prompt_cap(settings: ModelSettings, role: str) -> int:
+    """Returns the most tokens of a prompt for the models that play a role, by upper estimate.
+
+    That is `models.digest_tokens` where it is set, else what the smallest context window among
+    the models allows: half of it, which is about a third as models count, at most 40,000. The
+    window of a model that LiteLLM's table lacks, such as one on a server of the user's own, is
+    taken to be small.
+    """
+    if settings.digest_tokens is not None:
+        return settings.digest_tokens
+    names = [candidate.name for candidate in settings.candidates_for(role)]
+    return min((_cap_of(name) for name in names), default=_LARGEST_PROMPT)
+
+
+@lru_cache(maxsize=_KEPT)
+def _cap_of(model: str) -> int:
+    from evolve.models.litellm_model import import_litellm
+
+    if model.partition(":")[0] in _OFFLINE:
+        return _LARGEST_PROMPT
+    known = import_litellm().model_cost
+    entry = known.get(model) or known.get(model.partition("/")[2]) or {}
+    window = entry.get("max_input_tokens") or entry.get("max_tokens")
+    return min(_LARGEST_PROMPT, int(window) // 2) if window else _UNKNOWN_PROMPT
+
+
+@lru_cache(maxsize=_KEPT)
+def estimate_tokens(text: str) -> int:
+    """Returns at least the tokens of a text: digits and signs are split one by one at most."""
+    total = 0
+    for piece in _PIECE.findall(text):
+        if not piece.isascii():
+            total += _BEYOND_ASCII
+        elif piece.isalpha():
+            total += -(-len(piece) // _LETTERS)
+        elif piece != " ":  # a single space is taken with the word after it
+            total += -(-len(piece) // _SPACES)
+    return total
+
+
+def estimate_prompt_tokens(request: Request) -> int:
+    """Returns at least the tokens of a request's messages."""
+    tokens = sum(estimate_tokens(message.text) for message in request.messages)
+    tokens += sum(PICTURE_TOKENS * len(message.pictures) for message in request.messages)
+    return tokens + 8 * len(request.messages) + 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +183,13 @@ class Reservation:
             return None
         return self.price.cost_of(self.prompt_tokens, self.completion_tokens)
 
+    def as_lost(self, generation: int, slot: int, reason: str) -> Expense:
+        """Returns the worst case as an expense, for a request that a slot got no answer to."""
+        return Expense(
+            generation, slot, self.role, self.model, self.prompt_tokens, 0,
+            self.completion_tokens, self.cost_usd, reason,
+        )  # fmt: skip
+
 
 class Budget:
     """Hard caps with exact totals; safe to use from many threads.
@@ -96,15 +223,8 @@ class Budget:
         self._evaluations = 0
         self._used: defaultdict[tuple[str, str], Totals] = defaultdict(Totals)
         self._pending: set[Reservation] = set()
-        self._excess: dict[str, float] = {}
+        self._excess: defaultdict[str, float] = defaultdict(lambda: 1.0)
         self._stopped_because = ""
-
-    def estimate_prompt(self, request: Request, model: str) -> int:
-        """Returns an upper estimate of the tokens that a request reads.
-
-        A model that was seen to read more than estimated is estimated higher from then on.
-        """
-        return math.ceil(estimate_prompt_tokens(request) * self._excess.get(model, 1.0))
 
     def reserve(
         self,
@@ -127,7 +247,8 @@ class Budget:
         Raises:
             BudgetExhaustedError: It might pass a cap by itself, or `stop` was called.
         """
-        read = self.estimate_prompt(request, model)
+        # A model that was seen to read more than estimated is estimated higher from then on.
+        read = math.ceil(estimate_prompt_tokens(request) * self._excess[model])
         reservation = Reservation(request.role, model, read, most or GENEROUS_TOKENS, price)
         is_priced = price is not None and price.completion_usd > 0
         with self._lock:
@@ -169,14 +290,14 @@ class Budget:
 
     def _find_affordable(self, reservation: Reservation, sharers: int) -> int:
         """Returns the tokens of a reply that an equal share of what is left pays for."""
-        affordable, total, price = 1e9, self.total, reservation.price
-        if self.max_tokens is not None:
-            used = total.tokens + total.lost_tokens + self._pending_tokens
-            affordable = (self.max_tokens - used) / sharers - reservation.prompt_tokens
-        if self.max_cost_usd is not None and price is not None and price.completion_usd > 0:
-            spent = total.cost_usd + total.lost_usd + self._pending_usd
-            left = (self.max_cost_usd - spent) / sharers
-            left -= reservation.prompt_tokens * price.prompt_usd
+        affordable, price = 1e9, reservation.price
+        _, tokens, money = (
+            math.inf if most is None else (most - used - held) / sharers
+            for _, most, used, held in self._measure()
+        )
+        affordable = min(affordable, tokens - reservation.prompt_tokens)
+        if price is not None and price.completion_usd > 0:
+            left = money - reservation.prompt_tokens * price.prompt_usd
             # A little less, so that rounding passes no cap.
             affordable = min(affordable, left / price.completion_usd * (1 - 1e-9))
         return math.floor(affordable)
@@ -190,9 +311,8 @@ class Budget:
                 self._needed[reservation.role, reservation.model].append(used.completion_tokens)
             self._lock.notify_all()
             if used.prompt_tokens > reservation.prompt_tokens:
-                before = self._excess.get(reservation.model, 1.0)
-                excess = before * used.prompt_tokens / reservation.prompt_tokens
-                self._excess[reservation.model] = _MARGIN * excess
+                excess = used.prompt_tokens / reservation.prompt_tokens
+                self._excess[reservation.model] *= _MARGIN * excess
 
     def stop(self, reason: str) -> None:
         """Wakes requests that wait for others; they are not made."""
@@ -236,18 +356,29 @@ class Budget:
         """Returns what all settled calls used."""
         return sum(self.totals_by_call().values(), Totals())
 
+    def _measure(self) -> tuple[tuple[str, float | None, float, float], ...]:
+        """Returns each cap on calls with its name, what is used, and what is set aside."""
+        used, pending = self.total, self._pending
+        return (
+            (MAX_CALLS, self.max_calls, used.calls + used.lost_requests, len(pending)),
+            (
+                MAX_TOKENS,
+                self.max_tokens,
+                used.tokens + used.lost_tokens,
+                sum(one.tokens for one in pending),
+            ),
+            (
+                MAX_COST,
+                self.max_cost_usd,
+                used.cost_usd + used.lost_usd,
+                math.fsum(one.cost_usd or 0.0 for one in pending),
+            ),
+        )
+
     def totals_by_call(self) -> dict[tuple[str, str], Totals]:
         """Returns what settled calls used, by role and model."""
         with self._lock:
             return dict(self._used)
-
-    @property
-    def _pending_tokens(self) -> int:
-        return sum(reservation.tokens for reservation in self._pending)
-
-    @property
-    def _pending_usd(self) -> float:
-        return math.fsum(reservation.cost_usd or 0.0 for reservation in self._pending)
 
     def _must_wait(self, reservation: Reservation) -> bool:
         """Returns whether it fits only once requests in flight have given back what they leave.
@@ -255,25 +386,11 @@ class Budget:
         Raises:
             BudgetExhaustedError: It would not fit then either, or `stop` was called meanwhile.
         """
-        total, cost_usd = self.total, reservation.cost_usd or 0.0
-        needs = [
-            (MAX_CALLS, self.max_calls, total.calls + total.lost_requests + 1, len(self._pending)),
-            (
-                MAX_TOKENS,
-                self.max_tokens,
-                total.tokens + total.lost_tokens + reservation.tokens,
-                self._pending_tokens,
-            ),
-            (
-                MAX_COST,
-                self.max_cost_usd,
-                total.cost_usd + total.lost_usd + cost_usd,
-                self._pending_usd,
-            ),
-        ]
-        for cap, most, alone, _ in needs:
-            _check_cap(cap, alone, most)
-        is_over = any(most is not None and alone + held > most for _, most, alone, held in needs)
+        is_over = False
+        needed = (1, reservation.tokens, reservation.cost_usd or 0.0)
+        for (cap, most, used, held), more in zip(self._measure(), needed, strict=True):
+            _check_cap(cap, used + more, most)
+            is_over = is_over or (most is not None and used + more + held > most)
         if is_over and self._stopped_because:
             raise BudgetExhaustedError(self._stopped_because)
         return is_over

@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 from evolve.errors import BudgetExhaustedError, ModelError, ModelUnavailableError
 from evolve.keys import cut_keys
-from evolve.models.budget import Budget, Reservation
+from evolve.models.budget import (
+    GENEROUS_TOKENS,
+    Budget,
+    Price,
+    Reservation,
+    add_usage,
+    estimate_prompt_tokens,
+    estimate_tokens,
+    usage_of,
+)
 from evolve.models.gate import Gate
 from evolve.models.model import (
     Incoming,
@@ -22,14 +31,6 @@ from evolve.models.model import (
     RetryableError,
 )
 from evolve.models.thinking import begins_thinking, split_thinking
-from evolve.models.usage import (
-    GENEROUS_TOKENS,
-    Price,
-    add_usage,
-    estimate_prompt_tokens,
-    estimate_tokens,
-    usage_of,
-)
 from evolve.records.chat import Reply, Request
 from evolve.records.results import Totals
 

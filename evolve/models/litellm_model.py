@@ -25,13 +25,13 @@ from urllib.request import getproxies, proxy_bypass
 from evolve.errors import ModelError, UsageError
 from evolve.keys import PASSWORD
 from evolve.models.accepted import UNCHANGED, AcceptedSettings, RequestChanges
+from evolve.models.budget import GENEROUS_TOKENS, Price, estimate_tokens
 from evolve.models.model import Model, RefusedSettingError, ReplyError
 from evolve.models.provider_errors import (
     RefusedRequestError,
     describe_failure,
     sort_failure,
 )
-from evolve.models.usage import GENEROUS_TOKENS, Price, estimate_tokens
 from evolve.records.chat import Message, Reply, Request
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from evolve.models.usage import Price
+    from evolve.models.budget import Price
     from evolve.records.chat import Reply, Request
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evolve.errors import EvolveError, UsageError
 from evolve.models.accepted import RequestChanges
+from evolve.models.budget import Price
 from evolve.models.coding_agents import WorkspaceModel
 from evolve.models.endpoint import Endpoint
 from evolve.models.gate import Gate, RateLimits
@@ -17,7 +18,6 @@ from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.model import Model
 from evolve.models.scripted import ScriptedModel, load_script
 from evolve.models.text_models import MANUAL, PREFIX, CommandModel, ManualModel, is_address
-from evolve.models.usage import Price
 from evolve.records.chat import Reply
 from evolve.records.results import Expense
 from evolve.settings import Settings

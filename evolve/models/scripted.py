@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from evolve.errors import UsageError
+from evolve.models.budget import FREE, PICTURE_TOKENS, Price
 from evolve.models.model import Model, ReplyError
-from evolve.models.usage import FREE, PICTURE_TOKENS, Price
 from evolve.records.chat import Reply, Request
 from evolve.settings.sections import ROLES
 from evolve.source import find_blocks

@@ -24,8 +24,8 @@ from typing import IO
 from evolve.errors import ModelError, ModelUnavailableError, UsageError
 from evolve.files import open_plain, write_inside
 from evolve.keys import cut_keys
+from evolve.models.budget import FREE, Price
 from evolve.models.model import Model, ReplyError, RetryableError
-from evolve.models.usage import FREE, Price
 from evolve.records.attempts import read_picture
 from evolve.records.chat import Message, Reply, Request
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evolve.errors import UsageError
-from evolve.models.usage import GENEROUS_TOKENS, estimate_tokens, prompt_cap
+from evolve.models.budget import GENEROUS_TOKENS, estimate_tokens, prompt_cap
 from evolve.records.results import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from evolve.models.usage import Price
+    from evolve.models.budget import Price
     from evolve.records.chat import Message
     from evolve.settings import Settings
     from evolve.store import Store

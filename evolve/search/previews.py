@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from evolve.models.usage import count_for, prompt_cap
+from evolve.models.budget import estimate_tokens, prompt_cap
 from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Plan, Status
 from evolve.records.chat import Message
@@ -28,10 +28,7 @@ _REASON = "(why the program failed)"
 def find_misfit(problem: Problem, models: ModelSettings) -> list[str]:
     """Returns a line where no prompt holds the starting program, even without its frozen text."""
     most = int(PROGRAMS_SHARE * prompt_cap(models, "editor"))
-    shown, counter = show_program(problem.initial, is_short=True), count_for(models, "editor")
-    tokens = counter.bound(shown)
-    if tokens > most:
-        tokens = counter.count(shown)
+    tokens = estimate_tokens(show_program(problem.initial, is_short=True))
     if tokens <= most:
         return []
     line = (

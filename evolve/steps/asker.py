@@ -9,10 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from evolve.errors import ModelError
 from evolve.evaluation.ask_channel import Answered
-from evolve.models.budget import Budget, Reservation
+from evolve.models.budget import Budget, Reservation, usage_of
 from evolve.models.endpoint import Endpoint
 from evolve.models.model import ReplyError
-from evolve.models.usage import usage_of
 from evolve.records import AttemptKey
 from evolve.records.chat import Reply, Request
 from evolve.records.results import ASKS, Call, Expense

@@ -11,7 +11,6 @@ import numpy as np
 
 from evolve.edits import NO_CODE, apply_reply
 from evolve.models.model import ReplyError
-from evolve.models.usage import count_for, prompt_cap
 from evolve.operators import OPERATOR_JOIN, apply_operator
 from evolve.problem import Problem
 from evolve.records import Attempt, Plan, Program, Rejected, Selection
@@ -159,8 +158,8 @@ def edit_messages(
         problem,
         blocks,
         pictures=list_pictures(digest, models.pictures),
-        most=prompt_cap(models, "editor"),
-        counter=count_for(models, "editor"),
+        role="editor",
+        models=models,
     )
 
 

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, StoreError
+from evolve.models.budget import usage_of
 from evolve.models.model import ReplyError
 from evolve.models.roles import Part
-from evolve.models.usage import usage_of
 from evolve.problem import NO_BARS
 from evolve.records import AttemptKey, Evaluation, Status, average
 from evolve.records.chat import Reply, describe_difference

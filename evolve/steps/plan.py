@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from evolve.models.model import ReplyError
-from evolve.models.usage import count_for, prompt_cap
 from evolve.operators import OPERATOR_JOIN, TUNE, choose_operator
 from evolve.problem import Problem
 from evolve.records import Plan, Rejected
@@ -74,8 +73,8 @@ def plan_messages(
         problem,
         blocks,
         pictures=list_pictures(digest, models.pictures),
-        most=prompt_cap(models, "planner"),
-        counter=count_for(models, "planner"),
+        role="planner",
+        models=models,
     )
 
 

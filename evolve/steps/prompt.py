@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
@@ -11,11 +11,12 @@ from pathlib import Path
 
 from evolve.edits.diffs import unified_diff
 from evolve.files import decode_text
-from evolve.models.usage import PICTURE_TOKENS, TokenCounter
+from evolve.models.budget import PICTURE_TOKENS, estimate_tokens, prompt_cap
 from evolve.problem import Problem
 from evolve.problem.checked_files import PLACEHOLDER, fill_placeholders
 from evolve.records import VALIDATION, Attempt, Evaluation, Plan, Program, Status
 from evolve.records.chat import Message
+from evolve.settings.sections import ModelSettings
 from evolve.source import cut_frozen, find_blocks
 
 
@@ -24,8 +25,8 @@ def compose(
     problem: Problem,
     blocks: Sequence[Block],
     *,
-    most: int,
-    counter: TokenCounter,
+    role: str,
+    models: ModelSettings,
     pictures: Sequence[tuple[str, str]] = (),
 ) -> tuple[Message, ...]:
     """Returns the messages of a template, all of them together within a cap of tokens.
@@ -34,8 +35,8 @@ def compose(
         name: One of `evolve.problem.checked_files.PROMPTS`.
         problem: What is solved; its statement is cut at the very last.
         blocks: Values of the template that give way where there is no room.
-        most: Cap on the tokens of all messages together.
-        counter: Counts for the model that is asked.
+        role: Who is asked.
+        models: The cap on the tokens of all messages together.
         pictures: What each shows, and its `data:` address.
 
     Raises:
@@ -44,8 +45,9 @@ def compose(
     values = common_values(problem)
     statement = Block("statement", (problem.statement.strip(),), rank=0)
     fixed = _load_template(name, problem.folder)[0] + " ".join(values.values())
+    most = prompt_cap(models, role)
     room = max(most - PICTURE_TOKENS * len(pictures), most // 2)
-    texts = fit_blocks([*blocks, statement], fixed, room, counter)
+    texts = fit_blocks([*blocks, statement], fixed, room)
     *others, last = fill_template(name, problem.folder, values | texts)
     if pictures:
         listed = "".join(f"\n{n}. {what}" for n, (what, _) in enumerate(pictures, start=1))
@@ -278,60 +280,46 @@ def plain(text: str) -> str:
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
-def fit_blocks(
-    blocks: Sequence[Block], fixed: str, most: int, counter: TokenCounter
-) -> dict[str, str]:
+def fit_blocks(blocks: Sequence[Block], fixed: str, most: int) -> dict[str, str]:
     """Returns the text of each block by name, all of them together within a cap.
-
-    The bound decides where it suffices; only else are tokens counted.
 
     Args:
         blocks: Those to fit.
         fixed: All other text of the prompt.
         most: Cap on the tokens of the whole prompt.
-        counter: Counts for the model that is asked.
     """
-    for measure in (counter.bound, counter.count):
-        sizes = [_size(block, measure) for block in blocks]
-        total = measure(fixed) + _AROUND_MESSAGES + sum(sizes)
-        if total <= most and all(
-            size <= block.share * most for size, block in zip(sizes, blocks, strict=True)
-        ):
-            return {block.name: block.text for block in blocks}
-    fitted = [_shrink(block, int(block.share * most), counter.count) for block in blocks]
-    room = most - counter.count(fixed) - _AROUND_MESSAGES
-    order = sorted(range(len(fitted)), key=lambda index: -fitted[index].rank)
-    for index in order:
-        over = sum(_size(block, counter.count) for block in fitted) - room
+    fitted = {block.name: _shrink(block, int(block.share * most)) for block in blocks}
+    room = most - estimate_tokens(fixed) - _AROUND_MESSAGES
+    for block in sorted(fitted.values(), key=lambda block: -block.rank):
+        over = sum(map(_size, fitted.values())) - room
         if over > 0:
-            target = max(0, _size(fitted[index], counter.count) - over)
-            fitted[index] = _shrink(fitted[index], target, counter.count)
-    return {block.name: block.text for block in fitted}
+            fitted[block.name] = _shrink(block, max(0, _size(block) - over))
+    return {name: block.text for name, block in fitted.items()}
 
 
-def _size(block: Block, measure: Callable[[str], int]) -> int:
+def _size(block: Block) -> int:
     if not block.items:
         return 0
-    items = sum(measure(item) + _AROUND_ITEM for item in block.items)
-    return items + measure(block.heading) + _AROUND_BLOCK
+    items = sum(estimate_tokens(item) + _AROUND_ITEM for item in block.items)
+    return items + estimate_tokens(block.heading) + _AROUND_BLOCK
 
 
-def _shrink(block: Block, target: int, measure: Callable[[str], int]) -> Block:
+def _shrink(block: Block, target: int) -> Block:
     """Returns a block of at most a size.
 
     The last items are put in fewer words, then left out; at the very last the first one is cut.
     """
     for index in reversed(range(len(block.shorter))):
-        if _size(block, measure) > target and index < len(block.items):
+        if _size(block) > target and index < len(block.items):
             items = list(block.items)
             items[index] = block.shorter[index]
             block = replace(block, items=tuple(items))
-    while len(block.items) > 1 and _size(block, measure) > target:
+    while len(block.items) > 1 and _size(block) > target:
         block = replace(block, items=block.items[:-1])
-    while block.items and _size(block, measure) > target:
-        over = _size(block, measure) - target
+    while block.items and _size(block) > target:
+        over = _size(block) - target
         item = block.items[0]
-        share = 1.0 - (over + _AROUND_BLOCK) / max(1, measure(item))
+        share = 1.0 - (over + _AROUND_BLOCK) / max(1, estimate_tokens(item))
         kept = item.removesuffix(CUT)[: int(0.98 * share * len(item))] if share > 0 else ""
         text = _end(kept)
         # Marks that are added at each cut must not keep it from ending.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from evolve.models.model import ReplyError
-from evolve.models.usage import count_for, prompt_cap
 from evolve.problem import Problem
 from evolve.records import Attempt, Direction, Lesson, Rejected, Status, Summary
 from evolve.records.chat import Message, Request
@@ -91,8 +90,8 @@ def summary_messages(
         "summarize",
         problem,
         blocks,
-        most=prompt_cap(models, "summarizer"),
-        counter=count_for(models, "summarizer"),
+        role="summarizer",
+        models=models,
     )
 
 

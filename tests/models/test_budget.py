@@ -6,11 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.errors import BudgetExhaustedError, ModelError
-from evolve.models.budget import Budget, Reservation
+from evolve.models.budget import (
+    GENEROUS_TOKENS,
+    Budget,
+    Price,
+    Reservation,
+    estimate_prompt_tokens,
+    usage_of,
+)
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.model import ReplyError, RetryableError
 from evolve.models.scripted import ScriptedModel
-from evolve.models.usage import GENEROUS_TOKENS, Price, estimate_prompt_tokens, usage_of
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Totals
 
@@ -214,11 +220,11 @@ def test_empty_replies_are_reserved_one_by_one():
 
 def test_a_model_that_reads_more_than_estimated_is_estimated_higher():
     budget = Budget()
-    before = budget.estimate_prompt(REQUEST, "priced")
+    before = budget.reserve(REQUEST, "priced", None).prompt_tokens
     complete(budget, PricedModel(prompt_tokens=3 * before))
-    after = budget.estimate_prompt(REQUEST, "priced")
+    after = budget.reserve(REQUEST, "priced", None).prompt_tokens
     assert 3 * before < after < 4 * before
-    assert budget.estimate_prompt(REQUEST, "other") == before
+    assert budget.reserve(REQUEST, "other", None).prompt_tokens == before
 
 
 def test_an_unusable_reply_is_paid_for():

@@ -13,13 +13,12 @@ import pytest
 from model_server import Answer, ModelServer, answer_like_scripted
 
 from evolve.errors import ModelError, ModelUnavailableError, UsageError
-from evolve.models.budget import Budget
+from evolve.models.budget import Budget, Price
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate, OutageError
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.model import ReplyError
 from evolve.models.roster import open_model
-from evolve.models.usage import Price
 from evolve.records.chat import Message, Reply, Request
 
 REQUEST = Request("editor", (Message("system", "s"), Message("user", "u")), max_tokens=20)

@@ -14,12 +14,11 @@ from model_server import Answer, ModelServer
 
 from evolve.errors import ModelError, UsageError
 from evolve.models.accepted import RequestChanges
-from evolve.models.budget import Budget
+from evolve.models.budget import Budget, Price
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.model import ReplyError
-from evolve.models.usage import Price
 from evolve.records.chat import Message, Reply, Request
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ import pytest
 
 from evolve.edits import apply_reply
 from evolve.errors import UsageError
+from evolve.models.budget import Price
 from evolve.models.model import ReplyError
 from evolve.models.roster import open_model
 from evolve.models.scripted import ScriptedModel, hash_request
-from evolve.models.usage import Price
 from evolve.records import Program, SourceFile
 from evolve.records.chat import Message, Request
 

@@ -2,7 +2,7 @@
 
 import json
 
-from evolve.models.usage import PICTURE_TOKENS
+from evolve.models.budget import PICTURE_TOKENS
 from tests.commands import PROBLEM, run_evolve, run_json, write_problem
 
 EVALUATOR = """from evolve.scoring import Image, Score, as_floats

@@ -1,7 +1,7 @@
 import pytest
 
 from evolve.errors import UsageError
-from evolve.models.usage import Price
+from evolve.models.budget import Price
 from evolve.records.chat import Message
 from evolve.runs.estimate import TYPICAL_TOKENS, Use, estimate_roles, expect_two_generations
 from evolve.settings import Settings, change_settings

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from evolve.models.usage import TokenCounter
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile
 from evolve.search.previews import find_misfit
@@ -130,9 +129,9 @@ def test_frozen_text_gives_way_before_a_program_does() -> None:
     program = Program((SourceFile("initial.py", LARGE),))
     long, short = show_program(program), show_program(program, is_short=True)
     block = Block("programs", (long, long), shorter=(short, short))
-    text = fit_blocks([block], "", 2000, TokenCounter(()))["programs"]
+    text = fit_blocks([block], "", 2000)["programs"]
     assert text.count(BLOCK) == 2
-    assert fit_blocks([block], "", 200_000, TokenCounter(()))["programs"].count(HELPERS) == 2
+    assert fit_blocks([block], "", 200_000)["programs"].count(HELPERS) == 2
 
 
 def test_a_program_that_no_prompt_holds_is_warned_of(tmp_path: Path) -> None:
