@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evolve.models.budget import Budget, Price
 from evolve.models.endpoint import Endpoint
-from evolve.models.gate import Gate, RateLimits
+from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel, import_litellm
-from evolve.models.roles import Part
+from evolve.models.roster import Part
 from evolve.records.chat import Message, Request
 from evolve.steps.journal import Journal
 from evolve.store import Store
@@ -73,7 +73,7 @@ def main() -> None:
             timeout=120.0, max_retries=0, max_tokens=100, seed=1, api_base=url, api_key="none",
         )  # fmt: skip
 
-    gate = Gate("model", limits=RateLimits(8, 1e9, 1e12))
+    gate = Gate("model", concurrency=8)
     endpoint = Endpoint(LiteLLMModel(MODEL, api_base=url), gate=gate, price=Price(1e-6, 4e-6))
     budget = Budget(max_cost_usd=1e6)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from evolve.models.model import ReplyError
-from evolve.models.scripted import ScriptedModel
+from evolve.models.offline_models import ScriptedModel
 from evolve.records.chat import Message, Request
 
 try:

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from evolve.errors import ModelUnavailableError
 from evolve.models.model import RetryableError
@@ -17,25 +16,6 @@ _WINDOW_SECONDS = 60.0
 _FAILURES_TO_OPEN = 5
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 60.0
-
-
-class OutageError(ModelUnavailableError):
-    """A model was down for longer than it is waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimits:
-    """What a provider takes from us; `None` for no limit.
-
-    Attributes:
-        concurrency: Requests at a time.
-        requests_per_minute: Requests begun in any 60 seconds.
-        tokens_per_minute: Tokens, by upper estimate, of requests begun in any 60 seconds.
-    """
-
-    concurrency: int | None = None
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
 
 
 class Gate:
@@ -47,7 +27,9 @@ class Gate:
 
     Args:
         where: Start of messages: the model's name and address.
-        limits: What the provider takes.
+        concurrency: Most requests at a time.
+        requests_per_minute: Most requests begun in any 60 seconds.
+        tokens_per_minute: Most tokens, by upper estimate, of requests begun in any 60 seconds.
         outage_seconds: Longest wait for a model that is down, or that limits the rate.
         tell: Called at pauses and their ends, from any thread.
         clock: Returns seconds that never go back.
@@ -61,14 +43,18 @@ class Gate:
         self,
         where: str,
         *,
-        limits: RateLimits | None = None,
+        concurrency: float = math.inf,
+        requests_per_minute: float = math.inf,
+        tokens_per_minute: float = math.inf,
         outage_seconds: float = 900.0,
         tell: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         longest_nap_seconds: float = 0.5,
     ) -> None:
         self._where = where
-        self._limits = limits or RateLimits()
+        self._concurrency = concurrency
+        self._requests_per_minute = max(requests_per_minute, 1.0)
+        self._tokens_per_minute = tokens_per_minute
         self._outage_seconds = outage_seconds
         self.tell = tell
         self._clock = clock
@@ -95,8 +81,8 @@ class Gate:
             may_wait: Whether a pause is waited for.
 
         Raises:
-            OutageError: The model is down, or asks for a longer pause than is waited for.
-            ModelUnavailableError: The model was closed.
+            ModelUnavailableError: The model is down, asks for a longer pause than is waited for,
+                or was closed.
         """
         waited = self._enter(tokens, may_wait=may_wait)
         failure: RetryableError | None = None
@@ -166,33 +152,30 @@ class Gate:
         if self._down_since is not None:
             down = now - self._down_since
             if not may_wait or down >= self._outage_seconds:
-                raise OutageError(
+                raise ModelUnavailableError(
                     f"{self._where}: down for {down:.0f} s, the last request failed with: "
                     f"{self._last_reason}"
                 )
         wish = self._not_before - now
         if wish > self._outage_seconds or (wish > 0.0 and not may_wait):
-            raise OutageError(f"{self._where}: rate limited for {wish:.0f} s: {self._last_reason}")
+            raise ModelUnavailableError(
+                f"{self._where}: rate limited for {wish:.0f} s: {self._last_reason}"
+            )
 
     def _find_nap(self, tokens: int) -> float:
         """Returns the seconds until the request may pass as far as is known now; 0 to pass."""
-        now, limits = self._clock(), self._limits
-        if self._in_flight and self._down_since is not None:
-            return math.inf
-        if limits.concurrency is not None and self._in_flight >= limits.concurrency:
+        now = self._clock()
+        if self._in_flight >= (self._concurrency if self._down_since is None else 1):
             return math.inf
         if self._not_before > now:
             return self._not_before - now
         while self._begun and self._begun[0][0] <= now - _WINDOW_SECONDS:
             self._begun.popleft()
-        until_next = self._begun[0][0] + _WINDOW_SECONDS - now if self._begun else 0.0
-        if len(self._begun) >= max(limits.requests_per_minute or math.inf, 1.0):
-            return until_next
-        if limits.tokens_per_minute is not None and self._begun:
-            used = sum(part for _, part in self._begun)
-            if used + tokens > limits.tokens_per_minute:
-                return until_next
-        return 0.0
+        used = sum(part for _, part in self._begun)
+        has_room = used + tokens <= self._tokens_per_minute or not self._begun
+        if has_room and len(self._begun) < self._requests_per_minute:
+            return 0.0
+        return self._begun[0][0] + _WINDOW_SECONDS - now
 
     def _note_answer(self) -> None:
         self._failures = 0

@@ -24,11 +24,13 @@ from urllib.request import getproxies, proxy_bypass
 
 from evolve.errors import ModelError, UsageError
 from evolve.keys import PASSWORD
-from evolve.models.accepted import UNCHANGED, AcceptedSettings, RequestChanges
 from evolve.models.budget import GENEROUS_TOKENS, Price, estimate_tokens
 from evolve.models.model import Model, RefusedSettingError, ReplyError
-from evolve.models.provider_errors import (
+from evolve.models.providers import (
+    UNCHANGED,
+    AcceptedSettings,
     RefusedRequestError,
+    RequestChanges,
     describe_failure,
     sort_failure,
 )
@@ -107,7 +109,6 @@ class LiteLLMModel(Model):
                 completion: Completion = wait_for(
                     self._ask({**base, **self._accepted.spell(sent, self._provider)}, on_text),
                     timeout_seconds,
-                    prepares_fast=self._provider == "openai",
                 )
         except Exception as error:  # LiteLLM's exceptions have no common base
             self._leave_out(error, sent)
@@ -218,8 +219,6 @@ class LiteLLMModel(Model):
     def _settings(self) -> dict[str, Any]:
         """Returns what every request of this model carries."""
         settings: dict[str, Any] = {}
-        if self._info is None and self._provider is not None:
-            self._make_known()
         if self.api_base is not None:
             settings["api_base"] = _add_password(self.api_base)
             # A local server takes any key, but the client insists on having one.
@@ -252,16 +251,6 @@ class LiteLLMModel(Model):
         except Exception:  # noqa: BLE001 (LiteLLM raises a bare one for unknown models)
             return None
         return info
-
-    def _make_known(self) -> None:
-        """Puts the model into LiteLLM's table, without a price.
-
-        A model that it lacks is looked up in vain several times for each answer, which takes a
-        seventh of the processor time of a request.
-        """
-        free = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
-        entry = {"litellm_provider": self._provider, "mode": "chat", **free}
-        self._litellm.register_model({self.name: entry})
 
     @cached_property
     def _provider(self) -> str | None:

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from evolve.models.budget import Price
-    from evolve.records.chat import Reply, Request
+    from evolve.records.chat import Message, Reply, Request
 
 
 class ReplyError(Exception):
@@ -159,3 +159,14 @@ class Model(ABC):
 
     def close(self) -> None:  # noqa: B027 (most models have nothing to wake)
         """Wakes requests that wait; safe to call twice."""
+
+
+def format_prompt(messages: Sequence[Message]) -> str:
+    """Returns a chat as one text; roles are named where there is more than one question."""
+    if sum(message.role != "system" for message in messages) <= 1:
+        return "\n\n".join(message.text for message in messages) + "\n"
+    parts = [
+        message.text if message.role == "system" else f"[{message.role}]\n\n{message.text}"
+        for message in messages
+    ]
+    return "\n\n".join([*parts, "[assistant]"]) + "\n"

@@ -1,27 +1,53 @@
-"""The models of a run: opened by their names, priced, and asked first whether they answer."""
+"""The models of a run: opened, priced, asked first whether they answer, and chosen for roles.
+
+The choice is Thompson sampling with discounted counts. Rewards are asymmetric and cost counts, as
+in ShinkaEvolve (Lange et al. 2025): only gains on the parent are rewarded. They are rewarded by
+rank, so that the scale of the objective does not matter.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+from numpy.random import Generator
+
+from evolve.archive.credit import Credit
 from evolve.errors import EvolveError, UsageError
-from evolve.models.accepted import RequestChanges
 from evolve.models.budget import Price
-from evolve.models.coding_agents import WorkspaceModel
+from evolve.models.command_models import PREFIX, CommandModel, WorkspaceModel, is_address
 from evolve.models.endpoint import Endpoint
-from evolve.models.gate import Gate, RateLimits
+from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.model import Model
-from evolve.models.scripted import ScriptedModel, load_script
-from evolve.models.text_models import MANUAL, PREFIX, CommandModel, ManualModel, is_address
-from evolve.records.chat import Reply
-from evolve.records.results import Expense
+from evolve.models.offline_models import MANUAL, ManualModel, ScriptedModel, load_script
+from evolve.models.providers import RequestChanges
+from evolve.records.chat import Reply, Request
+from evolve.records.results import Expense, ModelUse
 from evolve.settings import Settings
-from evolve.settings.sections import WORKSPACE
+from evolve.settings.sections import WORKSPACE, Candidate
+
+# Any gain is worth half a reward; how it ranks among the last ones is worth the other half.
+_GAIN = 0.5
+_GAINS_KEPT = 128
+_DECAY = 0.98
+# Slots of a model that say what the next one will cost.
+_COSTS_KEPT = 64
+# This share of the choices follows the weights alone, so that no model is given up.
+_EVEN = 0.1
+THRIFT = 0.5
+"""How much cost counts when models are chosen: 0 not at all, 1 by reward per cost."""
+# A free model counts as if it cost this part of the mean.
+_COST_FLOOR = 0.05
+# What a summarizer is good for shows only generations later.
+_UNREWARDED = frozenset({"summarizer"})
 
 
 def open_endpoints(
@@ -47,7 +73,7 @@ def open_endpoints(
     names = [candidate.name for candidates in roster.values() for candidate in candidates]
     names += [] if models.replay else models.asked.values()
     works = settings.steps.executor == WORKSPACE
-    editors = [candidate.name for candidate in roster.get("editor", ())]
+    editors = [candidate.name for candidate in roster.get("editor", ()) if works]
     endpoints: dict[str, Endpoint] = {}
     for name in dict.fromkeys([*names, *(models.fallbacks if roster else ())]):
         entry = {**settings.endpoints.get("*", {}), **settings.endpoints.get(name, {})}
@@ -57,62 +83,52 @@ def open_endpoints(
                 f"model {name!r}: its name has an address that you have not named; if you want "
                 "it asked, name the model yourself, as in --model NAME"
             )
-        if works and name in editors:
-            endpoints[name] = _open_workspace(settings, name, folder, tell)
-            continue
-        model = open_model(
-            name,
-            api_base=address,
-            sends_key=named is None or address is None or address in named,
-            folder=folder / MANUAL,
-            idle_seconds=models.idle_seconds,
-            changes=RequestChanges(
-                entry.pop("drop", ()), entry.pop("rename", {}), entry.pop("extra", {})
-            ),
-            tell=tell,
+        changes = RequestChanges(
+            entry.pop("drop", ()), entry.pop("rename", {}), entry.pop("extra", {})
         )
-        gate = Gate(
-            f"model {name!r}",
-            limits=RateLimits(**entry),
-            outage_seconds=models.request_seconds,
-            tell=tell,
+        model = (
+            _open_workspace(settings, name, folder)
+            if name in editors
+            else open_model(
+                name,
+                folder / MANUAL,
+                tell,
+                api_base=address,
+                sends_key=named is None or address is None or address in named,
+                idle_seconds=models.idle_seconds,
+                changes=changes,
+            )
         )
+        # What is left of the entry limits the rate.
+        seconds = models.request_seconds
+        gate = Gate(f"model {name!r}", **entry, outage_seconds=seconds, tell=tell)
+        price = _read_price(settings, name)
         endpoints[name] = Endpoint(
-            model,
-            name=name,
-            gate=gate,
-            price=_read_price(settings, name),
-            request_seconds=models.request_seconds,
+            model, name=name, gate=gate, price=price, request_seconds=seconds
         )
     return endpoints
 
 
-def _open_workspace(
-    settings: Settings, name: str, folder: Path, tell: Callable[[str], None]
-) -> Endpoint:
+def _open_workspace(settings: Settings, name: str, folder: Path) -> Model:
     """Returns the command that works in workspaces.
 
     Raises:
         UsageError: The command cannot be found, or a variable that it gets is not set.
     """
-    steps, seconds = settings.steps, settings.models.request_seconds
+    steps = settings.steps
     lacking = [one for one in steps.workspace_variables if one not in os.environ]
     if lacking:
         raise UsageError(
             f"steps.workspace_variables: expected {lacking[0]} to be set, got nothing; "
             f"`export {lacking[0]}=...`"
         )
-    model = WorkspaceModel(
+    return WorkspaceModel(
         name.removeprefix(PREFIX),
         passed=steps.workspace_variables,
         shown=steps.workspace_shows,
         hidden=(folder.resolve(),),
-        seconds=seconds,
+        seconds=settings.models.request_seconds,
         allow_weak=settings.sandbox.allow_weak,
-    )
-    gate = Gate(f"model {name!r}", limits=RateLimits(), outage_seconds=seconds, tell=tell)
-    return Endpoint(
-        model, name=name, gate=gate, price=_read_price(settings, name), request_seconds=seconds
     )
 
 
@@ -134,25 +150,18 @@ def _read_price(settings: Settings, name: str) -> Price | None:
 
 def open_model(
     name: str,
-    *,
-    api_base: str | None = None,
-    sends_key: bool = True,
-    folder: Path | None = None,
-    idle_seconds: float = 120.0,
-    changes: RequestChanges | None = None,
+    folder: Path = Path(MANUAL),
     tell: Callable[[str], None] = lambda _: None,
+    **options: Any,
 ) -> Model:
     """Returns the model behind a name; nothing is imported or asked yet.
 
     Args:
         name: `scripted`, `scripted:SCRIPT.json`, `cmd:COMMAND`, `manual`, or a name LiteLLM
             knows: `provider/model`.
-        api_base: Address of the provider, when it is not its usual one.
-        sends_key: Whether the provider's key may go to that address.
-        folder: Where a person finds prompts; the current folder's `manual` by default.
-        idle_seconds: Longest silence within an answer that has begun.
-        changes: What requests have otherwise than usual.
+        folder: Where a person finds prompts.
         tell: Called with what a person is waited for, and with settings that are left out.
+        options: Those of `LiteLLMModel`.
 
     Raises:
         UsageError: The name is empty, or there is no such script or command.
@@ -163,17 +172,10 @@ def open_model(
     if name.startswith(PREFIX):
         return CommandModel(argument)
     if name == MANUAL:
-        return ManualModel(folder or Path(MANUAL), tell=tell)
+        return ManualModel(folder, tell=tell)
     if not name.strip():
         raise UsageError("model: expected a name like `openai/gpt-4o-mini`, got an empty one")
-    return LiteLLMModel(
-        name,
-        api_base=api_base,
-        sends_key=sends_key,
-        idle_seconds=idle_seconds,
-        changes=changes or RequestChanges(),
-        tell=tell,
-    )
+    return LiteLLMModel(name, tell=tell, **options)
 
 
 def show_price_setting(name: str) -> str:
@@ -264,3 +266,116 @@ class Preflight:
         except EvolveError as error:
             self._errors[endpoint.name] = error
             self._on_error()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Who plays a role in a slot, and how.
+
+    Attributes:
+        model: Name of the model.
+        temperature: Sent when it is set.
+        effort: Reasoning effort, sent when it is set.
+        max_tokens: Most tokens of a reply, sent when it is set.
+    """
+
+    model: str
+    temperature: float | None = None
+    effort: str = ""
+    max_tokens: int | None = None
+
+    def tune(self, request: Request) -> Request:
+        """Returns the request as this part asks it."""
+        return replace(
+            request,
+            temperature=self.temperature,
+            effort=self.effort,
+            max_tokens=self.max_tokens,
+        )
+
+
+class ModelStats:
+    """How well models have done in their roles; a fold over the slots of a run."""
+
+    def __init__(self) -> None:
+        self._credit = defaultdict[str, Credit](lambda: Credit(decay=_DECAY))
+        self._costs = defaultdict[tuple[str, str], deque[tuple[float | None, int]]](
+            lambda: deque(maxlen=_COSTS_KEPT)
+        )
+        self._gains: deque[float] = deque(maxlen=_GAINS_KEPT)
+
+    def record(self, uses: Sequence[ModelUse], gain: float) -> None:
+        """Adds a slot.
+
+        Args:
+            uses: Its calls in order.
+            gain: What its best program gained on its parent, 0 or less for nothing.
+        """
+        reward = self._rank(gain)
+        by_model: dict[tuple[str, str], list[ModelUse]] = {}
+        for use in uses:
+            by_model.setdefault((use.role, use.model), []).append(use)
+        for (role, model), calls in by_model.items():
+            self._credit[role].record(model, reward)
+            costs = [use.cost_usd for use in calls if use.cost_usd is not None]
+            cost_usd = sum(costs) if len(costs) == len(calls) else None
+            self._costs[role, model].append((cost_usd, sum(use.tokens for use in calls)))
+
+    def choose(
+        self, role: str, candidates: Sequence[Candidate], rng: Generator, *, thrift: float = THRIFT
+    ) -> str:
+        """Returns the name of the model that plays a role.
+
+        Args:
+            role: The role.
+            candidates: At least one.
+            rng: Where chance comes from.
+            thrift: How much cost counts, from 0, not at all, to 1: by reward per cost.
+        """
+        if len(candidates) == 1 or role in _UNREWARDED or rng.random() < _EVEN:
+            return draw_by_weight(candidates, rng)
+        costs = self._relative_costs(role, candidates)
+        values = {
+            item.name: item.weight * self._credit[role].sample_rate(item.name, rng) / cost**thrift
+            for item, cost in zip(candidates, costs, strict=True)
+        }
+        return max(values, key=values.__getitem__)
+
+    def _rank(self, gain: float) -> float:
+        """Returns the reward of a gain, from 0 for none to 1 for the largest of late."""
+        if gain <= 0.0:
+            return 0.0
+        self._gains.append(gain)
+        below = sum(other < gain for other in self._gains)
+        equal = sum(other == gain for other in self._gains)
+        return _GAIN + (1.0 - _GAIN) * (below + 0.5 * equal) / len(self._gains)
+
+    def _relative_costs(self, role: str, candidates: Sequence[Candidate]) -> list[float]:
+        """Returns what a slot costs with each model, in parts of the mean; 1 where unknown.
+
+        Counts money where all prices are known, else tokens.
+        """
+        slots = [self._costs[role, item.name] for item in candidates]
+        is_priced = all(cost is not None for costs in slots for cost, _ in costs)
+        means = [
+            fmean((cost or 0.0) if is_priced else tokens for cost, tokens in costs)
+            if costs
+            else None
+            for costs in slots
+        ]
+        known = [mean for mean in means if mean is not None]
+        overall = fmean(known) if known else 0.0
+        if not overall:
+            return [1.0] * len(means)
+        floor = _COST_FLOOR * overall
+        return [1.0 if mean is None else (mean + floor) / (overall + floor) for mean in means]
+
+
+def draw_by_weight(candidates: Sequence[Candidate], rng: Generator) -> str:
+    """Returns the name of a model drawn with chances that follow the weights."""
+    point = rng.random() * sum(candidate.weight for candidate in candidates)
+    for candidate in candidates:
+        point -= candidate.weight
+        if point < 0.0:
+            return candidate.name
+    return candidates[-1].name

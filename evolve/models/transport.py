@@ -16,39 +16,31 @@ from __future__ import annotations
 import asyncio
 import atexit
 import json
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, NamedTuple
 
 import httpx
 
 _STOP_SECONDS = 5.0
-_prepares_fast: ContextVar[bool] = ContextVar("prepares_fast", default=False)
 _lock = threading.Lock()
-_loops: list[asyncio.AbstractEventLoop] = []
 
 
-def wait_for(request: Coroutine[Any, Any, Any], seconds: float, *, prepares_fast: bool) -> Any:
+def wait_for(request: Coroutine[Any, Any, Any], seconds: float) -> Any:
     """Runs a request in the loop's thread and returns its answer, from any other thread.
 
     Args:
         request: What to run.
         seconds: Deadline for the whole of it, however slowly its parts come in.
-        prepares_fast: Whether what the request hands to a thread of its own never waits for
-            anything. It is then done in the loop's thread, which saves two changes of threads.
 
     Raises:
         TimeoutError: The deadline passed; the request is abandoned.
     """
-
-    async def run() -> Any:
-        _prepares_fast.set(prepares_fast)
-        return await asyncio.wait_for(request, seconds)
-
-    future = asyncio.run_coroutine_threadsafe(run(), _find_loop())
+    with _lock:
+        loop = _start_loop()
+    future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(request, seconds), loop)
     try:
         return future.result()
     except TimeoutError:
@@ -59,39 +51,18 @@ def wait_for(request: Coroutine[Any, Any, Any], seconds: float, *, prepares_fast
         raise
 
 
-class _Executor(ThreadPoolExecutor):
-    """Does at once what never waits, and the rest in threads; host names are looked up there."""
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if function is socket.getaddrinfo or not _prepares_fast.get():
-            return super().submit(function, *args, **kwargs)
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 (whoever waits for the future raises it)
-            future.set_exception(error)
-        return future
-
-
-def _find_loop() -> asyncio.AbstractEventLoop:
-    with _lock:
-        if not _loops:
-            loop = asyncio.new_event_loop()
-            loop.set_default_executor(_Executor(thread_name_prefix="host-names"))
-            # Whoever waits for a request gets its error; all else is the libraries' own affair.
-            loop.set_exception_handler(lambda *_: None)
-            thread = threading.Thread(target=loop.run_forever, name="requests", daemon=True)
-            thread.start()
-            _loops.append(loop)
-            # A thread that ends with the process in the middle of an import leaves the import
-            # locked, and what is torn down after it waits for ever.
-            atexit.register(_stop, loop, thread)
-        return _loops[0]
-
-
-def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(_STOP_SECONDS)
+@cache
+def _start_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    # Whoever waits for a request gets its error; all else is the libraries' own affair.
+    loop.set_exception_handler(lambda *_: None)
+    thread = threading.Thread(target=loop.run_forever, name="requests", daemon=True)
+    thread.start()
+    # A thread that ends with the process in the middle of an import leaves the import locked, and
+    # what is torn down after it waits for ever.
+    atexit.register(thread.join, _STOP_SECONDS)
+    atexit.register(loop.call_soon_threadsafe, loop.stop)
+    return loop
 
 
 class Listener(NamedTuple):
@@ -162,7 +133,7 @@ class Completion:
         characters = 0
         for choice in (part.get("choices") or ())[:1]:
             delta = choice.get("delta") or choice.get("message") or {}
-            text, thinking = split_parts(delta.get("content"))
+            text, thinking = _split_parts(delta.get("content"))
             thinking += delta.get("reasoning_content") or delta.get("reasoning") or ""
             self._texts.append(text)
             self._thoughts.append(thinking)
@@ -176,29 +147,30 @@ class Completion:
         """Returns whether an error or the end of the answer has come."""
         return self._error is not None or self.finish_reason is not None
 
-    @property
-    def status(self) -> int | None:
-        """Returns the status that an error names, 500 where it names none; None without one."""
-        if self._error is None:
-            return None
-        code = self._error.get("code") if isinstance(self._error, dict) else None
-        return code if isinstance(code, int) and 400 <= code < 600 else 500
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what a server that does not stream would have answered."""
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        """Returns the response of a server that does not stream and has a status for errors."""
         if self._error is not None:
-            return {"error": self._error}
+            code = self._error.get("code") if isinstance(self._error, dict) else None
+            status = code if isinstance(code, int) and 400 <= code < 600 else 500
+            return _respond(status, {"error": self._error}, request)
         message = {
             "role": "assistant",
             "content": self.text,
             "reasoning_content": self.thinking or None,
         }
         choice = {"index": 0, "finish_reason": self.finish_reason or "stop", "message": message}
-        usage = {"usage": self.usage} if self.usage else {}
-        return {**self._head, "object": "chat.completion", "choices": [choice], **usage}
+        answer = {**self._head, "object": "chat.completion", "choices": [choice]}
+        if self.usage:
+            answer["usage"] = self.usage
+        return _respond(200, answer, request)
 
 
-def split_parts(content: Any) -> tuple[str, str]:
+def _respond(status: int, answer: dict[str, Any], request: httpx.Request) -> httpx.Response:
+    # Unlike httpx itself, this writes lone surrogates.
+    return httpx.Response(status, content=json.dumps(answer).encode(), request=request)
+
+
+def _split_parts(content: Any) -> tuple[str, str]:
     """Returns the text and the thinking of a message's content, which may be typed parts."""
     if not isinstance(content, list):
         return (content if isinstance(content, str) else ""), ""
@@ -209,7 +181,7 @@ def split_parts(content: Any) -> tuple[str, str]:
             continue
         text = part.get("text") or part.get("thinking") or part.get("reasoning") or ""
         if isinstance(text, list):
-            text = "".join(split_parts(text))
+            text = "".join(_split_parts(text))
         is_text = part.get("type", "text") in {"text", "output_text"}
         (texts if is_text else thoughts).append(str(text))
     return "".join(texts), "".join(thoughts)
@@ -236,29 +208,21 @@ class StreamingClient(httpx.AsyncClient):
         response = await super().send(request, stream=True, **options)
         try:
             if "text/event-stream" in response.headers.get("content-type", ""):
-                completion: Completion | None = await _read_stream(response)
-            else:
-                await response.aread()
-                completion = _read_whole(response)
+                return (await _read_stream(response)).respond(request)
+            await response.aread()
         finally:
             await response.aclose()
-        if completion is None:
+        if response.status_code != 200:
             return response
-        content = json.dumps(completion.to_dict()).encode()
-        return httpx.Response(completion.status or 200, content=content, request=request)
-
-
-def _read_whole(response: httpx.Response) -> Completion | None:
-    """Returns an answer that came at once, None where it is none; a success may hold an error."""
-    if response.status_code != 200:
-        return None
-    completion = Completion()
-    try:
-        answer = response.json()
-        completion.add(answer)
-        return completion if answer.get("choices") or answer.get("error") else None
-    except (ValueError, AttributeError, TypeError):
-        return None
+        completion = Completion()
+        try:
+            answer = response.json()
+            completion.add(answer)
+            # A success may hold an error.
+            is_answer = answer.get("choices") or answer.get("error")
+        except (ValueError, AttributeError, TypeError):
+            return response
+        return completion.respond(request) if is_answer else response
 
 
 async def _read_stream(response: httpx.Response) -> Completion:
@@ -286,14 +250,10 @@ async def _read_stream(response: httpx.Response) -> Completion:
 
 
 async def _read_lines(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Yields lines in time that is linear in their length, however they are cut into pieces."""
-    pending: list[bytes] = []
+    """Yields lines; unlike those of httpx, they end nowhere within JSON."""
+    rest = b""
     async for data in response.aiter_bytes():
-        if b"\n" not in data:
-            pending.append(data)
-            continue
-        *lines, rest = b"".join([*pending, data]).split(b"\n")
-        pending = [rest]
+        *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             yield line
-    yield b"".join(pending)
+    yield rest

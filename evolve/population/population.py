@@ -12,7 +12,7 @@ from operator import attrgetter
 from evolve.archive import AddStatus, Elite
 from evolve.archive.archives import locate
 from evolve.archive.credit import Credit, HillClimbing
-from evolve.models.roles import ModelStats
+from evolve.models.roster import ModelStats
 from evolve.operators.sessions import TuningSessions
 from evolve.population.state import RunState, make_elite
 from evolve.problem import Problem, Stage

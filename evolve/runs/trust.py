@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from evolve.display import one_line, say
 from evolve.errors import UsageError
 from evolve.files import open_plain, write_inside
-from evolve.models.text_models import PREFIX, is_address
+from evolve.models.command_models import PREFIX, is_address
 from evolve.runs.run_folder import EVALUATOR_FOLDER, PROBLEM_FOLDER
 from evolve.runs.world import checksum_folder
 from evolve.settings.sections import parse_candidate

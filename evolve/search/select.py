@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evolve.archive import Elite
 from evolve.archive.selection import ParentSelector, make_lottery
-from evolve.models.roles import THRIFT, Part, draw_by_weight
+from evolve.models.roster import THRIFT, Part, draw_by_weight
 from evolve.operators import operator_chances
 from evolve.operators.sessions import MOST_SESSIONS, TuningPlanner
 from evolve.population import Population

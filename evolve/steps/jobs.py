@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from evolve.models.roles import Part
+from evolve.models.roster import Part
 from evolve.operators import Tuner
 from evolve.records import (
     Attempt,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, StoreError
 from evolve.models.budget import usage_of
 from evolve.models.model import ReplyError
-from evolve.models.roles import Part
+from evolve.models.roster import Part
 from evolve.problem import NO_BARS
 from evolve.records import AttemptKey, Evaluation, Status, average
 from evolve.records.chat import Reply, describe_difference

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from evolve.edits.additions import is_allowed
 from evolve.edits.matching import UnappliedEditError, check_frozen
 from evolve.errors import BudgetExhaustedError
-from evolve.models.coding_agents import Desk, as_messages, offering
+from evolve.models.command_models import Desk, as_messages, offering
 from evolve.models.model import ReplyError
 from evolve.problem import Problem
 from evolve.records import Attempt, Evaluation, Plan, Program, Rejected, SourceFile, Status

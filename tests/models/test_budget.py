@@ -16,7 +16,7 @@ from evolve.models.budget import (
 )
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.model import ReplyError, RetryableError
-from evolve.models.scripted import ScriptedModel
+from evolve.models.offline_models import ScriptedModel
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Totals
 

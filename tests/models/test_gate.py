@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from evolve.errors import ModelUnavailableError
-from evolve.models.gate import Gate, OutageError, RateLimits
+from evolve.models.gate import Gate
 from evolve.models.model import RetryableError
 
 
@@ -18,16 +18,9 @@ class Clock:
         return self.now
 
 
-def make_gate(limits: RateLimits | None = None, **options: float) -> tuple[Gate, Clock, list[str]]:
+def make_gate(**options: float) -> tuple[Gate, Clock, list[str]]:
     clock, told = Clock(), []
-    gate = Gate(
-        "model 'm'",
-        limits=limits,
-        tell=told.append,
-        clock=clock,
-        longest_nap_seconds=0.0,
-        **options,
-    )
+    gate = Gate("model 'm'", tell=told.append, clock=clock, longest_nap_seconds=0.0, **options)
     return gate, clock, told
 
 
@@ -46,10 +39,10 @@ def fail(gate: Gate, times: int = 1, **options: object) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "tokens"),
-    [(RateLimits(requests_per_minute=3), 1), (RateLimits(tokens_per_minute=35), 10)],
+    [({"requests_per_minute": 3}, 1), ({"tokens_per_minute": 35}, 10)],
 )
 def test_requests_beyond_the_rate_wait_for_the_minute_to_pass(limits, tokens):
-    gate, clock, _ = make_gate(limits)
+    gate, clock, _ = make_gate(**limits)
     start = clock.now
     assert sum(request(gate, tokens=tokens) for _ in range(3)) < 10
     assert clock.now < start + 30
@@ -58,12 +51,12 @@ def test_requests_beyond_the_rate_wait_for_the_minute_to_pass(limits, tokens):
 
 
 def test_a_request_larger_than_the_rate_passes_alone():
-    gate, _, _ = make_gate(RateLimits(tokens_per_minute=35))
+    gate, _, _ = make_gate(tokens_per_minute=35)
     assert request(gate, tokens=1000) < 5
 
 
 def test_no_more_requests_at_a_time_than_allowed():
-    gate = Gate("model 'm'", limits=RateLimits(concurrency=2))
+    gate = Gate("model 'm'", concurrency=2)
     lock, peak, now = threading.Lock(), 0, 0
 
     def work() -> None:
@@ -110,7 +103,9 @@ def test_an_answer_in_between_starts_the_count_anew():
 def test_pauses_double_and_end_in_an_outage():
     gate, _, told = make_gate(outage_seconds=100.0)
     fail(gate, 5)
-    with pytest.raises(OutageError, match=r"model 'm': down for 100 s, .* with: no power"):
+    with pytest.raises(
+        ModelUnavailableError, match=r"model 'm': down for 100 s, .* with: no power"
+    ):
         fail(gate, 100)
     assert ["asked again in 10 s" in line for line in told[:3]] == [False, True, False]
 
@@ -130,7 +125,7 @@ def test_who_may_not_wait_is_sent_away():
     gate, _, _ = make_gate()
     fail(gate, 5)
     with (
-        pytest.raises(OutageError, match="no power"),
+        pytest.raises(ModelUnavailableError, match="no power"),
         gate.passage(1, may_wait=False),
     ):
         pass

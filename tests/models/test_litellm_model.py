@@ -15,7 +15,7 @@ from model_server import Answer, ModelServer, answer_like_scripted
 from evolve.errors import ModelError, ModelUnavailableError, UsageError
 from evolve.models.budget import Budget, Price
 from evolve.models.endpoint import Endpoint, RetryPolicy
-from evolve.models.gate import Gate, OutageError
+from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.model import ReplyError
 from evolve.models.roster import open_model
@@ -129,7 +129,10 @@ def test_retry_after_is_honoured():
 def test_a_retry_after_may_be_a_date():
     soon = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     script = [Answer("slow down", status=429, headers={"Retry-After": soon})]
-    with ModelServer(script) as server, pytest.raises(OutageError, match=r"rate limited for 3[56]"):
+    with (
+        ModelServer(script) as server,
+        pytest.raises(ModelUnavailableError, match=r"rate limited for 3[56]"),
+    ):
         ask(server)
 
 
@@ -142,7 +145,7 @@ def test_a_retry_after_beyond_the_longest_outage_is_not_waited_for():
 
 def test_a_server_that_stays_down_is_given_up_after_an_outage_of_some_length():
     with ModelServer([Answer("overloaded", status=503)]) as server:
-        with pytest.raises(OutageError, match=r"'openai/tiny' at http.*overloaded"):
+        with pytest.raises(ModelUnavailableError, match=r"'openai/tiny' at http.*overloaded"):
             ask(server, 4.0)
         assert server.count > 1
 

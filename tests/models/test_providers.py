@@ -13,12 +13,12 @@ import pytest
 from model_server import Answer, ModelServer
 
 from evolve.errors import ModelError, UsageError
-from evolve.models.accepted import RequestChanges
 from evolve.models.budget import Budget, Price
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.model import ReplyError
+from evolve.models.providers import RequestChanges
 from evolve.records.chat import Message, Reply, Request
 
 if TYPE_CHECKING:
@@ -211,8 +211,8 @@ def test_a_limit_is_sent_under_the_name_that_the_settings_give_it():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (RequestChanges(["sead"]), "`drop`: expected names among temperature, seed"),
-        (RequestChanges(rename={"sead": "seed"}), "`rename`: expected names among temperature"),
+        (RequestChanges(["sead"]), "`drop`: expected names among system, max_tokens"),
+        (RequestChanges(rename={"sead": "seed"}), "`rename`: expected names among system"),
         (RequestChanges(extra={"seed": 1}), "`extra`: `seed` is set elsewhere"),
     ],
 )

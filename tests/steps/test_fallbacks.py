@@ -5,8 +5,8 @@ from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate
 from evolve.models.model import RetryableError
-from evolve.models.roles import Part
-from evolve.models.scripted import ScriptedModel
+from evolve.models.offline_models import ScriptedModel
+from evolve.models.roster import Part
 from evolve.records import Evaluation, Status
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Call, Expense

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from evolve.models.scripted import FENCE
+from evolve.models.offline_models import FENCE
 from evolve.problem import load_problem
 from evolve.records import AttemptKey, Evaluation, Lesson, Program, SourceFile, Status
 from evolve.settings import Settings, change_settings

@@ -10,7 +10,7 @@ import pytest
 
 from evolve import keys
 from evolve.errors import EvaluatorError, ModelError
-from evolve.models.coding_agents import Desk, WorkspaceModel, as_messages, offering
+from evolve.models.command_models import Desk, WorkspaceModel, as_messages, offering
 from evolve.records.chat import Request
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
@@ -94,7 +94,7 @@ def test_nothing_of_the_machine_but_the_system_is_in_sight(work, tmp_path):
     output = found["output"]
     assert "answer" not in output
     assert "a tool" in output
-    assert "test_coding_agents.py" not in output
+    assert "test_workspace_model.py" not in output
     assert "not passed" not in output
     # The command has the key; what is kept of its output has not.
     assert "EVOLVE_TEST_TOKEN=" in output

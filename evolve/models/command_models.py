@@ -1,8 +1,11 @@
-"""A coding agent as the editor: a command that works in a folder of its own until it ends.
+"""Commands as models: one that answers a prompt, and one that works in a folder until it ends.
 
-What it finds there is what the request says, file by file; what the files are at its end is its
-draft. A local socket lets it have drafts scored meanwhile. It runs with the network, and sees the
-system, its own installation and what the user names: no evaluator, no run, no other program.
+The first reads the prompt on standard input and prints a reply, so that command-line assistants
+can be used with whatever account they are signed in to. The second is a coding agent as the
+editor: what it finds in its folder is what the request says, file by file; what the files are at
+its end is its draft. A local socket lets it have drafts scored meanwhile. It runs with the network,
+and sees the system, its own installation and what the user names: no evaluator, no run, no other
+program.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -25,14 +30,16 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
-from evolve.errors import ModelError
+from evolve.errors import ModelError, ModelUnavailableError, UsageError
 from evolve.files import open_plain, write_inside
 from evolve.keys import cut_keys
-from evolve.models.text_models import CommandModel, kill_group
+from evolve.models.model import Model, ReplyError, RetryableError, format_prompt
 from evolve.records.chat import Message, Reply, Request
 
+PREFIX = "cmd:"
+_MOST_PRINTED, _SHOWN_CHARACTERS = 32_000_000, 300
 Score = Callable[[Mapping[str, str]], tuple[str, bool]]
 
 _EVALUATE, _SOCKET, _USAGE = "evaluate", ".evaluate.sock", "usage.json"
@@ -49,6 +56,139 @@ sys.exit(0 if answer.startswith("ok") else 1)
 # Paths and locales say nothing about whoever runs it.
 _PASSED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
 _EVOLVE = Path(__file__).parents[1]
+# What a command calls its usage, and what it is called here.
+_SPELLINGS = {
+    "cost_usd": "cost_usd",
+    "total_cost_usd": "cost_usd",
+    "prompt_tokens": "prompt_tokens",
+    "input_tokens": "prompt_tokens",
+    "completion_tokens": "completion_tokens",
+    "output_tokens": "completion_tokens",
+}
+
+
+def is_address(name: str) -> bool:
+    """Returns whether a model's name has an address in it, as some providers take them."""
+    return "://" in name and not name.startswith((PREFIX, "scripted"))
+
+
+class CommandModel(Model):
+    """A command that is started anew for every request, in an empty folder of its own.
+
+    No shell reads it. Its usage is not known, so that tokens are estimated from the texts.
+
+    Args:
+        command: Program and arguments, quoted as for a shell.
+
+    Raises:
+        UsageError: The command is empty, its quotes do not match, or there is no such program.
+    """
+
+    def __init__(self, command: str) -> None:
+        super().__init__(PREFIX + command)
+        try:
+            self._arguments = shlex.split(command)
+        except ValueError as error:
+            raise UsageError(f"model {self.name!r}: {error}") from error
+        if not self._arguments:
+            raise UsageError(f"model {self.name!r}: expected a command such as `cmd:tool --flag`")
+        if shutil.which(self._arguments[0]) is None:
+            raise UsageError(
+                f"model {self.name!r}: expected a command on the PATH, found no "
+                f"{self._arguments[0]!r}; install it, or give its full path"
+            )
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_closed = False
+
+    def complete(self, request: Request, timeout_seconds: float) -> Reply:
+        """Runs the command once.
+
+        Raises:
+            RetryableError: It failed, or took too long.
+            ModelError: It cannot be started.
+            ReplyError: It printed more than a reply can be.
+        """
+        start = time.monotonic()
+        prompt = format_prompt(request.messages)
+        with (
+            tempfile.TemporaryDirectory(prefix="evolve-cmd-") as folder,
+            tempfile.TemporaryFile() as errors,
+        ):
+            code, printed = self._run(folder, timeout_seconds, prompt, stderr=errors)
+            errors.seek(0)
+            message = " ".join(cut_keys(errors.read().decode("utf-8", "replace")).split())
+        if code is None:
+            raise RetryableError(f"no reply within {timeout_seconds:g} s", may_be_charged=True)
+        if code:
+            message = message[-_SHOWN_CHARACTERS:] or "no message"
+            raise RetryableError(f"ended with code {code}: {message}")
+        return Reply(printed.strip(), self.name, seconds=time.monotonic() - start)
+
+    def close(self) -> None:
+        """Ends the commands that run."""
+        with self._lock:
+            self._is_closed = True
+            running = list(self._running)
+        for process in running:
+            _kill_group(process)
+
+    def _run(
+        self,
+        folder: str,
+        seconds: float,
+        prompt: str = "",
+        *,
+        words: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        stderr: int | IO[bytes],
+    ) -> tuple[int | None, str]:
+        """Returns the exit code, None where time was up, and what was printed.
+
+        Raises:
+            ModelError: The command cannot be started.
+            ReplyError: It printed too much.
+        """
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(prompt.encode("utf-8", "replace"))
+            stdin.seek(0)
+            process = self._start(
+                [*words, *self._arguments], cwd=folder, env=env, stdin=stdin, stderr=stderr
+            )
+        end = time.monotonic() + seconds
+        timer = threading.Timer(seconds, _kill_group, (process,))
+        timer.start()
+        with process:
+            try:
+                printed = cast("IO[bytes]", process.stdout).read(_MOST_PRINTED + 1)
+                if len(printed) > _MOST_PRINTED:
+                    raise ReplyError(f"the command printed more than {_MOST_PRINTED} bytes")
+                code = process.wait()
+            finally:
+                timer.cancel()
+                _kill_group(process)
+                with self._lock:
+                    self._running.discard(process)
+        return None if time.monotonic() >= end else code, printed.decode("utf-8", "replace")
+
+    def _start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._is_closed:
+                raise ModelUnavailableError(f"model {self.name!r}: closed")
+            try:
+                process: subprocess.Popen[bytes] = subprocess.Popen(
+                    command, stdout=subprocess.PIPE, start_new_session=True, **options
+                )
+            except OSError as error:
+                raise ModelError(f"model {self.name!r}: cannot be started: {error}") from error
+            self._running.add(process)
+            return process
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends a command and all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +306,7 @@ class WorkspaceModel(CommandModel):
                 path, _, text = message.text.partition("\n")
                 write_inside(folder, path, text)
             with _Desktop(folder, desk) as desktop:
-                code, output = self._work(folder, self._seconds)
+                code, output = self._work(folder)
             if desktop.failure is not None:
                 raise desktop.failure
             declared = _read_declared(folder, output)
@@ -176,29 +316,18 @@ class WorkspaceModel(CommandModel):
                 "ended": "time" if code is None else code,
                 "output": cut_keys(output)[-_MOST_OUTPUT:],
             }
-        return Reply(
-            json.dumps(work), self.name, seconds=time.monotonic() - start, **declared,
-        )  # fmt: skip
+        return Reply(json.dumps(work), self.name, seconds=time.monotonic() - start, **declared)
 
-    def _work(self, folder: Path, seconds: float) -> tuple[int | None, str]:
+    def _work(self, folder: Path) -> tuple[int | None, str]:
         """Returns the exit code, None where time was up, and what was printed."""
         home = folder.parent / "home"
         home.mkdir()
         environment = {name: os.environ[name] for name in self._passed if name in os.environ}
         environment |= {"HOME": str(home), "TMPDIR": "/tmp"}  # noqa: S108
         words = self._confine(folder) if self._is_confined else []
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as nothing:
-            process = self._start(
-                str(folder), nothing, output, words=words, env=environment, stdout=output
-            )
-            try:
-                code: int | None = process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                code = None
-            finally:
-                kill_group(process)
-                self._end(process)
-            return code, _read_all(output)
+        return self._run(
+            str(folder), self._seconds, words=words, env=environment, stderr=subprocess.STDOUT
+        )
 
     def _confine(self, folder: Path) -> list[str]:
         """Returns the words that run a command with its workspace and little else in sight."""
@@ -309,13 +438,10 @@ class _Desktop:
         found = {}
         for where, folders, names in os.walk(self._folder):
             folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
-            for name in sorted(names):
-                path = Path(where, name)
+            for path in (Path(where, name) for name in sorted(names)):
                 relative = path.relative_to(self._folder).as_posix()
-                text = None
-                if any(fnmatchcase(relative, one) for one in self._desk.collected):
-                    text = _read_text(path)
-                if text is not None:
+                is_collected = any(fnmatchcase(relative, one) for one in self._desk.collected)
+                if is_collected and (text := _read_text(path)) is not None:
                     found[relative] = text
         return found
 
@@ -341,23 +467,11 @@ def _read_declared(folder: Path, output: str) -> dict[str, Any]:
 
 
 def _read_usage(found: Mapping[str, Any]) -> dict[str, Any]:
-    tokens = found["usage"] if isinstance(found.get("usage"), dict) else found
-    names = {
-        "cost_usd": ("cost_usd", "total_cost_usd"),
-        "prompt_tokens": ("prompt_tokens", "input_tokens"),
-        "completion_tokens": ("completion_tokens", "output_tokens"),
-    }
+    tokens = found.get("usage")
+    found = {**(tokens if isinstance(tokens, dict) else {}), **found}
     usage: dict[str, Any] = {}
-    for name, spellings in names.items():
-        kind = float if name == "cost_usd" else int
-        given = [source.get(one) for one in spellings for source in (found, tokens)]
-        for value in given:
-            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
-                usage.setdefault(name, kind(value))
+    for spelling, name in _SPELLINGS.items():
+        value = found.get(spelling)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
+            usage.setdefault(name, value if name == "cost_usd" else int(value))
     return usage if "cost_usd" in usage or "completion_tokens" in usage else {}
-
-
-def _read_all(output: IO[bytes]) -> str:
-    size = output.seek(0, os.SEEK_END)
-    output.seek(max(size - _MOST_BYTES, 0))
-    return output.read().decode("utf-8", "replace")

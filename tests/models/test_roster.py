@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evolve.models.roles import ModelStats, draw_by_weight
+from evolve.models.roster import ModelStats, draw_by_weight
 from evolve.records.results import ModelUse
 from evolve.settings.sections import Candidate
 

@@ -1,29 +1,35 @@
-"""A model without a model: its reply is a pure function of the request.
+"""Models that ask no provider: people, and a script.
 
-It serves tests and dry runs. A script gives texts or a function for a role; the text is chosen by
-a hash of the whole request, its seed included, so that any number of workers gets the same
-replies. A role without a script gets a built-in one: a plan or a summary as JSON, or an edit that
-multiplies a number of the program shown in the first fenced block of the first user message, or,
-where that has none, adds an instruction to it. Asked by a program or an evaluator, it does sums:
-the more the prompt helps, the longer ones.
+People find prompts as files, and their replies are waited for. A script's reply is a pure function
+of the request, for tests and dry runs: it gives texts or a function for a role, and the text is
+chosen by a hash of the whole request, its seed included, so that any number of workers gets the
+same replies. A role without a script gets a built-in one: a plan or a summary as JSON, or an edit
+that multiplies a number of the program shown in the first fenced block of the first user message,
+or, where that has none, adds an instruction to it. Asked by a program or an evaluator, it does
+sums: the more the prompt helps, the longer ones.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from evolve.errors import UsageError
+from evolve.errors import ModelError, ModelUnavailableError, UsageError
+from evolve.files import open_plain, write_inside
 from evolve.models.budget import FREE, PICTURE_TOKENS, Price
-from evolve.models.model import Model, ReplyError
+from evolve.models.model import Model, ReplyError, format_prompt
 from evolve.records.chat import Reply, Request
+from evolve.records.attempts import read_picture
 from evolve.settings.sections import ROLES
 from evolve.source import find_blocks
 
+MANUAL = "manual"
 Script = Mapping[str, Callable[[Request], str] | Sequence[str]]
 
 _ROLES = (*ROLES, "program", "evaluator")
@@ -37,13 +43,13 @@ _NAMED_FENCE = re.compile(r"^(`{3,})\w+\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOT
 _KEY = re.compile(r"\s*\"[^\"]*\"\s*:")
 _SUM = re.compile(r"-?\d+(?: [-+] \d+)+")
 _CODE = re.compile(r"^\s*(?:def|class|import|from|return)\b|[{};]\s*$")
-HINTS = ("step by step", "check the result", "left to right")
+_HINTS = ("step by step", "check the result", "left to right")
 """Parts of prompts that let the built-in answers be right for longer sums."""
 # Share of right answers to a sum with one operation too many; its logarithm grows as their square.
 _RIGHT = 0.97
-BARE = "number alone"
+_BARE = "number alone"
 """The part of a prompt that lets them be a number and nothing else."""
-INSTRUCTIONS = (
+_INSTRUCTIONS = (
     "Think step by step.",
     "Check the result before you answer.",
     "Work from left to right.",
@@ -51,7 +57,94 @@ INSTRUCTIONS = (
     "You are an expert.",
     "Be brief.",
 )
-NUMBER = re.compile(r"(?<![\w.])(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.])(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?(?![\w.])")
+
+
+class ManualModel(Model):
+    """Writes `NAME.prompt.md` and waits for `NAME.reply.md` beside it, as long as it takes.
+
+    The name follows from what is asked, so that a run that is resumed waits for the same file,
+    and takes a reply that was written meanwhile.
+
+    Args:
+        folder: Where the files are; made when the first prompt is written.
+        tell: Called with the file that is waited for, from any thread.
+        poll_seconds: How often to look; a reply counts when it stayed the same for so long.
+    """
+
+    is_patient = True
+
+    def __init__(
+        self, folder: Path, *, tell: Callable[[str], None], poll_seconds: float = 0.5
+    ) -> None:
+        super().__init__(MANUAL)
+        self._folder = folder
+        self._tell = tell
+        self._poll_seconds = poll_seconds
+        self._closed = threading.Event()
+
+    def complete(self, request: Request, timeout_seconds: float) -> Reply:  # noqa: ARG002
+        """Waits for the reply to a request.
+
+        Raises:
+            ModelError: The files cannot be written or read.
+            ModelUnavailableError: The model was closed.
+        """
+        start = time.monotonic()
+        name = f"{request.role}-{request.hash[:12]}"
+        answer = self._folder / f"{name}.reply.md"
+        try:
+            self._write_prompt(self._folder / f"{name}.prompt.md", request)
+            text = self._wait_for(answer)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"model {MANUAL!r}: {answer}: {error}") from error
+        return Reply(text, MANUAL, seconds=time.monotonic() - start, cost_usd=0.0)
+
+    def find_price(self) -> Price | None:
+        """Costs nothing."""
+        return FREE
+
+    def close(self) -> None:
+        """Ends all waiting."""
+        self._closed.set()
+
+    def _write_prompt(self, path: Path, request: Request) -> None:
+        if path.exists():
+            return
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        name = f"{path.parent.name}/{path.name}"
+        pictures = [one for message in request.messages for one in message.pictures]
+        for number, picture in enumerate(map(read_picture, pictures), start=1):
+            if picture is not None:
+                file = f"{path.parent.name}/{path.stem}-picture-{number}.{picture.kind}"
+                write_inside(path.parent.parent, file, picture.data)
+        write_inside(path.parent.parent, name, format_prompt(request.messages))
+
+    def _wait_for(self, path: Path) -> str:
+        """Returns the text of a file, once there is one that does not change any more."""
+        before, has_said = "", False
+        while True:
+            text = _read_file(path) if path.exists() else ""
+            if text.strip() and text == before:
+                return text
+            if not text and not has_said:
+                self._tell(f"reply wanted: {path}, to the prompt beside it")
+                has_said = True
+            before = text
+            if self._closed.wait(self._poll_seconds):
+                raise ModelUnavailableError(f"model {MANUAL!r}: closed")
+
+
+def _read_file(path: Path) -> str:
+    # In a run folder of somebody else's a link could bring any file into a prompt.
+    with os.fdopen(open_plain(path, os.O_RDONLY), encoding="utf-8") as stream:
+        return stream.read()
+
+
+def _read_file(path: Path) -> str:
+    # In a run folder of somebody else's a link could bring any file into a prompt.
+    with os.fdopen(open_plain(path, os.O_RDONLY), encoding="utf-8") as stream:
+        return stream.read()
 
 
 class ScriptedModel(Model):
@@ -94,12 +187,10 @@ class ScriptedModel(Model):
         return FREE
 
     def _choose_text(self, request: Request) -> str:
-        replies = self._script.get(request.role)
-        if replies is None:
-            return DEFAULTS.get(request.role, make_plan_text)(request)
-        if callable(replies):
-            return replies(request)
-        return replies[hash_request(request) % len(replies)]
+        replies = self._script.get(request.role) or _DEFAULTS.get(request.role, make_plan_text)
+        return (
+            replies(request) if callable(replies) else replies[hash_request(request) % len(replies)]
+        )
 
 
 def load_script(path: Path) -> ScriptedModel:
@@ -180,7 +271,7 @@ def make_edit_text(request: Request) -> str:
     places = [
         (index, found.span())
         for index in range(start, stop)
-        for found in NUMBER.finditer(_code_of(lines[index]))
+        for found in _NUMBER.finditer(_code_of(lines[index]))
     ]
     if not places:
         return _add_instruction(lines, start, stop, digest)
@@ -189,20 +280,8 @@ def make_edit_text(request: Request) -> str:
     line = lines[index]
     changed = line[:left] + _scale(line[left:right], factor) + line[right:]
     first, last = _widen_until_unique(lines, index, start, stop)
-    search = lines[first:last]
     replacement = [*lines[first:index], changed, *lines[index + 1 : last]]
-    return "\n".join(
-        [
-            f"Scale a number by {factor}.",
-            "",
-            "<<<<<<< SEARCH",
-            *search,
-            "=======",
-            *replacement,
-            ">>>>>>> REPLACE",
-            "",
-        ]
-    )
+    return _write_edit(f"Scale a number by {factor}.", lines[first:last], replacement)
 
 
 def _add_instruction(lines: list[str], start: int, stop: int, digest: int) -> str:
@@ -214,21 +293,21 @@ def _add_instruction(lines: list[str], start: int, stop: int, digest: int) -> st
     last = next((i for i in reversed(range(start, stop)) if lines[i].strip()), None)
     if last is None or any(_CODE.search(line) for line in lines[start:stop]):
         raise ReplyError("scripted model: the program in the prompt has no number to change")
-    missing = [one for one in INSTRUCTIONS if one not in lines] or INSTRUCTIONS
+    missing = [one for one in _INSTRUCTIONS if one not in lines] or _INSTRUCTIONS
     first, end = _widen_until_unique(lines, last, start, stop)
     added = [*lines[first : last + 1], missing[digest % len(missing)], *lines[last + 1 : end]]
-    search = "\n".join(lines[first:end])
-    replacement = "\n".join(added)
-    return (
-        "Add an instruction.\n\n"
-        f"<<<<<<< SEARCH\n{search}\n=======\n{replacement}\n>>>>>>> REPLACE\n"
-    )
+    return _write_edit("Add an instruction.", lines[first:end], added)
+
+
+def _write_edit(what: str, search: Sequence[str], replacement: Sequence[str]) -> str:
+    edit = ["<<<<<<< SEARCH", *search, "=======", *replacement, ">>>>>>> REPLACE", ""]
+    return "\n".join([what, "", *edit])
 
 
 def make_answer_text(request: Request) -> str:
     """Returns the result of the last sum in the prompt, the more likely wrong the longer it is.
 
-    One operation is always right, and two more with each instruction of `HINTS` in the prompt.
+    One operation is always right, and two more with each instruction of `_HINTS` in the prompt.
     """
     text = "\n".join(message.text for message in request.messages)
     sums = list(_SUM.finditer(text))
@@ -237,15 +316,15 @@ def make_answer_text(request: Request) -> str:
     terms = sums[-1][0].replace(" ", "").replace("-", "+-").split("+")
     value = sum(int(term) for term in terms if term)
     words = text.lower()
-    excess = len(terms) - 2 - 2 * sum(hint in words for hint in HINTS)
+    excess = len(terms) - 2 - 2 * sum(hint in words for hint in _HINTS)
     # Of the sum alone, so that a better prompt is better for each sum.
     digest = int.from_bytes(hashlib.sha256(sums[-1][0].encode()).digest()[:8], "big")
     if digest % 1000 >= 1000 * _RIGHT ** (max(excess, 0) ** 2):
         value += 1 + digest % 9
-    return str(value) if BARE in words else f"The answer is {value}, I think."
+    return str(value) if _BARE in words else f"The answer is {value}, I think."
 
 
-DEFAULTS: Mapping[str, Callable[[Request], str]] = {
+_DEFAULTS: Mapping[str, Callable[[Request], str]] = {
     "planner": make_plan_text,
     "leap": make_plan_text,
     "editor": make_edit_text,
@@ -285,11 +364,9 @@ def _scale(number: str, factor: float) -> str:
 
 def _widen_until_unique(lines: list[str], index: int, start: int, stop: int) -> tuple[int, int]:
     first, last = index, index + 1
-    while (first > start or last < stop) and _count(lines, lines[first:last]) > 1:
+    while first > start or last < stop:
+        part, size = lines[first:last], last - first
+        if sum(lines[at : at + size] == part for at in range(len(lines) - size + 1)) == 1:
+            break
         first, last = max(start, first - 1), min(stop, last + 1)
     return first, last
-
-
-def _count(lines: list[str], part: list[str]) -> int:
-    size = len(part)
-    return sum(lines[at : at + size] == part for at in range(len(lines) - size + 1))
