@@ -124,7 +124,7 @@ def test_the_wall_clock_is_read_for_dates_alone():
     )
     found = {str(path.relative_to(PACKAGE)) for path in MODULES if reads.search(path.read_text())}
     assert found == {
-        "models/provider_errors.py",
+        "models/providers.py",
         "runs/run_folder.py",
         "runs/running.py",
         "runs/verify.py",
