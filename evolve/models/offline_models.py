@@ -24,8 +24,8 @@ from evolve.errors import ModelError, ModelUnavailableError, UsageError
 from evolve.files import open_plain, write_inside
 from evolve.models.budget import FREE, PICTURE_TOKENS, Price
 from evolve.models.model import Model, ReplyError, format_prompt
-from evolve.records.chat import Reply, Request
 from evolve.records.attempts import read_picture
+from evolve.records.chat import Reply, Request
 from evolve.settings.sections import ROLES
 from evolve.source import find_blocks
 
