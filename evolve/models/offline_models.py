@@ -141,12 +141,6 @@ def _read_file(path: Path) -> str:
         return stream.read()
 
 
-def _read_file(path: Path) -> str:
-    # In a run folder of somebody else's a link could bring any file into a prompt.
-    with os.fdopen(open_plain(path, os.O_RDONLY), encoding="utf-8") as stream:
-        return stream.read()
-
-
 class ScriptedModel(Model):
     """A deterministic model.
 
