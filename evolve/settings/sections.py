@@ -263,8 +263,7 @@ class ModelSettings:
     )
     digest_tokens: int | None = key(
         None,
-        "most tokens of a prompt, estimated on the high side; by default a third of the model's "
-        "window, at most 40000",
+        "most tokens of a prompt; by default a third of the model's window, at most 40000",
         low=500,
     )
 

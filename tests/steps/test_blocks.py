@@ -57,7 +57,7 @@ def test_a_cut_says_so_and_ends_its_fence():
     assert fitted.endswith(f"{CUT}\n```")
 
 
-@pytest.mark.parametrize("most", [1000, 1200, 3000])
+@pytest.mark.parametrize("most", [1200, 2000, 3000])
 def test_a_planners_prompt_keeps_its_cap(problem, most):
     settings = change_settings(
         Settings(),
