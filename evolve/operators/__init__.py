@@ -8,7 +8,7 @@ from evolve.operators.catalog import (
     choose_operator,
     operator_chances,
 )
-from evolve.operators.tuner import Tuner, is_spent
+from evolve.operators.tuning import Tuner, is_spent
 from evolve.records import OPERATOR_JOIN, TUNE
 
 __all__ = [

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+
+from numpy.random import Generator
 
 from evolve.archive.credit import Credit
 from evolve.operators import constants, expressions, idioms, statements
-from evolve.operators.syntax import read_syntax
-from evolve.operators.tokens import read_tokens
+from evolve.operators.syntax import Syntax, read_syntax, read_tokens
 from evolve.records import Program, Rejected, SourceFile
 from evolve.source import evolvable_text, find_fault, fingerprint, is_python, is_text
-
-if TYPE_CHECKING:
-    from numpy.random import Generator
-
-    from evolve.operators.places import Syntax
 
 MAX_CHARACTERS = 60_000
 NO_PLACE = "found no place in the evolvable code"
 _TRIES = 5
 
 
-Change = Callable[["Syntax", "Generator"], str | None]
-Operator = Callable[["Syntax", "Sequence[Syntax]", "Generator"], str | None]
+Change = Callable[[Syntax, Generator], str | None]
+Operator = Callable[[Syntax, Sequence[Syntax], Generator], str | None]
 
 
 def _without_mates(change: Change) -> Operator:
@@ -35,14 +30,6 @@ def _without_mates(change: Change) -> Operator:
 
 
 _CHANGES: tuple[Change, ...] = (
-    constants.tune_constant,
-    constants.nudge_constant,
-    constants.tune_several,
-    constants.nudge_several,
-    constants.tune_all,
-    constants.nudge_all,
-    constants.jump_constant,
-    constants.jump_several,
     constants.step_constant,
     constants.flip_sign,
     expressions.change_operator,
@@ -71,7 +58,8 @@ _COMBINATIONS: tuple[Operator, ...] = (
 _COMBINING = frozenset(operator.__name__ for operator in _COMBINATIONS)
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {change.__name__: _without_mates(change) for change in _CHANGES}
+    {name: _without_mates(change) for name, change in constants.MOVES.items()}
+    | {change.__name__: _without_mates(change) for change in _CHANGES}
     | {operator.__name__: operator for operator in _COMBINATIONS}
 )
 

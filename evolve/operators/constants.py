@@ -8,61 +8,19 @@ evolution).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from numpy.random import Generator
 
-    from numpy.random import Generator
-
-    from evolve.operators.places import Number, Syntax
+from evolve.operators.syntax import Number, Syntax
 
 _LARGEST = 1e12
 # Powers of ten between which the relative size of a step is drawn. Two ranges, so that the choice
 # of operators learns which one pays: early in a run the coarse one, late the fine one.
 _FINE, _COARSE = (-4.5, -2.0), (-2.0, -0.3)
 
-
-def tune_constant(parent: Syntax, rng: Generator) -> str | None:
-    """Moves one constant by very little, on a scale drawn anew each time."""
-    return _move(parent, _choose(parent, rng, 1), _FINE, rng)
-
-
-def nudge_constant(parent: Syntax, rng: Generator) -> str | None:
-    """Moves one constant by a noticeable amount, on a scale drawn anew each time."""
-    return _move(parent, _choose(parent, rng, 1), _COARSE, rng)
-
-
-def tune_several(parent: Syntax, rng: Generator) -> str | None:
-    """Moves two to four constants by very little, on one scale."""
-    return _move(parent, _choose(parent, rng, int(rng.integers(2, 5))), _FINE, rng)
-
-
-def nudge_several(parent: Syntax, rng: Generator) -> str | None:
-    """Moves two to four constants by a noticeable amount, on one scale."""
-    return _move(parent, _choose(parent, rng, int(rng.integers(2, 5))), _COARSE, rng)
-
-
-def tune_all(parent: Syntax, rng: Generator) -> str | None:
-    """Moves all named constants by very little, on one scale."""
-    return _move(parent, _choose_named(parent), _FINE, rng)
-
-
-def nudge_all(parent: Syntax, rng: Generator) -> str | None:
-    """Moves all named constants by a noticeable amount, on one scale."""
-    return _move(parent, _choose_named(parent), _COARSE, rng)
-
-
-def jump_constant(parent: Syntax, rng: Generator) -> str | None:
-    """Moves one constant far: scaled, drawn anew, copied from another, or made simple."""
-    chosen = _choose(parent, rng, 1)
-    return _rewrite(parent, {i: _jump(i, parent.numbers, rng) for i in chosen})
-
-
-def jump_several(parent: Syntax, rng: Generator) -> str | None:
-    """Moves two to four constants far, each in a way of its own."""
-    chosen = _choose(parent, rng, int(rng.integers(2, 5)))
-    return _rewrite(parent, {i: _jump(i, parent.numbers, rng) for i in chosen})
+Choice = Callable[[Syntax, Generator], list[int]]
 
 
 def step_constant(parent: Syntax, rng: Generator) -> str | None:
@@ -132,30 +90,6 @@ def draw_offset(rng: Generator) -> float:
     return float(10.0 ** rng.uniform(-3.0, -0.5) * rng.standard_normal())
 
 
-def _choose_named(parent: Syntax) -> list[int]:
-    """Chooses the constants that are most meant to be tuned."""
-    heaviest = max((number.weight for number in parent.numbers), default=0.0)
-    return [i for i, number in enumerate(parent.numbers) if number.weight == heaviest]
-
-
-def _move(
-    parent: Syntax, chosen: Sequence[int], powers: tuple[float, float], rng: Generator
-) -> str | None:
-    # Many small steps at once go about as far as one large one.
-    scale = 10.0 ** rng.uniform(*powers) / math.sqrt(max(len(chosen), 1))
-    return _rewrite(parent, {i: _shift(parent.numbers[i].value, scale, rng) for i in chosen})
-
-
-def _choose(parent: Syntax, rng: Generator, count: int) -> list[int]:
-    weights = [number.weight for number in parent.numbers]
-    if not weights:
-        return []
-    total = sum(weights)
-    size = min(count, len(weights))
-    shares = [weight / total for weight in weights]
-    return [int(i) for i in rng.choice(len(weights), size=size, replace=False, p=shares)]
-
-
 def _draw(weights: Sequence[float], rng: Generator) -> int:
     total = sum(weights)
     return int(rng.choice(len(weights), p=[weight / total for weight in weights]))
@@ -211,3 +145,65 @@ def _rewrite(parent: Syntax, values: dict[int, float]) -> str | None:
             text = f"({text})"
         edits.append((number.start, number.end, text))
     return parent.replace(edits)
+
+
+def _choose_named(parent: Syntax, _rng: Generator) -> list[int]:
+    """Chooses the constants that are most meant to be tuned."""
+    heaviest = max((number.weight for number in parent.numbers), default=0.0)
+    return [i for i, number in enumerate(parent.numbers) if number.weight == heaviest]
+
+
+def _choose_one(parent: Syntax, rng: Generator) -> list[int]:
+    return _choose(parent, rng, 1)
+
+
+def _choose_several(parent: Syntax, rng: Generator) -> list[int]:
+    return _choose(parent, rng, int(rng.integers(2, 5)))
+
+
+def _choose(parent: Syntax, rng: Generator, count: int) -> list[int]:
+    weights = [number.weight for number in parent.numbers]
+    if not weights:
+        return []
+    total = sum(weights)
+    size = min(count, len(weights))
+    shares = [weight / total for weight in weights]
+    return [int(i) for i in rng.choice(len(weights), size=size, replace=False, p=shares)]
+
+
+def _make_move(choose: Choice, powers: tuple[float, float]) -> Callable[..., str | None]:
+    """Returns an operator that moves chosen constants a little, on one scale drawn anew."""
+
+    def move(parent: Syntax, rng: Generator) -> str | None:
+        chosen = choose(parent, rng)
+        # Many small steps at once go about as far as one large one.
+        scale = 10.0 ** rng.uniform(*powers) / math.sqrt(max(len(chosen), 1))
+        return _rewrite(parent, {i: _shift(parent.numbers[i].value, scale, rng) for i in chosen})
+
+    return move
+
+
+def _make_jump(choose: Choice) -> Callable[..., str | None]:
+    """Returns an operator that moves each of some constants far, in a way of its own."""
+
+    def jump(parent: Syntax, rng: Generator) -> str | None:
+        chosen = choose(parent, rng)
+        return _rewrite(parent, {i: _jump(i, parent.numbers, rng) for i in chosen})
+
+    return jump
+
+
+# By name: `tune` moves by very little, `nudge` by a noticeable amount, `jump` far; one constant,
+# two to four, or all that somebody named.
+MOVES: Mapping[str, Callable[[Syntax, Generator], str | None]] = MappingProxyType(
+    {
+        "tune_constant": _make_move(_choose_one, _FINE),
+        "nudge_constant": _make_move(_choose_one, _COARSE),
+        "tune_several": _make_move(_choose_several, _FINE),
+        "nudge_several": _make_move(_choose_several, _COARSE),
+        "tune_all": _make_move(_choose_named, _FINE),
+        "nudge_all": _make_move(_choose_named, _COARSE),
+        "jump_constant": _make_jump(_choose_one),
+        "jump_several": _make_jump(_choose_several),
+    }
+)

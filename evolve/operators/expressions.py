@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
+
+from numpy.random import Generator
 
 from evolve.operators.constants import draw_offset, format_number
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.random import Generator
-
-    from evolve.operators.places import Place, Syntax
+from evolve.operators.syntax import Place, Syntax
 
 T = TypeVar("T")
 

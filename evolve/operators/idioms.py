@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from numpy.random import Generator
+
+from evolve.operators.syntax import Place, Syntax
 from evolve.source.parsing import parse_expression
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.random import Generator
-
-    from evolve.operators.places import Place, Syntax
 
 _FEWEST, _MOST = 4, 24
 _HOLDERS = (ast.Assign, ast.AugAssign, ast.Return, ast.Call, ast.BinOp, ast.Tuple, ast.Compare)

@@ -15,8 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from evolve.archive import Elite, Islands
-from evolve.operators.tunables import MAX_CONSTANTS, find_tunables, hash_skeleton
-from evolve.operators.tuner import Tuner, is_spent
+from evolve.operators.tuning import MAX_CONSTANTS, Tuner, find_tunables, hash_skeleton, is_spent
 from evolve.records import TUNE, AttemptKey, Direction, Program
 from evolve.records.results import LightAttempt
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from numpy.random import Generator
 
-    from numpy.random import Generator
-
-    from evolve.operators.places import Line, Syntax
+from evolve.operators.syntax import Line, Syntax
 
 _FIXED = (
     ast.FunctionDef,

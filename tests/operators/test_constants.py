@@ -13,7 +13,7 @@ from evolve.operators.syntax import read_syntax
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evolve.operators.places import Syntax
+    from evolve.operators.syntax import Syntax
 
     Change = Callable[[Syntax, np.random.Generator], str | None]
 
@@ -46,7 +46,9 @@ def test_programs_that_differ_in_numbers_only_have_one_skeleton() -> None:
 
 
 def test_jumps_reach_other_orders_of_size_but_make_no_loop_a_thousand_times_longer() -> None:
-    jumps = [constants.jump_constant(syntax(TEXT), rng(seed)) or TEXT for seed in range(400)]
+    jumps = [
+        constants.MOVES["jump_constant"](syntax(TEXT), rng(seed)) or TEXT for seed in range(400)
+    ]
     found = np.abs([values(text) for text in jumps])
     assert found[:, 0].max() > 100.0
     assert found[:, 0].min() < 0.005
@@ -56,13 +58,13 @@ def test_jumps_reach_other_orders_of_size_but_make_no_loop_a_thousand_times_long
 @pytest.mark.parametrize(
     ("operator", "low", "high"),
     [
-        (constants.nudge_constant, 1, 1),
-        (constants.jump_constant, 0, 1),
-        (constants.jump_several, 0, 4),
+        (constants.MOVES["nudge_constant"], 1, 1),
+        (constants.MOVES["jump_constant"], 0, 1),
+        (constants.MOVES["jump_several"], 0, 4),
         (constants.step_constant, 1, 1),
         (constants.flip_sign, 1, 1),
-        (constants.nudge_several, 2, 4),
-        (constants.nudge_all, 3, 3),
+        (constants.MOVES["nudge_several"], 2, 4),
+        (constants.MOVES["nudge_all"], 3, 3),
     ],
 )
 def test_each_operator_changes_so_many_numbers_and_keeps_their_kind(
@@ -83,7 +85,7 @@ def test_named_constants_are_drawn_more_often() -> None:
     counts = [0, 0]
     text = "a = 0.5\nb = f(x - 1.0)\n"
     for seed in range(200):
-        new = constants.nudge_constant(syntax(text), rng(seed))
+        new = constants.MOVES["nudge_constant"](syntax(text), rng(seed))
         assert new is not None
         counts["1.0" in new] += 1
     assert counts[1] > 2 * counts[0] > 0

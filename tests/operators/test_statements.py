@@ -10,7 +10,7 @@ from evolve.operators.syntax import read_syntax
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evolve.operators.places import Syntax
+    from evolve.operators.syntax import Syntax
 
     Change = Callable[[Syntax, np.random.Generator], str | None]
 

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.operators import OPERATORS, apply_operator
-from evolve.operators.tokens import read_tokens
+from evolve.operators.syntax import read_tokens
 from evolve.records import Program, SourceFile
 from evolve.source import find_blocks
 
 if TYPE_CHECKING:
-    from evolve.operators.places import Syntax
+    from evolve.operators.syntax import Syntax
 
 C = """\
 #define KEPT 5
