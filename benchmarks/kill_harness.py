@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evolve.runs.export import describe_everything  # noqa: E402
+from evolve.runs.derived import describe_everything  # noqa: E402
 from evolve.store import Store  # noqa: E402
 from tests.commands import write_problem  # noqa: E402
 from tests.model_server import Answer, ModelServer, answer_like_scripted  # noqa: E402

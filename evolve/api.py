@@ -159,14 +159,14 @@ class SavedRun:
     def hint(self, text: str) -> dict[str, Any]:
         """Says something to its models, as `evolve hint` does; returns what was recorded."""
         from evolve.records.plain import to_plain
-        from evolve.runs.wishes import hint_run
+        from evolve.runs.given import hint_run
 
         return dict(to_plain(hint_run(self.folder, text)))
 
     def inject(self, path: str | Path) -> dict[str, Any]:
         """Lets its next generation evaluate a program, as `evolve inject` does."""
         from evolve.records.plain import to_plain
-        from evolve.runs.wishes import inject_program
+        from evolve.runs.given import inject_program
 
         return dict(to_plain(inject_program(self.folder, Path(path))))
 
@@ -174,7 +174,7 @@ class SavedRun:
         """Lets every further generation work on a program, as `evolve pin` does."""
         from evolve.records.plain import to_plain
         from evolve.report.attempt_details import find_attempt
-        from evolve.runs.wishes import pin_attempt
+        from evolve.runs.given import pin_attempt
 
         with self._opened() as (store, state, _):
             attempt = find_attempt(store, state, program)
@@ -339,7 +339,7 @@ def fork(
         StoreError: A database cannot be read or written.
     """
     from evolve.cli.options import name_settings
-    from evolve.runs.fork import fork_run
+    from evolve.runs.derived import fork_run
     from evolve.settings import change_settings
 
     changes = {**(settings or {}), **name_settings(options)}
@@ -383,9 +383,8 @@ def check(
     """
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem
-    from evolve.runs.asked_models import answering
-    from evolve.runs.first_evaluation import evaluate_initial
-    from evolve.runs.wiring import complete_settings, open_evaluators
+    from evolve.runs.starting import evaluate_initial
+    from evolve.runs.wiring import answering, complete_settings, open_evaluators
 
     complete = complete_settings(_read_settings(settings, options))
     found = load_problem(find_problem(Path(problem)), complete.parameters)

@@ -17,7 +17,7 @@ from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.records.results import Evaluated, Generation, as_slot
-from evolve.runs.replay import Replay
+from evolve.runs.proving import Replay
 from evolve.search.events import Inbox
 from evolve.search.loop import Observer, Search
 from evolve.settings import Settings, SettingsHistory, change_settings

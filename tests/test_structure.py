@@ -127,7 +127,8 @@ def test_the_wall_clock_is_read_for_dates_alone():
         "models/providers.py",
         "runs/run_folder.py",
         "runs/running.py",
-        "runs/verify.py",
+        "runs/proving.py",
+        "runs/starting.py",
         # Events of the engine are asked for by date.
         "sandbox/docker.py",
         # What is recorded has the date.

@@ -10,8 +10,7 @@ import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Changes, OutputFolder, Run, RunDir, Trust
-from evolve.runs.export import export_run
-from evolve.runs.fork import fork_run, prune_run, repair_run
+from evolve.runs.derived import export_run, fork_run, prune_run, repair_run
 from evolve.runs.run_folder import find_run, load_run
 from evolve.store import Store
 

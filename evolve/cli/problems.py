@@ -31,12 +31,11 @@ from evolve.problem.gallery import (
 )
 from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import Evaluation
-from evolve.runs.asked_models import answering
-from evolve.runs.first_evaluation import evaluate_initial
 from evolve.runs.given import read_starts
 from evolve.runs.run_folder import find_run
+from evolve.runs.starting import evaluate_initial
 from evolve.runs.trust import describe_evaluator
-from evolve.runs.wiring import complete_settings, describe_isolation, open_evaluators
+from evolve.runs.wiring import answering, complete_settings, describe_isolation, open_evaluators
 from evolve.scoring.cooperative import WARNING
 from evolve.search.previews import find_misfit, preview_prompts
 from evolve.settings import Settings, change_settings

@@ -20,9 +20,8 @@ from evolve.report.audit import audit_run
 from evolve.report.overview import describe_gain
 from evolve.report.timeline import RunHistory
 from evolve.runs.opening import open_run
-from evolve.runs.replay import Replay
+from evolve.runs.proving import Check, Replay, verify_run
 from evolve.runs.run_folder import find_run, load_run
-from evolve.runs.verify import Check, verify_run
 from evolve.runs.wiring import open_evaluators
 from evolve.store import Store
 

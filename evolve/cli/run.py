@@ -253,8 +253,8 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
     from evolve.cli.programs import show_end
     from evolve.report.render import write_report
     from evolve.runs.interrupts import interruptible
-    from evolve.runs.mending import describe_mending
     from evolve.runs.opening import run_to_end
+    from evolve.runs.world import describe_mending
 
     folder = run.folder
     view = shown.make_view(folder)

@@ -16,8 +16,8 @@ from evolve.errors import UsageError
 from evolve.records.plain import to_plain
 from evolve.records.steering import Steer, SteerKind
 from evolve.report.attempt_details import find_attempt
+from evolve.runs.given import drop_asked, hint_run, inject_program, list_asked, pin_attempt
 from evolve.runs.run_folder import find_run
-from evolve.runs.wishes import drop_asked, hint_run, inject_program, list_asked, pin_attempt
 from evolve.store import is_locked
 
 Drop = Annotated[

@@ -184,88 +184,67 @@ def show_price_setting(name: str) -> str:
     return f"--set {option} (US dollars per 1e6 tokens)"
 
 
-class Preflight:
-    """Asks each model for a few tokens during the first evaluation.
+def ask_first_words(
+    endpoints: Mapping[str, Endpoint],
+    generation: int,
+    *,
+    is_capped: bool,
+    tell: Callable[[str], None],
+) -> list[Expense]:
+    """Asks each model for a few tokens, and reports which prices are unknown.
 
     Args:
         endpoints: The models of the run, by name.
+        generation: The first one that is not committed.
         is_capped: Whether there is a cap on money, which needs known prices.
-        on_error: Called when a model cannot be used, from any thread.
+        tell: Called with a line for people.
+
+    Returns:
+        What the answers cost.
+
+    Raises:
+        UsageError: There is a cap on money, and a model whose price is unknown; or nobody knows
+            who serves a model.
+        ModelError: A model cannot be used.
     """
+    errors: dict[str, EvolveError] = {}
+    replies: dict[str, Reply] = {}
 
-    def __init__(
-        self, endpoints: Mapping[str, Endpoint], *, is_capped: bool, on_error: Callable[[], None]
-    ) -> None:
-        self._is_capped = is_capped
-        self._on_error = on_error
-        self._errors: dict[str, EvolveError] = {}
-        self._unpriced: set[str] = set()
-        self._replies: dict[str, Reply] = {}
-        self._threads = [
-            threading.Thread(target=self._check, args=(endpoint,), daemon=True)
-            for endpoint in endpoints.values()
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def wait(self, tell: Callable[[str], None]) -> None:
-        """Waits for the answers, and reports which prices are unknown.
-
-        Raises:
-            UsageError: There is a cap on money, and a model whose price is unknown; or nobody
-                knows who serves a model.
-            ModelError: A model cannot be used.
-        """
-        for thread in self._threads:
-            thread.join()
-        self.expect_usable()
-        if self._unpriced:
-            names = sorted(self._unpriced)
-            tell(
-                f"price unknown, so its calls are counted apart: {', '.join(names)}; to set it: "
-                f"{show_price_setting(names[0])}"
-            )
-
-    def expect_usable(self) -> None:
-        """Checks the models that have answered so far.
-
-        Raises:
-            UsageError: As for `wait`.
-            ModelError: A model cannot be used.
-        """
-        for name in sorted(self._errors):
-            raise self._errors[name]
-
-    def list_expenses(self, generation: int) -> list[Expense]:
-        """Returns what the answers cost.
-
-        Args:
-            generation: The first one that is not committed.
-        """
-        return [
-            Expense(
-                generation, 0, "preflight", name, reply.prompt_tokens, reply.cached_tokens,
-                reply.completion_tokens, reply.cost_usd, thinking_tokens=reply.thinking_tokens,
-            )
-            for name, reply in sorted(self._replies.items())
-        ]  # fmt: skip
-
-    def _check(self, endpoint: Endpoint) -> None:
+    def ask(endpoint: Endpoint) -> None:
         try:
-            reply = endpoint.preflight()
-            if reply is not None:
-                self._replies[endpoint.name] = reply
-            if endpoint.find_price() is None:
-                self._unpriced.add(endpoint.name)
-                if self._is_capped:
-                    raise UsageError(
-                        f"budget.max_cost_usd: the cap cannot be held, since the price of "
-                        f"{endpoint.name!r} is unknown; set it (0 for a free one): "
-                        f"{show_price_setting(endpoint.name)}"
-                    )
+            if (reply := endpoint.preflight()) is not None:
+                replies[endpoint.name] = reply
         except EvolveError as error:
-            self._errors[endpoint.name] = error
-            self._on_error()
+            errors[endpoint.name] = error
+
+    threads = [
+        threading.Thread(target=ask, args=(endpoint,), daemon=True)
+        for endpoint in endpoints.values()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in sorted(errors):
+        raise errors[name]
+    unpriced = sorted(name for name, one in endpoints.items() if one.find_price() is None)
+    if unpriced and is_capped:
+        raise UsageError(
+            f"budget.max_cost_usd: the cap cannot be held, since the price of {unpriced[0]!r} is "
+            f"unknown; set it (0 for a free one): {show_price_setting(unpriced[0])}"
+        )
+    if unpriced:
+        tell(
+            f"price unknown, so its calls are counted apart: {', '.join(unpriced)}; to set it: "
+            f"{show_price_setting(unpriced[0])}"
+        )
+    return [
+        Expense(
+            generation, 0, "preflight", name, reply.prompt_tokens, reply.cached_tokens,
+            reply.completion_tokens, reply.cost_usd, thinking_tokens=reply.thinking_tokens,
+        )
+        for name, reply in sorted(replies.items())
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

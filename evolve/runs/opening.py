@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 from evolve.errors import ProblemError, UsageError
 from evolve.problem import Problem
 from evolve.problem.checked_files import STARTS
-from evolve.runs.asked_models import settle_asked
 from evolve.runs.run_folder import create_run_folder, load_run, naming_originals, trust_programs
 from evolve.runs.trust import expect_trust, find_addresses, write_mark
-from evolve.runs.wiring import open_evaluators
+from evolve.runs.wiring import open_evaluators, settle_asked
+from evolve.runs.world import take_evaluator
 from evolve.settings import Settings, find_changes
 from evolve.toml import write_value
 
@@ -154,9 +154,7 @@ def open_run(
     if resumes:
         _expect_resumable(folder, settings, changed)
     if evaluator is not None:
-        from evolve.runs.mending import take_evaluator
-
-        take_evaluator(folder, evaluator)
+        take_evaluator(folder, problem, evaluator)
         problem, settings = load_run(folder)
         write_mark(folder, settings, named)
     everyone = tuple(dict.fromkeys([*named, *new]))

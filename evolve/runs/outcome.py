@@ -20,10 +20,9 @@ from evolve.population import Population, RunState
 from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, AttemptKey, Evaluation, Program, Status
 from evolve.records.results import Generation
-from evolve.runs.asked_models import answering
 from evolve.runs.opening import Run
 from evolve.runs.run_folder import BEST_FOLDER, write_program
-from evolve.runs.wiring import open_evaluators
+from evolve.runs.wiring import answering, open_evaluators
 from evolve.search.loop import Observer
 from evolve.store import Store
 

@@ -15,10 +15,9 @@ import json
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evolve.display import one_line, say
 from evolve.errors import UsageError
@@ -38,58 +37,19 @@ MARK_FILE = "run.owner"
 _SECRET_FILE, _SECRET_BYTES = "owner.key", 32
 _MOST_BYTES = 1 << 20
 _CODE = frozenset(
-    [
-        ".py",
-        ".pyc",
-        ".pyx",
-        ".pyd",
-        ".so",
-        ".pth",
-        ".sh",
-        ".pl",
-        ".rb",
-        ".js",
-        ".mjs",
-        ".r",
-        ".jl",
-        ".jar",
-        ".class",
-    ]
-)
+    (".py", ".pyc", ".pyx", ".pyd", ".so", ".pth", ".sh", ".pl", ".rb", ".js", ".mjs", ".r", ".jl",
+     ".jar", ".class")
+)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Powers:
-    """What a run's settings make this machine do, apart from running its evaluator.
-
-    Attributes:
-        commands: Models that are commands, which run with the user's rights.
-        files: Files and runs that are read.
-        addresses: Where models are asked, other than their provider's own addresses.
-        sandbox: Settings of where programs run that are not the default.
-    """
-
-    commands: tuple[str, ...]
-    files: tuple[str, ...]
-    addresses: tuple[str, ...]
-    sandbox: tuple[str, ...]
-
-    def describe(self) -> Iterator[str]:
-        """Returns a line for each."""
-        for command in self.commands:
-            yield f"runs the command {command.removeprefix(PREFIX)!r}"
-        for file in self.files:
-            yield f"reads {file!r}"
-        for address in self.addresses:
-            yield f"asks models at {address!r}"
-        for line in self.sandbox:
-            yield f"sets {line}"
-
-
-def find_powers(settings: Settings) -> Powers:
-    """Returns what the settings of a run make this machine do."""
-    names, models, sandbox = _list_models(settings), settings.models, settings.sandbox
-    scripts = [name.partition(":")[2] for name in names if name.startswith("scripted:")]
+def describe_powers(settings: Settings) -> Iterator[str]:
+    """Yields a line for each thing that settings make this machine do, evaluating apart."""
+    names, sandbox = _list_models(settings), settings.sandbox
+    commands = (name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+    yield from (f"runs the command {command!r}" for command in commands)
+    scripts = (name.partition(":")[2] for name in names if name.startswith("scripted:"))
+    yield from (f"reads {file!r}" for file in (*scripts, settings.models.replay) if file)
+    yield from (f"asks models at {address!r}" for address in find_addresses(settings))
     chosen = {
         "sandbox.backend": sandbox.backend,
         "sandbox.image": sandbox.image,
@@ -98,14 +58,9 @@ def find_powers(settings: Settings) -> Powers:
         "steps.workspace_variables": ", ".join(settings.steps.workspace_variables),
         "steps.workspace_shows": ", ".join(settings.steps.workspace_shows),
     }
-    return Powers(
-        commands=tuple(name for name in names if name.startswith(PREFIX)),
-        files=tuple(file for file in (*scripts, models.replay) if file),
-        addresses=tuple(find_addresses(settings)),
-        sandbox=tuple(
-            f"{name} to {value!r}" for name, value in chosen.items() if value not in {"", "auto"}
-        ),
-    )
+    for name, value in chosen.items():
+        if value not in {"", "auto"}:
+            yield f"sets {name} to {value!r}"
 
 
 def find_addresses(settings: Settings) -> list[str]:
@@ -135,7 +90,7 @@ def expect_trust(
     if named is not None:
         return named
     evaluator = f"runs its evaluator, {describe_evaluator(problem)}"
-    lines = "".join(f"  {line}\n" for line in (evaluator, *find_powers(settings).describe()))
+    lines = "".join(f"  {line}\n" for line in (evaluator, *describe_powers(settings)))
     if not trusts:
         raise UsageError(
             f"{folder}: the run was not begun here by this user, or its evaluator or settings were "
@@ -193,18 +148,20 @@ def _list_models(settings: Settings) -> list[str]:
 
 
 def _make_mark(secret: bytes, folder: Path, settings: Settings, named: tuple[str, ...]) -> str:
-    powers = find_powers(settings)
-    chosen: list[Any] = [
-        list(named), _list_models(settings), [*powers.files, *powers.addresses, *powers.sandbox],
-        sorted((name, repr(value)) for name, value in settings.parameters.items()),
-    ]  # fmt: skip
+    parameters = sorted((name, repr(value)) for name, value in settings.parameters.items())
+    chosen = [named, _list_models(settings), [*describe_powers(settings)], parameters]
     digest = hmac.new(secret, json.dumps(chosen).encode(), hashlib.sha256)
     digest.update((folder / PROBLEM_FOLDER / "problem.toml").read_bytes())
-    digest.update(checksum_folder(folder / EVALUATOR_FOLDER, is_code).encode())
+    digest.update(checksum_evaluator(folder).encode())
     return digest.hexdigest()
 
 
-def is_code(path: Path) -> bool:
+def checksum_evaluator(folder: Path) -> str:
+    """Returns a checksum of all that a run's evaluator may execute."""
+    return checksum_folder(folder / EVALUATOR_FOLDER, _is_code)
+
+
+def _is_code(path: Path) -> bool:
     """Returns whether a file beside an evaluator may be run by it."""
     # Data is not: evaluators keep caches and logs beside them. Compiled files are: an interpreter
     # may take them for the source.

@@ -1,21 +1,20 @@
-"""Settings to parts: defaults that depend on each other, models, evaluators, the budget."""
+"""Settings to parts: defaults that depend on each other, evaluators, what they ask, the budget."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.display import say_error
-from evolve.errors import ProblemError, UsageError
+from evolve.errors import BudgetExhaustedError, ProblemError, UsageError
 from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators, LocalEvaluators
 from evolve.problem import Problem
-from evolve.records import AttemptKey, Evaluation
-from evolve.records.chat import Request
-from evolve.records.results import Call
+from evolve.records.results import Call, Expense
 from evolve.sandbox.limits import NAMES, Isolation
 from evolve.settings import Settings, change_settings
 from evolve.settings.sections import (
@@ -29,12 +28,14 @@ from evolve.settings.sections import (
     WITHOUT_MODEL,
     WORKSPACE,
     Defaults,
+    parse_candidate,
 )
 from evolve.source import holds_values, is_text
 from evolve.store import Store
 
 if TYPE_CHECKING:
     from evolve.models.budget import Budget
+    from evolve.models.endpoint import Endpoint
 
 WORKERS = 8
 """Model calls at a time, where the settings say nothing."""
@@ -104,48 +105,28 @@ def _tuning_share(settings: Settings, defaults: Defaults) -> float | None:
     return 0.0 if is_short else share
 
 
-def explain_no_tuning(problem: Problem, settings: Settings, seconds: float) -> str:
-    """Returns why nothing is tuned in a run with a model; empty where something is.
+def plan_tuning(problem: Problem, settings: Settings, seconds: float) -> tuple[int, str]:
+    """Returns how many evaluations a generation with models tunes constants with, or why none.
 
-    Args:
-        problem: What is solved.
-        settings: Complete.
-        seconds: What the evaluation of the starting program took.
-    """
-    cap, files = settings.budget.max_evaluations, [path for path, _ in problem.initial.files]
-    if problem.asks:
-        return "each evaluation asks a model"
-    if all(is_text(path) and not holds_values(path) for path in files):
-        return "the program is text"
-    if seconds > SLOW_SECONDS:
-        return f"an evaluation takes longer than {SLOW_SECONDS:g} s"
-    if cap is not None and cap < LEAST_WITH_MODEL:
-        return f"the cap on evaluations is below {LEAST_WITH_MODEL}"
-    return ""
-
-
-def settle_tuning(problem: Problem, settings: Settings, seconds: float) -> Settings:
-    """Fills in the share of tuning in a run with a model, where nobody asked for one.
-
-    While models think, evaluators have nothing to do: in each generation so many evaluations tune
-    constants as fit into that time. A cap on evaluations is shared with the slots evenly. Where
-    evaluations ask models, which costs money, or programs are prose, nothing is tuned.
+    While models think, evaluators have nothing to do: so many evaluations tune as fit into that
+    time. A cap on evaluations is shared with the slots evenly.
 
     Args:
         problem: What is solved.
         settings: Complete but for this.
         seconds: What the evaluation of the starting program took.
     """
-    if settings.tuning.share is not None:
-        return settings
-    slots = settings.loop.slots
+    cap, files = settings.budget.max_evaluations, [path for path, _ in problem.initial.files]
+    if problem.asks:
+        return 0, "each evaluation asks a model"
+    if all(is_text(path) and not holds_values(path) for path in files):
+        return 0, "the program is text"
+    if seconds > SLOW_SECONDS:
+        return 0, f"an evaluation takes longer than {SLOW_SECONDS:g} s"
+    if cap is not None and cap < LEAST_WITH_MODEL:
+        return 0, f"the cap on evaluations is below {LEAST_WITH_MODEL}"
     count = min(MOST_TUNING, int(TUNING_SECONDS / max(seconds, 1e-3)))
-    if settings.budget.max_evaluations is not None:
-        count = min(count, slots)
-    if explain_no_tuning(problem, settings, seconds):
-        count = 0
-    changes = {"tuning.share": count / (count + slots)}
-    return change_settings(settings, changes, where="defaults")
+    return (count if cap is None else min(count, settings.loop.slots)), ""
 
 
 def open_evaluators(
@@ -213,35 +194,6 @@ def _take_environment(problem: Problem) -> dict[str, str]:
     return {name: os.environ[name] for name in problem.environment}
 
 
-def open_recording(settings: Settings) -> Callable[[AttemptKey, Request], Call] | None:
-    """Returns what answers in place of models, None where models do.
-
-    Raises:
-        UsageError: The recorded run is not there any more.
-    """
-    from evolve.runs.replay import Recording
-
-    return Recording(Path(settings.models.replay)).answer if settings.models.replay else None
-
-
-def gather_experience(
-    store: Store, problem: Problem, settings: Settings, evaluate: Callable[..., Evaluation]
-) -> None:
-    """Records what prompts show from the first generation on, where there are prompts.
-
-    The prompts of a run that is answered from another one's record show what those showed.
-
-    Raises:
-        StoreError: A database cannot be read or written.
-    """
-    from evolve.search.digests import copy_experience, note_experience
-
-    if settings.models.replay:
-        copy_experience(store, Path(settings.models.replay))
-    elif settings.models.is_configured:
-        note_experience(store, problem, evaluate)
-
-
 def restore_budget(store: Store, settings: Settings) -> Budget:
     """Returns the caps of the settings, with what the run has used so far counted."""
     from evolve.models.budget import Budget
@@ -270,3 +222,139 @@ def describe_isolation(isolation: Isolation, *, fresh: bool) -> str:
     name = f"{isolation.backend}, new for each program" if fresh else isolation.backend
     line = f"sandbox: {name} (enforced: {', '.join(isolation.enforced) or 'nothing'})"
     return line + (f"; missing: {'; '.join(isolation.missing)}" if isolation.missing else "")
+
+
+def settle_asked(problem: Problem, settings: Settings) -> Settings:
+    """Fills in the models that evaluations ask: those of the problem, else the first of the run.
+
+    Raises:
+        UsageError: The problem's programs or its evaluator ask one, and there is none.
+    """
+    changes = {}
+    for role, rules in problem.asks.items():
+        first = next(iter(settings.models.model), "")
+        named = settings.models.asked.get(role) or rules.model
+        name = named or (parse_candidate(first).name if first else "")
+        if not name:
+            who = "programs ask" if role == "program" else "the evaluator asks"
+            raise UsageError(
+                f"{problem.name}: {who} a language model, and none is named: `--model NAME` names "
+                f"one for all, `--set models.{role}=NAME` for this alone"
+            )
+        changes[f"models.{role}"] = name
+    return change_settings(settings, changes, where="defaults") if changes else settings
+
+
+class RunAsks:
+    """What the evaluations of a run ask, in its search and outside of it.
+
+    Args:
+        store: The run's database.
+        problem: What is evaluated.
+        settings: Of the run; another run's record answers where they name one.
+        evaluators: Ask, where the problem does.
+        endpoints: The models of the run.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        problem: Problem,
+        settings: Settings,
+        evaluators: Evaluators,
+        endpoints: Mapping[str, Endpoint],
+    ) -> None:
+        from evolve.steps.asker import Asker
+
+        self._store = store
+        self._waiting: list[Call | Expense] = []
+        self._generation = 0
+        known, replay = store.asks(), settings.models.replay
+        if replay:
+            with closing(Store.open_to_read(Path(replay))) as recorded:
+                known = recorded.asks()
+        self._asker = Asker(
+            endpoints=endpoints,
+            models=settings.models.asked,
+            budget=restore_budget(store, settings),
+            keep=self._waiting.append,
+            deadline_seconds=settings.models.deadline_seconds,
+            known=known,
+            next_generation=lambda: self._generation,
+            replays=bool(replay),
+        )
+        if problem.asks:
+            evaluators.asker = self._asker.answer
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Records what evaluations outside of the search ask, for the generation that follows.
+
+        Raises:
+            UsageError: It would pass a cap.
+        """
+        last = self._store.last_generation()
+        self._generation = 0 if last is None else last + 1
+        try:
+            yield
+        except BudgetExhaustedError as error:
+            raise UsageError(f"what an evaluation asks would pass a cap: {error}") from error
+        finally:
+            if self._waiting:
+                self._store.keep(self._waiting)
+                self._waiting.clear()
+
+    @contextmanager
+    def searching(self, budget: Budget, keep: Callable[[Call | Expense], None]) -> Iterator[None]:
+        """Lets the search count and record what is asked while the context is open."""
+        self._asker.budget, self._asker.keep = budget, keep
+        yield
+        self._asker.keep = self._waiting.append
+
+
+@contextmanager
+def answering(
+    problem: Problem, settings: Settings, evaluators: Evaluators, known: Iterable[Call] | None
+) -> Iterator[None]:
+    """Lets a problem's evaluations ask models while the context is open, outside of any run.
+
+    Args:
+        problem: What is evaluated.
+        settings: Complete.
+        evaluators: Ask.
+        known: Calls of a run that alone answer; None where models do.
+
+    Raises:
+        UsageError: No model is named.
+    """
+    if not problem.asks:
+        yield
+        return
+    from evolve.models.budget import Budget
+    from evolve.models.roster import open_endpoints
+    from evolve.steps.asker import Asker
+
+    settings = settle_asked(problem, settings)
+    caps = settings.budget
+    budget = Budget(
+        max_cost_usd=caps.max_cost_usd, max_calls=caps.max_calls, max_tokens=caps.max_tokens
+    )
+    with ExitStack() as stack:
+        endpoints = {} if known is not None else open_endpoints(settings, Path(), say_error)
+        for endpoint in endpoints.values():
+            stack.callback(endpoint.close)
+        evaluators.asker = Asker(
+            endpoints=endpoints,
+            models=settings.models.asked,
+            budget=budget,
+            keep=lambda _: None,
+            deadline_seconds=settings.models.deadline_seconds,
+            known=known or (),
+            replays=bool(settings.models.replay),
+        ).answer
+        try:
+            yield
+        except BudgetExhaustedError as error:
+            raise UsageError(f"what evaluations ask would pass a cap: {error}") from error
+        finally:
+            evaluators.asker = None

@@ -1,4 +1,4 @@
-"""What lies beside an evaluator, as a run keeps it: at the same relative paths, each byte once.
+"""An evaluator and what lies beside it, as a run keeps them: at the same paths, each byte once.
 
 Small files are copied; larger ones are shared between the runs of a folder, by their content; what
 is too large for that stays where it is, and the run has a link to it and its checksum. Links of the
@@ -12,13 +12,17 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from evolve.errors import StoreError, UsageError
 from evolve.problem import Problem
+from evolve.store import is_locked
 
 MB = 1 << 20
 # A file or folder that is larger stays where it is, as does the rest of what is larger together.
@@ -225,6 +229,66 @@ def describe_linked(folder: Path, *, changed: bool = False) -> list[str]:
                 "may not compare with new ones"
             )
     return lines
+
+
+def take_evaluator(folder: Path, problem: Problem, path: Path) -> None:
+    """Puts an evaluator, with what lies beside it, in the place of a run's own.
+
+    Args:
+        folder: The run's folder.
+        problem: As the run has it.
+        path: The evaluator's file, or the folder that has it where the problem folder had it. Of a
+            file with another name the file alone is taken.
+
+    Raises:
+        UsageError: There is none, or the run is being written.
+        StoreError: It cannot be copied.
+    """
+    own, relative = problem.world, problem.evaluator.relative_to(problem.world)
+    given = (path / relative if path.is_dir() else path).resolve()
+    if not given.is_file():
+        raise UsageError(f"--evaluator: expected a Python file, got nothing at {given}")
+    if is_locked(folder):
+        raise UsageError(f"{folder}: the run is being written; `evolve stop` ends it")
+    is_whole = given.parts[-len(relative.parts) :] == relative.parts
+    world = given.parents[len(relative.parts) - 1] if is_whole else own
+    found = replace(problem, world=world, evaluator=world / relative)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".evaluator-", dir=folder) as name:
+            draft, new = Path(name), Path(name, own.name)
+            linked = copy_world(world, new, problem=found, run=folder, draft=draft)
+            if not is_whole:
+                shutil.copyfile(given, new / relative)
+            write_origin(draft, given, linked)
+            own.rename(draft / "before")
+            new.rename(own)
+            (draft / ORIGIN_FILE).replace(folder / ORIGIN_FILE)
+    except OSError as error:
+        raise StoreError(f"{folder}: its evaluator cannot be replaced: {error}") from error
+
+
+def describe_mending(folder: Path, problem: Problem) -> str:
+    """Returns how to continue a run once its evaluator is mended, and which file that is."""
+    original = Path(read_origin(folder)["evaluator"])
+    path = original if original.is_file() else problem.evaluator
+    return f"mend {path}, then: {_command(folder, path)}"
+
+
+def _command(folder: Path, path: Path) -> str:
+    return f"evolve resume {quote(str(folder))} --evaluator {quote(str(path))}"
+
+
+def describe_difference(folder: Path, problem: Problem) -> list[str]:
+    """Returns a line where the file that a run's evaluator was copied from was changed since."""
+    original = Path(read_origin(folder)["evaluator"])
+    try:
+        is_same = original.read_bytes() == problem.evaluator.read_bytes()
+    except OSError:
+        return []
+    if is_same:
+        return []
+    line = f"evaluator: {original} was changed since; the run uses its own copy, as it was"
+    return [f"{line}; to take it: {_command(folder, original)}"]
 
 
 def checksum_ends(path: Path) -> str:

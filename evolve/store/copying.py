@@ -22,8 +22,11 @@ from evolve.store.connection import (
 )
 from evolve.store.queries import Reader
 
-PRUNED = "pruned"
-"""The fact that names the last generation whose prompts may have shown what was dropped."""
+AS_RECORDED = "as_recorded"
+"""The fact that names the last generation that a replay cannot make again.
+
+It had other settings, evaluated elites again, or was shown what has been pruned since.
+"""
 
 _BY_GENERATION = ("attempts", "evaluations", "artifacts", "calls", "expenses", "steering")
 _PROGRAMS = """
@@ -138,7 +141,7 @@ def prune_database(
             artifacts, sources = _drop(connection, keep, upto, fewest_bytes)
             if artifacts or sources:
                 # Later generations than those that lost something were made from them.
-                fact = (PRUNED, json.dumps(last))
+                fact = (AS_RECORDED, json.dumps(last))
                 connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact)
             connection.execute("COMMIT")
             connection.execute("VACUUM")

@@ -13,7 +13,7 @@ from evolve.errors import DamagedStoreError, EvolveError, StoreError
 from evolve.records import AttemptKey
 from evolve.records.chat import Message
 from evolve.records.results import Call, Evaluated
-from evolve.runs.export import describe_everything
+from evolve.runs.derived import describe_everything
 from evolve.store import DATABASE, Store
 from evolve.store.connection import connect_to_write
 from evolve.store.copying import Repaired, copy_database, repair_database
