@@ -12,7 +12,6 @@ from evolve.errors import ProblemError
 from evolve.source.blocks import MARKER, find_blocks, frozen_parts
 
 _IMPORT = re.compile(r"(import \w|from [\w.]+ import )[^()\\]*$")
-_SHORTEST_FRAGMENT = 4
 _TAB_WIDTH = 4
 _MOST_PLACES_NAMED = 5
 _MOST_LINES_SHOWN = 12
@@ -42,13 +41,11 @@ class LineRange:
         first: Its first line, counted from 0.
         last: The line behind it.
         is_dense: Whether blank lines were ignored to find it.
-        fragment: The part of a single line that is replaced; empty for whole lines.
     """
 
     first: int
     last: int
     is_dense: bool = False
-    fragment: str = ""
 
 
 def edit_text(text: str, name: str, edits: Sequence[Edit], *, realign: bool = False) -> str:
@@ -177,9 +174,6 @@ def _locate(lines: list[str], edit: Edit, name: str) -> LineRange:
     if len(inside) == 1:
         return inside[0]
     if not places:
-        fragment = _locate_fragment(lines, search)
-        if fragment is not None:
-            return fragment
         raise UnappliedEditError(
             f"the lines to search for are not in {name}: {search[0].strip()[:80]!r}",
             describe_nearest(lines, search),
@@ -193,17 +187,6 @@ def _locate(lines: list[str], edit: Edit, name: str) -> LineRange:
         f"the lines to search for are in {name} in {len(inside)} places"
         f" (lines {named}{f' and {rest} more' if rest > 0 else ''}); add lines around them"
     )
-
-
-def _locate_fragment(lines: list[str], search: Sequence[str]) -> LineRange | None:
-    """Finds a part of a line that occurs exactly once."""
-    fragment = search[0].strip()
-    if len(search) > 1 or len(fragment) < _SHORTEST_FRAGMENT:
-        return None
-    if sum(line.count(fragment) for line in lines) != 1:
-        return None
-    index = next(index for index, line in enumerate(lines) if fragment in line)
-    return LineRange(index, index + 1, fragment=fragment)
 
 
 def _keep_evolvable(lines: list[str], places: list[LineRange]) -> list[LineRange]:
@@ -230,9 +213,6 @@ def _keep_evolvable(lines: list[str], places: list[LineRange]) -> list[LineRange
 def _make_replacement(
     found: list[str], place: LineRange, edit: Edit, *, realign: bool
 ) -> list[str]:
-    if place.fragment:
-        new = " ".join(line.strip() for line in edit.replacement if line.strip())
-        return [found[0].replace(place.fragment, new)]
     search, replacement = list(edit.search), list(edit.replacement)
     if place.is_dense:
         search, replacement = strip_blank_ends(search), strip_blank_ends(replacement)

@@ -180,10 +180,6 @@ class TestBlocks:
         reply = "<<<<<<< SEARCH\n    step = 0.5\n=======\n>>>>>>> REPLACE\n"
         assert applied(program(MARKED), reply) == MARKED.replace("    step = 0.5\n", "")
 
-    def test_a_fragment_of_one_line_is_replaced_in_it(self):
-        text = applied(program(MARKED), block("value + 1", "value + 2"))
-        assert "    return value + 2\n" in text
-
     def test_a_program_without_a_last_line_end_keeps_none(self):
         assert applied(program("x = 1\ny = 2"), block("y = 2", "y = 3")) == "x = 1\ny = 3"
 
