@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from evolve.edits.additions import take_additions
-from evolve.edits.diffs import find_diff_edits
 from evolve.edits.matching import UnappliedEditError, edit_text
 from evolve.edits.reply import (
     CodePiece,
     Edit,
     MalformedEditError,
     blank_blocks,
+    find_diff_edits,
     find_marked_edits,
     find_outer_piece,
     find_pieces,
@@ -21,8 +21,9 @@ from evolve.edits.reply import (
     is_fence,
 )
 from evolve.edits.rewrites import NO_CODE, explain_refusal, rank_rewrites, rewrite_text
+from evolve.files import inside
 from evolve.records import Program, Rejected, SourceFile
-from evolve.source import find_fault
+from evolve.source import find_fault, syntax_error
 
 # The forms of edits, the strictest first; the first that finds any is taken.
 EDIT_FORMS = (find_marked_edits, find_diff_edits, find_titled_edits)
@@ -31,6 +32,8 @@ _ODD_SPACES = str.maketrans({"\u00a0": " ", "\ufeff": "", "\u200b": ""})
 _MOST_REWRITES_TRIED = 8
 _MOST_EDITS = 200
 _MOST_CHARACTERS = 1_000_000
+_MOST_ADDED = 20
+_TITLE_LINES = 3
 
 
 def apply_reply(
@@ -60,7 +63,7 @@ def apply_reply(
     refusal = _check_text(reply)
     if refusal is not None:
         return refusal
-    taken = take_additions(parent, reply, may_add)
+    taken = _take_additions(parent, reply, may_add)
     if isinstance(taken, Rejected):
         return taken
     added, rest = taken
@@ -276,3 +279,45 @@ def _find_error(name: str, old: str, text: str) -> Rejected | None:
     number = int(error.split(":")[0].removeprefix("line "))
     shown = "".join(text.split("\n")[number - 1 : number]).strip()[:80]
     return Rejected(f"syntax error in {name}, {error}: `{shown}`")
+
+
+def is_allowed(name: str, patterns: Sequence[str]) -> bool:
+    """Returns whether a problem allows a file of this name beyond those of its start."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _take_additions(
+    parent: Program, reply: str, may_add: Sequence[str]
+) -> tuple[tuple[SourceFile, ...], str] | Rejected:
+    """Returns the new files of a reply, and the reply without them.
+
+    A new file stands in a fence of its own, whole, under a line with its name.
+
+    Args:
+        parent: The program that is changed.
+        reply: The model's words.
+        may_add: Patterns of the names that are allowed.
+    """
+    lines = reply.split("\n")
+    known = {file.path for file in parent.files}
+    added: dict[str, str] = {}
+    for piece in find_pieces(lines) if may_add else ():
+        path = (piece.path or "").removeprefix("./")
+        if not piece.is_closed or path in known or not is_allowed(path, may_add):
+            continue
+        try:
+            inside(path)
+        except ValueError as error:
+            return Rejected(f"the reply adds a file: {error}")
+        wrong = syntax_error(piece.text) if path.endswith(".py") else None
+        if wrong is not None:
+            return Rejected(f"syntax error in {path}, {wrong}")
+        added[path] = piece.text + "\n"
+        last = piece.first + piece.text.count("\n") + 2
+        titles = range(max(0, piece.first - _TITLE_LINES), piece.first)
+        for at in [*(at for at in titles if path in lines[at]), *range(piece.first, last + 1)]:
+            lines[at : at + 1] = [""] * len(lines[at : at + 1])
+    if len(known) + len(added) - 1 > _MOST_ADDED:
+        return Rejected(f"the program would have more than {_MOST_ADDED} files beside its first")
+    files = tuple(SourceFile(path, text) for path, text in sorted(added.items()))
+    return files, "\n".join(lines)

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
 from evolve.display import one_line
-from evolve.edits.additions import is_allowed
+from evolve.edits.apply import is_allowed
 from evolve.errors import UsageError
 from evolve.population.snapshot import load_state
 from evolve.problem import Problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 
-from evolve.edits.additions import is_allowed
+from evolve.edits.apply import is_allowed
 from evolve.edits.matching import UnappliedEditError, check_frozen
 from evolve.errors import BudgetExhaustedError
 from evolve.models.command_models import Desk, as_messages, offering
