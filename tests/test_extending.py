@@ -30,8 +30,8 @@ BACKEND = """
 from evolve.sandbox.native import make_native
 
 
-def make_plain(preload, view):
-    sandbox = make_native(preload, view)
+def make_plain(view):
+    sandbox = make_native(view)
     sandbox.name = "plain"
     return sandbox
 """

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from evolve.cli.command import Result, command
 from evolve.cli.options import Changes, read_settings
 from evolve.display import Part, TextTable
-from evolve.errors import ExitCode, SandboxError, UsageError
+from evolve.errors import ExitCode, SandboxError
 from evolve.evaluation.cluster import examine_cluster
 from evolve.sandbox.backends import REMEDIES, prove_backends
-from evolve.sandbox.docker import build_named_image, prepare_image
-from evolve.sandbox.layout import find_view
 from evolve.sandbox.limits import BACKENDS, Isolation
 from evolve.settings.sections import ClusterSettings
 
@@ -28,26 +24,6 @@ _Proof = dict[str, Any]
 )
 def doctor(
     *,
-    build_image: Annotated[
-        bool,
-        typer.Option(
-            "--build-image",
-            help="First make the image of the docker backend: from the running Python, or, with "
-            "`--set sandbox.image=NAME`, under that name from the package's Dockerfile.",
-        ),
-    ] = False,
-    base_image: Annotated[
-        str,
-        typer.Option(
-            "--base-image", metavar="IMAGE", help="Image that one with a name is built on."
-        ),
-    ] = "",
-    packages: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--package", metavar="NAME", help="Python package for it besides numpy; repeatable."
-        ),
-    ] = None,
     changes: Changes,
 ) -> Result:
     """Run an escape test suite in every sandbox backend here, or on all nodes of a cluster.
@@ -56,14 +32,8 @@ def doctor(
     """
     settings = read_settings(changes)
     image = settings.sandbox.image
-    if (base_image or packages) and not (build_image and image):
-        raise UsageError(
-            "options: `--base-image` and `--package`: expected `--build-image` and `--set "
-            "sandbox.image=NAME` with them; only an image with a name is built from others"
-        )
     if settings.cluster.address:
         return _examine_cluster(settings.cluster, image)
-    made = _build_image(image, base_image, packages or []) if build_image else None
     found = {name: _describe(proof) for name, proof in prove_backends(image=image).items()}
     strong = [name for name, proof in found.items() if proof["strong"]]
     verdict = (
@@ -73,12 +43,11 @@ def doctor(
     )
     rows = [[kind, *(_judge(proof, kind) for proof in found.values())] for kind in REMEDIES]
     shown: list[Part] = [
-        *([f"image {made}"] if made else []),
         TextTable(("guarantee", *found), rows),
         *(f"more: {text}" for text in _list_lacks(found)),
         verdict,
     ]
-    data = {"auto": next(iter(strong), None), "image": made, "backends": found}
+    data = {"auto": next(iter(strong), None), "backends": found}
     return Result(shown, data, ExitCode.OK if strong else ExitCode.MACHINE)
 
 
@@ -119,12 +88,6 @@ def _list_lacks(backends: Mapping[str, _Proof]) -> Iterator[str]:
     for name, proof in backends.items():
         for text in proof["missing"] if "missing" in proof else [proof["reason"]]:
             yield text if text.startswith(name) else f"{name}: {text}"
-
-
-def _build_image(image: str, base: str, packages: list[str]) -> str:
-    if image:
-        return build_named_image(image, base, ["numpy", *packages])
-    return prepare_image(find_view(("numpy",)))
 
 
 def _describe(proof: Isolation | SandboxError) -> _Proof:

@@ -27,33 +27,19 @@ _REMEDY = (
 _WEAK_REMEDY = ", or accept the risk with `--allow-weak-sandbox`"
 
 
-def make_sandbox(
-    name: str, preload: tuple[str, ...], view: HostView, image: str = "", devices: str = ""
-) -> Sandbox:
+def make_sandbox(name: str, view: HostView) -> Sandbox:
     """Makes a sandbox of a backend, which starts with its first program.
 
     Args:
         name: One of `BACKENDS`.
-        preload: Packages that the guest imports once.
-        view: What programs may read.
-        image: As for `open_sandbox`.
-        devices: As for `open_sandbox`.
+        view: What its guests are made of.
 
     Raises:
         SandboxError: The backend cannot be used here.
     """
     module, _, function = BACKENDS[name].partition(":")
     make: Callable[..., Sandbox] = getattr(importlib.import_module(module), function)
-    if name == "docker":
-        return make(preload, view, image, devices)
-    if name == "bubblewrap":
-        return make(preload, view, devices)
-    if devices:
-        raise SandboxError(
-            f"{name}: has no `sandbox.devices`, got {devices!r}; use `--sandbox docker` or "
-            "`bubblewrap`"
-        )
-    return make(preload, view)
+    return make(view)
 
 
 def prove_backends(image: str) -> dict[str, Isolation | SandboxError]:
@@ -65,12 +51,11 @@ def prove_backends(image: str) -> dict[str, Isolation | SandboxError]:
     Returns:
         By name, strongest first: which guarantees hold, or why the backend cannot start here.
     """
-    preload = ("numpy",)
-    view = find_view(preload)
+    view = find_view(("numpy",), image=image)
     found: dict[str, Isolation | SandboxError] = {}
     for name in BACKENDS:
         try:
-            sandbox = make_sandbox(name, preload, view, image)
+            sandbox = make_sandbox(name, view)
             found[name] = prove(sandbox)
         except SandboxError as error:
             found[name] = error
@@ -108,13 +93,13 @@ def open_sandbox(
     """
     if name not in NAMES:
         raise SandboxError(f"sandbox: expected one of {', '.join(NAMES)}, got {name!r}")
-    view = find_view(preload, data, hide, show)
+    view = find_view(preload, data, hide, show, image=image, devices=devices)
     reasons = []
     weak: Sandbox | None = None
     is_weak = False
     for backend in BACKENDS if name == "auto" else (name,):
         try:
-            sandbox = make_sandbox(backend, preload, view, image, devices)
+            sandbox = make_sandbox(backend, view)
             isolation = prove(sandbox, hide)
         except MissingPackageError:
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evolve.errors import SandboxError
-from evolve.sandbox.guest import landlock
 from evolve.sandbox.guest.confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID, TEMPORARY
 from evolve.sandbox.layout import (
     GUEST_PATH,
@@ -27,33 +25,21 @@ NAME = "bubblewrap"
 _CONTROLS = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
 
 
-def make_bubblewrap(preload: Sequence[str], view: HostView, devices: str = "") -> Sandbox:
+def make_bubblewrap(view: HostView) -> Sandbox:
     """Makes a sandbox around the `bwrap` command.
 
     Args:
-        preload: Packages that the guest imports once.
-        view: What programs may read.
-        devices: GPUs that programs see; see `find_gpus`.
+        view: What its guests are made of; its devices as for `find_gpus`.
 
     Raises:
         SandboxError: There is no `bwrap`, or no such GPU.
     """
-    gpus = find_gpus(devices)
+    gpus = find_gpus(view.devices)
     binary = shutil.which("bwrap")
     if binary is None:
         raise SandboxError(f"{NAME}: no `bwrap` on the path; install the package `bubblewrap`")
-    settings = {
-        "namespaces": True,
-        "preload": list(preload),
-        "paths": [str(path) for path in view.paths],
-        "environment": {**view.environment, **_name_gpus(gpus)},
-        "devices": bool(gpus),
-        "box": BOX,
-        "data": DATA if view.data else None,
-        # Where the guest may make no namespaces inside those of bwrap, all of that view is read.
-        "readable": [("/", landlock.READ)],
-        "mounts_proc": not os.getuid(),
-    }
+    # The driver numbers those whose files it sees.
+    names = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(len(gpus))))} if gpus else {}
     command = [
         binary,
         *_isolation(),
@@ -61,7 +47,13 @@ def make_bubblewrap(preload: Sequence[str], view: HostView, devices: str = "") -
         *_show_gpus(gpus),
         *("--remount-ro", "/"),
         "--",
-        *guest_command("relay", GUEST_PATH, json.dumps(settings)),
+        *guest_command(
+            "relay",
+            GUEST_PATH,
+            view,
+            environment={**view.environment, **names},
+            mounts_proc=not os.getuid(),
+        ),
     ]
     return Sandbox(NAME, lambda: Link(command, guest_environment(), NAME))
 
@@ -98,11 +90,6 @@ def find_gpus(devices: str) -> list[Path]:
             f"for {devices!r}, got {', '.join(map(str, there)) or 'no /dev/nvidia0'}"
         )
     return found
-
-
-def _name_gpus(gpus: Sequence[Path]) -> dict[str, str]:
-    # The driver numbers those whose files it sees.
-    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(len(gpus))))} if gpus else {}
 
 
 def _isolation() -> list[str]:

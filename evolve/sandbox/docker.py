@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import os
 import select
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import OWN_MEMORY_MB, is_orphan, name_owner
 from evolve.sandbox.docker_image import (
-    build_from_file,
     build_image,
     check_architecture,
     check_image,
     create_container,
 )
-from evolve.sandbox.guest import landlock
-from evolve.sandbox.guest.confine import BOX, DATA
 from evolve.sandbox.guest.wire import KILLS, SIGNALLED
 from evolve.sandbox.layout import GUEST_PATH, HostView, guest_command
 from evolve.sandbox.limits import ProgramLimits
@@ -41,79 +37,38 @@ _OLDEST_API = (1, 41)
 _TIMEOUT_SECONDS = 30
 
 
-def prepare_image(view: HostView, image: str = "") -> str:
-    """Makes the image that shows a view, or looks at one of the user's.
+def make_docker(view: HostView) -> Sandbox:
+    """Makes a sandbox in containers.
 
     Args:
-        view: What programs may read.
-        image: The user's; empty for none.
+        view: What its guests are made of; of an image of the user's own, only the data is shown.
+            Its devices are those of the engine's machine; see `parse_devices`.
 
-    Returns:
-        The image's name.
+    Raises:
+        SandboxError: There is no engine that can be used; the message has the remedy.
+    """
+    image = prepare_image(view)
+    if view.image:
+        view = replace(view, trees=(), hidden=(), paths=())
+    command = guest_command("relay", GUEST_PATH, view)
+    if view.image:
+        command[0] = "python3"
+    return Sandbox(NAME, lambda: _start(image, command, view))
+
+
+def prepare_image(view: HostView) -> str:
+    """Makes the image that shows a view, or looks at the user's, and returns its name.
 
     Raises:
         SandboxError: There is no engine that can be used, or the image does not fit it.
     """
     with contextlib.closing(connect()) as client:
         sweep(client)
-        if image:
-            check_image(client, image)
-            return image
+        if view.image:
+            check_image(client, view.image)
+            return view.image
         check_architecture(client)
         return build_image(client, view)
-
-
-def build_named_image(name: str, base: str, packages: Sequence[str]) -> str:
-    """Builds an image from the package's Dockerfile and returns its name.
-
-    Args:
-        name: Of the image.
-        base: Image that it is built on; that of the running version of Python when empty.
-        packages: What it needs of Python's packages.
-
-    Raises:
-        SandboxError: There is no engine that can be used, or the image cannot be built.
-    """
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    with contextlib.closing(connect()) as client:
-        build_from_file(client, name, base or f"python:{version}-slim", packages)
-    return name
-
-
-def make_docker(
-    preload: Sequence[str], view: HostView, image: str = "", devices: str = ""
-) -> Sandbox:
-    """Makes a sandbox in containers.
-
-    Args:
-        preload: Packages that the guest imports once.
-        view: What programs may read; with an image of the user's only its data.
-        image: One with Python and the packages; made from the running Python when empty.
-        devices: GPUs and accelerators of the engine's machine; see `parse_devices`.
-
-    Raises:
-        SandboxError: There is no engine that can be used; the message has the remedy.
-    """
-    made = prepare_image(view, image)
-    settings = {
-        "namespaces": True,
-        "preload": list(preload),
-        "paths": [] if image else [str(path) for path in view.paths],
-        "box": BOX,
-        "environment": dict(view.environment),
-        "data": DATA if view.data else None,
-        "devices": bool(devices),
-        # Where the engine lets the guest make no namespaces, all of the container is read.
-        "readable": [("/", landlock.READ)],
-    }
-    command = guest_command("relay", GUEST_PATH, json.dumps(settings))
-    if not image:
-        place = "where evolve is installed"
-        return Sandbox(NAME, lambda: _start(made, command, view, place, devices))
-    command[0] = "python3"
-    own = HostView((), (), view.data, ())
-    place = f"in the image {image!r}"
-    return Sandbox(NAME, lambda: _start(image, command, own, place, devices))
 
 
 def connect() -> Any:
@@ -163,27 +118,22 @@ def sweep(client: Any) -> int:
     return removed
 
 
-def _start(
-    image: str, command: list[str], view: HostView, package_place: str, devices: str
-) -> DockerLink:
+def _start(image: str, command: list[str], view: HostView) -> DockerLink:
     import docker
+
+    place = f"in the image {image!r}" if view.image else "where evolve is installed"
 
     client = connect()
     identifier = ""
     try:
         created = create_container(
-            client,
-            image,
-            command,
-            view,
-            labels={LABEL: name_owner(os.getpid())},
-            devices=devices,
+            client, image, command, view, labels={LABEL: name_owner(os.getpid())}
         )
         identifier = created["Id"]
-        # ProgramLimits that an engine cannot set are a mere warning to it.
+        # Limits that an engine cannot set are a mere warning to it.
         warnings = created.get("Warnings") or ()
         discarded = " ".join(text for text in warnings if "discarded" in text)
-        return DockerLink(client, identifier, NAME, package_place, discarded=discarded)
+        return DockerLink(client, identifier, NAME, place, discarded=discarded)
     except (docker.errors.DockerException, OSError) as error:
         with contextlib.suppress(docker.errors.DockerException):
             if identifier:
@@ -202,20 +152,17 @@ def _check_socket(address: str) -> None:
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
-    except FileNotFoundError:
-        raise SandboxError(
-            f"{NAME}: no socket {path}; install and start Docker Engine, or set DOCKER_HOST"
-        ) from None
-    except PermissionError:
-        raise SandboxError(
-            f"{NAME}: no permission on the socket {path}; `sudo usermod -aG docker $USER` and log "
-            "in again (members of that group are as good as root)"
-        ) from None
     except OSError as error:
-        raise SandboxError(
-            f"{NAME}: nothing answers at {path}: {error.strerror or error}; start the engine: "
-            "`sudo systemctl start docker`"
-        ) from None
+        reason = {
+            errno.ENOENT: f"no socket {path}; install and start Docker Engine, or set DOCKER_HOST",
+            errno.EACCES: f"no permission on the socket {path}; `sudo usermod -aG docker $USER` "
+            "and log in again (members of that group are as good as root)",
+        }.get(
+            error.errno or 0,
+            f"nothing answers at {path}: {error.strerror or error}; start the engine: `sudo "
+            "systemctl start docker`",
+        )
+        raise SandboxError(f"{NAME}: {reason}") from None
 
 
 # The engine wraps output: 1 byte for the stream, 3 unused, then the length.

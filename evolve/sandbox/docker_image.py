@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import io
@@ -11,19 +10,16 @@ import platform
 import re
 import socket
 import tarfile
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import CPU_PERIOD_MICROSECONDS
-from evolve.sandbox.guest import calls
+from evolve.sandbox.guest import kernel
 from evolve.sandbox.guest.confine import BOX, DATA, EMPTY, GUEST_ID, TEMPORARY
 from evolve.sandbox.layout import GUEST_PATH, GUEST_SOURCE, HostView, guest_environment
 
 REPOSITORY = "evolve-sandbox"
-_DOCKERFILE = Path(__file__).with_name("Dockerfile")
 # Where the engine puts its own init: a real folder, and nothing of the host's.
 INIT_FOLDER = "/sbin"
 # What the engine calls the machines that the guest runs on.
@@ -50,43 +46,8 @@ def build_image(client: Any, view: HostView) -> str:
     try:
         client.api.inspect_image(name)
     except docker.errors.ImageNotFound:
-        imported = client.api.import_image_from_data(archive, repository=REPOSITORY, tag=tag)
-        # Podman does not take the tag over.
-        client.api.tag(json.loads(imported.splitlines()[-1])["status"], REPOSITORY, tag)
+        client.api.import_image_from_data(archive, repository=REPOSITORY, tag=tag)
     return name
-
-
-def build_from_file(client: Any, name: str, base: str, packages: Sequence[str]) -> None:
-    """Builds an image of its own Python from the package's Dockerfile.
-
-    Args:
-        client: Of the `docker` package.
-        name: Of the image.
-        base: Image that it is built on, with Python and pip.
-        packages: What it needs of Python's packages.
-
-    Raises:
-        SandboxError: The engine cannot build it; the message has the last words and the remedy.
-    """
-    import docker
-
-    try:
-        steps = client.api.build(
-            fileobj=io.BytesIO(_DOCKERFILE.read_bytes()),
-            tag=name,
-            buildargs={"BASE": base, "PACKAGES": " ".join(packages)},
-            forcerm=True,
-            decode=True,
-        )
-        failures = [step["error"] for step in steps if "error" in step]
-    except docker.errors.APIError as error:
-        failures = [str(error)]
-    if failures:
-        raise SandboxError(
-            f"docker: image {name!r} cannot be built on {base!r}: {failures[-1].strip()[:300]}; "
-            "name a base with the packages that is on the daemon's machine by `--base-image NAME`, "
-            "or leave `sandbox.image` out: the running Python is then shown, without a registry"
-        )
 
 
 def check_image(client: Any, name: str) -> None:
@@ -181,7 +142,6 @@ def create_container(
     view: HostView,
     *,
     labels: Mapping[str, str],
-    devices: str,
 ) -> dict[str, Any]:
     """Creates a container, which is not started yet.
 
@@ -189,42 +149,38 @@ def create_container(
         client: Of the `docker` package.
         image: Its name.
         command: Starts the guest.
-        view: What programs may read.
+        view: What its guest is made of.
         labels: For the container.
-        devices: As for `parse_devices`.
 
     Returns:
         The engine's answer, with `Id` and `Warnings`.
 
     Raises:
-        SandboxError: `devices` cannot be read.
+        SandboxError: The devices of the view cannot be read.
     """
-    parts = client.version().get("Components") or ()
-    is_podman = any("Podman" in part["Name"] for part in parts)
-    with _offer_profile(is_podman=is_podman) as profile:
-        created: dict[str, Any] = client.api.create_container(
-            image,
-            command,
-            entrypoint=[],
-            user=f"{GUEST_ID}:{GUEST_ID}",
-            environment=guest_environment(),
-            working_dir="/",
-            hostname="sandbox",
-            labels=dict(labels),
-            stdin_open=True,
-            host_config=_host_config(client, view, profile, devices, is_podman=is_podman),
-        )
+    created: dict[str, Any] = client.api.create_container(
+        image,
+        command,
+        entrypoint=[],
+        user=f"{GUEST_ID}:{GUEST_ID}",
+        environment=guest_environment(),
+        working_dir="/",
+        hostname="sandbox",
+        labels=dict(labels),
+        stdin_open=True,
+        host_config=_host_config(client, view),
+    )
     return created
 
 
 def build_profile() -> str:
     """Returns the seccomp profile of a container as JSON text.
 
-    It allows what `guest.calls` does, and what the guest itself needs; the filter that each
+    It allows what `guest.kernel` does, and what the guest itself needs; the filter that each
     program gets on top is tighter. Engines that do not know `defaultErrnoRet` answer unknown
     calls with `EPERM`: what libraries fall back from is therefore named.
     """
-    allowed = {*calls.ALLOWED, *calls.GRANTED, *calls.NEEDED_BY_THE_GUEST} - _SOCKETS
+    allowed = {*kernel.ALLOWED, *kernel.GRANTED, *kernel.NEEDED_BY_THE_GUEST} - _SOCKETS
     rules: list[dict[str, Any]] = [
         {"names": sorted(allowed), "action": "SCMP_ACT_ALLOW"},
         {
@@ -233,7 +189,7 @@ def build_profile() -> str:
             "args": [{"index": 0, "value": socket.AF_UNIX, "op": "SCMP_CMP_EQ"}],
         },
         {
-            "names": sorted(calls.REFUSED.keys() - allowed),
+            "names": sorted(kernel.REFUSED.keys() - allowed),
             "action": _ERRNO,
             "errnoRet": errno.EPERM,
         },
@@ -272,53 +228,34 @@ def parse_devices(text: str) -> list[Any]:
     )
 
 
-@contextlib.contextmanager
-def _offer_profile(*, is_podman: bool) -> Iterator[str]:
-    """Returns what an engine takes as the profile: its text, or to Podman the path of a file."""
-    if not is_podman:
-        yield build_profile()
-        return
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        file.write(build_profile())
-        file.flush()
-        yield file.name
-
-
-def _host_config(
-    client: Any, view: HostView, profile: str, devices: str, *, is_podman: bool
-) -> Any:
+def _host_config(client: Any, view: HostView) -> Any:
     from docker.types import Ulimit
 
-    limits = {"core": 0, "nofile": _OPEN_FILES}
-    if is_podman:
-        # Its own default may be more than its service is allowed.
-        limits["nproc"] = _PROCESSES
     covers = [str(path) for path in view.hidden if path.is_dir()]
     private = "nosuid,nodev"
-    # Podman knows the mode only; each program has bounds of its own.
-    own = "mode=1777"
-    if not is_podman:
-        own = f"nr_inodes={_BOX_INODES},{own},uid={GUEST_ID},gid={GUEST_ID}"
+    own = f"nr_inodes={_BOX_INODES},mode=1777,uid={GUEST_ID},gid={GUEST_ID}"
     box = f"size={_BOX_MB}m,{own},{private},exec"
     empty = f"ro,size={_PAGE_KB}k,mode=0555,{private},noexec"
     return client.api.create_host_config(
         mounts=_list_binds(view),
         tmpfs={BOX: box, **dict.fromkeys([EMPTY, *covers], empty)},
-        device_requests=parse_devices(devices),
+        device_requests=parse_devices(view.devices),
         network_mode="none",
         read_only=True,
         cap_drop=["ALL"],
-        security_opt=["no-new-privileges", f"seccomp={profile}"],
+        security_opt=["no-new-privileges", f"seccomp={build_profile()}"],
         mem_limit=_MEMORY_MB * _MB,
         memswap_limit=_MEMORY_MB * _MB,
         pids_limit=_PROCESSES,
         cpu_period=CPU_PERIOD_MICROSECONDS,
         cpu_quota=CPU_PERIOD_MICROSECONDS,
-        ulimits=[Ulimit(name=name, soft=most, hard=most) for name, most in limits.items()],
+        ulimits=[
+            Ulimit(name=name, soft=most, hard=most)
+            for name, most in (("core", 0), ("nofile", _OPEN_FILES))
+        ],
         ipc_mode="private",
         shm_size=_MB,
-        # Podman's own init is a package apart; the relay does without.
-        init=not is_podman,
+        init=True,
         auto_remove=True,
         log_config={"Type": "none"},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import py_compile
 import sys
@@ -11,9 +12,10 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import evolve
-from evolve.sandbox.guest import landlock
+from evolve.sandbox.guest.confine import BOX, DATA, READ, READ_DIR
 
 GUEST_SOURCE = Path(__file__).with_name("guest")
 GUEST_PATH = "/opt/evolve/guest"
@@ -77,7 +79,7 @@ _SINGLE_THREADED = (
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """What a guest sees of the host, all of it read-only.
+    """What a guest sees of the host, all of it read-only, and what else it is made of.
 
     Attributes:
         trees: Files and folders, at their own paths; symbolic links stay links.
@@ -85,6 +87,10 @@ class HostView:
         data: Folder shown as `data/` in the workspace; None without one.
         paths: Folders where packages are found besides the interpreter's own.
         environment: Variables that programs get for tool chains among the trees.
+        packages: What the guest imports once.
+        image: A container image with Python and the packages, for the backend `docker`; empty for
+            one made here.
+        devices: GPUs and accelerators that programs see; empty for none.
     """
 
     trees: tuple[Path, ...]
@@ -92,6 +98,9 @@ class HostView:
     data: Path | None
     paths: tuple[Path, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+    image: str = ""
+    devices: str = ""
 
 
 def find_view(
@@ -99,6 +108,9 @@ def find_view(
     data: Path | None = None,
     hide: tuple[Path, ...] = (),
     show: tuple[Path, ...] = (),
+    *,
+    image: str = "",
+    devices: str = "",
 ) -> HostView:
     """Finds what the running interpreter needs.
 
@@ -107,6 +119,8 @@ def find_view(
         data: Folder that programs may read.
         hide: Files and folders that programs must not see even where they lie among packages.
         show: Folders of tool chains that programs see as well.
+        image: As in the view.
+        devices: As in the view.
     """
     shown = _with_companions(show)
     places = [place for name in preload for place in _package_places(name)]
@@ -124,7 +138,16 @@ def find_view(
     # What lies in a covered folder is not there to be covered.
     outer = [path for path in dict.fromkeys(there) if not {*path.parents} & {*there}]
     environment = _describe_tools(shown) if shown else {}
-    return HostView(trees, tuple(outer), data.resolve() if data else None, paths, environment)
+    return HostView(
+        trees,
+        tuple(outer),
+        data.resolve() if data else None,
+        paths,
+        environment,
+        preload,
+        image,
+        devices,
+    )
 
 
 def _with_companions(show: tuple[Path, ...]) -> list[Path]:
@@ -156,18 +179,30 @@ def list_readable(view: HostView) -> list[tuple[Path, int]]:
     return [rule for tree in shown for rule in _rights_around(tree, hidden)]
 
 
-def guest_command(module: str, path: str, settings: str) -> list[str]:
+def guest_command(module: str, path: str, view: HostView, **more: Any) -> list[str]:
     """Returns the command that starts a module of the guest.
 
     Args:
         module: `relay` or `launch`.
         path: Where the guest's folder is, seen from the process that is started.
-        settings: JSON text for the module's `main`.
+        view: What the guest is made of.
+        more: Settings for the module's `main` that depend on the backend.
     """
     _compile_guest()
+    settings = {
+        "namespaces": True,
+        "preload": view.packages,
+        "paths": list(map(str, view.paths)),
+        "environment": dict(view.environment),
+        "devices": bool(view.devices),
+        "box": BOX,
+        "data": DATA if view.data else None,
+        # Where the guest may make no namespaces inside those of a backend, all it sees is read.
+        "readable": [("/", READ)],
+    }
     # The folders that a `..` leads through need not be among the trees.
     executable = os.path.normpath(sys.executable)
-    return [executable, *_FLAGS, "-c", _START, path, module, settings]
+    return [executable, *_FLAGS, "-c", _START, path, module, json.dumps({**settings, **more})]
 
 
 def _compile_guest() -> None:
@@ -247,8 +282,8 @@ def _rights_around(path: Path, hidden: tuple[Path, ...]) -> list[tuple[Path, int
     if path in hidden or path.is_symlink():
         return []
     if not any(_within(hole, path) for hole in hidden):
-        return [(path, landlock.READ)]
-    rules = [(path, landlock.READ_DIR)]
+        return [(path, READ)]
+    rules = [(path, READ_DIR)]
     for part in path.iterdir():
         rules += _rights_around(part, hidden)
     return rules

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from evolve.errors import ProgramError
 from evolve.records import Program, Status
-from evolve.sandbox.limits import ProgramLimits
 from evolve.scoring.commands import Command, Finished, OutputFile
 
 _FRAME = re.compile(r'^  File "([^"]+)", line (\d{1,6})\b', re.MULTILINE)
@@ -101,7 +100,7 @@ def name_kind_and_line(reason: str, detail: str, program: Program) -> str:
     return found
 
 
-def request_of(command: Command, limits: ProgramLimits) -> dict[str, Any]:
+def request_of(command: Command) -> dict[str, Any]:
     """Returns a command as plain data for the guest."""
     return {
         "command": list(command.words),
@@ -110,8 +109,6 @@ def request_of(command: Command, limits: ProgramLimits) -> dict[str, Any]:
         "outputs": list(command.outputs),
         "collects": command.collects,
         "is_alone": command.is_alone,
-        "reply_bytes": limits.reply_mb << 20,
-        "output_bytes": limits.output_kb << 10,
     }
 
 

@@ -8,12 +8,12 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 from evolve.errors import ProgramError, SandboxError, SandboxKilledError
 from evolve.records import Program, Status
-from evolve.sandbox.guest import codec
+from evolve.sandbox.guest import wire
 from evolve.sandbox.guest.wire import (
     ASK,
     CALL,
@@ -90,17 +90,7 @@ class SandboxSession:
         self._spent_at_start = self._spent = self.asked_seconds = 0.0
         self._kills_before = count_memory_kills()
         self._max_message = limits.reply_mb << 20
-        settings = {
-            "memory_mb": limits.memory_mb,
-            "processes": limits.processes,
-            "workspace_mb": limits.workspace_mb,
-            "reply_bytes": limits.reply_mb << 20,
-            "output_bytes": limits.output_kb << 10,
-            "core": limits.core,
-            "is_alone": limits.is_alone,
-            "reserves": limits.reserves,
-        }
-        link.send(START, json.dumps(settings).encode())
+        link.send(START, json.dumps(asdict(limits)).encode())
         # Answers what the program asks; the time that it takes is not the program's.
         self.answer: Callable[[Any], list[str]] | None = None
         files = list(map(list, program.files))
@@ -172,7 +162,7 @@ class SandboxSession:
                 than `ProgramLimits.reply_mb`, or leaves a file out that is asked for.
             SandboxError: The backend failed.
         """
-        request = request_of(command, self._limits)
+        request = request_of(command)
         answer = self._ask(request, timeout_seconds)
         return replace(answer, value=read_finished(answer.value, command, answer.seconds))
 
@@ -290,8 +280,8 @@ class SandboxSession:
 
     def _decode(self, body: bytes) -> Any:
         try:
-            return codec.decode(body)
-        except codec.FrameError as error:
+            return wire.decode(body)
+        except wire.FrameError as error:
             self._fail_garbled(str(error))
 
     def _time_out(self, last: bytes | None, spent: float, seconds: float, function: str) -> Answer:
@@ -400,8 +390,8 @@ class SandboxSession:
 
     def _send(self, nonce: bytes, value: Any) -> None:
         try:
-            body = codec.encode(value, _MAX_REQUEST_BYTES, scale=codec.REQUEST_SCALE)
-        except codec.FrameError as error:
+            body = wire.encode(value, _MAX_REQUEST_BYTES, scale=wire.REQUEST_SCALE)
+        except wire.FrameError as error:
             raise TypeError(f"arguments of a call: {error}") from None
         self._link.send(DATA, MESSAGE.pack(nonce, CALL, len(body)) + body)
 

@@ -1,13 +1,10 @@
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from evolve.cli.app import make_app
-from evolve.errors import UsageError
 from evolve.sandbox.limits import BACKENDS
 
 NO_ENGINE = "unix:///nowhere/docker.sock"
@@ -42,32 +39,3 @@ def test_the_table_names_what_is_judged_and_how_to_get_more() -> None:
     assert lines[0].split() == ["guarantee", *BACKENDS]
     assert [line.split()[1] for line in lines if line.startswith("network")] == ["-"]
     assert any(line.startswith("more: docker: no socket") for line in lines)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--package", "scipy"],
-        ["--base-image", "debian:13"],
-        ["--build-image", "--package", "scipy"],
-        ["--set", "sandbox.image=mine", "--package", "scipy"],
-    ],
-)
-def test_options_of_a_named_image_are_refused_without_one(options: list[str]) -> None:
-    done = doctor(*options)
-    assert isinstance(done.exception, UsageError)
-    assert "only an image with a name is built from others" in str(done.exception)
-
-
-def test_an_image_cannot_be_built_without_an_engine() -> None:
-    done = doctor("--build-image")
-    assert "no socket /nowhere/docker.sock" in str(done.exception)
-
-
-@pytest.mark.skipif(not Path("/proc/self/ns/user").exists(), reason="needs Linux")
-def test_images_are_built_where_there_is_an_engine() -> None:
-    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    done = doctor("--build-image", host=host)
-    if done.exception is not None and "docker:" in str(done.exception):
-        pytest.skip(f"no docker here: {done.exception}")
-    assert done.output.startswith("image evolve-sandbox:")

@@ -16,10 +16,10 @@ from evolve.sandbox.session import Sandbox
 NAMES = (*BACKENDS, "native-without-namespaces")
 
 
-def make_sandbox(name: str, view: HostView, preload: tuple[str, ...] = ()) -> Sandbox:
+def make_sandbox(name: str, view: HostView) -> Sandbox:
     if name in BACKENDS:
-        return backends.make_sandbox(name, preload, view)
-    return make_native(preload, view, with_namespaces=False)
+        return backends.make_sandbox(name, view)
+    return make_native(view, with_namespaces=False)
 
 
 def has_namespaces(sandbox: Sandbox) -> bool:
@@ -32,8 +32,7 @@ def make_like(sandbox: Sandbox, view: HostView) -> Sandbox:
 
 
 def _start(name: str) -> Sandbox:
-    preload = ("numpy",)
-    sandbox = make_sandbox(name, find_view(preload), preload)
+    sandbox = make_sandbox(name, find_view(("numpy",)))
     isolation = prove(sandbox)
     if not isolation.is_strong:
         raise SandboxError(f"{name} is weak here: {isolation.missing}")

@@ -426,7 +426,7 @@ class TestChannel:
             json.dumps = lambda *a, **k: "[]"
             numpy.ndarray = numpy.generic = int
             time.monotonic = lambda: 0
-            sys.modules["evolve_guest.codec"].encode = lambda *a: b"forged"
+            sys.modules["evolve_guest.wire"].encode = lambda *a: b"forged"
             def f(): return 1
         """
         fail(sandbox, source, Status.ERROR, "cannot decode")

@@ -13,7 +13,7 @@ from evolve.errors import SandboxError
 from evolve.records import Status
 from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.docker import LABEL, connect
-from evolve.sandbox.guest import landlock
+from evolve.sandbox.guest.confine import READ, READ_DIR
 from evolve.sandbox.layout import HostView, find_view, list_readable
 from evolve.sandbox.limits import NAMES, Isolation
 from evolve.sandbox.session import Sandbox
@@ -103,8 +103,8 @@ class TestView:
             (tmp_path / name).mkdir(parents=True)
         view = HostView((tmp_path,), (tmp_path / "a" / "hidden",), None, ())
         rights = dict(list_readable(view))
-        assert rights[tmp_path] == rights[tmp_path / "a"] == landlock.READ_DIR
-        assert rights[tmp_path / "a" / "shown"] == rights[tmp_path / "b"] == landlock.READ
+        assert rights[tmp_path] == rights[tmp_path / "a"] == READ_DIR
+        assert rights[tmp_path / "a" / "shown"] == rights[tmp_path / "b"] == READ
         assert tmp_path / "a" / "hidden" not in rights
 
     def test_trees_do_not_lie_within_one_another(self) -> None:

@@ -19,14 +19,13 @@ from evolve.errors import SandboxError
 from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.docker import (
     LABEL,
-    build_named_image,
     connect,
     make_docker,
     prepare_image,
     sweep,
 )
 from evolve.sandbox.docker_image import REPOSITORY, build_profile, parse_devices
-from evolve.sandbox.guest import calls
+from evolve.sandbox.guest import kernel
 from evolve.sandbox.layout import find_view
 from tests.commands import run_evolve
 
@@ -203,27 +202,20 @@ class TestDevices:
             open_sandbox("docker", devices="all")
 
 
-class TestNamedImages:
-    def test_one_is_built_from_the_dockerfile_and_used(self, client: Any, problem: Path) -> None:
-        base, name = f"evolve-test-python:{os.getpid()}", f"evolve-test-built:{os.getpid()}"
-        import_python(client, base)
-        try:
-            assert build_named_image(name, base, ["numpy"]) == name
-            sandbox = open_sandbox("docker", preload=("numpy",), image=name)
-            source = "import numpy, sys\ndef f(): return sys.prefix, numpy.arange(3)"
-            assert len(ask(sandbox, source).value[1]) == 3
-            sandbox.close()
-            options = ("--sandbox", "docker", "--set", f"sandbox.image={name}")
-            done = run_evolve("check", problem, *options, cwd=problem, DOCKER_HOST=_address())
-            assert "sandbox: docker" in done.stdout
-        finally:
-            for image in (name, base):
-                with contextlib.suppress(docker.errors.APIError):
-                    client.api.remove_image(image, force=True)
-
-    def test_a_base_that_cannot_be_had_is_told(self, client: Any) -> None:
-        with pytest.raises(SandboxError, match=r"cannot be built on 'no/such:1'.*--base-image"):
-            build_named_image("evolve-test-none", "no/such:1", ["numpy"])
+def test_an_image_with_a_python_of_its_own_is_used(client: Any, problem: Path) -> None:
+    name = f"evolve-test-python:{os.getpid()}"
+    import_python(client, name)
+    try:
+        sandbox = open_sandbox("docker", preload=("numpy",), image=name)
+        source = "import numpy, sys\ndef f(): return sys.prefix, numpy.arange(3)"
+        assert len(ask(sandbox, source).value[1]) == 3
+        sandbox.close()
+        options = ("--sandbox", "docker", "--set", f"sandbox.image={name}")
+        done = run_evolve("check", problem, *options, cwd=problem, DOCKER_HOST=_address())
+        assert "sandbox: docker" in done.stdout
+    finally:
+        with contextlib.suppress(docker.errors.APIError):
+            client.api.remove_image(name, force=True)
 
 
 class TestContainers:
@@ -251,7 +243,7 @@ class TestContainers:
 
     def test_none_is_left_after_closing(self, client: Any) -> None:
         before = _owned_by(client, os.getpid())
-        sandbox = make_docker((), find_view(()))
+        sandbox = make_docker(find_view(()))
         ask(sandbox, "def f(): return 1")
         assert len(_owned_by(client, os.getpid())) == len(before) + 1
         sandbox.close()
@@ -264,7 +256,7 @@ class TestContainers:
         _await(lambda: set(_list_owners(client)) <= {str(os.getpid())})
 
     def test_they_are_closed_on_every_side(self, client: Any) -> None:
-        sandbox = make_docker((), find_view(()))
+        sandbox = make_docker(find_view(()))
         before = set(_owned_by(client, os.getpid()))
         session = sandbox.open(make_program("def f(): return 1"), LIMITS)
         (name,) = set(_owned_by(client, os.getpid())) - before
@@ -293,7 +285,7 @@ def test_the_profile_allows_what_programs_and_the_guest_may_call() -> None:
     for rule in profile["syscalls"]:
         by_action[rule["action"]] |= set(rule["names"])
     allowed, refused = by_action["SCMP_ACT_ALLOW"], by_action["SCMP_ACT_ERRNO"]
-    assert allowed >= {*calls.ALLOWED, *calls.GRANTED, "mount"}
+    assert allowed >= {*kernel.ALLOWED, *kernel.GRANTED, "mount"}
     assert {"io_uring_setup", "ptrace", "keyctl", "bpf", "fadvise64", "clone3"} <= refused
     assert not allowed & refused
 
@@ -328,7 +320,7 @@ def _owned_by(client: Any, pid: int) -> list[str]:
 
 
 def _own_label(client: Any) -> str:
-    sandbox = make_docker((), find_view(()))
+    sandbox = make_docker(find_view(()))
     ask(sandbox, "def f(): return 1")
     (name, *_) = _owned_by(client, os.getpid())
     label: str = client.api.inspect_container(name)["Config"]["Labels"][LABEL]

@@ -11,7 +11,7 @@ import pytest
 
 from evolve.errors import ProgramError
 from evolve.records import Status
-from evolve.sandbox.guest import calls
+from evolve.sandbox.guest import kernel
 from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.session import Sandbox
 
@@ -21,7 +21,7 @@ LIBRARY = next(Path(np.__file__).parent.glob("_core/_multiarray_umath*.so"))
 PRELUDE = f"""
 import ctypes, fcntl, mmap, os, socket, struct, time
 libc = ctypes.CDLL(None, use_errno=True)
-numbers = {{name: pair for name, pair in {calls.NUMBERS!r}.items()}}
+numbers = {{name: pair for name, pair in {kernel.NUMBERS!r}.items()}}
 column = ("x86_64", "aarch64").index(os.uname().machine)
 def call(name, *args):
     result = libc.syscall(ctypes.c_long(numbers[name][column]), *map(ctypes.c_long, args))

@@ -327,7 +327,7 @@ def test_memory_that_a_package_shares_with_its_forks_is_private(
     sandbox: Sandbox, package: str
 ) -> None:
     name = sandbox.name if has_namespaces(sandbox) else "native-without-namespaces"
-    other = make_sandbox(name, find_view((package,)), (package,))
+    other = make_sandbox(name, find_view((package,)))
     source = """
         from shares_memory import board
         def f():

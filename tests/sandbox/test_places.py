@@ -81,7 +81,7 @@ def test_folders_of_ended_processes_are_swept():
     ]
     for folder in folders:
         (folder / "work").mkdir(parents=True)
-    make_native((), find_view(()), with_namespaces=False).close()
+    make_native(find_view(()), with_namespaces=False).close()
     assert [folder.exists() for folder in folders] == [False, True]
     (folders[1] / "work").rmdir()
     folders[1].rmdir()
@@ -162,7 +162,7 @@ def read(paths):
 view = find_view((), None, tuple(map(Path, sys.argv[2:])))
 name = sys.argv[1]
 is_known = name in BACKENDS
-sandbox = make_sandbox(name, (), view) if is_known else make_native((), view, with_namespaces=False)
+sandbox = make_sandbox(name, view) if is_known else make_native(view, with_namespaces=False)
 print(*prove(sandbox, tuple(map(Path, sys.argv[2:]))).enforced)
 session = sandbox.open(Program((SourceFile("a.py", TEXT),)), ProgramLimits())
 print(*session.call("read", [PATHS]).value)
@@ -277,7 +277,7 @@ from evolve.sandbox.layout import find_view
 from evolve.sandbox.native import make_native
 name, view = sys.argv[1], find_view()
 is_known = name in BACKENDS
-sandbox = make_sandbox(name, (), view) if is_known else make_native((), view, with_namespaces=False)
+sandbox = make_sandbox(name, view) if is_known else make_native(view, with_namespaces=False)
 isolation = prove(sandbox, (Path(sys.argv[2]),))
 sandbox.close()
 assert not isolation.is_strong

@@ -1,18 +1,20 @@
 """Confinement of one program: what a fresh child of the zygote puts on itself, for good."""
 
 # System calls stand here by their own names.
-# ruff: noqa: PTH102, PTH123, PTH208
+# ruff: noqa: PTH102, PTH112, PTH123, PTH208
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import json
 import os
 import resource
+import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from . import kernel, landlock, portable, seccomp
-from .orders import Order
+from . import kernel, seccomp
 
 # The user that programs run as, wherever another one can be chosen.
 GUEST_ID = 64000
@@ -29,12 +31,66 @@ INHERITED_RULESET = 6
 # The least number of descriptors among which none of the guest's is.
 ABOVE = 64
 _TERMINALS = {"console", "ptmx", "pts", "tty", "shm", "mqueue"}
-_DEVICE_RIGHTS = landlock.READ_FILE | landlock.WRITE_FILE
 _NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS
 _OPEN_FILES, _MORE_OPEN_FILES = 128, 1024
 _PENDING_SIGNALS = 256
 _CPU_SECONDS = 4 * 3600
 _MB = 1 << 20
+
+# Landlock: rules on files, ports and signals that a process puts on itself for good.
+_VERSION_FLAG = 1
+_RULE_PATH_BENEATH = 1
+
+EXECUTE = 1 << 0
+WRITE_FILE = 1 << 1
+READ_FILE = 1 << 2
+READ_DIR = 1 << 3
+_TRUNCATE = 1 << 14
+IOCTL_DEV = 1 << 15
+READ = EXECUTE | READ_FILE | READ_DIR
+_FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | _TRUNCATE | IOCTL_DEV
+
+# How many rights on files each version of the interface knows.
+_FILE_RIGHT_COUNTS = {1: 13, 2: 14, 3: 15, 4: 15}
+_NEWEST_FILE_RIGHT_COUNT = 16
+_BOTH_PORT_RIGHTS = 3
+_BOTH_SCOPES = 3
+_DEVICE_RIGHTS = READ_FILE | WRITE_FILE
+
+
+class Order(NamedTuple):
+    """What one program may use; see `ProgramLimits` of the host.
+
+    Attributes:
+        memory_mb: Memory.
+        processes: Processes and threads.
+        workspace_mb: Files.
+        reply_mb: Size of one message.
+        output_kb: How much of what it prints is kept.
+        core: The only core to use; None for any.
+        is_alone: Whether the process may start no other.
+        reserves: Whether it may reserve more addresses than memory.
+    """
+
+    memory_mb: int
+    processes: int
+    workspace_mb: int
+    reply_mb: int = 0
+    output_kb: int = 0
+    core: int | None = None
+    is_alone: bool = False
+    reserves: bool = False
+
+    @property
+    def inodes(self) -> int:
+        """Returns how many files and folders there may be."""
+        return 1024 + 256 * self.workspace_mb
+
+
+def read_order(body: bytes) -> Order:
+    """Returns the order that the host's JSON text holds."""
+    found = json.loads(body)
+    return Order(*(found[name] for name in Order._fields))
 
 
 class Setup(NamedTuple):
@@ -54,7 +110,6 @@ class Setup(NamedTuple):
             folder's name within the box and the place.
         has_devices: Whether programs drive accelerators, whose libraries map far more addresses
             than memory.
-        portable: How things stood at the start where there is nothing but POSIX; else None.
         above: More than the number of any open descriptor.
     """
 
@@ -68,7 +123,6 @@ class Setup(NamedTuple):
     ruleset: int = -1
     covers: tuple[tuple[str, str], ...] = ()
     has_devices: bool = False
-    portable: portable.Start | None = None
     above: int = ABOVE
 
     @property
@@ -83,9 +137,6 @@ def confine(setup: Setup, order: Order) -> None:
     Raises:
         OSError: The kernel refused a part; the child must not go on.
     """
-    if setup.portable is not None:
-        portable.confine(setup.box, order, setup.portable)
-        return
     # A process that cannot be dumped, as the zygote, owns neither its files in /proc nor lets
     # the watchdog see what it shares.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
@@ -102,9 +153,9 @@ def confine(setup: Setup, order: Order) -> None:
     _set_limits(setup, order)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if setup.ruleset >= 0:
-        landlock.restrict_self(INHERITED_RULESET)
+        restrict_self(INHERITED_RULESET)
     elif setup.landlock_version:
-        landlock.restrict_self(landlock.build_ruleset(setup.landlock_version, _file_rules(setup)))
+        restrict_self(build_ruleset(setup.landlock_version, _file_rules(setup)))
     if setup.is_namespaced:
         kernel.drop_capabilities()
     seccomp.install_filter(setup.code or _build_own_filter(setup))
@@ -127,7 +178,7 @@ def file_rules_without_namespaces(
     """
     shown = [rule for path, rights in readable for rule in _leave_out_covered(path, rights)]
     devices = list_devices(has_accelerators=has_accelerators)
-    return [*shown, *devices, (box, landlock.all_rights(version))]
+    return [*shown, *devices, (box, all_rights(version))]
 
 
 def _leave_out_covered(path: str, rights: int) -> list[tuple[str, int]]:
@@ -142,7 +193,7 @@ def list_devices(*, has_accelerators: bool = False) -> list[tuple[str, int]]:
     if not has_accelerators:
         return [(f"/dev/{name}", _DEVICE_RIGHTS) for name in DEVICES]
     names = set(os.listdir("/dev")) - _TERMINALS
-    return [(f"/dev/{name}", _DEVICE_RIGHTS | landlock.IOCTL_DEV) for name in sorted(names)]
+    return [(f"/dev/{name}", _DEVICE_RIGHTS | IOCTL_DEV) for name in sorted(names)]
 
 
 def make_folders(box: str) -> None:
@@ -215,10 +266,10 @@ def _count_tasks() -> int:
 
 
 def _file_rules(setup: Setup) -> list[tuple[str, int]]:
-    everything = landlock.all_rights(setup.landlock_version)
+    everything = all_rights(setup.landlock_version)
     covers = [(f"{setup.box}/{name}", everything) for name, _ in setup.covers]
     return [
-        ("/", landlock.READ),
+        ("/", READ),
         *list_devices(has_accelerators=setup.has_devices),
         (setup.box, everything),
         *covers,
@@ -229,3 +280,65 @@ def _build_own_filter(setup: Setup) -> bytes:
     return seccomp.build_filter(
         os.getpid(), may_signal=setup.landlock_version >= 6, has_devices=setup.has_devices
     )
+
+
+def read_landlock_version() -> int:
+    """Returns the version of the kernel's Landlock interface; 0 when there is none."""
+    try:
+        return kernel.call("landlock_create_ruleset", 0, 0, _VERSION_FLAG)
+    except OSError:
+        return 0
+
+
+def all_rights(version: int) -> int:
+    """Returns every right on files that a version knows."""
+    return (1 << _FILE_RIGHT_COUNTS.get(version, _NEWEST_FILE_RIGHT_COUNT)) - 1
+
+
+def build_ruleset(version: int, rules: Iterable[tuple[str, int]]) -> int:
+    """Makes a ruleset that allows what is listed and nothing else.
+
+    Args:
+        version: Of the interface, at least 1.
+        rules: Paths with the rights on them and on what is beneath; missing paths are skipped.
+
+    Returns:
+        The ruleset's file descriptor.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    handled = all_rights(version)
+    ports = _BOTH_PORT_RIGHTS if version >= 4 else 0
+    scopes = _BOTH_SCOPES if version >= 6 else 0
+    attributes = struct.pack("=QQQ", handled, ports, scopes)
+    size = 8 if version < 4 else 16 if version < 6 else 24
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    ruleset = kernel.call("landlock_create_ruleset", buffer, size, 0)
+    for path, rights in rules:
+        _add_rule(ruleset, path, rights & handled)
+    return ruleset
+
+
+def restrict_self(ruleset: int) -> None:
+    """Puts the calling process under a ruleset and closes it; `no_new_privs` must be set.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    kernel.call("landlock_restrict_self", ruleset, 0)
+    os.close(ruleset)
+
+
+def _add_rule(ruleset: int, path: str, rights: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if not os.path.isdir(path):
+            rights &= _FILE_RIGHTS
+        rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, descriptor), 12)
+        kernel.call("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, rule, 0)
+    finally:
+        os.close(descriptor)

@@ -19,7 +19,8 @@ import traceback
 from types import FunctionType, GeneratorType, ModuleType
 from typing import Any, NoReturn
 
-from . import codec, subprocesses
+from . import subprocesses, wire
+from .confine import Order
 from .wire import (
     ASK,
     CLOCK,
@@ -42,15 +43,15 @@ class _CallError(Exception):
     """The program lacks what is asked of it; shown without a traceback."""
 
 
-def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
+def serve(work: str, data: str, order: Order) -> NoReturn:
     """Serves calls until the process is killed.
 
     Args:
         work: The workspace.
         data: Folder to show in it as `data/`; empty for none.
-        reply_bytes: The most that one message may take.
+        order: What the program may use.
     """
-    program = codec.decode(_receive()[1])
+    program = wire.decode(_receive()[1])
     sources = _write_files(work, program)
     if data:
         os.symlink(data, f"{work}/data")
@@ -60,12 +61,14 @@ def serve(work: str, data: str, reply_bytes: int) -> NoReturn:
     while True:
         nonce, message = _receive()
         started = _clock()
-        request = codec.decode(message, scale=codec.REQUEST_SCALE)
+        request = wire.decode(message, scale=wire.REQUEST_SCALE)
         os.environ["EVOLVE_TIME_LIMIT_SECONDS"] = str(request["seconds"])
-        outbox = asking.open(nonce, reply_bytes, started if request.get("is_timed") else None)
+        outbox = asking.open(
+            nonce, order.reply_mb << 20, started if request.get("is_timed") else None
+        )
         try:
             if "command" in request:
-                outbox.send(VALUE, subprocesses.run(request, work, sources))
+                outbox.send(VALUE, subprocesses.run(request, work, sources, order))
                 continue
             if module is None:
                 module = _load(work, program["files"][0][0])
@@ -107,7 +110,7 @@ class _Asking:
         with self._turn:
             self._outbox.send(ASK, {"prompts": list(prompts), "options": options})
             _, body = _receive()
-        found = codec.decode(body, scale=codec.REQUEST_SCALE)
+        found = wire.decode(body, scale=wire.REQUEST_SCALE)
         if found["error"]:
             raise RuntimeError(found["error"])
         answers: list[str] = found["answers"]
@@ -123,7 +126,7 @@ class _Outbox:
         self._max_bytes = max_bytes
 
     def send(self, kind: bytes, value: Any) -> None:
-        body = codec.encode(value, self._max_bytes)
+        body = wire.encode(value, self._max_bytes)
         if self._started is not None and kind == VALUE:
             self._write(CLOCK, SECONDS.pack(_clock() - self._started))
         self._write(kind, body)

@@ -16,21 +16,31 @@ import select
 import signal
 import socket
 import time
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from . import confine, kernel, orders, portable, resources, zygote
-from .orders import Order, ZygoteLostError
-from .resources import Usage, measure, measure_unlinked, remove, wipe
-from .wire import CHUNK, DATA, EXITED, FAILED, HEADER, KILL, READY, SIGNALLED, START
+from . import confine, kernel, resources, zygote
+from .confine import Order
+from .wire import (
+    CHUNK,
+    DATA,
+    EXITED,
+    FAILED,
+    HEADER,
+    KILL,
+    READY,
+    SIGNALLED,
+    START,
+    Printed,
+)
+from .zygote import ZygoteLostError
 
-_MAX_OUTPUT = 1 << 20
 _STDIN, _STDOUT = 0, 1
 _TICK_SECONDS = 0.02
 _SLOW_TICK_SECONDS = 0.1
-# Each look starts a process.
-_PORTABLE_TICK_SECONDS = 0.5
 # How much longer than the last look at the memory the relay waits before the next.
 _REST = 4
+_READS_AT_ONCE = 16
+_MAX_OUTPUT = 1 << 20
 
 
 def main(settings: dict[str, Any]) -> NoReturn:
@@ -49,10 +59,10 @@ def main(settings: dict[str, Any]) -> NoReturn:
         greeting = {"reason": str(error), "package": None}
     if "reason" in greeting:
         if settings.get("host_folder"):
-            remove(settings["host_folder"])
+            resources.remove(settings["host_folder"])
         _greet(FAILED, greeting)
         os._exit(1)
-    relay = Relay(settings, greeting, pid, channel)
+    relay = Relay(settings["box"], greeting, pid, channel)
     os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
     _greet(READY, {**greeting, "host_folder": settings.get("host_folder")})
     relay.run()
@@ -84,57 +94,39 @@ class Relay:
     """Everything that the guest does after its preparation.
 
     Args:
-        settings: As for `main`.
+        box: Folder for programs.
         greeting: The zygote's greeting.
         zygote: Its process id.
         channel: To it.
     """
 
     def __init__(
-        self,
-        settings: dict[str, Any],
-        greeting: dict[str, Any],
-        zygote: int,
-        channel: socket.socket,
+        self, box: str, greeting: dict[str, Any], zygote: int, channel: socket.socket
     ) -> None:
         self._zygote = zygote
         self._channel = channel
-        self._box = settings["box"]
-        self._is_portable = settings.get("portable", False)
+        self._box = box
         self._is_namespaced = greeting["namespaces"]
         self._baseline = greeting["baseline"]
-        self._proc, self._known = self._look_around()
-        self._inbound = memoryview(bytearray(HEADER.size + CHUNK))
-        self._start = self._end = self._data_left = 0
-        self._is_blocked = False
-        self._outbound = memoryview(bytearray(HEADER.size + CHUNK))
-        self._unsent = self._outbound[:0]
-        self._output = Printed(memoryview(bytearray(_MAX_OUTPUT)), memoryview(bytearray(CHUNK)))
-        self._child: orders.Child | None = None
-        self._limit = 0
-        self._most_files = Usage(0, 0)
-        self._next_tick = 0.0
-        # Without a pid namespace every process of the machine is looked at.
-        self._tick = _TICK_SECONDS if self._is_namespaced else _SLOW_TICK_SECONDS
-        if self._is_portable:
-            self._tick = _PORTABLE_TICK_SECONDS
-        self._wakeup, writer = os.pipe()
-        for descriptor in (self._wakeup, writer):
-            os.set_blocking(descriptor, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        os.set_blocking(_STDIN, False)
-        os.set_blocking(_STDOUT, False)
-
-    def _look_around(self) -> tuple[int, frozenset[str]]:
-        if self._is_portable:
-            return -1, frozenset()
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         if not self._is_namespaced:
             # Orphans of a program come here, to be seen and reaped.
             kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-        return proc, frozenset(name for name in os.listdir(proc) if name.isdigit())
+        self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        self._known = frozenset(filter(str.isdigit, os.listdir(self._proc)))
+        self._inbound = bytearray()
+        self._data_left = 0
+        self._is_blocked = False
+        self._unsent = memoryview(b"")
+        self._child: Child | None = None
+        self._next_tick = 0.0
+        # Without a pid namespace every process of the machine is looked at.
+        self._tick = _TICK_SECONDS if self._is_namespaced else _SLOW_TICK_SECONDS
+        self._wakeup, writer = os.pipe()
+        for descriptor in (self._wakeup, writer, _STDIN, _STDOUT):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def run(self) -> NoReturn:
         """Serves the host until it closes its end, then ends with everything in here."""
@@ -155,20 +147,16 @@ class Relay:
             elif descriptor == self._wakeup:
                 os.read(self._wakeup, 512)
             elif descriptor == self._channel.fileno():
-                self._read_report()
+                # It reports when asked only.
+                zygote.receive_report(self._channel)
             elif self._child is not None:
                 self._attend(self._child, descriptor)
         if self._child is not None:
             self._look_after(self._child)
 
-    def _read_report(self) -> None:
-        report = orders.receive_report(self._channel)
-        if self._child is not None and report.kind == orders.ENDED:
-            self._child.reaped = orders.End(report.number, report.spent)
-
-    def _attend(self, it: orders.Child, descriptor: int) -> None:
+    def _attend(self, it: Child, descriptor: int) -> None:
         if descriptor == it.output:
-            self._output.read_from(descriptor)
+            it.read_output()
         elif descriptor == it.replies:
             self._read_child(it)
         elif descriptor == it.requests:
@@ -186,7 +174,7 @@ class Relay:
         timeout = None
         if self._child is not None:
             timeout = max(0.0, self._next_tick - time.monotonic()) * 1000 + 1
-            if not self._output.is_closed:
+            if not self._child.is_mute:
                 poller.register(self._child.output, select.POLLIN)
             if not self._unsent and not self._child.is_silent:
                 poller.register(self._child.replies, select.POLLIN)
@@ -195,70 +183,60 @@ class Relay:
         return poller.poll(timeout)
 
     def _read_host(self) -> None:
-        count = os.readv(_STDIN, [self._inbound[self._end :]])
-        if not count:
+        data = os.read(_STDIN, CHUNK)
+        if not data:
             self._shut_down()
-        self._end += count
+        self._inbound += data
         self._parse()
 
     def _parse(self) -> None:
-        while not self._is_blocked and self._start < self._end:
+        while self._inbound and not self._is_blocked:
             if self._data_left:
                 self._pass_on()
                 continue
-            if self._end - self._start < HEADER.size:
-                break
-            kind, size = HEADER.unpack_from(self._inbound, self._start)
-            body = self._start + HEADER.size
+            if len(self._inbound) < HEADER.size:
+                return
+            kind, size = HEADER.unpack_from(self._inbound)
+            end = HEADER.size + (0 if kind == DATA else size)
+            if len(self._inbound) < end:
+                return
+            body = bytes(self._inbound[HEADER.size : end])
+            del self._inbound[:end]
             if kind == DATA:
-                self._start, self._data_left = body, size
-                continue
-            if self._end < body + size:
-                break
-            self._start = body + size
-            self._obey(kind, bytes(self._inbound[body : body + size]))
-        left = self._end - self._start
-        if left and self._start:
-            self._inbound[:left] = bytes(self._inbound[self._start : self._end])
-        self._start, self._end = 0, left
+                self._data_left = size
+            else:
+                self._obey(kind, body)
 
     def _pass_on(self) -> None:
-        count = min(self._data_left, self._end - self._start)
+        part = bytes(self._inbound[: self._data_left])
+        count = len(part)
         if self._child is not None:
             try:
-                part = self._inbound[self._start : self._start + count]
                 count = os.write(self._child.requests, part)
             except BlockingIOError:
                 self._is_blocked = True
                 return
             except BrokenPipeError:
                 pass
-        self._start += count
+        del self._inbound[:count]
         self._data_left -= count
 
     def _obey(self, kind: bytes, body: bytes) -> None:
         if kind == START and self._child is None:
-            settings = json.loads(body)
-            self._output.clear(settings["output_bytes"])
-            self._limit = settings["memory_mb"] << 20
-            order = Order(*(settings[name] for name in Order._fields))
-            self._most_files = Usage(order.workspace_mb << 20, order.inodes)
-            self._child = orders.start(self._channel, order)
+            self._child = start(self._channel, body)
             self._next_tick = time.monotonic() + self._tick
         elif kind == KILL and self._child is not None:
             self._end_child(self._child, "asked", asks_stack=bool(body))
 
-    def _read_child(self, it: orders.Child) -> None:
+    def _read_child(self, it: Child) -> None:
         try:
-            count = os.readv(it.replies, [self._outbound[HEADER.size :]])
+            data = os.read(it.replies, CHUNK)
         except BlockingIOError:
             return
-        if not count:
-            it.is_silent = True
-            return
-        HEADER.pack_into(self._outbound, 0, DATA, count)
-        self._unsent = self._outbound[: HEADER.size + count]
-        self._flush()
+        it.is_silent = not data
+        if data:
+            self._unsent = memoryview(HEADER.pack(DATA, len(data)) + data)
+            self._flush()
 
     def _flush(self) -> None:
         try:
@@ -269,11 +247,6 @@ class Relay:
         except BrokenPipeError:
             self._shut_down()
 
-    def _send(self, kind: bytes, body: bytes) -> None:
-        self._flush_all()
-        self._unsent = memoryview(HEADER.pack(kind, len(body)) + body)
-        self._flush_all()
-
     def _flush_all(self) -> None:
         while self._unsent:
             self._flush()
@@ -282,8 +255,8 @@ class Relay:
                 poller.register(_STDOUT, select.POLLOUT)
                 poller.poll()
 
-    def _look_after(self, it: orders.Child) -> None:
-        if orders.has_ended(it):
+    def _look_after(self, it: Child) -> None:
+        if it.has_ended():
             self._end_child(it, "")
         elif time.monotonic() >= self._next_tick:
             started = time.monotonic()
@@ -293,12 +266,8 @@ class Relay:
             if cause:
                 self._end_child(it, cause)
 
-    def _find_excess(self, it: orders.Child) -> str:
-        if self._is_portable:
-            names = []
-            if portable.sum_memory(it.pid) > self._baseline + self._limit:
-                return "memory"
-        elif self._is_namespaced:
+    def _find_excess(self, it: Child) -> str:
+        if self._is_namespaced:
             names = resources.list_strangers(self._proc, self._known)
         else:
             names = resources.list_group(self._proc, it.pid)
@@ -306,112 +275,161 @@ class Relay:
             self._proc,
             names,
             self._baseline,
-            self._limit,
+            it.order.memory_mb << 20,
             has_own_network=self._is_namespaced,
         ):
             return "memory"
         if self._is_namespaced:
             return ""
-        most = self._most_files
-        used = measure(self._box, most)
-        size = used.size + measure_unlinked(self._proc, names)
+        most = resources.Usage(it.order.workspace_mb << 20, it.order.inodes)
+        used = resources.measure(self._box, most)
+        size = used.size + resources.measure_unlinked(self._proc, names)
         return "disk" if size > most.size or used.number > most.number else ""
 
-    def _end_child(self, it: orders.Child, cause: str, *, asks_stack: bool = False) -> None:
-        notes = orders.read_notes(it) if asks_stack else ""
-        end = self._kill(it)
+    def _end_child(self, it: Child, cause: str, *, asks_stack: bool = False) -> None:
+        notes = it.read_notes() if asks_stack else ""
+        end = it.kill(is_namespaced=self._is_namespaced)
         while not it.is_silent and not cause:
             self._flush_all()
             self._read_child(it)
         self._flush_all()
-        self._output.read_from(it.output)
+        it.read_output()
         self._clear(it)
         self._child, self._is_blocked = None, False
         head = json.dumps({**end._asdict(), "cause": cause, "notes": notes}).encode()
-        self._send(EXITED, HEADER.pack(EXITED, len(head)) + head + self._output.text())
-        self._output.clear(0)
+        body = HEADER.pack(EXITED, len(head)) + head + it.printed.text()
+        self._unsent = memoryview(HEADER.pack(EXITED, len(body)) + body)
+        self._flush_all()
 
-    def _kill(self, it: orders.Child) -> orders.End:
-        return orders.kill(
-            it, self._channel, is_namespaced=self._is_namespaced, is_kept=self._is_portable
-        )
-
-    def _clear(self, it: orders.Child) -> None:
-        orders.close(it)
+    def _clear(self, it: Child) -> None:
+        zygote.close_all((it.requests, it.replies, it.output, it.notes))
         if not self._is_namespaced:
-            wipe(self._box)
+            resources.wipe(self._box)
 
     def _shut_down(self) -> NoReturn:
         if self._child is not None:
-            self._kill(self._child)
+            self._child.kill(is_namespaced=self._is_namespaced)
             self._clear(self._child)
         if not self._is_namespaced:
-            remove(self._box)
+            resources.remove(self._box)
         os._exit(0)
 
 
-_READS_AT_ONCE = 16
+_MAX_NOTES = 1 << 14
+_STACK_MS, _STACK_REST_MS = 100, 20
 
 
-class Printed:
-    """A bounded record of a stream, in memory given by the caller.
+class End(NamedTuple):
+    """How a process ended.
 
-    Args:
-        kept: Holds the head and the tail.
-        scratch: Holds what has just been read.
+    Attributes:
+        status: Its wait status.
+        spent: Processor time of it and of all that were waited for, in seconds.
+        peak_bytes: The most memory that it had itself.
     """
 
-    def __init__(self, kept: memoryview, scratch: memoryview) -> None:
-        self._kept = kept
-        self._scratch = scratch
-        self._half = 0
-        self._total = 0
-        self.is_closed = False
+    status: int
+    spent: float
+    peak_bytes: int
 
-    def clear(self, max_bytes: int) -> None:
-        """Forgets everything and sets how much is kept from now on."""
-        self._half = min(max_bytes, len(self._kept)) // 2
-        self._total = 0
-        self.is_closed = False
 
-    def read_from(self, descriptor: int) -> None:
-        """Reads what is there, within reason: a flood must not keep the caller."""
+class Child:
+    """A running program.
+
+    Args:
+        pid: Its first process.
+        order: What it may use.
+        ends: Writes to it; reads from it; reads what it prints; reads where it is: when its
+            imports ended, and its stack once it is asked.
+
+    Attributes:
+        is_silent: No process of it holds the writing end of `replies` any more.
+        is_mute: The same of `output`.
+    """
+
+    # No dataclass: that module takes a cold guest longer to import than all of this package.
+    def __init__(self, pid: int, order: Order, ends: tuple[int, ...]) -> None:
+        self.pid = pid
+        self.order = order
+        self.requests, self.replies, self.output, self.notes = ends
+        self.printed = Printed(min(order.output_kb << 10, _MAX_OUTPUT))
+        self.is_silent = self.is_mute = False
+
+    def has_ended(self) -> bool:
+        """Returns whether its first process has ended."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, options) is not None
+
+    def read_output(self) -> None:
+        """Reads what it has printed, within reason: a flood must not keep the caller."""
         for _ in range(_READS_AT_ONCE):
-            if self.is_closed:
+            if self.is_mute:
                 return
             try:
-                count = os.readv(descriptor, [self._scratch])
+                data = os.read(self.output, CHUNK)
             except BlockingIOError:
                 return
-            self.is_closed = not count
-            self._keep(self._scratch[:count])
+            self.is_mute = not data
+            self.printed.add(data)
 
-    def text(self) -> bytes:
-        """Returns the head and the tail, with a line between them that counts what was cut."""
-        half = self._half
-        head = bytes(self._kept[: min(self._total, half)])
-        in_tail = self._total - half
-        if in_tail <= 0:
-            return head
-        if in_tail <= half:
-            return head + bytes(self._kept[half : half + in_tail])
-        position = half + in_tail % half
-        tail = bytes(self._kept[position : 2 * half]) + bytes(self._kept[half:position])
-        return head + f"\n[... {in_tail - half} bytes cut ...]\n".encode() + tail
+    def read_notes(self) -> str:
+        """Asks for its stack and returns all of its notes, which it may have written itself.
 
-    def _keep(self, data: memoryview) -> None:
-        half = self._half
-        if self._total < half:
-            part = data[: half - self._total]
-            self._kept[self._total : self._total + len(part)] = part
-            self._total += len(part)
-            data = data[len(part) :]
-        if half and len(data) > half:
-            self._total += len(data) - half
-            data = data[-half:]
-        while data and half:
-            place = (self._total - half) % half
-            part = data[: half - place]
-            self._kept[half + place : half + place + len(part)] = part
-            self._total += len(part)
-            data = data[len(part) :]
+        One that does not answer costs a moment; nobody believes more of them than how they look.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, zygote.STACK_SIGNAL)
+        text = bytearray()
+        poller = select.poll()
+        poller.register(self.notes, select.POLLIN)
+        while len(text) < _MAX_NOTES:
+            if not poller.poll(_STACK_REST_MS if b"File" in text else _STACK_MS):
+                break
+            part = os.read(self.notes, _MAX_NOTES)
+            if not part:
+                break
+            text += part
+        return text.decode("ascii", "replace")
+
+    def kill(self, *, is_namespaced: bool) -> End:
+        """Kills every process of it and waits until all are gone.
+
+        Args:
+            is_namespaced: Whether a pid namespace holds it: its first process then takes all
+                others with it before it can be reaped.
+        """
+        if is_namespaced:
+            os.kill(self.pid, signal.SIGKILL)
+            return _reap(self.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        end = _reap(self.pid)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                end = end._replace(spent=end.spent + _reap(-self.pid).spent)
+        return end
+
+
+def start(channel: socket.socket, order: bytes) -> Child:
+    """Orders a process from the zygote and waits until it is there.
+
+    Raises:
+        OSError: No process can be made.
+        ZygoteLostError: The zygote has ended.
+    """
+    pipes = [os.pipe() for _ in range(4)]
+    (request_reader, requests), (replies, reply_writer), (output, printer), (notes, noter) = pipes
+    # Nobody reads notes before the end: a program that fills the pipe must not wait for that.
+    os.set_blocking(noter, False)
+    theirs = (request_reader, reply_writer, printer, noter)
+    pid = zygote.order_process(channel, order, theirs)
+    zygote.close_all(theirs)
+    ours = (requests, replies, output, notes)
+    for descriptor in ours:
+        os.set_blocking(descriptor, False)
+    return Child(pid, confine.read_order(order), ours)
+
+
+def _reap(pid: int) -> End:
+    _, status, usage = os.wait4(pid, 0)
+    return End(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)

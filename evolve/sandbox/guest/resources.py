@@ -20,6 +20,8 @@ _SHARES = (b"\nPss_Anon:", b"\nPss_Shmem:", b"\nSwapPss:")
 # Between the guest's own processes.
 _OWN_SOCKETS = 2
 _PIPE_BYTES = 1 << 16
+_BLOCK = 512
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FIELDS = (b"\nRssAnon:", b"\nRssShmem:", b"\nVmSwap:")
 
 
@@ -55,11 +57,12 @@ def measure_buffers(proc: int, names: list[str], *, has_own_network: bool) -> in
         has_own_network: Whether the sockets of the network namespace are these processes' own.
     """
     if has_own_network:
-        rows = (row.split() for row in _read(proc, "self/net/protocols", 1 << 16).splitlines())
+        rows = (row.split() for row in read(proc, "self/net/protocols", 1 << 16).splitlines())
         count = sum(int(row[2]) for row in rows if row[0].startswith(b"UNIX"))
         return _socket_bytes() * max(0, count - _OWN_SOCKETS)
-    kinds = _list_descriptors(proc, names)
-    return sum(_socket_bytes() if is_socket else _PIPE_BYTES for is_socket in kinds.values())
+    modes = [about.st_mode for about in _list_open(proc, names)]
+    pipes = sum(map(stat.S_ISFIFO, modes))
+    return _socket_bytes() * sum(map(stat.S_ISSOCK, modes)) + _PIPE_BYTES * pipes
 
 
 @functools.cache
@@ -70,21 +73,20 @@ def _socket_bytes() -> int:
         return 2 * probe.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
 
 
-def _list_descriptors(proc: int, names: list[str]) -> dict[tuple[int, int], bool]:
-    """Returns, by its identity, whether each open socket or pipe is a socket."""
+def _list_open(proc: int, names: list[str]) -> list[os.stat_result]:
+    """Returns what the descriptors of processes lead to, each thing once."""
     found = {}
     for name in names:
         with contextlib.suppress(OSError):
-            folder = os.open(f"{name}/fd", os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
+            folder = os.open(f"{name}/fd", _FOLDER, dir_fd=proc)
             try:
                 for entry in os.listdir(folder):
                     with contextlib.suppress(OSError):
                         about = os.stat(entry, dir_fd=folder)
-                        if stat.S_ISSOCK(about.st_mode) or stat.S_ISFIFO(about.st_mode):
-                            found[about.st_dev, about.st_ino] = stat.S_ISSOCK(about.st_mode)
+                        found[about.st_dev, about.st_ino] = about
             finally:
                 os.close(folder)
-    return found
+    return list(found.values())
 
 
 def is_exceeded(
@@ -114,14 +116,14 @@ def is_exceeded(
 
 def _read_share(proc: int, name: str, otherwise: int) -> int:
     try:
-        return _sum_fields(_read(proc, f"{name}/smaps_rollup"), _SHARES)
+        return _sum_fields(read(proc, f"{name}/smaps_rollup"), _SHARES)
     except OSError:
         return otherwise
 
 
 def _is_in(proc: int, name: str, group: int) -> bool:
     try:
-        stat = _read(proc, f"{name}/stat")
+        stat = read(proc, f"{name}/stat")
     except OSError:
         return False
     return int(stat.rpartition(b")")[2].split()[2]) == group
@@ -130,7 +132,7 @@ def _is_in(proc: int, name: str, group: int) -> bool:
 def read_bytes(proc: int, name: str) -> int:
     """Returns the memory of one process in bytes; 0 when it is gone."""
     try:
-        status = _read(proc, f"{name}/status")
+        status = read(proc, f"{name}/status")
     except OSError:
         return 0
     return _sum_fields(status, _FIELDS)
@@ -145,16 +147,13 @@ def _sum_fields(text: bytes, fields: tuple[bytes, ...]) -> int:
     return total * 1024
 
 
-def _read(proc: int, path: str, most: int = 8192) -> bytes:
+def read(proc: int, path: str, most: int = 8192) -> bytes:
+    """Returns the beginning of a file in `/proc`."""
     descriptor = os.open(path, os.O_RDONLY, dir_fd=proc)
     try:
         return os.read(descriptor, most)
     finally:
         os.close(descriptor)
-
-
-_BLOCK = 512
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Usage(NamedTuple):
@@ -202,19 +201,8 @@ def measure_unlinked(proc: int, pids: list[str]) -> int:
         proc: Descriptor of `/proc`.
         pids: Process ids.
     """
-    found = {}
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(f"{pid}/fd", _FOLDER, dir_fd=proc)
-            try:
-                for name in os.listdir(descriptor):
-                    with contextlib.suppress(OSError):
-                        about = os.stat(name, dir_fd=descriptor)
-                        if stat.S_ISREG(about.st_mode) and not about.st_nlink:
-                            found[about.st_dev, about.st_ino] = about.st_blocks * _BLOCK
-            finally:
-                os.close(descriptor)
-    return sum(found.values())
+    unlinked = (about for about in _list_open(proc, pids) if not about.st_nlink)
+    return sum(about.st_blocks * _BLOCK for about in unlinked if stat.S_ISREG(about.st_mode))
 
 
 def remove(folder: str) -> None:

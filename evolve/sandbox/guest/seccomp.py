@@ -11,7 +11,7 @@ import errno
 import struct
 from typing import NamedTuple
 
-from . import calls, kernel
+from . import kernel
 
 _LOAD, _AND, _JUMP_EQ, _JUMP_SET, _JUMP_GE, _RETURN = 0x20, 0x54, 0x15, 0x45, 0x35, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -123,9 +123,9 @@ def build_filter(
         OSError: The machine is not supported.
     """
     answers = {
-        **dict.fromkeys(calls.ALLOWED, _ALLOW),
-        **dict.fromkeys(calls.GRANTED, _GRANT),
-        **dict.fromkeys(calls.REFUSED, _REFUSE),
+        **dict.fromkeys(kernel.ALLOWED, _ALLOW),
+        **dict.fromkeys(kernel.GRANTED, _GRANT),
+        **dict.fromkeys(kernel.REFUSED, _REFUSE),
     }
     rules = [*_RULES, _rule_for_devices(has_devices=has_devices)]
     if own_pid is None:

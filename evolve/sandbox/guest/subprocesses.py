@@ -14,6 +14,8 @@ import subprocess
 from typing import Any
 
 from . import kernel, seccomp
+from .confine import Order
+from .wire import Printed
 
 _CHUNK = 1 << 16
 _TICK_MS = 10
@@ -26,32 +28,34 @@ class CommandError(Exception):
     """A command that cannot be started or goes beyond its bounds; shown without a traceback."""
 
 
-def run(request: dict[str, Any], work: str, sources: dict[str, bytes]) -> dict[str, Any]:
+def run(
+    request: dict[str, Any], work: str, sources: dict[str, bytes], order: Order
+) -> dict[str, Any]:
     """Runs a command to its end and kills what it leaves behind.
 
     Args:
-        request: `command`, `stdin`, `files`, `outputs`, `collects`, `is_alone`, `reply_bytes`,
-            `output_bytes`.
+        request: `command`, `stdin`, `files`, `outputs`, `collects`, `is_alone`.
         work: The workspace.
         sources: The program's own files, which a collection leaves out.
+        order: What the program may use.
 
     Raises:
         CommandError: It cannot be started, or brings back too much.
     """
     for path, data in request["files"]:
         write_file(work, path, data)
-    exchange = _Exchange(_start(request, work), request)
+    exchange = _Exchange(_start(request, work), request["stdin"], order)
     try:
         status, cpu = exchange.run()
     finally:
         _end_strays()
         exchange.close()
-    left = request["reply_bytes"] - len(exchange.stdout)
+    left = (order.reply_mb << 20) - len(exchange.stdout)
     files = _collect(work, sources, left) if request["collects"] else None
     return {
         "code": os.waitstatus_to_exitcode(status),
         "stdout": bytes(exchange.stdout),
-        "stderr": exchange.stderr(),
+        "stderr": exchange.stderr.text(),
         "files": _fetch(work, request["outputs"], left) if files is None else files,
         "cpu": cpu,
     }
@@ -94,14 +98,12 @@ def _start(request: dict[str, Any], work: str) -> subprocess.Popen[bytes]:
 class _Exchange:
     """Feeds a process and keeps what it writes, until its first process ends."""
 
-    def __init__(self, process: subprocess.Popen[bytes], request: dict[str, Any]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, order: Order) -> None:
         self.stdout = bytearray()
-        self._errors = bytearray()
-        self._errors_cut = 0
+        self.stderr = Printed(order.output_kb << 10)
         self._process = process
-        self._unsent = memoryview(request["stdin"])
-        self._most = request["reply_bytes"]
-        self._half = request["output_bytes"] // 2
+        self._unsent = memoryview(stdin)
+        self._most = order.reply_mb << 20
         self._shown = 0
         streams = (process.stdin, process.stdout, process.stderr)
         self._in, self._out, self._err = (s.fileno() for s in streams if s is not None)
@@ -132,12 +134,6 @@ class _Exchange:
         for descriptor in (self._out, self._err):
             self._read(descriptor, to_end=True)
         return status, usage.ru_utime + usage.ru_stime
-
-    def stderr(self) -> bytes:
-        """Returns the beginning and the end of standard error."""
-        head, tail = self._errors[: self._half], self._errors[self._half :]
-        cut = self._errors_cut
-        return bytes(head + (b"\n[... %d bytes cut ...]\n" % cut if cut else b"") + tail)
 
     def close(self) -> None:
         """Closes all streams."""
@@ -176,7 +172,8 @@ class _Exchange:
             elif descriptor == self._out:
                 self._keep(data)
             else:
-                self._keep_error(data)
+                os.write(2, data)
+                self.stderr.add(data)
             if not to_end:
                 return
 
@@ -186,14 +183,6 @@ class _Exchange:
             raise CommandError(f"more than {self._most} bytes on standard output (limit: reply_mb)")
         if self._shown < _SHOWN_BYTES:
             self._shown += os.write(2, data[: _SHOWN_BYTES - self._shown])
-
-    def _keep_error(self, data: bytes) -> None:
-        os.write(2, data)
-        self._errors += data
-        beyond = len(self._errors) - 2 * self._half
-        if beyond > 0:
-            self._errors_cut += beyond
-            del self._errors[self._half : self._half + beyond]
 
     def _close(self, descriptor: int) -> None:
         if descriptor in self._open:

@@ -1,7 +1,9 @@
 """The process that programs are forked from: it warms up, and then obeys the relay.
 
-It is forked before the relay knows of any program, reads nothing but orders (see `orders`), and
-never learns how a program ended. So each program inherits what the first one did.
+It is forked before the relay knows of any program, and never learns how one ended. What passes
+between the two are numbers and descriptors, never a byte of a program: the relay orders a process
+and hands over its ends of four pipes; the process reports for itself, and the zygote reports that
+it has closed its copies. So each program inherits what the first one did.
 """
 
 # System calls stand here by their own names.
@@ -17,14 +19,15 @@ import os
 import random
 import signal
 import socket
+import struct
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from . import codec, confine, kernel, landlock, orders, portable, program, resources, seccomp
-from .confine import ABOVE, Setup
-from .orders import STACK_SIGNAL, Order
+from . import confine, kernel, program, resources, seccomp, wire
+from .confine import ABOVE, Order, Setup
 from .program import NOTES
 from .wire import CONFINED, MESSAGE, NO_NONCE, SECONDS
 
@@ -35,13 +38,78 @@ _MAX_GREETING = 1 << 16
 _SPARE = 16
 
 
+# Makes a program write its stack to its notes; prepared once, here.
+STACK_SIGNAL = signal.SIGUSR1
+# Reports: of a new process, of the zygote, and of its failure.
+_STARTED, _FORKED, _FAILED = range(3)
+_REPORT = struct.Struct("<iq")
+_SENDER = struct.Struct("iII")
+_MAX_ORDER = 4096
+_PIPES = 4
+
+
+class ZygoteLostError(Exception):
+    """The zygote has ended."""
+
+
+def order_process(channel: socket.socket, order: bytes, pipes: tuple[int, ...]) -> int:
+    """Orders a process from the zygote, and returns its id once it is there.
+
+    Args:
+        channel: To the zygote.
+        order: As for `confine.read_order`.
+        pipes: The program's ends: requests, replies, output, notes.
+
+    Raises:
+        OSError: No process can be made.
+        ZygoteLostError: The zygote has ended.
+    """
+    try:
+        socket.send_fds(channel, [order], list(pipes))
+    except ConnectionError:
+        raise ZygoteLostError from None
+    found: dict[int, int] = {}
+    while not {_STARTED, _FORKED} <= set(found):
+        kind, number = receive_report(channel)
+        if kind == _FAILED:
+            raise OSError(number, os.strerror(number))
+        found[kind] = number
+    return found[_STARTED]
+
+
+def receive_report(channel: socket.socket) -> tuple[int, int]:
+    """Waits for a report, and returns its kind with a number: an error's, or a process id.
+
+    Raises:
+        ZygoteLostError: Nobody is left to report.
+    """
+    data, extra, _, _ = channel.recvmsg(_REPORT.size, socket.CMSG_SPACE(_SENDER.size))
+    if len(data) < _REPORT.size:
+        raise ZygoteLostError
+    kind, number = _REPORT.unpack(data)
+    # The kernel adds the sender's process id, as the relay sees it.
+    senders = [_SENDER.unpack(sender)[0] for _, _, sender in extra]
+    return kind, senders[0] if kind == _STARTED else number
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Closes descriptors."""
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _report(channel: socket.socket, kind: int, number: int = 0) -> None:
+    channel.sendall(_REPORT.pack(kind, number))
+
+
 def fork_zygote(settings: dict[str, Any]) -> tuple[int, socket.socket]:
     """Forks the zygote off the relay, and returns its process id and a channel to it.
 
     Args:
         settings: As for `relay.main`.
     """
-    ours, theirs = orders.open_channel()
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     relay = os.getpid()
     pid = os.fork()
     if not pid:
@@ -89,81 +157,56 @@ def _greet(channel: socket.socket, greeting: dict[str, Any]) -> None:
 
 
 def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any]]:
-    is_portable = settings.get("portable", False)
-    if not is_portable:
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
-        if os.getppid() != relay:
-            os._exit(1)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+    if os.getppid() != relay:
+        os._exit(1)
     sys.path[:] = [path for path in sys.path if path] + settings["paths"]
     for name in settings["preload"]:
         _import(name)
     if "numpy" in sys.modules:
         # Programs that forget to seed are repeatable all the same.
         sys.modules["numpy"].random.seed(0)
-    proc = -1
-    if is_portable:
-        setup = _build_portable_setup(settings)
-    else:
-        kernel.prepare_fork()
-        if not settings.get("devices", False):
-            kernel.make_private()
-        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-        setup = _build_setup(settings, proc)
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    set_environment(setup, settings.get("environment", {}))
+    kernel.prepare_fork()
+    if not settings["devices"]:
+        kernel.make_private()
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    setup = _build_setup(settings, proc)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    set_environment(setup, settings["environment"])
     _warm_up()
     gc.collect()
     gc.freeze()
-    baseline = setup.baseline_bytes if is_portable else resources.read_bytes(proc, "self")
-    if proc >= 0:
-        # What a package opened while it was imported is closed in each program.
-        above = max(map(int, os.listdir("/proc/self/fd"))) + _SPARE
-        setup = setup._replace(above=max(above, ABOVE))
-        os.close(proc)
     greeting = {
         "namespaces": setup.is_namespaced,
         "landlock": setup.landlock_version,
-        "baseline": baseline,
+        "baseline": resources.read_bytes(proc, "self"),
     }
-    return setup, greeting
-
-
-def _build_portable_setup(settings: dict[str, Any]) -> Setup:
-    start = portable.look_around()
-    return Setup(
-        box=settings["box"],
-        is_namespaced=False,
-        landlock_version=0,
-        code=b"",
-        baseline_bytes=start.size,
-        ids=(os.getuid(), os.getgid()),
-        data=settings["data"] or "",
-        portable=start,
-    )
+    # What a package opened while it was imported is closed in each program.
+    above = max(map(int, os.listdir("/proc/self/fd"))) + _SPARE
+    os.close(proc)
+    return setup._replace(above=max(above, ABOVE)), greeting
 
 
 def _build_setup(settings: dict[str, Any], proc: int) -> Setup:
-    descriptor = os.open("self/statm", os.O_RDONLY, dir_fd=proc)
-    pages = int(os.read(descriptor, 100).split()[0])
-    os.close(descriptor)
-    version = landlock.read_version()
+    pages = int(resources.read(proc, "self/statm").split()[0])
+    version = confine.read_landlock_version()
     setup = Setup(
         box=settings["box"],
         is_namespaced=True,
         landlock_version=version,
-        code=seccomp.build_filter(has_devices=settings.get("devices", False)),
+        code=seccomp.build_filter(has_devices=settings["devices"]),
         baseline_bytes=pages * _PAGE,
         ids=(os.getuid(), os.getgid()),
         data=settings["data"] or "",
         covers=_find_covers(),
-        has_devices=settings.get("devices", False),
+        has_devices=settings["devices"],
     )
     if settings["namespaces"] and _can_confine(setup):
         return setup
     rules = confine.file_rules_without_namespaces(
         setup.box, version, settings["readable"], has_accelerators=setup.has_devices
     )
-    ruleset = landlock.build_ruleset(version, rules) if version else -1
+    ruleset = confine.build_ruleset(version, rules) if version else -1
     return setup._replace(is_namespaced=False, code=b"", ruleset=ruleset)
 
 
@@ -201,7 +244,7 @@ def _warm_up() -> None:
         sample = ["value", {"a": (1, 2.5, None, True), "b": "text"}, 1j, b""]
         if "numpy" in sys.modules:
             sample.append(sys.modules["numpy"].arange(3.0))
-        codec.decode(codec.encode(sample, 1 << 20))
+        wire.decode(wire.encode(sample, 1 << 20))
         code = compile("def f(x):\n    return x / 0\nf(1)\n", "warm_up", "exec")
         try:
             exec(code, {})  # noqa: S102 - a constant
@@ -227,41 +270,17 @@ def serve_orders(setup: Setup, channel: socket.socket) -> NoReturn:
     The children are the relay's: it alone learns how they end.
     """
     while True:
-        try:
-            order, pipes = orders.receive_order(channel)
-        except EOFError:
+        order, pipes, _, _ = socket.recv_fds(channel, _MAX_ORDER, _PIPES)
+        if not order:
             os._exit(0)
         try:
-            is_child = _fork_kept(channel) if setup.portable else kernel.fork_sibling(setup.flags)
-            if is_child:
+            if kernel.fork_sibling(setup.flags):
                 _become_program(setup, order, pipes, channel)
-            answer = orders.FORKED, 0
+            answer = _FORKED, 0
         except OSError as error:
-            answer = orders.FAILED, error.errno or 0
-        orders.close_all(pipes)
-        orders.report(channel, *answer)
-
-
-def _fork_kept(channel: socket.socket) -> bool:
-    """Forks a child with a parent of its own, which reports its end; for other systems."""
-    # Nobody need wait for a keeper.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    if os.fork():
-        return False
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        pid = os.fork()
-    except OSError as error:
-        orders.report(channel, orders.FAILED, error.errno or 0)
-        os._exit(1)
-    if not pid:
-        return True
-    # The pipes are the program's: the relay waits for their end.
-    os.closerange(0, channel.fileno())
-    os.closerange(channel.fileno() + 1, ABOVE)
-    _, status, used = os.wait4(pid, 0)
-    orders.report(channel, orders.ENDED, status, used.ru_utime + used.ru_stime)
-    os._exit(0)
+            answer = _FAILED, error.errno or 0
+        close_all(pipes)
+        _report(channel, *answer)
 
 
 def _pin(core: int) -> None:
@@ -273,17 +292,18 @@ def _pin(core: int) -> None:
 
 
 def _become_program(
-    setup: Setup, order: Order, pipes: tuple[int, ...], channel: socket.socket
+    setup: Setup, body: bytes, pipes: list[int], channel: socket.socket
 ) -> NoReturn:
     try:
-        orders.report(channel, orders.STARTED, os.getpid())
+        order = confine.read_order(body)
+        _report(channel, _STARTED)
         _take_descriptors([*pipes, *([setup.ruleset] if setup.ruleset >= 0 else [])], setup.above)
         channel.detach()
         core = order.core
-        if core is not None and setup.portable is None:
+        if core is not None:
             _pin(core)
         confine.confine(setup, order)
-        if core is not None and setup.portable is None:
+        if core is not None:
             seccomp.install_filter(seccomp.build_timing_filter(is_alone=order.is_alone))
         random.seed(0)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -291,7 +311,7 @@ def _become_program(
         sys.stderr = _printer(2)
         spent = SECONDS.pack(time.process_time())
         os.write(_REPLIES, MESSAGE.pack(NO_NONCE, CONFINED, len(spent)) + spent)
-        program.serve(f"{setup.box}/work", setup.data, order.reply_bytes)
+        program.serve(f"{setup.box}/work", setup.data, order)
     except BaseException as error:  # noqa: BLE001 - nothing may go back into the zygote's own code
         os.write(2, "".join(traceback.format_exception_only(error)).encode())
     finally:

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evolve.sandbox.guest.codec import MAX_DEPTH, MAX_NODES, FrameError, decode, encode
+from evolve.sandbox.guest.wire import MAX_DEPTH, MAX_NODES, FrameError, decode, encode
 
 MB = 1 << 20
 KEYS = st.one_of(st.text(), st.integers(), st.booleans(), st.none(), st.tuples(st.integers()))
