@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -16,30 +15,26 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from evolve.errors import (
-    EvaluationCutError,
-    EvaluatorError,
-    EvolveError,
-    MachineError,
-    ProblemError,
-    SandboxError,
-    UsageError,
+from evolve.errors import EvaluatorError, MachineError, UsageError
+from evolve.evaluation.evaluator import (
+    EvaluationRequest,
+    EvaluatorConfig,
+    IdleProcess,
+    end_process,
+    make_error,
+    send_line,
+    start_process,
 )
-from evolve.evaluation.evaluator import EvaluatorConfig, IdleProcess, end_process
 from evolve.evaluation.pool import LATER, Asker
 from evolve.keys import cut_keys
 from evolve.problem import NO_BARS, Problem, Purpose
-from evolve.problem.checked_files import SEEN_VARIABLES
 from evolve.records import Evaluation, Program
-from evolve.records.plain import from_plain
+from evolve.records.plain import from_plain, to_plain
 from evolve.sandbox.limits import Isolation, ProgramLimits
+from evolve.settings import Settings
 from evolve.settings.sections import ClusterSettings
 
 _ADDRESS = re.compile(r"ray|ray://[^\s/@]+:\d+|[^\s/@:]+:\d+")
-_ERRORS: Mapping[str, type[Exception]] = {
-    kind.__name__: kind
-    for kind in (EvaluationCutError, EvaluatorError, MachineError, ProblemError, SandboxError)
-}
 _MB = 1 << 20
 _KEPT_LINES = 20
 _CLOSE_SECONDS = 10.0
@@ -51,7 +46,7 @@ class RayEvaluators:
     Args:
         problem: What is evaluated.
         config: What each evaluator is sent; its environment stays here.
-        settings: Which cluster, and what an evaluator asks for there.
+        settings: Which cluster, what an evaluator asks for there, and how many there may be.
         tell: Called with a line on what happens to the nodes, from any thread.
 
     Attributes:
@@ -67,7 +62,7 @@ class RayEvaluators:
         self,
         problem: Problem,
         config: EvaluatorConfig,
-        settings: ClusterSettings,
+        settings: Settings,
         tell: Callable[[str], None],
     ) -> None:
         if problem.asks:
@@ -75,11 +70,12 @@ class RayEvaluators:
                 f"--cluster: expected a problem that asks no model, got {problem.name}, which is "
                 "evaluated on this machine: leave --cluster out"
             )
-        expect_cluster(settings)
+        expect_cluster(settings.cluster)
         self._config = {
-            **asdict(settings),
-            "demand": find_demand(problem, settings),
-            "evaluator": {**asdict(config), "environment": {}},
+            **asdict(settings.cluster),
+            "demand": find_demand(problem, settings.cluster),
+            "evaluators": settings.sandbox.processes,
+            "evaluator": {**to_plain(config), "environment": {}},
         }
         self._tell = tell
         self._lock = threading.Lock()
@@ -90,7 +86,7 @@ class RayEvaluators:
         self._process: IdleProcess | None = None
         self._log: deque[str] = deque(maxlen=_KEPT_LINES)
         self.printed = ""
-        self.kind = settings.kind
+        self.kind = settings.cluster.kind
         self._status = (0, 0, 0)
         self.asker: Asker | None = None
 
@@ -99,7 +95,7 @@ class RayEvaluators:
         if idle is not None:
             end_process(idle)
         self._process = _start_driver()
-        self._send(self._config)
+        send_line(self._process, self._config)
         for read in (self._read_answers, self._read_log):
             threading.Thread(target=read, args=(self._process,), daemon=True).start()
 
@@ -121,9 +117,8 @@ class RayEvaluators:
                 raise self._failure
             self._number += 1
             self._asked[self._number] = future
-            files = [list(file) for file in program.files]
-            asked = {"id": self._number, "files": files, "purpose": purpose, "bars": dict(bars)}
-            self._send(asked)
+            request = EvaluationRequest(program, purpose, bars)
+            self._send({"id": self._number, **request.as_message()})
         return future.result()
 
     def describe(self) -> str:
@@ -147,11 +142,8 @@ class RayEvaluators:
             end_process(self._process)
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            # That it is gone is noticed where its answers are read.
-            with suppress(BrokenPipeError):
-                self._process.stdin.write(json.dumps(message, default=str).encode() + b"\n")
-                self._process.stdin.flush()
+        if self._process is not None:
+            send_line(self._process, message)
 
     def _read_answers(self, process: IdleProcess) -> None:
         for line in process.stdout or ():
@@ -176,12 +168,12 @@ class RayEvaluators:
         elif "ready" in message:
             self._ready.set_result(from_plain(Isolation, message["ready"]))
         elif "fatal" in message:
-            self._fail(_make_error(message["fatal"], message["message"]))
+            self._fail(_name_cluster(message["fatal"]))
         else:
             with self._lock:
                 future = self._asked.pop(message["id"])
             if "error" in message:
-                future.set_exception(_make_error(message["error"], message["message"]))
+                future.set_exception(_name_cluster(message))
             else:
                 self.printed = message["printed"]
                 future.set_result(from_plain(Evaluation, message["verdict"]))
@@ -218,29 +210,18 @@ def examine_cluster(settings: ClusterSettings, image: str) -> list[dict[str, Any
     asked = json.dumps({"address": settings.address, "image": image}) + "\n"
     process = _start_driver()
     out, log = process.communicate(asked.encode())
-    answer: dict[str, Any] = {"fatal": "", "message": log.decode(errors="replace")}
-    if out.strip():
-        answer = json.loads(out)
+    if not out.strip():
+        raise MachineError(f"cluster: {cut_keys(log.decode(errors='replace'))}")
+    answer = json.loads(out)
     if "fatal" in answer:
-        raise _make_error(answer["fatal"], answer["message"])
+        raise _name_cluster(answer["fatal"])
     nodes: list[dict[str, Any]] = answer["nodes"]
     return nodes
 
 
 def _start_driver() -> IdleProcess:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "evolve.evaluation.driver"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        # No key of any provider is among it.
-        env={
-            name: value
-            for name, value in os.environ.items()
-            if name in SEEN_VARIABLES or name.startswith("RAY_")
-        },
-    )
+    # No key of any provider is among it.
+    return start_process("driver", tuple(name for name in os.environ if name.startswith("RAY_")))
 
 
 def expect_cluster(settings: ClusterSettings) -> None:
@@ -263,10 +244,10 @@ def expect_cluster(settings: ClusterSettings) -> None:
 
 
 def parse_resources(settings: ClusterSettings) -> dict[str, float]:
-    """Returns the custom resources of an evaluator.
+    """Returns what the settings say that an evaluator asks for.
 
     Raises:
-        UsageError: One is not written as `NAME=AMOUNT`.
+        UsageError: Something is not written as `NAME=AMOUNT`.
     """
     found = {}
     for text in settings.resources:
@@ -275,24 +256,20 @@ def parse_resources(settings: ClusterSettings) -> dict[str, float]:
             found[name.strip()] = float(amount)
         except ValueError:
             raise UsageError(
-                f"cluster.resources: expected NAME=AMOUNT, as in `big_disk=1`, got {text!r}"
+                f"cluster.resources: expected NAME=AMOUNT, as in `CPU=4`, got {text!r}"
             ) from None
     return found
 
 
 def find_demand(problem: Problem, settings: ClusterSettings) -> dict[str, float]:
-    """Returns what each evaluator asks Ray for."""
-    memory = settings.memory_mb
-    if memory is None:
-        memory = problem.limits.get("memory_mb", ProgramLimits().memory_mb)
-    demand = {"CPU": settings.cpus, "memory": memory * _MB, **parse_resources(settings)}
+    """Returns what each evaluator asks Ray for, memory in bytes."""
+    usual = {"CPU": 1.0, "memory": problem.limits.get("memory_mb", ProgramLimits().memory_mb)}
+    demand = usual | parse_resources(settings)
     gpus = problem.limits.get("gpus", 0)
-    return demand | ({"GPU": gpus} if gpus else {})
+    return demand | {"memory": demand["memory"] * _MB} | ({"GPU": gpus} if gpus else {})
 
 
-def _make_error(name: str, message: str) -> Exception:
-    kind = _ERRORS.get(name, MachineError)
-    where = (
-        "" if message.startswith("cluster: ") or not issubclass(kind, EvolveError) else "cluster: "
-    )
-    return kind(f"{where}{message}")
+def _name_cluster(answer: Mapping[str, Any]) -> Exception:
+    """Returns an error of the cluster's, which its message names."""
+    text = answer["message"].removeprefix("cluster: ")
+    return make_error({**answer, "message": f"cluster: {text}"})

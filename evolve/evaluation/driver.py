@@ -20,12 +20,17 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from evolve.errors import SandboxError
-from evolve.evaluation.evaluator import EvaluatorConfig
-from evolve.evaluation.node import describe_config, pack_problem
+from evolve.errors import (
+    EvaluationCutError,
+    EvaluatorError,
+    EvolveError,
+    MachineError,
+    SandboxError,
+)
+from evolve.evaluation.evaluator import describe_error, make_error
+from evolve.evaluation.node import pack_problem
 from evolve.records import Evaluation, Status
 from evolve.records.plain import to_plain
 
@@ -37,6 +42,7 @@ _EXAMINE_SECONDS = 120.0
 # How long a run may be without an evaluator until it says so.
 _SILENT_SECONDS = 5.0
 _MB = 1 << 20
+_WEAK = SandboxError.__name__
 
 
 def main() -> None:
@@ -51,8 +57,8 @@ def main() -> None:
             write_line(answers, {"nodes": examine_nodes(config, answers)})
         else:
             asyncio.run(Driver(config, answers).serve())
-    except FatalError as error:
-        write_line(answers, {"fatal": error.kind, "message": str(error)})
+    except EvolveError as error:
+        write_line(answers, {"fatal": describe_error(error)})
     except Exception:  # noqa: BLE001 - whoever reads the last lines of the log is to see it
         traceback.print_exc()
     finally:
@@ -73,7 +79,7 @@ def examine_nodes(config: Mapping[str, Any], answers: int) -> list[dict[str, Any
     """Returns what `evolve doctor` shows of each node.
 
     Raises:
-        FatalError: There is no cluster at the address.
+        MachineError: There is no cluster at the address.
     """
     ray = connect(config["address"], answers)
     actor = ray.remote(make_actor())
@@ -96,19 +102,6 @@ def examine_nodes(config: Mapping[str, Any], answers: int) -> list[dict[str, Any
 def name_node(node: Mapping[str, Any]) -> str:
     """Returns the name of a node for people, of which several may be on one host."""
     return f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
-
-
-class FatalError(Exception):
-    """Nothing can be evaluated on the cluster; the message has the remedy.
-
-    Args:
-        kind: Name of the exception for it.
-        message: What happened, and the remedy.
-    """
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 @dataclass(slots=True, eq=False)
@@ -173,6 +166,7 @@ class Driver:
 
     def __init__(self, config: Mapping[str, Any], answers: int) -> None:
         self._config = config
+        self._demand: dict[str, float] = config["demand"]
         self._answers = answers
         self._ray: Any = None
         self._idle: asyncio.LifoQueue[PlacedEvaluator] = asyncio.LifoQueue()
@@ -182,7 +176,7 @@ class Driver:
         self._starts: set[asyncio.Task[None]] = set()
         self._starting = self._waiting = 0
         self._last_end = ""
-        self._refused: dict[str, tuple[str, str]] = {}
+        self._refused: dict[str, Mapping[str, Any]] = {}
         self._kind = str(config["kind"])
         self._nodes: dict[str, str] = {}
         self._without_since: float | None = time.monotonic()
@@ -194,12 +188,9 @@ class Driver:
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
         self._ray = connect(self._config["address"], self._answers)
-        plain = self._config["evaluator"]
-        paths = {name: Path(plain[name]) for name in ("folder", "evaluators")}
-        config = EvaluatorConfig(**plain | paths)
-        packed, checksum = pack_problem(config)
+        packed, config = pack_problem(self._config["evaluator"])
         self._pack = [self._ray.put(packed)]
-        self._node_config = json.dumps(describe_config(config, checksum)).encode()
+        self._node_config = json.dumps(config).encode()
         self._actor = self._ray.remote(make_actor())
         threading.Thread(target=self._read, args=(loop,), daemon=True).start()
         self._grow()
@@ -226,7 +217,7 @@ class Driver:
         try:
             answer = await self._evaluate(json.dumps(request).encode())
         except asyncio.CancelledError:
-            answer = {"error": "EvaluationCutError", "message": "the evaluation was cut"}
+            answer = describe_error(EvaluationCutError("the evaluation was cut"))
         self._write({"id": number, **answer})
 
     async def _evaluate(self, request: bytes) -> dict[str, Any]:
@@ -242,7 +233,7 @@ class Driver:
                 raise
             except self._ray.exceptions.RayTaskError as error:
                 self._drop(placed)
-                return {"error": "EvaluatorError", "message": f"{placed.node}: {error}"}
+                return describe_error(EvaluatorError(f"{placed.node}: {error}"))
             except self._ray.exceptions.RayError as error:
                 # The others there are as lost: the evaluation shall not be placed on one of them.
                 self._drop(*(one for one in self._alive if one.node_id == placed.node_id))
@@ -254,7 +245,7 @@ class Driver:
                     return {"verdict": to_plain(verdict), "printed": ""}
                 self._say(f"{placed.node} was lost; its evaluation is placed again")
                 continue
-            if answer.get("error") == SandboxError.__name__:
+            if answer.get("error") == _WEAK:
                 self._drop(placed)
                 self._refuse(placed, answer)
                 continue
@@ -314,11 +305,6 @@ class Driver:
             self._starts.add(task)
             task.add_done_callback(self._starts.discard)
 
-    @property
-    def _demand(self) -> dict[str, float]:
-        demand: dict[str, float] = self._config["demand"]
-        return demand
-
     def _place(self) -> PlacedEvaluator:
         demand = dict(self._demand)
         options: dict[str, Any] = {"num_cpus": demand.pop("CPU"), "max_restarts": 0}
@@ -343,7 +329,7 @@ class Driver:
         if "error" not in answer and self._kind not in {"", "any", placed.kind}:
             what = f"its kind is {placed.kind}, and the run measures time on {self._kind}"
             remedy = "`--set cluster.kind=any` takes all kinds"
-            answer |= {"error": "SandboxError", "message": f"{what}; {remedy}"}
+            answer |= {"error": _WEAK, "message": f"{what}; {remedy}"}
         if "error" in answer:
             self._ray.kill(placed.handle)
             self._refuse(placed, answer)
@@ -357,7 +343,7 @@ class Driver:
 
     def _refuse(self, placed: PlacedEvaluator, answer: Mapping[str, Any]) -> None:
         if placed.node_id not in self._refused:
-            self._refused[placed.node_id] = (answer["error"], answer["message"])
+            self._refused[placed.node_id] = answer
             self._say(f"{placed.node} is not used: {answer['message']}")
 
     async def _watch(self) -> None:
@@ -384,7 +370,7 @@ class Driver:
         """Reports that nothing evaluates, or ends the run where nothing ever has.
 
         Raises:
-            FatalError: All nodes were refused, or there was no room for one evaluator for long.
+            EvolveError: All nodes were refused, or there was no room for one evaluator for long.
         """
         if self._alive:
             if self._says_none:
@@ -395,12 +381,12 @@ class Driver:
         self._without_since = self._without_since or now
         seconds = now - self._without_since
         if not self._is_proven and self._refused and not usable:
-            kinds = {kind for kind, _ in self._refused.values()}
-            kind = kinds.pop() if len(kinds) == 1 else "SandboxError"
-            reasons = dict.fromkeys(text for _, text in self._refused.values())
-            raise FatalError(kind, "cluster: no node can evaluate: " + " | ".join(reasons))
+            kinds = {answer["error"] for answer in self._refused.values()}
+            reasons = dict.fromkeys(answer["message"] for answer in self._refused.values())
+            text = "cluster: no node can evaluate: " + " | ".join(reasons)
+            raise make_error({"error": min(kinds) if len(kinds) == 1 else _WEAK, "message": text})
         if not self._is_proven and seconds > self._config["wait_seconds"]:
-            raise FatalError("MachineError", self._explain_lack(alive, usable))
+            raise MachineError(self._explain_lack(alive, usable))
         if self._is_proven and seconds > _SILENT_SECONDS and not self._says_none:
             self._says_none = True
             self._say(
@@ -424,7 +410,7 @@ class Driver:
         )
         return (
             f"{waited}each asks for {asked}, and no node has as much ({found}); add one, or lower "
-            "`cluster.cpus`, `cluster.memory_mb`, `cluster.resources` or the problem's `gpus`"
+            "`cluster.resources` or the problem's `memory_mb` or `gpus`"
         )
 
     def _describe(self, resources: Mapping[str, float]) -> str:
@@ -450,7 +436,7 @@ def connect(address: str, answers: int) -> Any:
         answers: Where the reason for such an end goes.
 
     Raises:
-        FatalError: There is none at the address, or one of another version.
+        MachineError: There is none at the address, or one of another version.
     """
     # Ray itself waits for many minutes.
     watchdog = threading.Timer(_CONNECT_SECONDS, _give_up, (address, answers))
@@ -470,15 +456,15 @@ def connect(address: str, answers: int) -> Any:
         )
     except (ConnectionError, RuntimeError, ValueError, ImportError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise FatalError("MachineError", _explain_connection(address, reason)) from error
+        raise MachineError(_explain_connection(address, reason)) from error
     finally:
         watchdog.cancel()
     return ray
 
 
 def _give_up(address: str, answers: int) -> None:
-    message = _explain_connection(address, f"no answer within {_CONNECT_SECONDS:g} s")
-    write_line(answers, {"fatal": "MachineError", "message": message})
+    error = MachineError(_explain_connection(address, f"no answer within {_CONNECT_SECONDS:g} s"))
+    write_line(answers, {"fatal": describe_error(error)})
     os._exit(0)
 
 

@@ -10,14 +10,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-from evolve.errors import EvaluatorError, ProblemError, SandboxError, SandboxKilledError
-from evolve.evaluation.ask_channel import ANSWERS, ASKED, Answer, refuse
+from evolve.errors import (
+    EvaluationCutError,
+    EvaluatorError,
+    MachineError,
+    ProblemError,
+    SandboxError,
+    SandboxKilledError,
+)
 from evolve.keys import cut_keys
 from evolve.problem import NO_BARS, Purpose
 from evolve.problem.checked_files import SEEN_VARIABLES
@@ -40,7 +46,67 @@ _MB = 1 << 20
 # What an evaluator's process says at both ends of a wait for another one, and how long that is.
 WAITING = "waiting"
 _MOST_WAITING_SECONDS = 3600.0
-_ERRORS = {kind.__name__: kind for kind in (SandboxKilledError, SandboxError, ProblemError)}
+# What it says when it asks a model, and what it is answered with.
+ASKED, ANSWERS = "asked", "answers"
+# What other processes name as the reason, the most telling first.
+_ERRORS: tuple[type[Exception], ...] = (
+    *(SandboxKilledError, SandboxError, ProblemError, EvaluatorError, EvaluationCutError),
+    MachineError,
+)
+
+
+def describe_error(error: Exception) -> dict[str, str]:
+    """Returns an error as another process reads it."""
+    kind = next((kind for kind in _ERRORS if isinstance(error, kind)), MachineError)
+    return {"error": kind.__name__, "message": str(error)}
+
+
+def make_error(answer: Mapping[str, Any]) -> Exception:
+    """Returns the error that `describe_error` described."""
+    kind = next(kind for kind in _ERRORS if kind.__name__ == answer["error"])
+    return kind(cut_keys(answer["message"]))
+
+
+class Answered(NamedTuple):
+    """What came of a question.
+
+    Attributes:
+        text: The answer.
+        error: Why there is none; empty where there is one.
+    """
+
+    text: str
+    error: str = ""
+
+
+Answer = Callable[[Sequence[Request]], Sequence[Answered]]
+"""Answers questions, in the process that holds the models."""
+
+
+def refuse(requests: Sequence[Request]) -> Sequence[Answered]:
+    """Answers nothing: where no model is connected."""
+    return [Answered("", "no model is connected here") for _ in requests]
+
+
+class EvaluationRequest(NamedTuple):
+    """What an evaluator's process is asked for.
+
+    Attributes:
+        program: What to score.
+        purpose: Which of the evaluator's functions is asked.
+        bars: The objectives that let a program go on, by stage.
+        answer: Answers what the program or the evaluator asks a model.
+    """
+
+    program: Program
+    purpose: Purpose = Purpose.SEARCH
+    bars: Mapping[str, float] = NO_BARS
+    answer: Answer = refuse
+
+    def as_message(self) -> dict[str, Any]:
+        """Returns what is sent of it."""
+        files = [list(file) for file in self.program.files]
+        return {"files": files, "purpose": self.purpose, "bars": dict(self.bars)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,60 +162,38 @@ class EvaluatorProcess:
 
     Args:
         config: Sent to it.
-        learn: Called with the sandbox's isolation once the process is ready.
         idle: The process, where one was started already.
     """
 
-    def __init__(
-        self,
-        config: EvaluatorConfig,
-        learn: Callable[[Isolation], None],
-        idle: IdleProcess | None = None,
-    ) -> None:
+    def __init__(self, config: EvaluatorConfig, idle: IdleProcess | None = None) -> None:
         self._config = config
-        self._learn = learn
-        self._ready = False
+        self._isolation: Isolation | None = None
         self._evaluations = 0
         self._seen_bytes = 0
         self._buffer = bytearray()
         self._printed = bytearray()
-        self._process = start_idle_process() if idle is None else idle
-        parameters, environment = dict(config.parameters), dict(config.environment)
-        self._send(asdict(replace(config, parameters=parameters, environment=environment)))
+        self._process = start_process() if idle is None else idle
+        send_line(self._process, to_plain(config))
 
-    def wait_ready(self) -> None:
-        """Waits until the sandbox is proven and the evaluator loaded.
+    def wait_ready(self) -> Isolation:
+        """Waits until the evaluator is loaded, and returns what its sandbox was proven to enforce.
 
         Raises:
             SandboxError: The sandbox cannot be started.
             ProblemError: The evaluator cannot be loaded.
             EvaluatorError: The process died while it started.
         """
-        if self._ready:
-            return
-        try:
-            answer = self._receive(max(_START_SECONDS, self._config.seconds))
-        except ProcessLostError as error:
-            raise EvaluatorError(f"evaluator: could not start: {error}") from error
-        self._raise_error(answer)
-        enforced, missing = tuple(answer["enforced"]), tuple(answer["missing"])
-        self._learn(Isolation(answer["backend"], enforced, missing))
-        self._ready = True
+        if self._isolation is None:
+            try:
+                answer = self._receive(max(_START_SECONDS, self._config.seconds))
+            except ProcessLostError as error:
+                raise EvaluatorError(f"evaluator: could not start: {error}") from error
+            self._raise_error(answer)
+            self._isolation = from_plain(Isolation, answer)
+        return self._isolation
 
-    def evaluate(
-        self,
-        program: Program,
-        purpose: Purpose = Purpose.SEARCH,
-        bars: Mapping[str, float] = NO_BARS,
-        answer: Answer = refuse,
-    ) -> Evaluation:
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
         """Sends a program and waits for its evaluation.
-
-        Args:
-            program: What to score.
-            purpose: Which of the evaluator's functions is asked.
-            bars: The objectives that let a program go on, by stage.
-            answer: Answers what the program or the evaluator asks a model.
 
         Raises:
             ProcessLostError: The process died, or overran the evaluator's deadline.
@@ -157,16 +201,15 @@ class EvaluatorProcess:
         """
         self._read_printed()
         self._printed.clear()
-        files = [list(file) for file in program.files]
-        self._send({"files": files, "purpose": purpose, "bars": dict(bars)})
+        send_line(self._process, request.as_message())
         self._evaluations += 1
-        verdict = self._await_verdict(answer)
+        verdict = self._await_verdict(request.answer)
         self._read_printed()
         self._raise_error(verdict)
         texts = {name: cut_keys(text) for name, text in verdict["artifacts"].items()}
         # Of the hold-out not even that is kept; models are never shown it.
         reason = cut_keys(verdict["reason"])
-        if verdict["status"] == Status.EVALUATOR_FAILED and purpose is not Purpose.HOLDOUT:
+        if verdict["status"] == Status.EVALUATOR_FAILED and request.purpose is not Purpose.HOLDOUT:
             reason += self._hint_at_environment(reason)
             texts |= {"evaluator_printed": self.printed} if self.printed else {}
         return from_plain(Evaluation, {**verdict, "artifacts": texts, "reason": reason})
@@ -188,26 +231,11 @@ class EvaluatorProcess:
     @property
     def memory_bytes(self) -> int:
         """Returns the memory of the process itself; 0 where it is not known."""
-        try:
-            proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            return 0
-        try:
-            return resources.read_bytes(proc, str(self._process.pid))
-        finally:
-            os.close(proc)
+        return resources.read_bytes(None, f"/proc/{self._process.pid}")
 
     def kill(self) -> None:
         """Ends the process, and with it its sandbox."""
         end_process(self._process)
-
-    def _send(self, message: Mapping[str, Any]) -> None:
-        pipe = self._process.stdin
-        if pipe is not None:
-            # A dead process is noticed, with its last words, when the answer does not come.
-            with suppress(BrokenPipeError):
-                pipe.write(json.dumps(message, default=str).encode() + b"\n")
-                pipe.flush()
 
     def _await_verdict(self, answer: Answer) -> dict[str, Any]:
         """Waits for the verdict; the time that the process waits for others is not its own."""
@@ -218,7 +246,7 @@ class EvaluatorProcess:
             left -= time.monotonic() - started
             if ASKED in message:
                 requests = from_plain(tuple[Request, ...], message[ASKED])
-                self._send({ANSWERS: to_plain(list(answer(requests)))})
+                send_line(self._process, {ANSWERS: to_plain(list(answer(requests)))})
             elif WAITING in message:
                 self._receive(_MOST_WAITING_SECONDS)
             else:
@@ -278,11 +306,13 @@ class EvaluatorProcess:
             )
 
     def _raise_error(self, answer: Mapping[str, Any]) -> None:
-        if "error" in answer:
-            kind, text = _ERRORS[answer["error"]], cut_keys(answer["message"])
-            if kind is ProblemError:
-                text += self._hint_at_environment(text) + self._quote_printed()
-            raise kind(text)
+        if "error" not in answer:
+            return
+        error = make_error(answer)
+        if isinstance(error, ProblemError):
+            printed = f"\nthe evaluator printed:\n{self.printed}" if self.printed else ""
+            raise ProblemError(f"{error}{self._hint_at_environment(str(error))}{printed}")
+        raise error
 
     def _hint_at_environment(self, text: str) -> str:
         """Returns how to let a variable through that a message names, and that is set here."""
@@ -306,23 +336,24 @@ class EvaluatorProcess:
         self._read_printed()
         return f"{LOST} {how}" + (f": {self.printed}" if self.printed else "")
 
-    def _quote_printed(self) -> str:
-        return f"\nthe evaluator printed:\n{self.printed}" if self.printed else ""
-
 
 # What may be the name of a variable in a message: `DATA_ROOT`, or `'TOKEN'` in quotes.
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b|(?<=')[A-Z][A-Z0-9]+(?=')")
 IdleProcess = subprocess.Popen[bytes]
 
 
-def start_idle_process() -> IdleProcess:
+def start_process(module: str = "process", variables: tuple[str, ...] = ()) -> IdleProcess:
     """Starts a process that imports what every evaluator needs, and waits for a configuration.
 
     It ends by itself when its standard input is closed.
+
+    Args:
+        module: Of this package, which it runs.
+        variables: What it sees of the environment beyond what evaluators do.
     """
     return subprocess.Popen(
         # Not with the current folder on its path, which may be a stranger's.
-        [sys.executable, "-P", "-m", "evolve.evaluation.process"],
+        [sys.executable, "-P", "-m", f"evolve.evaluation.{module}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         # A pipe: whatever an evaluator prints, nothing of it fills a disk.
@@ -330,17 +361,29 @@ def start_idle_process() -> IdleProcess:
         # A Ctrl-C on the terminal is for the run, which then ends its evaluators gracefully.
         start_new_session=True,
         env={
-            **{name: os.environ[name] for name in SEEN_VARIABLES if name in os.environ},
+            **{
+                name: os.environ[name]
+                for name in (*SEEN_VARIABLES, *variables)
+                if name in os.environ
+            },
             # Its folder stays as it was when the user began the run: see `evolve.runs.trust`.
             "PYTHONDONTWRITEBYTECODE": "1",
         },
     )
 
 
+def send_line(process: IdleProcess, message: Mapping[str, Any]) -> None:
+    """Sends a message to a process; that it is dead is noticed where its answer does not come."""
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(message, default=str).encode() + b"\n")
+            process.stdin.flush()
+
+
 @contextmanager
 def idle_process() -> Iterator[IdleProcess]:
     """Starts such a process, which ends with the context at the latest."""
-    process = start_idle_process()
+    process = start_process()
     try:
         yield process
     finally:

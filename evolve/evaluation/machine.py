@@ -1,16 +1,28 @@
-"""The machine: what kind it is, and which versions and modules programs find in the sandbox."""
+"""The machine: what kind it is, what programs find in the sandbox, and quiet for timing.
+
+One timing run on the machine at a time, on the core that has least to do.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import platform
-from collections.abc import Mapping
-from contextlib import suppress
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from evolve.errors import SandboxError
+from evolve.files import lock_file
 from evolve.records import Evaluation, Program, SourceFile
+from evolve.records.plain import from_plain
+
+_LOOK_SECONDS = 0.05
+_STAT = Path("/proc/stat")
 
 _SOURCE = """import importlib.metadata, pkgutil, platform
 
@@ -43,47 +55,94 @@ class Machine:
 
     python: str
     versions: Mapping[str, str]
-    modules: frozenset[str]
+    modules: tuple[str, ...]
 
     def describe(self) -> str:
         """Returns one sentence for a prompt."""
         found = "".join(f", {name} {version}" for name, version in self.versions.items())
         return f"It runs with Python {self.python}{found}."
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns plain data that `from_dict` turns back into an equal machine."""
-        return {
-            "python": self.python,
-            "versions": dict(self.versions),
-            "modules": sorted(self.modules),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Machine:
-        """Returns the machine that `as_dict`, or the probe, wrote.
-
-        Raises:
-            TypeError: A field has another type; the sandbox returned something else.
-        """
-        versions, modules = data["versions"], data["modules"]
-        if not isinstance(versions, dict) or not isinstance(modules, list):
-            raise TypeError("machine: expected versions by name and a list of modules")
-        known = {str(name): str(version)[:40] for name, version in versions.items()}
-        return cls(str(data["python"])[:40], known, frozenset(map(str, modules)))
-
 
 def read_machine(verdict: Evaluation) -> Machine | None:
     """Returns the machine that the evaluation of `PROBE` reports; None where it failed."""
     try:
-        return Machine.from_dict(json.loads(verdict.artifacts["machine"]))
+        return from_plain(Machine, json.loads(verdict.artifacts["machine"]))
     except (KeyError, TypeError, ValueError):
         return None
 
 
 def describe_kind() -> str:
     """Returns what kind of machine this is, as far as it matters for the time programs take."""
-    with suppress(OSError):
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.machine()
+
+
+@contextlib.contextmanager
+def hold_quiet(on_wait: Callable[[], None]) -> Iterator[int]:
+    """Waits until no other process of this user times a program, and yields the quietest core.
+
+    Args:
+        on_wait: Called at the beginning and at the end of a wait, which is not the program's.
+
+    Raises:
+        SandboxError: The file of the lock cannot be opened.
+    """
+    own = os.getuid()
+    places = (Path(f"/run/user/{own}/evolve"), Path(tempfile.gettempdir(), f"evolve-{own}"))
+    path = find_own_folder(places) / "timing.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise SandboxError(f"{path}: cannot be opened: {error.strerror}; remove it") from None
+    try:
+        if not lock_file(descriptor):
+            on_wait()
+            lock_file(descriptor, waits=True)
+            on_wait()
+        yield find_quiet_core()
+    finally:
+        os.close(descriptor)
+
+
+def find_own_folder(places: Iterable[Path]) -> Path:
+    """Returns the first of some folders that only this user can write, made where it is missing.
+
+    In a folder that all can write, anybody may make and hold the lock of anybody else.
+
+    Raises:
+        SandboxError: There is none.
+    """
+    for place in places:
+        with contextlib.suppress(OSError):
+            if place.parent.is_dir():
+                place.mkdir(mode=0o700, exist_ok=True)
+            about = place.lstat()
+            is_closed = not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and is_closed:
+                return place
+    raise SandboxError(
+        f"{place}: expected a folder that only this user can write, found something else; "
+        "remove it, or set TMPDIR to a folder of your own"
+    )
+
+
+def find_quiet_core() -> int:
+    """Returns the core, of those that this process may use, that has least to do just now."""
+    allowed = os.sched_getaffinity(0)
+    before = _read_idle()
+    time.sleep(_LOOK_SECONDS)
+    after = _read_idle()
+    return max(sorted(allowed), key=lambda core: after.get(core, 0) - before.get(core, 0))
+
+
+def _read_idle() -> dict[int, int]:
+    """Reads how long each core was idle, in ticks; nothing where that is not known."""
+    try:
+        lines = _STAT.read_text().splitlines()
+    except OSError:
+        return {}
+    rows = [line.split() for line in lines if line.startswith("cpu") and line[3:4].isdigit()]
+    return {int(row[0][3:]): int(row[4]) + int(row[5]) for row in rows}

@@ -22,40 +22,34 @@ from typing import Any
 
 from evolve import __version__
 from evolve.errors import EvolveError, MachineError, SandboxError
-from evolve.evaluation.evaluator import EvaluatorConfig
-from evolve.evaluation.machine import describe_kind
+from evolve.evaluation.evaluator import EvaluatorConfig, describe_error
+from evolve.evaluation.machine import describe_kind, find_own_folder
 from evolve.evaluation.pool import LocalEvaluators
-from evolve.evaluation.quiet import find_own_folder
 from evolve.problem import Purpose, load_problem
 from evolve.records import Program, SourceFile
 from evolve.records.plain import to_plain
 from evolve.sandbox.backends import prove_backends
 
-_FOLDERS = ("problem", "evaluator")
+_FOLDERS = {"folder": "problem", "evaluators": "evaluator"}
 # Frozen problems that a node keeps, those used last.
 _KEPT_PROBLEMS = 32
-
-
-class NodeRefusalError(MachineError):
-    """A node cannot evaluate the programs of a run; the message has the remedy."""
 
 
 class NodeEvaluator:
     """One evaluator on a node.
 
     Args:
-        config: As `describe_config` wrote it.
-        fetch: Returns the frozen problem, as `pack_problem` packed it; not called where the node
-            has it.
+        config: As `pack_problem` wrote it.
+        fetch: Returns the archive of the frozen problem; not called where the node has it.
 
     Raises:
-        NodeRefusalError: The node is not as the run needs it.
+        MachineError: The node is not as the run needs it.
         EvolveError: No sandbox that isolates can be started there, or the evaluator be loaded.
     """
 
     def __init__(self, config: Mapping[str, Any], fetch: Callable[[], bytes]) -> None:
         if (found := list_versions()) != config["versions"]:
-            raise NodeRefusalError(
+            raise MachineError(
                 f"expected {_join(config['versions'])}, as where the run is, got {_join(found)}; "
                 "install the same on all machines"
             )
@@ -65,7 +59,7 @@ class NodeEvaluator:
             folder / "problem", settings["parameters"], evaluators=folder / "evaluator"
         )
         if lacking := [name for name in problem.environment if name not in os.environ]:
-            raise NodeRefusalError(
+            raise MachineError(
                 f"expected {lacking[0]}, which the evaluator reads, to be set where Ray is "
                 f"started, got nothing; `export {lacking[0]}=...` there"
             )
@@ -84,7 +78,7 @@ class NodeEvaluator:
         try:
             verdict = self._pool.evaluate(program, Purpose(asked["purpose"]), asked["bars"])
         except EvolveError as error:
-            return json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
+            return json.dumps(describe_error(error)).encode()
         answer = {"verdict": to_plain(verdict), "printed": self._pool.printed}
         return json.dumps(answer, allow_nan=False).encode()
 
@@ -96,7 +90,7 @@ def open_evaluator(
     try:
         evaluator = NodeEvaluator(json.loads(config), fetch)
     except EvolveError as error:
-        return None, {"error": type(error).__name__, "message": str(error)}
+        return None, describe_error(error)
     return evaluator, {"kind": describe_kind(), "isolation": asdict(evaluator.isolation)}
 
 
@@ -115,25 +109,24 @@ def list_versions() -> dict[str, str]:
     return {"Python": ".".join(platform.python_version_tuple()[:2]), "evolve": __version__}
 
 
-def describe_config(config: EvaluatorConfig, checksum: str) -> dict[str, Any]:
-    """Returns what each node is sent: nothing of the environment, and no paths."""
-    plain = asdict(config)
-    for name in ("folder", "evaluators", "environment"):
-        del plain[name]
-    return {"evaluator": plain, "checksum": checksum, "versions": list_versions()}
+def pack_problem(config: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Returns a problem and its evaluator as an archive, and what else each node is sent.
 
+    That is nothing of the environment, and no paths. Links that lead elsewhere stay links: so a
+    run has what is too large for it.
 
-def pack_problem(config: EvaluatorConfig) -> tuple[bytes, str]:
-    """Returns a problem and its evaluator as an archive, and its checksum.
-
-    Links that lead elsewhere stay links: so a run has what is too large for it.
+    Args:
+        config: An `EvaluatorConfig` as plain data.
     """
+    plain = dict(config)
+    del plain["environment"]
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, folder in zip(_FOLDERS, (config.folder, config.evaluators), strict=True):
-            archive.add(folder, name, filter=_strip)
+        for key, name in _FOLDERS.items():
+            archive.add(plain.pop(key), name, filter=_strip)
     data = stream.getvalue()
-    return data, hashlib.sha256(data).hexdigest()
+    checksum = hashlib.sha256(data).hexdigest()
+    return data, {"evaluator": plain, "checksum": checksum, "versions": list_versions()}
 
 
 def _strip(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -165,13 +158,13 @@ def _unpack(checksum: str, fetch: Callable[[], bytes]) -> Path:
                 shutil.rmtree(draft, ignore_errors=True)
         os.utime(folder)
     except OSError as error:
-        raise NodeRefusalError(
+        raise MachineError(
             f"{store}: cannot be written: {error.strerror or error}; free the disk there, or set "
             "TMPDIR to a folder with room where Ray is started"
         ) from error
     for path in folder.rglob("*"):
         if not path.exists():
-            raise NodeRefusalError(
+            raise MachineError(
                 f"expected {path.readlink()} there, to which the run has a link since it is "
                 "large, got nothing; mount or copy it at that path"
             )

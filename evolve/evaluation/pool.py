@@ -6,15 +6,17 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from evolve.errors import EvaluationCutError, EvaluatorError, SandboxError, SandboxKilledError
-from evolve.evaluation.ask_channel import Answer, Answered, refuse
 from evolve.evaluation.evaluator import (
+    Answered,
+    EvaluationRequest,
     EvaluatorConfig,
     EvaluatorProcess,
     IdleProcess,
     ProcessLostError,
+    refuse,
 )
 from evolve.problem import NO_BARS, Purpose
 from evolve.records import Evaluation, Program, Status
@@ -30,15 +32,6 @@ LATER = -1
 """The generation of an evaluation that no generation asked for."""
 Asker = Callable[[int, Sequence[Request]], Sequence[Answered]]
 """Answers what evaluations for a generation ask a model; may be called from any thread."""
-
-
-class EvaluationRequest(NamedTuple):
-    """What an evaluator's process is asked for; see `EvaluatorProcess.evaluate`."""
-
-    program: Program
-    purpose: Purpose
-    bars: Mapping[str, float]
-    answer: Answer
 
 
 class Evaluators(Protocol):
@@ -129,7 +122,6 @@ class LocalEvaluators:
         self._failures = 0
         self._closed = False
         self._cuts = 0
-        self._isolation: Isolation | None = None
         self.printed = self.kind = ""
         self.asker: Asker | None = None
 
@@ -139,23 +131,19 @@ class LocalEvaluators:
 
     def wait(self) -> Isolation:
         """Waits until the first process is ready."""
-        for left in reversed(range(_TRIES)):
+        failures = 0
+        while True:
             process = self._take()
             try:
-                process.wait_ready()
-            except EvaluatorError:
+                isolation = process.wait_ready()
+            except BaseException as error:
                 self._discard(process)
-                if not left:
+                failures += 1
+                if failures == _TRIES or not isinstance(error, EvaluatorError):
                     raise
-            except BaseException:
-                self._discard(process)
-                raise
             else:
                 self._idle.put(process)
-                break
-        if self._isolation is None:
-            raise EvaluatorError("evaluator: the process became ready without naming its sandbox")
-        return self._isolation
+                return isolation
 
     def evaluate(
         self,
@@ -189,11 +177,8 @@ class LocalEvaluators:
 
     def close(self) -> None:
         """Ends all processes and their sandboxes."""
-        with self._lock:
-            self._closed = True
-            alive, self._alive = self._alive, set()
-        for process in alive:
-            process.kill()
+        self._closed = True
+        self.cut()
 
     def _evaluate(self, request: EvaluationRequest) -> Evaluation:
         """Returns the first verdict that there is.
@@ -228,7 +213,7 @@ class LocalEvaluators:
         process = self._take()
         try:
             process.wait_ready()
-            evaluation = process.evaluate(*request)
+            evaluation = process.evaluate(request)
             self.printed = process.printed
         except BaseException as error:
             self._discard(process)
@@ -251,12 +236,9 @@ class LocalEvaluators:
         with self._lock:
             if self._closed:
                 raise EvaluatorError("evaluator: the pool is closed")
-            process = EvaluatorProcess(self._config, self._learn, idle)
+            process = EvaluatorProcess(self._config, idle)
             self._alive.add(process)
         return process
-
-    def _learn(self, isolation: Isolation) -> None:
-        self._isolation = self._isolation or isolation
 
     def _discard(self, process: EvaluatorProcess) -> None:
         with self._lock:

@@ -11,27 +11,34 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from evolve.errors import ProblemError, SandboxError, SandboxKilledError
-from evolve.evaluation.ask_channel import AskChannel
-from evolve.evaluation.evaluator import WAITING
+from evolve.errors import ProblemError, SandboxError
+from evolve.evaluation.evaluator import (
+    ANSWERS,
+    ASKED,
+    WAITING,
+    Answered,
+    describe_error,
+)
 from evolve.evaluation.machine import describe_kind
 from evolve.evaluation.runner import ProgramRunner
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
-from evolve.problem import Problem, Purpose, load_problem
+from evolve.problem import AskRules, Problem, Purpose, load_problem
 from evolve.records import Program, SourceFile
-from evolve.records.plain import to_plain
+from evolve.records.chat import Message, Request
+from evolve.records.plain import from_plain, to_plain
 from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.limits import ProgramLimits
-from evolve.scoring.asking import PROGRAM, check_options, connect
+from evolve.scoring.asking import PROGRAM, AskError, check_options, connect
 
 
 def main() -> None:
@@ -59,7 +66,7 @@ def main() -> None:
         )
         functions = loading.result()
     except (ProblemError, SandboxError) as error:
-        _answer(answers, _error_message(error))
+        _answer(answers, describe_error(error))
         return
 
     def exchange(message: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +86,7 @@ def main() -> None:
     # The canary ran in this sandbox: of fresh ones the first program gets another.
     runner.end()
     with closing(sandbox):
-        _answer(answers, asdict(sandbox.isolation))
+        _answer(answers, to_plain(sandbox.isolation))
         for request in requests:
             program = Program(tuple(SourceFile(*file) for file in request["files"]))
             channel.begin()
@@ -89,10 +96,80 @@ def main() -> None:
                     bars=request["bars"],
                 )  # fmt: skip
             except SandboxError as error:
-                _answer(answers, _error_message(error))
+                _answer(answers, describe_error(error))
             else:
                 kind = describe_kind() if runner.has_timed else ""
                 _answer(answers, to_plain(evaluation) | {"machine": kind})
+
+
+class AskChannel:
+    """Asks from within one evaluation at a time; safe to use from many threads.
+
+    Args:
+        rules: Who may ask, and how much.
+        exchange: Sends a message and returns the answer to it.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, AskRules],
+        exchange: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
+        self._rules = rules
+        self._exchange = exchange
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def begin(self) -> None:
+        """Begins an evaluation: the caps are whole again."""
+        self._counts.clear()
+
+    def count(self, role: str) -> int:
+        """Returns how many questions of the evaluation a role has asked."""
+        return self._counts[role]
+
+    def ask(self, role: str, prompts: Sequence[str], options: dict[str, Any]) -> list[str]:
+        """Returns the answers to prompts.
+
+        Raises:
+            AskError: The role may not ask, or no more; or a prompt has no usable answer.
+        """
+        rules = self._rules.get(role)
+        if rules is None:
+            raise AskError(
+                f"ask: problem.toml names no model for this: expected `model` or `calls` under "
+                f"[{role}]"
+            )
+        if not prompts:
+            return []
+        with self._lock:
+            # What the cache answers counts, too: a verdict must not depend on what it holds.
+            self._counts[role] += len(prompts)
+            if self._counts[role] > rules.calls:
+                raise AskError(
+                    f"ask: more than the {rules.calls} questions of an evaluation, [{role}] `calls`"
+                )
+            asked = [make_request(role, prompt, options, rules) for prompt in prompts]
+            found = self._exchange({ASKED: to_plain(asked)})
+        answers = from_plain(tuple[Answered, ...], found[ANSWERS])
+        for one in answers:
+            if one.error:
+                raise AskError(f"ask: the model gave no usable answer: {one.error}")
+        return [one.text for one in answers]
+
+
+def make_request(role: str, prompt: str, options: Mapping[str, Any], rules: AskRules) -> Request:
+    """Returns what a model is asked."""
+    system = options.get("system", "")
+    messages = (Message("system", system),) if system else ()
+    request = Request(
+        role,
+        (*messages, Message("user", prompt)),
+        max_tokens=min(options.get("max_tokens", rules.max_tokens), rules.max_tokens),
+        seed=options.get("seed"),
+    )
+    temperature = options.get("temperature")
+    return request if temperature is None else replace(request, temperature=float(temperature))
 
 
 def _take_streams() -> tuple[TextIO, Iterator[dict[str, Any]]]:
@@ -157,12 +234,6 @@ def _answer(stream: TextIO, message: Mapping[str, Any]) -> None:
         log.flush()
     stream.write(json.dumps(message, allow_nan=False) + "\n")
     stream.flush()
-
-
-def _error_message(error: ProblemError | SandboxError) -> dict[str, str]:
-    kinds = (SandboxKilledError, SandboxError, ProblemError)
-    kind = next(kind for kind in kinds if isinstance(error, kind))
-    return {"error": kind.__name__, "message": str(error)}
 
 
 if __name__ == "__main__":

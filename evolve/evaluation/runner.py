@@ -6,21 +6,21 @@ import contextlib
 import re
 import shutil
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evolve.errors import ProgramError
-from evolve.evaluation.quiet import hold_quiet
+from evolve.evaluation.machine import hold_quiet
 from evolve.problem import Recipe
 from evolve.records import Program, SourceFile, Status
 from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.session import Sandbox, SandboxSession
 from evolve.scoring.commands import Command, Finished, OutputFile
 
-_CACHE_BYTES = 256 << 20
+# What is kept of builds: how many, and their bytes together.
+_MOST_BUILDS, _CACHE = 64, 256 << 20
 _FILE_BYTES = 512
 # What compilers need; a program's own limits apply where they are higher.
 _BUILD_MEMORY_MB = 2048
@@ -63,7 +63,7 @@ class ProgramRunner:
         self._sandbox = sandbox
         self._is_fresh = is_fresh
         self._session: SandboxSession | None = None
-        self._builds = _Builds(_CACHE_BYTES)
+        self._builds: dict[str, tuple[OutputFile, ...]] = {}
         self.has_timed = False
         self._watched: Program | None = None
         self._running: Program | None = None
@@ -118,10 +118,13 @@ class ProgramRunner:
     def _build(self, program: Program) -> tuple[OutputFile, ...]:
         if not self.recipe.build:
             return ()
-        built = self._builds.find(program.id)
+        built = self._builds.pop(program.id, None)
         if built is None:
             built = self._make(program)
-            self._builds.keep(program.id, built)
+        # Those not used for longest come first, and are forgotten first.
+        self._builds[program.id] = built
+        while len(self._builds) > _MOST_BUILDS or sum(map(_size, self._builds.values())) > _CACHE:
+            del self._builds[next(iter(self._builds))]
         return built
 
     def _make(self, program: Program) -> tuple[OutputFile, ...]:
@@ -170,26 +173,6 @@ def find_tool(said: str) -> str:
                 f'alone: in problem.toml, under [sandbox], write `show = ["{shown}"]`'
             )
     return ""
-
-
-class _Builds:
-    """What builds made, by program; those not used for longest are forgotten first."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[str, tuple[OutputFile, ...]] = OrderedDict()
-
-    def find(self, key: str) -> tuple[OutputFile, ...] | None:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
-
-    def keep(self, key: str, files: tuple[OutputFile, ...]) -> None:
-        self._kept[key] = files
-        self._bytes += _size(files)
-        while self._bytes > self._max_bytes:
-            self._bytes -= _size(self._kept.popitem(last=False)[1])
 
 
 class ProgramSessions:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from evolve import scoring
 from evolve.errors import ProblemError, ProgramError, SandboxError
 from evolve.evaluation.machine import PACKAGES
 from evolve.evaluation.runner import ProgramRunner, ProgramSessions, find_tool
-from evolve.problem import NO_BARS, Measure, Problem, Purpose, Stage
+from evolve.problem import NO_BARS, Problem, Purpose, Stage
 from evolve.records import VALIDATION, Evaluation, Program, StageResult, Status
 from evolve.records.attempts import as_text
 from evolve.sandbox.limits import ProgramLimits
@@ -109,7 +109,7 @@ def evaluate_program(
     token = quotes_values.set(not (problem.secret or is_holdout))
     runner.begin(program)
     try:
-        verdict = _evaluate(problem, functions, program, runner, purpose, bars=bars)
+        verdict = _Judge(problem, functions, program, runner).evaluate(purpose, bars)
     finally:
         runner.end()
         quotes_values.reset(token)
@@ -132,57 +132,130 @@ def _keep_numbers(verdict: Evaluation) -> Evaluation:
     )
 
 
-def _evaluate(
-    problem: Problem,
-    functions: Mapping[str, Callable[..., object]],
-    program: Program,
-    runner: ProgramRunner,
-    purpose: Purpose,
-    *,
-    bars: Mapping[str, float],
-) -> Evaluation:
-    results: list[StageResult] = []
-    for stage in problem.stages if purpose is Purpose.SEARCH else ():
-        found, verdict = _try_stage(
-            stage, functions[stage.name], problem, program, runner, bars=bars
-        )
-        results.append(found)
-        if verdict is not None:
-            return replace(verdict, stages=tuple(results))
-        # What the program kept in its memory shall not reach the next stage.
-        runner.clear()
-    verdict = _ask(functions[purpose], problem, program, runner, purpose)
-    return replace(verdict, stages=tuple(results))
+Found = TypeVar("Found")
 
 
-def _try_stage(
-    stage: Stage,
-    function: Callable[..., object],
-    problem: Problem,
-    program: Program,
-    runner: ProgramRunner,
-    *,
-    bars: Mapping[str, float],
-) -> tuple[StageResult, Evaluation | None]:
-    """Returns what a program reached in a stage, and the verdict where it ends there."""
-    handle, started = _handle(problem, program, runner), time.monotonic()
-    with runner.limited(ProgramLimits(**stage.limits)):
+class _Judge:
+    """Calls the functions of an evaluator on one program; the arguments are those of a verdict."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        functions: Mapping[str, Callable[..., object]],
+        program: Program,
+        runner: ProgramRunner,
+    ) -> None:
+        self._problem = problem
+        self._functions = functions
+        self._program = program
+        self._runner = runner
+
+    def evaluate(self, purpose: Purpose, bars: Mapping[str, float]) -> Evaluation:
+        """Returns the verdict of the last function that is asked."""
+        results: list[StageResult] = []
+        for stage in self._problem.stages if purpose is Purpose.SEARCH else ():
+            found, verdict = self._try_stage(stage, bars)
+            results.append(found)
+            if verdict is not None:
+                return replace(verdict, stages=tuple(results))
+            # What the program kept in its memory shall not reach the next stage.
+            self._runner.clear()
+        searches = purpose is Purpose.SEARCH
+
+        def judge(handle: ProgramHandle) -> Evaluation:
+            score = _finish(self._functions[purpose](handle, **self._problem.parameters))
+            return self._judge(score, handle.seconds, searches=searches)
+
+        return replace(self._guard(judge), stages=tuple(results))
+
+    def _guard(self, ask: Callable[[ProgramHandle], Found]) -> Found | Evaluation:
+        """Returns what asking the evaluator brings, or the verdict on what it raises."""
+        is_start = self._program.id == self._problem.initial.id
+        sessions = ProgramSessions(self._runner, self._program)
+        handle = ProgramHandle(sessions, is_start=is_start)
         try:
-            score = _finish(function(handle, **stage.parameters))
-            verdict = _judge_stage(stage, score, handle.seconds, problem, bars)
-            reached = score.objective if isinstance(score, Score) else None
-            return StageResult(stage.name, reached, time.monotonic() - started), verdict
+            return ask(handle)
         except SandboxError:
             raise
         except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is reported
-            failed = _explain(error, problem, program, handle.seconds)
-    result = StageResult(stage.name, None, time.monotonic() - started)
-    if failed.status is Status.EVALUATOR_FAILED:
-        return result, failed
-    if stage.rejects:
-        reason = f"{stage.name}: {failed.status}: {failed.reason}"
-        return result, replace(failed, status=Status.REJECTED, reason=reason)
-    return result, replace(failed, reason=f"stage `{stage.name}`: {failed.reason}")
+            return self._explain(error, handle.seconds)
+
+    def _try_stage(
+        self, stage: Stage, bars: Mapping[str, float]
+    ) -> tuple[StageResult, Evaluation | None]:
+        """Returns what a program reached in a stage, and the verdict where it ends there."""
+
+        def judge(handle: ProgramHandle) -> tuple[float | None, Evaluation | None]:
+            score = _finish(self._functions[stage.name](handle, **stage.parameters))
+            reached = score.objective if isinstance(score, Score) else None
+            return reached, _judge_stage(stage, score, handle.seconds, self._problem, bars)
+
+        started = time.monotonic()
+        with self._runner.limited(ProgramLimits(**stage.limits)):
+            found = self._guard(judge)
+        reached, verdict = (None, found) if isinstance(found, Evaluation) else found
+        result = StageResult(stage.name, reached, time.monotonic() - started)
+        if not isinstance(found, Evaluation) or found.status is Status.EVALUATOR_FAILED:
+            return result, verdict
+        if stage.rejects:
+            reason = f"{stage.name}: {found.status}: {found.reason}"
+            return result, replace(found, status=Status.REJECTED, reason=reason)
+        return result, replace(found, reason=f"stage `{stage.name}`: {found.reason}")
+
+    def _judge(self, score: object, seconds: float, *, searches: bool) -> Evaluation:
+        """Returns the verdict that follows from a score.
+
+        Raises:
+            TypeError: It is no score.
+            ValueError: It lacks what problem.toml declares.
+        """
+        if not isinstance(score, Score):
+            raise TypeError(f"evaluator: expected a `Score`, got {score!r:.200}")
+        axes = self._problem.measures if searches else ()
+        further = [item.name for item in self._problem.objectives] if searches else []
+        measures = built_in_measures(self._program, self._problem.initial)
+        measures |= {"seconds": seconds, **score.measures}
+        missing = [axis.name for axis in axes if axis.name not in measures]
+        if missing:
+            raise ValueError(f"expected the measures declared in problem.toml, missing: {missing}")
+        if lacking := [name for name in further if name not in score.metrics]:
+            raise ValueError(
+                f"expected the objectives of problem.toml in metrics, missing: {lacking}"
+            )
+        return Evaluation(
+            Status.OK,
+            objective=score.objective,
+            metrics=score.metrics,
+            measures={axis.name: measures[axis.name] for axis in axes},
+            artifacts={name: str(text) for name, text in score.artifacts.items()},
+            instances={
+                **score.instances,
+                **{f"{VALIDATION}{name}": value for name, value in score.validation.items()},
+            },
+            seconds=seconds,
+        )
+
+    def _explain(self, error: Exception, seconds: float) -> Evaluation:
+        """Returns the verdict that follows from what an evaluator's function raised."""
+        if isinstance(error, Infeasible):
+            return Evaluation(Status.INFEASIBLE, seconds=seconds, reason=str(error))
+        if isinstance(error, ProgramError):
+            key = _name_limit(error) + find_tool(f"{error.reason}\n{error.detail}")
+            if self._problem.secret:
+                return Evaluation(Status(error.status), seconds=seconds, reason=error.plain + key)
+            kind = "traceback" if self._program.entry.path.endswith(".py") else "output"
+            artifacts = {kind: as_text(error.detail)} if error.detail else {}
+            return Evaluation(
+                Status(error.status),
+                artifacts=artifacts,
+                seconds=seconds,
+                reason=error.reason + key,
+            )
+        reason = f"the evaluator raised {_last_line(error)}"
+        artifacts = {"evaluator": _trace(error)}
+        return Evaluation(
+            Status.EVALUATOR_FAILED, artifacts=artifacts, seconds=seconds, reason=reason
+        )
 
 
 def _judge_stage(
@@ -206,31 +279,6 @@ def _judge_stage(
     )
 
 
-def _handle(problem: Problem, program: Program, runner: ProgramRunner) -> ProgramHandle:
-    is_start = program.id == problem.initial.id
-    return ProgramHandle(ProgramSessions(runner, program), is_start=is_start)
-
-
-def _ask(
-    function: Callable[..., object],
-    problem: Problem,
-    program: Program,
-    runner: ProgramRunner,
-    purpose: Purpose,
-) -> Evaluation:
-    handle = _handle(problem, program, runner)
-    searches = purpose is Purpose.SEARCH
-    axes = problem.measures if searches else ()
-    further = tuple(item.name for item in problem.objectives) if searches else ()
-    try:
-        score = _finish(function(handle, **problem.parameters))
-        return _verdict(problem, program, score, handle.seconds, axes=axes, further=further)
-    except SandboxError:
-        raise
-    except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is reported
-        return _explain(error, problem, program, handle.seconds)
-
-
 def _finish(result: object) -> object:
     """Returns what an evaluator's function returned, once it is awaited if it must be."""
     if not inspect.isawaitable(result):
@@ -250,62 +298,12 @@ def _runner() -> Any:
     return asyncio.Runner()
 
 
-def _explain(error: Exception, problem: Problem, program: Program, seconds: float) -> Evaluation:
-    """Returns the verdict that follows from what an evaluator's function raised."""
-    if isinstance(error, Infeasible):
-        return Evaluation(Status.INFEASIBLE, seconds=seconds, reason=str(error))
-    if isinstance(error, ProgramError):
-        key = _name_limit(error) + find_tool(f"{error.reason}\n{error.detail}")
-        if problem.secret:
-            return Evaluation(Status(error.status), seconds=seconds, reason=error.plain + key)
-        kind = "traceback" if program.entry.path.endswith(".py") else "output"
-        artifacts = {kind: as_text(error.detail)} if error.detail else {}
-        return Evaluation(
-            Status(error.status), artifacts=artifacts, seconds=seconds, reason=error.reason + key
-        )
-    reason = f"the evaluator raised {_last_line(error)}"
-    artifacts = {"evaluator": _trace(error)}
-    return Evaluation(Status.EVALUATOR_FAILED, artifacts=artifacts, seconds=seconds, reason=reason)
-
-
 def _name_limit(error: ProgramError) -> str:
     """Returns which key of `problem.toml` raises the limit that a program went beyond."""
     said = f"{error.reason} {error.detail}"
     limit = error.limit or next((name for sign, name in _SIGNS.items() if sign in said), "")
     table = "program" if limit == "build_seconds" else "limits"
     return f" (limit: [{table}] {limit})" if limit else ""
-
-
-def _verdict(
-    problem: Problem,
-    program: Program,
-    score: object,
-    seconds: float,
-    *,
-    axes: tuple[Measure, ...],
-    further: tuple[str, ...],
-) -> Evaluation:
-    if not isinstance(score, Score):
-        raise TypeError(f"evaluator: expected a `Score`, got {score!r:.200}")
-    measures = built_in_measures(program, problem.initial)
-    measures |= {"seconds": seconds, **score.measures}
-    missing = [axis.name for axis in axes if axis.name not in measures]
-    if missing:
-        raise ValueError(f"expected the measures declared in problem.toml, missing: {missing}")
-    if lacking := [name for name in further if name not in score.metrics]:
-        raise ValueError(f"expected the objectives of problem.toml in metrics, missing: {lacking}")
-    return Evaluation(
-        Status.OK,
-        objective=score.objective,
-        metrics=score.metrics,
-        measures={axis.name: measures[axis.name] for axis in axes},
-        artifacts={name: str(text) for name, text in score.artifacts.items()},
-        instances={
-            **score.instances,
-            **{f"{VALIDATION}{name}": value for name, value in score.validation.items()},
-        },
-        seconds=seconds,
-    )
 
 
 def _trace(error: BaseException) -> str:

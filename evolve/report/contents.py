@@ -15,6 +15,7 @@ from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt
 from evolve.records.attempts import read_picture
+from evolve.records.plain import from_plain
 from evolve.records.results import Totals, gain_on_parent
 from evolve.report.attempt_details import (
     describe_source,
@@ -351,7 +352,7 @@ def _describe_setup(
         ("strategy", state["strategy"]),
         ("sandbox", state["sandbox"]),
         ("evolve", facts.get("version")),
-        ("programs run with", machine and Machine.from_dict(machine).describe()),
+        ("programs run with", machine and from_plain(Machine, machine).describe()),
     )
     yield TextTable(("", ""), tuple(row for row in rows if row[1] is not None))
     yield Fold("Settings", (Listing(format_settings(settings), "toml"),))

@@ -160,7 +160,7 @@ def open_evaluators(
     if settings.cluster.address:
         from evolve.evaluation.cluster import RayEvaluators
 
-        return RayEvaluators(problem, config, settings.cluster, tell)
+        return RayEvaluators(problem, config, settings, tell)
     if problem.limits.get("gpus") and not settings.sandbox.devices:
         raise ProblemError(
             f"{problem.folder / 'problem.toml'}: [limits]: `gpus`: expected GPUs to show to "

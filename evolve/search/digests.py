@@ -44,7 +44,7 @@ class DigestMaker:
         self._store = store
         self._history = history
         machine = facts.get(_MACHINE_FACT)
-        self._machine = None if machine is None else Machine.from_dict(machine)
+        self._machine = None if machine is None else from_plain(Machine, machine)
         self._read = -1
         self._cost_usd = 0.0
 
@@ -87,7 +87,7 @@ class DigestMaker:
             hints=steering.hints,
             pins=steering.pins,
             machine=self._machine.describe() if self._machine else "",
-            modules=self._machine.modules if self._machine else frozenset(),
+            modules=frozenset(self._machine.modules) if self._machine else frozenset(),
         )
 
     def advance(self, horizon: int) -> None:
@@ -184,7 +184,7 @@ def note_experience(store: Store, problem: Problem, evaluate: Callable[..., Eval
     path = store.folder / LESSONS_FILE
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     machine = find_machine(problem, evaluate)
-    found = None if machine is None else machine.as_dict()
+    found = None if machine is None else to_plain(machine)
     store.set_facts(
         **{
             _LESSONS_FACT: kept.get("lessons", []),

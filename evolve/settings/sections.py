@@ -403,7 +403,10 @@ class SandboxSettings:
         "`nvidia.com/gpu=0`; `native` has none",
     )
     processes: int | None = key(
-        None, "evaluator processes; by default one per core", low=1, high=256
+        None,
+        "evaluators at a time; by default one per core, on a cluster as many as there is room for",
+        low=1,
+        high=10_000,
     )
     evaluator_memory_mb: int = key(
         4096, "memory of one evaluator process; beyond it is replaced", low=64
@@ -419,15 +422,10 @@ class ClusterSettings:
         "Ray cluster on which programs are evaluated: `ray` for that of this machine or of "
         "`RAY_ADDRESS`, or `ray://HOST:10001`; empty for none",
     )
-    evaluators: int | None = key(
-        None, "evaluators at a time; by default as many as there is room for", low=1
-    )
-    cpus: float = key(1.0, "cores of an evaluator", low=0)
-    memory_mb: int | None = key(
-        None, "memory of an evaluator; by default the `memory_mb` of the problem's programs", low=0
-    )
     resources: tuple[str, ...] = key(
-        (), "further resources of an evaluator, as `NAME=AMOUNT`, that Ray's nodes declare"
+        (),
+        "what an evaluator asks for, as `NAME=AMOUNT`: `CPU` (1 by default), `memory` in MB (by "
+        "default the `memory_mb` of the problem's programs), and what else Ray's nodes declare",
     )
     kind: str = key(
         "",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from evolve.errors import ModelError
-from evolve.evaluation.ask_channel import Answered
+from evolve.evaluation.evaluator import Answered
 from evolve.models.budget import Budget, Reservation, usage_of
 from evolve.models.endpoint import Endpoint
 from evolve.models.model import ReplyError

@@ -270,7 +270,7 @@ def test_a_cluster_that_cannot_be_asked_is_refused_with_the_remedy(problem, node
     assert "expected `ray` for the cluster of this machine" in refuse("--cluster", "x", code=2)
     said = refuse("--cluster", "127.0.0.1:1", code=4)
     assert "cannot connect to Ray at 127.0.0.1:1: [Errno 111] Connection refused" in said
-    large = ("--set", "cluster.cpus=64", "--set", "cluster.wait_seconds=3")
+    large = ("--set", 'cluster.resources=["CPU=64"]', "--set", "cluster.wait_seconds=3")
     said = refuse("--cluster", nodes.address, *large, code=4)
     assert "each asks for 64 CPU, 1024 MB of memory, and no node has as much" in said
     assert "refused" not in [path.name for path in tmp_path.iterdir()]

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from evolve.evaluation.evaluator import EvaluatorConfig
-from evolve.evaluation.node import describe_config, open_evaluator, pack_problem
+from evolve.evaluation.node import open_evaluator, pack_problem
+from evolve.records.plain import to_plain
 from tests.commands import PROBLEM, write_problem
 
 
 def describe(folder: Path) -> tuple[dict, bytes]:
     """Returns what a node is sent of a problem."""
     config = EvaluatorConfig(folder, folder, {}, "auto", False, "", 20.0, 1024)
-    packed, checksum = pack_problem(config)
-    return describe_config(config, checksum), packed
+    packed, sent = pack_problem(to_plain(config))
+    return sent, packed
 
 
 def refuse(config: dict, packed: bytes) -> str:

@@ -129,7 +129,7 @@ def _is_in(proc: int, name: str, group: int) -> bool:
     return int(stat.rpartition(b")")[2].split()[2]) == group
 
 
-def read_bytes(proc: int, name: str) -> int:
+def read_bytes(proc: int | None, name: str) -> int:
     """Returns the memory of one process in bytes; 0 when it is gone."""
     try:
         status = read(proc, f"{name}/status")
@@ -147,7 +147,7 @@ def _sum_fields(text: bytes, fields: tuple[bytes, ...]) -> int:
     return total * 1024
 
 
-def read(proc: int, path: str, most: int = 8192) -> bytes:
+def read(proc: int | None, path: str, most: int = 8192) -> bytes:
     """Returns the beginning of a file in `/proc`."""
     descriptor = os.open(path, os.O_RDONLY, dir_fd=proc)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from evolve.errors import SandboxError
+from evolve.evaluation.machine import find_own_folder, hold_quiet
 from evolve.evaluation.pool import LocalEvaluators
-from evolve.evaluation.quiet import find_own_folder, hold_quiet
 from evolve.problem import load_problem
 from evolve.records import Status
 from tests.builders import make_config
@@ -48,21 +47,6 @@ def test_a_second_timing_run_waits_for_the_first_and_says_so() -> None:
             told.append("first ends")
         done.result()
     assert told == ["tell", "first ends", "tell", "core True"]
-
-
-def test_no_file_is_left_of_the_lock() -> None:
-    places = (
-        Path(f"/run/user/{os.getuid()}"),
-        Path(tempfile.gettempdir(), f"evolve-{os.getuid()}"),
-    )
-
-    def find_locks() -> list[Path]:
-        return [path for place in places for path in place.glob("**/timing.lock")]
-
-    with hold_quiet(lambda: None):
-        (lock,) = find_locks()
-        assert not lock.parent.stat().st_mode & 0o022
-    assert not find_locks()
 
 
 def test_a_folder_that_others_may_write_holds_no_lock(tmp_path: Path) -> None:
