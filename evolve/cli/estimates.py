@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ def estimate_costs(
     prompts = preview_prompts(problem, settings, evaluation, evaluators.evaluate)
     endpoints = open_endpoints(settings, problem.folder, say)
     roles = estimate_roles(settings, prompts, lambda name: endpoints[name].find_price(), uses)
-    head = ("role", "models", "calls a slot", "read", "written", "a slot", "at most")
+    head = ("role", "models", "calls a slot", "read", "written", "a slot")
     table = TextTable(head, [_list_role(role) for role in roles])
     lines, totals = _describe_totals(roles, settings)
     lines += [
@@ -62,7 +61,7 @@ def estimate_costs(
         f"answered with at most {rules.max_tokens} tokens"
         for who, rules in problem.asks.items()
     ]
-    data = {"basis": basis, "roles": [dataclasses.asdict(role) for role in roles], **totals}
+    data = {"basis": basis, "roles": [role._asdict() for role in roles], **totals}
     try:
         expect_two_generations(settings, lambda: roles)
     except UsageError as error:
@@ -71,15 +70,13 @@ def estimate_costs(
 
 
 def _list_role(role: RoleEstimate) -> list[str]:
-    use = role.expected
     return [
         role.role,
         ", ".join(role.models),
-        f"{use.calls:.1f}",
-        f"{use.prompt_tokens:.0f}",
-        f"{use.completion_tokens:.0f}",
+        f"{role.calls:.1f}",
+        f"{role.prompt_tokens:.0f}",
+        f"{role.completion_tokens:.0f}",
         _money(role.cost_usd),
-        _money(role.most_usd),
     ]
 
 
@@ -87,27 +84,18 @@ def _describe_totals(
     roles: list[RoleEstimate], settings: Settings
 ) -> tuple[list[str], dict[str, Any]]:
     slots = (settings.loop.generations or 0) * settings.loop.slots
-    tokens = sum(role.expected.prompt_tokens + role.expected.completion_tokens for role in roles)
+    tokens = slots * sum(role.prompt_tokens + role.completion_tokens for role in roles)
     unpriced = [name for role in roles if role.cost_usd is None for name in role.models]
-    data: dict[str, Any] = {"slots": slots, "tokens": slots * tokens}
-    if unpriced:
-        lines = [
-            f"a run of {slots} slots: {slots * tokens:.0f} tokens, {_money(None)}",
-            f"a model's price is unknown: set it, as in {show_price_setting(unpriced[0])}",
-        ]
-        return lines, data | {"cost_usd": None, "most_usd": None}
-    cost = sum(role.cost_usd or 0.0 for role in roles)
-    most = sum(role.most_usd or 0.0 for role in roles)
-    lines = [
-        (
-            f"a run of {slots} slots: {slots * tokens:.0f} tokens, {_money(slots * cost)}, "
-            f"at most {_money(slots * most)}"
-        )
-    ]
+    cost = None if unpriced else sum(role.cost_usd or 0.0 for role in roles)
+    total = None if cost is None else slots * cost
+    lines = [f"a run of {slots} slots: {tokens:.0f} tokens, {_money(total)}"]
     cap = settings.budget.max_cost_usd
-    if cap is not None and cost:
-        lines.append(f"${cap:g} buys about {cap / cost:.0f} slots, at least {cap // most:.0f}")
-    return lines, data | {"cost_usd": slots * cost, "most_usd": slots * most}
+    if unpriced:
+        example = show_price_setting(unpriced[0])
+        lines.append(f"a model's price is unknown: set it, as in {example}")
+    elif cap is not None and cost:
+        lines.append(f"${cap:g} buys about {cap / cost:.0f} slots")
+    return lines, {"slots": slots, "tokens": tokens, "cost_usd": total}
 
 
 def _money(cost_usd: float | None) -> str:

@@ -26,15 +26,9 @@ from evolve.runs.trust import expect_trust, find_addresses, read_mark, write_mar
 from evolve.runs.wiring import complete_settings
 from evolve.settings import Settings
 from evolve.store import Store
-from evolve.store.copying import (
-    AS_RECORDED,
-    Pruned,
-    Repaired,
-    copy_database,
-    prune_database,
-    repair_database,
-)
+from evolve.store.copying import Repaired, copy_database, repair_database
 from evolve.store.queries import NEWEST
+from evolve.store.store import AS_RECORDED, Pruned
 
 
 def fork_run(
@@ -136,11 +130,11 @@ def prune_run(folder: Path, *, age: int, fewest_bytes: int) -> Pruned:
         StoreError: The database cannot be read or written.
     """
     problem, settings = load_run(folder)
-    with closing(Store.open_to_read(folder)) as store:
+    with closing(Store.open_to_write(folder)) as store:
         newest = store.last_generation()
         last = -1 if newest is None else newest
-        keep = _find_shown(store, problem, settings, last)
-    return prune_database(folder, keep=keep, upto=last - age, fewest_bytes=fewest_bytes, last=last)
+        shown = _find_shown(store, problem, settings, last)
+        return store.prune(shown, last - age, fewest_bytes)
 
 
 def _find_shown(store: Store, problem: Problem, settings: Settings, last: int) -> set[AttemptKey]:

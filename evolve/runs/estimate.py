@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evolve.errors import UsageError
-from evolve.models.budget import GENEROUS_TOKENS, estimate_tokens, prompt_cap
+from evolve.models.budget import estimate_tokens
 from evolve.records.results import Totals
 
 if TYPE_CHECKING:
@@ -25,9 +24,8 @@ _STEPS = {"planner": "plan", "editor": "edit", "summarizer": "summarize"}
 _EXCESS = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """What a role uses in a slot.
+class Use(NamedTuple):
+    """What a role uses in a slot, on average.
 
     Attributes:
         calls: Calls in a slot.
@@ -40,25 +38,24 @@ class Use:
     completion_tokens: float
 
 
-@dataclass(frozen=True, slots=True)
-class RoleEstimate:
+class RoleEstimate(NamedTuple):
     """What a role will use and cost in a slot.
 
     Attributes:
         role: The role.
         models: Its models.
-        expected: What is to be expected.
-        most: What the settings allow.
-        cost_usd: Price of what is to be expected, `None` when it is unknown.
-        most_usd: Price of what the settings allow, with the dearest model.
+        calls: Calls in a slot.
+        prompt_tokens: Tokens read in a slot.
+        completion_tokens: Tokens written in a slot.
+        cost_usd: Their price, `None` when it is unknown.
     """
 
     role: str
     models: tuple[str, ...]
-    expected: Use
-    most: Use
+    calls: float
+    prompt_tokens: float
+    completion_tokens: float
     cost_usd: float | None
-    most_usd: float | None
 
 
 def estimate_roles(
@@ -78,27 +75,19 @@ def estimate_roles(
     roster = settings.models.roster()
     estimates = []
     for role in _find_roles(settings):
-        expected, most = _find_uses(settings, role, prompts[_STEPS[role]])
+        use = _expect_use(settings, role, prompts[_STEPS[role]])
         if like is not None:
-            expected = like.get(role, Use(0, 0, 0))
-        weights = {item.name: item.weight for item in roster[role]}
-        prices = {name: find_price(name) for name in weights}
-        costs = [_cost(price, expected) for price in prices.values()]
-        dear = [_cost(price, most) for price in prices.values()]
-        known = [cost for cost in costs if cost is not None]
-        is_known = len(known) == len(costs)
-        total = sum(weights.values())
-        shares = [weight / total for weight in weights.values()]
-        estimates.append(
-            RoleEstimate(
-                role,
-                tuple(weights),
-                expected,
-                most,
-                sum(map(float.__mul__, shares, known)) if is_known else None,
-                max(cost for cost in dear if cost is not None) if is_known else None,
-            )
-        )
+            use = like.get(role, Use(0, 0, 0))
+        total = sum(item.weight for item in roster[role])
+        costs: list[float] = []
+        for item in roster[role]:
+            if (price := find_price(item.name)) is not None:
+                cost = use.prompt_tokens * price.prompt_usd
+                cost += use.completion_tokens * price.completion_usd
+                costs.append(item.weight / total * cost)
+        cost_usd = sum(costs) if len(costs) == len(roster[role]) else None
+        names = tuple(item.name for item in roster[role])
+        estimates.append(RoleEstimate(role, names, *use, cost_usd))
     return estimates
 
 
@@ -122,7 +111,7 @@ def expect_two_generations(settings: Settings, estimate: Callable[[], list[RoleE
     }
     if budget.max_tokens is not None or budget.max_cost_usd is not None:
         roles = estimate()
-        tokens = sum(one.expected.prompt_tokens + one.expected.completion_tokens for one in roles)
+        tokens = sum(one.prompt_tokens + one.completion_tokens for one in roles)
         cost = sum(one.cost_usd or 0.0 for one in roles)
         needs["max_tokens"] = (budget.max_tokens, slots * tokens)
         needs["max_cost_usd"] = (budget.max_cost_usd, slots * cost)
@@ -156,35 +145,11 @@ def _find_roles(settings: Settings) -> list[str]:
     return [role for role in TYPICAL_TOKENS if kept.get(role, True)]
 
 
-def _find_uses(settings: Settings, role: str, messages: tuple[Message, ...]) -> tuple[Use, Use]:
-    """Returns what is to be expected of a role in a slot, and the most that settings allow."""
-    models, steps = settings.models, settings.steps
-    read = sum(estimate_tokens(message.text) for message in messages)
+def _expect_use(settings: Settings, role: str, messages: tuple[Message, ...]) -> Use:
+    read = sum(estimate_tokens(message.text) for message in messages) / _EXCESS
     written = TYPICAL_TOKENS[role]
-    limit = models.max_tokens or GENEROUS_TOKENS
-    # Later prompts show more: up to their cap.
-    most_read = max(read, prompt_cap(models, role))
-    if role != "editor":
-        # One call serves all slots of a generation.
-        part = 1 / settings.loop.slots
-        expected = Use(part, part * read / _EXCESS, part * min(written, limit))
-        return expected, Use(part, part * most_read, part * limit)
-    turns = 1 + TYPICAL_REPAIRS * bool(steps.repairs)
-    expected = Use(turns, turns * read / _EXCESS, turns * min(written, limit))
-    calls = steps.most_evaluations
-    # A repair reads the turns before it, too.
-    repeated = calls * steps.repairs * limit
-    most = Use(calls, calls * most_read + repeated, calls * limit)
-    if steps.agent_turns:
-        most = Use(
-            max(calls, steps.agent_turns),
-            max(most.prompt_tokens, steps.agent_tokens),
-            max(most.completion_tokens, steps.agent_tokens),
-        )
-    return expected, most
-
-
-def _cost(price: Price | None, use: Use) -> float | None:
-    if price is None:
-        return None
-    return use.prompt_tokens * price.prompt_usd + use.completion_tokens * price.completion_usd
+    # One call serves all slots of a generation, but for edits.
+    calls = 1 / settings.loop.slots
+    if role == "editor":
+        calls = 1 + TYPICAL_REPAIRS * bool(settings.steps.repairs)
+    return Use(calls, calls * read, calls * min(written, settings.models.max_tokens or written))

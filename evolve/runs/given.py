@@ -66,14 +66,14 @@ def read_starts(problem: Problem, paths: Sequence[Path]) -> list[Start]:
         UsageError: There is nothing, or it lacks a file.
         ProblemError: One cannot be parsed, or changes what no program may change.
     """
-    own = problem.folder / STARTS
+    own, suffix = problem.folder / STARTS, PurePosixPath(problem.initial.entry.path).suffix
     within = any(name.startswith(f"{STARTS}/") for name, _ in problem.initial.files)
     further = [] if within or not own.is_dir() else sorted(own.iterdir())
     given = [
         (f"start {path.name}", read_given(problem, path, where))
         for where, found in ((str(own), further), ("--start", paths))
         for path in found
-        if where == "--start" or path.is_dir() or path.suffix == _suffix_of(problem)
+        if where == "--start" or path.is_dir() or path.suffix == suffix
     ]
     # Without `initial.py` the first of them stands in its place.
     return [one for one in given if one[1].id != problem.initial.id]
@@ -84,10 +84,6 @@ def note_starts(folder: Path, starts: Sequence[Start]) -> None:
     with closing(Store.create(folder)) as store:
         for text, program in starts:
             store.add_steer(SteerKind.INJECT, text, program.files)
-
-
-def _suffix_of(problem: Problem) -> str:
-    return PurePosixPath(problem.initial.entry.path).suffix
 
 
 def _added(problem: Problem, folder: Path) -> list[str]:

@@ -30,37 +30,19 @@ _DETAIL = re.compile(r"\d+(\.\d+)?|'[^']*'|\"[^\"]*\"|`[^`]*`")
 _LONGEST = 140
 PICTURED = "pictured"
 """The fact that names the program whose answer the picture in `best/` shows."""
-_ADVICE = (
-    (
-        re.compile(r"cut off"),
-        "unset `models.max_tokens` or raise it, raise --max-cost, or lower `effort.all`",
-    ),
-    (
-        re.compile(r"empty reply|content filter"),
-        "try another model, or lower `effort.all`",
-    ),
-    (
-        re.compile(r"too long"),
-        "lower `models.digest_tokens`, or take a model with a larger context",
-    ),
-    (
-        re.compile(r"refused the request"),
-        "leave out what the provider refuses: `drop` in `endpoints`, see docs/reference/models.md",
-    ),
-    (
-        re.compile(r"no answer|cannot be used"),
-        "try another model, or raise `models.request_seconds`",
-    ),
-    (
-        re.compile(r"known|seen before|same program|duplicate"),
-        "raise `temperature.all`, or take another model",
-    ),
-    (
-        re.compile(NO_PLACE),
-        "put code between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END, or take a model (--model NAME)",
-    ),
-    (re.compile(r""), "try `--set steps.form=rewrite`, or a stronger model"),
-)
+# By what a reason says: what to change where most attempts are rejected for it.
+_ADVICE = {
+    "cut off": "unset `models.max_tokens` or raise it, raise --max-cost, or lower `effort.all`",
+    "empty reply|content filter": "try another model, or lower `effort.all`",
+    "too long": "lower `models.digest_tokens`, or take a model with a larger context",
+    "refused the request": "leave out what the provider refuses: `drop` in `endpoints`, see "
+    "docs/reference/models.md",
+    "no answer|cannot be used": "try another model, or raise `models.request_seconds`",
+    "known|seen before|same program|duplicate": "raise `temperature.all`, or take another model",
+    NO_PLACE: "put code between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END, or take a model "
+    "(--model NAME)",
+    "": "try `--set steps.form=rewrite`, or a stronger model",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,29 +85,24 @@ def read_outcome(store: Store, run_state: RunState, stopped_because: str) -> Out
     initial, champion = run_state.initial, run_state.champion
     if run_state.generation < 0:
         raise UsageError(f"{store.folder}: the run has no checkpoint")
-    best = None if champion is None else champion.objective
+    improved = False
+    if initial is not None and champion is not None:
+        # It may work as the first program did not.
+        is_repaired = store.objective_of(INITIAL) is None
+        improved = is_repaired or run_state.direction.is_better(champion.objective, initial)
     return Outcome(
         stopped_because,
         initial,
-        best,
+        None if champion is None else champion.objective,
         run_state.noise,
         run_state.evaluations,
         bool(store.facts().get("cooperative")),
-        _has_improved(store, run_state),
+        improved,
         INITIAL if champion is None else champion.key,
         store.spent(),
         store.seconds(),
         store.rejections(),
     )
-
-
-def _has_improved(store: Store, run_state: RunState) -> bool:
-    """Returns whether the champion is better than the start, or works as that did not."""
-    initial, champion = run_state.initial, run_state.champion
-    if initial is None or champion is None:
-        return False
-    is_repaired = store.objective_of(INITIAL) is None
-    return is_repaired or run_state.direction.is_better(champion.objective, initial)
 
 
 class ReasonCounts:
@@ -155,7 +132,7 @@ class ReasonCounts:
 
 def advise(reason: str) -> str:
     """Returns what to change where most attempts are rejected for a reason."""
-    return next(advice for pattern, advice in _ADVICE if pattern.search(reason))
+    return next(advice for words, advice in _ADVICE.items() if re.search(words, reason))
 
 
 class BestWriter(Observer):

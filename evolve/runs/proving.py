@@ -44,7 +44,7 @@ from evolve.search.select import JobMaker
 from evolve.settings import Settings, SettingsHistory
 from evolve.steps.journal import Journal, OtherRequestError
 from evolve.store import Store
-from evolve.store.copying import AS_RECORDED
+from evolve.store.store import AS_RECORDED
 
 _GENERATIONS_KEPT = 8
 # Measured times, as prompts show them; they differ from one execution to the next.

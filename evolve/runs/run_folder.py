@@ -56,8 +56,7 @@ def create_run_folder(
     is_named = folder is not None
     if folder is None:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        folder = _free_name(parent / f"{problem.name}-{stamp}")
-    # Another run may take the free name meanwhile; `_move` then finds the next.
+        folder = parent / f"{problem.name}-{stamp}"
     elif folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: expected a new or empty folder for the run, got a file")
     elif folder.exists() and any(folder.iterdir()):
@@ -299,20 +298,14 @@ def _reason(error: OSError) -> str:
 
 def _move(draft: Path, folder: Path, *, is_named: bool) -> Path:
     """Returns the folder that a draft became: the next free one where the first is taken."""
-    taken = folder
+    number, taken = 1, folder
     while True:
         try:
             draft.replace(taken)
         except OSError as error:
             if is_named or error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                 raise
-            taken = _free_name(folder)
+            number += 1
+            taken = folder.with_name(f"{folder.name}-{number}")
         else:
             return taken
-
-
-def _free_name(folder: Path) -> Path:
-    number, candidate = 2, folder
-    while candidate.exists():
-        candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1
-    return candidate

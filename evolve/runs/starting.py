@@ -49,7 +49,7 @@ from evolve.settings.sections import STRATEGIES
 from evolve.source import fingerprint
 from evolve.steps.slot import reject, same_as
 from evolve.store import Store
-from evolve.store.copying import AS_RECORDED
+from evolve.store.store import AS_RECORDED
 
 # How often a starting program whose objectives differ is evaluated, and how long that may take.
 _NOISE_EVALUATIONS, _NOISE_SECONDS = 5, 60.0

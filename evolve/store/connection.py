@@ -168,50 +168,36 @@ def _distrust(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"damaged: it holds `{name!s:.100}`, which no run has")
 
 
-class RunLock:
-    """The right to write a run, held until `release` or the end of the process.
+def take_lock(folder: Path) -> int:
+    """Takes the right to write a run; one that a dead process held is free.
 
-    Args:
-        descriptor: The open lock file.
+    Returns:
+        A descriptor: the lock is held until it is closed, or the process ends.
+
+    Raises:
+        UsageError: Another process holds it; the message has its pid.
+        StoreError: The lock file cannot be written.
     """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor: int | None = descriptor
-
-    @classmethod
-    def acquire(cls, folder: Path) -> RunLock:
-        """Takes the lock; one that a dead process held is free.
-
-        Raises:
-            UsageError: Another process holds it; the message has its pid.
-            StoreError: The lock file cannot be written.
-        """
-        path = folder / LOCK_FILE
-        with writing(path):
-            descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
-        try:
-            is_free = lock_file(descriptor)
-        except OSError as error:
-            os.close(descriptor)
-            raise StoreError(
-                f"{path}: this file system locks no files ({error.strerror}): choose a local "
-                "folder with `--run-dir`"
-            ) from error
-        if not is_free:
-            holder = _read_holder(descriptor)
-            os.close(descriptor)
-            raise UsageError(
-                f"{folder}: the run is being written by process {holder}; wait for it or stop it"
-            )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        return cls(descriptor)
-
-    def release(self) -> None:
-        """Releases the lock; safe to call twice."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+    path = folder / LOCK_FILE
+    with writing(path):
+        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
+    try:
+        is_free = lock_file(descriptor)
+    except OSError as error:
+        os.close(descriptor)
+        raise StoreError(
+            f"{path}: this file system locks no files ({error.strerror}): choose a local "
+            "folder with `--run-dir`"
+        ) from error
+    if not is_free:
+        holder = _read_holder(descriptor)
+        os.close(descriptor)
+        raise UsageError(
+            f"{folder}: the run is being written by process {holder}; wait for it or stop it"
+        )
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
 
 
 def is_locked(folder: Path) -> bool:

@@ -1,32 +1,22 @@
-"""Copies of a run's database, whole or of what can still be read, and smaller ones."""
+"""Copies of a run's database, whole or of what can still be read."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from evolve.errors import DamagedStoreError, StoreError, UsageError
-from evolve.records import AttemptKey
 from evolve.store.connection import (
     DATABASE,
-    RunLock,
     connect_to_read,
     connect_to_write,
-    expect_run,
     naming_errors,
     parsing,
 )
 from evolve.store.queries import Reader
-
-AS_RECORDED = "as_recorded"
-"""The fact that names the last generation that a replay cannot make again.
-
-It had other settings, evaluated elites again, or was shown what has been pruned since.
-"""
 
 _BY_GENERATION = ("attempts", "evaluations", "artifacts", "calls", "expenses", "steering")
 _PROGRAMS = """
@@ -52,20 +42,6 @@ class Repaired(NamedTuple):
     evaluations: int
     lost: list[str]
     findings: list[str]
-
-
-class Pruned(NamedTuple):
-    """What was dropped.
-
-    Attributes:
-        artifacts: Evaluations whose artifacts were dropped.
-        sources: Programs whose source was dropped.
-        bytes: What the database is smaller by.
-    """
-
-    artifacts: int
-    sources: int
-    bytes: int
 
 
 def copy_database(source: Path, target: Path, generation: int | None) -> int:
@@ -116,41 +92,6 @@ def repair_database(source: Path, target: Path) -> Repaired:
     return Repaired(last, calls, evaluations, lost, findings)
 
 
-def prune_database(
-    folder: Path, *, keep: Iterable[AttemptKey], upto: int, fewest_bytes: int, last: int
-) -> Pruned:
-    """Drops artifacts, and sources of programs that were never evaluated.
-
-    Args:
-        folder: The run's folder.
-        keep: Attempts whose artifacts stay.
-        upto: The last generation of which anything is dropped.
-        fewest_bytes: Artifacts that take less, compressed, stay.
-        last: The last committed generation.
-
-    Raises:
-        UsageError: The folder is no run, or is in use.
-        StoreError: The database cannot be read or written.
-    """
-    expect_run(folder)
-    lock = RunLock.acquire(folder)
-    try:
-        before = (folder / DATABASE).stat().st_size
-        with naming_errors(folder), closing(connect_to_write(folder)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            artifacts, sources = _drop(connection, keep, upto, fewest_bytes)
-            if artifacts or sources:
-                # Later generations than those that lost something were made from them.
-                fact = (AS_RECORDED, json.dumps(last))
-                connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact)
-            connection.execute("COMMIT")
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return Pruned(artifacts, sources, before - (folder / DATABASE).stat().st_size)
-    finally:
-        lock.release()
-
-
 def _find_generation(reader: Reader, generation: int | None) -> int:
     last = reader.last_generation()
     if last is None:
@@ -198,10 +139,10 @@ class _Copy:
         """Copies the rows of a query into a table, and returns their number."""
         with parsing(self._source):
             found = self.original.execute(sql, values).fetchall()
-        for row in found:
-            places = ", ".join("?" * len(row))
+        if found:
+            places = ", ".join("?" * len(found[0]))
             # A program may be known from an earlier generation.
-            self._copy.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", row)
+            self._copy.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", found)
         return len(found)
 
     def add_generation(self, number: int) -> bool:
@@ -257,23 +198,3 @@ def _read_generation(reader: Reader, number: int) -> None:
     for key in reader.keys_of(number):
         reader.load_attempt(key)
     reader.load_generation(number)
-
-
-def _drop(
-    connection: sqlite3.Connection, keep: Iterable[AttemptKey], upto: int, fewest_bytes: int
-) -> tuple[int, int]:
-    connection.execute("CREATE TEMP TABLE keep (generation, slot, number)")
-    connection.executemany("INSERT INTO keep VALUES (?, ?, ?)", keep)
-    artifacts = connection.execute(
-        "DELETE FROM artifacts WHERE generation <= ? AND LENGTH(texts) >= ? AND "
-        "(generation, slot, number) NOT IN (SELECT generation, slot, evaluation FROM attempts "
-        "JOIN keep USING (generation, slot, number) WHERE evaluation IS NOT NULL)",
-        (upto, fewest_bytes),
-    ).rowcount
-    sources = connection.execute(
-        "UPDATE programs SET source = NULL WHERE source IS NOT NULL "
-        "AND id IN (SELECT program FROM attempts WHERE generation <= ?) "
-        "AND id NOT IN (SELECT program FROM evaluations)",
-        (upto,),
-    ).rowcount
-    return artifacts, sources

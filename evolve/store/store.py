@@ -8,28 +8,30 @@ One process writes, held by a lock; any number may read meanwhile, and add to `s
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evolve.keys import cut_keys
-from evolve.records import Program, SourceFile
+from evolve.records import AttemptKey, Program, SourceFile
 from evolve.records.plain import to_plain
 from evolve.records.results import Call, Evaluated, Expense, Generation, PlacedAttempt
 from evolve.records.steering import Steer, SteerKind
 from evolve.settings import Invocation
 from evolve.source import fingerprint
 from evolve.store.connection import (
-    RunLock,
+    DATABASE,
     connect_to_read,
     connect_to_write,
     expect_run,
     naming_errors,
+    take_lock,
 )
 from evolve.store.queries import Reader
 from evolve.store.schema import (
@@ -48,7 +50,40 @@ _INSERT_PROGRAM = (
     "INSERT INTO programs VALUES (?, ?, ?) "
     "ON CONFLICT (id) DO UPDATE SET source = excluded.source WHERE source IS NULL"
 )
+_PRUNE_ARTIFACTS = """
+    DELETE FROM artifacts WHERE generation <= ? AND LENGTH(texts) >= ?
+        AND (generation, slot, number) NOT IN (
+            SELECT generation, slot, evaluation FROM attempts JOIN json_each(?) k
+                ON (generation, slot, number) = (k.value ->> 0, k.value ->> 1, k.value ->> 2)
+            WHERE evaluation IS NOT NULL
+        )
+"""
+_PRUNE_SOURCES = """
+    UPDATE programs SET source = NULL WHERE source IS NOT NULL
+        AND id IN (SELECT program FROM attempts WHERE generation <= ?)
+        AND id NOT IN (SELECT program FROM evaluations)
+"""
 _MOVE = "SET generation = ?, slot = ?, number = ? WHERE generation = ? AND slot = ? AND number = ?"
+
+AS_RECORDED = "as_recorded"
+"""The fact that names the last generation that a replay cannot make again.
+
+It had other settings, evaluated elites again, or was shown what has been pruned since.
+"""
+
+
+class Pruned(NamedTuple):
+    """What was dropped.
+
+    Attributes:
+        artifacts: Evaluations whose artifacts were dropped.
+        sources: Programs whose source was dropped.
+        bytes: What the database is smaller by.
+    """
+
+    artifacts: int
+    sources: int
+    bytes: int
 
 
 class Store(Reader):
@@ -58,18 +93,18 @@ class Store(Reader):
     database cannot be read or written.
     """
 
-    def __init__(self, connection: sqlite3.Connection, folder: Path, lock: RunLock | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, folder: Path, lock: int | None) -> None:
         super().__init__(connection, folder)
         self._lock = lock
 
     @classmethod
     def create(cls, folder: Path) -> Store:
         """Makes the database of a new run in an existing folder, and takes its lock."""
-        lock = RunLock.acquire(folder)
+        lock = take_lock(folder)
         try:
             return cls(connect_to_write(folder), folder, lock)
         except BaseException:
-            lock.release()
+            os.close(lock)
             raise
 
     @classmethod
@@ -96,7 +131,8 @@ class Store(Reader):
         with suppress(sqlite3.Error):
             self._connection.close()
         if self._lock is not None:
-            self._lock.release()
+            os.close(self._lock)
+            self._lock = None
 
     def set_facts(self, **facts: Any) -> None:
         """Writes facts about the run; any JSON value, or records."""
@@ -178,6 +214,29 @@ class Store(Reader):
         with self._transaction() as connection:
             connection.execute("DELETE FROM snapshots")
             connection.execute("INSERT INTO snapshots VALUES (?, ?)", (version, packed))
+
+    def prune(self, keep: Iterable[AttemptKey], upto: int, fewest_bytes: int) -> Pruned:
+        """Drops artifacts, and sources of programs that were never evaluated.
+
+        Args:
+            keep: Attempts whose artifacts stay.
+            upto: The last generation of which anything is dropped.
+            fewest_bytes: Artifacts that take less, compressed, stay.
+        """
+        file = self.folder / DATABASE
+        before = file.stat().st_size
+        with self._transaction() as connection:
+            values = (upto, fewest_bytes, json.dumps([*keep]))
+            artifacts = connection.execute(_PRUNE_ARTIFACTS, values).rowcount
+            sources = connection.execute(_PRUNE_SOURCES, (upto,)).rowcount
+            if artifacts or sources:
+                # Later generations than those that lost something were made from them.
+                fact = (AS_RECORDED, json.dumps(self.last_generation()))
+                connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact)
+        with naming_errors(self.folder):
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return Pruned(artifacts, sources, before - file.stat().st_size)
 
     def _put_evaluated(self, item: Evaluated) -> None:
         self._put_program(item.program)

@@ -7,7 +7,7 @@ from evolve.errors import UsageError
 from evolve.records import AttemptKey
 from evolve.records.results import Evaluated
 from evolve.store import Store
-from evolve.store.copying import copy_database, prune_database, repair_database
+from evolve.store.copying import copy_database, repair_database
 from tests.store.test_store import EVALUATION, fill, make_generation, make_program
 
 LARGE = "".join(f"line {number} \u00e9\n" for number in range(9000))
@@ -42,9 +42,10 @@ def test_copies_take_all_artifacts_along(tmp_path):
 
 def test_prune_drops_large_artifacts_that_nothing_shows_any_more(tmp_path):
     fill_with_artifacts(tmp_path)
-    assert prune_database(tmp_path, keep=[KEY], upto=9, fewest_bytes=0, last=0).artifacts == 0
-    assert prune_database(tmp_path, keep=[], upto=9, fewest_bytes=10**7, last=0).artifacts == 0
-    dropped = prune_database(tmp_path, keep=[], upto=9, fewest_bytes=1000, last=0)
+    with closing(Store.open_to_write(tmp_path)) as store:
+        assert store.prune([KEY], 9, 0).artifacts == 0
+        assert store.prune([], 9, 10**7).artifacts == 0
+        dropped = store.prune([], 9, 1000)
     assert (dropped.artifacts, load(tmp_path)) == (1, {})
     assert dropped.bytes > 10_000
 
