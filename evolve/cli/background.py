@@ -1,4 +1,7 @@
-"""Runs in the background: `--detach`, `attach`, `stop`."""
+"""What people do with a run while it continues.
+
+These are `--detach`, `attach` and `stop`; `hint`, `inject` and `pin`.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,24 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
-
-import typer
+from typing import Annotated, Any
 
 from evolve.cli.command import Result, command
-from evolve.cli.options import RUNS, Plain, Run
+from evolve.cli.inspect import opened_run, show_date
+from evolve.cli.options import RUNS, Plain, Run, argument, option, switch
 from evolve.cli.programs import show_end
-from evolve.display import say_error
+from evolve.display import TextTable, one_line, say_error
 from evolve.errors import ExitCode, StoreError, UsageError
 from evolve.files import open_plain, writing
-from evolve.report.ending import exit_code_of
+from evolve.records.plain import to_plain
+from evolve.records.steering import Steer, SteerKind
+from evolve.report.attempt_details import find_attempt
 from evolve.report.live import StandardOutput, follow_run
+from evolve.report.phrases import exit_code_of
+from evolve.runs.given import drop_asked, hint_run, inject_program, list_asked, pin_attempt
 from evolve.runs.interrupts import interruptible, signal_run
 from evolve.runs.run_folder import find_run, load_run
-from evolve.store import Store, find_holder
+from evolve.store import Store, find_holder, is_locked
 
 _LOG = "output.log"
 _POLL_SECONDS = 0.1
@@ -63,7 +69,7 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Result:
         process.wait()
     if process.poll() is not None:
         text = log.read_bytes()[start:].decode(errors="replace").rstrip()
-        if not _has_checkpoint(folder):
+        if _read_start(folder) is None:
             shutil.rmtree(folder, ignore_errors=True)
         return Result(text, {"output": text}, ExitCode(process.returncode))
     name = quote(str(folder))
@@ -74,10 +80,7 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Result:
     return Result(shown, {"run": str(folder), "process": process.pid, "output": str(log)})
 
 
-@command(
-    "Run",
-    examples=("evolve attach latest",),
-)
+@command("Run", "evolve attach latest")
 def attach(run: Run, *, plain: Plain = False) -> Result:
     """Show a background run until it ends.
 
@@ -102,17 +105,12 @@ def attach(run: Run, *, plain: Plain = False) -> Result:
     return show_end(outcome, folder)
 
 
-@command(
-    "Run",
-    examples=("evolve stop latest",),
-)
+@command("Run", "evolve stop latest")
 def stop(
     run: Run,
     *,
-    timeout: Annotated[
-        float, typer.Option(help="How long to wait for its end.", metavar="SECONDS", min=0)
-    ] = 60.0,
-    force: Annotated[bool, typer.Option("--force", help="Kill it; it can be resumed.")] = False,
+    timeout: Annotated[float, option("How long to wait for its end.", "SECONDS", least=0)] = 60.0,
+    force: Annotated[bool, switch("Kill it; it can be resumed.", "--force")] = False,
 ) -> Result:
     """Stop a background run gracefully and wait for it.
 
@@ -161,14 +159,83 @@ def _wait(condition: Callable[[], bool], seconds: float) -> bool:
 def _is_under_way(folder: Path, pid: int) -> bool:
     if find_holder(folder) != str(pid):
         return False
+    facts = _read_start(folder)
+    return facts is not None and facts.get("stopped_because", "") is None
+
+
+def _read_start(folder: Path) -> dict[str, Any] | None:
+    """Returns the facts of a run; None before its first checkpoint."""
     # The database may not be complete yet.
     with suppress(StoreError, UsageError), closing(Store.open_to_read(folder)) as store:
-        is_ready = store.facts().get("stopped_because", "") is None
-        return is_ready and store.last_generation() is not None
-    return False
+        return None if store.last_generation() is None else store.facts()
+    return None
 
 
-def _has_checkpoint(folder: Path) -> bool:
-    with suppress(StoreError, UsageError), closing(Store.open_to_read(folder)) as store:
-        return store.last_generation() is not None
-    return False
+Drop = Annotated[
+    int | None,
+    option("Drop the hint or pin of this number instead.", "N", least=1),
+]
+
+
+@command("Run", 'evolve hint latest "Try simulated annealing."')
+def hint(
+    run: Run,
+    text: Annotated[str | None, argument("What to say; without it, list all.", "TEXT")] = None,
+    *,
+    drop: Drop = None,
+) -> Result:
+    """Say something to the models of a run, from its next generation on."""
+    folder = find_run(run, RUNS)
+    if text is None or drop is not None:
+        return _list_or_drop(folder, drop, SteerKind.HINT, text)
+    return _show_asked(folder, hint_run(folder, text))
+
+
+@command("Run", "evolve inject latest better.py")
+def inject(
+    run: Run,
+    path: Annotated[Path, argument("A file, a folder with all files, or a run.", "PATH")],
+) -> Result:
+    """Let a run evaluate a program of yours in its next generation."""
+    folder = find_run(run, RUNS)
+    return _show_asked(folder, inject_program(folder, path))
+
+
+@command("Run", "evolve pin latest 3.1.0")
+def pin(
+    run: Run,
+    program: Annotated[
+        str | None, argument("Program id or attempt; without it, list all.", "ID")
+    ] = None,
+    *,
+    drop: Drop = None,
+) -> Result:
+    """Let every further generation of a run work on a program, too."""
+    folder = find_run(run, RUNS)
+    if program is None or drop is not None:
+        return _list_or_drop(folder, drop, SteerKind.PIN, program)
+    with opened_run(run) as (store, state):
+        attempt = find_attempt(store, state, program)
+    return _show_asked(folder, pin_attempt(folder, attempt))
+
+
+def _show_asked(folder: Path, steer: Steer) -> Result:
+    """Says what was recorded, and when it will be followed."""
+    shown = f"{steer.number}: {steer.describe()}; the next generation follows it"
+    if not is_locked(folder):
+        shown += f"\nthe run is not running: evolve resume {quote(str(folder))}"
+    return Result(shown, to_plain(steer))
+
+
+def _list_or_drop(folder: Path, drop: int | None, kind: SteerKind, other: str | None) -> Result:
+    """Lists all that was asked, and since when it is followed; or takes something back."""
+    if drop is not None:
+        if other is not None:
+            raise UsageError(f"--drop: expected nothing with it, got {other!r:.100}")
+        return _show_asked(folder, drop_asked(folder, drop, kind))
+    asked = list_asked(folder)
+    rows = [
+        (one.number, show_date(one.time), one.generation, one_line(one.describe())) for one in asked
+    ]
+    table = TextTable(("", "asked", "generation", "what"), rows)
+    return Result(table if rows else "nothing was asked of this run", to_plain(asked))

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from evolve.cli.options import SETTING_OPTIONS, Changes, take_changes
+from evolve.cli.options import SETTING_OPTIONS, Changes, switch, take_changes
 from evolve.display import Part, TextTable, say_json, say_parts
 from evolve.errors import ExitCode
 
@@ -31,7 +31,7 @@ GROUPS = {
     "Problems": "init check gallery prompt",
     "Machine": "doctor prune repair skills",
 }
-_AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_AS_JSON = Annotated[bool, switch("Print JSON.", "--json")]
 
 
 class Result(NamedTuple):
@@ -69,14 +69,14 @@ COMMANDS: dict[str, Declared] = {}
 
 
 def command(
-    group: str, *, settings: Sequence[str] = (), examples: Sequence[str] = ()
+    group: str, *examples: str, settings: Sequence[str] = ()
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Declares a function as the command of its name.
 
     Args:
         group: One of `GROUPS`.
-        settings: Names of options in `SETTING_OPTIONS`; the function gets them as `changes`.
         examples: Command lines that its help shows.
+        settings: Names of options in `SETTING_OPTIONS`; the function gets them as `changes`.
     """
 
     def declare(function: Callable[..., Result]) -> Callable[..., Result]:

@@ -1,30 +1,41 @@
-"""Commands that make files of runs, or change them: `fork`, `export`, `prune`, `repair`."""
+"""Commands that write files: `fork`, `export`, `prune`, `repair`, `skills`."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from importlib import resources
+from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
-import typer
-
 from evolve.cli.command import Result, command
-from evolve.cli.options import RUNS, Changes, OutputFolder, Run, RunDir, Trust
+from evolve.cli.options import (
+    RUNS,
+    Changes,
+    OutputFolder,
+    Run,
+    RunDir,
+    Trust,
+    argument,
+    option,
+    switch,
+)
+from evolve.errors import UsageError
 from evolve.runs.derived import export_run, fork_run, prune_run, repair_run
-from evolve.runs.run_folder import find_run, load_run
+from evolve.runs.run_folder import find_run, load_run, write_text
 from evolve.store import Store
 
 
 @command(
     "Run",
+    "evolve fork latest --generation 10 --set search.islands=4",
     settings=("model", "api_base", "set"),
-    examples=("evolve fork latest --generation 10 --set search.islands=4",),
 )
 def fork(
     run: Run,
     *,
     generation: Annotated[
-        int | None, typer.Option(help="Last generation to take; by default all.", metavar="N")
+        int | None, option("Last generation to take; by default all.", "N")
     ] = None,
     run_dir: RunDir = None,
     trust: Trust = False,
@@ -43,10 +54,7 @@ def fork(
     return Result(shown, {"run": str(folder), "source": str(source), "generation": last})
 
 
-@command(
-    "Prove",
-    examples=("evolve export latest --output exported",),
-)
+@command("Prove", "evolve export latest --output exported")
 def export(run: Run, *, output: OutputFolder) -> Result:
     """Write a run as JSON Lines, its curve as CSV, its champions."""
     folder = find_run(run, RUNS)
@@ -60,12 +68,8 @@ def export(run: Run, *, output: OutputFolder) -> Result:
 def prune(
     run: Run,
     *,
-    older_than: Annotated[
-        int, typer.Option(help="Keep all of the last N generations.", metavar="N", min=0)
-    ] = 0,
-    larger_than: Annotated[
-        int, typer.Option(help="Keep artifacts smaller than this.", metavar="BYTES", min=0)
-    ] = 0,
+    older_than: Annotated[int, option("Keep all of the last N generations.", "N", least=0)] = 0,
+    larger_than: Annotated[int, option("Keep artifacts smaller than this.", "BYTES", least=0)] = 0,
 ) -> Result:
     """Drop what no prompt will show from a run; it can be resumed."""
     dropped = prune_run(find_run(run, RUNS), age=older_than, fewest_bytes=larger_than)
@@ -76,10 +80,7 @@ def prune(
     )
 
 
-@command(
-    "Machine",
-    examples=("evolve repair broken --output repaired",),
-)
+@command("Machine", "evolve repair broken --output repaired")
 def repair(run: Run, *, output: OutputFolder) -> Result:
     """Recover a damaged run, up to its last whole generation, as a new one."""
     folder = find_run(run, RUNS)
@@ -98,3 +99,43 @@ def repair(run: Run, *, output: OutputFolder) -> Result:
         f"to continue: evolve resume {quote(str(output))}",
     ]
     return Result(shown, {"run": str(output), **saved._asdict()})
+
+
+# Where each assistant looks for skills in a project (agentskills.io; several read `.agents`, too).
+HOSTS = {
+    "agents": ".agents/skills",
+    "claude-code": ".claude/skills",
+    "codex": ".agents/skills",
+    "copilot": ".github/skills",
+    "gemini": ".gemini/skills",
+    "opencode": ".opencode/skills",
+}
+_FILE = "SKILL.md"
+
+
+@command("Machine", "evolve skills install --host claude-code")
+def skills(
+    action: Annotated[str, argument("`install`.", "install")],
+    *,
+    host: Annotated[str, option(f"Assistant: {', '.join(HOSTS)}.", "NAME")] = "agents",
+    folder: Annotated[Path, option("Project that gets the skills.", "DIR")] = Path(),
+    show: Annotated[bool, switch("Print them, and write nothing.", "--print")] = False,
+) -> Result:
+    """Teach a coding assistant to use evolve."""
+    if action != "install":
+        raise UsageError(f"skills: expected `install`, got {action!r}")
+    if host not in HOSTS:
+        raise UsageError(f"--host: expected one of {', '.join(HOSTS)}, got {host!r}")
+    texts = {
+        entry.name: (entry / _FILE).read_text("utf-8")
+        for entry in sorted((resources.files("evolve") / "skills").iterdir(), key=str)
+    }
+    if show:
+        return Result("\n".join(texts.values()), texts)
+    written = []
+    for name, text in texts.items():
+        path = folder / HOSTS[host] / name / _FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+        written.append(str(path))
+    return Result(written, {"written": written})

@@ -17,11 +17,7 @@ from evolve.settings.sections import ClusterSettings
 _Proof = dict[str, Any]
 
 
-@command(
-    "Machine",
-    settings=("cluster", "set"),
-    examples=("evolve doctor",),
-)
+@command("Machine", "evolve doctor", settings=("cluster", "set"))
 def doctor(
     *,
     changes: Changes,

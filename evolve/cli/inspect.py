@@ -8,10 +8,8 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Annotated, Any
 
-import typer
-
 from evolve.cli.command import Result, command
-from evolve.cli.options import RUNS, Run
+from evolve.cli.options import RUNS, Run, option
 from evolve.display import Heading, Part, Styled, TextTable, show_number
 from evolve.errors import EvolveError, UsageError
 from evolve.population import RunState
@@ -32,9 +30,7 @@ _SORTS = ("date", "run", "problem", "champion", "cost", "time")
 @command("Look")
 def ls(
     *,
-    sort: Annotated[
-        str, typer.Option(help=f"{', '.join(_SORTS[:-1])} or {_SORTS[-1]}.", metavar="BY")
-    ] = "date",
+    sort: Annotated[str, option(f"{', '.join(_SORTS[:-1])} or {_SORTS[-1]}.", "BY")] = "date",
 ) -> Result:
     """List the runs in ./runs."""
     if sort not in _SORTS:
@@ -96,20 +92,15 @@ def show_date(time: str | None) -> str | None:
     return time and time.removesuffix("+00:00").replace("T", " ")
 
 
-@command(
-    "Look",
-    examples=("evolve archive latest --top 5",),
-)
+@command("Look", "evolve archive latest --top 5")
 def archive(
     run: Run,
     *,
-    top: Annotated[
-        int | None, typer.Option(help="Only the N best elites.", metavar="N", min=1)
-    ] = None,
-    cell: Annotated[int | None, typer.Option(help="Only this cell.", metavar="N", min=0)] = None,
+    top: Annotated[int | None, option("Only the N best elites.", "N", least=1)] = None,
+    cell: Annotated[int | None, option("Only this cell.", "N", least=0)] = None,
     on: Annotated[
         tuple[str, str] | None,
-        typer.Option("--map", help="Draw heat maps on two measures.", metavar="MEASURE MEASURE"),
+        option("Draw heat maps on two measures.", "MEASURE MEASURE", "--map"),
     ] = None,
 ) -> Result:
     """List the elites of a run, or draw its archives."""

@@ -14,7 +14,7 @@ import typer
 
 from evolve.cli.command import Result, command
 from evolve.cli.inspect import opened_run, show_date
-from evolve.cli.options import RUNS, Run
+from evolve.cli.options import RUNS, Run, option, switch
 from evolve.display import one_line, say, show_number
 from evolve.errors import ExitCode, UsageError
 from evolve.population import RunState
@@ -33,37 +33,17 @@ from evolve.store import Store, is_locked
 _POLL_SECONDS = 0.5
 
 
-@command(
-    "Look",
-    examples=(
-        "evolve log latest --follow",
-        "evolve log latest --outcome error",
-    ),
-)
+@command("Look", "evolve log latest --follow", "evolve log latest --outcome error")
 def log(
     run: Run,
     *,
-    generation: Annotated[
-        int | None, typer.Option(help="Only this generation.", metavar="N")
-    ] = None,
-    outcome: Annotated[
-        str | None, typer.Option(help="Only attempts of this status.", metavar="STATUS")
-    ] = None,
-    island: Annotated[
-        int | None, typer.Option(help="Only attempts of this island.", metavar="N")
-    ] = None,
-    operator: Annotated[
-        str | None, typer.Option(help="Only attempts of this operator.", metavar="NAME")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Only calls and attempts of this model.", metavar="NAME")
-    ] = None,
-    role: Annotated[
-        str | None, typer.Option(help="Only calls of this role.", metavar="ROLE")
-    ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Wait for more until the run ends.")
-    ] = False,
+    generation: Annotated[int | None, option("Only this generation.", "N")] = None,
+    outcome: Annotated[str | None, option("Only attempts of this status.", "STATUS")] = None,
+    island: Annotated[int | None, option("Only attempts of this island.", "N")] = None,
+    operator: Annotated[str | None, option("Only attempts of this operator.", "NAME")] = None,
+    model: Annotated[str | None, option("Only calls and attempts of this model.", "NAME")] = None,
+    role: Annotated[str | None, option("Only calls of this role.", "ROLE")] = None,
+    follow: Annotated[bool, switch("Wait for more until the run ends.", "--follow", "-f")] = False,
 ) -> Result:
     """List calls, attempts, lessons, stalls and steering, also of a run in progress."""
     if outcome is not None and outcome not in list(Status):
@@ -244,16 +224,12 @@ _FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-@command(
-    "Look",
-    examples=("evolve lessons latest --output lessons.md",),
-)
+@command("Look", "evolve lessons latest --output lessons.md")
 def lessons(
     run: Run,
     *,
     output: Annotated[
-        Path | None,
-        typer.Option(help="Write them to this Markdown file, to edit and reuse.", metavar="FILE"),
+        Path | None, option("Write them to this Markdown file, to edit and reuse.", "FILE")
     ] = None,
 ) -> Result:
     """List the lessons of a run, merged where they say the same."""

@@ -20,45 +20,39 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 
-Run = Annotated[
-    str, typer.Argument(help="Run folder, its name in ./runs, or `latest`.", metavar="RUN")
-]
-ProblemPath = Annotated[
-    Path, typer.Argument(help="Problem folder, or a name in the gallery.", metavar="PROBLEM")
-]
-RunDir = Annotated[
-    Path | None, typer.Option(help="Run folder; by default a new one in ./runs.", metavar="DIR")
-]
-OutputFolder = Annotated[
-    Path, typer.Option("--output", help="A new or empty folder.", metavar="DIR")
-]
-AllowWeak = Annotated[
-    bool, typer.Option("--allow-weak-sandbox", help="Run although nothing isolates programs.")
-]
+
+def argument(about: str, metavar: str) -> Any:
+    """Returns an argument of a command: its help, and what it is called there."""
+    return typer.Argument(help=about, metavar=metavar)
+
+
+def option(about: str, metavar: str, *flags: str, least: float | None = None) -> Any:
+    """Returns an option that takes a value."""
+    return typer.Option(*flags, help=about, metavar=metavar, min=least)
+
+
+def switch(about: str, *flags: str) -> Any:
+    """Returns an option that is given or not."""
+    return typer.Option(*flags, help=about)
+
+
+Run = Annotated[str, argument("Run folder, its name in ./runs, or `latest`.", "RUN")]
+ProblemPath = Annotated[Path, argument("Problem folder, or a name in the gallery.", "PROBLEM")]
+RunDir = Annotated[Path | None, option("Run folder; by default a new one in ./runs.", "DIR")]
+OutputFolder = Annotated[Path, option("A new or empty folder.", "DIR", "--output")]
 Detach = Annotated[
-    bool,
-    typer.Option("--detach", help="Run in the background; `evolve attach` shows the run."),
+    bool, switch("Run in the background; `evolve attach` shows the run.", "--detach")
 ]
 Force = Annotated[
-    bool,
-    typer.Option("--force", help="Run although the budget buys fewer than two generations."),
+    bool, switch("Run although the budget buys fewer than two generations.", "--force")
 ]
-Plain = Annotated[
-    bool, typer.Option("--plain", help="Print lines instead of a live view, as for a pipe.")
-]
-Track = Annotated[
-    list[str] | None,
-    typer.Option(help="Report to mlflow, wandb or tensorboard, too.", metavar="NAME"),
-]
+Plain = Annotated[bool, switch("Print lines instead of a live view, as for a pipe.", "--plain")]
+Track = Annotated[list[str] | None, option("Report to mlflow, wandb or tensorboard, too.", "NAME")]
 JsonLines = Annotated[
-    bool,
-    typer.Option("--json-lines", help="Print each event as a JSON object on its own line."),
+    bool, switch("Print each event as a JSON object on its own line.", "--json-lines")
 ]
 Trust = Annotated[
-    bool,
-    typer.Option(
-        "--trust", help="Use the evaluator, commands and addresses of a run made elsewhere."
-    ),
+    bool, switch("Use the evaluator, commands and addresses of a run made elsewhere.", "--trust")
 ]
 
 

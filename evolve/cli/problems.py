@@ -9,18 +9,15 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
-import typer
-
 from evolve.cli.command import Result, command
-from evolve.cli.estimates import estimate_costs
-from evolve.cli.options import RUNS, Changes, ProblemPath, read_settings
+from evolve.cli.options import Changes, ProblemPath, argument, option, read_settings, switch
 from evolve.display import TextTable, one_line, say, show_number
 from evolve.errors import ExitCode, UsageError
-from evolve.evaluation.evaluator import idle_process
 from evolve.evaluation.pool import Evaluators
 from evolve.importing.foreign import TABLE_FILE, Wishes, write_foreign
 from evolve.importing.kaggle import write_competition
 from evolve.importing.readers import read_foreign
+from evolve.models.roster import open_endpoints, show_price_setting
 from evolve.problem import COOPERATIVE, Problem, list_warnings, load_problem
 from evolve.problem.gallery import (
     copy_problem,
@@ -31,8 +28,14 @@ from evolve.problem.gallery import (
 )
 from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import Evaluation
+from evolve.runs.estimate import (
+    TYPICAL_REPAIRS,
+    TYPICAL_TOKENS,
+    RoleEstimate,
+    estimate_roles,
+    expect_two_generations,
+)
 from evolve.runs.given import read_starts
-from evolve.runs.run_folder import find_run
 from evolve.runs.starting import evaluate_initial
 from evolve.runs.trust import describe_evaluator
 from evolve.runs.wiring import answering, complete_settings, describe_isolation, open_evaluators
@@ -45,54 +48,38 @@ _ROLES = ("model", "planner", "editor", "summarizer")
 _SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox")
 
 
-@command(
-    "Problems",
-    examples=(
-        "evolve init mine",
-        "evolve init mine --from openevolve THEIR_FOLDER",
-    ),
-)
+@command("Problems", "evolve init mine", "evolve init mine --from openevolve THEIR_FOLDER")
 def init(
     folder: Annotated[
         Path,
-        typer.Argument(help="Folder to make, or to import.", metavar="FOLDER"),
+        argument("Folder to make, or to import.", "FOLDER"),
     ],
     target: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Where an import goes; by default a folder of its name.", metavar="TARGET"
-        ),
+        Path | None, argument("Where an import goes; by default a folder of its name.", "TARGET")
     ] = None,
     *,
     kind: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Import from openevolve, shinka, loongflow, skydiscover, codeevolve, levi, gepa.",
+            "KIND",
             "--from",
-            help="Import from openevolve, shinka, loongflow, skydiscover, codeevolve, levi, gepa.",
-            metavar="KIND",
         ),
     ] = None,
     objective: Annotated[
-        str, typer.Option(help="Metric of an import to optimise; mean for all.", metavar="NAME")
+        str, option("Metric of an import to optimise; mean for all.", "NAME")
     ] = "",
-    initial: Annotated[
-        str, typer.Option(help="Starting program in an imported folder.", metavar="FILE")
-    ] = "",
-    config: Annotated[
-        str, typer.Option(help="Configuration in an imported folder.", metavar="FILE")
-    ] = "",
+    initial: Annotated[str, option("Starting program in an imported folder.", "FILE")] = "",
+    config: Annotated[str, option("Configuration in an imported folder.", "FILE")] = "",
     keep: Annotated[
-        list[str] | None,
-        typer.Option(help="File that comes along, whatever it looks like.", metavar="FILE"),
+        list[str] | None, option("File that comes along, whatever it looks like.", "FILE")
     ] = None,
     allow_broken_start: Annotated[
         bool,
-        typer.Option(
-            "--allow-broken-start", help="Take a start that their evaluator refuses, with its 0."
-        ),
+        switch("Take a start that their evaluator refuses, with its 0.", "--allow-broken-start"),
     ] = False,
     kaggle: Annotated[
-        bool, typer.Option("--kaggle", help="Import a competition's folder of Kaggle's form.")
+        bool, switch("Import a competition's folder of Kaggle's form.", "--kaggle")
     ] = False,
 ) -> Result:
     """Make a new problem folder that works, or import one."""
@@ -117,21 +104,13 @@ def init(
     )
 
 
-@command(
-    "Problems",
-    examples=(
-        "evolve gallery",
-        "evolve gallery circle_packing mine",
-    ),
-)
+@command("Problems", "evolve gallery", "evolve gallery circle_packing mine")
 def gallery(
     name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", help="Problem to copy; without it all are listed."),
+        str | None, argument("Problem to copy; without it all are listed.", "NAME")
     ] = None,
     folder: Annotated[
-        Path | None,
-        typer.Argument(help="Where to; by default a folder of its name.", metavar="FOLDER"),
+        Path | None, argument("Where to; by default a folder of its name.", "FOLDER")
     ] = None,
 ) -> Result:
     """List the problems in the package, or copy one to change it."""
@@ -166,21 +145,16 @@ def _show_written(folder: Path, written: list[Path], options: str = "") -> Resul
 
 @command(
     "Problems",
+    "evolve check mine",
+    "evolve check mine --estimate --model openai/gpt-5-mini --max-cost 2",
     settings=("generations", *_ROLES, "max_cost", *_SANDBOX, "set"),
-    examples=(
-        "evolve check mine",
-        "evolve check mine --estimate --model openai/gpt-5-mini --max-cost 2",
-    ),
 )
 def check(
     problem: ProblemPath,
     *,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Say what a run will cost; no model is asked.")
+        bool, switch("Say what a run will cost; no model is asked.", "--estimate")
     ] = False,
-    like: Annotated[
-        str | None, typer.Option(help="Estimate from what this run used.", metavar="RUN")
-    ] = None,
     changes: Changes,
 ) -> Result:
     """Validate a problem folder and evaluate its program twice, to see its noise."""
@@ -190,9 +164,8 @@ def check(
         isolation = evaluators.wait()
         costs: dict[str, Any] = {}
         lines: list[str | TextTable] = []
-        if estimate or like is not None:
-            folder = None if like is None else find_run(like, RUNS)
-            lines, costs = estimate_costs(found, settings, evaluation, evaluators, folder)
+        if estimate:
+            lines, costs = _estimate_costs(found, settings, evaluation, evaluators)
     named = _name_evaluator(found)
     numbers = {**evaluation.metrics, **evaluation.measures}
     warnings = [*list_warnings(found), *find_misfit(found, settings.models)]
@@ -271,18 +244,15 @@ def _describe_noise(problem: Problem, evaluation: Evaluation) -> str:
 
 @command(
     "Problems",
+    "evolve prompt mine --model openai/gpt-5-mini",
     settings=("model", "sandbox", "allow_weak_sandbox", "set"),
-    examples=("evolve prompt mine --model openai/gpt-5-mini",),
 )
 def prompt(
     problem: ProblemPath,
     *,
     step: Annotated[
         str | None,
-        typer.Option(
-            help="edit, leap, plan, planned, agent, repair or summarize; by default all.",
-            metavar="STEP",
-        ),
+        option("edit, leap, plan, planned, agent, repair or summarize; by default all.", "STEP"),
     ] = None,
     changes: Changes,
 ) -> Result:
@@ -320,22 +290,20 @@ def _evaluated(
         ProblemError: The problem cannot be used, or its starting program fails.
         SandboxError: Nothing isolates programs here.
     """
-    # It gets ready while this side imports the rest.
-    with idle_process() as started:
-        settings = complete_settings(settings)
-        problem = load_problem(find_problem(path), settings.parameters)
-        named = _name_evaluator(problem)
-        if named and sys.stderr.isatty():
-            # Not among the results, which may be piped.
-            say(named, err=True)
-        with (
-            closing(open_evaluators(problem, settings)) as evaluators,
-            answering(problem, settings, evaluators, None),
-        ):
-            evaluators.start(started)
-            evaluators.wait()
-            evaluation = evaluate_initial(problem, evaluators, again)
-            yield problem, settings, evaluators, evaluation
+    settings = complete_settings(settings)
+    problem = load_problem(find_problem(path), settings.parameters)
+    named = _name_evaluator(problem)
+    if named and sys.stderr.isatty():
+        # Not among the results, which may be piped.
+        say(named, err=True)
+    with (
+        closing(open_evaluators(problem, settings)) as evaluators,
+        answering(problem, settings, evaluators, None),
+    ):
+        evaluators.start()
+        evaluators.wait()
+        evaluation = evaluate_initial(problem, evaluators, again)
+        yield problem, settings, evaluators, evaluation
 
 
 def _name_evaluator(problem: Problem) -> str:
@@ -344,3 +312,73 @@ def _name_evaluator(problem: Problem) -> str:
     People on a terminal read it before the evaluator runs; in a pipe it follows what was found.
     """
     return "" if is_shipped(problem) else f"evaluator {describe_evaluator(problem)}"
+
+
+def _estimate_costs(
+    problem: Problem,
+    settings: Settings,
+    evaluation: Evaluation,
+    evaluators: Evaluators,
+) -> tuple[list[str | TextTable], dict[str, Any]]:
+    """Returns what a run will cost, by role, and how many slots a budget buys: shown and as data.
+
+    Args:
+        problem: Of the run.
+        settings: Complete.
+        evaluation: Of the starting program.
+        evaluators: Running.
+    """
+    if not settings.models.is_configured:
+        return ["estimate  no model is configured: a run costs no money"], {"roles": []}
+    basis = ", ".join(f"{tokens} tokens of the {role}" for role, tokens in TYPICAL_TOKENS.items())
+    basis = f"prompts of a first slot, {basis}, {TYPICAL_REPAIRS:g} repairs a slot"
+    prompts = preview_prompts(problem, settings, evaluation, evaluators.evaluate)
+    endpoints = open_endpoints(settings, problem.folder, say)
+    roles = estimate_roles(settings, prompts, lambda name: endpoints[name].find_price())
+    head = ("role", "models", "calls a slot", "read", "written", "a slot")
+    table = TextTable(head, [_list_role(role) for role in roles])
+    lines, totals = _describe_totals(roles, settings)
+    lines += [
+        f"what the {who} asks comes on top: at most {rules.calls} questions an evaluation, each "
+        f"answered with at most {rules.max_tokens} tokens"
+        for who, rules in problem.asks.items()
+    ]
+    data = {"basis": basis, "roles": [role._asdict() for role in roles], **totals}
+    try:
+        expect_two_generations(settings, lambda: roles)
+    except UsageError as error:
+        data["refused"] = str(error)
+    return [f"estimate  from {basis}", table, *lines], data
+
+
+def _list_role(role: RoleEstimate) -> list[str]:
+    return [
+        role.role,
+        ", ".join(role.models),
+        f"{role.calls:.1f}",
+        f"{role.prompt_tokens:.0f}",
+        f"{role.completion_tokens:.0f}",
+        _money(role.cost_usd),
+    ]
+
+
+def _describe_totals(
+    roles: list[RoleEstimate], settings: Settings
+) -> tuple[list[str], dict[str, Any]]:
+    slots = (settings.loop.generations or 0) * settings.loop.slots
+    tokens = slots * sum(role.prompt_tokens + role.completion_tokens for role in roles)
+    unpriced = [name for role in roles if role.cost_usd is None for name in role.models]
+    cost = None if unpriced else sum(role.cost_usd or 0.0 for role in roles)
+    total = None if cost is None else slots * cost
+    lines = [f"a run of {slots} slots: {tokens:.0f} tokens, {_money(total)}"]
+    cap = settings.budget.max_cost_usd
+    if unpriced:
+        example = show_price_setting(unpriced[0])
+        lines.append(f"a model's price is unknown: set it, as in {example}")
+    elif cap is not None and cost:
+        lines.append(f"${cap:g} buys about {cap / cost:.0f} slots")
+    return lines, {"slots": slots, "tokens": tokens, "cost_usd": total}
+
+
+def _money(cost_usd: float | None) -> str:
+    return "an unknown price" if cost_usd is None else f"${cost_usd:.4f}"

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from evolve.cli.command import Result, command
 from evolve.cli.inspect import opened_run, style_gain
-from evolve.cli.options import RUNS, AllowWeak, Changes, Run, Trust
+from evolve.cli.options import RUNS, Changes, Run, Trust, argument, option, switch
 from evolve.display import Heading, Listing, Part, TextTable, one_line, show_number
 from evolve.edits.diffs import unified_diff
 from evolve.errors import UsageError
@@ -29,8 +27,8 @@ from evolve.report.attempt_details import (
     whole_as_data,
 )
 from evolve.report.contents import HERE, describe_attempt
-from evolve.report.ending import describe_end, exit_code
-from evolve.report.terminal import list_parts
+from evolve.report.elements import list_parts
+from evolve.report.phrases import describe_end, exit_code
 from evolve.runs.opening import open_run
 from evolve.runs.outcome import Outcome, ask_for_product
 from evolve.runs.run_folder import describe_verdict, find_run, load_run, write_program, write_text
@@ -39,33 +37,20 @@ from evolve.store import Store
 
 ProgramId = Annotated[
     str | None,
-    typer.Argument(help="Program id or the start of one; by default the champion.", metavar="ID"),
+    argument("Program id or the start of one; by default the champion.", "ID"),
 ]
 
 
-@command(
-    "Look",
-    examples=(
-        "evolve show latest",
-        "evolve show latest 3.1.0",
-    ),
-)
+@command("Look", "evolve show latest", "evolve show latest 3.1.0")
 def show(
     run: Run,
     attempt: Annotated[
-        str | None,
-        typer.Argument(help="Attempt, or the start of a program's id.", metavar="ID"),
+        str | None, argument("Attempt, or the start of a program's id.", "ID")
     ] = None,
     *,
-    prompt: Annotated[
-        str | None, typer.Option(help="Only the prompt of this call or program.", metavar="ID")
-    ] = None,
-    reply: Annotated[
-        str | None, typer.Option(help="Only the reply of this call or program.", metavar="ID")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="Only the source of this program.", metavar="ID")
-    ] = None,
+    prompt: Annotated[str | None, option("Only the prompt of this call or program.", "ID")] = None,
+    reply: Annotated[str | None, option("Only the reply of this call or program.", "ID")] = None,
+    source: Annotated[str | None, option("Only the source of this program.", "ID")] = None,
 ) -> Result:
     """Show the state of a run, or all of one attempt."""
     wanted = [one for one in (attempt, prompt, reply, source) if one is not None]
@@ -94,27 +79,22 @@ def show_end(outcome: Outcome, folder: Path) -> Result:
 
 @command(
     "Look",
-    examples=(
-        "evolve best latest",
-        "evolve best latest --output champion",
-    ),
+    "evolve best latest",
+    "evolve best latest --output champion",
+    settings=("allow_weak_sandbox",),
 )
 def best(
     run: Run,
     *,
-    output: Annotated[
-        Path | None, typer.Option(help="Write the champion's files here.", metavar="DIR")
-    ] = None,
+    output: Annotated[Path | None, option("Write the champion's files here.", "DIR")] = None,
     plot: Annotated[
-        Path | None,
-        typer.Option(help="Draw the champion's answer into this SVG file.", metavar="FILE"),
+        Path | None, option("Draw the champion's answer into this SVG file.", "FILE")
     ] = None,
     submit: Annotated[
-        Path | None,
-        typer.Option(help="Write the champion's answer for a competition.", metavar="FILE"),
+        Path | None, option("Write the champion's answer for a competition.", "FILE")
     ] = None,
-    allow_weak_sandbox: AllowWeak = False,
     trust: Trust = False,
+    changes: Changes,
 ) -> Result:
     """Print the champion, write its files, or draw its answer."""
     if plot is not None and plot.suffix != ".svg":
@@ -125,7 +105,6 @@ def best(
     products = {Purpose.PLOT: plot, Purpose.SUBMIT: submit}
     written = [file for file in products.values() if file is not None]
     if written:
-        changes = Changes({}, {"sandbox.allow_weak": allow_weak_sandbox})
         trusted = open_run(find_run(run, RUNS), changes.apply, trusts=trust)
         for purpose, file in products.items():
             if file is not None:
@@ -159,10 +138,7 @@ def _note_objective(store: Store, population: RunState, attempt: Attempt) -> str
     return ", ".join(parts)
 
 
-@command(
-    "Look",
-    examples=("evolve lineage latest",),
-)
+@command("Look", "evolve lineage latest")
 def lineage(run: Run, program: ProgramId = None) -> Result:
     """Show a program's lineage, from the starting program on."""
     with opened_run(run) as (store, population):
@@ -185,21 +161,15 @@ def _show_ancestor(one: dict[str, Any]) -> Iterator[Part]:
     yield TextTable(("", ""), [line for line in lines if line[1]])
 
 
-@command(
-    "Look",
-    examples=("evolve diff latest 3.1.0",),
-)
+@command("Look", "evolve diff latest 3.1.0")
 def diff(
     run: Run,
     program: ProgramId = None,
     other: Annotated[
-        str | None,
-        typer.Argument(help="What to compare with; by default its parent.", metavar="OTHER"),
+        str | None, argument("What to compare with; by default its parent.", "OTHER")
     ] = None,
     *,
-    initial: Annotated[
-        bool, typer.Option("--initial", help="Compare with the starting program.")
-    ] = False,
+    initial: Annotated[bool, switch("Compare with the starting program.", "--initial")] = False,
 ) -> Result:
     """Show what a program changed."""
     with opened_run(run) as (store, population):

@@ -8,10 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from evolve.cli.command import Result, command
-from evolve.cli.options import RUNS, AllowWeak, Changes, Run, Trust
+from evolve.cli.options import RUNS, Changes, Run, Trust, option, switch
 from evolve.display import Part, say
 from evolve.errors import ExitCode, UsageError
 from evolve.problem import COOPERATIVE, Purpose
@@ -28,10 +26,7 @@ from evolve.store import Store
 _CERTIFICATE = "certificate.json"
 
 
-@command(
-    "Prove",
-    examples=("evolve replay latest",),
-)
+@command("Prove", "evolve replay latest")
 def replay(run: Run) -> Result:
     """Run again from recorded replies and evaluations, and compare.
 
@@ -62,18 +57,13 @@ def replay(run: Run) -> Result:
     return Result(shown, data)
 
 
-@command(
-    "Prove",
-    examples=("evolve audit latest",),
-)
+@command("Prove", "evolve audit latest", settings=("allow_weak_sandbox",))
 def audit(
     run: Run,
     *,
-    evaluate: Annotated[
-        bool, typer.Option("--evaluate", help="Evaluate jumps on the hold-out now.")
-    ] = False,
-    allow_weak_sandbox: AllowWeak = False,
+    evaluate: Annotated[bool, switch("Evaluate jumps on the hold-out now.", "--evaluate")] = False,
     trust: Trust = False,
+    changes: Changes,
 ) -> Result:
     """List what deserves a second look before the champion is believed."""
     folder = find_run(run, RUNS)
@@ -82,8 +72,7 @@ def audit(
         raise UsageError(f"--evaluate: {folder}: the problem has no `holdout` function")
     hold_out: AbstractContextManager[Callable[[Program], Evaluation] | None] = nullcontext()
     if evaluate:
-        hold_out = _holding_out(folder, Changes({}, {"sandbox.allow_weak": allow_weak_sandbox}),
-                                trusts=trust)  # fmt: skip
+        hold_out = _holding_out(folder, changes, trusts=trust)
     with closing(Store.open_to_read(folder)) as store, hold_out as score:
         history = RunHistory(problem, settings)
         history.advance(store)
@@ -108,36 +97,29 @@ def _holding_out(
         yield partial(evaluators.evaluate, purpose=Purpose.HOLDOUT)
 
 
-@command(
-    "Prove",
-    examples=("evolve verify latest",),
-)
+@command("Prove", "evolve verify latest", settings=("allow_weak_sandbox",))
 def verify(
     run: Run,
     *,
-    repeats: Annotated[
-        int, typer.Option(help="Evaluations of each program.", metavar="N", min=1)
-    ] = 1,
+    repeats: Annotated[int, option("Evaluations of each program.", "N", least=1)] = 1,
     tolerance: Annotated[
         float | None,
-        typer.Option(
-            help="How far an objective may be from the recorded one; by default the problem's "
-            "`noise`.",
-            metavar="X",
-            min=0,
+        option(
+            "How far an objective may be from the recorded one; by default the problem's `noise`.",
+            "X",
+            least=0,
         ),
     ] = None,
-    allow_weak_sandbox: AllowWeak = False,
     trust: Trust = False,
     output: Annotated[
-        Path | None, typer.Option(help="The certificate; by default in the run.", metavar="FILE")
+        Path | None, option("The certificate; by default in the run.", "FILE")
     ] = None,
+    changes: Changes,
 ) -> Result:
     """Evaluate champion and elites again, and write a certificate.
 
     Exit code 5 means that a verdict came out differently.
     """
-    changes = Changes({}, {"sandbox.allow_weak": allow_weak_sandbox})
     found = open_run(find_run(run, RUNS), changes.apply, trusts=trust)
     path = output or found.folder / _CERTIFICATE
     certificate = verify_run(

@@ -1,4 +1,4 @@
-"""Runs on a page, and side by side: `report`, `compare`."""
+"""Runs on a page, side by side, and in a browser: `report`, `compare`, `view`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from evolve.cli.command import Result, command
-from evolve.cli.options import RUNS, Run
-from evolve.display import TextTable
+from evolve.cli.options import RUNS, Run, argument, option, switch
+from evolve.display import TextTable, say
 from evolve.errors import UsageError
 from evolve.population.curves import RunGroup, Trace, trace_run
 from evolve.population.curves import compare as group_runs
 from evolve.problem import COOPERATIVE
-from evolve.report.comparison import draw_comparison, format_csv
-from evolve.report.figures import standalone
+from evolve.report.figures import draw_comparison, standalone
 from evolve.report.render import write_report
 from evolve.runs.run_folder import find_run, load_run, write_text
 from evolve.store import Store
@@ -24,25 +21,14 @@ from evolve.store import Store
 _ROWS = 8
 
 
-@command(
-    "Look",
-    examples=(
-        "evolve report latest",
-        "evolve report latest --figures figures",
-    ),
-)
+@command("Look", "evolve report latest", "evolve report latest --figures figures")
 def report(
     run: Run,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            help="File to write, .html or .md; by default report.html in the run folder.",
-            metavar="FILE",
-        ),
+        Path | None, option("HTML file to write; by default report.html in the run folder.", "FILE")
     ] = None,
     figures: Annotated[
-        Path | None,
-        typer.Option(help="Write each figure here, too, as SVG and PNG.", metavar="DIR"),
+        Path | None, option("Write each figure here, too, as SVG and PNG.", "DIR")
     ] = None,
 ) -> Result:
     """Write a report of a run as one page, also of a run in progress."""
@@ -50,28 +36,19 @@ def report(
     return Result(str(path), {"report": str(path)})
 
 
-@command(
-    "Look",
-    examples=("evolve compare first second --output curve.svg",),
-)
+@command("Look", "evolve compare first second --output curve.svg")
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Run folders or names.", metavar="RUN...")],
+    runs: Annotated[list[str], argument("Run folders or names.", "RUN...")],
     *,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Write the curves here, as .svg or .csv.", metavar="FILE"),
-    ] = None,
+    output: Annotated[Path | None, option("Draw the curves into this SVG file.", "FILE")] = None,
 ) -> Result:
     """Compare runs of a problem: medians over seeds against what was spent."""
-    forms = {".svg": lambda found: standalone(draw_comparison(found)), ".csv": format_csv}
-    if output is not None and output.suffix not in forms:
-        raise UsageError(
-            f"--output: expected a file that ends in .svg or .csv, got {str(output)!r}"
-        )
+    if output is not None and output.suffix != ".svg":
+        raise UsageError(f"--output: expected a file that ends in .svg, got {str(output)!r}")
     traces = [_trace(run) for run in dict.fromkeys(runs)]
     groups = group_runs(traces)
     if output is not None:
-        write_text(output, forms[output.suffix](groups))
+        write_text(output, standalone(draw_comparison(groups)))
     return Result(
         [
             *(part for axis in groups[0].curves for part in (_tabulate(groups, axis), "")),
@@ -115,3 +92,38 @@ def _describe(group: RunGroup) -> dict[str, Any]:
             for axis, curve in group.curves.items()
         },
     }
+
+
+@command("Look", "evolve view")
+def view(
+    runs: Annotated[
+        list[str] | None, argument("Run folders or names; by default all in ./runs.", "[RUN...]")
+    ] = None,
+    *,
+    port: Annotated[int, option("Port to listen on; 0 takes a free one.", "N", least=0)] = 8420,
+    host: Annotated[
+        str, option("Address to listen on; only this machine by default.", "ADDRESS")
+    ] = "127.0.0.1",
+    browser: Annotated[bool, switch("Open a browser where there is one.")] = True,
+    allow_actions: Annotated[bool, switch("Let the page stop runs.", "--allow-actions")] = False,
+) -> Result:
+    """Show runs in a browser, live; Ctrl-C ends it."""
+    try:
+        from evolve.view.server import serve
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"`evolve view` needs the package {error.name}: pip install 'evolve[view]'"
+        ) from error
+    from evolve.runs.run_folder import find_run
+
+    named = [find_run(run, RUNS) for run in runs or ()]
+    address = serve(
+        named,
+        RUNS,
+        host=host,
+        port=port,
+        allows_actions=allow_actions,
+        opens_browser=browser,
+        announce=say,
+    )
+    return Result([], {"address": address.partition("?")[0]})

@@ -11,8 +11,6 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import typer
-
 from evolve.cli.command import Result, command
 from evolve.cli.options import (
     RUNS,
@@ -25,7 +23,10 @@ from evolve.cli.options import (
     RunDir,
     Track,
     Trust,
+    argument,
+    option,
     read_settings,
+    switch,
 )
 from evolve.display import one_line, say, say_json
 from evolve.errors import DamagedStoreError, EvaluatorError, ExitCode, MachineError, UsageError
@@ -66,25 +67,28 @@ class Shown(NamedTuple):
         if detach and (self.is_stream or self.trackers):
             raise UsageError("--detach: expected neither --json-lines nor --track with it")
         if self.trackers:
-            from evolve.report.trackers import expect_trackers
+            from evolve.report.observers import expect_trackers
 
             expect_trackers(self.trackers)
 
     def make_view(self, folder: Path) -> RunView:
         """Returns what shows the run of a folder."""
-        from evolve.report.callbacks import CallbackView, TrackedView
         from evolve.report.live import StandardOutput, TerminalView
 
-        view: RunView = TerminalView(StandardOutput(is_plain=self.is_plain))
-        if self.is_stream:
-            _say_event("start", {"run": str(folder)})
-            names = ("attempt", "generation", "improvement")
-            view = CallbackView(*(partial(_say_event, name) for name in names), shows=False)
-        return TrackedView(view, self.trackers) if self.trackers else view
+        if not self.is_stream:
+            return TerminalView(StandardOutput(is_plain=self.is_plain), trackers=self.trackers)
+        _say_event("start", {"run": str(folder)})
+        events = ("attempt", "generation", "improvement")
+        return TerminalView(
+            None, {name: partial(_say_event, name) for name in events}, self.trackers
+        )
 
 
 @command(
     "Run",
+    "evolve run circle_packing",
+    "evolve run mine --model openai/gpt-5-mini --max-cost 2",
+    "evolve run mine --model openai/NAME --api-base http://127.0.0.1:8080/v1 --detach",
     settings=(
         "generations",
         "seed",
@@ -96,37 +100,27 @@ class Shown(NamedTuple):
         *_CAPS,
         "set",
     ),
-    examples=(
-        "evolve run circle_packing",
-        "evolve run mine --model openai/gpt-5-mini --max-cost 2",
-        "evolve run mine --model openai/NAME --api-base http://127.0.0.1:8080/v1 --detach",
-    ),
 )
 def run(
     problem: Annotated[
-        Path | None,
-        typer.Argument(help="Problem folder; that of the run with --replay.", metavar="PROBLEM"),
+        Path | None, argument("Problem folder; that of the run with --replay.", "PROBLEM")
     ] = None,
     *,
     run_dir: RunDir = None,
     settings_file: Annotated[
-        Path | None, typer.Option("--settings", help="TOML file of settings.", metavar="FILE")
+        Path | None, option("TOML file of settings.", "FILE", "--settings")
     ] = None,
     lessons: Annotated[
-        str | None,
-        typer.Option(help="Start with these lessons: a run's, or a file's.", metavar="RUN|FILE"),
+        str | None, option("Start with these lessons: a run's, or a file's.", "RUN|FILE")
     ] = None,
     memory: Annotated[
-        Path | None,
-        typer.Option(help="File that keeps lessons: read first, added to last.", metavar="FILE"),
+        Path | None, option("File that keeps lessons: read first, added to last.", "FILE")
     ] = None,
     start: Annotated[
-        list[Path] | None,
-        typer.Option(help="A further starting program: file, folder or run.", metavar="PATH"),
+        list[Path] | None, option("A further starting program: file, folder or run.", "PATH")
     ] = None,
     replay: Annotated[
-        str | None,
-        typer.Option(help="Answer from this run's record, with its settings.", metavar="RUN"),
+        str | None, option("Answer from this run's record, with its settings.", "RUN")
     ] = None,
     trust: Trust = False,
     force: Force = False,
@@ -176,22 +170,17 @@ def run(
 
 @command(
     "Run",
+    "evolve resume latest",
+    "evolve resume latest --generations 60 --max-cost 5",
     settings=("generations", "workers", *_MODELS, *_SANDBOX, *_CAPS, "set"),
-    examples=(
-        "evolve resume latest",
-        "evolve resume latest --generations 60 --max-cost 5",
-    ),
 )
 def resume(
     run: Run,
     *,
     evaluator: Annotated[
-        Path | None,
-        typer.Option(help="Take this evaluator, and what lies beside it.", metavar="PATH"),
+        Path | None, option("Take this evaluator, and what lies beside it.", "PATH")
     ] = None,
-    rescore: Annotated[
-        bool, typer.Option("--rescore", help="Evaluate the elites again first.")
-    ] = False,
+    rescore: Annotated[bool, switch("Evaluate the elites again first.", "--rescore")] = False,
     trust: Trust = False,
     force: Force = False,
     detach: Detach = False,

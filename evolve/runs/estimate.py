@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evolve.errors import UsageError
 from evolve.models.budget import estimate_tokens
-from evolve.records.results import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from evolve.models.budget import Price
     from evolve.records.chat import Message
     from evolve.settings import Settings
-    from evolve.store import Store
 
 # Typical replies, in tokens, and repair turns a slot, where no earlier run is given.
 TYPICAL_TOKENS = {"planner": 1500, "editor": 1500, "summarizer": 400}
@@ -62,7 +60,6 @@ def estimate_roles(
     settings: Settings,
     prompts: Mapping[str, tuple[Message, ...]],
     find_price: Callable[[str], Price | None],
-    like: Mapping[str, Use] | None = None,
 ) -> list[RoleEstimate]:
     """Returns what each role of a slot will use and cost.
 
@@ -70,14 +67,11 @@ def estimate_roles(
         settings: Complete, with models.
         prompts: Messages of a first slot by step.
         find_price: Returns what a model costs.
-        like: What each role used in a slot of another run; None for typical numbers.
     """
     roster = settings.models.roster()
     estimates = []
     for role in _find_roles(settings):
         use = _expect_use(settings, role, prompts[_STEPS[role]])
-        if like is not None:
-            use = like.get(role, Use(0, 0, 0))
         total = sum(item.weight for item in roster[role])
         costs: list[float] = []
         for item in roster[role]:
@@ -123,18 +117,6 @@ def expect_two_generations(settings: Settings, estimate: Callable[[], list[RoleE
                 f"{takes} (`loop.slots` is {slots}), got {getattr(budget, name):g}; raise it, or "
                 "lower `loop.slots`; --force runs with it"
             )
-
-
-def measure_uses(store: Store) -> dict[str, Use]:
-    """Returns what each role used in a slot of a run, on average."""
-    slots = max(store.count_slots(), 1)
-    totals: dict[str, Totals] = {}
-    for role, _, used in store.usage():
-        totals[role] = totals.get(role, Totals()) + used
-    return {
-        role: Use(used.calls / slots, used.prompt_tokens / slots, used.completion_tokens / slots)
-        for role, used in totals.items()
-    }
 
 
 def _find_roles(settings: Settings) -> list[str]:

@@ -391,13 +391,6 @@ class Reader:
             for *key, change, reason, seconds in self._connection.execute(_TEXTS, (since,)):
                 yield AttemptText(AttemptKey(*key), change or "", reason or "", seconds or 0.0)
 
-    def count_slots(self) -> int:
-        """Returns the number of slots that asked a model."""
-        ((slots,),) = self._all(
-            "SELECT COUNT(*) FROM (SELECT DISTINCT generation, slot FROM calls WHERE slot >= 0)"
-        )
-        return int(slots)
-
     def payoffs(self, sign: float) -> list[Payoff]:
         """Returns what operators and models have brought in committed generations.
 

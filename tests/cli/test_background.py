@@ -1,15 +1,19 @@
 """Runs that lose, leave or regain their terminal."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
+from evolve.store import Store
 from tests.commands import (
+    INITIAL,
     count_rows,
     run_detached,
     run_evolve,
@@ -122,3 +126,126 @@ def test_under_nohup_a_closed_terminal_is_passed_over(tmp_path, problem):
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "finished" in out
+
+
+MINE = INITIAL.replace("first = 1.0", "first = 2.5")
+
+
+@pytest.fixture(scope="module")
+def steered(tmp_path_factory):
+    """A run with a model that was steered after its second generation."""
+    folder = tmp_path_factory.mktemp("steered")
+    write_problem(folder / "valley")
+    common = ("--model", "scripted", "--set", "loop.slots=2")
+    run_evolve("run", "valley", *common, "--generations", 4, "--run-dir", "whole", cwd=folder)
+    run_evolve("fork", "whole", "--generation", 2, "--run-dir", "r", cwd=folder)
+    (folder / "mine.py").write_text(MINE)
+    run_evolve("hint", "r", "The hidden point has a\nnegative second number.", cwd=folder)
+    run_evolve("inject", "r", "mine.py", cwd=folder)
+    run_evolve("pin", "r", "0.0.0", cwd=folder)
+    run_evolve("resume", "r", cwd=folder)
+    return folder
+
+
+def prompts(folder, run: str, generation: int) -> str:
+    with closing(Store.open_to_read(folder / run)) as store:
+        calls = store.finished_after(generation - 1, generation)[0]
+    return "\n".join(call.request.messages[-1].text for call in calls)
+
+
+def test_models_read_hints_and_pins_from_the_next_generation_on(steered):
+    wish = (
+        "The user of this run says:\n\n"
+        "- The hidden point has a negative second number.\n"
+        "- Program 0.0.0 is pinned: work on it, too."
+    )
+    assert wish in prompts(steered, "r", 3)
+    assert "## Program 0.0.0" in prompts(steered, "r", 4)
+    assert "The user of this run" not in prompts(steered, "r", 2)
+
+
+def test_log_lineage_and_show_name_the_user(steered):
+    log = run_evolve("log", "r", cwd=steered).stdout
+    assert "2 by the user: a program of the user's: mine.py" in log
+    (attempt,) = [one for one in run_json("show", "r", cwd=steered)["payoffs"]
+                  if one["name"] == "inject"]  # fmt: skip
+    assert (attempt["uses"], attempt["improved"]) == (1, 1)
+    with closing(Store.open_to_read(steered / "r")) as store:
+        (key,) = [one.key for one in store.light_attempts() if one.operator == "inject"]
+    lineage = run_evolve("lineage", "r", str(key), cwd=steered).stdout
+    assert "by         the user" in lineage
+    assert "mine.py, put in by the user" in lineage
+    assert "3: attempt 0.0.0 is pinned" in run_evolve("show", "r", cwd=steered).stdout
+    assert [one["generation"] for one in run_json("hint", "r", cwd=steered)] == [3, 3, 3]
+
+
+def test_a_steered_run_is_replayed_and_repeated_without_a_model(steered):
+    assert "equal" in run_evolve("replay", "r", cwd=steered).stdout
+    run_evolve("run", "--replay", "r", "--run-dir", "again", cwd=steered)
+    archives = [run_json("archive", name, cwd=steered) for name in ("r", "again", "whole")]
+    assert archives[0] == archives[1] != archives[2]
+    run_evolve("verify", "again", cwd=steered)
+    run_evolve("fork", "r", "--generation", 3, "--run-dir", "f", cwd=steered)
+    run_evolve("resume", "f", cwd=steered)
+    assert run_json("archive", "f", cwd=steered) == archives[0]
+
+
+def test_an_export_has_what_was_asked(steered):
+    run_evolve("export", "r", "--output", "everything", cwd=steered)
+    lines = (steered / "everything" / "run.jsonl").read_text().splitlines()
+    asked = [one for one in map(json.loads, lines) if one["kind"] == "steer"]
+    assert [(one["asks"], one["generation"]) for one in asked] == [
+        ("hint", 3), ("inject", 3), ("pin", 3),
+    ]  # fmt: skip
+
+
+def test_what_was_asked_can_be_dropped(steered):
+    run_evolve("fork", "r", "--run-dir", "dropped", cwd=steered)
+    assert "number 1 is dropped" in run_evolve("hint", "dropped", "--drop", 1, cwd=steered).stdout
+    run_evolve("pin", "dropped", "--drop", 3, cwd=steered)
+    run_evolve("resume", "dropped", "--generations", 5, cwd=steered)
+    assert "The user of this run" not in prompts(steered, "dropped", 5)
+    done = run_evolve("hint", "dropped", "--drop", 3, cwd=steered, code=2)
+    assert "--drop: expected the number of a hint (1), got 3" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("hint", "r", " "), "hint: expected 1 to 4000 characters of text, got 1"),
+        (("hint", "r", "x", "--drop", "1"), "--drop: expected nothing with it, got 'x'"),
+        (("hint", "r", "--drop", "7"), "--drop: expected the number of a hint (1), got 7"),
+        (("pin", "r", "zz"), "program 'zz': none of that id"),
+        (("inject", "r", "none.py"), "inject: expected a file, a folder or a run, got nothing at"),
+        (("inject", "r", "broken.py"), "expected Python that can be parsed: line 1"),
+        (("inject", "r", "frozen.py"), "initial.py: expected all outside of EVOLVE-BLOCK"),
+        (("inject", "r", "empty"), "empty/initial.py"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_with_a_reason(steered, words, message):
+    (steered / "broken.py").write_text("def point(:\n")
+    (steered / "frozen.py").write_text("import os\n" + MINE)
+    (steered / "empty").mkdir(exist_ok=True)
+    assert message in run_evolve(*words, cwd=steered, code=2).stderr
+
+
+def test_a_run_without_a_model_takes_programs_and_no_hints(tmp_path, problem):
+    run_evolve("run", problem, "--generations", 2, "--run-dir", "r", cwd=tmp_path)
+    done = run_evolve("hint", "r", "think", cwd=tmp_path, code=2)
+    assert "the run has no model that would read it; `evolve inject`" in done.stderr
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "initial.py").write_text(MINE)
+    run_evolve("inject", "r", "given", cwd=tmp_path)
+    run_evolve("resume", "r", "--generations", 4, cwd=tmp_path)
+    assert "the user: given, put in by the user" in run_evolve("log", "r", cwd=tmp_path).stdout
+    # The champion of one run starts in another.
+    run_evolve("run", problem, "--generations", 1, "--seed", 3, "--run-dir", "o", cwd=tmp_path)
+    asked = run_json("inject", "o", "r", cwd=tmp_path)
+    assert (asked["kind"], asked["text"]) == ("inject", "r, put in by the user")
+
+
+def test_a_baseline_has_no_use_for_a_pin(tmp_path, problem):
+    run_evolve("run", problem, "--generations", 1, "--strategy", "best-of-n", "--run-dir", "r",
+               cwd=tmp_path)  # fmt: skip
+    done = run_evolve("pin", "r", "0.0.0", cwd=tmp_path, code=2)
+    assert "the run's strategy changes the starting program, always" in done.stderr

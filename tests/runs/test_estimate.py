@@ -3,7 +3,7 @@ import pytest
 from evolve.errors import UsageError
 from evolve.models.budget import Price
 from evolve.records.chat import Message
-from evolve.runs.estimate import TYPICAL_TOKENS, Use, estimate_roles, expect_two_generations
+from evolve.runs.estimate import TYPICAL_TOKENS, estimate_roles, expect_two_generations
 from evolve.settings import Settings, change_settings
 from tests.commands import run_evolve
 
@@ -34,13 +34,6 @@ def test_a_role_costs_what_its_models_cost_by_weight():
 def test_an_unknown_price_is_not_taken_for_nothing():
     estimates = estimate_roles(make_settings(models__editor=["a", "c"]), PROMPTS, PRICES.get)
     assert [estimate.cost_usd is None for estimate in estimates] == [True, False]
-
-
-def test_another_run_tells_better_than_typical_numbers():
-    like = {"editor": Use(1.0, 10.0, 20.0)}
-    editor, summarizer = estimate_roles(make_settings(), PROMPTS, PRICES.get, like)
-    assert editor.cost_usd == pytest.approx(50e-6)
-    assert summarizer.cost_usd == 0.0
 
 
 def test_steps_that_are_left_out_cost_nothing():
