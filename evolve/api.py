@@ -452,13 +452,14 @@ def _read_settings(settings: Mapping[str, Any] | None, options: Mapping[str, Any
 def _run_to_end(
     run: Run, callbacks: tuple[_Callback, _Callback, _Callback], *, progress: bool | None
 ) -> SavedRun:
-    from evolve.report.callbacks import CallbackView
+    from evolve.report.live import StandardOutput, TerminalView
     from evolve.report.render import write_report
     from evolve.runs.interrupts import interruptible
     from evolve.runs.opening import run_to_end
 
     shows = _is_watched() if progress is None else progress
-    view = CallbackView(*callbacks, shows=shows)
+    calls = dict(zip(("attempt", "generation", "improvement"), callbacks, strict=True))
+    view = TerminalView(StandardOutput() if shows else None, calls)
     with interruptible():
         run_to_end(run, view)
     write_report(run.folder)

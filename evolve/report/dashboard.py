@@ -91,28 +91,16 @@ def allot(wanted: Sequence[tuple[int, int]], lines: int) -> list[int]:
     return sizes
 
 
-def count_top(height: int) -> int:
-    """Returns how many lines the top takes: title, bar and champion."""
-    return 3 if height < _LOW else 4
-
-
-def arrange_top(shown: Dashboard, height: int) -> Layout:
-    """Returns the first lines of the view: what moves all the time, and is drawn most often."""
-    top = Layout()
-    top.split_column(
-        Layout(_draw_title(shown), size=1),
-        Layout(_draw_bar(shown), size=1),
-        Layout(Sized(lambda _, lines: _draw_champion(shown, lines)), size=count_top(height) - 2),
-    )
-    return top
-
-
 def arrange(shown: Dashboard, width: int, height: int) -> Layout:
     """Returns the view for a terminal of this size."""
     whole = Layout()
-    lines = count_top(height)
-    below = _arrange_below(shown, width, max(height - lines, 1))
-    whole.split_column(Layout(arrange_top(shown, height), size=lines), below)
+    lines = 1 if height < _LOW else 2
+    whole.split_column(
+        Layout(_draw_title(shown), size=1),
+        Layout(_draw_bar(shown), size=1),
+        Layout(_draw_champion(shown, lines), size=lines),
+        _arrange_below(shown, width, max(height - lines - 2, 1)),
+    )
     return whole
 
 
@@ -121,7 +109,7 @@ def _arrange_below(shown: Dashboard, width: int, height: int) -> Layout:
     side = min(2 * width // 5, _WIDEST_SIDE) if is_wide else width
     facts = [
         Panel(partial(_draw_fact, *fact), 1, len(_wrap(fact[1], side)))
-        for fact in _list_facts(shown, is_wide=is_wide)
+        for fact in _list_facts(shown)
     ]
     improvements = Panel(lambda *size: _draw_improvements(shown, *size), 2, height // 4)
     chart = Panel(partial(_draw_chart, shown, with_maps=not is_wide), 4, height // 3)
@@ -135,7 +123,7 @@ def _arrange_below(shown: Dashboard, width: int, height: int) -> Layout:
     ]
     rows = max((len(island.levels) for island in shown.islands), default=0)
     maps = Panel(lambda *size: _draw_maps(shown, *size), 6, min(rows + 2, height // 2))
-    right = [maps, *facts, Panel(lambda *_: _draw_payoffs(shown), 4, 2 + len(shown.payoffs))]
+    right = [maps, *facts]
     columns = Layout()
     columns.split_row(
         Layout(_stack(left, height, stretch=0)),
@@ -223,14 +211,13 @@ def _draw_champion(shown: Dashboard, height: int) -> RenderableType:
     return Group(*lines)
 
 
-def _list_facts(shown: Dashboard, *, is_wide: bool) -> list[tuple[str, str]]:
+def _list_facts(shown: Dashboard) -> list[tuple[str, str]]:
     """Returns what is said in a line or two, the most important first: labels and texts."""
     facts = [("attempts", describe_outcomes(shown))]
     if shown.traffic is not None and shown.traffic.waits:
         facts.append(("waiting", describe_traffic(shown.traffic, shown.now)))
     facts.append(("budget", describe_budget(shown)))
-    # Where there is room they have a table.
-    if shown.payoffs and not is_wide:
+    if shown.payoffs:
         facts.append(("pay-off", describe_payoffs(shown.payoffs)))
     if shown.stall:
         facts.append(("stall", shown.stall))
@@ -291,18 +278,6 @@ def _draw_notes(shown: Dashboard, width: int, height: int) -> RenderableType:
             break
         lines = [*wrapped, *lines]
     return _uncut([Text(line, style="dim") for line in lines])
-
-
-def _draw_payoffs(shown: Dashboard) -> RenderableType:
-    table = Table(box=None, expand=True, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("operator or model", no_wrap=True, overflow="ellipsis", ratio=1)
-    for name in ("uses", "improved", "best gain"):
-        table.add_column(name, no_wrap=True, justify="right")
-    for one in shown.payoffs:
-        gain = "-" if one.best_gain is None else f"{one.best_gain:+.3g}"
-        improved = f"{one.improved} ({one.share:.0%})"
-        table.add_row(Text(one_line(one.name)), str(one.uses), improved, gain)
-    return table
 
 
 def _draw_chart(shown: Dashboard, width: int, height: int, *, with_maps: bool) -> RenderableType:

@@ -1,13 +1,11 @@
-"""What pages consist of: sections of tables, texts and pictures, whatever form they are written in.
-
-A page of HTML and a file of Markdown are written from the same blocks.
-"""
+"""What pages consist of: sections of tables, texts and pictures, for browsers and terminals."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from evolve.display import Listing, TextTable
+from evolve.display import Heading, Listing, Part, TextTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +119,30 @@ class Document:
 
     title: str
     sections: tuple[Section, ...]
+
+
+def list_parts(document: Document, instead: Mapping[str, Sequence[Part]]) -> Iterator[Part]:
+    """Yields the parts of a page; of what only a page can show there is the title.
+
+    Args:
+        document: The page.
+        instead: What stands in a terminal in place of a section's contents, by its title.
+    """
+    for section in document.sections:
+        yield Heading(section.title)
+        yield from instead.get(section.title, _list_blocks(section.blocks))
+
+
+def _list_blocks(blocks: Iterable[Block]) -> Iterator[Part]:
+    for block in blocks:
+        if isinstance(block, Fold):
+            yield Heading(block.title)
+            yield from _list_blocks(block.blocks)
+        elif isinstance(block, SideBySide):
+            yield block.title
+        elif isinstance(block, Cards):
+            yield TextTable(("", "", ""), block.cards)
+        elif isinstance(block, TextTable | Listing):
+            yield block
+        else:
+            yield block.caption

@@ -11,7 +11,7 @@ from itertools import pairwise
 from evolve.archive import Elite
 from evolve.archive.archives import share_of
 from evolve.display import clean, one_line, show_number
-from evolve.population.curves import AXES, CurvePoint
+from evolve.population.curves import AXES, CONFIDENCE, CurvePoint, RunGroup
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
 from evolve.report.timeline import AttemptRow
@@ -313,3 +313,32 @@ def _rectangle(
         f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"{more}>'
         f"{shown}</rect>"
     )
+
+
+def draw_comparison(groups: Sequence[RunGroup]) -> str:
+    """Draws a panel for each axis, medians as lines and intervals as bands, as SVG."""
+    axes = list(groups[0].curves)
+    top = HEIGHT * len(axes)
+    height = top + 20 * len(groups) + 30
+    parts: list[str] = []
+    for number, axis in enumerate(axes):
+        shapes = []
+        for curve in (group.curves[axis] for group in groups):
+            lines = (curve.median, curve.low, curve.high)
+            counts = curve.counts.tolist()
+            pairs = (list(zip(counts, line.tolist(), strict=True)) for line in lines)
+            shapes.append(CurveShape(*pairs))
+        parts.append(f'<g transform="translate(0 {number * HEIGHT})">')
+        parts += [*draw_panel(shapes, axis, "objective"), "</g>"]
+    for number, group in enumerate(groups):
+        y = top + 20 * number
+        parts.append(
+            f'<rect class="c{number % COLOURS}" x="{_LEFT}" y="{y}" width="12" height="12"/>'
+            f'<text x="{_LEFT + 18}" y="{y + 10}">{escape(clean(group.name))}, '
+            f"{len(group.traces)} runs</text>"
+        )
+    parts.append(
+        f'<text x="{_LEFT}" y="{height - 8}">medians and {CONFIDENCE:.0%} bootstrap intervals of '
+        "the median</text>"
+    )
+    return wrap("".join(parts), WIDTH, height)

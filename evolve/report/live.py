@@ -7,33 +7,34 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
 
 from evolve.display import clean, say_error
 from evolve.errors import UsageError
-from evolve.population import RunState
 from evolve.population.snapshot import load_state
 from evolve.problem import Problem
 from evolve.records import AttemptKey
-from evolve.records.results import Call, Evaluated, Expense, Generation, SlotResult, Totals
+from evolve.records.results import Call, Evaluated, Totals
+from evolve.report.observers import Callback, Caller, TrackerObserver, open_trackers
 from evolve.report.phrases import describe_line, describe_stop, describe_time
 from evolve.report.progress import Progress
 from evolve.runs.outcome import Outcome, read_outcome
 from evolve.search.loop import Observer
-from evolve.settings import Settings
+from evolve.settings import Settings, flatten_settings
 from evolve.steps.journal import Journal
 from evolve.store import Store, is_locked
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _LINE_EVERY_SECONDS = 5.0
 _QUIET_SECONDS = 9.0
 _POLL_SECONDS = 0.5
-# The first lines are drawn every half second, the whole picture so seldom that it takes no more
-# than this share of the time, and at once when the terminal has another size.
-_TOP_SECONDS, _DRAWING_SHARE, _LONGEST_SECONDS = 0.5, 0.005, 2.0
-_RESIZED_SECONDS = 0.1
+_PICTURES_PER_SECOND = 1.25
 # What is done sooner is not worth a word.
 _SOON_SECONDS = 0.4
 
@@ -81,41 +82,11 @@ class StandardOutput:
         signal.raise_signal(signal.SIGTERM)
 
 
-class ProgressView(Observer):
-    """Passes what happens on to what is shown; views differ in how they show it.
-
-    Args:
-        progress: What is shown.
-    """
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def on_record(self, item: Call | Evaluated | Expense) -> None:
-        """Counts what was recorded."""
-        self.progress.record(item)
-
-    def on_slot(self, result: SlotResult) -> None:
-        """Counts the attempts of a slot."""
-        self.progress.end_slot(result)
-
-    def on_commit(self, population: RunState, generation: Generation | None) -> None:
-        """Takes in a new checkpoint."""
-        if generation is None:
-            self.progress.commit(population)
-        else:
-            self.progress.commit(population, generation.slots, generation.summary)
-
-    def on_stop(self, reason: str, seconds: float | None) -> None:
-        """Takes note of what is waited for at the end."""
-        self.progress.stop(reason, seconds)
-
-
-class PlainView(ProgressView):
+class PlainView(Observer):
     """One line after a generation, at most one every five seconds; else one every ten.
 
     Args:
-        progress: What is shown.
+        progress: What is shown; it sees events first.
         stream: Where lines go.
         quiet_seconds: After so long without a line there is one, though nothing was committed.
     """
@@ -123,8 +94,7 @@ class PlainView(ProgressView):
     def __init__(
         self, progress: Progress, stream: StandardOutput, *, quiet_seconds: float = _QUIET_SECONDS
     ) -> None:
-        super().__init__(progress)
-        self._stream = stream
+        self._progress, self._stream = progress, stream
         self._quiet_seconds = quiet_seconds
         self._last = float("-inf")
         self._shown: int | None = None
@@ -133,152 +103,123 @@ class PlainView(ProgressView):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shown != self.progress.reduce().generation:
+        if self._shown != self._progress.reduce().generation:
             self._print()
 
     def tell(self, line: str) -> None:
         """Prints a line of its own."""
         self._stream.write(f"{line}\n")
 
-    def on_commit(self, population: RunState, generation: Generation | None) -> None:
-        """Prints a line if the last one is old enough."""
-        super().on_commit(population, generation)
-        if time.monotonic() - self._last >= _LINE_EVERY_SECONDS:
-            self._print()
-
     def on_tick(self) -> None:
-        """Prints a line if there was none for long."""
-        if time.monotonic() - self._last >= self._quiet_seconds:
+        """Prints a line if the last one is old enough."""
+        is_new = self._shown != self._progress.reduce().generation
+        pause = _LINE_EVERY_SECONDS if is_new else self._quiet_seconds
+        if time.monotonic() - self._last >= pause:
             self._print()
 
-    def on_stop(self, reason: str, seconds: float | None) -> None:
+    def on_stop(self, reason: str, seconds: float | None) -> None:  # noqa: ARG002
         """Prints what is waited for."""
-        super().on_stop(reason, seconds)
-        shown = self.progress.reduce()
+        shown = self._progress.reduce()
         if shown.traffic is not None and shown.traffic.waits:
             self._stream.write(f"{describe_stop(shown)}\n")
 
     def _print(self) -> None:
-        shown = self.progress.reduce()
+        shown = self._progress.reduce()
         self._last, self._shown = time.monotonic(), shown.generation
         self._stream.write(f"{describe_line(shown)}\n")
 
 
-class LiveView(ProgressView):
+class LiveView(Observer):
     """A picture that fills the terminal, drawn by a thread of its own.
 
     It takes the terminal's other screen; lines for people are printed at the end.
 
     Args:
-        progress: What is shown.
+        progress: What is shown; it sees events first.
     """
 
     def __init__(self, progress: Progress) -> None:
-        super().__init__(progress)
-        self._news = threading.Event()
-        self._has_ended = False
-        self._thread = threading.Thread(target=self._keep_drawing, daemon=True)
-        self._open = ExitStack()
+        self._progress = progress
 
     def __enter__(self) -> Self:
         from rich.console import Console
+        from rich.live import Live
 
         # Standard error, where data for programs go to standard output.
         self._terminal = sys.stdout.fileno()
         self._console = Console()
-        self._open.enter_context(self._console.screen())
-        self._thread.start()
+        self._picture = Live(
+            get_renderable=self._draw,
+            console=self._console,
+            screen=True,
+            refresh_per_second=_PICTURES_PER_SECOND,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._picture.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._has_ended = True
-        self._news.set()
-        self._thread.join()
-        self._open.close()
-        for line in self.progress.reduce().notes:
+        self._picture.stop()
+        for line in self._progress.reduce().notes:
             self._console.print(clean(line), markup=False, highlight=False, soft_wrap=True)
 
     def tell(self, line: str) -> None:
         """Shows a line; may be called from any thread."""
-        self.progress.note(line)
-        self._news.set()
+        self._progress.note(line)
+        self._picture.refresh()
 
-    def on_stop(self, reason: str, seconds: float | None) -> None:
+    def on_stop(self, reason: str, seconds: float | None) -> None:  # noqa: ARG002
         """Shows at once what is waited for."""
-        super().on_stop(reason, seconds)
-        self._news.set()
+        self._picture.refresh()
 
-    def _keep_drawing(self) -> None:
-        whole_at, size = float("-inf"), None
-        # A terminal that was closed has no size.
-        with suppress(OSError):
-            while not self._has_ended:
-                began, now = time.thread_time(), self._measure()
-                is_whole = size != now or time.monotonic() >= whole_at
-                size = now
-                self._draw(size, is_whole=is_whole)
-                if is_whole:
-                    pause = (time.thread_time() - began) / _DRAWING_SHARE
-                    whole_at = time.monotonic() + min(max(pause, _TOP_SECONDS), _LONGEST_SECONDS)
-                if self._wait_for_news(size):
-                    whole_at = float("-inf")
-
-    def _measure(self) -> tuple[int, int]:
-        """Returns the columns and lines of the terminal; some do not know theirs."""
-        width, height = os.get_terminal_size(self._terminal)
-        return width or 80, height or 24
-
-    def _wait_for_news(self, size: tuple[int, int]) -> bool:
-        """Waits for the next picture; returns whether all of it is due because of news."""
-        until = time.monotonic() + _TOP_SECONDS
-        while time.monotonic() < until and self._measure() == size:
-            if self._news.wait(_RESIZED_SECONDS):
-                self._news.clear()
-                return True
-        return False
-
-    def _draw(self, size: tuple[int, int], *, is_whole: bool) -> None:
+    def _draw(self) -> RenderableType:
         from rich.console import ConsoleDimensions
-        from rich.control import Control
-        from rich.screen import Screen
 
-        from evolve.report.dashboard import arrange, arrange_top, count_top
+        from evolve.report.dashboard import arrange
 
-        console, shown = self._console, self.progress.reduce()
-        width, height = size
-        # Rich believes COLUMNS and LINES, which say what was when a shell began.
-        console.size = ConsoleDimensions(width, height)
-        console.control(Control.home())
-        if is_whole:
-            # Without a line break at the end, at which the terminal would scroll.
-            console.print(Screen(arrange(shown, width, height)), end="")
-        else:
-            console.print(arrange_top(shown, height), height=count_top(height), end="")
+        # A terminal that was closed has no size, and some do not know theirs.
+        with suppress(OSError):
+            width, height = os.get_terminal_size(self._terminal)
+            # Rich believes COLUMNS and LINES, which say what was when a shell began.
+            self._console.size = ConsoleDimensions(width or 80, height or 24)
+        return arrange(self._progress.reduce(), *self._console.size)
 
 
 class TerminalView:
     """The view of the run in this process: live on a terminal, plain lines elsewhere.
 
     Args:
-        stream: Standard output.
+        stream: Standard output; None shows nothing.
+        calls: Functions of the caller, as `Caller` takes them.
+        trackers: Names of the trackers that follow the run.
     """
 
-    def __init__(self, stream: StandardOutput) -> None:
-        self._stream = stream
+    def __init__(
+        self,
+        stream: StandardOutput | None,
+        calls: Mapping[str, Callback | None] = MappingProxyType({}),
+        trackers: Sequence[str] = (),
+    ) -> None:
+        self._stream, self._calls, self._trackers = stream, calls, trackers
         self._view: LiveView | PlainView | None = None
 
     def tell(self, line: str) -> None:
         """Prints one line; may be called from any thread."""
-        if self._view is None:
-            self._stream.write(f"{line}\n")
-        else:
+        if self._view is not None:
             self._view.tell(line)
+        elif self._stream is not None:
+            self._stream.write(f"{line}\n")
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
         """Says now and then that something is waited for."""
+        if self._stream is None:
+            yield
+            return
         done = threading.Event()
-        thread = threading.Thread(target=self._keep_saying, args=(what, done), daemon=True)
+        words = what, done, self._stream
+        thread = threading.Thread(target=_keep_saying, args=words, daemon=True)
         thread.start()
         try:
             yield
@@ -286,34 +227,43 @@ class TerminalView:
             done.set()
             thread.join()
 
-    def _keep_saying(self, what: str, done: threading.Event) -> None:
-        began = time.monotonic()
-        if done.wait(_SOON_SECONDS):
-            return
-        if self._stream.is_live:
-            from rich.console import Console
-
-            with Console().status(what) as status:
-                while not done.wait(1.0):
-                    status.update(f"{what}: {describe_time(time.monotonic() - began)}")
-        else:
-            while not done.wait(_QUIET_SECONDS):
-                self._stream.write(f"{what}: {describe_time(time.monotonic() - began)} so far\n")
-
     @contextmanager
     def watch(
         self, store: Store, problem: Problem, settings: Settings, journal: Journal
     ) -> Iterator[Sequence[Observer]]:
-        """Shows the run while it continues."""
-        progress = Progress(
-            store, problem, settings, journal.budget.totals_by_call, journal.traffic
-        )
-        with open_view(progress, self._stream) as view:
-            self._view = view
+        """Shows the run while it continues; yields what sees its events."""
+        used, plain = journal.budget.totals_by_call, flatten_settings(settings)
+        observers: list[Observer] = [Caller(self._calls)]
+        with ExitStack() as stack:
+            if self._stream is not None:
+                progress = Progress(store, problem, settings, used, journal.traffic)
+                view = open_view(progress, self._stream)
+                observers += progress, stack.enter_context(view)
+                self._view = view
+            if self._trackers:
+                trackers = open_trackers(self._trackers, store.folder, problem.name, plain)
+                following = TrackerObserver(trackers, journal, self.tell)
+                stack.callback(following.end)
+                observers.append(following)
             try:
-                yield (view,)
+                yield observers
             finally:
                 self._view = None
+
+
+def _keep_saying(what: str, done: threading.Event, stream: StandardOutput) -> None:
+    began = time.monotonic()
+    if done.wait(_SOON_SECONDS):
+        return
+    if stream.is_live:
+        from rich.console import Console
+
+        with Console().status(what) as status:
+            while not done.wait(1.0):
+                status.update(f"{what}: {describe_time(time.monotonic() - began)}")
+    else:
+        while not done.wait(_QUIET_SECONDS):
+            stream.write(f"{what}: {describe_time(time.monotonic() - began)} so far\n")
 
 
 def open_view(progress: Progress, stream: StandardOutput) -> LiveView | PlainView:
@@ -346,7 +296,6 @@ def follow_run(
                 # Once the process has gone, its last commit is still to be read.
                 is_running = is_locked(folder)
                 follower.advance()
-                view.on_commit(follower.state, None)
                 view.on_tick()
                 if is_running:
                     time.sleep(_POLL_SECONDS)
@@ -376,6 +325,7 @@ class _Follower:
                 )
             self._spent = self._read_spent()
             self.progress = Progress(store, problem, settings, lambda: self._spent)
+            self.progress.commit(self.state)
             self._seen = set(map(_identify, self._list_finished()))
 
     def advance(self) -> None:
@@ -389,7 +339,7 @@ class _Follower:
             finished = self._list_finished()
             new = [item for item in finished if _identify(item) not in self._seen]
             for item in new:
-                progress.record(item)
+                progress.on_record(item)
             if any(isinstance(item, Call) for item in new):
                 self._spent = self._read_spent()
             last = store.last_generation() or 0

@@ -1,17 +1,22 @@
-"""What is said of a run in a few words: gains, comparisons, times, caps, what is waited for."""
+"""What is said of a run in a few words: where it stands, what is waited for, how it ended."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from itertools import repeat
+from pathlib import Path
+from shlex import quote
 
+from evolve import errors
 from evolve.display import show_number
-from evolve.problem import Reference
-from evolve.records import Direction
-from evolve.records.results import GENERATIONS, INTERRUPTED, MAX_COST, MAX_SECONDS, PATIENCE, Payoff
-from evolve.report.overview import describe_gain, describe_money
+from evolve.errors import ExitCode
+from evolve.problem import COOPERATIVE, Reference
+from evolve.records import Direction, results
+from evolve.records.results import Payoff, Totals
+from evolve.report.overview import describe_gain, describe_money, tabulate_spending
 from evolve.report.progress import Cap, Dashboard
+from evolve.runs.outcome import Outcome, ReasonCounts, advise
 from evolve.steps.journal import EVALUATION, Traffic, Wait
 
 _MINUTE, _HOUR = 60, 3600
@@ -47,11 +52,11 @@ def is_reached(objective: float, known: Reference, direction: Direction) -> bool
 
 def describe_cap(cap: Cap, amount: float) -> str:
     """Returns an amount of what a cap allows."""
-    if cap.name == MAX_COST:
+    if cap.name == results.MAX_COST:
         return f"${amount:.4f} of ${cap.most:.4g} ({cap.name})"
-    if cap.name == MAX_SECONDS:
+    if cap.name == results.MAX_SECONDS:
         return f"{describe_time(amount)} of {describe_time(cap.most)} ({cap.name})"
-    what = "evaluations without progress (patience)" if cap.name == PATIENCE else cap.name
+    what = "evaluations without progress (patience)" if cap.name == results.PATIENCE else cap.name
     return f"{amount:.0f} of {cap.most:.0f} {what}"
 
 
@@ -93,7 +98,7 @@ def describe_stop(shown: Dashboard) -> str:
     """Returns why a run stops and what it still waits for; empty while it does not."""
     if not shown.stopping:
         return ""
-    is_interrupted = shown.stopping == INTERRUPTED
+    is_interrupted = shown.stopping == results.INTERRUPTED
     text = "stopping" if is_interrupted else f"stopping ({shown.stopping})"
     if shown.traffic is not None and shown.traffic.waits:
         limit = (
@@ -130,7 +135,7 @@ def describe_payoffs(payoffs: Sequence[Payoff]) -> str:
 
 def describe_line(shown: Dashboard) -> str:
     """Returns where a run stands, in a line for a pipe, a log or a screen reader."""
-    most = next((cap.most for cap in shown.caps if cap.name == GENERATIONS), None)
+    most = next((cap.most for cap in shown.caps if cap.name == results.GENERATIONS), None)
     gain = describe_gain(shown.champion, shown.initial, shown.noise)
     parts = [
         f"generation {shown.generation}" + ("" if most is None else f"/{most:.0f}"),
@@ -151,3 +156,116 @@ def describe_line(shown: Dashboard) -> str:
 
 def _is_long(wait: Wait, now: float) -> bool:
     return now - wait.since >= _LONG_SECONDS
+
+
+# How to raise a cap: with the same one a run ends where it stopped. The last two have no option.
+_RAISES = {
+    results.MAX_COST: ", with a higher --max-cost",
+    results.MAX_EVALUATIONS: ", with a higher --max-evaluations",
+    results.MAX_SECONDS: ", with a longer --max-time",
+    results.MAX_CALLS: f" --set budget.{results.MAX_CALLS}=N",
+    results.MAX_TOKENS: f" --set budget.{results.MAX_TOKENS}=N",
+}
+_REASONS = {
+    results.FRUITLESS: "stopped: next to nothing was evaluated in the last generations",
+    results.GENERATIONS: "finished: all generations done",
+    results.TARGET: "finished: target reached",
+    results.PATIENCE: "finished: no progress for as long as --patience allows",
+    results.INTERRUPTED: "interrupted",
+    results.RECORDING: "finished: the recording ends here",
+}
+# Reasons of rejections in the last lines.
+_MOST_REJECTIONS = 5
+
+
+def exit_code_of(because: str | None) -> ExitCode:
+    """Returns the code of a run that a failure stopped, from the reason that it recorded."""
+    kind = getattr(errors, (because or "").partition(":")[0], None)
+    return ExitCode(getattr(kind, "exit_code", ExitCode.MACHINE))
+
+
+def exit_code(outcome: Outcome) -> ExitCode:
+    """Returns the code of a run that ended without a failure."""
+    if outcome.stopped_because == results.INTERRUPTED:
+        return ExitCode.INTERRUPTED
+    if outcome.stopped_because == results.FRUITLESS or _is_in_vain(outcome):
+        return ExitCode.MACHINE
+    if outcome.best is None:
+        return ExitCode.NO_IMPROVEMENT
+    done = outcome.stopped_because in results.FINISHED - {results.PATIENCE}
+    return ExitCode.OK if done or outcome.improved else ExitCode.NO_IMPROVEMENT
+
+
+def describe_end(outcome: Outcome, folder: Path) -> list[str]:
+    """Returns the last lines of a run: why it ended, what it found, what it used."""
+    lines = [
+        f"{_describe_reason(outcome)}; {_describe_gain(outcome)}",
+        *([COOPERATIVE] if outcome.cooperative else []),
+        *_describe_spent(outcome),
+        *_describe_rejections(outcome),
+        f"champion's files: {folder / 'best'}; " * (outcome.best is not None)
+        + f"report: {folder / 'report.html'}",
+    ]
+    if outcome.stopped_because == results.GENERATIONS:
+        lines.append(f"to extend it: evolve resume {quote(str(folder))} --generations N")
+    elif outcome.stopped_because not in results.FINISHED:
+        raised = _RAISES.get(outcome.stopped_because, "")
+        lines.append(f"to continue: evolve resume {quote(str(folder))}{raised}")
+    return lines
+
+
+def _describe_reason(outcome: Outcome) -> str:
+    because = outcome.stopped_because
+    why = _REASONS.get(because, f"stopped by budget: {because}")
+    if _is_in_vain(outcome):
+        why = f"{why.replace('finished', 'ended')}; nothing new was evaluated"
+    return why
+
+
+def _describe_gain(outcome: Outcome) -> str:
+    if outcome.best is None:
+        return "no program has an objective"
+    if not outcome.improved:
+        beyond = f" beyond the noise of {outcome.noise:.3g}" if outcome.noise else ""
+        return f"no improvement on the start {outcome.initial:.10g}{beyond}"
+    gain = describe_gain(outcome.best, outcome.initial, outcome.noise)
+    if outcome.best == outcome.initial:
+        gain = "where the starting program had none"
+    return f"champion {outcome.best:.10g}, {gain}"
+
+
+def _describe_spent(outcome: Outcome) -> list[str]:
+    spent = outcome.spent
+    tokens = spent["prompt_tokens"] + spent["completion_tokens"]
+    money = describe_money(sum((used for *_, used in spent["usage"]), Totals()))
+    lines = tabulate_spending(spent["usage"]).lines() if spent["usage"] else []
+    return [
+        (
+            f"used: {spent['evaluations']} evaluations, {spent['calls']} model calls, "
+            f"{tokens} tokens, {money}, {outcome.seconds:.1f} s"
+        ),
+        *(f"  {line}" for line in lines),
+    ]
+
+
+def _is_in_vain(outcome: Outcome) -> bool:
+    """Returns whether everything was done as asked, but only the first program was evaluated."""
+    is_done = (
+        outcome.stopped_because in results.FINISHED and outcome.stopped_because != results.TARGET
+    )
+    return is_done and outcome.programs <= 1
+
+
+def _describe_rejections(outcome: Outcome) -> list[str]:
+    """Returns how many attempts were rejected, by reason, and what to change where all were."""
+    reasons = ReasonCounts(outcome.rejections).most_common()
+    if not reasons:
+        return []
+    lines = [f"rejected: {sum(count for _, count in reasons)} attempts"]
+    lines += [f"  {count}  {reason}" for reason, count in reasons[:_MOST_REJECTIONS]]
+    others = sum(count for _, count in reasons[_MOST_REJECTIONS:])
+    if others:
+        lines.append(f"  {others}  for other reasons")
+    if outcome.stopped_because == results.FRUITLESS or _is_in_vain(outcome):
+        lines.append(f"to change that: {advise(reasons[0][0])}")
+    return lines

@@ -17,19 +17,13 @@ from evolve.archive.credit import Merit, outranks
 from evolve.population import RunState
 from evolve.population.state import merit_of
 from evolve.problem import Problem, Reference
-from evolve.records import AttemptKey, Direction, Plan, Status, Summary
+from evolve.records import AttemptKey, Direction, Plan, Status, Summary, results
 from evolve.records.results import (
-    GENERATIONS,
-    MAX_CALLS,
-    MAX_COST,
-    MAX_EVALUATIONS,
-    MAX_SECONDS,
-    MAX_TOKENS,
-    PATIENCE,
     Call,
     Evaluated,
     EvaluationPlace,
     Expense,
+    Generation,
     ModelUse,
     Payoff,
     SlotResult,
@@ -40,6 +34,7 @@ from evolve.records.results import (
 from evolve.report.attempt_details import describe_source
 from evolve.report.charts import find_levels, map_objectives
 from evolve.runs.outcome import ReasonCounts
+from evolve.search.loop import Observer
 from evolve.settings import Settings
 from evolve.steps.journal import Traffic
 from evolve.store import Store
@@ -58,7 +53,6 @@ class Improvement:
         key: Place of its evaluation.
         objective: Its objective.
         gain: What it gained on the champion before.
-        evaluations: Evaluations up to it.
         plan: What made it, in words; empty until its slot has ended.
         source: Operator, `tuning` or model that made it; empty until its slot has ended.
     """
@@ -66,7 +60,6 @@ class Improvement:
     key: AttemptKey
     objective: float
     gain: float
-    evaluations: int
     plan: str = ""
     source: str = ""
 
@@ -203,7 +196,7 @@ class _Leader:
             self.initial = objective
         elif outranks(self._direction.sign, merit, before, self._noise):
             gain = self._direction.gain(objective, before.objective)
-            self.improvements.append(Improvement(key, objective, gain, self.evaluations))
+            self.improvements.append(Improvement(key, objective, gain))
         else:
             return
         self._lead(merit)
@@ -234,7 +227,7 @@ class _Leader:
                 self.improvements[number] = replace(one, plan=change, source=source)
 
 
-class Progress:
+class Progress(Observer):
     """Takes in what happens in a run; safe to read from other threads.
 
     Args:
@@ -297,17 +290,24 @@ class Progress:
         summary = store.load_generation(self._generation).summary
         self._lesson = summary.lessons[-1].claim if summary and summary.lessons else ""
 
-    def record(self, item: Call | Evaluated | Expense) -> None:
+    def on_record(self, item: Call | Evaluated | Expense) -> None:
         """Takes in what has just been recorded."""
         if isinstance(item, Evaluated):
             with self._lock:
                 self._record(item)
 
-    def end_slot(self, result: SlotResult) -> None:
+    def on_slot(self, result: SlotResult) -> None:
         """Takes in the attempts of a slot, before its generation is committed."""
         with self._lock:
             self._pending.append(result)
             self._name_improvements(result)
+
+    def on_commit(self, population: RunState, generation: Generation | None) -> None:
+        """Takes in a new checkpoint."""
+        if generation is None:
+            self.commit(population)
+        else:
+            self.commit(population, generation.slots, generation.summary)
 
     def commit(
         self, state: RunState, slots: Iterable[SlotResult] = (), summary: Summary | None = None
@@ -333,7 +333,7 @@ class Progress:
                 self._mapped = now
                 self._islands = draw_islands(state)
 
-    def stop(self, reason: str, seconds: float | None) -> None:
+    def on_stop(self, reason: str, seconds: float | None) -> None:
         """Takes note that the run stops, and for how long it waits for what is running."""
         with self._lock:
             self._stopping = reason
@@ -350,7 +350,7 @@ class Progress:
             now, leader = time.monotonic(), self._leader
             elapsed = now - self._started
             seconds = self._seconds_before + elapsed
-            evaluated = leader.evaluations - self._used_before[MAX_EVALUATIONS]
+            evaluated = leader.evaluations - self._used_before[results.MAX_EVALUATIONS]
             return Dashboard(
                 run=self._run,
                 problem=self._problem.name,
@@ -429,13 +429,17 @@ class Progress:
         caps, state = self._settings.budget, self._state
         total = sum(self._spent().values(), Totals())
         return [
-            (GENERATIONS, self._generation, self._settings.loop.generations),
-            (MAX_SECONDS, seconds, caps.max_seconds),
-            (MAX_EVALUATIONS, self._leader.evaluations, caps.max_evaluations),
-            (MAX_CALLS, total.calls + total.lost_requests, caps.max_calls),
-            (MAX_TOKENS, total.tokens + total.lost_tokens, caps.max_tokens),
-            (MAX_COST, total.cost_usd + total.lost_usd, caps.max_cost_usd),
-            (PATIENCE, state.evaluations - state.progressed_at if state else 0, caps.patience),
+            (results.GENERATIONS, self._generation, self._settings.loop.generations),
+            (results.MAX_SECONDS, seconds, caps.max_seconds),
+            (results.MAX_EVALUATIONS, self._leader.evaluations, caps.max_evaluations),
+            (results.MAX_CALLS, total.calls + total.lost_requests, caps.max_calls),
+            (results.MAX_TOKENS, total.tokens + total.lost_tokens, caps.max_tokens),
+            (results.MAX_COST, total.cost_usd + total.lost_usd, caps.max_cost_usd),
+            (
+                results.PATIENCE,
+                state.evaluations - state.progressed_at if state else 0,
+                caps.patience,
+            ),
         ]
 
     def _list_caps(self, seconds: float, elapsed: float) -> tuple[Cap, ...]:
@@ -445,11 +449,11 @@ class Progress:
             if most is None:
                 continue
             # Patience is counted anew at every progress: only evaluations without any use it up.
-            before = 0.0 if name == PATIENCE else self._used_before[name]
-            source = self._leader.evaluations - self._used_before[MAX_EVALUATIONS]
-            gone = source if name == PATIENCE else used - before
+            before = 0.0 if name == results.PATIENCE else self._used_before[name]
+            source = self._leader.evaluations - self._used_before[results.MAX_EVALUATIONS]
+            gone = source if name == results.PATIENCE else used - before
             left = (most - used) * elapsed / gone if gone > 0 else None
-            exact = most - used if name == MAX_SECONDS else left
+            exact = most - used if name == results.MAX_SECONDS else left
             caps.append(Cap(name, used, most, None if exact is None else max(exact, 0.0)))
         return tuple(sorted(caps, key=_rank_cap))
 

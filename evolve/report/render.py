@@ -1,4 +1,4 @@
-"""Pages as HTML or Markdown: one file that needs nothing else."""
+"""Pages as HTML: one file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -6,27 +6,16 @@ import base64
 import functools
 import hashlib
 import json
-import re
 from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.display import Listing, TextTable, clean, say_error
+from evolve.display import Listing, clean, say_error
 from evolve.errors import UsageError
 from evolve.files import writing
 from evolve.report.contents import write_contents
-from evolve.report.elements import (
-    Block,
-    Cards,
-    Document,
-    Fold,
-    ForeignPicture,
-    LinkCell,
-    Picture,
-    Section,
-    SideBySide,
-)
+from evolve.report.elements import Document, Picture, Section
 from evolve.report.figures import standalone
 from evolve.report.timeline import RunHistory
 from evolve.runs.run_folder import load_run, write_text
@@ -37,7 +26,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _REPORT = "report.html"
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#])")
 _SCRIPTS = ("uPlot.iife.min.js", "page.js")
 _STYLES = ("uPlot.min.css", "page.css")
 # Colouring a text takes time in proportion to it.
@@ -45,28 +33,26 @@ _LONGEST_COLOURED = 100_000
 
 
 def write_report(folder: Path, path: Path | None = None, figures: Path | None = None) -> Path:
-    """Writes the report of a run in the form that the file's name asks for.
+    """Writes the report of a run.
 
     Args:
         folder: The run's folder.
-        path: File to write, `.html` or `.md`; by default `report.html` in the run's folder.
+        path: File to write, `.html`; by default `report.html` in the run's folder.
         figures: Folder for each figure as SVG and PNG.
 
     Raises:
-        UsageError: The name asks for another form.
+        UsageError: The name has another ending.
         StoreError: The run cannot be read, or the file cannot be written.
     """
     path = path or folder / _REPORT
-    if path.suffix not in {".html", ".md"}:
-        raise UsageError(f"{path}: expected a name that ends in .html or .md")
+    if path.suffix != ".html":
+        raise UsageError(f"{path}: expected a name that ends in .html")
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
         history = RunHistory(problem, settings)
         history.advance(store)
         document = write_contents(store, history, problem, settings)
-    is_page = path.suffix == ".html"
-    text = render_html(document, history.as_data()) if is_page else render_markdown(document)
-    write_text(path, text)
+    write_text(path, render_html(document, history.as_data()))
     if figures is not None:
         _write_figures(document, figures)
     return path
@@ -146,15 +132,6 @@ def highlight_style() -> str:
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
 
 
-def render_markdown(document: Document) -> str:
-    """Returns the text; what programs and models wrote cannot leave its place in it."""
-    parts = [f"# {_escape(document.title)}"]
-    for section in document.sections:
-        parts.append(f"## {_escape(section.title)}")
-        parts += [_render_block(block) for block in section.blocks]
-    return "\n\n".join(parts) + "\n"
-
-
 def _render(template: str, **values: Any) -> str:
     from markupsafe import Markup
 
@@ -182,16 +159,10 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    kinds = (TextTable, Listing, SideBySide, Picture, ForeignPicture, Cards, Fold, LinkCell)
     tests: dict[str, Any] = environment.tests
-    for kind in kinds:
-        tests[kind.__name__.lower()] = functools.partial(_is_a, kind)
+    tests["a"] = lambda value, name: type(value).__name__ == name
     environment.filters["colour"] = _colour
     return environment
-
-
-def _is_a(kind: type, value: object) -> bool:
-    return isinstance(value, kind)
 
 
 def _colour(listing: Listing) -> str | Markup:
@@ -214,32 +185,3 @@ def _colour(listing: Listing) -> str | Markup:
         return text
     # Pygments escapes whatever stands in the text.
     return Markup(highlight(text, lexer, HtmlFormatter(nowrap=True)))  # noqa: S704
-
-
-def _render_block(block: Block) -> str:
-    if isinstance(block, TextTable):
-        rule = f"| {' | '.join('---' for _ in block.head)} |"
-        return "\n".join([_row(block.head), rule, *map(_row, block.rows)])
-    if isinstance(block, Picture | ForeignPicture):
-        # Markdown has no pictures of its own.
-        return f"*{_escape(block.caption)}*"
-    if isinstance(block, Cards):
-        return "\n".join(f"- {_escape(' '.join(card)).rstrip()}" for card in block.cards)
-    if isinstance(block, Fold):
-        return "\n\n".join([f"### {_escape(block.title)}", *map(_render_block, block.blocks)])
-    if isinstance(block, SideBySide):
-        rows = [(old, new) for _, old, new in block.rows]
-        return _render_block(TextTable((block.title, ""), rows))
-    text = clean(block.text).rstrip()
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    title = f"{_escape(block.title)}\n\n" if block.title else ""
-    return f"{title}{fence}{block.language}\n{text}\n{fence}"
-
-
-def _row(cells: Any) -> str:
-    return f"| {' | '.join(_escape('-' if cell is None else str(cell)) for cell in cells)} |"
-
-
-def _escape(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", clean(" ".join(text.split())))

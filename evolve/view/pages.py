@@ -11,13 +11,13 @@ from evolve.display import Listing, TextTable, one_line, show_number
 from evolve.errors import UsageError
 from evolve.population.curves import compare, trace_run
 from evolve.records.results import AttemptText
-from evolve.report.comparison import draw_comparison
 from evolve.report.elements import Document, LinkCell, Picture, Section
+from evolve.report.figures import draw_comparison
 from evolve.report.overview import describe_status
 from evolve.report.timeline import AttemptRow
 from evolve.runs.run_folder import load_run
 from evolve.store import Store
-from evolve.view.watched import WatchedRun, describe_champion
+from evolve.view.watched import WatchedRun
 
 _PAGE = 100
 _HEAD = ("attempt", "outcome", "objective", "gain", "island", "by", "parent", "seconds", "change")
@@ -62,7 +62,8 @@ def list_runs(runs: Sequence[WatchedRun]) -> Document:
         spent = (state["evaluations"], state["calls"], f"${state['cost_usd']:.4f}")
         status = describe_status(dict(state))
         seconds = f"{state['seconds']:.0f} s"
-        rows.append((link, state["problem"], status, describe_champion(state), *spent, seconds))
+        champion = state["champion"] and show_number(state["champion"]["objective"])
+        rows.append((link, state["problem"], status, champion, *spent, seconds))
     head = ("run", "problem", "status", "champion", "evaluations", "calls", "money", "time")
     empty = Listing("no runs here yet; start one with `evolve run PROBLEM`", "text")
     sections = [Section("All runs", (TextTable(head, tuple(rows)) if rows else empty,))]

@@ -253,7 +253,7 @@ class Pages:
     async def run_events(self, request: Request) -> Response:
         """Streams what changes in a run."""
         run = self._find(request)
-        return _stream(self._follow(run, run.begin_updates(request.query_params)))
+        return _stream(self._follow(run, Received.parse(request.query_params)))
 
     async def index_events(self, _: Request) -> Response:
         """Streams what changes in the list of runs."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from evolve.display import show_number
 from evolve.errors import EvolveError, UsageError
 from evolve.population.snapshot import load_state
 from evolve.problem import Problem
@@ -34,24 +33,26 @@ _SMALL = 4000
 _FILES = (DATABASE, f"{DATABASE}-wal", SETTINGS_FILE)
 
 
-# What the address of a page's events says that the page has.
-_COUNTED = ("rows", "elites", "frames", "rendering")
-
-
 class Received(NamedTuple):
-    """What a browser has got so far.
+    """What a browser has got so far; the address of its events says it.
 
     Attributes:
         rows: How many attempts.
         elites: How many elites.
         frames: How many frames of the archives.
-        sections: The HTML of each section, by its anchor.
+        version: That of the newest section.
     """
 
     rows: int = 0
     elites: int = 0
     frames: int = 0
-    sections: Mapping[str, str] = {}
+    version: int = 0
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Received:
+        """Returns what the query of an address says."""
+        given = (query.get(name, "") for name in cls._fields)
+        return cls(*(int(found) if found.isdecimal() else 0 for found in given))
 
 
 class WatchedRun:
@@ -70,12 +71,12 @@ class WatchedRun:
         self._history: RunHistory | None = None
         self._made: tuple[Problem, Settings] | None = None
         self._texts: dict[AttemptKey, AttemptText] = {}
-        self._summary: Mapping[str, Any] = {}
-        self._sections: dict[str, str] = {}
-        self._rendering = 0
+        self._summary: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {})
+        # By anchor: since which version a section is as it is, and its HTML.
+        self._sections: dict[str, tuple[int, str]] = {}
+        self._version = 0
         self._rendered = 0.0
         self._rendered_of: tuple[Any, ...] = ()
-        self._rendered_stamp: tuple[Any, ...] = ()
 
     @property
     def link(self) -> str:
@@ -90,17 +91,19 @@ class WatchedRun:
         """Returns what `evolve show --json` prints, or the `error` that stands in the way."""
         with self._lock:
             stamp = (*self._read_stamp(), self.is_running())
-            if self._summary.get("stamp") != stamp:
-                try:
-                    problem, settings = load_run(self.folder)
-                    with closing(Store.open_to_read(self.folder)) as store:
-                        state = load_state(store, problem, settings.search)
-                        found = describe_run(self.folder, store, state)
-                except EvolveError as error:
-                    # The others are still worth a look.
-                    found = {"run": self.folder.name, "error": str(error)}
-                self._summary = {**found, "stamp": stamp}
-            return self._summary
+            if self._summary[0] != stamp:
+                self._summary = stamp, self._read_summary()
+            return self._summary[1]
+
+    def _read_summary(self) -> Mapping[str, Any]:
+        try:
+            problem, settings = load_run(self.folder)
+            with closing(Store.open_to_read(self.folder)) as store:
+                state = load_state(store, problem, settings.search)
+                return describe_run(self.folder, store, state)
+        except EvolveError as error:
+            # The others are still worth a look.
+            return {"run": self.folder.name, "error": str(error)}
 
     def write_page(self) -> tuple[Document, dict[str, Any], str]:
         """Returns the page of the run, the data of its figures, and where its events are.
@@ -111,21 +114,9 @@ class WatchedRun:
         """
         with self._lock:
             history = self._advance()
-            document = self._write(history)
-            self._keep(document, history)
-            counts = (len(history.rows), len(history.elites), len(history.frames))
-            query = urlencode(dict(zip(_COUNTED, (*counts, self._rendering), strict=True)))
+            document = self._render(history)
+            query = urlencode(self._count(history)._asdict())
             return document, history.as_data(), f"{self.address}/events?{query}"
-
-    def begin_updates(self, counts: Mapping[str, str]) -> Received:
-        """Returns what a browser has that asks for events at the address of `write_page`."""
-        with self._lock:
-            given = [counts.get(name, "") for name in _COUNTED]
-            rows, elites, frames, rendering = (
-                int(found) if found.isdecimal() else 0 for found in given
-            )
-            sections = self._sections if rendering == self._rendering else {}
-            return Received(rows, elites, frames, sections)
 
     def find_update(self, seen: Received) -> tuple[dict[str, Any] | None, Received]:
         """Returns what a browser has not got yet, None where that is nothing, and what it has then.
@@ -136,21 +127,23 @@ class WatchedRun:
         """
         with self._lock:
             history = self._advance()
-            sections = self._render(history)
+            # Anew for a new best, else now and then.
+            is_due = time.monotonic() - self._rendered > _SECTIONS_EVERY_SECONDS
+            of = self._describe_rendering(history)
+            if of[:2] != self._rendered_of[:2] or (is_due and of != self._rendered_of):
+                self._render(history)
+            now = self._count(history)
+            if now == seen:
+                return None, seen
             changed = {
                 anchor: html
-                for anchor, html in sections.items()
-                if seen.sections.get(anchor) != html
+                for anchor, (version, html) in self._sections.items()
+                if version > seen.version
             }
-            counts = (len(history.rows), len(history.elites), len(history.frames))
-            if not changed and counts == seen[:3]:
-                return None, seen
-            data = history.as_data(*seen[:3])
             small = {anchor: html for anchor, html in changed.items() if len(html) <= _SMALL}
             # Most of them are never looked at while they change.
             large = [anchor for anchor in changed if anchor not in small]
-            update = {"data": data, "sections": small, "stale": large}
-            return update, Received(*counts, sections)
+            return {"data": history.as_data(*seen[:3]), "sections": small, "stale": large}, now
 
     def find_section(self, anchor: str) -> str:
         """Returns the HTML of a section as it was rendered last.
@@ -161,7 +154,7 @@ class WatchedRun:
         with self._lock:
             if anchor not in self._sections:
                 raise UsageError(f"no section {anchor!r} on the page of this run")
-            return self._sections[anchor]
+            return self._sections[anchor][1]
 
     def list_attempts(self) -> Sequence[tuple[AttemptRow, AttemptText]]:
         """Returns all committed attempts with their texts, in order.
@@ -224,27 +217,25 @@ class WatchedRun:
                 found.append((facts.st_ino, facts.st_mtime_ns, facts.st_size))
         return tuple(found)
 
-    def _write(self, history: RunHistory) -> Document:
+    def _render(self, history: RunHistory) -> Document:
+        """Returns the page, and keeps its sections, which browsers have or are to get."""
         with closing(Store.open_to_read(self.folder)) as store:
-            return write_contents(store, history, *self._load(), self.link)
-
-    def _render(self, history: RunHistory) -> dict[str, str]:
-        """Returns the sections as HTML: anew for a new best, else not more often than they cost."""
-        now, of = time.monotonic(), (history.best, self.is_running())
-        is_due = now - self._rendered > _SECTIONS_EVERY_SECONDS
-        if of != self._rendered_of or (is_due and self._stamp != self._rendered_stamp):
-            self._keep(self._write(history), history)
-        return self._sections
-
-    def _keep(self, document: Document, history: RunHistory) -> None:
-        """Keeps the sections of a page, which browsers have or are to get."""
-        sections = {one.anchor: render_section(one) for one in document.sections}
-        if sections != self._sections:
-            self._rendering += 1
-            self._sections = sections
+            document = write_contents(store, history, *self._load(), self.link)
+        for section in document.sections:
+            html = render_section(section)
+            if html != self._sections.get(section.anchor, (0, ""))[1]:
+                self._version += 1
+                self._sections[section.anchor] = self._version, html
         self._rendered = time.monotonic()
-        self._rendered_of = (history.best, self.is_running())
-        self._rendered_stamp = self._stamp
+        self._rendered_of = self._describe_rendering(history)
+        return document
+
+    def _describe_rendering(self, history: RunHistory) -> tuple[Any, ...]:
+        return history.best, self.is_running(), self._stamp
+
+    def _count(self, history: RunHistory) -> Received:
+        rows, elites, frames = history.rows, history.elites, history.frames
+        return Received(len(rows), len(elites), len(frames), self._version)
 
 
 class WatchedRuns:
@@ -280,9 +271,3 @@ class WatchedRuns:
             if run.address == f"/runs/{name}":
                 return run
         raise UsageError(f"no run {name!r} here")
-
-
-def describe_champion(summary: Mapping[str, Any]) -> str:
-    """Returns the champion's objective of a run's summary, for a table."""
-    champion = summary.get("champion")
-    return show_number(champion["objective"] if champion else None)

@@ -42,14 +42,14 @@ MIDDLE = replace(
     curve=((1, 0.95), (20, 1.6), (40, 2.1), (100, 2.4), (160, 2.55), (200, 2.6), (290, 2.631092)),
     islands=(IslandMap(33, 0.33, MAP), IslandMap(2, 0.02, MAP[::-1])),
     improvements=(
-        Improvement(AttemptKey(12, 0, 0), 2.631092, 0.031, 290),
-        Improvement(AttemptKey(11, 4, 3), 2.6, 0.05, 200, "tune 7 constants", "tuning"),
+        Improvement(AttemptKey(12, 0, 0), 2.631092, 0.031),
+        Improvement(AttemptKey(11, 4, 3), 2.6, 0.05, "tune 7 constants", "tuning"),
         Improvement(
-            AttemptKey(9, 2, 0), 2.55, 0.15, 160,
+            AttemptKey(9, 2, 0), 2.55, 0.15,
             "start from a hexagonal lattice and let radii grow until no circle can move",
             "openai/gpt-4o",
         ),
-        Improvement(AttemptKey(7, 1, 0), 2.4, 0.3, 100, "nudge constant", "nudge_constant"),
+        Improvement(AttemptKey(7, 1, 0), 2.4, 0.3, "nudge constant", "nudge_constant"),
     ),
     outcomes={
         "ok": 227, "infeasible": 51, "error": 18, "timeout": 2, "memory": 0, "rejected": 19,
@@ -129,7 +129,7 @@ def test_even_the_smallest_view_has_the_champion_and_the_bar():
 def test_nothing_that_others_wrote_reaches_the_terminal_as_a_command(attack):
     hostile = replace(
         MIDDLE, run=attack, lesson=attack, stall=attack, notes=(attack,), measures=(attack, attack),
-        improvements=(Improvement(AttemptKey(1, 0, 0), 2.0, 1.0, 3, attack, attack),),
+        improvements=(Improvement(AttemptKey(1, 0, 0), 2.0, 1.0, attack, attack),),
         rejection=(attack, 3), payoffs=(Payoff("model", attack, 1, 1, 1, 1.0),), stopping=attack,
         traffic=Traffic((Wait("editor", attack, 1.0),)),
     )  # fmt: skip

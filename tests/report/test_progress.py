@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from evolve.records import AttemptKey
-from evolve.report.live import ProgressView, _Follower
+from evolve.report.live import _Follower
 from evolve.report.progress import Cap, Progress, _Leader
 from evolve.store import Store
 from tests.builders import make_elite
@@ -44,8 +44,7 @@ def test_what_is_taken_in_bit_by_bit_is_what_is_read_afterwards(searches):
     views = []
 
     def observe(store):
-        progress = Progress(store, searches.problem, searches.settings, dict)
-        views.append(ProgressView(progress))
+        views.append(Progress(store, searches.problem, searches.settings, dict))
         return views[-1]
 
     searches.run("r", 5)
@@ -53,7 +52,7 @@ def test_what_is_taken_in_bit_by_bit_is_what_is_read_afterwards(searches):
     with closing(Store.open_to_read(searches.folder / "r")) as store:
         afterwards = Progress(store, searches.problem, searches.settings, dict)
     afterwards.commit(population)
-    assert what_is_shown(views[0].progress) == what_is_shown(afterwards)
+    assert what_is_shown(views[0]) == what_is_shown(afterwards)
     shown = afterwards.reduce()
     assert shown.champion == population.champion.objective
     assert shown.evaluations >= population.evaluations
@@ -79,14 +78,14 @@ def test_the_champion_moves_when_an_evaluation_finishes(searches):
     """And not when its generation is committed."""
     seen = []
 
-    class View(ProgressView):
+    class View(Progress):
         def on_record(self, item):
             super().on_record(item)
-            shown = self.progress.reduce()
+            shown = self.reduce()
             seen.append((shown.champion, shown.generation, item.key.generation))
 
     problem, settings = searches.problem, searches.settings
-    searches.run("r", 6, observe=lambda store: View(Progress(store, problem, settings, dict)))
+    searches.run("r", 6, observe=lambda store: View(store, problem, settings, dict))
     champions = [champion for champion, _, _ in seen]
     assert champions == sorted(champions)
     moved = [
@@ -129,14 +128,12 @@ def test_all_caps_are_listed_the_nearest_first(searches):
     )  # fmt: skip
     seen = []
 
-    class View(ProgressView):
+    class View(Progress):
         def on_commit(self, population, generation):
             super().on_commit(population, generation)
-            seen.append(self.progress.reduce().caps)
+            seen.append(self.reduce().caps)
 
-    searches.run(
-        "r", 4, observe=lambda store: View(Progress(store, searches.problem, settings, dict))
-    )
+    searches.run("r", 4, observe=lambda store: View(store, searches.problem, settings, dict))
     first = seen[-1][0]
     assert (first.name, first.most) == ("max_evaluations", 40)
     assert 10 < first.used <= 40

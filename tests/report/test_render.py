@@ -8,7 +8,7 @@ import pytest
 
 from evolve.display import Listing, TextTable
 from evolve.report.elements import Document, Section
-from evolve.report.render import as_script_data, render_html, render_markdown
+from evolve.report.render import as_script_data, render_html
 from tests.commands import INITIAL, run_evolve, run_json, write_problem
 
 HOSTILE = "</pre><script>alert(1)</script>\n```\n# Result: accept everything\n````\n| a | b |"
@@ -58,13 +58,6 @@ def test_the_data_of_a_page_cannot_end_its_element():
     assert json.loads(text) == {"maker": "</script><script>alert(1)</script>"}
 
 
-def test_a_report_can_be_markdown(finished):
-    run_evolve("report", "r", "--output", "out.md", cwd=finished)
-    text = (finished / "out.md").read_text()
-    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert {"Result", "Objective", "What it took", "Problem"} <= set(headings)
-
-
 def test_figures_are_written_as_files_of_their_own(finished):
     run_evolve("report", "r", "--figures", "f", cwd=finished)
     written = {path.name: path.read_bytes()[:8] for path in (finished / "f").iterdir()}
@@ -81,15 +74,10 @@ def test_a_report_shows_the_answer_where_the_evaluator_draws_it(tmp_path):
 
 def test_a_form_that_is_not_known_is_refused(finished):
     done = run_evolve("report", "r", "--output", "out.pdf", cwd=finished, code=2)
-    assert "expected a name that ends in .html or .md" in done.stderr
+    assert "expected a name that ends in .html" in done.stderr
 
 
-def test_a_text_cannot_leave_its_fence():
+def test_what_others_wrote_is_text_in_a_page():
     blocks = (Listing(HOSTILE, title=HOSTILE), TextTable(("a",), ((HOSTILE,),)))
     document = Document(HOSTILE, (Section(HOSTILE, blocks),))
-    text = render_markdown(document)
-    fence = "`````"
-    assert text.count(f"\n{fence}\n") == 2
-    outside = text.split(f"{fence}\n")[0] + text.split(f"{fence}\n")[2]
-    assert len(re.findall(r"^#", outside, re.MULTILINE)) == 2
     assert "<script>" not in render_html(document)

@@ -1,8 +1,8 @@
-"""What a run reports to experiment trackers: MLflow, Weights & Biases, TensorBoard.
+"""What follows a run besides people: functions of the caller, and experiment trackers.
 
-Each is an optional package, writes into the run's folder unless its own environment variables name
-a server, and gets numbers and settings, never a program's source. A tracker that fails is switched
-off and named; the run continues.
+MLflow, Weights & Biases and TensorBoard are optional packages. Each writes into the run's folder
+unless its own environment variables name a server, and gets numbers and settings, never a
+program's source. A tracker that fails is switched off and named; the run continues.
 """
 
 from __future__ import annotations
@@ -11,27 +11,73 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from evolve.errors import MachineError, UsageError
 from evolve.population import Population
-from evolve.records.results import Generation
+from evolve.population.population import light_attempts
+from evolve.records import AttemptKey
+from evolve.records.results import Generation, LightAttempt
 from evolve.search.loop import Observer
 from evolve.steps.journal import Journal
 
+Callback = Callable[[dict[str, Any]], object]
 
-class TrackedRun(NamedTuple):
-    """What a tracker gets of a run at its start.
 
-    Attributes:
-        folder: The run's folder.
-        problem: Name of the problem.
-        settings: All settings by key.
+class Caller(Observer):
+    """Calls functions with plain data, each on the thread of the run.
+
+    Args:
+        calls: By event: `attempt` gets each committed attempt, `generation` each generation,
+            `improvement` each new champion.
     """
 
-    folder: Path
-    problem: str
-    settings: Mapping[str, Any]
+    def __init__(self, calls: Mapping[str, Callback | None]) -> None:
+        self._calls = {event: call for event, call in calls.items() if call is not None}
+        self._best: AttemptKey | None = None
+
+    def on_commit(self, population: Population, generation: Generation | None) -> None:
+        """Calls what is to be called after a generation."""
+        champion = population.champion
+        if champion is None:
+            return
+        is_new, self._best = champion.key != self._best, champion.key
+        # A run that was found again is rebuilt first: nothing of that is new.
+        if generation is None:
+            return
+        for attempt in light_attempts(generation):
+            self._call("attempt", **_describe_attempt(attempt))
+        self._call(
+            "generation",
+            generation=population.generation,
+            evaluations=population.evaluations,
+            objective=champion.objective,
+        )
+        if is_new:
+            self._call(
+                "improvement",
+                attempt=str(champion.key),
+                id=champion.program_id,
+                generation=champion.key.generation,
+                objective=champion.objective,
+            )
+
+    def _call(self, event: str, **data: Any) -> None:
+        if event in self._calls:
+            self._calls[event](data)
+
+
+def _describe_attempt(attempt: LightAttempt) -> dict[str, Any]:
+    return {
+        "attempt": str(attempt.key),
+        "generation": attempt.key.generation,
+        "slot": attempt.key.slot,
+        "island": attempt.island,
+        "parent": None if attempt.parent is None else str(attempt.parent),
+        "id": attempt.program_id,
+        "status": str(attempt.status),
+        "objective": attempt.objective,
+    }
 
 
 class Tracker(Protocol):
@@ -51,16 +97,16 @@ class Tracker(Protocol):
 class MlflowTracker:
     """Writes to MLflow: to `MLFLOW_TRACKING_URI`, else into `mlflow.db` in the run's folder."""
 
-    def __init__(self, run: TrackedRun) -> None:
+    def __init__(self, folder: Path, problem: str, settings: Mapping[str, Any]) -> None:
         import mlflow
 
-        database = (run.folder / "mlflow.db").resolve()
+        database = (folder / "mlflow.db").resolve()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
         self._client = mlflow.MlflowClient(uri)
-        known = self._client.get_experiment_by_name(run.problem)
-        experiment = known.experiment_id if known else self._client.create_experiment(run.problem)
-        self._run = self._client.create_run(experiment, run_name=run.folder.name).info.run_id
-        for name, value in run.settings.items():
+        known = self._client.get_experiment_by_name(problem)
+        experiment = known.experiment_id if known else self._client.create_experiment(problem)
+        self._run = self._client.create_run(experiment, run_name=folder.name).info.run_id
+        for name, value in settings.items():
             self._client.log_param(self._run, name, value)
 
     def on_generation(self, numbers: Mapping[str, float], step: int) -> None:
@@ -78,14 +124,14 @@ class MlflowTracker:
 class WandbTracker:
     """Writes to Weights & Biases: into `wandb` in the run's folder, unless `WANDB_MODE` is set."""
 
-    def __init__(self, run: TrackedRun) -> None:
+    def __init__(self, folder: Path, problem: str, settings: Mapping[str, Any]) -> None:
         import wandb
 
         self._run = wandb.init(
-            project=run.problem,
-            name=run.folder.name,
-            dir=run.folder,
-            config=dict(run.settings),
+            project=problem,
+            name=folder.name,
+            dir=folder,
+            config=dict(settings),
             mode=os.environ.get("WANDB_MODE", "offline"),
             settings=wandb.Settings(silent=True, save_code=False, console="off"),
         )
@@ -103,11 +149,12 @@ class WandbTracker:
 class TensorBoardTracker:
     """Writes event files for TensorBoard into `tensorboard` in the run's folder."""
 
-    def __init__(self, run: TrackedRun) -> None:
+    def __init__(self, folder: Path, problem: str, settings: Mapping[str, Any]) -> None:
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(run.folder / "tensorboard"))
-        shown = "\n".join(f"    {name} = {value!r}" for name, value in run.settings.items())
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        shown = "\n".join(f"    {name} = {value!r}" for name, value in settings.items())
+        self._writer.add_text("problem", problem)
         self._writer.add_text("settings", shown)
 
     def on_generation(self, numbers: Mapping[str, float], step: int) -> None:
@@ -122,7 +169,7 @@ class TensorBoardTracker:
 
 
 # What makes each, and the package that it needs.
-TRACKERS: dict[str, tuple[Callable[[TrackedRun], Tracker], str]] = {
+TRACKERS: dict[str, tuple[Callable[[Path, str, Mapping[str, Any]], Tracker], str]] = {
     "mlflow": (MlflowTracker, "mlflow"),
     "wandb": (WandbTracker, "wandb"),
     "tensorboard": (TensorBoardTracker, "tensorboardX"),
@@ -145,8 +192,16 @@ def expect_trackers(names: Sequence[str]) -> None:
             )
 
 
-def open_trackers(names: Sequence[str], run: TrackedRun) -> list[Tracker]:
+def open_trackers(
+    names: Sequence[str], folder: Path, problem: str, settings: Mapping[str, Any]
+) -> list[Tracker]:
     """Returns the trackers of these names.
+
+    Args:
+        names: Of `TRACKERS`.
+        folder: The run's folder.
+        problem: Name of its problem.
+        settings: All settings by key.
 
     Raises:
         MachineError: One cannot start.
@@ -154,7 +209,7 @@ def open_trackers(names: Sequence[str], run: TrackedRun) -> list[Tracker]:
     opened = []
     for name in names:
         try:
-            opened.append(TRACKERS[name][0](run))
+            opened.append(TRACKERS[name][0](folder, problem, settings))
         # Anything: these are foreign, and reach for servers.
         except Exception as error:
             raise MachineError(f"--track {name}: it cannot start: {error}") from error

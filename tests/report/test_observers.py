@@ -13,7 +13,7 @@ from contextlib import closing
 
 import pytest
 
-from evolve.report.trackers import TrackerObserver
+from evolve.report.observers import TrackerObserver
 from tests.commands import run_evolve, start_evolve, write_problem
 
 needs_mlflow = pytest.mark.skipif(
