@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from evolve.errors import ModelError
 from evolve.evaluation.evaluator import Answered
-from evolve.models.budget import Budget, Reservation, usage_of
+from evolve.models.budget import Budget, usage_of
 from evolve.models.endpoint import Endpoint
-from evolve.models.model import ReplyError
 from evolve.records import AttemptKey
-from evolve.records.chat import Reply, Request
+from evolve.records.chat import Request
 from evolve.records.results import ASKS, Call, Expense
+from evolve.steps.journal import Once, call_endpoint
 
 # Questions of one evaluation that are asked at a time.
 _AT_A_TIME = 8
@@ -62,7 +62,7 @@ class Asker:
         self._replays = replays
         self._lock = threading.Lock()
         self._numbers: defaultdict[int, int] = defaultdict(int)
-        self._answers: dict[tuple[str, str], Future[Call]] = {}
+        self._answers: Once[tuple[str, str], Call] = Once()
         # Of another run's record: its calls are this run's only once they are asked for.
         self._foreign: dict[tuple[str, str], Call] = {}
         for call in known:
@@ -70,9 +70,7 @@ class Asker:
             if replays:
                 self._foreign[mark] = call
                 continue
-            future: Future[Call] = Future()
-            future.set_result(call)
-            self._answers.setdefault(mark, future)
+            self._answers.put(mark, call)
             generation, _, number = call.key
             self._numbers[generation] = max(self._numbers[generation], number + 1)
 
@@ -97,30 +95,22 @@ class Asker:
 
     def _find(self, generation: int, request: Request) -> Call:
         model = self._models.get(request.role, "")
-        mark = (model, request.hash)
-        with self._lock:
-            future = self._answers.get(mark)
-            is_first = future is None
-            if future is None:
-                future = self._answers[mark] = Future()
-        if is_first:
-            try:
-                call = self._ask(generation, request, model)
-                self.keep(call)
-            except BaseException as error:
-                with self._lock:
-                    del self._answers[mark]
-                future.set_exception(error)
-                raise
-            future.set_result(call)
-        return future.result()
+        return self._answers.find(
+            (model, request.hash), lambda: self._ask(generation, request, model)
+        )
 
     def _ask(self, generation: int, request: Request, model: str) -> Call:
+        key = self._take_key(generation)
         known = self._foreign.get((model, request.hash))
         if known is not None:
             self.budget.restore(request.role, model, usage_of(known.reply))
-            return Call(self._take_key(generation), request, known.reply, known.error)
-        if model not in self._endpoints:
+            call = Call(key, request, known.reply, known.error)
+        elif model in self._endpoints:
+            call = call_endpoint(
+                self._endpoints[model], key, request,
+                budget=self.budget, keep=self.keep, deadline_seconds=self._deadline_seconds,
+            )  # fmt: skip
+        else:
             raise ModelError(
                 f"{request.role} asks {model or 'a model'!r}: "
                 + (
@@ -130,25 +120,8 @@ class Asker:
                     else "its answer is not recorded, and no model is connected here"
                 )
             )
-        error = ""
-        try:
-            reply = self._endpoints[model].complete(
-                request,
-                self._deadline_seconds,
-                self.budget,
-                on_lost=lambda worst, reason: self._keep_lost(generation, worst, reason),
-            )
-        except ReplyError as failure:
-            reply, error = failure.reply or Reply("", model), failure.reason
-        return Call(self._take_key(generation), request, reply, error)
-
-    def _keep_lost(self, generation: int, worst: Reservation, reason: str) -> None:
-        self.keep(
-            Expense(
-                generation, ASKS, worst.role, worst.model, worst.prompt_tokens, 0,
-                worst.completion_tokens, worst.cost_usd, reason,
-            )
-        )  # fmt: skip
+        self.keep(call)
+        return call
 
     def _take_key(self, generation: int) -> AttemptKey:
         with self._lock:

@@ -1,34 +1,28 @@
-"""What slots pay for: every call and evaluation once, within the budget, and kept at once."""
+"""Where calls and evaluations are made: each once, within the budget, and recorded at once."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, StoreError
-from evolve.models.budget import usage_of
+from evolve.models.budget import Budget, usage_of
+from evolve.models.endpoint import Endpoint
 from evolve.models.model import ReplyError
 from evolve.models.roster import Part
 from evolve.problem import NO_BARS
-from evolve.records import AttemptKey, Evaluation, Status, average
-from evolve.records.chat import Reply, describe_difference
+from evolve.records import AttemptKey, Evaluation, Program, Status, average
+from evolve.records.chat import Reply, Request, describe_difference
 from evolve.records.results import MAX_SECONDS, Call, Evaluated, EvaluationPlace, Expense, ModelUse
 from evolve.source import fingerprint
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from evolve.models.budget import Budget, Reservation
-    from evolve.models.endpoint import Endpoint
-    from evolve.records import Program
-    from evolve.records.chat import Request
-    from evolve.steps.jobs import Confirmation
-
+from evolve.steps.jobs import Confirmation
 
 # Evaluations of one slot that wait for an evaluator.
 _AT_A_TIME = 16
@@ -40,13 +34,62 @@ class OtherRequestError(StoreError):
     """A slot asked for something else than what is recorded at its place."""
 
 
-class Evaluate(Protocol):
-    """Evaluates a program; safe to call from any thread."""
+class Rules(NamedTuple):
+    """How the programs of a slot are evaluated.
 
-    def __call__(
-        self, program: Program, /, *, bars: Mapping[str, float] = ..., generation: int = ...
-    ) -> Evaluation:
-        """Evaluates a program for a generation and waits; bars let it go on, by stage."""
+    Attributes:
+        confirmation: Which of them are evaluated again; None for none.
+        bars: By early stage of an evaluation, the objective that lets a program go on.
+    """
+
+    confirmation: Confirmation | None = None
+    bars: Mapping[str, float] = NO_BARS
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Once(Generic[K, V]):
+    """Makes each value once, whoever asks for it first, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[K, Future[V]] = {}
+
+    def find(self, key: K, make: Callable[[], V]) -> V:
+        """Returns the value of a key; while it is being made, all others wait for it.
+
+        Raises as `make`, to all of them; who asks later makes it anew.
+        """
+        with self._lock:
+            future = self._values.get(key)
+            is_first = future is None
+            if future is None:
+                future = self._values[key] = Future()
+        if is_first:
+            try:
+                future.set_result(make())
+            except BaseException as error:  # noqa: BLE001 (the future raises it, to all)
+                self.drop(key)
+                future.set_exception(error)
+        return future.result()
+
+    def put(self, key: K, value: V) -> None:
+        """Sets the value of a key, unless it has one."""
+        self.find(key, lambda: value)
+
+    def drop(self, key: K) -> None:
+        """Forgets a value."""
+        with self._lock:
+            self._values.pop(key, None)
+
+    def drop_if(self, is_old: Callable[[V], bool]) -> None:
+        """Forgets the values, of those that are made, for which a function says so."""
+        with self._lock:
+            for key, future in list(self._values.items()):
+                if future.done() and is_old(future.result()):
+                    del self._values[key]
 
 
 class Wait(NamedTuple):
@@ -84,7 +127,7 @@ class Traffic(NamedTuple):
 
 
 class Journal:
-    """Pays for calls and evaluations, and remembers those of generations not yet committed.
+    """Makes calls and evaluations, and remembers those of generations not yet committed.
 
     A slot that is run again after a kill asks for the same things in the same order; what was
     recorded before is answered from the record.
@@ -94,7 +137,8 @@ class Journal:
         fallbacks: Names of those that are asked, in order, when another one cannot be.
         successors: By role, the model that is asked in place of one that the run has no more: a
             generation keeps the models it began with, also when a resume has changed them.
-        evaluate: Returns the verdict on a program.
+        evaluate: Returns the verdict on a program, from any thread; by name it is given `bars`
+            where there are any, and `generation` where evaluations ask models.
         budget: Hard caps and totals.
         keep: Called from any thread with each finished call or evaluation; returns when that is
             durable.
@@ -111,7 +155,7 @@ class Journal:
         self,
         *,
         endpoints: Mapping[str, Endpoint],
-        evaluate: Evaluate,
+        evaluate: Callable[..., Evaluation],
         budget: Budget,
         keep: Callable[[Call | Evaluated | Expense], None],
         workers: int,
@@ -141,10 +185,9 @@ class Journal:
         self._stopped_because = ""
         self._calls: dict[AttemptKey, Call] = {}
         self._evaluations: dict[AttemptKey, Evaluated] = {}
-        self._shared: dict[str, _Shared] = {}
+        self._shared: Once[str, Evaluated] = Once()
         # Verdicts on drafts of slots that are not recorded yet, by fingerprint.
         self._previewed: dict[str, Evaluation] = {}
-        self._sharing = threading.Lock()
         self._waits: dict[object, Wait] = {}
 
     def traffic(self) -> Traffic:
@@ -169,17 +212,12 @@ class Journal:
     def share(self, evaluations: Iterable[Evaluated]) -> None:
         """Remembers evaluations that slots may need which began before they were committed."""
         for evaluated in evaluations:
-            if evaluated.evaluation.status is Status.REJECTED:
-                continue
-            shared = self._shared.setdefault(fingerprint(evaluated.program), _Shared(evaluated.key))
-            if not shared.future.done():
-                shared.future.set_result(evaluated.evaluation)
+            if evaluated.evaluation.status is not Status.REJECTED:
+                self._shared.put(fingerprint(evaluated.program), evaluated)
 
     def forget(self, generation: int) -> None:
         """Forgets the evaluations of generations up to one: the population knows them now."""
-        with self._sharing:
-            for mark in [m for m, one in self._shared.items() if one.key.generation <= generation]:
-                del self._shared[mark]
+        self._shared.drop_if(lambda one: one.key.generation <= generation)
 
     def stop(self, reason: str) -> None:
         """Lets no further call or evaluation begin; those that run are still kept."""
@@ -197,7 +235,7 @@ class Journal:
         bars: Mapping[str, float] = NO_BARS,
     ) -> SlotJournal:
         """Returns the view of one slot, in which models play their parts by role."""
-        return SlotJournal(self, generation, slot, parts or {}, confirmation, bars=bars)
+        return SlotJournal(self, generation, slot, parts or {}, Rules(confirmation, bars))
 
     def ask(self, key: AttemptKey, request: Request, model: str) -> Call:
         """Answers a request from the record, else from a model or those that stand in for it.
@@ -223,11 +261,7 @@ class Journal:
         return call
 
     def evaluate(
-        self,
-        key: AttemptKey,
-        program: Program,
-        confirmation: Confirmation | None = None,
-        bars: Mapping[str, float] = NO_BARS,
+        self, key: AttemptKey, program: Program, rules: Rules
     ) -> tuple[Evaluation, EvaluationPlace]:
         """Returns the verdict on a program, and where it is recorded.
 
@@ -249,100 +283,55 @@ class Journal:
                 )
             return known.evaluation, EvaluationPlace(key, key)
         mark = fingerprint(program)
-        with self._sharing:
-            shared = self._shared.get(mark)
-            is_first = shared is None
-            if shared is None:
-                shared = self._shared[mark] = _Shared(key)
-        if is_first:
-            try:
-                evaluation = self._evaluate_new(key, program, confirmation, bars)
-            except BaseException as error:
-                with self._sharing:
-                    del self._shared[mark]
-                shared.future.set_exception(error)
-                raise
-            if evaluation.status is Status.REJECTED:
-                with self._sharing:
-                    del self._shared[mark]
-            shared.future.set_result(evaluation)
-        evaluation = shared.future.result()
-        if evaluation.status is Status.REJECTED and not is_first:
+        found = self._shared.find(mark, lambda: self._evaluate_new(key, program, rules))
+        if found.evaluation.status is Status.REJECTED:
             # What was rejected is no duplicate later, so that each slot has its own.
-            return self._evaluate_new(key, program, confirmation, bars), EvaluationPlace(key, key)
-        return evaluation, EvaluationPlace(key, shared.key)
+            self._shared.drop(mark)
+            if found.key != key:
+                found = self._evaluate_new(key, program, rules)
+        return found.evaluation, EvaluationPlace(key, found.key)
 
-    def preview(
-        self, program: Program, generation: int, bars: Mapping[str, float] = NO_BARS
-    ) -> Evaluation:
+    def preview(self, program: Program, generation: int, rules: Rules) -> Evaluation:
         """Returns the verdict on a program that a slot will evaluate, ahead of the record.
 
         Raises as `evaluate`.
         """
         mark = fingerprint(program)
-        known = self._previewed.get(mark)
-        if known is None:
-            known = self._previewed[mark] = self._pay_evaluator(program, bars, generation)
-        return known
+        if mark not in self._previewed:
+            self._previewed[mark] = self._ask_evaluator(program, generation, rules)
+        return self._previewed[mark]
 
-    def _evaluate_new(
-        self,
-        key: AttemptKey,
-        program: Program,
-        confirmation: Confirmation | None,
-        bars: Mapping[str, float],
-    ) -> Evaluation:
+    def _evaluate_new(self, key: AttemptKey, program: Program, rules: Rules) -> Evaluated:
+        """Evaluates a program; one that would lead again, as far as a cap allows it."""
         evaluation = self._previewed.pop(fingerprint(program), None)
         if evaluation is None:
-            evaluation = self._pay_evaluator(program, bars, key.generation)
-        if confirmation is not None and confirmation.asks_for(evaluation):
-            evaluation = self._confirm(key, program, evaluation, confirmation, bars=bars)
-        self._keep(Evaluated(key, program, evaluation))
-        return evaluation
+            evaluation = self._ask_evaluator(program, key.generation, rules)
+        confirmation, verdicts = rules.confirmation, [evaluation]
+        if confirmation is not None:
+            with suppress(BudgetExhaustedError):
+                # Once it does not lead any more, the others would only say that again.
+                while len(verdicts) <= confirmation.times and confirmation.asks_for(evaluation):
+                    verdicts.append(self._ask_evaluator(program, key.generation, rules))
+                    evaluation = average(verdicts)
+        evaluated = Evaluated(key, program, evaluation)
+        self._keep(evaluated)
+        return evaluated
 
-    def _confirm(
-        self,
-        key: AttemptKey,
-        program: Program,
-        evaluation: Evaluation,
-        confirmation: Confirmation,
-        *,
-        bars: Mapping[str, float],
-    ) -> Evaluation:
-        """Evaluates a program again; where a cap does not allow it, the one verdict stands."""
-        verdicts = [evaluation]
-        with suppress(BudgetExhaustedError, EvaluationCutError):
-            for _ in range(confirmation.times):
-                self._check_stopped()
-                self.budget.reserve_evaluation()
-                verdicts.append(self._ask_evaluator(program, bars, key.generation))
-                # It does not lead any more: the others would only say that again.
-                if not confirmation.asks_for(average(verdicts)):
-                    break
-        return average(verdicts)
-
-    def _pay_evaluator(
-        self, program: Program, bars: Mapping[str, float], generation: int
-    ) -> Evaluation:
+    def _ask_evaluator(self, program: Program, generation: int, rules: Rules) -> Evaluation:
         """Returns a new verdict within the cap on evaluations; a rejection costs none."""
         self._check_stopped()
         self.budget.reserve_evaluation()
+        given: dict[str, Any] = {"bars": rules.bars} if rules.bars else {}
+        if self._asks:
+            given["generation"] = generation
         try:
             with self._waiting(EVALUATION):
-                evaluation = self._ask_evaluator(program, bars, generation)
+                evaluation = self._evaluate(program, **given)
         except EvaluationCutError as error:
             raise BudgetExhaustedError(self._stopped_because) from error
         if evaluation.status is Status.REJECTED:
             self.budget.release_evaluation()
         return evaluation
-
-    def _ask_evaluator(
-        self, program: Program, bars: Mapping[str, float], generation: int
-    ) -> Evaluation:
-        given: dict[str, Any] = {"bars": bars} if bars else {}
-        if self._asks:
-            given["generation"] = generation
-        return self._evaluate(program, **given)
 
     def _complete(self, key: AttemptKey, request: Request, model: str) -> Call:
         if self._recording is not None:
@@ -354,29 +343,17 @@ class Journal:
         names = [model, *(name for name in self._fallbacks if name != model)]
         for name, stand_in in pairwise([*names, ""]):
             try:
-                return self._ask_endpoint(key, request, name, is_last=not stand_in)
+                endpoint = self._endpoints[name]
+                return call_endpoint(
+                    endpoint, key, request,
+                    budget=self.budget, keep=self._keep, may_wait=not stand_in,
+                    deadline_seconds=self._deadline_seconds,
+                )  # fmt: skip
             except ModelError as error:
                 if not stand_in:
                     raise
                 self._tell_stand_in(name, stand_in, error)
         raise ModelError(f"model {model!r}: expected it among those of the run")
-
-    def _ask_endpoint(self, key: AttemptKey, request: Request, name: str, *, is_last: bool) -> Call:
-        def keep_lost(worst: Reservation, reason: str) -> None:
-            self._keep(
-                Expense(
-                    key.generation, key.slot, worst.role, worst.model, worst.prompt_tokens, 0,
-                    worst.completion_tokens, worst.cost_usd, reason,
-                )
-            )  # fmt: skip
-
-        try:
-            reply = self._endpoints[name].complete(
-                request, self._deadline_seconds, self.budget, may_wait=is_last, on_lost=keep_lost
-            )
-        except ReplyError as error:
-            return Call(key, request, error.reply or Reply("", name), error.reason)
-        return Call(key, request, reply)
 
     def _tell_stand_in(self, name: str, stand_in: str, error: ModelError) -> None:
         if name not in self._replaced:
@@ -405,8 +382,7 @@ class SlotJournal:
         generation: Number of the generation.
         slot: Place in the generation.
         parts: Who plays each role, and how.
-        confirmation: Which programs are evaluated again; None for none.
-        bars: By early stage of an evaluation, the objective that lets a program go on.
+        rules: How its programs are evaluated.
     """
 
     def __init__(
@@ -415,13 +391,10 @@ class SlotJournal:
         generation: int,
         slot: int,
         parts: Mapping[str, Part],
-        confirmation: Confirmation | None = None,
-        *,
-        bars: Mapping[str, float] = NO_BARS,
+        rules: Rules,
     ) -> None:
         self._journal = journal
-        self._bars = bars
-        self._confirmation = confirmation
+        self._rules = rules
         self._parts = parts
         self._uses: dict[AttemptKey, ModelUse] = {}
         self._place = (generation, slot)
@@ -434,8 +407,12 @@ class SlotJournal:
         self._calls += 1
         part = self._parts.get(request.role, Part(""))
         call = self._journal.ask(key, part.tune(request), part.model)
-        self._uses[key] = use_of(call)
-        return _answer(call)
+        reply = call.reply
+        tokens = reply.prompt_tokens + reply.completion_tokens
+        self._uses[key] = ModelUse(request.role, reply.model, reply.cost_usd, tokens)
+        if call.error:
+            raise ReplyError(call.error, reply)
+        return reply
 
     @property
     def uses(self) -> tuple[ModelUse, ...]:
@@ -444,13 +421,11 @@ class SlotJournal:
 
     def evaluate(self, program: Program) -> tuple[Evaluation, EvaluationPlace]:
         """Returns the verdict and its place; raises as `Journal.evaluate`."""
-        key = AttemptKey(*self._place, self._evaluations)
-        self._evaluations += 1
-        return self._journal.evaluate(key, program, self._confirmation, self._bars)
+        return next(self.evaluate_all([program]))
 
     def preview(self, program: Program) -> Evaluation:
         """Returns the verdict on a program that will be evaluated; raises as `Journal.evaluate`."""
-        return self._journal.preview(program, self._place[0], self._bars)
+        return self._journal.preview(program, self._place[0], self._rules)
 
     def evaluate_all(
         self, programs: Sequence[Program]
@@ -461,35 +436,38 @@ class SlotJournal:
         """
         keys = [AttemptKey(*self._place, self._evaluations + i) for i in range(len(programs))]
         self._evaluations += len(programs)
+        evaluate = partial(self._journal.evaluate, rules=self._rules)
         if len(programs) < 2:
-            for key, program in zip(keys, programs, strict=True):
-                yield self._journal.evaluate(key, program, self._confirmation, self._bars)
+            yield from map(evaluate, keys, programs)
             return
         with ThreadPoolExecutor(min(len(programs), _AT_A_TIME)) as threads:
-            waiting = [
-                threads.submit(self._journal.evaluate, key, program, self._confirmation, self._bars)
-                for key, program in zip(keys, programs, strict=True)
-            ]
-            for future in waiting:
-                yield future.result()
+            yield from threads.map(evaluate, keys, programs)
 
 
-class _Shared:
-    """An evaluation that several slots may need at the same time, and where it is recorded."""
+def call_endpoint(
+    endpoint: Endpoint,
+    key: AttemptKey,
+    request: Request,
+    *,
+    budget: Budget,
+    keep: Callable[[Call | Expense], None],
+    deadline_seconds: float,
+    may_wait: bool = True,
+) -> Call:
+    """Returns a finished call; keeps the requests of it that may have been charged in vain.
 
-    def __init__(self, key: AttemptKey) -> None:
-        self.key = key
-        self.future: Future[Evaluation] = Future()
-
-
-def use_of(call: Call) -> ModelUse:
-    """Returns what a call says about the model that answered."""
-    reply = call.reply
-    tokens = reply.prompt_tokens + reply.completion_tokens
-    return ModelUse(call.request.role, reply.model, reply.cost_usd, tokens)
-
-
-def _answer(call: Call) -> Reply:
-    if call.error:
-        raise ReplyError(call.error, call.reply)
-    return call.reply
+    Raises:
+        BudgetExhaustedError: A cap might be passed, or the run is stopping.
+        ModelError: The model cannot be used, or does not answer.
+    """
+    try:
+        reply = endpoint.complete(
+            request,
+            deadline_seconds,
+            budget,
+            may_wait=may_wait,
+            on_lost=lambda worst, why: keep(worst.as_lost(key.generation, key.slot, why)),
+        )
+    except ReplyError as error:
+        return Call(key, request, error.reply or Reply("", endpoint.name), error.reason)
+    return Call(key, request, reply)
