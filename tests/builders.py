@@ -21,8 +21,9 @@ from evolve.records import (
 )
 from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.session import Sandbox
-from evolve.steps.digest import Digest, RunStatus, TriedChange, TunedProgram
-from evolve.steps.memory import KnownLesson
+from evolve.steps.jobs import Digest, RunStatus
+from evolve.steps.lessons import KnownLesson
+from evolve.steps.memory import TriedChange, TunedProgram
 
 PLAN = Plan(
     "Move the first number towards 3",

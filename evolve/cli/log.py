@@ -26,8 +26,7 @@ from evolve.report.overview import describe_invocation
 from evolve.runs.run_folder import find_run, write_text
 from evolve.search.digests import read_lessons
 from evolve.settings import Invocation
-from evolve.steps.lesson_files import format_lessons
-from evolve.steps.memory import KnownLesson
+from evolve.steps.lessons import KnownLesson, format_lessons
 from evolve.store import Store, is_locked
 
 _POLL_SECONDS = 0.5

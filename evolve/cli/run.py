@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from evolve.runs.opening import Run as OpenedRun
     from evolve.runs.opening import RunView
     from evolve.settings import Settings
-    from evolve.steps.memory import KnownLesson
+    from evolve.steps.lessons import KnownLesson
 
 _MODELS = ("model", "planner", "editor", "summarizer", "api_base")
 _SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox", "cluster")
@@ -282,8 +282,7 @@ def _gather_lessons(
     from evolve.runs.run_folder import expect_writable, find_run
     from evolve.search.digests import read_lessons
     from evolve.search.lasting import recall
-    from evolve.steps.lesson_files import read_lesson_file
-    from evolve.steps.memory import inherit_lessons
+    from evolve.steps.lessons import inherit_lessons, read_lesson_file
     from evolve.store import Store
 
     known: list[KnownLesson] = []

@@ -17,8 +17,9 @@ from evolve.records.plain import from_plain, to_plain
 from evolve.records.steering import UNSTEERED, Steering
 from evolve.search.schedule import Turn, size_of
 from evolve.settings import SettingsHistory
-from evolve.steps.digest import Digest, RunStatus
-from evolve.steps.memory import KnownLesson, LessonBook, Memory, inherit_lessons
+from evolve.steps.jobs import Digest, RunStatus
+from evolve.steps.lessons import KnownLesson, LessonBook, inherit_lessons
+from evolve.steps.memory import Memory
 from evolve.store import Store
 
 LESSONS_FILE = "lessons.json"

@@ -12,8 +12,7 @@ from pathlib import Path
 from evolve.files import lock_file, write_named
 from evolve.problem import Problem
 from evolve.search.digests import MEMORY_FACT, read_inherited, read_lessons
-from evolve.steps.lesson_files import format_lessons, read_lesson_file
-from evolve.steps.memory import KnownLesson, LessonBook
+from evolve.steps.lessons import KnownLesson, LessonBook, format_lessons, read_lesson_file
 from evolve.store import Store
 
 _COUNTED = "memory_counts"

@@ -13,9 +13,9 @@ from evolve.search.digests import find_machine
 from evolve.search.schedule import size_of
 from evolve.settings import Settings
 from evolve.settings.sections import ModelSettings
-from evolve.steps.agent import TOOLS
-from evolve.steps.digest import Digest, RunStatus, Seat
+from evolve.steps.agents import TOOLS
 from evolve.steps.execute import edit_messages, repair_messages
+from evolve.steps.jobs import Digest, RunStatus, Seat
 from evolve.steps.page import PROGRAMS_SHARE
 from evolve.steps.plan import plan_messages
 from evolve.steps.prompt import show_program

@@ -26,13 +26,14 @@ from evolve.search.schedule import Turn
 from evolve.settings import Settings, SettingsHistory
 from evolve.settings.sections import LoopSettings, SearchSettings, StepSettings
 from evolve.source import share_in_common, sign_source
-from evolve.steps.digest import Digest, Seat
 from evolve.steps.jobs import (
     Confirmation,
+    Digest,
     GenerationJob,
     InjectedJob,
     ModelJob,
     OperatorJob,
+    Seat,
     SlotJob,
     TuningJob,
 )

@@ -18,8 +18,7 @@ from evolve.records.chat import Message, Request
 from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.source import share_in_common, sign_source
 from evolve.steps import prompt
-from evolve.steps.digest import Digest, Seat
-from evolve.steps.jobs import Ask
+from evolve.steps.jobs import Ask, Digest, Seat
 from evolve.steps.page import list_pictures, page_blocks
 from evolve.steps.parse import as_names, as_tags, as_text, as_words, find_objects
 from evolve.steps.prompt import Block, fence

@@ -11,8 +11,9 @@ from evolve.problem import Problem
 from evolve.records import TUNE, VALIDATION, Attempt, Direction, Plan, Status
 from evolve.source import holds_values
 from evolve.steps import prompt
-from evolve.steps.digest import Digest, RunStatus
-from evolve.steps.memory import KnownLesson, TriedChange, TunedProgram
+from evolve.steps.jobs import Digest, RunStatus
+from evolve.steps.lessons import KnownLesson
+from evolve.steps.memory import TriedChange, TunedProgram
 from evolve.steps.prompt import Block, fence, plain
 
 _LONGEST_CHANGE = 240

@@ -13,9 +13,8 @@ from evolve.records import Plan, Rejected
 from evolve.records.chat import Message, Request
 from evolve.settings.sections import ModelSettings
 from evolve.steps import prompt
-from evolve.steps.digest import Digest
 from evolve.steps.execute import is_plan, make_plan, name_fields
-from evolve.steps.jobs import Ask, ask_until_read
+from evolve.steps.jobs import Ask, Digest, ask_until_read
 from evolve.steps.page import list_pictures, page_blocks
 from evolve.steps.parse import find_objects, finish_object, plans_shape, select_objects
 from evolve.steps.prompt import Block

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import ast
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +23,9 @@ from evolve.records import (
 )
 from evolve.records.results import EvaluationPlace, ModelUse, PlacedAttempt, SlotResult
 from evolve.settings.sections import WORKSPACE, ModelSettings, StepSettings
-from evolve.source import fingerprint
-from evolve.steps.agent import Agent
-from evolve.steps.checks import check_program
+from evolve.source import fingerprint, list_names, parse_python
+from evolve.source.parsing import find_undefined
+from evolve.steps.agents import Agent, WorkspaceEditor
 from evolve.steps.execute import UNNAMED, Draft, Editor, execute_operator
 from evolve.steps.jobs import (
     GenerationJob,
@@ -37,7 +39,9 @@ from evolve.steps.jobs import (
 )
 from evolve.steps.journal import SlotJournal
 from evolve.steps.plan import make_operator_plan, make_tuning_plan
-from evolve.steps.workspace import WorkspaceEditor
+
+_TELLING = frozenset({"numpy", "scipy", "numba", "sklearn", "pandas", "networkx", "sympy", "torch"})
+_MOST_NAMED = 8
 
 
 def run_slot(
@@ -349,3 +353,51 @@ def reject(rejected: Rejected) -> Evaluation:
     """Returns the verdict on what is not worth an evaluation."""
     artifacts = {"detail": rejected.detail} if rejected.detail else {}
     return Evaluation(Status.REJECTED, artifacts=artifacts, reason=rejected.reason)
+
+
+def check_program(program: Program, problem: Problem, modules: frozenset[str]) -> Rejected | None:
+    """Returns why a program fails, or would fail; None where nothing is seen.
+
+    Args:
+        program: That can be parsed.
+        problem: Names what must be defined.
+        modules: What can be imported in the sandbox beside the standard library; nothing is said
+            about imports when it is empty.
+    """
+    path, text = program.entry
+    if not path.endswith(".py"):
+        return None
+    missing = [name for name in problem.entry if name not in list_names(text)]
+    if missing:
+        return Rejected(f"{path}: expected a function `{missing[0]}` at the top level, found none")
+    for name, source in program.files:
+        undefined = find_undefined(source) if name.endswith(".py") else None
+        if undefined is not None:
+            unknown, line = undefined
+            place = f"in what begins on line {line}" if line else "at the top level"
+            return Rejected(f"{name}: nothing defines the name `{unknown}`, used {place}")
+    if not modules:
+        return None
+    own = {name.split("/")[0].removesuffix(".py") for name, _ in program.files}
+    known = modules | own | sys.stdlib_module_names
+    if "program" in problem.asks:
+        known |= {"evolve"}
+    for name in _imports_of(text):
+        if name not in known:
+            listed = ", ".join(sorted(set(problem.packages) | (modules & _TELLING)))[:200]
+            return Rejected(
+                f"{path}: imports `{name}`, which programs do not have here"
+                + (f"; there are: {listed}" if listed else "")
+            )
+    return None
+
+
+def _imports_of(text: str) -> Iterator[str]:
+    """Returns the modules that are imported whenever the file is; those in `try` may fail."""
+    tree = parse_python(text)
+    for node in tree.body if tree is not None else []:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.split(".")[0]
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            yield node.module.split(".")[0]

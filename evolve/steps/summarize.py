@@ -10,8 +10,7 @@ from evolve.records import Attempt, Direction, Lesson, Rejected, Status, Summary
 from evolve.records.chat import Message, Request
 from evolve.settings.sections import ModelSettings
 from evolve.steps import prompt
-from evolve.steps.digest import Digest
-from evolve.steps.jobs import Ask, ask_until_read
+from evolve.steps.jobs import Ask, Digest, ask_until_read
 from evolve.steps.page import lessons_blocks, show_outcomes, show_status
 from evolve.steps.parse import (
     SUMMARY,

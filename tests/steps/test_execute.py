@@ -9,11 +9,11 @@ from evolve.problem import load_problem
 from evolve.records import AttemptKey, Evaluation, Plan, Program, Rejected, SourceFile, Status
 from evolve.records.chat import Message, Reply
 from evolve.settings import Settings, change_settings
-from evolve.steps.agent import Agent
-from evolve.steps.checks import check_program
-from evolve.steps.digest import Seat
+from evolve.steps.agents import Agent
 from evolve.steps.execute import UNNAMED, Editor
+from evolve.steps.jobs import Seat
 from evolve.steps.plan import make_plans, parse_plans
+from evolve.steps.slot import check_program
 from tests.builders import PLAN, make_attempt, make_digest
 
 PACKING = Path(__file__).parents[2] / "problems" / "circle_packing"

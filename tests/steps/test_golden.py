@@ -10,9 +10,9 @@ import pytest
 from evolve.problem import load_problem
 from evolve.records import AttemptKey
 from evolve.settings import Settings, change_settings
-from evolve.steps.agent import TOOLS
-from evolve.steps.digest import Seat
+from evolve.steps.agents import TOOLS
 from evolve.steps.execute import edit_messages, repair_messages
+from evolve.steps.jobs import Seat
 from evolve.steps.plan import plan_messages
 from evolve.steps.prompt import show_messages
 from evolve.steps.summarize import summary_messages

@@ -8,10 +8,10 @@ from evolve.models.offline_models import FENCE
 from evolve.problem import load_problem
 from evolve.records import AttemptKey, Evaluation, Lesson, Program, SourceFile, Status
 from evolve.settings import Settings, change_settings
-from evolve.steps.agent import TOOLS
-from evolve.steps.digest import Seat
+from evolve.steps.agents import TOOLS
 from evolve.steps.execute import edit_messages, repair_messages
-from evolve.steps.memory import KnownLesson
+from evolve.steps.jobs import Seat
+from evolve.steps.lessons import KnownLesson
 from evolve.steps.plan import plan_messages
 from evolve.steps.summarize import summary_messages
 from tests.builders import PLAN, make_attempt, make_digest, make_tried
