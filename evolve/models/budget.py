@@ -21,14 +21,7 @@ from functools import lru_cache
 
 from evolve.errors import BudgetExhaustedError
 from evolve.records.chat import Reply, Request
-from evolve.records.results import (
-    MAX_CALLS,
-    MAX_COST,
-    MAX_EVALUATIONS,
-    MAX_TOKENS,
-    Expense,
-    Totals,
-)
+from evolve.records.results import MAX_CALLS, MAX_COST, MAX_EVALUATIONS, MAX_TOKENS, Expense, Totals
 from evolve.settings.sections import ModelSettings
 
 GENEROUS_TOKENS = 32_000

@@ -23,13 +23,7 @@ from evolve.models.budget import (
     usage_of,
 )
 from evolve.models.gate import Gate
-from evolve.models.model import (
-    Incoming,
-    Model,
-    RefusedSettingError,
-    ReplyError,
-    RetryableError,
-)
+from evolve.models.model import Incoming, Model, RefusedSettingError, ReplyError, RetryableError
 from evolve.models.thinking import begins_thinking, split_thinking
 from evolve.records.chat import Reply, Request
 from evolve.records.results import Totals

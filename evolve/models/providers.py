@@ -27,8 +27,7 @@ _OWN_CLIENT = {"openai", "azure"}
 # Of these LiteLLM leaves out what it does not know.
 _PICKY = {"gemini", "vertex_ai"}
 _NO_KEY = re.compile(
-    r"missing [^.]*(credential|api[ _-]?key)|no api[ _-]?key|api_key client option",
-    re.IGNORECASE,
+    r"missing [^.]*(credential|api[ _-]?key)|no api[ _-]?key|api_key client option", re.IGNORECASE
 )
 _NO_QUOTA = re.compile(
     r"insufficient_quota|exceeded your current quota|credit balance|billing (hard )?limit",

@@ -266,10 +266,7 @@ class Part:
     def tune(self, request: Request) -> Request:
         """Returns the request as this part asks it."""
         return replace(
-            request,
-            temperature=self.temperature,
-            effort=self.effort,
-            max_tokens=self.max_tokens,
+            request, temperature=self.temperature, effort=self.effort, max_tokens=self.max_tokens
         )
 
 

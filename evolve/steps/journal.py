@@ -386,12 +386,7 @@ class SlotJournal:
     """
 
     def __init__(
-        self,
-        journal: Journal,
-        generation: int,
-        slot: int,
-        parts: Mapping[str, Part],
-        rules: Rules,
+        self, journal: Journal, generation: int, slot: int, parts: Mapping[str, Part], rules: Rules
     ) -> None:
         self._journal = journal
         self._rules = rules

@@ -12,9 +12,7 @@ from typing import Any
 
 from evolve.errors import UsageError
 from evolve.files import decode_text
-from evolve.records import (
-    Lesson,
-)
+from evolve.records import Lesson
 from evolve.steps.prompt import plain
 
 HEADING = "# Lessons of "

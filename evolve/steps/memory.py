@@ -11,15 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from evolve.archive.credit import is_progress
-from evolve.records import (
-    BROKEN_EVALUATOR,
-    RESCORE,
-    TUNE,
-    AttemptKey,
-    Direction,
-    Status,
-    Summary,
-)
+from evolve.records import BROKEN_EVALUATOR, RESCORE, TUNE, AttemptKey, Direction, Status, Summary
 from evolve.records.results import SlotNote
 from evolve.steps.lessons import KnownLesson, LessonBook
 

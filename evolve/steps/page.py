@@ -202,9 +202,7 @@ def compare_instances(
         return ""
     names = sorted(ours)
     gain, error = paired_gain(
-        problem.direction.sign,
-        [ours[name] for name in names],
-        [theirs[name] for name in names],
+        problem.direction.sign, [ours[name] for name in names], [theirs[name] for name in names]
     )
     return (
         f"Gain on the {name}, instance by instance: {gain:+.3g}, with a standard error of "

@@ -201,11 +201,7 @@ def common_values(problem: Problem) -> dict[str, str]:
             "returns its answer, `ask_all(prompts)` those to several, asked at the same time. An "
             f"evaluation has {rules.calls} questions in all, and their time does not count."
         )
-    return {
-        "direction": str(problem.direction),
-        "objective_name": "objective",
-        "limits": limits,
-    }
+    return {"direction": str(problem.direction), "objective_name": "objective", "limits": limits}
 
 
 def _limit_of(problem: Problem) -> float:

@@ -11,16 +11,7 @@ import numpy as np
 
 from evolve.errors import BudgetExhaustedError
 from evolve.problem import Problem
-from evolve.records import (
-    INJECT,
-    Attempt,
-    AttemptKey,
-    Evaluation,
-    Plan,
-    Program,
-    Rejected,
-    Status,
-)
+from evolve.records import INJECT, Attempt, AttemptKey, Evaluation, Plan, Program, Rejected, Status
 from evolve.records.results import EvaluationPlace, ModelUse, PlacedAttempt, SlotResult
 from evolve.settings.sections import WORKSPACE, ModelSettings, StepSettings
 from evolve.source import fingerprint, list_names, parse_python
@@ -171,10 +162,7 @@ class _ModelSlot:
             return recorder.journal.preview(program) if refusal is None else reject(refusal)
 
         WorkspaceEditor(
-            self.editor,
-            attempt=self._attempt,
-            preview=preview,
-            evaluations=self.job.evaluations,
+            self.editor, attempt=self._attempt, preview=preview, evaluations=self.job.evaluations
         ).work(self._draw_seed())
 
     def _attempt(self, draft: Draft) -> Attempt:
@@ -211,11 +199,7 @@ class _Recorder:
     """
 
     def __init__(
-        self,
-        slot: int,
-        generation: GenerationJob,
-        problem: Problem,
-        journal: SlotJournal,
+        self, slot: int, generation: GenerationJob, problem: Problem, journal: SlotJournal
     ) -> None:
         self.problem = problem
         self.journal = journal

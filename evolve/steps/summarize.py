@@ -57,12 +57,7 @@ def summarize_attempts(
     if all(attempt.evaluation.status is Status.REJECTED for attempt in attempts):
         return None
     messages = summary_messages(problem, digest, slots, models=models)
-    request = Request(
-        "summarizer",
-        messages,
-        seed=seed,
-        schema=SUMMARY,
-    )
+    request = Request("summarizer", messages, seed=seed, schema=SUMMARY)
     try:
         found = ask_until_read(
             ask, request, lambda text: parse_summary(text) or Rejected("it holds no summary")
@@ -73,11 +68,7 @@ def summarize_attempts(
 
 
 def summary_messages(
-    problem: Problem,
-    digest: Digest,
-    slots: Sequence[Sequence[Attempt]],
-    *,
-    models: ModelSettings,
+    problem: Problem, digest: Digest, slots: Sequence[Sequence[Attempt]], *, models: ModelSettings
 ) -> tuple[Message, ...]:
     """Returns what the summarizer is shown."""
     blocks = [
@@ -85,13 +76,7 @@ def summary_messages(
         Block("outcomes", tuple(_show_slots(problem, digest, slots)), rank=3),
         *lessons_blocks(digest.lessons),
     ]
-    return prompt.compose(
-        "summarize",
-        problem,
-        blocks,
-        role="summarizer",
-        models=models,
-    )
+    return prompt.compose("summarize", problem, blocks, role="summarizer", models=models)
 
 
 def _show_slots(
