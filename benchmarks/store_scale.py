@@ -5,8 +5,7 @@
 Every attempt has a program of about 8 kB made from an elite by changing a few lines, a plan, an
 editor's call that shows the parent, and an evaluation with artifacts. The programs are no Python,
 so that the time to build them is not that of the parser. Printed are medians with the
-5th and 95th percentile. A commit is timed with all that a run does on one: the population is told,
-and now and then a snapshot for `show` is saved. A resume is timed until
+5th and 95th percentile. A commit is timed with the fold into the population, a resume until
 the next generation could start: population, budget, schedule, and what planners are told.
 """
 
@@ -27,7 +26,6 @@ import numpy as np
 
 from evolve.population import Population
 from evolve.population.population import light_attempts
-from evolve.population.snapshot import SnapshotKeeper
 from evolve.problem import load_problem
 from evolve.records import (
     INITIAL,
@@ -153,7 +151,6 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
     create_run_folder(problem, settings, folder=folder, parent=folder.parent)
     store = Store.create(folder)
     population = Population(problem, settings.search)
-    keeper = SnapshotKeeper(store, problem, settings.search)
     history = SettingsHistory(settings, [])
     digests = DigestMaker(store, history, problem.direction)
     schedule = Schedule(generations=attempts, size_at=lambda at: size_of(history.at(at)))
@@ -182,7 +179,6 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
         started = time.perf_counter()
         store.commit(generation)
         population.add(number, attempts_light)
-        keeper.on_commit(population, SLOTS)
         commits.append(time.perf_counter() - started)
         while schedule.next(number, population.evaluations):
             pass

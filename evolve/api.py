@@ -205,7 +205,7 @@ class SavedRun:
     @contextmanager
     def _opened(self) -> Iterator[tuple[Store, RunState, Callable[[], RunHistory]]]:
         """Yields the database, what the run has reached, and a function that reads all of it."""
-        from evolve.population.snapshot import load_state
+        from evolve.population.state import load_state
         from evolve.report.timeline import RunHistory
         from evolve.runs.run_folder import load_run
         from evolve.store import Store

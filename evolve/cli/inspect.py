@@ -13,7 +13,7 @@ from evolve.cli.options import RUNS, Run, option
 from evolve.display import Heading, Part, Styled, TextTable, show_number
 from evolve.errors import EvolveError, UsageError
 from evolve.population import RunState
-from evolve.population.snapshot import load_state
+from evolve.population.state import load_state
 from evolve.report.charts import find_levels, map_objectives, show_map
 from evolve.report.overview import (
     describe_elites,

@@ -1,23 +1,31 @@
-"""What a run has reached, as a fold over its committed attempts."""
+"""What a run has reached, as a fold over its committed attempts, and what it is folded with."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
+from shlex import quote
+from typing import Any
 
 from evolve.archive import AddStatus, Elite, Islands
 from evolve.archive.archives import locate
 from evolve.archive.credit import Merit, is_progress, outranks
+from evolve.errors import UsageError
 from evolve.problem import Problem
 from evolve.records import INJECT, RESCORE, TUNE, VALIDATION, AttemptKey, Status
 from evolve.records.results import LightAttempt
 from evolve.settings.sections import WITHOUT_MODEL, SearchSettings
+from evolve.store import Store
+from evolve.toml import write_value
 
 # Generations between migrations.
 _MIGRATION_EVERY = 10
+# The facts that say what generations are folded with.
+_FACT, _SPACE = "search", "space"
 _generation_of = attrgetter("key.generation")
 
 
@@ -289,3 +297,68 @@ def merit_of(objective: float, instances: Mapping[str, float]) -> Merit:
     kept = tuple(instances[name] for name in names if name.startswith(VALIDATION))
     fitted = tuple(instances[name] for name in names if not name.startswith(VALIDATION))
     return Merit(objective, fitted, kept)
+
+
+def load_state(store: Store, problem: Problem, settings: SearchSettings) -> RunState:
+    """Returns what a run has reached as of its last committed generation.
+
+    Raises:
+        UsageError: The settings are not those that the run began with.
+        StoreError: The database cannot be read.
+    """
+    expect_frozen(store, problem, settings)
+    state = RunState(problem, settings)
+    last = store.last_generation()
+    if last is not None:
+        for _ in state.add_all(store.light_attempts(), last):
+            pass
+    return state
+
+
+def freeze_past(store: Store, problem: Problem, settings: SearchSettings) -> None:
+    """Writes down what generations are folded with.
+
+    Raises:
+        StoreError: The database cannot be written.
+    """
+    store.set_facts(**{_FACT: _as_plain(settings), _SPACE: _describe_space(problem)})
+
+
+def expect_frozen(store: Store, problem: Problem, settings: SearchSettings) -> None:
+    """Checks that all is as the run began with.
+
+    Raises:
+        UsageError: One was changed, by hand; the message says how to make a run with it.
+        StoreError: The database cannot be read.
+    """
+    now, facts = _as_plain(settings), store.facts()
+    for name, value in facts.get(_FACT, {}).items():
+        if name in now and now[name] != value:
+            change = quote(f"search.{name}={write_value(now[name])}")
+            raise UsageError(
+                f"{store.folder / 'settings.toml'}: `search.{name}`: expected {value!r}, as the "
+                f"run began with, got {now[name]!r}; put it back, then `evolve fork "
+                f"{quote(str(store.folder))} --set {change}` makes a run that continues with it"
+            )
+    space = _describe_space(problem)
+    for name, value in facts.get(_SPACE, {}).items():
+        if space.get(name) != value:
+            raise UsageError(
+                f"{problem.folder / 'problem.toml'}: `{name}`: expected {value!r}, as the run "
+                f"began with, got {space.get(name)!r}; put it back, or begin a new run with it"
+            )
+
+
+def _as_plain(settings: SearchSettings) -> dict[str, Any]:
+    """Returns settings as the database returns them."""
+    plain = dataclasses.asdict(settings)
+    return plain | {name: list(value) for name, value in plain.items() if type(value) is tuple}
+
+
+def _describe_space(problem: Problem) -> dict[str, Any]:
+    """Returns what elites are distinguished and compared by, as the database returns it."""
+    return {
+        "direction": str(problem.direction),
+        "measures": [list(dataclasses.astuple(measure)) for measure in problem.measures],
+        "objectives": [[one.name, str(one.direction)] for one in problem.objectives],
+    }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from evolve.display import clean, say_error
 from evolve.errors import UsageError
-from evolve.population.snapshot import load_state
+from evolve.population.state import load_state
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import Call, Evaluated, Totals

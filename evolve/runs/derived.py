@@ -16,7 +16,7 @@ from evolve.files import writing
 from evolve.keys import cut_keys
 from evolve.population import RunState
 from evolve.population.curves import CurvePoint, trace_curve
-from evolve.population.snapshot import expect_frozen, freeze_past
+from evolve.population.state import expect_frozen, freeze_past
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.plain import to_plain

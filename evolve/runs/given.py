@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from evolve.display import one_line
 from evolve.edits.apply import is_allowed
 from evolve.errors import UsageError
-from evolve.population.snapshot import load_state
+from evolve.population.state import load_state
 from evolve.problem import Problem
 from evolve.problem.checked_files import STARTS, check_entry, read_source
 from evolve.records import Attempt, Program, SourceFile

@@ -20,7 +20,7 @@ from evolve.errors import BudgetExhaustedError, StoreError, UsageError
 from evolve.models.budget import Budget
 from evolve.population import Population, RunState
 from evolve.population.population import light_attempts
-from evolve.population.snapshot import expect_frozen, load_state
+from evolve.population.state import expect_frozen, load_state
 from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Program
 from evolve.records.chat import Request, describe_difference

@@ -17,7 +17,7 @@ from evolve.errors import EvaluationCutError, EvaluatorError, ProblemError, Usag
 from evolve.evaluation.evaluator import LOST
 from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
-from evolve.population.snapshot import freeze_past, load_state
+from evolve.population.state import freeze_past, load_state
 from evolve.problem import COOPERATIVE, Problem
 from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import (

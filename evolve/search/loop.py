@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 from evolve.population import Population
 from evolve.population.population import light_attempts
-from evolve.population.snapshot import SnapshotKeeper
 from evolve.problem import Problem
 from evolve.records import Plan
 from evolve.records.results import (
@@ -128,7 +127,6 @@ class Search(Reporter):
         self._fruitless = FruitlessWatch(0 if "fruitless" in history.now.search.without else 3)
         # The generations up to this one are counted, or ended an earlier invocation.
         self._counted = int(store.facts().get(FRUITLESS_UNTIL, 0))
-        self._snapshots = SnapshotKeeper(store, problem, history.now.search)
         # The generations in flight, in order; the results of those that have ended.
         self._running: deque[int] = deque()
         self._results: dict[int, GenerationResult] = {}
@@ -307,7 +305,6 @@ class Search(Reporter):
         self.population.add(number, attempts)
         # A generation in flight knows what was committed when it started.
         self._journal.forget(number - MOST_LAG)
-        self._snapshots.on_commit(self.population, len(attempts))
         for observer in self._observers:
             observer.on_commit(self.population, generation)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -53,7 +52,6 @@ from evolve.store.schema import (
     load_light_attempt,
     load_placed,
     load_slot_note,
-    unpack,
 )
 
 # No generation comes after this one.
@@ -349,14 +347,6 @@ class Reader:
                 yield load_slot_note(list(group), sign)._replace(
                     editors=tuple(editors.get(place, ()))
                 )
-
-    def load_snapshot(self, version: str) -> Any:
-        """Returns the population that `save_snapshot` kept under this version, or None."""
-        found = self._all("SELECT population FROM snapshots WHERE version = ?", version)
-        # It is derived: what is damaged is skipped.
-        with suppress(zlib.error, ValueError, TypeError):
-            return unpack(found[0][0]) if found else None
-        return None
 
     def usage(self) -> list[tuple[str, str, Totals]]:
         """Returns what was used, by role and model."""

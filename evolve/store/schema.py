@@ -240,7 +240,6 @@ SCHEMA = f"""
         generation INTEGER, slot INTEGER, number INTEGER, texts BLOB NOT NULL,
         UNIQUE (generation, slot, number)
     );
-    CREATE TABLE snapshots (version TEXT NOT NULL, population BLOB NOT NULL);
     -- A resume reads these columns of every program and every call, and not their texts.
     CREATE INDEX fingerprints ON programs (id, fingerprint);
     CREATE INDEX uses ON calls (

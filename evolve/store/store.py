@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -200,20 +199,6 @@ class Store(Reader):
                     self._put_attempt(placed)
             row = GENERATIONS.dump(replace(generation, time=_now()))
             connection.execute(f"INSERT {GENERATIONS.insert}", row)
-
-    def save_snapshot(self, version: str, population: Any) -> None:
-        """Keeps what was folded from all committed generations, in place of an earlier one.
-
-        It only saves time: what `load_snapshot` returns may be folded again from the attempts.
-
-        Args:
-            version: Names what folded it, and with which settings.
-            population: Any JSON value.
-        """
-        packed = zlib.compress(json.dumps(population).encode(), 1)
-        with self._transaction() as connection:
-            connection.execute("DELETE FROM snapshots")
-            connection.execute("INSERT INTO snapshots VALUES (?, ?)", (version, packed))
 
     def prune(self, keep: Iterable[AttemptKey], upto: int, fewest_bytes: int) -> Pruned:
         """Drops artifacts, and sources of programs that were never evaluated.

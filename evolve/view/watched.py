@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from evolve.errors import EvolveError, UsageError
-from evolve.population.snapshot import load_state
+from evolve.population.state import load_state
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import AttemptText

@@ -42,7 +42,6 @@ def rename_program_files(run: Path, name: str) -> None:
                 database.execute(
                     f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (other.id, program)
                 )
-        database.execute("DELETE FROM snapshots")
 
 
 def files_of(folder: Path) -> set[Path]:
@@ -141,23 +140,6 @@ def test_a_name_of_a_folder_is_quoted_in_what_is_to_be_copied(run, tmp_path):
     (other / "run.db").write_bytes(b"damaged" * 1000)
     error = run_evolve("show", "r; touch harm #", cwd=tmp_path, code=4).stderr
     assert "evolve repair 'r; touch harm #' --output" in error
-
-
-@pytest.mark.parametrize(
-    "population",
-    ["{}", "[]", '{"generation": "\\u001b"}', "[" * 50_000, '{"generation": 1e999}', "null"],
-)
-def test_a_snapshot_of_another_form_is_skipped(run, tmp_path, population):
-    shown = run_evolve("show", run, "--json", cwd=tmp_path).stdout
-    with closing(sqlite3.connect(run / "run.db")) as database, database:
-        version = database.execute("SELECT version FROM snapshots").fetchone()
-        packed = zlib.compress(population.encode())
-        database.execute("DELETE FROM snapshots")
-        database.execute(
-            "INSERT INTO snapshots VALUES (?, ?)",
-            (version[0] if version else "", packed),
-        )
-    assert json.loads(run_evolve("show", run, "--json", cwd=tmp_path).stdout) == json.loads(shown)
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run, tmp_path):

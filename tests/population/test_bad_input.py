@@ -108,7 +108,7 @@ def test_a_measure_that_an_evaluator_leaves_out_is_named(tmp_path):
     [
         (("low = -10.0", "low = 20.0"), "expected `low` below `high`, got 20 and 10"),
         (("low = -10.0", "low = 10.0"), "expected `low` below `high`, got 10 and 10"),
-        (("low = -10.0", "low = -inf"), "expected a finite number, got -inf"),
+        (("low = -10.0", "low = -inf"), "expected a number that is finite, got -inf"),
         (("cells = 8", "cells = 0"), "`cells`: expected at least 1, got 0"),
         (("cells = 8", "cells = 9000000"), "expected at most 1000000 cells"),
         (("cells = 8", 'scale = "log"'), "expected it above 0 for `log`"),

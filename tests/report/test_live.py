@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from evolve.population.snapshot import load_state
+from evolve.population.state import load_state
 from evolve.report.live import PlainView, StandardOutput
 from evolve.report.progress import Progress
 from evolve.steps.journal import Traffic, Wait

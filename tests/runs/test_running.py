@@ -2,14 +2,9 @@ import resource
 import shutil
 import signal
 import time
-from contextlib import closing
 
 import pytest
 
-from evolve.population import Population
-from evolve.population.snapshot import SnapshotKeeper, load_state
-from evolve.runs.run_folder import load_run
-from evolve.store import Store
 from tests.commands import (
     EVALUATOR,
     count_rows,
@@ -47,21 +42,6 @@ def test_measures_that_were_changed_by_hand_are_refused(run, tmp_path, before, a
         done = run_evolve(*command, run, cwd=tmp_path, code=2)
         assert f"problem.toml: `{name}`: expected " in done.stderr
         assert "as the run began with" in done.stderr
-
-
-def test_a_standing_from_a_snapshot_is_the_one_folded_from_all_attempts(run):
-    problem, settings = load_run(run)
-    with closing(Store.open_to_write(run)) as store:
-        folded = Population(problem, settings.search)
-        keeper = SnapshotKeeper(store, problem, settings.search)
-        for generation in folded.add_all(store.light_attempts(), 6):
-            keeper.on_commit(folded, 2000 if generation == 6 else 0)
-        standing = load_state(store, problem, settings.search)
-    assert (standing.champion, standing.evaluations) == (folded.champion, folded.evaluations)
-    assert (standing.generation, standing.initial) == (6, -13.0)
-    for one, two in zip(standing.islands.archives, folded.islands.archives, strict=True):
-        assert list(one.elites) == list(two.elites)
-        assert one.out_of_range == two.out_of_range
 
 
 def test_a_full_disk_stops_the_run_and_the_resumed_one_ends_like_another(tmp_path, problem):

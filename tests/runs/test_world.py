@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evolve.errors import UsageError
-from evolve.population.snapshot import load_state
+from evolve.population.state import load_state
 from evolve.problem import load_problem
 from evolve.records import RESCORE, AttemptKey
 from evolve.runs import world

@@ -188,13 +188,8 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path):
         Store.open_to_read(tmp_path)
 
 
-def test_counts_are_the_same_with_and_without_a_snapshot(store):
+def test_a_commit_is_counted_at_once(store):
     fill(store, 5)
-    counts = (store.usage(), store.spent(), store.outcomes())
-    store.save_snapshot("v", {"any": 1})
-    assert (store.usage(), store.spent(), store.outcomes()) == counts
-    assert store.load_snapshot("v") == {"any": 1}
-    assert store.load_snapshot("w") is None
     key = AttemptKey(5, 0, 0)
     store.keep([Call(key, REQUEST, REPLY), Evaluated(key, make_program(5), EVALUATION)])
     store.commit(make_generation(5))
