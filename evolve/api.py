@@ -428,7 +428,7 @@ def optimize(
     """
     import tempfile
 
-    from evolve.problem.from_python import write_problem
+    from evolve.problem.gallery import write_problem
 
     with tempfile.TemporaryDirectory(prefix="evolve-problem-") as temporary:
         target = Path(temporary, "problem") if folder is None else Path(folder)

@@ -19,6 +19,7 @@ from evolve.importing.kaggle import write_competition
 from evolve.importing.readers import read_foreign
 from evolve.models.roster import open_endpoints, show_price_setting
 from evolve.problem import COOPERATIVE, Problem, list_warnings, load_problem
+from evolve.problem.checked_files import write_noise
 from evolve.problem.gallery import (
     copy_problem,
     find_problem,
@@ -26,7 +27,6 @@ from evolve.problem.gallery import (
     list_gallery,
     scaffold_problem,
 )
-from evolve.problem.noise import measure_noise, write_noise
 from evolve.records import Evaluation
 from evolve.runs.estimate import (
     TYPICAL_REPAIRS,
@@ -193,7 +193,7 @@ def check(
             "cooperative": found.cooperative,
             "objective": evaluation.objective,
             "warning": evaluation.artifacts.get("warning", ""),
-            "noise": max(found.noise, measure_noise(evaluation)),
+            "noise": max(found.noise, evaluation.noise),
             "numbers": numbers,
             "references": {name: known.value for name, known in found.references.items()},
             "seconds": evaluation.seconds,
@@ -232,7 +232,7 @@ def _describe_problem(
 
 def _describe_noise(problem: Problem, evaluation: Evaluation) -> str:
     """Returns a line on how far objectives of one program lie apart; writes down what is new."""
-    noise, count = measure_noise(evaluation), max(len(evaluation.repeats), 1)
+    noise, count = evaluation.noise, max(len(evaluation.repeats), 1)
     found = f"{noise:.3g} between {count} evaluations"
     if noise <= problem.noise:
         declared = f", {problem.noise:g} by problem.toml" if problem.noise else ""

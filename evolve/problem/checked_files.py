@@ -1,4 +1,4 @@
-"""The files of a problem folder, each checked as it is read."""
+"""The files of a problem folder, checked as they are read, and its noise as it is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evolve.errors import ProblemError
-from evolve.files import decode_text, find_stray, inside, read_plain
+from evolve.files import decode_text, find_stray, inside, read_plain, write_inside
 from evolve.problem.problem import Problem, Recipe
 from evolve.records import Program, SourceFile
 from evolve.source import find_blocks, find_oddities, is_readable, list_names, syntax_error
@@ -37,6 +37,9 @@ _PRIVATE = frozenset(
 )
 _HOMES = (Path("/home"), Path("/Users"), Path("/mnt"), Path("/media"))
 _SYSTEM = frozenset({"etc", "proc", "sys", "dev", "run", "boot", "var"})
+_NOISE_LINE = re.compile(r"^noise\s*=.*$", re.MULTILINE)
+_NOISE_TABLE = re.compile(r"^(\[noise\][^\[]*?)(?:^spread\s*=.*\n|(?=^\[)|\Z)", re.MULTILINE)
+_FIRST_TABLE = re.compile(r"^\[", re.MULTILINE)
 # `{{name}}` in statements and prompts.
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
@@ -338,3 +341,30 @@ def find_evaluator(
             '`evaluator = "..."`, or put an `evaluator.py` next to `problem.toml`'
         )
     return path, world
+
+
+def write_noise(folder: Path, noise: float) -> Path:
+    """Writes the noise of objectives into a `problem.toml`, in place of what stood there.
+
+    Returns:
+        The file.
+
+    Raises:
+        ProblemError: It cannot be written.
+    """
+    path = folder / "problem.toml"
+    text, line = read_text(path, folder), f"noise = {noise!r}"
+    if (table := _NOISE_TABLE.search(text)) is not None:
+        kept = f"{table[1].rstrip()}\nspread = {noise!r}\n"
+        text = f"{text[: table.start()]}{kept}{text[table.end() :]}"
+    elif _NOISE_LINE.search(text):
+        text = _NOISE_LINE.sub(line, text, count=1)
+    else:
+        table = _FIRST_TABLE.search(text)
+        place = table.start() if table else len(text)
+        text = f"{text[:place]}{line}\n\n{text[place:]}" if table else f"{text.rstrip()}\n{line}\n"
+    try:
+        write_inside(folder, path.name, text)
+    except OSError as error:
+        raise ProblemError(f"{path}: cannot be written: {error.strerror}") from error
+    return path

@@ -197,6 +197,13 @@ class Evaluation:
         """Returns the artifacts that are pictures, as `data:` addresses."""
         return {name: text for name, text in self.artifacts.items() if read_picture(text)}
 
+    @property
+    def noise(self) -> float:
+        """Returns how far the evaluations that it is the mean of lie apart; 0 for rounding."""
+        apart = max(self.repeats, default=0.0) - min(self.repeats, default=0.0)
+        # Which depends on the order in which threads add.
+        return apart if apart > 1e-9 * max(map(abs, self.repeats), default=0.0) else 0.0
+
     def for_models(self) -> Evaluation:
         """Returns what models may see of it.
 

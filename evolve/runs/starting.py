@@ -19,7 +19,7 @@ from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
 from evolve.population.state import freeze_past, load_state
 from evolve.problem import COOPERATIVE, Problem
-from evolve.problem.noise import measure_noise, write_noise
+from evolve.problem.checked_files import write_noise
 from evolve.records import (
     INITIAL,
     INJECT,
@@ -96,7 +96,7 @@ def evaluate_initial(
         raise ProblemError(_describe_failure(problem, evaluation, is_blamed=is_blamed))
     verdicts, started = [evaluation], time.monotonic()
     while len(verdicts) <= again or (
-        measure_noise(average(verdicts))
+        average(verdicts).noise
         and len(verdicts) < _NOISE_EVALUATIONS
         and time.monotonic() - started < _NOISE_SECONDS
     ):
@@ -233,7 +233,7 @@ class FirstCheckpoint:
 
     def _note_noise(self, evaluation: Evaluation) -> None:
         """Writes noise that the problem does not declare into the run's copy of it."""
-        run, noise = self.run, measure_noise(evaluation)
+        run, noise = self.run, evaluation.noise
         if noise > run.problem.noise:
             self._view.tell(
                 f"evaluated {len(evaluation.repeats)} times, its objectives differ by {noise:.3g}: "

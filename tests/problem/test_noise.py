@@ -4,7 +4,7 @@ import pytest
 
 from evolve.errors import ProblemError
 from evolve.problem import load_problem
-from evolve.problem.noise import measure_noise, write_noise
+from evolve.problem.checked_files import write_noise
 from evolve.records import Evaluation, Status, average
 from tests.commands import run_evolve, run_json, write_problem
 
@@ -25,17 +25,17 @@ def evaluation(objective, **numbers):
 def test_several_evaluations_come_to_their_mean():
     found = average([evaluation(1.0, a=2.0, b=1.0), evaluation(3.0, a=4.0)])
     assert (found.objective, found.metrics, found.repeats) == (2.0, {"a": 3.0}, (1.0, 3.0))
-    assert measure_noise(found) == 2.0
+    assert found.noise == 2.0
 
 
 def test_one_evaluation_has_no_noise_and_one_failure_is_the_verdict():
     failed = Evaluation(Status.INFEASIBLE, reason="at times")
-    assert measure_noise(average([evaluation(1.0)])) == 0.0
+    assert average([evaluation(1.0)]).noise == 0.0
     assert average([evaluation(1.0), failed]) is failed
 
 
 def test_rounding_is_no_noise():
-    assert measure_noise(average([evaluation(1.0), evaluation(1.0 + 1e-12)])) == 0.0
+    assert average([evaluation(1.0), evaluation(1.0 + 1e-12)]).noise == 0.0
 
 
 @pytest.mark.parametrize("text", ['name = "a"\n', 'name = "a"\nnoise = 0.1\n\n[limits]\nx = 1\n'])

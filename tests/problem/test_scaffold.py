@@ -8,6 +8,7 @@ import pytest
 from evolve.errors import UsageError
 from evolve.problem import Purpose, load_problem
 from evolve.problem.gallery import scaffold_problem
+from evolve.source import BUILT_IN_MEASURES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ def test_a_new_folder_loads_and_its_program_scores(tmp_path: Path) -> None:
     score = evaluate(DirectProgram(folder / "initial.py"), **problem.parameters)
     assert problem.baseline is not None
     assert score.objective > problem.baseline.value
-    reported = {m.name for m in problem.measures if m.source == "evaluator"}
+    reported = {m.name for m in problem.measures if m.name not in BUILT_IN_MEASURES}
     assert set(score.measures) == reported
 
 
