@@ -14,8 +14,7 @@ from evolve.cli.options import Changes, ProblemPath, argument, option, read_sett
 from evolve.display import TextTable, one_line, say, show_number
 from evolve.errors import ExitCode, UsageError
 from evolve.evaluation.pool import Evaluators
-from evolve.importing.foreign import TABLE_FILE, Wishes, write_foreign
-from evolve.importing.kaggle import write_competition
+from evolve.importing.foreign import TABLE_FILE, Wishes, write_competition, write_foreign
 from evolve.importing.readers import read_foreign
 from evolve.models.roster import open_endpoints, show_price_setting
 from evolve.problem import COOPERATIVE, Problem, list_warnings, load_problem

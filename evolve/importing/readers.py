@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,16 @@ from evolve.errors import UsageError
 from evolve.files import find_stray
 from evolve.importing import systems
 from evolve.importing.foreign import Foreign, Mapped, Wishes
-from evolve.importing.systems import SYSTEMS, System
-from evolve.importing.texts import HIDDEN, Constants, decode, hide_in, hide_keys, parse_duration
-from evolve.importing.travel import Sorted, is_junk, sort_files
+from evolve.importing.systems import SYSTEMS, Constants, System, parse_duration
+from evolve.importing.travel import (
+    HIDDEN,
+    Sorted,
+    decode,
+    hide_in,
+    hide_keys,
+    is_junk,
+    sort_files,
+)
 from evolve.scoring.cooperative import Theirs
 
 _MEMORY_MB = 8192
@@ -48,12 +56,9 @@ class _Reading:
     def use(self, use: str) -> Iterator[tuple[str, Any]]:
         """Yields the settings that become something here, in the order of the table."""
         for pattern in [key for key, one in self.system.settings.items() if one == use]:
-            one = {pattern: use}
-            yield from (
-                (key, value)
-                for key, value in systems.flatten(self.config)
-                if systems.find_use(one, key) == use and value is not None
-            )
+            for key, value in systems.flatten(self.config):
+                if fnmatch(key, pattern) and value is not None:
+                    yield key, value
 
     def where(self, key: str) -> str:
         return f"{self.config_path or self.folder}: `{key}`"
@@ -74,7 +79,7 @@ def read_foreign(kind: str, folder: Path, wishes: Wishes | None = None) -> Forei
         raise UsageError(f"{stray}: expected a file of the folder, got a link that leads out of it")
     reading = _Reading(kind, SYSTEMS[kind], folder.resolve(), wishes or Wishes())
     _read_config(reading)
-    evaluator = systems.find_one(reading.folder, _evaluators(reading), "an evaluator", kind, "")
+    evaluator = _find_evaluator(reading)
     start, files, path, arguments = _read_start(reading, evaluator)
     chosen = sort_files(reading.folder, evaluator, start or [evaluator], reading.wishes.keep)
     statement = _read_statement(reading)
@@ -122,12 +127,22 @@ def _read_config(reading: _Reading) -> None:
 
 def _names(folder: Path, path: Path) -> bool:
     """Returns whether a script that starts runs names a file."""
-    return any(path.name in decode(script)[0] for script in sorted(folder.glob("run*.py")))
+    return any(path.name in decode(script) for script in sorted(folder.glob("run*.py")))
 
 
-def _evaluators(reading: _Reading) -> tuple[str, ...]:
-    name = reading.config.get("EVAL_FILE_NAME")
-    return (f"input/{name}", *reading.system.evaluators) if name else reading.system.evaluators
+def _find_evaluator(reading: _Reading) -> Path:
+    """Returns the first file that a pattern fits; one that defines `evaluate` before others."""
+    name, patterns = reading.config.get("EVAL_FILE_NAME"), reading.system.evaluators
+    patterns = (f"input/{name}", *patterns) if name else patterns
+    found = [
+        path for one in patterns for path in sorted(reading.folder.glob(one)) if path.is_file()
+    ]
+    if not found:
+        raise UsageError(
+            f"{reading.folder}: expected an evaluator of {reading.kind}, `{patterns[0]}` or the "
+            "like, got none"
+        )
+    return next((path for path in found if b"def evaluate" in path.read_bytes()), found[0])
 
 
 def _read_start(
@@ -147,10 +162,7 @@ def _read_start(
     reading.note("starting program", path.relative_to(reading.folder), ", ".join(places.values()))
     texts = {}
     for one, name in places.items():
-        text, encoding = decode(one)
-        if not encoding.startswith("utf-8"):
-            reading.note(name, encoding, "written as UTF-8")
-        texts[name], count = hide_keys(text, one.suffix)
+        texts[name], count = hide_keys(decode(one), one.suffix)
         if count:
             reading.note(name, "", f"{count} keys in it read {HIDDEN} here")
     return start, texts, root.as_posix(), ()
@@ -240,7 +252,7 @@ def _follow_template(reading: _Reading, text: str) -> str:
     if re.fullmatch(r"[\w./-]+", text):
         name = text if Path(text).suffix else f"{text}.txt"
         for path in sorted(reading.folder.rglob(Path(name).name)):
-            return decode(path)[0]
+            return decode(path)
         return "" if "." in text or "_" in text else text
     return text
 
@@ -251,7 +263,7 @@ def _count_stages(reading: _Reading, evaluator: Path) -> int:
         return 0
     if dict(reading.use(systems.PART)).get("evaluator.cascade_evaluation") is False:
         return 0
-    text = decode(evaluator)[0]
+    text = decode(evaluator)
     stages = [f"evaluate_stage{number}" for number in (1, 2, 3)]
     missing = [number for number, name in enumerate(stages) if not re.search(rf"\b{name}\b", text)]
     return missing[0] if missing else len(stages)

@@ -1,8 +1,11 @@
-"""The other systems: where each keeps its parts, and what each of its settings becomes here."""
+"""The other systems: where each keeps its parts and settings, and what those become here."""
 
 from __future__ import annotations
 
 import ast
+import inspect
+import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -10,26 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from evolve.errors import UsageError
-from evolve.importing.texts import Constants, decode
+from evolve.importing.travel import decode, parse_source
 
 # What a setting becomes when it is not an option of `evolve run`, nor a reason why it has no use.
-STATEMENT, SECONDS, MEMORY, THRESHOLDS = (
-    "statement.md",
-    "limits.seconds",
-    "limits.memory_mb",
-    "thresholds",
-)
-FEATURES, OBJECTIVE, ARGUMENTS, PART = "features", "objective", "arguments", "read"
+STATEMENT, SECONDS, MEMORY = "statement.md", "limits.seconds", "limits.memory_mb"
+THRESHOLDS, FEATURES, OBJECTIVE = "thresholds", "features", "objective"
+ARGUMENTS, PART = "arguments", "read"
 NONE = "nothing: it has no counterpart here"
-_MODELS = "nothing: name models by --model, addresses by --api-base"
 KEYS = "nothing: keys do not travel; they are read from the environment"
-_PROMPTS = "nothing: prompts here have other placeholders; write your own into prompts/"
 FEATURES_USE = "left out of the mean; to divide programs by them, give ranges under [[measures]]"
+_MODELS = "nothing: name models by --model, addresses by --api-base"
+_PROMPTS = "nothing: prompts here have other placeholders; write your own into prompts/"
 _FEATURE = "nothing: to divide programs by it, give its range under [[measures]] in problem.toml"
 _JUDGE = "nothing: no model scores programs here"
 _ARCHIVE = "nothing: the archive here is another one; see docs/reference/settings.md"
 
 # By the dotted name of the setting; the first pattern that fits counts, the first statement, too.
+# What follows the settings of a system is common to all of them.
 _OPENEVOLVE = {
     "prompt.system_message": STATEMENT,
     "llm.system_message": STATEMENT,
@@ -37,71 +37,30 @@ _OPENEVOLVE = {
     "evaluator.memory_limit_mb": MEMORY,
     "evaluator.cascade_thresholds": THRESHOLDS,
     "evaluator.cascade_evaluation": PART,
-    "evaluator.parallel_evaluations": "--workers",
     "evaluator.*llm*": _JUDGE,
     "database.feature_dimensions": FEATURES,
     "database.feature_bins": _FEATURE,
-    "database.num_islands": "--set search.islands=",
-    "database.random_seed": "--seed",
-    "database.*": _ARCHIVE,
-    "max_iterations": "--max-evaluations",
-    "random_seed": "--seed",
-    "target_score": "--target",
-    "diff_based_evolution": "--set steps.form=",
-    "diff_based_generation": "--set steps.form=",
-    "early_stopping_patience": "--patience",
+    "diff_based_*": "--set steps.form=",
     "file_suffix": PART,
     "language": PART,
-    "llm.temperature": "--set temperature.all=",
-    "*api_key*": KEYS,
-    "llm.*": _MODELS,
-    "prompt.template*": _PROMPTS,
     "prompt.*": _PROMPTS,
 }
-_LOONGFLOW = {
-    "evolve.task": STATEMENT,
-    "evolve.evaluator.timeout": SECONDS,
-    "evolve.target_score": "--target",
-    "evolve.max_iterations": "--max-evaluations",
-    "evolve.concurrency": "--workers",
-    "evolve.database.num_islands": "--set search.islands=",
-    "evolve.database.*": _ARCHIVE,
-    "*api_key*": KEYS,
-    "*llm_config.temperature": "--set temperature.all=",
-    "*llm_config.*": _MODELS,
-}
+_LOONGFLOW = {"evolve.task": STATEMENT, "evolve.evaluator.timeout": SECONDS}
 _SHINKA = {
     "*task_sys_msg": STATEMENT,
     "*job_config.time": SECONDS,
     "*_program_path": PART,
     "*language": PART,
     "job_config.extra_cmd_args": ARGUMENTS,
-    "evo_config.num_generations": "--max-evaluations",
-    "evo_config.max_api_costs": "--max-cost",
-    "*max_evaluation_jobs": "--workers",
-    "*max_parallel_jobs": "--workers",
-    "*num_islands": "--set search.islands=",
-    "*migration_interval": _ARCHIVE,
-    "db_config.*": _ARCHIVE,
-    "*api_key*": KEYS,
-    "*llm_models*": _MODELS,
-    "*llm_kwargs*": _MODELS,
-    "*_model*": _MODELS,
 }
 _CODEEVOLVE = {
     "SYS_MSG": STATEMENT,
     "EVAL_TIMEOUT": SECONDS,
     "MAX_MEM_BYTES": MEMORY,
     "EVOLVE_CONFIG.fitness_key": OBJECTIVE,
-    "EVOLVE_CONFIG.num_epochs": "--max-evaluations",
-    "EVOLVE_CONFIG.early_stopping_rounds": "--patience",
-    "EVOLVE_CONFIG.num_islands": "--set search.islands=",
-    "EVOLVE_CONFIG.*": _ARCHIVE,
     "INIT_FILE_DATA.*": PART,
     "EVAL_FILE_NAME": PART,
     "CODEBASE_PATH": PART,
-    "*ENSEMBLE*": _MODELS,
-    "*_LM*": _MODELS,
 }
 _LEVI = {
     "problem_description": STATEMENT,
@@ -110,10 +69,6 @@ _LEVI = {
     "score_fn": PART,
     "inputs": PART,
     "*eval_timeout": SECONDS,
-    "budget_dollars": "--max-cost",
-    "budget_evals": "--max-evaluations",
-    "target_score": "--target",
-    "*_model": _MODELS,
     "behavior.*": _FEATURE,
 }
 _GEPA = {
@@ -121,11 +76,36 @@ _GEPA = {
     "background": STATEMENT,
     "seed_candidate": PART,
     "evaluator": PART,
-    "config.engine.max_metric_calls": "--max-evaluations",
-    "config.engine.max_candidate_proposals": "--max-evaluations",
-    "config.engine.seed": "--seed",
-    "*reflection_lm": _MODELS,
 }
+_BUDGETS = ("max_iterations", "num_generations", "num_epochs", "budget_evals", "max_metric_calls")
+_COMMON = {
+    "*api_key*": KEYS,
+    **{f"*{name}": "--max-evaluations" for name in (*_BUDGETS, "max_candidate_proposals")},
+    "*max_api_costs": "--max-cost",
+    "*budget_dollars": "--max-cost",
+    "*parallel_evaluations": "--workers",
+    "*concurrency": "--workers",
+    "*max_evaluation_jobs": "--workers",
+    "*max_parallel_jobs": "--workers",
+    "*early_stopping_patience": "--patience",
+    "*early_stopping_rounds": "--patience",
+    "*target_score": "--target",
+    "*random_seed": "--seed",
+    "*.seed": "--seed",
+    "*num_islands": "--set search.islands=",
+    "*temperature": "--set temperature.all=",
+    "*migration_*": _ARCHIVE,
+    "*database.*": _ARCHIVE,
+    "db_config.*": _ARCHIVE,
+    "EVOLVE_CONFIG.*": _ARCHIVE,
+    **{f"*{name}*": _MODELS for name in ("llm", "_model", "ENSEMBLE", "_LM", "_lm")},
+}
+
+
+_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?)\s*([a-z]*?)(?:onds?|s|utes?|ours?)?")
+_TRIMS = ("strip", "lstrip", "rstrip")
+_DEEPEST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,20 +171,6 @@ SYSTEMS = {
 }  # fmt: skip
 
 
-def find_one(folder: Path, patterns: tuple[str, ...], what: str, kind: str, advice: str) -> Path:
-    """Returns the first file that a pattern fits; one that defines `evaluate` before others.
-
-    Raises:
-        UsageError: None does.
-    """
-    found = [path for one in patterns for path in sorted(folder.glob(one)) if path.is_file()]
-    if found:
-        return next((path for path in found if b"def evaluate" in path.read_bytes()), found[0])
-    raise UsageError(
-        f"{folder}: expected {what} of {kind}, `{patterns[0]}` or the like, got none{advice}"
-    )
-
-
 def read_yaml(path: Path) -> Mapping[str, Any]:
     """Reads a YAML file whose root is a table; an empty file is an empty one.
 
@@ -214,7 +180,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        value = yaml.safe_load(decode(path)[0])
+        value = yaml.safe_load(decode(path))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected YAML: {error}") from error
     if value is None:
@@ -235,7 +201,7 @@ def read_calls(folder: Path, calls: Mapping[str, str]) -> dict[str, Any]:
     for path in sorted(
         folder.glob("*.py"), key=lambda path: (not path.stem.startswith("run"), path)
     ):
-        for node in ast.walk(constants.parse(path)):
+        for node in ast.walk(parse_source(path)):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
                 section = next((calls[end] for end in calls if name.endswith(end)), None)
@@ -275,5 +241,119 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def find_use(settings: Mapping[str, str], key: str) -> str:
-    """Returns what a setting becomes here."""
-    return next((use for pattern, use in settings.items() if fnmatch(key, pattern)), NONE)
+    """Returns what a setting of a system becomes here."""
+    rows = (*settings.items(), *_COMMON.items())
+    return next((use for pattern, use in rows if fnmatch(key, pattern)), NONE)
+
+
+def parse_duration(value: object, where: str) -> float:
+    """Returns seconds from a number, or from texts like `45s`, `5m` and `00:20:00`.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return float(value)
+    text = str(value).strip().lower()
+    if re.fullmatch(r"\d+(:\d+){1,3}", text):
+        factors = (1.0, 60.0, 3600.0, 86400.0)
+        parts = [float(part) for part in reversed(text.split(":"))]
+        return sum(factor * part for factor, part in zip(factors, parts, strict=False))
+    match = _DURATION.fullmatch(text)
+    if match is None or match[2] not in _UNITS or not float(match[1]):
+        raise UsageError(f"{where}: expected seconds, or a text like `45s` or `5m`; got {value!r}")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+class Constants:
+    """The values of constant expressions in the Python files of a folder; nothing is run.
+
+    Args:
+        folder: Where modules and files are looked for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._scopes: dict[Path, dict[str, ast.expr | tuple[Path, str]]] = {}
+
+    def find(self, path: Path, name: str) -> Any:
+        """Returns what a file assigns to a name at its top level; None if that is no constant."""
+        return self.fold(ast.Name(name), path)
+
+    def fold(self, node: ast.expr, path: Path, depth: int = 0) -> Any:
+        """Returns the value of an expression in a file; None where it is no constant."""
+        if depth > _DEEPEST:
+            return None
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name):
+                found = self._scope(path).get(name)
+                if isinstance(found, tuple):
+                    path, found = found[0], ast.Name(found[1])
+                return None if found is None else self.fold(found, path, depth + 1)
+            case ast.FormattedValue(value=inner):
+                return self.fold(inner, path, depth + 1)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return _join([self.fold(part, path, depth + 1) for part in (left, right)])
+            case ast.JoinedStr(values=parts):
+                return _join([self.fold(part, path, depth + 1) for part in parts])
+            case ast.Call():
+                return self._fold_call(node, path, depth + 1)
+        return self._fold_items(node, path, depth + 1)
+
+    def _fold_items(self, node: ast.expr, path: Path, depth: int) -> Any:
+        match node:
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                return [self.fold(item, path, depth) for item in items]
+            case ast.Dict(keys=keys, values=values):
+                pairs = [(key, value) for key, value in zip(keys, values, strict=True) if key]
+                return {
+                    self.fold(key, path, depth): self.fold(value, path, depth)
+                    for key, value in pairs
+                }
+        return None
+
+    def _fold_call(self, node: ast.Call, path: Path, depth: int) -> Any:
+        """Returns what trimming, dedenting or reading a file comes to, or named arguments."""
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+        if (name == "dict" or name.endswith("Config")) and not node.args:
+            return {key.arg: self.fold(key.value, path, depth) for key in node.keywords if key.arg}
+        if name in {"dedent", "cleandoc"} and node.args:
+            text = self.fold(node.args[0], path, depth)
+            shape = textwrap.dedent if name == "dedent" else inspect.cleandoc
+            return shape(text) if isinstance(text, str) else None
+        if name in _TRIMS and isinstance(node.func, ast.Attribute):
+            text = self.fold(node.func.value, path, depth)
+            return getattr(text, name)() if isinstance(text, str) and not node.args else None
+        if name in {"read_text", "read"}:
+            texts = (item.value for item in ast.walk(node) if isinstance(item, ast.Constant))
+            for named in (self._folder / str(text) for text in texts if "." in str(text)):
+                if named.is_file() and named.resolve().is_relative_to(self._folder.resolve()):
+                    return decode(named)
+        return None
+
+    def _scope(self, path: Path) -> Mapping[str, ast.expr | tuple[Path, str]]:
+        """Returns what names at a file's top level stand for: expressions, or other names."""
+        if path in self._scopes:
+            return self._scopes[path]
+        scope = self._scopes[path] = {}
+        for node in parse_source(path).body:
+            if isinstance(node, ast.Assign):
+                scope.update({ast.unparse(target): node.value for target in node.targets})
+            elif isinstance(node, ast.AnnAssign) and node.value is not None:
+                scope[ast.unparse(node.target)] = node.value
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                other = self._folder / f"{node.module.replace('.', '/')}.py"
+                beside = path.with_name(f"{node.module.rpartition('.')[2]}.py")
+                source = other if other.is_file() else beside
+                if source.is_file():
+                    names = self._scope(source) if node.names[0].name == "*" else ()
+                    pairs = [(one.asname or one.name, one.name) for one in node.names]
+                    pairs += [(name, name) for name in names]
+                    scope.update({ours: (source, theirs) for ours, theirs in pairs})
+        return scope
+
+
+def _join(parts: list[Any]) -> str | None:
+    return None if None in parts else "".join(map(str, parts))

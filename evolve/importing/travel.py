@@ -1,16 +1,18 @@
-"""Which of another system's files come along: none with keys, and no solution."""
+"""Which of another system's files come along, as texts without keys, and with no solution."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import shutil
+import tokenize
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from evolve.importing.texts import Constants
+from evolve.errors import UsageError
 
 # Made by tools; nobody misses these.
 _JUNK = (
@@ -34,7 +36,30 @@ _BEST_CODE = re.compile(rf"(^|[_\-.])({_BEST}|{_DONE})([_\-.\d]|$)", re.IGNORECA
 # Folders in which other systems keep their runs.
 _RUN = re.compile(r"checkpoints?(_\d+)?|best|gen_\d+|openevolve_output.*|results_\d.*|experiments")
 _COMMAND = re.compile(r"[a-z][\w.+-]{1,30}")
-_BLOCK = re.compile(r"EVOLVE-BLOCK-START")
+_CODING = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*[-\w.]+", re.MULTILINE)
+# Keys of known forms, which are hidden wherever they stand.
+_KEY = re.compile(
+    r"\b(?:sk|gsk|hf|xai|pplx|ghp|gho|ghs|github_pat|glpat|xox[abp])[-_][\w-]{12,}"
+    r"|\bAIza[\w-]{30,}|\bAKIA[0-9A-Z]{16}\b"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----",
+    re.DOTALL,
+)
+# What is assigned to a name that says so; code needs quotes, for it has names and calls as well.
+_NAMED = (
+    r"(?P<name>(?:api[_-]?key|secret|passw(?:or)?d|credential"
+    r"|(?:access|auth|api|hf|hub|bot|github|bearer)[_-]?token)s?)"
+)
+_IN_CODE = re.compile(
+    _NAMED + r"""(?P<sign>["']?\]?\s*[:=]\s*["'])(?P<value>[^\s"'$<{]{8,})""", re.IGNORECASE
+)
+_IN_CONFIG = re.compile(
+    _NAMED + r"""(?P<sign>["']?\s*[:=]\s*["']?)(?P<value>[^\s"'$<{,}#]+)""", re.IGNORECASE
+)
+_CONFIGS = {".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".properties", ".xml"}
+_NO_KEY = {"null", "none", "~", "true", "false", "env"}
+HIDDEN = "HIDDEN"
+# Longer files are data.
+_LONGEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +83,59 @@ class Sorted:
     imports: tuple[str, ...]
     variables: tuple[str, ...]
     tools: tuple[str, ...]
+
+
+def decode(path: Path) -> str:
+    """Returns a text file as text, by the encoding that it names, else as UTF-8 or Latin-1.
+
+    Raises:
+        UsageError: It cannot be read, or is no text.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    if b"\0" in data:
+        raise UsageError(f"{path}: expected a text, got bytes that are none")
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        text = data.decode(encoding)
+    except (SyntaxError, UnicodeDecodeError):
+        encoding, text = "latin-1", data.decode("latin-1")
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    is_plain = encoding.startswith("utf-8")
+    return text if is_plain else _CODING.sub("# coding: utf-8", text, count=1)
+
+
+def parse_source(path: Path) -> ast.Module:
+    """Returns the tree of a Python file; an empty one where it cannot be parsed."""
+    try:
+        return ast.parse(decode(path))
+    except (SyntaxError, ValueError, RecursionError):
+        return ast.Module([], [])
+
+
+def hide_keys(text: str, suffix: str) -> tuple[str, int]:
+    """Returns a text without the keys of services that stand in it, and how many they were."""
+
+    def hide(match: re.Match[str]) -> str:
+        value = match["value"]
+        if value.lower() in _NO_KEY or value.replace(".", "").isdigit():
+            return match[0]
+        return f"{match['name']}{match['sign']}{HIDDEN}"
+
+    before = text.count(HIDDEN)
+    pattern = _IN_CONFIG if suffix in _CONFIGS else _IN_CODE
+    text = pattern.sub(hide, _KEY.sub(HIDDEN, text))
+    return text, text.count(HIDDEN) - before
+
+
+def hide_in(source: Path) -> tuple[str, int] | None:
+    """Returns a file's text without its keys, and their number; None where it has none."""
+    if source.stat().st_size > _LONGEST_BYTES or b"\0" in source.read_bytes():
+        return None
+    text, count = hide_keys(decode(source), source.suffix)
+    return (text, count) if count else None
 
 
 def is_junk(name: str) -> bool:
@@ -131,7 +209,6 @@ class _Used:
 
     def __init__(self, folder: Path, evaluator: Path) -> None:
         self._folder = folder
-        self._constants = Constants(folder)
         self.modules: set[Path] = set()
         self.borrowed: list[Path] = []
         self.imports: set[str] = set()
@@ -169,7 +246,7 @@ class _Used:
         if path in self.modules or path.suffix != ".py" or not path.is_file():
             return
         self.modules.add(path)
-        tree = self._constants.parse(path)
+        tree = parse_source(path)
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -228,9 +305,9 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
 def _top_names(path: Path) -> set[str]:
     """Returns the functions and classes at the top level of a Python file."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    body = Constants(path.parent).parse(path).body if path.suffix == ".py" else []
+    body = parse_source(path).body if path.suffix == ".py" else []
     return {node.name for node in body if isinstance(node, kinds)}
 
 
 def _has_block(path: Path) -> bool:
-    return _BLOCK.search(path.read_bytes()[: 1 << 20].decode(errors="replace")) is not None
+    return b"EVOLVE-BLOCK-START" in path.read_bytes()[:_LONGEST_BYTES]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from evolve.errors import UsageError
-from evolve.importing.kaggle import write_competition
+from evolve.importing.foreign import write_competition
 from evolve.scoring.competition import METRICS, Competition, cut_rows, grade
 from tests.commands import run_evolve, run_json
 

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evolve.importing.foreign import write_foreign
-from evolve.importing.kaggle import write_competition
+from evolve.importing.foreign import write_competition, write_foreign
 from evolve.importing.readers import read_foreign
 from evolve.problem import load_problem
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from evolve.errors import ProblemError, UsageError
-from evolve.importing.kaggle import write_competition
+from evolve.importing.foreign import write_competition
 from evolve.importing.readers import read_foreign
 from evolve.problem import load_problem
 from evolve.runs.run_folder import create_run_folder, load_run
