@@ -38,7 +38,7 @@ from evolve.records.plain import from_plain, to_plain
 from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.limits import ProgramLimits
-from evolve.scoring.asking import PROGRAM, AskError, check_options, connect
+from evolve.scoring.handle import PROGRAM, AskError, check_options, connect
 
 
 def main() -> None:

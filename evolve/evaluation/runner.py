@@ -17,7 +17,7 @@ from evolve.problem import Recipe
 from evolve.records import Program, SourceFile, Status
 from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.session import Sandbox, SandboxSession
-from evolve.scoring.commands import Command, Finished, OutputFile
+from evolve.scoring.executions import Command, Finished, OutputFile
 
 # What is kept of builds: how many, and their bytes together.
 _MOST_BUILDS, _CACHE = 64, 256 << 20

@@ -96,9 +96,7 @@ _COMPETITION_EVALUATOR = '''\
 
 from pathlib import Path
 
-from evolve.scoring.competition import Competition, score_part
-from evolve.scoring.competition import write_submission as submit
-from evolve.scoring import ProgramHandle, Score
+from evolve.scoring.competition import Competition
 
 COMPETITION = Competition(
     folder=Path(__file__).parent,
@@ -108,21 +106,9 @@ COMPETITION = Competition(
     seed={seed},
     medals={medals!r},
 )
-
-
-def evaluate(program: ProgramHandle) -> Score:
-    """Scores on the validation rows."""
-    return score_part(program, COMPETITION, "validation")
-
-
-def evaluate_holdout(program: ProgramHandle) -> Score:
-    """Scores and grades on rows that nothing was selected on."""
-    return score_part(program, COMPETITION, "holdout")
-
-
-def write_submission(program: ProgramHandle) -> Score:
-    """Predicts the rows that were handed out without targets."""
-    return submit(program, COMPETITION)
+evaluate = COMPETITION.evaluate
+evaluate_holdout = COMPETITION.evaluate_holdout
+write_submission = COMPETITION.write_submission
 '''
 _PLAIN = '''\
 """Predicts the same for every row."""

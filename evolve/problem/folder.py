@@ -37,7 +37,7 @@ from evolve.problem.problem import (
     Stage,
 )
 from evolve.records import Direction, Program
-from evolve.scoring.commands import check_path
+from evolve.scoring.executions import check_path
 from evolve.toml import IDENTIFIER, NAME, key, read_record, suggest
 
 _MOST_CELLS = 1_000_000

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from evolve.errors import ProgramError
 from evolve.records import Program, Status
-from evolve.scoring.commands import Command, Finished, OutputFile
+from evolve.scoring.executions import Command, Finished, OutputFile
 
 _FRAME = re.compile(r'^  File "([^"]+)", line (\d{1,6})\b', re.MULTILINE)
 _UNUSUAL = re.compile(r"[^\n\t -~]")

@@ -43,8 +43,8 @@ from evolve.sandbox.replies import (
     read_notes,
     request_of,
 )
-from evolve.scoring.asking import AskError
-from evolve.scoring.commands import Command, OutputFile
+from evolve.scoring.executions import Command, OutputFile
+from evolve.scoring.handle import AskError
 
 _GRACE_SECONDS = 0.25
 # How long a guest may wait for the stack of a program that does not answer.

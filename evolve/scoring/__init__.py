@@ -15,12 +15,9 @@ the program's failures (`evolve.errors.ProgramError`) to its caller: a time-out,
 crash inside the program passes through it and becomes the verdict.
 """
 
-from evolve.scoring.asking import AskError, ask, ask_all
-from evolve.scoring.commands import Finished
-from evolve.scoring.handle import ProgramHandle
-from evolve.scoring.image import Image
-from evolve.scoring.score import Infeasible, Score, as_floats
-from evolve.scoring.timing import Spread, Timing
+from evolve.scoring.executions import Finished, Spread, Timing
+from evolve.scoring.handle import AskError, ProgramHandle, ask, ask_all
+from evolve.scoring.score import Image, Infeasible, Score, as_floats
 
 __all__ = [
     "AskError",

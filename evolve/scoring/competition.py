@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,66 +63,60 @@ class Competition:
     seed: int
     medals: Mapping[str, float]
 
+    def evaluate(self, program: ProgramHandle) -> Score:
+        """Scores `predict(train, targets, rows)` on the validation rows.
 
-def score_part(program: ProgramHandle, competition: Competition, part: str) -> Score:
-    """Scores `predict(train, targets, rows)` on rows whose targets stay here.
+        Raises:
+            Infeasible: Answers of another form or number.
+            ProgramError: The program failed.
+        """
+        return Score(self._score(program, "validation"))
 
-    Args:
-        program: What to score.
-        competition: Where the rows are.
-        part: `validation` or `holdout`; the other rows but both are learnt from.
+    def evaluate_holdout(self, program: ProgramHandle) -> Score:
+        """Scores and grades on rows that nothing was selected on; raises as `evaluate`."""
+        value = self._score(program, "holdout")
+        return Score(value, metrics={"medal": float(self.grade(value))} if self.medals else {})
 
-    Raises:
-        Infeasible: Answers of another form or number.
-        ProgramError: The program failed.
-    """
-    columns, truth = _read_known(competition.folder, competition.target)
-    parts = cut_rows(len(truth), competition.seed)
-    known, asked = parts["known"], parts[part]
-    metric = METRICS[competition.metric]
-    given = [truth[row] for row in known]
-    said = program.call("predict", _take(columns, known), given, _take(columns, asked))
-    names = sorted({str(label) for label in truth}) if metric.classes else []
-    answers = _read_answers(said, len(asked), metric, names)
-    value = metric.function(_encode([truth[row] for row in asked], names), answers)
-    measures = {"spread": _spread(answers)}
-    if part != "holdout":
-        return Score(value, measures=measures)
-    graded = {"medal": float(grade(value, competition))} if competition.medals else {}
-    return Score(value, metrics=graded)
+    def write_submission(self, program: ProgramHandle) -> Score:
+        """Predicts the rows that were handed out without targets, from all known ones.
 
+        Returns:
+            The validation score, with the file as an artifact.
+        """
+        columns, truth = _read_known(self.folder, self.target)
+        rows = _read_columns(self.folder / "test.csv")
+        identifiers = rows[self.identifier]
+        said = program.call("predict", columns, truth, {name: rows[name] for name in columns})
+        if type(said) not in {list, tuple, np.ndarray} or len(said) != len(identifiers):
+            raise Infeasible(f"predict: expected {len(identifiers)} answers")
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([self.identifier, self.target])
+        for name, answer in zip(identifiers, said, strict=True):
+            # Rows are named as the competition names them; a program must not write formulas.
+            writer.writerow([_show(name), as_cell(_show(answer))])
+        return replace(self.evaluate(program), artifacts={SUBMISSION: stream.getvalue()})
 
-def write_submission(program: ProgramHandle, competition: Competition) -> Score:
-    """Predicts the rows that were handed out without targets, from all known ones.
+    def grade(self, value: float) -> int:
+        """Returns 3 for gold, 2 for silver, 1 for bronze, 0 for none."""
+        better = 1.0 if METRICS[self.metric].maximize else -1.0
+        for rank, name in enumerate(MEDALS):
+            threshold = self.medals.get(name)
+            if threshold is not None and better * value >= better * threshold:
+                return len(MEDALS) - rank
+        return 0
 
-    Returns:
-        The validation score, with the file as an artifact.
-    """
-    score = score_part(program, competition, "validation")
-    columns, truth = _read_known(competition.folder, competition.target)
-    rows = _read_columns(competition.folder / "test.csv")
-    identifiers = rows[competition.identifier]
-    asked = {name: rows[name] for name in columns}
-    said = program.call("predict", columns, truth, asked)
-    if type(said) not in {list, tuple, np.ndarray} or len(said) != len(identifiers):
-        raise Infeasible(f"predict: expected {len(identifiers)} answers")
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([competition.identifier, competition.target])
-    for name, answer in zip(identifiers, said, strict=True):
-        # Rows are named as the competition names them; a program must not write formulas.
-        writer.writerow([_show(name), as_cell(_show(answer))])
-    return Score(score.objective, artifacts={SUBMISSION: stream.getvalue()})
-
-
-def grade(value: float, competition: Competition) -> int:
-    """Returns 3 for gold, 2 for silver, 1 for bronze, 0 for none."""
-    better = 1.0 if METRICS[competition.metric].maximize else -1.0
-    for rank, name in enumerate(MEDALS):
-        threshold = competition.medals.get(name)
-        if threshold is not None and better * value >= better * threshold:
-            return len(MEDALS) - rank
-    return 0
+    def _score(self, program: ProgramHandle, part: str) -> float:
+        """Returns the metric on the rows of a part, learnt from those of neither part."""
+        columns, truth = _read_known(self.folder, self.target)
+        parts = cut_rows(len(truth), self.seed)
+        known, asked = parts["known"], parts[part]
+        metric = METRICS[self.metric]
+        given = [truth[row] for row in known]
+        said = program.call("predict", _take(columns, known), given, _take(columns, asked))
+        names = sorted({str(label) for label in truth}) if metric.classes else []
+        answers = _read_answers(said, len(asked), metric, names)
+        return metric.function(_encode([truth[row] for row in asked], names), answers)
 
 
 def cut_rows(count: int, seed: int) -> dict[str, NDArray[np.int64]]:
@@ -195,10 +189,6 @@ def _show(value: Any) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
-
-
-def _spread(answers: Numbers) -> float:
-    return float(len(np.unique(answers)) / max(len(answers), 1))
 
 
 def _rmse(truth: Numbers, answers: Numbers) -> float:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import inspect
+import itertools
 import json
 import math
 import os
@@ -24,7 +25,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 # The first failure of these kinds says something about the machine, not about the program.
 _MACHINE = (ImportError, FileNotFoundError, PermissionError)
@@ -106,7 +107,8 @@ def score_stages(evaluator: str, program: str, asked: dict[str, Any]) -> dict[st
     A program that does not reach one keeps the metrics that it has.
     """
     module, thresholds = load(evaluator), asked["thresholds"]
-    stages = list(_find_stages(module)) if thresholds else []
+    named = (getattr(module, f"evaluate_stage{number}", None) for number in (1, 2, 3))
+    stages: list[Any] = list(itertools.takewhile(bool, named)) if thresholds else []
     metrics, artifacts = _ask(stages[0] if stages else module.evaluate, program)
     reached = dict(metrics)
     for stage, threshold in zip(stages[1:], thresholds, strict=False):
@@ -116,24 +118,21 @@ def score_stages(evaluator: str, program: str, asked: dict[str, Any]) -> dict[st
         metrics.update(more)
         artifacts.update(texts)
         # Of several stages only numbers are kept, which is what the mean is taken of.
-        reached = {key: float(value) for key, value in metrics.items() if _counts(key, value)}
+        reached = _numbers(metrics)
         if stage.__name__ in texts:
             break
-    objective, note = choose(reached, asked["objective"], asked["features"])
-    return {"objective": objective, "metrics": metrics, "artifacts": artifacts, "note": note}
+    return _verdict(reached, asked, metrics=metrics, artifacts=artifacts)
 
 
 def passes(metrics: Mapping[str, Any], threshold: float) -> bool:
     """Returns whether `combined_score`, else the mean of all numbers but `error`, is enough."""
-    value: Any = metrics.get("combined_score")
-    if is_number(value):
-        return bool(float(value) >= threshold)
-    numbers = [float(value) for key, value in metrics.items() if _counts(key, value)]
-    return bool(numbers) and sum(numbers) / len(numbers) >= threshold
+    numbers = _numbers(metrics)
+    value = numbers.get("combined_score", _mean(numbers) if numbers else -math.inf)
+    return value >= threshold
 
 
 def choose(
-    metrics: Mapping[str, Any], objective: str, features: list[str]
+    metrics: Mapping[str, Any], objective: str, features: Sequence[str] = ()
 ) -> tuple[float | None, str]:
     """Returns the objective, and a note where it is a mean that nobody has asked for.
 
@@ -142,8 +141,6 @@ def choose(
         objective: The metric to take; empty for `combined_score`, else the mean.
         features: Metrics that say how programs differ, which the mean leaves out.
     """
-    numbers = {key: float(value) for key, value in metrics.items() if is_number(value)}
-    numbers = {key: value for key, value in numbers.items() if not math.isnan(value)}
     if objective and (objective != "mean" or objective in metrics):
         value = metrics.get(objective)
         known = ", ".join(map(str, metrics)) or "none"
@@ -152,16 +149,33 @@ def choose(
         return float(value), ""
     if metrics.get("combined_score") is not None:
         return float(metrics["combined_score"]), ""
+    numbers = {key: float(value) for key, value in metrics.items() if is_number(value)}
+    numbers = {key: value for key, value in numbers.items() if not math.isnan(value)}
     chosen = {key: value for key, value in numbers.items() if key not in features} or numbers
     if not chosen:
         return None, f"expected `combined_score` or other numbers; reported: {dict(metrics)!r:.200}"
-    mean = sum(chosen.values()) / len(chosen)
-    return mean, "" if objective or len(chosen) == 1 else f"the mean of {', '.join(chosen)}"
+    is_plain = objective or len(chosen) == 1
+    return _mean(chosen), "" if is_plain else f"the mean of {', '.join(chosen)}"
 
 
 def is_number(value: object) -> bool:
     """Returns whether a value is a number by Python's types, as booleans are."""
     return isinstance(value, int | float)
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the numbers that thresholds are compared with."""
+    named = {key: value for key, value in metrics.items() if key != "error"}
+    return {key: float(value) for key, value in named.items() if is_number(value)}
+
+
+def _mean(numbers: Mapping[str, float]) -> float:
+    return sum(numbers.values()) / len(numbers)
+
+
+def _verdict(reached: Mapping[str, Any], asked: dict[str, Any], **found: Any) -> dict[str, Any]:
+    objective, note = choose(reached, asked["objective"], asked["features"])
+    return {"metrics": reached, "artifacts": {}, **found, "objective": objective, "note": note}
 
 
 def score_status(evaluator: str, program: str, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
@@ -206,9 +220,7 @@ def score_results(evaluator: str, program: str, asked: dict[str, Any]) -> dict[s
     names = _run_script(evaluator, [program, results])
     if not os.path.exists(results) and "evaluate" in names:
         names["evaluate"](program, results)
-    metrics = _read_json(results)
-    objective, note = choose(metrics, asked["objective"], [])
-    return {"objective": objective, "metrics": metrics, "artifacts": {}, "note": note}
+    return _verdict(_read_json(results), asked)
 
 
 def score_function(evaluator: str, program: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +231,7 @@ def score_function(evaluator: str, program: str, asked: dict[str, Any]) -> dict[
     if len(inspect.signature(problem.score_fn).parameters) > 1:
         make = getattr(problem, "get_inputs", None)
         given.append(make() if make else getattr(problem, "INPUTS", None))
-    return _name_score(_await(problem.score_fn(*given)), "score", asked)
+    return _name_score(_await(problem.score_fn(*given)), asked)
 
 
 def score_candidate(evaluator: str, program: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -230,13 +242,12 @@ def score_candidate(evaluator: str, program: str, asked: dict[str, Any]) -> dict
     found = _await(getattr(load(evaluator), name)({keys[0]: text} if keys else text))
     score, side = found if isinstance(found, tuple) else (found, {})
     scores = side.pop("scores", None) or {}
-    return _name_score({**side, **scores, "score": score}, "score", asked)
+    return _name_score({**side, **scores, "score": score}, asked)
 
 
-def _name_score(found: Any, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    metrics = found if isinstance(found, dict) else {name: found}
-    objective, note = choose(metrics, asked["objective"] or name, [])
-    return {"objective": objective, "metrics": metrics, "artifacts": {}, "note": note}
+def _name_score(found: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    metrics = found if isinstance(found, dict) else {"score": found}
+    return _verdict(metrics, {**asked, "objective": asked["objective"] or "score"})
 
 
 _FORMS: dict[str, Callable[[str, str, dict[str, Any]], dict[str, Any]]] = {
@@ -333,18 +344,6 @@ def _await(returned: Any) -> Any:
         return await returned
 
     return asyncio.run(wait())
-
-
-def _find_stages(module: types.ModuleType) -> Iterator[Callable[[str], Any]]:
-    for number in (1, 2, 3):
-        stage = getattr(module, f"evaluate_stage{number}", None)
-        if stage is None:
-            return
-        yield stage
-
-
-def _counts(key: str, value: object) -> bool:
-    return is_number(value) and key != "error"
 
 
 def _run_script(path: str, arguments: list[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from levenshtein_c import check_answers, draw_pairs, draw_small_pairs, find_dist
 
 from evolve.records import Status
 from evolve.scoring import Infeasible
-from evolve.scoring.commands import Finished
+from evolve.scoring.executions import Finished
 from tests.judge import Judge, open_judge
 
 if TYPE_CHECKING:

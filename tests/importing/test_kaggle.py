@@ -1,13 +1,16 @@
 import csv
+import io
 import json
+import runpy
 
 import numpy as np
 import pytest
 
 from evolve.errors import UsageError
 from evolve.importing.foreign import write_competition
-from evolve.scoring.competition import METRICS, Competition, cut_rows, grade
+from evolve.scoring.competition import METRICS, Competition, cut_rows
 from tests.commands import run_evolve, run_json
+from tests.direct_program import DirectProgram
 
 
 def write_folder(folder, *, metric="rmse", medals=None, target="price"):
@@ -81,9 +84,9 @@ def test_no_row_is_in_two_parts():
 def test_medals_follow_the_direction_of_the_metric(tmp_path):
     thresholds = {"gold": 0.1, "silver": 0.2, "bronze": 0.3}
     low = Competition(tmp_path, "id", "y", "rmse", 0, thresholds)
-    assert [grade(value, low) for value in (0.05, 0.15, 0.25, 0.35)] == [3, 2, 1, 0]
+    assert [low.grade(value) for value in (0.05, 0.15, 0.25, 0.35)] == [3, 2, 1, 0]
     high = Competition(tmp_path, "id", "y", "auc", 0, {"gold": 0.9, "bronze": 0.7})
-    assert [grade(value, high) for value in (0.95, 0.8, 0.6)] == [3, 1, 0]
+    assert [high.grade(value) for value in (0.95, 0.8, 0.6)] == [3, 1, 0]
 
 
 def test_metrics_agree_with_scikit_learn():
@@ -111,17 +114,19 @@ def test_metrics_agree_with_scikit_learn():
         assert METRICS[name].function(real, said) == pytest.approx(reference(real, said)), name
 
 
+def submit(folder, answer):
+    """Returns the rows of the submission of a program that answers the same for every row."""
+    program = DirectProgram(predict=lambda *given: [answer] * len(given[2]["id"]))
+    score = runpy.run_path(str(folder / "evaluator/evaluator.py"))["write_submission"](program)
+    return list(csv.reader(io.StringIO(score.artifacts["submission.csv"], newline="")))
+
+
 @pytest.mark.parametrize(
     "answer", ["=cmd|'/c calc'!A1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1"]
 )
 def test_no_answer_of_a_program_is_computed_by_a_spreadsheet(tmp_path, answer):
     write_competition(write_folder(tmp_path / "houses", metric="accuracy"), tmp_path / "mine")
-    code = f"def predict(train, targets, rows):\n    return [{answer!r}] * len(rows['id'])\n"
-    (tmp_path / "mine/initial.py").write_text(code)
-    run_evolve("run", "mine", "--run-dir", "r", "--max-evaluations", "1", cwd=tmp_path, code=3)
-    run_evolve("best", "r", "--submit", "s.csv", cwd=tmp_path)
-    with (tmp_path / "s.csv").open(newline="") as file:
-        rows = list(csv.reader(file))
+    rows = submit(tmp_path / "mine", answer)
     assert rows[0] == ["id", "price"]
     assert [row[0] for row in rows[1:]] == [str(number) for number in range(50, 60)]
     assert all(row[1].startswith("'") for row in rows[1:])
@@ -130,7 +135,5 @@ def test_no_answer_of_a_program_is_computed_by_a_spreadsheet(tmp_path, answer):
 @pytest.mark.parametrize("target", ['a,"b"', "two\nlines", "=1"])
 def test_a_submission_keeps_the_names_of_its_columns(tmp_path, target):
     write_competition(write_folder(tmp_path / "houses", target=target), tmp_path / "mine")
-    run_evolve("run", "mine", "--run-dir", "r", "--max-evaluations", "1", cwd=tmp_path, code=3)
-    run_evolve("best", "r", "--submit", "s.csv", cwd=tmp_path)
-    with (tmp_path / "s.csv").open(newline="") as file:
-        assert next(csv.reader(file)) == ["id", target]
+    rows = submit(tmp_path / "mine", 1.0)
+    assert rows[0] == ["id", target]

@@ -57,7 +57,7 @@ def shape_of(code: str) -> list[str]:
     return [type(node).__name__ for node in ast.walk(ast.parse(code))]
 
 
-@settings(max_examples=150)
+@settings(max_examples=30)
 @given(names)
 def test_a_columns_name_is_never_more_than_a_constant(column):
     with tempfile.TemporaryDirectory() as place:

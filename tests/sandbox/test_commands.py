@@ -11,7 +11,7 @@ import pytest
 from evolve.errors import ProgramError
 from evolve.records import Program, SourceFile
 from evolve.sandbox.limits import ProgramLimits
-from evolve.scoring.commands import Command, Finished, OutputFile
+from evolve.scoring.executions import Command, Finished, OutputFile
 
 from .programs import LIMITS, ask, make_program
 

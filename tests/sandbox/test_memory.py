@@ -19,7 +19,7 @@ from evolve.records import Program
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.limits import ProgramLimits
 from evolve.scoring import ProgramHandle
-from evolve.scoring.commands import Command
+from evolve.scoring.executions import Command
 
 from .conftest import has_namespaces, make_sandbox
 from .programs import LIMITS, ask, make_program

@@ -17,7 +17,7 @@ from .programs import LIMITS
 
 if TYPE_CHECKING:
     from evolve.sandbox.session import Sandbox
-    from evolve.scoring.timing import Timing
+    from evolve.scoring.executions import Timing
 
 WORK = """
 def work(n):

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from evolve.scoring import Infeasible
-from evolve.scoring.commands import Finished, OutputFile
 from evolve.scoring.cooperative import Theirs, evaluate_there
+from evolve.scoring.executions import Finished, OutputFile
 
 
 class Answering:

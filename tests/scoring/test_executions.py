@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.errors import ProgramError
-from evolve.scoring.timing import Sample, Timing, check_clock, measure_times, spread_of
+from evolve.scoring.executions import Sample, Timing, check_clock, measure_times, spread_of
 
 
 @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=40))
