@@ -28,8 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evolve.archive import Archive, Elite
-from evolve.archive.archives import GridCells
-from evolve.archive.islands import Islands
+from evolve.archive.archives import GridCells, Islands
 from evolve.archive.selection import ParentSelector
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction

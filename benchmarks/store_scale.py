@@ -187,7 +187,6 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
             sources[result.attempts[0].attempt.program.id] = text
         if number % 200 == 0:
             alive = {e.program_id for a in population.islands.archives for e in a.elites}
-            # A restarted island begins with them again.
             alive |= {start.id, population.champion.program_id}
             sources = {name: text for name, text in sources.items() if name in alive}
         if marks and number * SLOTS >= marks[0] - SLOTS + 1:

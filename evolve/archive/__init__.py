@@ -1,6 +1,5 @@
 """Cells, archives, islands, parent selection, and one rule of credit."""
 
-from evolve.archive.archives import AddStatus, Archive, Elite
-from evolve.archive.islands import Islands
+from evolve.archive.archives import AddStatus, Archive, Elite, Islands
 
 __all__ = ["AddStatus", "Archive", "Elite", "Islands"]

@@ -1,4 +1,4 @@
-"""Archives: the elites of one island by cell of measure space.
+"""Archives: elites by cell of measure space, one archive for each island.
 
 Mouret & Clune 2015, Illuminating search spaces by mapping elites.
 """
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from evolve.archive.credit import Merit
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
+from evolve.settings.sections import STRATEGIES, SearchSettings
 
 # Elites of one cell with several objectives; beyond, the one in the most crowded place leaves.
 MAX_FRONT = 16
+# Best elites that each island sends to the next.
+MIGRANTS = 2
 _NO_MERIT = Merit(0.0)
 
 
@@ -328,15 +331,76 @@ class FrontArchive(Archive):
         return order, dense_ranks(depths[order])
 
 
-def find_front(
-    elites: Sequence[Elite], direction: Direction, others: Sequence[Direction]
-) -> list[Elite]:
-    """Returns the elites that nothing dominates, by the first objective; none without others."""
-    if not others or not elites:
-        return []
-    values = signed_objectives(elites, np.array([item.sign for item in (direction, *others)]))
-    best = [elites[at] for at in np.flatnonzero(domination_depths(values) == 0.0).tolist()]
-    return sorted(best, key=lambda elite: -direction.sign * elite.objective)
+class Islands:
+    """Several archives that own their elites.
+
+    Args:
+        axes: Measures of every archive.
+        direction: Whether larger or smaller objectives win.
+        settings: Number of islands, migration, selection.
+        others: Directions of further objectives; cells hold fronts then.
+    """
+
+    def __init__(
+        self,
+        axes: Sequence[Measure],
+        direction: Direction,
+        settings: SearchSettings,
+        others: Sequence[Direction] = (),
+    ) -> None:
+        self.settings = settings
+        self.strategy = STRATEGIES[settings.strategy]
+        self._direction = direction
+        self._others = tuple(others)
+        cells = KINDS[settings.archive](axes)
+        self.archives = [
+            FrontArchive(cells, direction, others) if others else Archive(cells, direction)
+            for _ in range(settings.islands)
+        ]
+        self.migrations = 0
+
+    def seed(self, elite: Elite) -> None:
+        """Puts the initial program on every island."""
+        for archive in self.archives:
+            archive.add(elite)
+
+    def assign_slots(self, generation: int, slots: int) -> list[int]:
+        """Returns the island of each slot of a generation, in turns."""
+        return [(generation * slots + slot) % len(self.archives) for slot in range(slots)]
+
+    def migrate(self) -> int:
+        """Copies the best elites of each island to the next one in the ring.
+
+        All migrants are chosen before the first one lands, so that none travels twice.
+
+        Returns:
+            How many copies were taken in.
+        """
+        count = len(self.archives)
+        leaving = [
+            [archive.elites[position] for position in archive.ranked()[0][:MIGRANTS]]
+            for archive in self.archives
+        ]
+        taken = 0
+        for island, migrants in enumerate(leaving if count > 1 else []):
+            target = self.archives[(island + 1) % count]
+            taken += sum(bool(target.add(elite)) for elite in migrants)
+        self.migrations += taken
+        return taken
+
+    def front(self) -> list[Elite]:
+        """Returns the elites of all islands that nothing dominates, the best first.
+
+        Empty where there is one objective, whose best elite would be all of it.
+        """
+        if not self._others:
+            return []
+        known = {elite.program_id: elite for archive in self.archives for elite in archive.elites}
+        elites = list(known.values())
+        signs = np.array([item.sign for item in (self._direction, *self._others)])
+        depths = domination_depths(signed_objectives(elites, signs))
+        best = [elites[at] for at in np.flatnonzero(depths == 0.0).tolist()]
+        return sorted(best, key=lambda elite: -self._direction.sign * elite.objective)
 
 
 def signed_objectives(elites: Sequence[Elite], signs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from evolve.archive.archives import Archive, Elite
-from evolve.archive.islands import Islands
+from evolve.archive.archives import Archive, Elite, Islands
 
 # An inspiration is the farthest in source of a few that are drawn from the nearest in rank.
 _NEAREST = 12

@@ -31,19 +31,17 @@ _generation_of = attrgetter("key.generation")
 
 @dataclass(frozen=True, slots=True)
 class StallEvent:
-    """A stall that began or ended, or an island that was restarted in one.
+    """A stall that began, went on, or ended.
 
     Attributes:
         generation: After which generation.
         evaluations: Evaluations up to it.
         action: What is done now, in words.
-        island: The island that restarted, if one did.
     """
 
     generation: int
     evaluations: int
     action: str
-    island: int | None = None
 
 
 # What is done at each level of a stall.
@@ -52,8 +50,8 @@ _ACTIONS = (
     "parents are drawn more evenly",
     "some slots leap to a new formulation",
 )
-# In windows: when slots begin to leap, and when an island restarts for the first time.
-_LEAPS_AFTER, _RESTARTS_AFTER = 3, 4
+# In windows: when slots begin to leap.
+_LEAPS_AFTER = 3
 
 
 class StallWatch:
@@ -66,7 +64,6 @@ class StallWatch:
     def __init__(self, window: int) -> None:
         self.window = window
         self.fruitless = 0
-        self.restarts = 0
         self.level = 0
         self.events: list[StallEvent] = []
 
@@ -78,7 +75,6 @@ class StallWatch:
     def record(self, *, is_progress: bool) -> None:
         """Adds an evaluated attempt."""
         self.fruitless = 0 if is_progress else self.fruitless + 1
-        self.restarts *= not is_progress
 
     def find_change(self) -> str:
         """Returns what is done from now on, after a generation; empty when nothing changes."""
@@ -95,13 +91,6 @@ class StallWatch:
             return "not watched"
         waited = f"{self.fruitless} of {self.window} evaluations without progress"
         return f"level {self.level}: {_ACTIONS[self.level]}; {waited}" if self.level else waited
-
-    def asks_for_restart(self) -> bool:
-        """Returns whether an island is to restart now: in a long stall, once in a window."""
-        due = (_RESTARTS_AFTER + self.restarts) * self.window
-        is_due = 0 < due <= self.fruitless
-        self.restarts += is_due
-        return is_due
 
 
 class RunState:
@@ -162,7 +151,9 @@ class RunState:
         migrates = "migration" not in self._settings.without
         if migrates and generation and generation % _MIGRATION_EVERY == 0:
             self.islands.migrate()
-        self._answer_stall()
+        action = self.stalls.find_change()
+        if action:
+            self.stalls.events.append(StallEvent(generation, self.evaluations, action))
 
     def add_all(self, attempts: Iterable[LightAttempt], last: int) -> Iterator[int]:
         """Adds all generations that follow, up to `last`, and yields the number of each then.
@@ -255,15 +246,6 @@ class RunState:
 
     def _further(self, attempt: LightAttempt) -> tuple[float, ...]:
         return tuple(attempt.metrics[name] for name in self.others)
-
-    def _answer_stall(self) -> None:
-        action, island = self.stalls.find_change(), None
-        if self.stalls.asks_for_restart() and self.start is not None:
-            island = self.islands.restart_weakest(self.start)
-        if island is not None:
-            action = f"island {island} restarts"
-        if action:
-            self.stalls.events.append(StallEvent(self.generation, self.evaluations, action, island))
 
 
 def make_elite(

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evolve.archive.archives import Islands
 from evolve.archive.credit import Credit, HillClimbing, Merit, is_progress, outranks
-from evolve.archive.islands import Islands
 from evolve.archive.selection import ParentSelector
 from evolve.records import INITIAL, AttemptKey, Direction
 from evolve.settings.sections import SearchSettings
@@ -145,9 +145,9 @@ def test_the_share_is_that_of_most_slots_at_most(told):
 def test_a_slot_that_climbs_changes_the_champion_alone_for_its_island():
     islands = Islands(AXES, Direction.MAXIMIZE, SearchSettings(islands=2))
     for number in range(8):
-        islands.add(number % 2, make_elite(number, float(number), number + 0.5))
+        islands.archives[number % 2].add(make_elite(number, float(number), number + 0.5))
     champion = make_elite(9, 9.0, 20.0)
-    islands.add(1, champion)
+    islands.archives[1].add(champion)
     selector = ParentSelector(
         islands,
         entropy=1.0,

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.archive import Archive, Elite
-from evolve.archive.archives import GridCells
-from evolve.archive.islands import Islands
+from evolve.archive.archives import GridCells, Islands
 from evolve.archive.selection import ParentSelector, make_lottery
 from evolve.population import Population
 from evolve.problem import Measure, load_problem
@@ -28,7 +27,7 @@ def make_selector(count, elites=(), signature_of=None, **changes) -> ParentSelec
     islands = Islands(AXES, Direction.MAXIMIZE, SearchSettings(islands=count, **changes))
     islands.seed(make_elite(0, 0.0, 0.5))
     for number, (island, objective, x) in enumerate(elites, 1):
-        islands.add(island, make_elite(number, objective, x))
+        islands.archives[island].add(make_elite(number, objective, x))
     plain = np.zeros(64, np.uint32)
     return ParentSelector(
         islands, entropy=0.7, pool=[], signature_of=signature_of or (lambda _: plain)

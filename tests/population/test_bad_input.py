@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from evolve.archive import AddStatus, Archive
-from evolve.archive.archives import GridCells
-from evolve.archive.islands import Islands
+from evolve.archive.archives import GridCells, Islands
 from evolve.archive.selection import ParentSelector, make_lottery
 from evolve.errors import ProblemError
 from evolve.population import Population
@@ -57,7 +56,7 @@ def test_a_single_cell_keeps_the_best_and_inspirations_come_from_other_islands()
     islands = Islands(AXES, Direction.MAXIMIZE, settings)
     islands.seed(make_elite(0, 0.0, 0.5))
     for number in range(1, 9):
-        islands.add(number % 2, make_elite(number, float(number), 0.5))
+        islands.archives[number % 2].add(make_elite(number, float(number), 0.5))
     assert islands.archives[0].space.size == 1
     selector = ParentSelector(
         islands, entropy=0.7, pool=[], signature_of=lambda _: np.zeros(64, np.uint32)
@@ -109,7 +108,7 @@ def test_a_measure_that_an_evaluator_leaves_out_is_named(tmp_path):
         (("low = -10.0", "low = 20.0"), "expected `low` below `high`, got 20 and 10"),
         (("low = -10.0", "low = 10.0"), "expected `low` below `high`, got 10 and 10"),
         (("low = -10.0", "low = -inf"), "expected a number that is finite, got -inf"),
-        (("cells = 8", "cells = 0"), "`cells`: expected at least 1, got 0"),
+        (("cells = 8", "cells = 0"), "`cells`: expected a whole number of at least 1, got 0"),
         (("cells = 8", "cells = 9000000"), "expected at most 1000000 cells"),
         (("cells = 8", 'scale = "log"'), "expected it above 0 for `log`"),
         (('name = "first"', 'name = "objective"'), "expected something other than the objective"),
