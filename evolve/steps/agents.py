@@ -116,21 +116,20 @@ class Agent:
 
     def _call(self, name: str, call: dict[str, object]) -> str:
         """Returns a tool's answer, empty when the work is done."""
+        lessons = self._editor.digest.lessons
+        tools: dict[str, Callable[[], str]] = {
+            "elites": self._library.elites,
+            "program": lambda: self._library.program(as_text(call.get("id"), 40)),
+            "lessons": lambda: "\n".join(f"[{one.id}] {one.lesson.claim}" for one in lessons),
+            "search": lambda: self._library.search(as_text(call.get("words"), 200)),
+        }
         if name == "finish":
             return ""
         if name == "statement":
             return self._editor.problem.statement.strip()
-        if name == "elites":
-            found = self._library.elites()
-        elif name == "program":
-            found = self._library.program(as_text(call.get("id"), 40))
-        elif name == "lessons":
-            lessons = self._editor.digest.lessons
-            found = "\n".join(f"[{known.id}] {known.lesson.claim}" for known in lessons)
-        elif name == "search":
-            found = self._library.search(as_text(call.get("words"), 200))
-        else:
+        if name not in tools:
             return f"There is no tool of that name. The tools are:\n\n{TOOLS}"
+        found = tools[name]()
         return fence(found[:_LONGEST_ANSWER]) if found else "Nothing was found."
 
     def _evaluate(self, text: str, *, cut_off: bool) -> str:
@@ -160,9 +159,9 @@ class WorkspaceEditor:
     def __init__(
         self,
         editor: Editor,
-        *,
         attempt: Callable[[Draft], Attempt],
         preview: Callable[[Attempt, Program], Evaluation],
+        *,
         evaluations: int,
     ) -> None:
         self._editor = editor
@@ -239,19 +238,15 @@ def workspace_files(editor: Editor, base: Attempt, evaluations: int) -> dict[str
         more=f" Files may be added whose names match {may_add}." if may_add else "",
         evaluations="1 evaluation" if evaluations == 1 else f"{evaluations} evaluations",
     )
+    values = prompt.common_values(problem)
+    objective = f"Objective: {values['direction']} the objective. {values['limits']}"
     return {
         "README.md": rules,
-        "STATEMENT.md": _describe_problem(problem),
+        "STATEMENT.md": _join([problem.statement.strip(), objective]),
         "PLAN.md": _describe_plan(editor, base),
         "LESSONS.md": _join(lessons or ["None yet."]),
         **dict(program.files),
     }
-
-
-def _describe_problem(problem: Problem) -> str:
-    values = prompt.common_values(problem)
-    objective = f"Objective: {values['direction']} the objective. {values['limits']}"
-    return _join([problem.statement.strip(), objective])
 
 
 def _describe_plan(editor: Editor, base: Attempt) -> str:

@@ -105,19 +105,11 @@ class Seat:
     leap: bool = False
 
 
-class Ask(Protocol):
-    """Asks the model of the request's role."""
+Ask = Callable[[Request], Reply]
+"""Asks the model of the request's role.
 
-    def __call__(self, request: Request) -> Reply:
-        """Returns the reply.
-
-        Raises:
-            ReplyError: The reply cannot be used.
-            BudgetExhaustedError: The call might pass a cap.
-            ModelError: The model cannot be used, or does not answer.
-        """
-
-
+Raises `ReplyError` where the reply cannot be used, `BudgetExhaustedError` and `ModelError`.
+"""
 T = TypeVar("T")
 
 
@@ -182,84 +174,79 @@ class Confirmation:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorJob:
-    """A slot in which an operator changes a program, without a model.
+class SlotJob:
+    """What a slot does.
 
     Attributes:
         slot: Place in the generation.
-        island: Island it works for.
+        island: Island that it works for; of a model, that of what is made from the starting
+            program, which stands on all of them.
+    """
+
+    slot: int
+    island: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorJob(SlotJob):
+    """A slot in which an operator changes a program, without a model.
+
+    Attributes:
         selection: The parent, and the programs that operators may mix in.
         chances: That of each operator to be drawn.
         leap: Whether to apply several operators at a time.
     """
 
-    slot: int
-    island: int
     selection: Selection
     chances: Mapping[str, float]
     leap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class TuningJob:
+class TuningJob(SlotJob):
     """A slot in which the constants of a program are tuned.
 
     Attributes:
-        slot: Place in the generation.
-        island: Island it works for.
         start: The attempt whose program is tuned.
         tuner: As it is after all samples that are committed.
         evaluations: Evaluations that the slot uses.
     """
 
-    slot: int
-    island: int
     start: Attempt
     tuner: Tuner
     evaluations: int
 
 
 @dataclass(frozen=True, slots=True)
-class ModelJob:
+class ModelJob(SlotJob):
     """A slot in which a model plans a change and carries it out.
 
     Attributes:
-        slot: Place in the generation.
         seat: Place among the slots of this kind.
-        island: Island of what is made from the starting program, which stands on all of them.
         evaluations: Most evaluations that the slot may use.
         parts: Which model plays each role, and how.
         library: What an agent may read; None where the editor calls no tools.
     """
 
-    slot: int
     seat: Seat
-    island: int
     evaluations: int
     parts: Mapping[str, Part] = field(default_factory=dict)
     library: Library | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class InjectedJob:
+class InjectedJob(SlotJob):
     """A slot in which a program is evaluated that somebody put into the run.
 
     Attributes:
-        slot: Place in the generation.
-        island: Island that it is added to.
         start: The starting program, which it is compared with.
         program: The program.
         origin: Where it comes from, in words.
     """
 
-    slot: int
-    island: int
     start: Attempt
     program: Program
     origin: str
-
-
-SlotJob = OperatorJob | TuningJob | ModelJob | InjectedJob
 
 
 @dataclass(frozen=True, slots=True)

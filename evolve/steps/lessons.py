@@ -22,8 +22,7 @@ _NOTE = (
     "an item only the first line is needed."
 )
 _TEXTS = ("evidence", "scope", "tags", "origin")
-_COUNTS = ("taught", "followed", "new_bests")
-_NAMES = {"new_bests": "new bests"}
+_COUNTS = ("taught", "followed", "new bests")
 _FIELD = re.compile(r"\s+- ([a-z ]+): (.*)")
 _LONGEST = 2000
 # Lessons that share this part of their words say the same.
@@ -208,12 +207,12 @@ def _format(known: KnownLesson) -> Iterable[str]:
         "scope": lesson.scope,
         "tags": ", ".join(lesson.tags),
         "origin": known.origin,
-        **{name: str(getattr(known, name)) for name in _COUNTS if getattr(known, name)},
+        **{name: str(getattr(known, name.replace(" ", "_")) or "") for name in _COUNTS},
     }
     yield f"- {plain(lesson.claim)}"
     for name, value in values.items():
         if value:
-            yield f"  - {_NAMES.get(name, name)}: {plain(value)}"
+            yield f"  - {name}: {plain(value)}"
 
 
 def read_lesson_file(path: Path) -> dict[str, list[KnownLesson]]:
@@ -269,20 +268,16 @@ def parse_lessons(text: str, where: str) -> dict[str, list[KnownLesson]]:
 
 
 def _with_field(known: KnownLesson, name: str, value: str, place: str) -> KnownLesson:
-    names = {shown: name for name, shown in _NAMES.items()}
-    name = names.get(name, name)
-    if name == "origin":
-        return replace(known, origin=value)
-    if name == "tags":
-        tags = tuple(filter(None, (tag.strip() for tag in value.split(","))))
-        return replace(known, lesson=replace(known.lesson, tags=tags))
-    if name in _TEXTS:
-        changed: dict[str, Any] = {name: value}
-        return replace(known, lesson=replace(known.lesson, **changed))
-    if name not in _COUNTS:
-        listed = ", ".join([*_TEXTS, *(_NAMES.get(one, one) for one in _COUNTS)])
+    changed: dict[str, Any] = {name.replace(" ", "_"): value}
+    if name in _COUNTS:
+        if not value.isdecimal():
+            raise UsageError(f"{place}: `{name}`: expected a whole number, got {value!r:.100}")
+        changed = dict.fromkeys(changed, int(value))
+    elif name == "tags":
+        changed["tags"] = tuple(filter(None, (tag.strip() for tag in value.split(","))))
+    elif name not in _TEXTS:
+        listed = ", ".join([*_TEXTS, *_COUNTS])
         raise UsageError(f"{place}: expected one of {listed}, got {name!r}")
-    if not value.isdecimal():
-        raise UsageError(f"{place}: `{name}`: expected a whole number, got {value!r:.100}")
-    counted: dict[str, Any] = {name: int(value)}
-    return replace(known, **counted)
+    if name in _TEXTS[:3]:
+        return replace(known, lesson=replace(known.lesson, **changed))
+    return replace(known, **changed)

@@ -22,7 +22,6 @@ from evolve.steps.jobs import (
     GenerationJob,
     InjectedJob,
     Known,
-    Library,
     ModelJob,
     OperatorJob,
     SlotJob,
@@ -32,7 +31,6 @@ from evolve.steps.journal import SlotJournal
 from evolve.steps.plan import make_operator_plan, make_tuning_plan
 
 _TELLING = frozenset({"numpy", "scipy", "numba", "sklearn", "pandas", "networkx", "sympy", "torch"})
-_MOST_NAMED = 8
 
 
 def run_slot(
@@ -63,41 +61,31 @@ def run_slot(
     Raises:
         MachineError: A model, the sandbox, the evaluator or the store failed.
     """
-    recorder = _Recorder(job.slot, generation, problem, journal)
+    recorder = _Recorder(job, generation, journal)
     cut_by = ""
     try:
         if isinstance(job, OperatorJob):
-            _run_operator(job, recorder, rng)
+            operation = make_operator_plan(job.chances, rng, leap=job.leap)
+            made = execute_operator(job.selection, operation, rng)
+            recorder.attempt(job.selection.parent, operation, made)
         elif isinstance(job, TuningJob):
             _run_tuning(job, recorder)
         elif isinstance(job, InjectedJob):
-            plan = Plan(change=job.origin, operator=INJECT)
-            recorder.attempt(job.start, plan, job.program, island=job.island)
-        elif generation.digest is None:
-            raise ValueError("generation: expected a digest for its models, got None")
+            injection = Plan(change=job.origin, operator=INJECT)
+            recorder.attempt(job.start, injection, job.program)
+        elif not isinstance(job, ModelJob) or generation.digest is None:
+            raise ValueError(f"slot: expected a job, of a model with a digest, got {job!r:.200}")
         else:
             editor = Editor(
-                problem,
-                generation.digest,
-                job.seat,
-                plan,
-                ask=journal.ask,
-                steps=steps,
-                models=models,
-            )
-            slot = _ModelSlot(job, editor, recorder, rng)
-            slot.run(on_plan)
+                problem, generation.digest, job.seat, plan,
+                ask=journal.ask, steps=steps, models=models,
+            )  # fmt: skip
+            _ModelSlot(job, editor, recorder, rng).run(on_plan)
     except BudgetExhaustedError as error:
         cut_by = error.cap
     finally:
         on_plan(None)
     return SlotResult(job.slot, tuple(recorder.attempts), cut_by, journal.uses)
-
-
-def _run_operator(job: OperatorJob, recorder: _Recorder, rng: np.random.Generator) -> None:
-    plan = make_operator_plan(job.chances, rng, leap=job.leap)
-    made = execute_operator(job.selection, plan, rng)
-    recorder.attempt(job.selection.parent, plan, made, island=job.island)
 
 
 def _run_tuning(job: TuningJob, recorder: _Recorder) -> None:
@@ -108,7 +96,7 @@ def _run_tuning(job: TuningJob, recorder: _Recorder) -> None:
     plan = make_tuning_plan(tuner.constants, first, first + left - 1)
     while left:
         programs = tuner.ask(left)
-        attempts = recorder.attempt_all(job.start, plan, programs, island=job.island)
+        attempts = recorder.attempt_all(job.start, plan, programs)
         tuner.add([recorder.objective_of(attempt) for attempt in attempts])
         left -= len(programs)
 
@@ -131,58 +119,43 @@ class _ModelSlot:
 
     def run(self, on_plan: Callable[[Plan | None], None]) -> None:
         """Makes attempts until one succeeds or the slot has used what it may."""
-        if self.job.library is not None:
-            self._let_agent_work(self.job.library)
+        steps, job = self.editor.steps, self.job
+        if job.library is not None:
+            agent = Agent(self.editor, attempt=self._attempt, library=job.library)
+            agent.work(self._draw_seed, job.evaluations)
+            if not self.recorder.attempts:
+                agent.give_up()
             return
-        if self.editor.steps.executor == WORKSPACE:
-            self._let_command_work()
+        if steps.executor == WORKSPACE:
+            WorkspaceEditor(
+                self.editor, self._attempt, self._preview, evaluations=job.evaluations
+            ).work(self._draw_seed())
             return
         draft = self.editor.draft(self.editor.open(), self._draw_seed())
         on_plan(draft.plan)
         attempt = self._attempt(draft)
-        for _ in range(self.editor.steps.repairs):
+        for _ in range(steps.repairs):
             # What was stopped for being weak has nothing to repair.
-            if attempt.evaluation.status in {Status.OK, Status.STOPPED} or self._is_spent():
+            is_done = attempt.evaluation.status in {Status.OK, Status.STOPPED}
+            if is_done or self.recorder.evaluations >= job.evaluations:
                 return
             draft = self.editor.repair(draft, attempt, self._draw_seed())
             attempt = self._attempt(draft)
 
-    def _let_agent_work(self, library: Library) -> None:
-        agent = Agent(self.editor, attempt=self._attempt, library=library)
-        agent.work(self._draw_seed, self.job.evaluations)
-        if not self.recorder.attempts:
-            agent.give_up()
-
-    def _let_command_work(self) -> None:
-        recorder = self.recorder
-
-        def preview(base: Attempt, program: Program) -> Evaluation:
-            refusal = check_program(program, recorder.problem, self.editor.digest.modules)
-            refusal = refusal or recorder.find_duplicate(base, program)
-            return recorder.journal.preview(program) if refusal is None else reject(refusal)
-
-        WorkspaceEditor(
-            self.editor, attempt=self._attempt, preview=preview, evaluations=self.job.evaluations
-        ).work(self._draw_seed())
-
     def _attempt(self, draft: Draft) -> Attempt:
         made = draft.made
         if isinstance(made, Program):
-            refusal = check_program(made, self.recorder.problem, self.editor.digest.modules)
+            refusal = check_program(made, self.editor.problem, self.editor.digest.modules)
             if refusal is not None:
-                return self.recorder.reject(
-                    draft.base, draft.plan, refusal, made, island=self._island_of(draft.base)
-                )
-        return self.recorder.attempt(
-            draft.base, draft.plan, made, island=self._island_of(draft.base)
-        )
+                return self.recorder.reject(draft.base, draft.plan, refusal, made)
+        return self.recorder.attempt(draft.base, draft.plan, made)
 
-    def _island_of(self, base: Attempt) -> int:
-        """Returns the island of a program; the starting program stands on all of them."""
-        return self.job.island if base.parent is None else base.island
-
-    def _is_spent(self) -> bool:
-        return self.recorder.evaluations >= self.job.evaluations
+    def _preview(self, base: Attempt, program: Program) -> Evaluation:
+        """Returns the verdict on a program that is not kept yet."""
+        recorder = self.recorder
+        refusal = check_program(program, self.editor.problem, self.editor.digest.modules)
+        refusal = refusal or recorder.find_duplicate(base, program)
+        return recorder.journal.preview(program) if refusal is None else reject(refusal)
 
     def _draw_seed(self) -> int:
         return int(self.rng.integers(2**31))
@@ -192,69 +165,55 @@ class _Recorder:
     """Evaluates the programs of a slot, unless they were evaluated before, and keeps attempts.
 
     Args:
-        slot: Place of the slot in the generation.
+        job: What the slot does.
         generation: The generation that it is part of.
-        problem: What is solved.
         journal: The slot's way to models and evaluators.
     """
 
-    def __init__(
-        self, slot: int, generation: GenerationJob, problem: Problem, journal: SlotJournal
-    ) -> None:
-        self.problem = problem
+    def __init__(self, job: SlotJob, generation: GenerationJob, journal: SlotJournal) -> None:
         self.journal = journal
         self.attempts: list[PlacedAttempt] = []
-        self.evaluations = 0
-        self._slot = slot
+        self._job = job
         self._generation = generation.number
         self._known: Known = generation.known
+        # The first attempt at each program, by fingerprint.
+        self._first: dict[str, AttemptKey] = {}
 
-    def attempt(
-        self, base: Attempt, plan: Plan, made: Program | Rejected, *, island: int
-    ) -> Attempt:
+    @property
+    def evaluations(self) -> int:
+        """Returns how many of the attempts were evaluated."""
+        verdicts = (placed.attempt.evaluation for placed in self.attempts)
+        return sum(verdict.status is not Status.REJECTED for verdict in verdicts)
+
+    def attempt(self, base: Attempt, plan: Plan, made: Program | Rejected) -> Attempt:
         """Keeps an attempt, evaluated if its program is new."""
         if isinstance(made, Rejected):
-            return self.reject(base, plan, made, island=island)
-        duplicate = self.find_duplicate(base, made)
-        if duplicate is not None:
-            return self.reject(base, plan, duplicate, made, island=island)
-        evaluation, place = self.journal.evaluate(made)
-        self.evaluations += evaluation.status is not Status.REJECTED
-        return self._record(base, plan, made, evaluation, place, island=island)
+            return self.reject(base, plan, made)
+        return self.attempt_all(base, plan, [made])[0]
 
     def reject(
-        self,
-        base: Attempt,
-        plan: Plan,
-        rejected: Rejected,
-        program: Program | None = None,
-        *,
-        island: int,
+        self, base: Attempt, plan: Plan, rejected: Rejected, program: Program | None = None
     ) -> Attempt:
         """Keeps an attempt that is not worth an evaluation."""
-        return self._record(base, plan, program, reject(rejected), island=island)
+        return self._record(base, plan, program, reject(rejected))
 
-    def attempt_all(
-        self, base: Attempt, plan: Plan, programs: Sequence[Program], *, island: int
-    ) -> list[Attempt]:
+    def attempt_all(self, base: Attempt, plan: Plan, programs: Sequence[Program]) -> list[Attempt]:
         """Keeps attempts at several programs that do not depend on each other."""
-        duplicates: list[Rejected | None] = []
-        marks: list[str] = []
-        for program in programs:
-            mark = fingerprint(program)
-            duplicate = self.find_duplicate(base, program)
-            if duplicate is None and mark in marks:
-                number = len(self.attempts) + marks.index(mark)
-                duplicate = same_as(AttemptKey(self._generation, self._slot, number))
-            duplicates.append(duplicate)
-            marks.append(mark)
-        pairs = list(zip(programs, duplicates, strict=True))
+        refusals: list[Rejected | None] = []
+        first: dict[str, int] = {}
+        for number, program in enumerate(programs, start=len(self.attempts)):
+            earlier = first.setdefault(fingerprint(program), number)
+            refusal = self.find_duplicate(base, program)
+            if refusal is None and earlier != number:
+                refusal = same_as(AttemptKey(self._generation, self._job.slot, earlier))
+            refusals.append(refusal)
+        pairs = list(zip(programs, refusals, strict=True))
         verdicts = self.journal.evaluate_all([made for made, known in pairs if known is None])
         return [
-            self._record(base, plan, made, *next(verdicts), island=island)
-            if duplicate is None
-            else self._record(base, plan, made, reject(duplicate), island=island)
-            for made, duplicate in pairs
+            self._record(base, plan, made, *next(verdicts))
+            if refusal is None
+            else self.reject(base, plan, refusal, made)
+            for made, refusal in pairs
         ]
 
     def objective_of(self, attempt: Attempt) -> float | None:
@@ -265,10 +224,7 @@ class _Recorder:
         earlier = self._known.find_duplicate(mark)
         if earlier is not None:
             return self._known.objective_of(earlier)
-        same = (placed.attempt for placed in self.attempts if placed.attempt.program is not None)
-        return next(
-            (one.objective for one in same if fingerprint(one.program_or_fail) == mark), None
-        )
+        return self.attempts[self._first[mark].number].attempt.objective
 
     def _record(
         self,
@@ -277,18 +233,20 @@ class _Recorder:
         program: Program | None,
         evaluation: Evaluation,
         place: EvaluationPlace | None = None,
-        *,
-        island: int,
     ) -> Attempt:
+        # What a model makes of the starting program, which stands on all islands, is the job's.
+        is_of_base = isinstance(self._job, ModelJob) and base.parent is not None
         attempt = Attempt(
-            key=AttemptKey(self._generation, self._slot, len(self.attempts)),
-            island=island,
+            key=AttemptKey(self._generation, self._job.slot, len(self.attempts)),
+            island=base.island if is_of_base else self._job.island,
             parent=base.key,
             depth=base.depth + 1,
             plan=plan,
             program=program,
             evaluation=evaluation,
         )
+        if program is not None:
+            self._first.setdefault(fingerprint(program), attempt.key)
         self.attempts.append(PlacedAttempt(attempt, place))
         return attempt
 
@@ -300,10 +258,7 @@ class _Recorder:
         earlier = self._known.find_duplicate(mark)
         if earlier is not None:
             return seen_before(earlier)
-        for placed in self.attempts:
-            if placed.attempt.program is not None and fingerprint(placed.attempt.program) == mark:
-                return same_as(placed.attempt.key)
-        return None
+        return same_as(self._first[mark]) if mark in self._first else None
 
 
 def reject_plan(job: GenerationJob, refused: Rejected, uses: tuple[ModelUse, ...]) -> SlotResult:
