@@ -23,8 +23,15 @@ from evolve.models.budget import (
     usage_of,
 )
 from evolve.models.gate import Gate
-from evolve.models.model import Incoming, Model, RefusedSettingError, ReplyError, RetryableError
-from evolve.models.thinking import begins_thinking, split_thinking
+from evolve.models.model import (
+    Incoming,
+    Model,
+    RefusedSettingError,
+    ReplyError,
+    RetryableError,
+    begins_thinking,
+    split_thinking,
+)
 from evolve.records.chat import Reply, Request
 from evolve.records.results import Totals
 
@@ -120,12 +127,10 @@ class Endpoint:
 
     Args:
         model: Answers single requests.
-        name: In ledgers and reports; that of the model by default.
         gate: Decides when a request may be made; one of its own by default.
         price: What the model costs; None asks the model.
         request_seconds: Longest wait for one whole answer, before it is asked for again.
         policy: How often and how long to retry.
-        jitter: Returns numbers in [0, 1) for the waits between retries.
 
     Attributes:
         retried: Requests that were made because an earlier one of their call failed.
@@ -135,21 +140,19 @@ class Endpoint:
         self,
         model: Model,
         *,
-        name: str = "",
         gate: Gate | None = None,
         price: Price | None = None,
         request_seconds: float = 900.0,
         policy: RetryPolicy | None = None,
-        jitter: Callable[[], float] | None = None,
     ) -> None:
-        self.name = name or model.name
+        self.name = model.name
         self._model = model
         self._gate = gate or Gate(f"model {self.name!r}")
         self._price = price
         self._request_seconds = request_seconds
         self._policy = policy or RetryPolicy()
         # Decides only how long to wait, never what a run finds.
-        self._jitter = jitter or random.Random(model.name).random  # noqa: S311
+        self._jitter = random.Random(model.name)  # noqa: S311
         self._closed = threading.Event()
         self._thinks_unopened = False
         self.retried = 0
@@ -276,7 +279,7 @@ class Endpoint:
             self._tell_loading(call)
         if call.has_ended:
             return False
-        pause = call.policy.find_pause(call.requests, self._jitter())
+        pause = call.policy.find_pause(call.requests, self._jitter.random())
         pause = max(pause, error.retry_after_seconds or 0.0)
         may_repeat = pause < call.seconds_left and not self._closed.wait(pause)
         self.retried += may_repeat
@@ -344,11 +347,10 @@ class Endpoint:
 
     def _remove_thinking(self, reply: Reply) -> Reply:
         """Returns the reply with the answer alone."""
-        first = split_thinking(reply.text)
-        self._thinks_unopened = self._thinks_unopened or first.is_unopened
-        text = first.answer
-        is_cut = reply.finish_reason == "length"
-        if begins_thinking(text) or (is_cut and self._thinks_unopened and not first.has_thinking):
+        text, is_unopened = split_thinking(reply.text)
+        self._thinks_unopened = self._thinks_unopened or is_unopened
+        is_cut = reply.finish_reason == "length" and text == reply.text
+        if begins_thinking(text) or (is_cut and self._thinks_unopened):
             # A server that keeps the opening tag to itself marks thinking by its end alone.
             text = ""
         return replace(reply, text=text)

@@ -27,10 +27,8 @@ from evolve.keys import PASSWORD
 from evolve.models.budget import GENEROUS_TOKENS, Price, estimate_tokens
 from evolve.models.model import Model, RefusedSettingError, ReplyError
 from evolve.models.providers import (
-    UNCHANGED,
     AcceptedSettings,
     RefusedRequestError,
-    RequestChanges,
     describe_failure,
     sort_failure,
 )
@@ -64,8 +62,8 @@ class LiteLLMModel(Model):
         api_base: Address of the provider, when it is not its usual one.
         sends_key: Whether the provider's key may go to that address.
         idle_seconds: Longest silence within an answer that has begun.
-        changes: What requests have otherwise than usual.
         tell: Called with a line about each setting that is left out.
+        changes: What requests have otherwise than usual, as `AcceptedSettings` takes it.
 
     Raises:
         UsageError: A setting to change is unknown.
@@ -78,15 +76,15 @@ class LiteLLMModel(Model):
         api_base: str | None = None,
         sends_key: bool = True,
         idle_seconds: float = 120.0,
-        changes: RequestChanges = UNCHANGED,
         tell: Callable[[str], None] = lambda _: None,
+        **changes: Any,
     ) -> None:
         super().__init__(name)
         self.api_base = api_base
         self._sends_key = sends_key
         self._idle_seconds = idle_seconds
         self._tell = tell
-        self._accepted = AcceptedSettings(name, changes)
+        self._accepted = AcceptedSettings(name, **changes)
         self._refusals = 0
 
     def complete(self, request: Request, timeout_seconds: float) -> Reply:
@@ -134,7 +132,15 @@ class LiteLLMModel(Model):
 
     def find_price(self) -> Price | None:
         """Returns the price in LiteLLM's table, or `None` when the model is not in it."""
-        return self._price
+        info = self._info or {}
+        prompt_usd, completion_usd = (
+            info.get("input_cost_per_token"),
+            info.get("output_cost_per_token"),
+        )
+        cached_usd = info.get("cache_read_input_token_cost")
+        if not prompt_usd and not completion_usd:
+            return None
+        return Price(float(prompt_usd or 0.0), float(completion_usd or 0.0), cached_usd)
 
     def find_most_tokens(self) -> int | None:
         """Returns the most tokens of a reply: what its provider said, else LiteLLM's table."""
@@ -260,21 +266,6 @@ class LiteLLMModel(Model):
         except self._litellm.BadRequestError:
             return None
         return provider
-
-    @cached_property
-    def _price(self) -> Price | None:
-        info = self._info
-        if info is None:
-            return None
-        prompt_usd, completion_usd = info["input_cost_per_token"], info["output_cost_per_token"]
-        if not prompt_usd and not completion_usd:
-            return None
-        cached_usd = info.get("cache_read_input_token_cost")
-        return Price(
-            float(prompt_usd or 0.0),
-            float(completion_usd or 0.0),
-            None if cached_usd is None else float(cached_usd),
-        )
 
     @cached_property
     def _missing_keys(self) -> tuple[str, ...]:

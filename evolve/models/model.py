@@ -7,20 +7,38 @@ come in four kinds:
 - `ModelUnavailableError`: it stayed down for longer than it is waited for.
 - `RetryableError`: one request failed in a way that another one may not.
 - `ReplyError`: it answered with nothing usable; a step turns this into `Rejected`.
+
+Thinking that a model writes into its reply is no part of the answer. Only what stands at the head
+of a reply is thinking: a program may hold such tags as text.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+from evolve.models.budget import Price
+from evolve.records.chat import Message, Reply, Request
 
-    from evolve.models.budget import Price
-    from evolve.records.chat import Message, Reply, Request
+_NAMES = r"(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|reflection|reason)"
+_OPEN = re.compile(
+    rf"\s*(?:<{_NAMES}>|\[{_NAMES}\]|\u25c1{_NAMES}\u25b7|<\|begin_of_thought\|>"
+    r"|<\|channel\|>(?:analysis|commentary)\b[^<]*<\|message\|>)",
+    re.IGNORECASE,
+)
+_TAG = re.compile(
+    rf"(?P<open><{_NAMES}>|\[{_NAMES}\]|\u25c1{_NAMES}\u25b7|<\|begin_of_thought\|>)"
+    rf"|(?P<close></{_NAMES}>|\[/{_NAMES}\]|\u25c1/{_NAMES}\u25b7|<\|end_of_thought\|>"
+    r"|<\|channel\|>final\b[^<]*<\|message\|>)",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}|<{5,9}|>{5,9})", re.MULTILINE)
+_QUOTES = "\"'`"
+_TAGS = ("<think>", "<thinking>", "<thought>", "<reasoning>", "<reflection>")
 
 
 class ReplyError(Exception):
@@ -170,3 +188,61 @@ def format_prompt(messages: Sequence[Message]) -> str:
         for message in messages
     ]
     return "\n\n".join([*parts, "[assistant]"]) + "\n"
+
+
+def split_thinking(text: str) -> tuple[str, bool]:
+    """Returns the answer in a reply, and whether thinking ended in it that was not opened in it.
+
+    Thinking begins with a tag such as `<think>` at the head of the reply, or at the very start
+    where a server keeps the opening tag to itself; then only its closing tag is there. A tag in
+    quotes is text, and so is one within a line of a fenced program, or elsewhere than at the head.
+    """
+    answer, is_unopened = text, False
+    while True:
+        opening = _OPEN.match(answer)
+        start = 0 if opening is None else opening.end()
+        close = _find_close(answer, start, is_open=opening is not None)
+        if close is None:
+            return ("" if opening is not None else answer), is_unopened
+        is_unopened = is_unopened or opening is None
+        answer = answer[close:].lstrip()
+
+
+def begins_thinking(text: str) -> bool:
+    """Returns whether a reply that was cut off holds no more than the start of an opening tag."""
+    head = text.strip().lower()
+    return bool(head) and any(tag.startswith(head) for tag in _TAGS)
+
+
+def _find_close(text: str, start: int, *, is_open: bool) -> int | None:
+    """Returns where the tag that ends the thinking ends, or None when there is none.
+
+    Args:
+        text: The reply.
+        start: Where to begin to look.
+        is_open: Whether there was an opening tag, which the first closing one ends; else a pair
+            of tags in the text ends nothing.
+    """
+    fences = [found.start() for found in _FENCE.finditer(text)]
+    opened = 0
+    for tag in _TAG.finditer(text, start):
+        passed = bisect_left(fences, tag.start())
+        if _is_text(text, tag, is_code=passed % 2 == 1 and passed < len(fences)):
+            continue
+        if tag["close"] and (is_open or not opened):
+            return tag.end()
+        opened += 1 if tag["open"] else -1
+    return None
+
+
+def _is_text(text: str, tag: re.Match[str], *, is_code: bool) -> bool:
+    """Returns whether a tag is part of what a program or sentence says, not a mark."""
+    before, after = text[tag.start() - 1 : tag.start()], text[tag.end() : tag.end() + 1]
+    if (before and before in _QUOTES) or (after and after in _QUOTES):
+        return True
+    if not is_code:
+        return False
+    line_start = text.rfind("\n", 0, tag.start()) + 1
+    line_end = text.find("\n", tag.end())
+    line = text[line_start : line_end if line_end >= 0 else len(text)]
+    return line.strip() != tag.group()

@@ -15,7 +15,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from evolve.errors import ModelError, UsageError
 from evolve.keys import cut_keys, split_password
@@ -73,65 +73,47 @@ _LOST_ANSWERS = {
 }
 
 
-class RequestChanges(NamedTuple):
-    """What requests to an endpoint have otherwise than usual.
+class AcceptedSettings:
+    """What requests to one model carry; safe to use from many threads.
 
-    Attributes:
+    Args:
+        model: Its name.
         drop: Settings that are never sent; `system` for the system's messages.
         rename: The names under which settings are sent.
         extra: What is sent besides.
+
+    Attributes:
+        most_tokens: The longest reply that the provider allows; None until it has said so.
+
+    Raises:
+        UsageError: One to drop or rename is not a setting, or an extra one is.
     """
 
-    drop: Sequence[str] = ()
-    rename: Mapping[str, str] = MappingProxyType({})
-    extra: Mapping[str, Any] = MappingProxyType({})
-
-    def check(self, model: str) -> None:
-        """Checks the names.
-
-        Raises:
-            UsageError: One is not a setting, or an extra one is.
-        """
-        unknown = [("drop", name) for name in self.drop if name not in _SETTINGS]
+    def __init__(
+        self,
+        model: str,
+        *,
+        drop: Sequence[str] = (),
+        rename: Mapping[str, str] = MappingProxyType({}),
+        extra: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.most_tokens: int | None = None
+        self._lock = threading.Lock()
+        self._dropped, self._renamed, self._extra = set(drop), dict(rename), extra
+        unknown = [("drop", name) for name in drop if name not in _SETTINGS]
         unknown += [
-            ("rename", name) for name in self.rename if name not in {*_SETTINGS} - {"system"}
+            ("rename", name) for name in rename if name not in _SETTINGS or name == "system"
         ]
         for key, name in unknown:
             raise UsageError(
                 f"endpoints: {model!r}: `{key}`: expected names among {', '.join(_SETTINGS)}, got"
                 f" {name}"
             )
-        for name in {*_SETTINGS, "model", "messages"} & set(self.extra):
+        for name in {*_SETTINGS, "model", "messages"} & set(extra):
             raise UsageError(
                 f"endpoints: {model!r}: `extra`: `{name}` is set elsewhere; "
                 "see docs/reference/models.md"
             )
-
-
-UNCHANGED = RequestChanges()
-
-
-class AcceptedSettings:
-    """What requests to one model carry; safe to use from many threads.
-
-    Args:
-        model: Its name.
-        changes: The user's.
-
-    Attributes:
-        most_tokens: The longest reply that the provider allows; None until it has said so.
-
-    Raises:
-        UsageError: A setting to change is unknown.
-    """
-
-    def __init__(self, model: str, changes: RequestChanges) -> None:
-        changes.check(model)
-        self.most_tokens: int | None = None
-        self._lock = threading.Lock()
-        self._dropped = set(changes.drop)
-        self._renamed = dict(changes.rename)
-        self._extra = changes.extra
 
     def choose(
         self, request: Request, limit: int | None, unknown: Container[str]

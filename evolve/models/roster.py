@@ -28,7 +28,6 @@ from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.model import Model
 from evolve.models.offline_models import MANUAL, ManualModel, ScriptedModel, load_script
-from evolve.models.providers import RequestChanges
 from evolve.records.chat import Reply, Request
 from evolve.records.results import Expense, ModelUse
 from evolve.settings import Settings
@@ -83,9 +82,7 @@ def open_endpoints(
                 f"model {name!r}: its name has an address that you have not named; if you want "
                 "it asked, name the model yourself, as in --model NAME"
             )
-        changes = RequestChanges(
-            entry.pop("drop", ()), entry.pop("rename", {}), entry.pop("extra", {})
-        )
+        changes = {key: entry.pop(key) for key in ("drop", "rename", "extra") if key in entry}
         model = (
             _open_workspace(settings, name, folder)
             if name in editors
@@ -96,16 +93,15 @@ def open_endpoints(
                 api_base=address,
                 sends_key=named is None or address is None or address in named,
                 idle_seconds=models.idle_seconds,
-                changes=changes,
+                **changes,
             )
         )
+        model.name = name
         # What is left of the entry limits the rate.
         seconds = models.request_seconds
         gate = Gate(f"model {name!r}", **entry, outage_seconds=seconds, tell=tell)
         price = _read_price(settings, name)
-        endpoints[name] = Endpoint(
-            model, name=name, gate=gate, price=price, request_seconds=seconds
-        )
+        endpoints[name] = Endpoint(model, gate=gate, price=price, request_seconds=seconds)
     return endpoints
 
 
@@ -142,10 +138,7 @@ def _read_price(settings: Settings, name: str) -> Price | None:
             f"prices: `{name}`: expected `prompt` and `completion`, US dollars per million "
             f"tokens, got {', '.join(entry) or 'nothing'}"
         )
-    cached = entry.get("cached")
-    return Price(
-        entry["prompt"] / 1e6, entry["completion"] / 1e6, None if cached is None else cached / 1e6
-    )
+    return Price(**{f"{name}_usd": usd / 1e6 for name, usd in entry.items()})
 
 
 def open_model(

@@ -18,7 +18,6 @@ from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.model import ReplyError
-from evolve.models.providers import RequestChanges
 from evolve.records.chat import Message, Reply, Request
 
 if TYPE_CHECKING:
@@ -184,16 +183,16 @@ def test_a_server_that_fails_to_compile_a_grammar_is_asked_without():
 
 def test_what_the_settings_drop_is_never_sent():
     with ModelServer() as server:
-        ask(open_endpoint(server, changes=RequestChanges(["seed", "system", "stream"])))
+        ask(open_endpoint(server, drop=["seed", "system", "stream"]))
         assert not {"seed", "stream", "stream_options"} & set(server.bodies[0])
         assert [message["role"] for message in server.bodies[0]["messages"]] == ["user"]
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_extra_settings_and_other_names_reach_every_provider(name):
-    changes = RequestChanges(rename={"seed": "random_seed"}, extra={"num_ctx": 32768})
+    changes = {"rename": {"seed": "random_seed"}, "extra": {"num_ctx": 32768}}
     with ModelServer([Answer("the answer")]) as server:
-        assert ask(open_endpoint(server, name, changes=changes)).text == "the answer"
+        assert ask(open_endpoint(server, name, **changes)).text == "the answer"
         body = json.dumps(server.bodies)
     assert '"num_ctx": 32768' in body
     assert '"seed"' not in body
@@ -201,9 +200,9 @@ def test_extra_settings_and_other_names_reach_every_provider(name):
 
 
 def test_a_limit_is_sent_under_the_name_that_the_settings_give_it():
-    changes = RequestChanges(rename={"max_tokens": "max_new_tokens"})
+    rename = {"max_tokens": "max_new_tokens"}
     with ModelServer() as server:
-        ask(open_endpoint(server, changes=changes), replace(REQUEST, max_tokens=99))
+        ask(open_endpoint(server, rename=rename), replace(REQUEST, max_tokens=99))
         assert server.bodies[0]["max_new_tokens"] == 99
         assert "max_tokens" not in server.bodies[0]
 
@@ -211,14 +210,14 @@ def test_a_limit_is_sent_under_the_name_that_the_settings_give_it():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (RequestChanges(["sead"]), "`drop`: expected names among system, max_tokens"),
-        (RequestChanges(rename={"sead": "seed"}), "`rename`: expected names among system"),
-        (RequestChanges(extra={"seed": 1}), "`extra`: `seed` is set elsewhere"),
+        ({"drop": ["sead"]}, "`drop`: expected names among system, max_tokens"),
+        ({"rename": {"sead": "seed"}}, "`rename`: expected names among system"),
+        ({"extra": {"seed": 1}}, "`extra`: `seed` is set elsewhere"),
     ],
 )
 def test_unknown_settings_to_change_are_errors(changes, message):
     with pytest.raises(UsageError, match=message):
-        LiteLLMModel("openai/tiny", changes=changes)
+        LiteLLMModel("openai/tiny", **changes)
 
 
 def test_a_model_that_is_being_loaded_is_waited_for():
@@ -352,7 +351,7 @@ class TestThinking:
             {"type": "text", "text": "answer"},
         ]
         with ModelServer([Answer(parts=parts)]) as server:
-            assert ask(open_endpoint(server, changes=RequestChanges(drop))).text == "the answer"
+            assert ask(open_endpoint(server, drop=drop)).text == "the answer"
 
     def test_cut_off_in_the_middle_it_is_no_answer(self):
         whole = Answer("draft one\n</think>\nthe answer")

@@ -35,7 +35,7 @@ def make_journal(error: Exception, *, fallbacks: tuple[str, ...] = ("good",)):
         "failing": Endpoint(
             failing, policy=policy, gate=Gate("model 'failing'", outage_seconds=0.02)
         ),
-        "good": Endpoint(ScriptedModel(), name="good"),
+        "good": Endpoint(ScriptedModel(name="good")),
     }
     kept: list[object] = []
     told: list[str] = []
