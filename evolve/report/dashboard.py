@@ -111,24 +111,20 @@ def _arrange_below(shown: Dashboard, width: int, height: int) -> Layout:
         Panel(partial(_draw_fact, *fact), 1, len(_wrap(fact[1], side)))
         for fact in _list_facts(shown)
     ]
-    improvements = Panel(lambda *size: _draw_improvements(shown, *size), 2, height // 4)
-    chart = Panel(partial(_draw_chart, shown, with_maps=not is_wide), 4, height // 3)
-    notes = Panel(lambda *size: _draw_notes(shown, *size), 1, 4)
+    draw_chart = _draw_curve if is_wide else _draw_chart
+    chart = Panel(partial(draw_chart, shown), 4, height // 2 if is_wide else height // 3)
+    most = 1 + len(shown.improvements)
+    improvements = Panel(partial(_draw_improvements, shown), 2, most if is_wide else height // 4)
+    notes = Panel(partial(_draw_notes, shown), 1, 8 if is_wide else 4)
     if not is_wide:
         return _stack([chart, improvements, *facts, notes], height, stretch=0)
-    left = [
-        chart._replace(ideal=height // 2),
-        improvements._replace(ideal=1 + len(shown.improvements)),
-        notes._replace(ideal=8),
-    ]
     rows = max((len(island.levels) for island in shown.islands), default=0)
-    maps = Panel(lambda *size: _draw_maps(shown, *size), 6, min(rows + 2, height // 2))
-    right = [maps, *facts]
+    maps = Panel(partial(_draw_maps, shown), 6, min(rows + 2, height // 2))
     columns = Layout()
     columns.split_row(
-        Layout(_stack(left, height, stretch=0)),
+        Layout(_stack([chart, improvements, notes], height, stretch=0)),
         Layout(" ", size=2),
-        Layout(_stack(right, height), size=side),
+        Layout(_stack([maps, *facts], height), size=side),
     )
     return columns
 
@@ -178,37 +174,24 @@ def _draw_bar(shown: Dashboard) -> RenderableType:
     return line
 
 
-def _is_ahead(shown: Dashboard) -> bool:
-    objective, initial = shown.champion, shown.initial
-    if objective is None or initial is None:
-        return False
-    return shown.direction.is_better(objective, initial)
-
-
 def _draw_champion(shown: Dashboard, height: int) -> RenderableType:
-    direction, objective = shown.direction, shown.champion
-    is_better = _is_ahead(shown)
+    direction, objective, initial = shown.direction, shown.champion, shown.initial
+    if objective is None:
+        return Text.assemble(("champion  ", "dim"), describe_gain(None, initial, shown.noise))
+    is_better = initial is not None and direction.is_better(objective, initial)
     first = Text.assemble(
         ("champion  ", "dim"),
         (show_number(objective), "bold green" if is_better else "bold"),
-        f"  {describe_gain(objective, shown.initial, shown.noise)}",
+        f"  {describe_gain(objective, initial, shown.noise)}",
     )
     known = Text()
-    for place, (name, reference) in enumerate(reversed(list(shown.references.items()))):
-        if objective is None:
-            break
+    for name, reference in reversed(list(shown.references.items())):
         style = "green" if is_reached(objective, reference, direction) else ""
-        known.append(", " if place else "")
+        known.append(", " if known else "")
         known.append(compare_reference(objective, name, reference), style=style)
     if height == 1:
-        first.append("  ")
-        first.append(known)
-        lines = [first]
-    else:
-        lines = [first, Text(" " * _LABEL).append(known)]
-    for line in lines:
-        line.no_wrap, line.overflow = True, "ellipsis"
-    return Group(*lines)
+        return _uncut([first.append("  ").append(known)])
+    return _uncut([first, Text(" " * _LABEL).append(known)])
 
 
 def _list_facts(shown: Dashboard) -> list[tuple[str, str]]:
@@ -267,24 +250,16 @@ def _draw_improvements(shown: Dashboard, width: int, height: int) -> RenderableT
 
 
 def _draw_notes(shown: Dashboard, width: int, height: int) -> RenderableType:
-    lines: list[str] = []
-    for note in reversed(shown.notes):
-        wrapped = textwrap.wrap(one_line(note), max(width, 8)) or [""]
-        if len(lines) + len(wrapped) > height:
-            if not lines:
-                lines = textwrap.wrap(
-                    one_line(note), max(width, 8), max_lines=height, placeholder=" ..."
-                )
-            break
-        lines = [*wrapped, *lines]
-    return _uncut([Text(line, style="dim") for line in lines])
+    newest = shown.notes[-height:]
+    lines = [line for note in newest for line in textwrap.wrap(one_line(note), max(width, 8))]
+    return _uncut([Text(line, style="dim") for line in lines[-height:]])
 
 
-def _draw_chart(shown: Dashboard, width: int, height: int, *, with_maps: bool) -> RenderableType:
+def _draw_chart(shown: Dashboard, width: int, height: int) -> RenderableType:
     """Returns the curve, and the heat maps next to it where there is room for them."""
     drawn = [island for island in shown.islands if island.levels]
     needed = sum(len(island.levels[0]) + 2 for island in drawn)
-    if not with_maps or not drawn or height < 5 or width - needed < 40:
+    if not drawn or height < 5 or width - needed < 40:
         return _draw_curve(shown, width, height)
     columns = Layout()
     columns.split_row(
@@ -328,20 +303,17 @@ def _find_bounds(shown: Dashboard, end: float) -> tuple[float, float, float | No
 
 
 def _draw_maps(shown: Dashboard, width: int, height: int) -> RenderableType:
-    """Returns the islands' heat maps beside each other, as many as fit."""
+    """Returns the islands' heat maps beside each other."""
     drawn = [island for island in shown.islands if island.levels]
     if not drawn:
         return Text("")
     room = max(width // len(drawn) - 2, 8)
     grid = Table.grid(padding=(0, 2, 0, 0))
-    fitting = drawn[: max(width // (room + 2), 1)]
-    grid.add_row(*(draw_map(island.levels, room, height - 2) for island in fitting))
-    names = (f"{n}: {one.elites} ({one.coverage:.0%})" for n, one in enumerate(fitting))
+    grid.add_row(*(draw_map(island.levels, room, height - 2) for island in drawn))
+    names = (f"{n}: {one.elites} ({one.coverage:.0%})" for n, one in enumerate(drawn))
     grid.add_row(*(Text(name, style="dim") for name in names))
     axes = " across, ".join(map(one_line, shown.measures))
-    left_out = len(drawn) - len(fitting)
-    more = f"; {left_out} more islands" if left_out else ""
-    caption = f"{axes} {'up' if len(shown.measures) > 1 else 'across'}{more}"
+    caption = f"{axes} {'up' if len(shown.measures) > 1 else 'across'}"
     return Group(grid, _uncut([Text(caption, style="dim")]))
 
 
