@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
@@ -325,7 +326,7 @@ class _Follower:
                 )
             self._spent = self._read_spent()
             self.progress = Progress(store, problem, settings, lambda: self._spent)
-            self.progress.commit(self.state)
+            self.progress.on_commit(self.state, None)
             self._seen = set(map(_identify, self._list_finished()))
 
     def advance(self) -> None:
@@ -344,8 +345,8 @@ class _Follower:
                 self._spent = self._read_spent()
             last = store.last_generation() or 0
             for number in state.add_all(store.light_attempts(state.generation + 1), last):
-                summary = store.load_generation(number).summary
-                progress.commit(state, store.load_slots(number), summary)
+                slots = tuple(store.load_slots(number))
+                progress.on_commit(state, replace(store.load_generation(number), slots=slots))
         recent = [item for item in finished if item.key.generation > state.generation]
         self._seen = set(map(_identify, recent))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evolve.archive import Elite
@@ -17,7 +17,7 @@ from evolve.archive.credit import Merit, outranks
 from evolve.population import RunState
 from evolve.population.state import merit_of
 from evolve.problem import Problem, Reference
-from evolve.records import AttemptKey, Direction, Plan, Status, Summary, results
+from evolve.records import AttemptKey, Direction, Plan, Status, results
 from evolve.records.results import (
     Call,
     Evaluated,
@@ -262,7 +262,7 @@ class Progress(Observer):
         self._islands: tuple[IslandMap, ...] = ()
         self._mapped = float("-inf")
         self._pending: list[SlotResult] = []
-        self._stopping = ""
+        self._lesson = self._stopping = ""
         self._stops_at: float | None = None
         self._notes: deque[str] = deque(maxlen=_NOTES)
         self._seconds_before = store.seconds()
@@ -287,8 +287,7 @@ class Progress(Observer):
             self._record(evaluated)
         # Of some programs that were evaluated at the same time one attempt is a duplicate.
         leader.evaluations = store.spent()["evaluations"]
-        summary = store.load_generation(self._generation).summary
-        self._lesson = summary.lessons[-1].claim if summary and summary.lessons else ""
+        self._read_lesson(store.load_generation(self._generation))
 
     def on_record(self, item: Call | Evaluated | Expense) -> None:
         """Takes in what has just been recorded."""
@@ -303,35 +302,25 @@ class Progress(Observer):
             self._name_improvements(result)
 
     def on_commit(self, population: RunState, generation: Generation | None) -> None:
-        """Takes in a new checkpoint."""
-        if generation is None:
-            self.commit(population)
-        else:
-            self.commit(population, generation.slots, generation.summary)
-
-    def commit(
-        self, state: RunState, slots: Iterable[SlotResult] = (), summary: Summary | None = None
-    ) -> None:
-        """Takes in what the run has reached at a checkpoint.
-
-        Args:
-            state: What it has reached.
-            slots: Those of the new generation, as they are committed.
-            summary: What these taught.
-        """
+        """Takes in what the run has reached at a checkpoint; None where it was found so."""
         with self._lock:
-            self._state, self._generation = state, state.generation
-            self._leader.settle(state.champion)
-            for result in slots:
-                self._name_improvements(result)
-                self._count(result)
+            self._state, self._generation = population, population.generation
+            self._leader.settle(population.champion)
+            if generation is not None:
+                for result in generation.slots:
+                    self._name_improvements(result)
+                    self._count(result)
+                self._read_lesson(generation)
             self._pending = [one for one in self._pending if not self._is_committed(one)]
-            if summary is not None and summary.lessons:
-                self._lesson = summary.lessons[-1].claim
             now = time.monotonic()
             if now - self._mapped >= _MAP_EVERY_SECONDS:
                 self._mapped = now
-                self._islands = draw_islands(state)
+                self._islands = draw_islands(population)
+
+    def _read_lesson(self, generation: Generation) -> None:
+        summary = generation.summary
+        if summary is not None and summary.lessons:
+            self._lesson = summary.lessons[-1].claim
 
     def on_stop(self, reason: str, seconds: float | None) -> None:
         """Takes note that the run stops, and for how long it waits for what is running."""

@@ -147,7 +147,7 @@ def test_a_pipe_gets_a_line_now_and_then_also_while_nothing_happens(tmp_path, ca
         assert load_state(store, searches.problem, searches.settings.search).generation == 1
     view = PlainView(progress, StandardOutput(), quiet_seconds=0.2)
     with view:
-        progress.commit(population)
+        progress.on_commit(population, None)
         began = time.monotonic()
         while time.monotonic() < began + 0.5:
             view.on_tick()

@@ -51,7 +51,7 @@ def test_what_is_taken_in_bit_by_bit_is_what_is_read_afterwards(searches):
     population = searches.run("r", 30, observe=observe, tuning__share=0.3)
     with closing(Store.open_to_read(searches.folder / "r")) as store:
         afterwards = Progress(store, searches.problem, searches.settings, dict)
-    afterwards.commit(population)
+    afterwards.on_commit(population, None)
     assert what_is_shown(views[0]) == what_is_shown(afterwards)
     shown = afterwards.reduce()
     assert shown.champion == population.champion.objective
@@ -70,7 +70,7 @@ def test_whoever_follows_from_outside_takes_in_each_thing_once(searches):
             searches.run("r", generations)
             follower.advance()
         afterwards = Progress(store, searches.problem, searches.settings, dict)
-        afterwards.commit(follower.state)
+        afterwards.on_commit(follower.state, None)
         assert what_is_shown(follower.progress) == what_is_shown(afterwards)
 
 
@@ -115,7 +115,7 @@ def test_the_archives_are_shown_as_heat_maps(searches):
     population = searches.run("r", 10)
     with closing(Store.open_to_read(searches.folder / "r")) as store:
         progress = Progress(store, searches.problem, searches.settings, dict)
-    progress.commit(population)
+    progress.on_commit(population, None)
     islands = progress.reduce().islands
     assert [one.elites for one in islands] == [len(one) for one in population.islands.archives]
     assert all(len(one.levels) == 1 and len(one.levels[0]) == 8 for one in islands)
