@@ -24,6 +24,7 @@ from evolve.report.attempt_details import (
     find_call,
     find_with_program,
     lineage_as_data,
+    pair_files,
     whole_as_data,
 )
 from evolve.report.contents import HERE, describe_attempt
@@ -179,14 +180,14 @@ def diff(
         else:
             key = INITIAL if initial or new.parent is None else new.parent
             old = store.load_attempt(key)
-    before, pair = dict(old.program_or_fail.files), (old.program_or_fail.id, new.program_or_fail.id)
+    pair = old.program_or_fail, new.program_or_fail
     changes = {
-        path: unified_diff(before.get(path, ""), text, *(f"{name}/{path}" for name in pair))
-        for path, text in new.program_or_fail.files
+        path: unified_diff(before, text, *(f"{program.id}/{path}" for program in pair))
+        for path, before, text in pair_files(*pair)
     }
     return Result(
         [Listing(changed, "diff") for changed in changes.values() if changed],
-        {"old": pair[0], "new": pair[1], "files": changes},
+        {"old": pair[0].id, "new": pair[1].id, "files": changes},
     )
 
 

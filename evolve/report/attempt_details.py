@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from evolve.edits.diffs import unified_diff
 from evolve.errors import UsageError
 from evolve.population import RunState
-from evolve.records import INJECT, TUNE, Attempt, AttemptKey, Direction, Plan
+from evolve.records import INJECT, TUNE, Attempt, AttemptKey, Direction, Plan, Program
 from evolve.records.plain import to_plain
 from evolve.records.results import Call, gain_on_parent
 from evolve.search.generation import WHOLE
@@ -68,9 +69,6 @@ def whole_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[
     """
     plan, program, key = attempt.plan, attempt.program, attempt.key
     parent = None if attempt.parent is None else store.load_attempt(attempt.parent)
-    before = {} if parent is None or parent.program is None else dict(parent.program.files)
-    files = {} if program is None else dict(program.files)
-    changes = {path: unified_diff(before.get(path, ""), text, path) for path, text in files.items()}
     generation = store.load_generation(key.generation)
     return {
         **attempt_as_data(store, attempt, direction),
@@ -80,8 +78,8 @@ def whole_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[
         "tags": list(plan.tags) if plan else [],
         "lessons_followed": list(plan.lessons) if plan else [],
         "inspirations": [str(one) for one in find_inspirations(store, attempt)],
-        "files": files,
-        "diff": changes,
+        "files": {} if program is None else dict(program.files),
+        "diff": diff_files(None if parent is None else parent.program, program),
         "instances": dict(attempt.evaluation.instances),
         "stages": [stage._asdict() for stage in attempt.evaluation.stages],
         "artifacts": dict(attempt.evaluation.artifacts),
@@ -92,6 +90,18 @@ def whole_as_data(store: Store, attempt: Attempt, direction: Direction) -> dict[
         ],
         "summary": to_plain(generation.summary),
     }  # fmt: skip
+
+
+def pair_files(old: Program | None, new: Program | None) -> Iterator[tuple[str, str, str]]:
+    """Yields each file of a program: its path, its text in another program, and its text."""
+    before = {} if old is None else dict(old.files)
+    for path, text in () if new is None else new.files:
+        yield path, before.get(path, ""), text
+
+
+def diff_files(old: Program | None, new: Program | None) -> dict[str, str]:
+    """Returns what differs in each file of a program from another program, by path."""
+    return {path: unified_diff(before, text, path) for path, before, text in pair_files(old, new)}
 
 
 def lineage_as_data(store: Store, attempt: Attempt, direction: Direction) -> list[dict[str, Any]]:

@@ -9,16 +9,18 @@ from typing import Any
 
 from evolve.archive import Elite
 from evolve.display import Listing, TextTable, one_line, show_number
-from evolve.edits.diffs import align_lines, unified_diff
+from evolve.edits.diffs import align_lines
 from evolve.evaluation.machine import Machine
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt
 from evolve.records.attempts import read_picture
 from evolve.records.plain import from_plain
-from evolve.records.results import Totals, gain_on_parent
+from evolve.records.results import gain_on_parent
 from evolve.report.attempt_details import (
     describe_source,
+    diff_files,
+    pair_files,
     trace_line,
     whole_as_data,
 )
@@ -73,15 +75,16 @@ def write_contents(
     state = describe_run(store.folder, store, history.state)
     champion = history.state.champion
     best = None if champion is None else store.load_attempt(champion.key)
+    numbers, spent = TextTable(("", ""), describe_state(state)), tabulate_spending(store.usage())
     sections = [
-        Section("Result", (_summarize(state, history), _fold_state(state))),
+        Section("Result", (_summarize(state, history), Fold("All numbers", (numbers,)))),
         *_draw_sections(history, link),
     ]
     if best is not None:
         sections += [*_show_answer(store, best), _describe_lineage(store, problem, best)]
     sections += [
         Section("What was tried", tuple(_tabulate_tried(state))),
-        Section("What it took", (_tabulate_spent(state, store),)),
+        *([Section("What it took", (spent,))] if spent.rows else []),
         *_list_lessons(store),
         *_audit(store, problem, history),
     ]
@@ -166,7 +169,8 @@ def _summarize(state: Mapping[str, Any], history: RunHistory) -> Cards:
         (name, show_number(known.value), known.source)
         for name, known in history.state.references.items()
     ]
-    pending = len(history.pending)
+    pending, unpriced = len(history.pending), state["unpriced_calls"]
+    left_out = f"without {unpriced} calls of unknown price" * bool(unpriced)
     return Cards(
         (
             ("champion", value, remark),
@@ -174,19 +178,10 @@ def _summarize(state: Mapping[str, Any], history: RunHistory) -> Cards:
             *references,
             ("evaluations", str(state["evaluations"]), f"{pending} not committed" * bool(pending)),
             ("model calls", str(state["calls"]), f"{state['tokens']} tokens"),
-            ("money", f"${state['cost_usd']:.4f}", _unpriced(state)),
+            ("money", f"${state['cost_usd']:.4f}", left_out),
             ("time", f"{state['seconds']:.1f} s", describe_status(dict(state))),
         )
     )
-
-
-def _unpriced(state: Mapping[str, Any]) -> str:
-    calls = state["unpriced_calls"]
-    return f"without {calls} calls of unknown price" if calls else ""
-
-
-def _fold_state(state: dict[str, Any]) -> Fold:
-    return Fold("All numbers", (TextTable(("", ""), describe_state(state)),))
 
 
 def _draw_sections(history: RunHistory, link: str) -> Iterator[Section]:
@@ -274,40 +269,23 @@ def _list_taught(summary: Mapping[str, Any] | None) -> Iterator[Listing]:
 
 
 def _diff(old: Attempt, new: Attempt) -> Iterator[Listing]:
-    before = dict(old.program_or_fail.files)
-    for path, text in new.program_or_fail.files:
-        changed = unified_diff(before.get(path, ""), text, path)
+    for changed in diff_files(old.program_or_fail, new.program_or_fail).values():
         if changed:
             yield Listing(changed, "diff")
 
 
 def _compare(store: Store, new: Attempt) -> Iterator[SideBySide]:
     """Yields each file that an attempt changed in its parent's program."""
-    if new.parent is None or new.program is None:
-        return
-    before = dict(store.load_attempt(new.parent).program_or_fail.files)
-    for path, text in new.program.files:
-        rows = align_lines(before.get(path, ""), text)
-        if rows:
-            yield SideBySide(path, tuple(rows))
+    if new.parent is not None:
+        for path, before, text in pair_files(store.load_attempt(new.parent).program, new.program):
+            if rows := align_lines(before, text):
+                yield SideBySide(path, tuple(rows))
 
 
 def _tabulate_tried(state: Mapping[str, Any]) -> Iterator[TextTable]:
     yield TextTable(("outcome", "attempts"), tuple(state["outcomes"].items()))
-    if state["stages"]:
-        stages = tuple(
-            (*list(one.values())[:3], f"{one['seconds']:.1f}") for one in state["stages"]
-        )
-        yield TextTable(("stage", "programs", "stopped as too weak", "seconds"), stages)
     if state["payoffs"]:
         yield tabulate_payoffs(state["payoffs"])
-
-
-def _tabulate_spent(state: Mapping[str, Any], store: Store) -> TextTable:
-    usage = store.usage()
-    everything = f"{state['evaluations']} evaluations, {state['seconds']:.1f} s"
-    total = sum((used for *_, used in usage), Totals())
-    return tabulate_spending([*usage, ("all", everything, total)])
 
 
 def _audit(store: Store, problem: Problem, history: RunHistory) -> Iterator[Section]:

@@ -133,12 +133,6 @@ def highlight_style() -> str:
 
 
 def _render(template: str, **values: Any) -> str:
-    from markupsafe import Markup
-
-    # The finished text of our own parts.
-    for name in ("data", "style", "script", "policy"):
-        if name in values:
-            values[name] = Markup(values[name])  # noqa: S704 - made here or escaped above
     return _environment().get_template(template).render(**values)
 
 

@@ -67,12 +67,13 @@ def list_runs(runs: Sequence[WatchedRun]) -> Document:
     head = ("run", "problem", "status", "champion", "evaluations", "calls", "money", "time")
     empty = Listing("no runs here yet; start one with `evolve run PROBLEM`", "text")
     sections = [Section("All runs", (TextTable(head, tuple(rows)) if rows else empty,))]
-    links = tuple(
-        (LinkCell(f"compare {len(names)} runs of {problem}", _compare(names)),)
-        for problem, names in problems.items()
-        if len(names) > 1
-    )
-    if links:
+    compared = {name: names for name, names in problems.items() if len(names) > 1}
+    if compared:
+        links = [
+            (LinkCell(f"compare {len(names)} runs of {problem}",
+                      f"/compare?{urlencode({'run': names}, doseq=True)}"),)
+            for problem, names in compared.items()
+        ]  # fmt: skip
         sections.append(Section("Compare", (TextTable(("",), links),)))
     return Document("Runs", tuple(sections))
 
@@ -147,10 +148,6 @@ def write_comparison(runs: Sequence[WatchedRun]) -> Document:
     picture = Picture(draw_comparison(groups), caption)
     title = f"Runs of {traces[0].problem} compared"
     return Document(title, (Section("Groups", (table,)), Section("Curves", (picture,))))
-
-
-def _compare(names: Sequence[str]) -> str:
-    return f"/compare?{urlencode([('run', name) for name in names])}"
 
 
 def _show(name: str, row: AttemptRow) -> str:

@@ -252,34 +252,35 @@ class Pages:
 
     async def run_events(self, request: Request) -> Response:
         """Streams what changes in a run."""
-        run = self._find(request)
-        return _stream(self._follow(run, Received.parse(request.query_params)))
+        find_update = self._find(request).find_update
+        return self._stream(find_update, Received.parse(request.query_params))
 
     async def index_events(self, _: Request) -> Response:
         """Streams what changes in the list of runs."""
-        return _stream(self._follow_all())
+        return self._stream(self._find_changed_runs, {})
 
-    async def _follow(self, run: WatchedRun, seen: Received) -> AsyncIterator[str]:
-        update: Any = None
-        while not self._is_ending():
-            try:
-                update, seen = await asyncio.to_thread(run.find_update, seen)
-            except EvolveError as error:
-                # The run was removed, or cannot be read any more: the page says so.
-                yield _event({"ended": str(error)})
-                return
-            yield _ALIVE if update is None else _event(update)
-            await asyncio.sleep(_POLL_SECONDS)
+    def _find_changed_runs(self, seen: dict[str, str]) -> tuple[Any, dict[str, str]]:
+        document = list_runs(self._runs.list_all())
+        now = {section.anchor: render_section(section) for section in document.sections}
+        changed = {anchor: html for anchor, html in now.items() if seen.get(anchor) != html}
+        return ({"sections": changed} if changed else None), now
 
-    async def _follow_all(self) -> AsyncIterator[str]:
-        seen: dict[str, str] = {}
-        while not self._is_ending():
-            document = await asyncio.to_thread(lambda: list_runs(self._runs.list_all()))
-            now = {section.anchor: render_section(section) for section in document.sections}
-            changed = {anchor: html for anchor, html in now.items() if seen.get(anchor) != html}
-            yield _event({"sections": changed}) if changed else _ALIVE
-            seen = now
-            await asyncio.sleep(_POLL_SECONDS)
+    def _stream(self, find_update: Callable[[Any], tuple[Any, Any]], seen: Any) -> Response:
+        """Returns what `find_update` returns as events; it gets what it returned to be seen."""
+
+        async def follow() -> AsyncIterator[str]:
+            found = seen
+            while not self._is_ending():
+                try:
+                    update, found = await asyncio.to_thread(find_update, found)
+                except EvolveError as error:
+                    # The run was removed, or cannot be read any more: the page says so.
+                    yield _event({"ended": str(error)})
+                    return
+                yield _ALIVE if update is None else _event(update)
+                await asyncio.sleep(_POLL_SECONDS)
+
+        return StreamingResponse(follow(), media_type="text/event-stream")
 
     def _find(self, request: Request) -> WatchedRun:
         return self._runs.find(request.path_params["run"])
@@ -287,10 +288,6 @@ class Pages:
 
 def _event(data: Any) -> str:
     return f"data: {json.dumps(data, separators=(',', ':'))}\n\n"
-
-
-def _stream(events: AsyncIterator[str]) -> Response:
-    return StreamingResponse(events, media_type="text/event-stream")
 
 
 def _page(
