@@ -24,13 +24,21 @@ from evolve.report.phrases import describe_time
 from evolve.runs.run_folder import find_run, list_runs, load_run
 from evolve.store import Store
 
-_SORTS = ("date", "run", "problem", "champion", "cost", "time")
+# By what runs can be sorted, and where it is in their description.
+_SORTS = {
+    "date": "started",
+    "run": "run",
+    "problem": "problem",
+    "champion": "champion",
+    "cost": "cost_usd",
+    "time": "seconds",
+}
 
 
 @command("Look")
 def ls(
     *,
-    sort: Annotated[str, option(f"{', '.join(_SORTS[:-1])} or {_SORTS[-1]}.", "BY")] = "date",
+    sort: Annotated[str, option(f"{', '.join(_SORTS)}.", "BY")] = "date",
 ) -> Result:
     """List the runs in ./runs."""
     if sort not in _SORTS:
@@ -53,16 +61,10 @@ def ls(
 
 
 def _rank_run(run: dict[str, Any], by: str) -> tuple[bool, Any]:
-    champion = run.get("champion")
-    keys = {
-        "date": run.get("started"),
-        "run": run["run"],
-        "problem": run.get("problem"),
-        "champion": champion and champion["objective"],
-        "cost": run.get("cost_usd"),
-        "time": run.get("seconds"),
-    }
-    return keys[by] is not None, keys[by] or 0 if by in {"champion", "cost", "time"} else keys[by]
+    value = run.get(_SORTS[by])
+    if isinstance(value, dict):
+        value = value["objective"]
+    return value is not None, value
 
 
 def _list_run(run: dict[str, Any]) -> list[object]:

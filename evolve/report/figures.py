@@ -84,15 +84,17 @@ def draw_archive(elites: Iterable[Elite], axes: Sequence[Measure], direction: Di
     Returns:
         An SVG element; empty without measures or elites.
     """
-    best: dict[tuple[int, int], Elite] = {}
-    across, up = axes[0] if axes else None, axes[1] if len(axes) > 1 else None
-    for elite in elites if across is not None else ():
-        column = _bin(across, elite.measures[0]) if across else 0
-        row = _bin(up, elite.measures[1]) if up else 0
-        known = best.get((column, row))
-        if known is None or direction.is_better(elite.objective, known.objective):
-            best[column, row] = elite
-    if not best or across is None:
+    if not axes:
+        return ""
+    across, up = axes[0], axes[1] if len(axes) > 1 else None
+
+    def place(elite: Elite) -> tuple[int, int]:
+        return _bin(across, elite.measures[0]), _bin(up, elite.measures[1]) if up else 0
+
+    best = {
+        place(one): one for one in sorted(elites, key=lambda one: direction.sign * one.objective)
+    }
+    if not best:
         return ""
     ranked = sorted(best, key=lambda cell: direction.sign * best[cell].objective)
     strength = {cell: (at + 1) / len(ranked) for at, cell in enumerate(ranked)}
@@ -288,8 +290,8 @@ def _ancestors(known: Mapping[AttemptKey, AttemptRow], key: AttemptKey) -> Itera
         found = known[found].parent
 
 
-def _bin(axis: Measure | None, value: float) -> int:
-    return 0 if axis is None else min(int(share_of(axis, value) * axis.cells), axis.cells - 1)
+def _bin(axis: Measure, value: float) -> int:
+    return min(int(share_of(axis, value) * axis.cells), axis.cells - 1)
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:

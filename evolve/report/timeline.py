@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from evolve.archive import Elite
@@ -56,19 +55,9 @@ class AttemptRow(NamedTuple):
         return describe_source(self.operator, self.model)
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """How the archives changed since the frame before.
-
-    Attributes:
-        generation: After which generation.
-        added: For each island the places of new elites in `RunHistory.elites`.
-        removed: The same for those that were replaced.
-    """
-
-    generation: int
-    added: tuple[tuple[int, ...], ...]
-    removed: tuple[tuple[int, ...], ...]
+# After which generation; for each island the places of new elites in `RunHistory.elites`; and of
+# those that were replaced.
+Frame = tuple[int, list[list[int]], list[list[int]]]
 
 
 class RunHistory:
@@ -93,7 +82,7 @@ class RunHistory:
         self.points: list[CurvePoint] = []
         self.elites: list[Elite] = []
         self.frames: list[Frame] = []
-        self.pending: list[tuple[AttemptKey, Status, float | None]] = []
+        self.pending: list[tuple[AttemptKey, float | None]] = []
         self._tracer = CurveTracer(self.state)
         self._objectives: dict[AttemptKey, float] = {}
         self._best: float | None = None
@@ -106,7 +95,7 @@ class RunHistory:
         """Returns the best program so far and its objective, pending ones included."""
         champion = self.state.champion
         found = None if champion is None else (champion.key, champion.objective)
-        for key, _, objective in self.pending:
+        for key, objective in self.pending:
             if objective is not None and (
                 found is None or self.state.direction.is_better(objective, found[1])
             ):
@@ -136,7 +125,7 @@ class RunHistory:
                 one for one in attempts if one.key.generation <= self.state.generation
             )
         self.pending = [
-            (one.key, one.evaluation.status, one.evaluation.objective)
+            (one.key, one.evaluation.objective)
             for one in store.finished_after(self.state.generation)[1]
         ]
 
@@ -166,9 +155,7 @@ class RunHistory:
             "elites": [
                 [str(elite.key), elite.objective, *elite.measures] for elite in self.elites[elites:]
             ],
-            "frames": [
-                [frame.generation, frame.added, frame.removed] for frame in self.frames[frames:]
-            ],
+            "frames": self.frames[frames:],
         }  # fmt: skip
 
     def _add_point(self, point: CurvePoint) -> None:
@@ -186,9 +173,9 @@ class RunHistory:
         ]
         if shown != self._shown:
             pairs = list(zip(shown, self._shown, strict=True))
-            added = tuple(tuple(sorted(new - old)) for new, old in pairs)
-            removed = tuple(tuple(sorted(old - new)) for new, old in pairs)
-            self.frames.append(Frame(self.state.generation, added, removed))
+            added = [sorted(new - old) for new, old in pairs]
+            removed = [sorted(old - new) for new, old in pairs]
+            self.frames.append((self.state.generation, added, removed))
             self._shown = shown
 
     def _place(self, island: int, elite: Elite) -> int:
