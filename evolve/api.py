@@ -151,7 +151,7 @@ class SavedRun:
 
     def lessons(self) -> list[dict[str, Any]]:
         """Returns what `evolve lessons --json` prints."""
-        from evolve.search.digests import read_lessons
+        from evolve.search.lasting import read_lessons
 
         with self._opened() as (store, _, _):
             return [lesson.as_dict() for lesson in read_lessons(store)]

@@ -18,8 +18,7 @@ from evolve.problem import load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.records.results import Evaluated, Generation, as_slot
 from evolve.runs.proving import Replay
-from evolve.search.events import Inbox
-from evolve.search.loop import Observer, Search
+from evolve.search.loop import Inbox, Observer, Search
 from evolve.settings import Settings, SettingsHistory, change_settings
 from evolve.source import built_in_measures
 from evolve.steps.journal import Journal

@@ -24,7 +24,7 @@ from evolve.records.steering import Steer
 from evolve.report.attempt_details import attempt_as_data, call_as_data, describe_source
 from evolve.report.overview import describe_invocation
 from evolve.runs.run_folder import find_run, write_text
-from evolve.search.digests import read_lessons
+from evolve.search.lasting import read_lessons
 from evolve.settings import Invocation
 from evolve.steps.lessons import KnownLesson, format_lessons
 from evolve.store import Store, is_locked

@@ -39,7 +39,7 @@ from evolve.runs.starting import evaluate_initial
 from evolve.runs.trust import describe_evaluator
 from evolve.runs.wiring import answering, complete_settings, describe_isolation, open_evaluators
 from evolve.scoring.cooperative import WARNING
-from evolve.search.previews import find_misfit, preview_prompts
+from evolve.search.digests import find_misfit, preview_prompts
 from evolve.settings import Settings, change_settings
 from evolve.steps.prompt import show_messages
 

@@ -280,8 +280,7 @@ def _gather_lessons(
     if source is None and memory is None:
         return None
     from evolve.runs.run_folder import expect_writable, find_run
-    from evolve.search.digests import read_lessons
-    from evolve.search.lasting import recall
+    from evolve.search.lasting import read_lessons, recall
     from evolve.steps.lessons import inherit_lessons, read_lesson_file
     from evolve.store import Store
 
@@ -303,7 +302,7 @@ def _gather_lessons(
 
 
 def _leave_lessons(known: list[KnownLesson], memory: Path | None, folder: Path) -> None:
-    from evolve.search.digests import write_lessons
+    from evolve.search.lasting import write_lessons
 
     write_lessons(folder, known, memory)
 

@@ -47,7 +47,7 @@ from evolve.report.overview import (
 from evolve.report.timeline import RunHistory
 from evolve.runs.outcome import PICTURED
 from evolve.runs.run_folder import BEST_FOLDER, describe_verdict
-from evolve.search.digests import read_lessons
+from evolve.search.lasting import read_lessons
 from evolve.settings import Settings, format_settings
 from evolve.store import Store
 

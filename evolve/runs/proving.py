@@ -38,7 +38,7 @@ from evolve.runs.run_folder import (
 from evolve.runs.wiring import answering, open_evaluators
 from evolve.runs.world import checksum_folder
 from evolve.sandbox.limits import Isolation
-from evolve.search.generation import GenerationRunner, Inline, Reporter, reject_known
+from evolve.search.generation import GenerationRunner, Reporter, Threads, reject_known
 from evolve.search.schedule import Schedule, Turn, size_of
 from evolve.search.select import JobMaker
 from evolve.settings import Settings, SettingsHistory
@@ -195,16 +195,17 @@ class Replay:
         in_flight = range(self._population.generation + 1, number)
         pending = [plan for one in in_flight for plan in self._store.load_generation(one).plans]
         job = self._maker.make_job(turn, pending)
-        runner = GenerationRunner(
-            self._problem,
-            seed=settings.loop.seed,
-            steps=settings.steps,
-            models=settings.models,
-            journal=journal,
-            workers=Inline(),
-            reporter=Reporter(),
-        )
-        result = runner.run(job)
+        with closing(Threads(1)) as workers:
+            runner = GenerationRunner(
+                self._problem,
+                seed=settings.loop.seed,
+                steps=settings.steps,
+                models=settings.models,
+                journal=journal,
+                workers=workers,
+                reporter=Reporter(),
+            )
+            result = runner.run(job)
         return Generation(number, result.slots, 0.0, result.summary)
 
 

@@ -40,10 +40,9 @@ from evolve.runs.wiring import (
     restore_budget,
 )
 from evolve.runs.world import describe_difference, describe_linked
-from evolve.search.events import Inbox, Interrupt
+from evolve.search.digests import find_misfit
 from evolve.search.lasting import remember
-from evolve.search.loop import Search
-from evolve.search.previews import find_misfit
+from evolve.search.loop import Inbox, Interrupt, Search
 from evolve.settings import Invocation, SettingsHistory, find_changes
 from evolve.steps.journal import Journal
 from evolve.store import Store

@@ -41,8 +41,8 @@ from evolve.runs.outcome import describe
 from evolve.runs.run_folder import save_settings
 from evolve.runs.trust import write_mark
 from evolve.runs.wiring import RunAsks, plan_tuning
-from evolve.search.digests import copy_experience, note_experience
-from evolve.search.previews import preview_prompts
+from evolve.search.digests import preview_prompts
+from evolve.search.lasting import copy_experience, note_experience
 from evolve.search.select import repeats_of
 from evolve.settings import change_settings
 from evolve.settings.sections import STRATEGIES

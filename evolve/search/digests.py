@@ -1,33 +1,40 @@
-"""What prompts show: from the store's committed generations to digests."""
+"""What models are shown of a run: digests, what agents may read, and the first prompts."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from evolve.evaluation.machine import PROBE, Machine, read_machine
-from evolve.files import write_inside
+from evolve.archive import Elite
+from evolve.evaluation.machine import Machine
+from evolve.models.budget import estimate_tokens, prompt_cap
 from evolve.population import Population
-from evolve.problem import Problem, Purpose
-from evolve.records import Attempt, Direction, Evaluation, Plan
-from evolve.records.plain import from_plain, to_plain
+from evolve.problem import Problem
+from evolve.records import INITIAL, Attempt, AttemptKey, Direction, Evaluation, Plan, Status
+from evolve.records.chat import Message
+from evolve.records.plain import from_plain
 from evolve.records.steering import UNSTEERED, Steering
+from evolve.search.lasting import MACHINE_FACT, find_machine, read_inherited
 from evolve.search.schedule import Turn, size_of
-from evolve.settings import SettingsHistory
-from evolve.steps.jobs import Digest, RunStatus
-from evolve.steps.lessons import KnownLesson, LessonBook, inherit_lessons
+from evolve.settings import Settings, SettingsHistory
+from evolve.settings.sections import ModelSettings
+from evolve.steps.agents import TOOLS
+from evolve.steps.execute import edit_messages, repair_messages
+from evolve.steps.jobs import Digest, RunStatus, Seat
 from evolve.steps.memory import Memory
+from evolve.steps.page import PROGRAMS_SHARE
+from evolve.steps.plan import plan_messages
+from evolve.steps.prompt import plain, show_evaluation, show_program
+from evolve.steps.summarize import summary_messages
 from evolve.store import Store
 
-LESSONS_FILE = "lessons.json"
-MEMORY_FACT = "memory"
-"""The fact that names the file that keeps what a run learns."""
-
-_LESSONS_FACT, _MACHINE_FACT = "inherited_lessons", "machine"
 _LESSONS = 16
+_PLAN = Plan("(the planned change)", hypothesis="(why)", base=str(INITIAL))
+_REASON = "(why the program failed)"
+_MOST_ELITES = 20
+_MOST_FOUND = 12
 
 
 class DigestMaker:
@@ -44,7 +51,7 @@ class DigestMaker:
         self._memory = Memory(direction, read_inherited(facts))
         self._store = store
         self._history = history
-        machine = facts.get(_MACHINE_FACT)
+        machine = facts.get(MACHINE_FACT)
         self._machine = None if machine is None else from_plain(Machine, machine)
         self._read = -1
         self._cost_usd = 0.0
@@ -126,99 +133,137 @@ class DigestMaker:
         )
 
 
-def read_inherited(facts: Mapping[str, Any]) -> tuple[KnownLesson, ...]:
-    """Returns the lessons that a run began with, from its facts."""
-    return from_plain(tuple[KnownLesson, ...], facts.get(_LESSONS_FACT) or [])
-
-
-def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
-    """Returns all lessons of a run, the most useful first.
-
-    Raises:
-        StoreError: The database cannot be read.
-    """
-    facts = store.facts()
-    inherited = read_inherited(facts)
-    memory = Memory(Direction(facts.get("direction", "maximize")), inherited)
-    last = store.last_generation() or 0
-    summaries = [(one.number, one.summary) for one in store.generations(-1, last) if one.summary]
-    if not inherited and not summaries:
-        return ()
-    for note in store.slot_notes(-1, last):
-        memory.add_slot(note)
-    for generation, summary in summaries:
-        memory.add_summary(generation, summary)
-    return memory.book.rank(last, len(memory.book.lessons))
-
-
-def write_lessons(folder: Path, lessons: Sequence[KnownLesson], memory: Path | None) -> None:
-    """Leaves lessons in the folder of a new run.
+class RunLibrary:
+    """Reads from a run's committed generations; each call opens the database for itself.
 
     Args:
-        folder: Of the run.
-        lessons: With their origins; of those that say the same the first is taken.
-        memory: The file that keeps what the run learns; None for none.
-
-    Raises:
-        OSError: The folder cannot be written.
+        folder: The run folder.
+        problem: Of the run.
+        horizon: The last generation that may be read.
+        elites: Those of all islands, in any order.
     """
-    book = LessonBook()
-    for one in inherit_lessons(lessons, ""):
-        book.inherit(one)
-    kept = {"lessons": to_plain(book.lessons), "memory": str(memory.resolve()) if memory else ""}
-    write_inside(folder, LESSONS_FILE, json.dumps(kept, indent=1))
+
+    def __init__(
+        self, folder: Path, problem: Problem, horizon: int, elites: Sequence[Elite]
+    ) -> None:
+        self._folder = folder
+        self._problem = problem
+        self._horizon = horizon
+        sign = problem.direction.sign
+        self._best = sorted(elites, key=lambda elite: (-sign * elite.objective, elite.key))
+
+    def elites(self) -> str:
+        """Returns the best programs of the island, one a line, with ids and objectives."""
+        with closing(Store.open_to_read(self._folder)) as store:
+            return "\n".join(
+                self._show(store.load_attempt(elite.key)) for elite in self._best[:_MOST_ELITES]
+            )
+
+    def program(self, name: str) -> str:
+        """Returns the files of a program and its verdict; empty when there is none of that id."""
+        if not name:
+            return ""
+        with closing(Store.open_to_read(self._folder)) as store:
+            keys = [key for key in store.attempts_of(name) if key.generation <= self._horizon]
+            if not keys:
+                return ""
+            attempt = store.load_attempt(keys[0])
+        files = "\n\n".join(f"{path}:\n{text}" for path, text in attempt.program_or_fail.files)
+        return f"{files}\n\n{show_evaluation(attempt, self._problem, detail_characters=1000)}"
+
+    def search(self, words: str) -> str:
+        """Returns attempts whose plan has all the words in this order, newest first."""
+        if not words.split():
+            return ""
+        with closing(Store.open_to_read(self._folder)) as store:
+            found = store.attempts_like(words.split(), self._horizon, _MOST_FOUND)
+            return "\n".join(self._show(store.load_attempt(key)) for key in found)
+
+    def _show(self, attempt: Attempt) -> str:
+        name = attempt.program.id if attempt.program is not None else "-"
+        outcome = (
+            str(attempt.evaluation.status)
+            if attempt.objective is None
+            else f"objective {attempt.objective:.10g}"
+        )
+        change = plain(attempt.plan.change)[:200] if attempt.plan else "the starting program"
+        return f"{name}  {outcome}  {change}"
 
 
-def note_experience(store: Store, problem: Problem, evaluate: Callable[..., Evaluation]) -> None:
-    """Writes down what prompts tell from the first generation on.
-
-    That is what programs find in the sandbox, and the lessons that `write_lessons` left.
-
-    Args:
-        store: Of the new run.
-        problem: What is solved.
-        evaluate: Evaluates a program for a purpose.
-
-    Raises:
-        StoreError: The database cannot be written.
-    """
-    path = store.folder / LESSONS_FILE
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    machine = find_machine(problem, evaluate)
-    found = None if machine is None else to_plain(machine)
-    store.set_facts(
-        **{
-            _LESSONS_FACT: kept.get("lessons", []),
-            MEMORY_FACT: kept.get("memory", ""),
-            _MACHINE_FACT: found,
-        }
+def find_misfit(problem: Problem, models: ModelSettings) -> list[str]:
+    """Returns a line where no prompt holds the starting program, even without its frozen text."""
+    most = int(PROGRAMS_SHARE * prompt_cap(models, "editor"))
+    tokens = estimate_tokens(show_program(problem.initial, is_short=True))
+    if tokens <= most:
+        return []
+    line = (
+        f"warning: the program does not fit into a prompt, which holds {most} tokens of programs: "
+        f"it takes about {tokens}, so its end is cut; raise `models.digest_tokens` (at least "
+        f"{int(1.2 * tokens / PROGRAMS_SHARE)}, where the model can read as much), or put less "
+        "between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END"
     )
+    return [line]
 
 
-def copy_experience(store: Store, source: Path) -> None:
-    """Writes down what the prompts of another run rest on: lessons, machine, money spent, steering.
-
-    Args:
-        store: Of the new run.
-        source: Folder of the other one.
-
-    Raises:
-        StoreError: A database cannot be read or written.
-    """
-    with closing(type(store).open_to_read(source)) as other:
-        facts, expenses, asked = other.facts(), other.expenses(), other.steering()
-    store.keep(expenses)
-    store.keep_steering([one for one in asked if one.generation is not None])
-    store.set_facts(**{name: facts.get(name) for name in (_LESSONS_FACT, _MACHINE_FACT)})
-
-
-def find_machine(problem: Problem, evaluate: Callable[..., Evaluation]) -> Machine | None:
-    """Asks the sandbox what programs find in it.
+def preview_prompts(
+    problem: Problem,
+    settings: Settings,
+    evaluation: Evaluation,
+    evaluate: Callable[..., Evaluation],
+) -> Mapping[str, tuple[Message, ...]]:
+    """Returns the messages of each step; what models and programs would say stands in brackets.
 
     Args:
-        problem: What is solved; of programs in other languages nothing is known.
+        problem: What is solved.
+        settings: Complete.
+        evaluation: Of the starting program.
         evaluate: Evaluates a program for a purpose.
     """
-    if not problem.initial.entry.path.endswith(".py") or problem.recipe.build:
-        return None
-    return read_machine(evaluate(PROBE, Purpose.PROBE))
+    digest = _first_digest(problem, settings, evaluation, evaluate)
+    slots = settings.loop.slots
+    failed = Attempt(
+        AttemptKey(1, 0, 0),
+        0,
+        INITIAL,
+        1,
+        _PLAN,
+        problem.initial,
+        Evaluation(Status.ERROR, artifacts={"traceback": "(its traceback)"}, reason=_REASON),
+    )
+    seat = Seat(0, slots)
+    edit = partial(edit_messages, problem, digest, steps=settings.steps, models=settings.models)
+    return {
+        "edit": edit(seat, None),
+        "leap": edit(Seat(0, slots, leap=True), None),
+        "plan": plan_messages(problem, digest, slots, models=settings.models),
+        "planned": edit(seat, _PLAN),
+        "agent": edit(seat, None, tools=TOOLS),
+        "repair": repair_messages(problem, failed),
+        "summarize": summary_messages(problem, digest, [[failed]], models=settings.models),
+    }
+
+
+def _first_digest(
+    problem: Problem,
+    settings: Settings,
+    evaluation: Evaluation,
+    evaluate: Callable[..., Evaluation],
+) -> Digest:
+    machine = find_machine(problem, evaluate)
+    start = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
+    return Digest(
+        status=RunStatus(
+            generation=1,
+            generations=settings.loop.generations or 1,
+            evaluations=1,
+            start=evaluation.objective,
+            champion=INITIAL,
+            objective=evaluation.objective,
+            evaluations_left=settings.budget.max_evaluations,
+            cost_usd_left=settings.budget.max_cost_usd,
+            references=tuple(problem.references.items()),
+        ),
+        programs=(start,),
+        tuning=size_of(settings).tuning,
+        machine=machine.describe() if machine else "",
+    )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -77,7 +77,7 @@ class GenerationRunner:
     steps: StepSettings
     models: ModelSettings
     journal: Journal
-    workers: Workers
+    workers: Threads
     reporter: Reporter
 
     def run(self, job: GenerationJob) -> GenerationResult:
@@ -259,13 +259,6 @@ def reject_known(generation: Generation, population: Population) -> Generation:
 T = TypeVar("T")
 
 
-class Workers(Protocol):
-    """Runs functions and returns their results later."""
-
-    def submit(self, function: Callable[[], T]) -> Future[T]:
-        """Starts a function as soon as there is room for it; functions begin in order."""
-
-
 class Threads:
     """Daemon threads: a model or an evaluator that hangs does not keep a run from ending.
 
@@ -274,7 +267,8 @@ class Threads:
     """
 
     def __init__(self, count: int) -> None:
-        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
+        self._waiting = queue.SimpleQueue()
         self._count = count
         for _ in range(count):
             threading.Thread(target=self._work, daemon=True).start()
@@ -282,7 +276,7 @@ class Threads:
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Starts a function as soon as there is a thread for it; functions begin in order."""
         future: Future[T] = Future()
-        self._waiting.put(lambda: complete(future, function))
+        self._waiting.put((future, function))
         return future
 
     def close(self) -> None:
@@ -292,24 +286,8 @@ class Threads:
 
     def _work(self) -> None:
         while (work := self._waiting.get()) is not None:
-            work()
-
-
-class Inline:
-    """Runs each function at once, on the caller's thread."""
-
-    def submit(self, function: Callable[[], T]) -> Future[T]:
-        """Runs a function."""
-        future: Future[T] = Future()
-        complete(future, function)
-        return future
-
-
-def complete(future: Future[T], function: Callable[[], T]) -> None:
-    """Sets a future to what a function returns or raises."""
-    try:
-        result = function()
-    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+            future, function = work
+            try:
+                future.set_result(function())
+            except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+                future.set_exception(error)

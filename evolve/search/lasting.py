@@ -1,24 +1,137 @@
-"""Lessons that outlast a run: a file that runs start from and add to."""
+"""What a run learns before and beyond its attempts: lessons that last, and its machine."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from evolve.files import lock_file, write_named
-from evolve.problem import Problem
-from evolve.search.digests import MEMORY_FACT, read_inherited, read_lessons
-from evolve.steps.lessons import KnownLesson, LessonBook, format_lessons, read_lesson_file
+from evolve.evaluation.machine import PROBE, Machine, read_machine
+from evolve.files import lock_file, write_inside, write_named
+from evolve.problem import Problem, Purpose
+from evolve.records import Direction, Evaluation
+from evolve.records.plain import from_plain, to_plain
+from evolve.steps.lessons import (
+    KnownLesson,
+    LessonBook,
+    format_lessons,
+    inherit_lessons,
+    read_lesson_file,
+)
+from evolve.steps.memory import Memory
 from evolve.store import Store
 
+LESSONS_FILE = "lessons.json"
+LESSONS_FACT, MACHINE_FACT = "inherited_lessons", "machine"
+# The fact that names the file that keeps what a run learns.
+_MEMORY_FACT = "memory"
 _COUNTED = "memory_counts"
 # From other problems come so many, those that proved worth most.
 _FOREIGN = 8
 _OTHER = "memory of "
+
+
+def read_inherited(facts: Mapping[str, Any]) -> tuple[KnownLesson, ...]:
+    """Returns the lessons that a run began with, from its facts."""
+    return from_plain(tuple[KnownLesson, ...], facts.get(LESSONS_FACT) or [])
+
+
+def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
+    """Returns all lessons of a run, the most useful first.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    facts = store.facts()
+    inherited = read_inherited(facts)
+    memory = Memory(Direction(facts.get("direction", "maximize")), inherited)
+    last = store.last_generation() or 0
+    summaries = [(one.number, one.summary) for one in store.generations(-1, last) if one.summary]
+    if not inherited and not summaries:
+        return ()
+    for note in store.slot_notes(-1, last):
+        memory.add_slot(note)
+    for generation, summary in summaries:
+        memory.add_summary(generation, summary)
+    return memory.book.rank(last, len(memory.book.lessons))
+
+
+def write_lessons(folder: Path, lessons: Sequence[KnownLesson], memory: Path | None) -> None:
+    """Leaves lessons in the folder of a new run.
+
+    Args:
+        folder: Of the run.
+        lessons: With their origins; of those that say the same the first is taken.
+        memory: The file that keeps what the run learns; None for none.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    book = LessonBook()
+    for one in inherit_lessons(lessons, ""):
+        book.inherit(one)
+    kept = {"lessons": to_plain(book.lessons), "memory": str(memory.resolve()) if memory else ""}
+    write_inside(folder, LESSONS_FILE, json.dumps(kept, indent=1))
+
+
+def note_experience(store: Store, problem: Problem, evaluate: Callable[..., Evaluation]) -> None:
+    """Writes down what prompts tell from the first generation on.
+
+    That is what programs find in the sandbox, and the lessons that `write_lessons` left.
+
+    Args:
+        store: Of the new run.
+        problem: What is solved.
+        evaluate: Evaluates a program for a purpose.
+
+    Raises:
+        StoreError: The database cannot be written.
+    """
+    path = store.folder / LESSONS_FILE
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    machine = find_machine(problem, evaluate)
+    found = None if machine is None else to_plain(machine)
+    store.set_facts(
+        **{
+            LESSONS_FACT: kept.get("lessons", []),
+            _MEMORY_FACT: kept.get("memory", ""),
+            MACHINE_FACT: found,
+        }
+    )
+
+
+def copy_experience(store: Store, source: Path) -> None:
+    """Writes down what the prompts of another run rest on: lessons, machine, money spent, steering.
+
+    Args:
+        store: Of the new run.
+        source: Folder of the other one.
+
+    Raises:
+        StoreError: A database cannot be read or written.
+    """
+    with closing(type(store).open_to_read(source)) as other:
+        facts, expenses, asked = other.facts(), other.expenses(), other.steering()
+    store.keep(expenses)
+    store.keep_steering([one for one in asked if one.generation is not None])
+    store.set_facts(**{name: facts.get(name) for name in (LESSONS_FACT, MACHINE_FACT)})
+
+
+def find_machine(problem: Problem, evaluate: Callable[..., Evaluation]) -> Machine | None:
+    """Asks the sandbox what programs find in it.
+
+    Args:
+        problem: What is solved; of programs in other languages nothing is known.
+        evaluate: Evaluates a program for a purpose.
+    """
+    if not problem.initial.entry.path.endswith(".py") or problem.recipe.build:
+        return None
+    return read_machine(evaluate(PROBE, Purpose.PROBE))
 
 
 def recall(path: Path, problem: Problem) -> list[KnownLesson]:
@@ -55,9 +168,9 @@ def remember(store: Store, problem: Problem) -> str:
         OSError: The file cannot be written.
     """
     facts = store.facts()
-    if not facts.get(MEMORY_FACT):
+    if not facts.get(_MEMORY_FACT):
         return ""
-    path = Path(facts[MEMORY_FACT])
+    path = Path(facts[_MEMORY_FACT])
     inherited = {one.id: one for one in read_inherited(facts)}
     counted = {name: tuple(counts) for name, counts in facts.get(_COUNTED, {}).items()} or {
         name: _counts(one) for name, one in inherited.items()

@@ -19,9 +19,8 @@ from evolve.population import Population
 from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Plan, Program, Selection
 from evolve.records.steering import Steering, steering_of
-from evolve.search.digests import DigestMaker
+from evolve.search.digests import DigestMaker, RunLibrary
 from evolve.search.generation import WHOLE
-from evolve.search.library import RunLibrary
 from evolve.search.schedule import Turn
 from evolve.settings import Settings, SettingsHistory
 from evolve.settings.sections import LoopSettings, SearchSettings, StepSettings
@@ -194,18 +193,23 @@ class JobMaker:
     def _make_digest(
         self, turn: Turn, settings: Settings, pending: Sequence[Plan], steering: Steering
     ) -> Digest:
-        population = self._population
+        return self._digests.make(
+            self._population,
+            turn,
+            self._choose_programs(turn, settings, steering.pins),
+            pending=tuple(pending),
+            steering=steering,
+        )
+
+    def _choose_programs(
+        self, turn: Turn, settings: Settings, pins: Sequence[AttemptKey]
+    ) -> list[Attempt]:
+        """Returns the programs that the prompts of a generation show."""
+        population, count = self._population, 1 + settings.search.inspirations
         rng = np.random.default_rng([settings.loop.seed, turn.generation, WHOLE % 2**32, 1])
         if population.champion is None:
             # No start has an objective yet: there is nothing else to work on.
-            keys = self._store.keys_of(0)[: 1 + settings.search.inspirations]
-            return self._digests.make(
-                population,
-                turn,
-                [self._load(key) for key in keys],
-                pending=tuple(pending),
-                steering=steering,
-            )
+            return [self._load(key) for key in self._store.keys_of(0)[:count]]
         if self._is_baseline:
             pool = population.pool
             shown = [pool[int(rng.integers(len(pool)))]]
@@ -213,17 +217,11 @@ class JobMaker:
             shown = choose_shown(
                 population,
                 rng,
-                count=1 + settings.search.inspirations,
+                count=count,
                 signature_of=self._signature,
                 skeleton_of=lambda elite: self._tuning.skeleton_of(elite.key),
             )
-        return self._digests.make(
-            population,
-            turn,
-            self._with_pinned([elite.key for elite in shown], steering.pins),
-            pending=tuple(pending),
-            steering=steering,
-        )
+        return self._with_pinned([elite.key for elite in shown], pins)
 
     def _with_pinned(
         self, shown: Sequence[AttemptKey], pins: Sequence[AttemptKey]

@@ -8,7 +8,7 @@ import pytest
 
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile
-from evolve.search.previews import find_misfit
+from evolve.search.digests import find_misfit
 from evolve.settings.sections import ModelSettings
 from evolve.source import cut_frozen, evolvable_text, find_oddities
 from evolve.steps.prompt import Block, fit_blocks, show_program
