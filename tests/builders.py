@@ -19,6 +19,7 @@ from evolve.records import (
     SourceFile,
     Status,
 )
+from evolve.records.results import SlotNote
 from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.session import Sandbox
 from evolve.steps.jobs import Digest, RunStatus
@@ -95,19 +96,23 @@ def make_attempt(problem: Problem, key: AttemptKey, objective: float | None, **f
 
 
 def make_tried(key: AttemptKey, objective: float | None, change: str, **fields) -> TriedChange:
-    one = TriedChange(
+    leads, tags = fields.pop("leads", False), fields.pop("tags", ("constants",))
+    note = SlotNote(
+        generation=key.generation,
+        slot=key.slot,
         key=key,
-        base=INITIAL,
-        change=change,
-        tags=("constants",),
+        parent=INITIAL,
+        plan=Plan(change, tags=tags),
+        before=-13.0,
         objective=objective,
-        gain=None if objective is None else objective + 13.0,
-        leads=False,
         seconds=0.5,
+        attempts=1,
+        unapplied=0,
         status=Status.OK if objective is not None else Status.INFEASIBLE,
         reason="" if objective is not None else "2 numbers expected",
     )
-    return dataclasses.replace(one, **fields)
+    gain = None if objective is None else objective + 13.0
+    return TriedChange(note._replace(**fields), gain, leads)
 
 
 def make_digest(problem: Problem, **fields) -> Digest:

@@ -109,7 +109,6 @@ class CommandModel(Model):
             ModelError: It cannot be started.
             ReplyError: It printed more than a reply can be.
         """
-        start = time.monotonic()
         prompt = format_prompt(request.messages)
         with (
             tempfile.TemporaryDirectory(prefix="evolve-cmd-") as folder,
@@ -123,7 +122,7 @@ class CommandModel(Model):
         if code:
             message = message[-_SHOWN_CHARACTERS:] or "no message"
             raise RetryableError(f"ended with code {code}: {message}")
-        return Reply(printed.strip(), self.name, seconds=time.monotonic() - start)
+        return Reply(printed.strip(), self.name)
 
     def close(self) -> None:
         """Ends the commands that run."""
@@ -297,7 +296,6 @@ class WorkspaceModel(CommandModel):
         desk = _desk.get()
         if desk is None:
             return super().complete(request, timeout_seconds)
-        start = time.monotonic()
         # A socket's path must be short.
         with tempfile.TemporaryDirectory(prefix="evolve-ws-", dir="/tmp") as name:
             folder = Path(name, "work")
@@ -316,7 +314,7 @@ class WorkspaceModel(CommandModel):
                 "ended": "time" if code is None else code,
                 "output": cut_keys(output)[-_MOST_OUTPUT:],
             }
-        return Reply(json.dumps(work), self.name, seconds=time.monotonic() - start, **declared)
+        return Reply(json.dumps(work), self.name, **declared)
 
     def _work(self, folder: Path) -> tuple[int | None, str]:
         """Returns the exit code, None where time was up, and what was printed."""

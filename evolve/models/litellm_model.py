@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from functools import cache, cached_property
@@ -101,7 +100,6 @@ class LiteLLMModel(Model):
         from evolve.models.transport import wait_for  # needs packages that LiteLLM brings
 
         sent = self._accepted.choose(request, self._choose_limit(request), self._unknown)
-        start = time.monotonic()
         try:
             with self.incoming.answer() as on_text:
                 completion: Completion = wait_for(
@@ -112,7 +110,7 @@ class LiteLLMModel(Model):
             self._leave_out(error, sent)
             raise self._sort(error) from error
         self._refusals = 0
-        return self._read(completion, time.monotonic() - start)
+        return self._read(completion)
 
     def prepare(self) -> Request:
         """Returns a request for a few tokens, with the settings that some providers refuse.
@@ -196,7 +194,7 @@ class LiteLLMModel(Model):
             return type(failure)(f"model {self.name!r}{self.address}: {failure}")
         return failure
 
-    def _read(self, completion: Completion, seconds: float) -> Reply:
+    def _read(self, completion: Completion) -> Reply:
         usage = completion.usage
         prompt_tokens = _count(usage, "prompt_tokens")
         completion_tokens = _count(usage, "completion_tokens")
@@ -213,7 +211,6 @@ class LiteLLMModel(Model):
             completion_tokens=completion_tokens,
             cached_tokens=min(_count(read, "cached_tokens"), prompt_tokens),
             thinking_tokens=thinking_tokens,
-            seconds=seconds,
             finish_reason=completion.finish_reason or "stop",
         )
 

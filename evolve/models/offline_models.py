@@ -90,7 +90,6 @@ class ManualModel(Model):
             ModelError: The files cannot be written or read.
             ModelUnavailableError: The model was closed.
         """
-        start = time.monotonic()
         name = f"{request.role}-{request.hash[:12]}"
         answer = self._folder / f"{name}.reply.md"
         try:
@@ -98,7 +97,7 @@ class ManualModel(Model):
             text = self._wait_for(answer)
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"model {MANUAL!r}: {answer}: {error}") from error
-        return Reply(text, MANUAL, seconds=time.monotonic() - start, cost_usd=0.0)
+        return Reply(text, MANUAL, cost_usd=0.0)
 
     def find_price(self) -> Price | None:
         """Costs nothing."""
@@ -173,7 +172,6 @@ class ScriptedModel(Model):
             + sum(PICTURE_TOKENS * len(message.pictures) for message in request.messages),
             completion_tokens=len(text) // 4,
             cost_usd=0.0,
-            seconds=self.latency_seconds,
         )
 
     def find_price(self) -> Price | None:

@@ -41,8 +41,8 @@ _DECAY = 0.98
 _COSTS_KEPT = 64
 # This share of the choices follows the weights alone, so that no model is given up.
 _EVEN = 0.1
-THRIFT = 0.5
-"""How much cost counts when models are chosen: 0 not at all, 1 by reward per cost."""
+# How much cost counts when models are chosen: 0 not at all, 1 by reward per cost.
+_THRIFT = 0.5
 # A free model counts as if it cost this part of the mean.
 _COST_FLOOR = 0.05
 # What a summarizer is good for shows only generations later.
@@ -290,22 +290,19 @@ class ModelStats:
             cost_usd = sum(costs) if len(costs) == len(calls) else None
             self._costs[role, model].append((cost_usd, sum(use.tokens for use in calls)))
 
-    def choose(
-        self, role: str, candidates: Sequence[Candidate], rng: Generator, *, thrift: float = THRIFT
-    ) -> str:
+    def choose(self, role: str, candidates: Sequence[Candidate], rng: Generator) -> str:
         """Returns the name of the model that plays a role.
 
         Args:
             role: The role.
             candidates: At least one.
             rng: Where chance comes from.
-            thrift: How much cost counts, from 0, not at all, to 1: by reward per cost.
         """
         if len(candidates) == 1 or role in _UNREWARDED or rng.random() < _EVEN:
             return draw_by_weight(candidates, rng)
         costs = self._relative_costs(role, candidates)
         values = {
-            item.name: item.weight * self._credit[role].sample_rate(item.name, rng) / cost**thrift
+            item.name: item.weight * self._credit[role].sample_rate(item.name, rng) / cost**_THRIFT
             for item, cost in zip(candidates, costs, strict=True)
         }
         return max(values, key=values.__getitem__)

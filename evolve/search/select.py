@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evolve.archive import Elite
 from evolve.archive.selection import ParentSelector, make_lottery
-from evolve.models.roster import THRIFT, Part, draw_by_weight
+from evolve.models.roster import Part, draw_by_weight
 from evolve.operators import operator_chances
 from evolve.operators.sessions import MOST_SESSIONS, TuningPlanner
 from evolve.population import Population
@@ -273,8 +273,7 @@ class JobMaker:
         for role, candidates in settings.models.roster().items():
             if learns:
                 stats = self._population.models
-                thrift = 0.0 if "thrift" in settings.search.without else THRIFT
-                model = stats.choose(role, candidates, rng, thrift=thrift)
+                model = stats.choose(role, candidates, rng)
             else:
                 model = draw_by_weight(candidates, rng)
             parts[role] = Part(

@@ -95,7 +95,6 @@ PARTS = {
     "migration": "copying elites between islands",
     "stalls": "answering to stalls",
     "summaries": "drawing lessons from each generation",
-    "thrift": "counting cost when models are chosen",
     "visits": "choosing parents with many children less often",
 }
 """What `search.without` leaves out, to measure what it is worth."""

@@ -23,6 +23,8 @@ from evolve.steps.page import list_pictures, page_blocks
 from evolve.steps.parse import as_names, as_tags, as_text, as_words, find_objects
 from evolve.steps.prompt import Block, fence
 
+Apply = Callable[[Program, str], Program | Rejected]
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -112,16 +114,11 @@ class Editor:
     ) -> Draft:
         """Reads a reply to a chat; `cut_off` where the model was stopped by its limit."""
         chat = (*messages, Message("assistant", text))
-        if self.plan is not None:
-            planned = find_base(self.digest, self.plan)
-            made = apply_reply(
-                planned.program_or_fail, text, cut_off=cut_off, may_add=self.problem.may_add
-            )
-            return Draft(chat, planned, self.plan, made)
-        changed, plan, made = read_reply(
-            self.digest, text, cut_off=cut_off, base=base, may_add=self.problem.may_add
-        )
-        return Draft(chat, changed, plan, made)
+        apply = partial(apply_reply, cut_off=cut_off, may_add=self.problem.may_add)
+        if self.plan is None:
+            return Draft(chat, *read_reply(self.digest, text, apply, base=base))
+        planned = find_base(self.digest, self.plan)
+        return Draft(chat, planned, self.plan, apply(planned.program_or_fail, text))
 
 
 def edit_messages(
@@ -314,24 +311,22 @@ UNNAMED = "a change that the editor did not describe"
 
 
 def read_reply(
-    digest: Digest, text: str, *, cut_off: bool, base: str = "", may_add: Sequence[str] = ()
+    digest: Digest, text: str, apply: Apply = apply_reply, *, base: str = ""
 ) -> tuple[Attempt, Plan, Program | Rejected]:
     """Reads a reply that plans a change and carries it out.
 
     Args:
         digest: Shows the programs that the reply may start from.
         text: The reply.
-        cut_off: Whether the model was stopped by its limit of tokens.
+        apply: Returns what the reply makes of a program.
         base: Key of the program that is changed where the reply names none; empty for the one
             that the reply fits.
-        may_add: Patterns of the names of files that the reply may add.
 
     Returns:
         The attempt that it starts from, its plan, and the program or why there is none.
     """
     fields = read_fields(text)
     key = _KEY.search(fields.get("base", "")) or _KEY.search(base)
-    apply = partial(apply_reply, cut_off=cut_off, may_add=may_add)
     changed, made = _apply(digest, key[0] if key else "", text, apply)
     return changed, make_plan(fields, changed), made
 
@@ -405,7 +400,7 @@ def name_fields(found: Mapping[str, object]) -> dict[str, str]:
 
 
 def _apply(
-    digest: Digest, named: str, text: str, apply: Callable[[Program, str], Program | Rejected]
+    digest: Digest, named: str, text: str, apply: Apply
 ) -> tuple[Attempt, Program | Rejected]:
     """Applies a reply to the program that it names, else to the one that it fits.
 

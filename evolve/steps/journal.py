@@ -352,13 +352,10 @@ class Journal:
             except ModelError as error:
                 if not stand_in:
                     raise
-                self._tell_stand_in(name, stand_in, error)
+                if name not in self._replaced:
+                    self._replaced.add(name)
+                    self._tell(f"{error}; {stand_in} is asked instead, as long as that is so")
         raise ModelError(f"model {model!r}: expected it among those of the run")
-
-    def _tell_stand_in(self, name: str, stand_in: str, error: ModelError) -> None:
-        if name not in self._replaced:
-            self._replaced.add(name)
-            self._tell(f"{error}; {stand_in} is asked instead, as long as that is so")
 
     @contextmanager
     def _waiting(self, what: str, model: str = "") -> Iterator[None]:

@@ -9,45 +9,30 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from evolve.archive.credit import is_progress
 from evolve.records import BROKEN_EVALUATOR, RESCORE, TUNE, AttemptKey, Direction, Status, Summary
 from evolve.records.results import SlotNote
 from evolve.steps.lessons import KnownLesson, LessonBook
 
-_LONGEST_REASON = 200
 # A model whose edits do not apply this often, among so many, is asked for whole programs.
 _EDITS_WATCHED = 12
 _EDITS_FAILED = 8
 
 
-@dataclass(frozen=True, slots=True)
-class TriedChange:
-    """What one slot tried and what came of it, in a line.
+class TriedChange(NamedTuple):
+    """What one slot tried and what came of it.
 
     Attributes:
-        key: Its best attempt, or its last one where none has an objective.
-        base: The attempt whose program it changed.
-        change: The change, in the plan's words.
-        tags: Those of the plan.
-        objective: Of its best attempt; `None` where none has one.
-        gain: On the base, positive is better; `None` without an objective.
+        note: The slot.
+        gain: On the parent, positive is better; `None` without an objective.
         leads: Whether it was a new best objective of the run.
-        seconds: Time in the sandbox.
-        status: Of that attempt.
-        reason: Why it has no objective.
     """
 
-    key: AttemptKey
-    base: AttemptKey
-    change: str
-    tags: tuple[str, ...]
-    objective: float | None
+    note: SlotNote
     gain: float | None
     leads: bool
-    seconds: float
-    status: Status
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +106,9 @@ class Memory:
         gain = None
         if note.plan.operator != RESCORE and objective is not None and note.before is not None:
             gain = sign * (objective - note.before)
-        is_broken = note.status is Status.EVALUATOR_FAILED
-        self._tried.append(
-            TriedChange(
-                key=note.key,
-                base=note.parent,
-                change=note.plan.change,
-                tags=note.plan.tags,
-                objective=objective,
-                gain=gain,
-                leads=leads,
-                seconds=note.seconds,
-                status=note.status,
-                reason=BROKEN_EVALUATOR if is_broken else note.reason[:_LONGEST_REASON],
-            )
-        )
+        if note.status is Status.EVALUATOR_FAILED:
+            note = note._replace(reason=BROKEN_EVALUATOR)
+        self._tried.append(TriedChange(note, gain, leads))
         self._watch_edits(note)
         self.book.follow(note.plan.lessons, note.generation, leads=leads)
 

@@ -16,7 +16,7 @@ from evolve.steps.lessons import KnownLesson
 from evolve.steps.memory import TriedChange, TunedProgram
 from evolve.steps.prompt import Block, fence, plain
 
-_LONGEST_CHANGE = 240
+_LONGEST_CHANGE, _LONGEST_REASON = 240, 200
 _CODE = re.compile(r"(```|~~~).*", re.DOTALL)
 _DETAIL_CHARACTERS = 700
 # Of a prompt, what programs may take.
@@ -188,8 +188,8 @@ def _name_change(attempt: Attempt, tried: Sequence[TriedChange]) -> str:
     plan = attempt.plan
     if plan is None or plan.operator != TUNE:
         return "" if plan is None else shorten(plan.change)
-    origin = next((one for one in tried if one.key == attempt.parent), None)
-    change = "" if origin is None else f" ({shorten(origin.change)})"
+    origin = next((one.note for one in tried if one.note.key == attempt.parent), None)
+    change = "" if origin is None else f" ({shorten(origin.plan.change)})"
     return f"tuned constants of {attempt.parent}{change}"
 
 
@@ -236,12 +236,12 @@ def tried_block(digest: Digest, direction: Direction) -> Block:
     """Returns all attempts so far in a table, the best objective first."""
     known = [one for one in digest.tried if not _is_duplicate(one)]
     ranked = sorted(
-        (one for one in known if one.objective is not None),
-        key=lambda one: (-direction.sign * (one.objective or 0.0), one.key),
+        (one for one in known if one.note.objective is not None),
+        key=lambda one: (-direction.sign * (one.note.objective or 0.0), one.note.key),
     )
-    failed = [one for one in known if one.objective is None]
-    chosen = {one.key for one in (*ranked[:_BEST], *known[-_LATEST:], *failed[-_FAILED:])}
-    shown = [one for one in (*ranked, *failed[::-1]) if one.key in chosen]
+    failed = [one for one in known if one.note.objective is None]
+    chosen = {one.note.key for one in (*ranked[:_BEST], *known[-_LATEST:], *failed[-_FAILED:])}
+    shown = [one for one in (*ranked, *failed[::-1]) if one.note.key in chosen]
     items = [_show_tried(one) for one in shown]
     if left := len(known) - len(shown):
         items.append(f"- and {_count(left, 'attempt')} between the best and the latest")
@@ -256,19 +256,18 @@ def tried_block(digest: Digest, direction: Direction) -> Block:
 
 
 def _is_duplicate(one: TriedChange) -> bool:
-    return one.status is Status.REJECTED and one.reason.startswith(_DUPLICATES)
+    return one.note.status is Status.REJECTED and one.note.reason.startswith(_DUPLICATES)
 
 
 def _show_tried(one: TriedChange) -> str:
-    change = shorten(one.change)
-    tags = f" [{', '.join(one.tags)}]" if one.tags else ""
-    if one.objective is None:
-        if one.status is Status.STOPPED:
-            return f"- {one.key}: stopped early: {change}{tags}; {plain(one.reason)}"
-        return f"- {one.key}: failed ({one.status}): {change}{tags}; {plain(one.reason)}"
-    gain = "" if one.gain is None else f", {_round(one.gain):+.4g} on {one.base}"
+    note, plan = one.note, one.note.plan
+    change = shorten(plan.change) + (f" [{', '.join(plan.tags)}]" if plan.tags else "")
+    if note.objective is None:
+        what = "stopped early" if note.status is Status.STOPPED else f"failed ({note.status})"
+        return f"- {note.key}: {what}: {change}; {plain(note.reason[:_LONGEST_REASON])}"
+    gain = "" if one.gain is None else f", {_round(one.gain):+.4g} on {note.parent}"
     lead = ", new best" if one.leads else ""
-    return f"- {one.key}: {one.objective:.8g}{gain}{lead}, {one.seconds:.2g} s: {change}{tags}"
+    return f"- {note.key}: {note.objective:.8g}{gain}{lead}, {note.seconds:.2g} s: {change}"
 
 
 def _show_tuned(record: TunedProgram) -> str:

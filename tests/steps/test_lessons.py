@@ -105,13 +105,13 @@ class TestMemory:
         )
         assert [one.gain for one in down.tried] == pytest.approx([-1.0, 0.5, 0.5])
         assert [one.leads for one in down.tried] == [False, True, False]
-        assert up.tried[2].reason == "it broke"
+        assert up.tried[2].note.reason == "it broke"
 
     def test_what_a_broken_evaluator_says_is_not_remembered(self):
         memory = remember(
             note(1, best=None, status=Status.EVALUATOR_FAILED, reason="labels[7] == 0.731")
         )
-        assert "0.731" not in memory.tried[0].reason
+        assert "0.731" not in memory.tried[0].note.reason
 
     def test_samples_of_tuning_are_summed_up_by_program(self):
         plan = Plan("tune", operator=TUNE)

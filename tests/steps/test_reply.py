@@ -21,7 +21,7 @@ Lessons: [2.1]
 
 
 def read(problem, text, **options):
-    return read_reply(make_digest(problem), text, **{"cut_off": False, **options})
+    return read_reply(make_digest(problem), text, **options)
 
 
 def test_a_reply_names_its_base_and_its_change(problem):
@@ -67,7 +67,6 @@ def test_a_whole_program_without_a_base_counts_as_a_change_of_the_one_it_resembl
     base, plan, made = read_reply(
         make_digest(found, programs=(first, other)),
         f"Halve it.\n\n```python\n{text.replace('0.3', '0.15')}```",
-        cut_off=False,
     )
     assert base == other
     assert plan.change == "Halve it."
