@@ -6,7 +6,7 @@ import math
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,17 @@ from evolve.problem.checked_files import (
 from evolve.problem.problem import (
     SMOKE,
     AskRules,
+    Declared,
     Measure,
     Objective,
     Problem,
     Purpose,
     Recipe,
-    Reference,
     Stage,
 )
-from evolve.records import Direction, Program
+from evolve.records import Program
 from evolve.scoring.executions import check_path
-from evolve.toml import IDENTIFIER, NAME, key, read_record, suggest
+from evolve.toml import IDENTIFIER, key, read_record, suggest
 
 _MOST_CELLS = 1_000_000
 _MODEL = (
@@ -115,35 +115,24 @@ class StageTable:
     share: float | None = key(None, above=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemTable:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemTable(Declared):
     """The keys of `problem.toml`."""
 
-    direction: Direction
-    name: str = key(form=NAME)
-    summary: str = ""
     evaluator: EvaluatorTable = key(EvaluatorTable(), short="file")
     function: str = key("evaluate", form=IDENTIFIER)
     holdout: str | None = key(None, form=IDENTIFIER)
     smoke: str | None = key(None, form=IDENTIFIER)
     plot: str | None = key(None, form=IDENTIFIER)
     submit: str | None = key(None, form=IDENTIFIER)
-    evaluator_seconds: float = key(60.0, above=0.0)
     noise: NoiseTable = key(NoiseTable(), short="spread")
-    secret: bool = False
-    cooperative: bool = False
-    packages: tuple[str, ...] = ("numpy",)
     entry: tuple[str, ...] = ()
     program: ProgramTable = key(ProgramTable())
     parameters: Mapping[str, Any] | None = None
     limits: Mapping[str, Any] | None = key(None, entries=LimitTable)
     sandbox: SandboxTable = key(SandboxTable())
     measures: tuple[Measure, ...] | None = None
-    objectives: tuple[Objective, ...] = ()
     stages: tuple[StageTable, ...] = ()
-    best_known: Reference | None = None
-    bound: Reference | None = None
-    baseline: Reference | None = None
 
 
 def load_problem(
@@ -183,10 +172,9 @@ def load_problem(
         expect_inside(data, folder)
     parameters = _read_parameters(top.parameters or {}, overrides or {}, str(file))
     functions = {one: getattr(top, one) for one in Purpose if getattr(top, one, None)}
+    _check_objectives(top.objectives, str(file))
     return Problem(
-        name=top.name,
-        summary=top.summary,
-        direction=top.direction,
+        **{item.name: getattr(top, item.name) for item in fields(Declared)},
         statement=read_statement(folder / "statement.md", parameters),
         initial=initial,
         has_start=not signatures,
@@ -198,22 +186,14 @@ def load_problem(
         functions=functions,
         asks=_read_asks(program=program, evaluator=top.evaluator),
         stages=tuple(_read_stages(top, parameters, str(file))),
-        evaluator_seconds=top.evaluator_seconds,
         noise=top.noise.spread,
         repeats=top.noise.repeats,
-        secret=top.secret,
         parameters=parameters,
-        objectives=_check_objectives(top.objectives, str(file)),
         measures=_read_measures(top.measures, initial, str(file)),
         limits=top.limits or {},
         shown=tuple(check_shown(Path(name), f"{file}: [sandbox]") for name in top.sandbox.show),
-        packages=top.packages,
         entry=entry,
-        best_known=top.best_known,
-        bound=top.bound,
-        baseline=top.baseline,
         data=data.resolve() if data.is_dir() else None,
-        cooperative=top.cooperative,
         folder=folder,
     )
 
@@ -344,11 +324,10 @@ def _check_measure(measure: Measure, where: str) -> None:
         raise ProblemError(f"{where}: `low`: expected it above 0 for `log`, got {low:g}")
 
 
-def _check_objectives(objectives: tuple[Objective, ...], where: str) -> tuple[Objective, ...]:
+def _check_objectives(objectives: tuple[Objective, ...], where: str) -> None:
     names = ["objective", *(objective.name for objective in objectives)]
     if len(set(names)) < len(names):
         raise ProblemError(
             f"{where}: [[objectives]]: expected different names, none of them `objective`, which "
             f"always comes first; got {names[1:]}"
         )
-    return objectives

@@ -11,7 +11,7 @@ from typing import Any
 
 from evolve.records import Direction, Program
 from evolve.source import is_readable
-from evolve.toml import key
+from evolve.toml import NAME, key
 
 
 class Purpose(StrEnum):
@@ -134,14 +134,44 @@ class Stage:
         return self.name == SMOKE
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What a run tries to improve, and how it is judged.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What `problem.toml` says at its top and means as it stands.
 
     Attributes:
         name: Short name, fit for a folder.
         summary: One line for people.
         direction: Whether a larger or a smaller objective is better.
+        evaluator_seconds: Deadline for scoring one program, sandbox time included.
+        secret: Whether what the evaluator passes to programs must not reach a model: of a program
+            that fails only the kind and line of its exception are kept, and no output.
+        cooperative: Whether the evaluator shares an interpreter with the program, which then can
+            forge its scores.
+        packages: Imported in the sandbox before any program starts.
+        objectives: What is optimised in addition to the objective; cells then hold Pareto fronts.
+        best_known: Best value known to be reached, if there is one.
+        bound: A value that no program can pass, if one is known.
+        baseline: Value of a plain method, if there is one.
+    """
+
+    name: str = key(form=NAME)
+    summary: str = ""
+    direction: Direction
+    evaluator_seconds: float = key(60.0, above=0.0)
+    secret: bool = False
+    cooperative: bool = False
+    packages: tuple[str, ...] = ("numpy",)
+    objectives: tuple[Objective, ...] = ()
+    best_known: Reference | None = None
+    bound: Reference | None = None
+    baseline: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem(Declared):
+    """What a run tries to improve, and how it is judged.
+
+    Attributes:
         statement: What models read about the problem.
         initial: The starting program.
         has_start: Whether there is one; else `initial` stands for it, which always fails.
@@ -153,33 +183,20 @@ class Problem:
         functions: Names of the functions in it that score a program, by what they are for.
         stages: What comes before a full evaluation, the cheapest first.
         asks: Who may ask a language model, `program` or `evaluator`, and how.
-        evaluator_seconds: Deadline for scoring one program, sandbox time included.
         noise: How far two objectives of one program may lie apart; above 0 where they depend on
             time or chance.
         repeats: How often a program that would lead is evaluated again at most; 0 for once where
             there is noise.
-        secret: Whether what the evaluator passes to programs must not reach a model: of a program
-            that fails only the kind and line of its exception are kept, and no output.
         parameters: Keyword arguments of the evaluator's functions.
-        objectives: What is optimised in addition to the objective; cells then hold Pareto fronts.
         measures: Axes of measure space; an archive without any has one cell.
-        limits: What a program may use, by the names of `evolve.sandbox.limits.Limits`; what
-            is not named has its default.
+        limits: What a program may use, by the names of `evolve.sandbox.limits.ProgramLimits`;
+            what is not named has its default.
         shown: Folders of tool chains that programs see besides those of the system.
-        packages: Imported in the sandbox before any program starts.
         entry: Names that the program's first file must define at its top level.
-        best_known: Best value known to be reached, if there is one.
-        bound: A value that no program can pass, if one is known.
-        baseline: Value of a plain method, if there is one.
         data: Folder that programs may read, if there is one.
-        cooperative: Whether the evaluator shares an interpreter with the program, which then can
-            forge its scores.
         folder: The problem folder.
     """
 
-    name: str
-    summary: str
-    direction: Direction
     statement: str
     initial: Program
     has_start: bool
@@ -191,22 +208,14 @@ class Problem:
     functions: Mapping[Purpose, str]
     stages: tuple[Stage, ...]
     asks: Mapping[str, AskRules]
-    evaluator_seconds: float
     noise: float
     repeats: int
-    secret: bool
     parameters: Mapping[str, Any]
-    objectives: tuple[Objective, ...]
     measures: tuple[Measure, ...]
     limits: Mapping[str, Any]
     shown: tuple[Path, ...]
-    packages: tuple[str, ...]
     entry: tuple[str, ...]
-    best_known: Reference | None
-    bound: Reference | None
-    baseline: Reference | None
     data: Path | None
-    cooperative: bool
     folder: Path
 
     @property
