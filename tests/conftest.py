@@ -30,6 +30,12 @@ def _own_state(tmp_path_factory) -> None:
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_evaluator() -> None:
+    """Lets runs start one evaluator process, not one per core: to start them takes most time."""
+    os.environ["EVOLVE_SET_SANDBOX__PROCESSES"] = "1"
+
+
 @pytest.fixture
 def problem(tmp_path) -> Path:
     """A small problem folder: two numbers, best at 3 and -2."""

@@ -28,10 +28,10 @@ from evolve.problem.checked_files import (
 from evolve.problem.problem import (
     SMOKE,
     AskRules,
-    Declared,
     Measure,
     Objective,
     Problem,
+    ProblemFacts,
     Purpose,
     Recipe,
     Stage,
@@ -116,7 +116,7 @@ class StageTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProblemTable(Declared):
+class ProblemTable(ProblemFacts):
     """The keys of `problem.toml`."""
 
     evaluator: EvaluatorTable = key(EvaluatorTable(), short="file")
@@ -174,7 +174,7 @@ def load_problem(
     functions = {one: getattr(top, one) for one in Purpose if getattr(top, one, None)}
     _check_objectives(top.objectives, str(file))
     return Problem(
-        **{item.name: getattr(top, item.name) for item in fields(Declared)},
+        **{item.name: getattr(top, item.name) for item in fields(ProblemFacts)},
         statement=read_statement(folder / "statement.md", parameters),
         initial=initial,
         has_start=not signatures,

@@ -135,7 +135,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
+class ProblemFacts:
     """What `problem.toml` says at its top and means as it stands.
 
     Attributes:
@@ -168,7 +168,7 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem(Declared):
+class Problem(ProblemFacts):
     """What a run tries to improve, and how it is judged.
 
     Attributes:

@@ -44,6 +44,13 @@ SLOW = EVALUATOR.replace(
 KEY = "sk-must-not-travel-0123456789"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _as_many_evaluators_as_there_is_room_for() -> Iterator[None]:
+    held = os.environ.pop("EVOLVE_SET_SANDBOX__PROCESSES", "1")
+    yield
+    os.environ["EVOLVE_SET_SANDBOX__PROCESSES"] = held
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[RayNodes]:
     with ray_nodes(2, 2) as cluster:

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from evolve.errors import ExitCode, ProblemError
 from evolve.problem import Measure, Problem, Purpose, Reference, list_warnings, load_problem
 from evolve.problem.checked_files import MAX_FILE_BYTES
+from evolve.problem.folder import (
+    EvaluatorTable,
+    LimitTable,
+    NoiseTable,
+    ProblemTable,
+    ProgramTable,
+    StageTable,
+)
 from evolve.records import Direction
+from evolve.source import BUILT_IN_MEASURES
 
-if TYPE_CHECKING:
-    from pathlib import Path
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "problem.md").read_text()
 
 PLAIN = 'direction = "maximize"\n'
 
@@ -287,3 +297,11 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     path = write_folder(tmp_path / "p") / "statement.md"
     with pytest.raises(ProblemError, match=r"got a file; name its folder: .*/p$"):
         load_problem(path)
+
+
+def test_every_key_is_documented():
+    tables = (EvaluatorTable, ProgramTable, NoiseTable, LimitTable, StageTable, ProblemTable)
+    for key in {field.name for table in tables for field in fields(table)}:
+        assert re.search(rf"^\| `{key}` \||\[{key}\]", PAGE, re.MULTILINE), key
+    for measure in BUILT_IN_MEASURES:
+        assert f"`{measure}`" in PAGE, measure
