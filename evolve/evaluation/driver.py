@@ -145,8 +145,9 @@ def make_actor() -> type:
             return json.dumps({**where, **answer}).encode()
 
         def evaluate(self, request: bytes) -> bytes:
-            verdict: bytes = self.evaluator.evaluate(request)
-            return verdict
+            from evolve.evaluation.node import evaluate
+
+            return evaluate(self.evaluator, request)
 
         def examine(self, image: str) -> bytes:
             from evolve.evaluation.node import examine_node

@@ -35,63 +35,63 @@ _FOLDERS = {"folder": "problem", "evaluators": "evaluator"}
 _KEPT_PROBLEMS = 32
 
 
-class NodeEvaluator:
-    """One evaluator on a node.
+def open_evaluator(
+    config: bytes, fetch: Callable[[], bytes]
+) -> tuple[LocalEvaluators | None, dict[str, Any]]:
+    """Returns an evaluator of this node and what is to be known of it, or why there is none.
 
     Args:
         config: As `pack_problem` wrote it.
         fetch: Returns the archive of the frozen problem; not called where the node has it.
+    """
+    try:
+        evaluator = _make_evaluator(json.loads(config), fetch)
+        isolation = evaluator.wait()
+    except EvolveError as error:
+        return None, describe_error(error)
+    return evaluator, {"kind": describe_kind(), "isolation": asdict(isolation)}
+
+
+def _make_evaluator(config: Mapping[str, Any], fetch: Callable[[], bytes]) -> LocalEvaluators:
+    """Returns an evaluator, which is not started.
 
     Raises:
         MachineError: The node is not as the run needs it.
-        EvolveError: No sandbox that isolates can be started there, or the evaluator be loaded.
+        ProblemError: The problem cannot be read there.
     """
-
-    def __init__(self, config: Mapping[str, Any], fetch: Callable[[], bytes]) -> None:
-        if (found := list_versions()) != config["versions"]:
-            raise MachineError(
-                f"expected {_join(config['versions'])}, as where the run is, got {_join(found)}; "
-                "install the same on all machines"
-            )
-        folder = _unpack(config["checksum"], fetch)
-        settings = {**config["evaluator"], "environment": {}}
-        problem = load_problem(
-            folder / "problem", settings["parameters"], evaluators=folder / "evaluator"
+    if (found := list_versions()) != config["versions"]:
+        raise MachineError(
+            f"expected {_join(config['versions'])}, as where the run is, got {_join(found)}; "
+            "install the same on all machines"
         )
-        if lacking := [name for name in problem.environment if name not in os.environ]:
-            raise MachineError(
-                f"expected {lacking[0]}, which the evaluator reads, to be set where Ray is "
-                f"started, got nothing; `export {lacking[0]}=...` there"
-            )
-        settings["environment"] = {name: os.environ[name] for name in problem.environment}
-        if problem.limits.get("gpus"):
-            # Ray has set it to what it granted.
-            settings["devices"] = f"device={os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
-        places = {"folder": problem.folder, "evaluators": problem.world}
-        self._pool = LocalEvaluators(EvaluatorConfig(**settings | places), 1, problem.initial)
-        self.isolation = self._pool.wait()
-
-    def evaluate(self, request: bytes) -> bytes:
-        """Returns the verdict on a program, or why there is none."""
-        asked = json.loads(request)
-        program = Program(tuple(SourceFile(*file) for file in asked["files"]))
-        try:
-            verdict = self._pool.evaluate(program, Purpose(asked["purpose"]), asked["bars"])
-        except EvolveError as error:
-            return json.dumps(describe_error(error)).encode()
-        answer = {"verdict": to_plain(verdict), "printed": self._pool.printed}
-        return json.dumps(answer, allow_nan=False).encode()
+    folder = _unpack(config["checksum"], fetch)
+    settings = dict(config["evaluator"])
+    problem = load_problem(
+        folder / "problem", settings["parameters"], evaluators=folder / "evaluator"
+    )
+    if lacking := [name for name in problem.environment if name not in os.environ]:
+        raise MachineError(
+            f"expected {lacking[0]}, which the evaluator reads, to be set where Ray is "
+            f"started, got nothing; `export {lacking[0]}=...` there"
+        )
+    settings["environment"] = {name: os.environ[name] for name in problem.environment}
+    if problem.limits.get("gpus"):
+        # Ray has set it to what it granted.
+        settings["devices"] = f"device={os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
+    places = {"folder": problem.folder, "evaluators": problem.world}
+    return LocalEvaluators(EvaluatorConfig(**settings | places), 1, problem.initial)
 
 
-def open_evaluator(
-    config: bytes, fetch: Callable[[], bytes]
-) -> tuple[NodeEvaluator | None, dict[str, Any]]:
-    """Returns an evaluator of this node and what is to be known of it, or why there is none."""
+def evaluate(evaluator: LocalEvaluators, request: bytes) -> bytes:
+    """Returns the verdict on a program, or why there is none."""
+    asked = json.loads(request)
+    program = Program(tuple(SourceFile(*file) for file in asked["files"]))
     try:
-        evaluator = NodeEvaluator(json.loads(config), fetch)
+        verdict = evaluator.evaluate(program, Purpose(asked["purpose"]), asked["bars"])
     except EvolveError as error:
-        return None, describe_error(error)
-    return evaluator, {"kind": describe_kind(), "isolation": asdict(evaluator.isolation)}
+        return json.dumps(describe_error(error)).encode()
+    answer = {"verdict": to_plain(verdict), "printed": evaluator.printed}
+    return json.dumps(answer, allow_nan=False).encode()
 
 
 def examine_node(image: str) -> bytes:

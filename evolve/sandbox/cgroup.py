@@ -13,11 +13,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from evolve.sandbox.limits import ProgramLimits
 
@@ -40,9 +39,8 @@ class NoCgroupError(Exception):
     """No cgroup can be made here, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupPlace:
-    """Where groups may be made.
+class CgroupPlace(NamedTuple):
+    """Where groups may be made, or one is.
 
     Attributes:
         version: 1 or 2.
@@ -50,7 +48,11 @@ class CgroupPlace:
     """
 
     version: int
-    folders: tuple[tuple[str, Path], ...]
+    folders: Mapping[str, Path]
+
+    def list_folders(self) -> list[Path]:
+        """Returns each folder once."""
+        return list(dict.fromkeys(self.folders.values()))
 
 
 class Cgroup:
@@ -64,11 +66,11 @@ class Cgroup:
     """
 
     def __init__(self, place: CgroupPlace) -> None:
-        self._version = place.version
         name = f"{_PREFIX}{name_owner(os.getpid())}-{next(_numbers)}"
-        self._folders = {controller: folder / name for controller, folder in place.folders}
+        folders = {controller: folder / name for controller, folder in place.folders.items()}
+        self._place = place._replace(folders=folders)
         try:
-            for folder in self._unique():
+            for folder in self._place.list_folders():
                 folder.mkdir()
             self._limit_cpu()
         except OSError:
@@ -77,7 +79,7 @@ class Cgroup:
 
     def wrap(self, command: Sequence[str]) -> list[str]:
         """Returns the command that joins the group before it becomes another."""
-        folders = [str(folder) for folder in self._unique()]
+        folders = list(map(str, self._place.list_folders()))
         return ["/bin/sh", "-c", _JOIN, "sh", str(len(folders)), *folders, *command]
 
     def fit(self, limits: ProgramLimits) -> None:
@@ -88,7 +90,7 @@ class Cgroup:
         """
         size = (limits.memory_mb + limits.workspace_mb + OWN_MEMORY_MB) * _MB
         self._write("pids", "pids.max", limits.processes + _OWN_PROCESSES)
-        if self._version == 2:
+        if self._place.version == 2:
             self._write("memory", "memory.max", size)
             with contextlib.suppress(FileNotFoundError):
                 self._write("memory", "memory.swap.max", 0)
@@ -104,24 +106,21 @@ class Cgroup:
     @property
     def out_of_memory_kills(self) -> int:
         """Returns how many processes the kernel killed for the memory of the group."""
-        name = "memory.events" if self._version == 2 else "memory.oom_control"
+        name = "memory.events" if self._place.version == 2 else "memory.oom_control"
         with contextlib.suppress(OSError):
-            for line in self._read("memory", name).splitlines():
+            for line in (self._place.folders["memory"] / name).read_text().splitlines():
                 if line.startswith("oom_kill "):
                     return int(line.split()[1])
         return 0
 
     def remove(self) -> None:
         """Kills what is left in the group and removes it; safe to call twice."""
-        for folder in self._unique():
+        for folder in self._place.list_folders():
             _remove(folder)
-
-    def _unique(self) -> list[Path]:
-        return list(dict.fromkeys(self._folders.values()))
 
     def _limit_cpu(self) -> None:
         period = CPU_PERIOD_MICROSECONDS
-        if self._version == 2:
+        if self._place.version == 2:
             self._write("cpu", "cpu.max", f"{period} {period}")
             return
         self._write("cpu", "cpu.cfs_period_us", period)
@@ -129,14 +128,11 @@ class Cgroup:
 
     def _write(self, controller: str, name: str, value: int | str) -> None:
         # A missing file is not created: the folder may be none of the kernel's.
-        descriptor = os.open(self._folders[controller] / name, os.O_WRONLY)
+        descriptor = os.open(self._place.folders[controller] / name, os.O_WRONLY)
         try:
             os.write(descriptor, str(value).encode())
         finally:
             os.close(descriptor)
-
-    def _read(self, controller: str, name: str) -> str:
-        return (self._folders[controller] / name).read_text()
 
 
 def make_group() -> Cgroup:
@@ -159,7 +155,7 @@ def remove_groups_of(pid: int) -> None:
     found = _find_place(os.getpid())
     if isinstance(found, CgroupPlace):
         here = name_owner(pid).partition(":")[0]
-        for folder, owner in _list_groups(_own_folders(found)):
+        for folder, owner in _list_groups(found.list_folders()):
             if owner.split(":")[:2] == [here, str(pid)]:
                 _remove(folder)
 
@@ -186,7 +182,7 @@ def sweep(place: CgroupPlace) -> None:
     Looked at are this process's cgroups and those beside them: each session, scope and container
     may have one of its own, and what is killed need not be started again in the same.
     """
-    own = _own_folders(place)
+    own = place.list_folders()
     beside = [path for parent in {folder.parent for folder in own} for path in parent.glob("*/")]
     for folder, owner in _list_groups([*own, *beside]):
         if is_orphan(owner) and os.access(folder.parent, os.W_OK):
@@ -203,7 +199,8 @@ def read_place(mounts: str, own: str) -> CgroupPlace:
     Raises:
         NoCgroupError: A controller is in none of them.
     """
-    paths = dict(_read_own(own))
+    rows = [line.split(":", 2) for line in own.splitlines()]
+    paths = {name: path for _, names, path in rows for name in names.split(",")}
     unified: Path | None = None
     folders: dict[str, Path] = {}
     for line in mounts.splitlines():
@@ -216,7 +213,7 @@ def read_place(mounts: str, own: str) -> CgroupPlace:
             for controller in set(options.split(",")) & set(CONTROLLERS) & set(paths):
                 folders[controller] = _below(point, root, paths[controller])
     if set(folders) == set(CONTROLLERS):
-        return CgroupPlace(1, tuple((name, folders[name]) for name in CONTROLLERS))
+        return CgroupPlace(1, folders)
     if unified is None:
         raise NoCgroupError("no cgroup file system with memory, pids and cpu is mounted")
     return _choose_unified(unified)
@@ -232,7 +229,7 @@ def _choose_unified(own: Path) -> CgroupPlace:
                 (folder / "cgroup.subtree_control").write_text(text)
             enabled = _enabled(folder)
         if enabled >= set(CONTROLLERS) and os.access(folder, os.W_OK):
-            return CgroupPlace(2, tuple((name, folder) for name in CONTROLLERS))
+            return CgroupPlace(2, dict.fromkeys(CONTROLLERS, folder))
     raise NoCgroupError(f"{own}: memory, pids and cpu are not delegated to this user there")
 
 
@@ -241,13 +238,6 @@ def _enabled(folder: Path) -> set[str]:
         return set((folder / "cgroup.subtree_control").read_text().split())
     except OSError:
         return set()
-
-
-def _read_own(own: str) -> Iterator[tuple[str, str]]:
-    for line in own.splitlines():
-        _, names, path = line.split(":", 2)
-        for name in names.split(","):
-            yield name, path
 
 
 def _below(point: str, root: str, path: str) -> Path:
@@ -266,10 +256,6 @@ def _probe(place: CgroupPlace) -> None:
         group.remove()
     if done.returncode:
         raise NoCgroupError(done.stderr.strip()[-200:])
-
-
-def _own_folders(place: CgroupPlace) -> list[Path]:
-    return list(dict.fromkeys(folder for _, folder in place.folders))
 
 
 def _list_groups(folders: list[Path]) -> list[tuple[Path, str]]:
@@ -299,8 +285,6 @@ def _remove(folder: Path) -> None:
 
 def name_owner(pid: int) -> str:
     """Names a process for good: by its pid namespace, number and start."""
-    if sys.platform != "linux":
-        return f"elsewhere:{pid}:0"
     try:
         start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
@@ -350,8 +334,8 @@ class Scope(Cgroup):
     def __init__(self, slice_folder: Path) -> None:  # no group is made here: systemd does
         owner = name_owner(os.getpid()).replace(":", "-")
         self._unit = f"evolve-{owner}-{next(_numbers)}.scope"
-        self._version = 2
-        self._folders = dict.fromkeys(CONTROLLERS, slice_folder / self._unit / _INNER)
+        folder = slice_folder / self._unit / _INNER
+        self._place = CgroupPlace(2, dict.fromkeys(CONTROLLERS, folder))
 
     def wrap(self, command: Sequence[str]) -> list[str]:
         """Returns the command that asks for the scope and joins it before it becomes another."""

@@ -260,7 +260,7 @@ class DockerLink(Link):
         self, client: Any, identifier: str, name: str, package_place: str, *, discarded: str
     ) -> None:
         self._client = client
-        self._discarded = discarded
+        self.why_no_cgroup = discarded
         self._package_place = package_place
         self._advice = f"; see that `python3` starts {package_place}"
         self._wrapped = bytearray()
@@ -289,11 +289,6 @@ class DockerLink(Link):
     def _shut_down(self, how: int) -> None:
         with contextlib.suppress(OSError):
             self._stream.shutdown(how)
-
-    @property
-    def why_no_cgroup(self) -> str:
-        """Returns which limits the container does not have; empty when it has all."""
-        return self._discarded
 
     def ran_out_of_memory(self) -> bool:
         """Returns whether the kernel killed something for its memory since the last time."""

@@ -32,21 +32,10 @@ _BELOW_PREFIXES = (
 )
 _SHARED = (
     *("zoneinfo", "locale", "terminfo", "perl*", "python3", "java", "maven*", "gradle*", "node*"),
-    *(
-        "npm",
-        "ruby*",
-        "rubygems*",
-        "lua*",
-        "php*",
-        "R",
-        "julia*",
-        "octave",
-        "dotnet",
-        "go*",
-        "gcc*",
-    ),
-    *("mono*", "ocaml*", "ghc*", "guile", "sbcl*", "erlang*", "scala*", "kotlin*", "swift*"),
-    *("cmake*", "pkgconfig", "aclocal*", "autoconf*", "automake*", "bison", "libtool", "tcltk"),
+    *("npm", "ruby*", "rubygems*", "lua*", "php*", "R", "julia*", "octave", "dotnet", "go*"),
+    *("gcc*", "mono*", "ocaml*", "ghc*", "guile", "sbcl*", "erlang*", "scala*", "kotlin*"),
+    *("swift*", "cmake*", "pkgconfig", "aclocal*", "autoconf*", "automake*", "bison", "libtool"),
+    "tcltk",
 )
 # Of tool chains that are installed for one user: what belongs to them, where they look for
 # themselves, and where they keep keys.
@@ -67,13 +56,8 @@ sys.argv[1:] = []
 importlib.import_module("evolve_guest." + module).main(json.loads(settings))
 """
 _SINGLE_THREADED = (
-    "OPENBLAS_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "RAYON_NUM_THREADS",
+    *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
+    *("VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS", "RAYON_NUM_THREADS"),
 )
 
 

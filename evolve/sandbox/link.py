@@ -57,7 +57,8 @@ class Link:
     _group: Cgroup | None = None
     _fitted: ProgramLimits | None = None
     _kills = 0
-    _why_alone = ""
+    why_no_cgroup = ""
+    """Why the kernel does not limit all processes of the guest together; empty where it does."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str], name: str) -> None:
         files = contextlib.ExitStack()
@@ -67,7 +68,7 @@ class Link:
             self._group = make_group_or_scope()
             command = self._group.wrap(command)
         except NoCgroupError as error:
-            self._why_alone = str(error)
+            self.why_no_cgroup = str(error)
         process = (
             starter(os.getpid())
             .submit(
@@ -146,11 +147,6 @@ class Link:
                 f"{reason}; install {name} {self._package_place}, with its libraries"
             )
         self.greeting = greeting
-
-    @property
-    def why_no_cgroup(self) -> str:
-        """Returns why the kernel does not limit all processes of the guest together; else empty."""
-        return self._why_alone
 
     def fit(self, limits: ProgramLimits) -> None:
         """Makes room for a program where the guest as a whole is limited.
@@ -330,24 +326,15 @@ def kill_session(leader: int) -> None:
     """Kills every process of a session but its leader, and waits until they are gone."""
     # Without a pid namespace children outlive a guest that is killed, but none of them may
     # leave its session.
-    while pids := _find_session(leader):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.005)
-
-
-def _find_session(leader: int) -> list[int]:
-    found: list[int] = []
-    if not Path("/proc/self/stat").exists():
-        return found
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != leader:
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == leader and fields[0] != "Z":
-                    found.append(int(entry.name))
-    return found
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        while pids := set(resources.list_group(proc, leader, is_session=True)) - {str(leader)}:
+            for pid in map(int, pids):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+    finally:
+        os.close(proc)
 
 
 @functools.cache

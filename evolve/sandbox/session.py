@@ -202,15 +202,10 @@ class SandboxSession:
         last: bytes | None = None
         inside: float | None = None
         while True:
-            frame = self._link.receive(started + seconds)
+            has_come = self._receive(started + seconds)
             spent = time.monotonic() - started
-            if frame is None:
+            if not has_come:
                 return self._time_out(last, spent, seconds, function)
-            if frame[0] == EXITED:
-                self._fail_exited(frame[1])
-            if frame[0] != DATA:
-                continue
-            self._stream += frame[1]
             messages, waited = self._take_replies(nonce)
             started += waited
             for kind, body in messages:
@@ -249,15 +244,21 @@ class SandboxSession:
         """Waits until the program's process is ready, and returns the time."""
         deadline = time.monotonic() + _CONFINE_SECONDS
         while not self._is_confined:
-            frame = self._link.receive(deadline)
-            if frame is None:
+            if not self._receive(deadline):
                 raise LinkLostError("no process was ready for the program")
-            if frame[0] == EXITED:
-                self._fail_exited(frame[1])
-            if frame[0] == DATA:
-                self._stream += frame[1]
-                self._take_messages(NO_NONCE)
+            self._take_messages(NO_NONCE)
         return time.monotonic()
+
+    def _receive(self, deadline: float) -> bool:
+        """Waits for bytes of the program, and returns whether some came by the deadline."""
+        while (frame := self._link.receive(deadline)) is not None:
+            kind, body = frame
+            if kind == EXITED:
+                self._fail_exited(body)
+            if kind == DATA:
+                self._stream += body
+                return True
+        return False
 
     def _take_messages(self, nonce: bytes) -> list[tuple[bytes, bytes]]:
         messages = []

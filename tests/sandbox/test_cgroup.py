@@ -67,7 +67,7 @@ class TestPlace:
         own = "4:cpu,cpuacct:/a\n3:memory:/docker/12/b\n2:pids:/\n0::/\n"
         place = read_place(V1, own)
         assert place.version == 1
-        assert {name: str(folder) for name, folder in place.folders} == {
+        assert {name: str(folder) for name, folder in place.folders.items()} == {
             "memory": "/sys/fs/cgroup/memory/b",
             "pids": "/sys/fs/cgroup/pids",
             "cpu": "/sys/fs/cgroup/cpu,cpuacct/a",
@@ -99,7 +99,7 @@ class TestPlace:
         kept = [folder / f"evolve-{name_owner(os.getpid())}-0" for folder in folders]
         for folder in [*gone, *kept]:
             folder.mkdir(parents=True)
-        sweep(CgroupPlace(2, tuple((name, folders[0]) for name in CONTROLLERS)))
+        sweep(CgroupPlace(2, dict.fromkeys(CONTROLLERS, folders[0])))
         assert [folder.exists() for folder in [*gone, *kept]] == [False, False, True, True]
 
 
@@ -119,7 +119,7 @@ class TestGroup:
         assert process.wait(5) == -9
 
     def test_limits_can_be_raised_and_lowered(self, group: Cgroup) -> None:
-        memory = group._folders["memory"]
+        memory = group._place.folders["memory"]
         files = [memory / name for name in ("memory.max", "memory.limit_in_bytes")]
         (limit,) = [file for file in files if file.exists()]
         found = []

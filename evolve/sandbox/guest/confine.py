@@ -155,37 +155,34 @@ def confine(setup: Setup, order: Order) -> None:
     if setup.ruleset >= 0:
         restrict_self(INHERITED_RULESET)
     elif setup.landlock_version:
-        restrict_self(build_ruleset(setup.landlock_version, _file_rules(setup)))
+        restrict_self(build_ruleset(setup.landlock_version, file_rules(setup, [("/", READ)])))
     if setup.is_namespaced:
         kernel.drop_capabilities()
     seccomp.install_filter(setup.code or _build_own_filter(setup))
 
 
-def file_rules_without_namespaces(
-    box: str,
-    version: int,
-    readable: Iterable[tuple[str, int]],
-    *,
-    has_accelerators: bool = False,
-) -> list[tuple[str, int]]:
-    """Returns Landlock's rules for a program that has no file system of its own.
+def file_rules(setup: Setup, readable: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Returns Landlock's rules for a program.
 
     Args:
-        box: Folder for the workspace and the temporary folders.
-        version: Of the kernel's interface.
+        setup: What is prepared for it.
         readable: Paths with the rights on them.
-        has_accelerators: Whether programs drive them.
     """
-    shown = [rule for path, rights in readable for rule in _leave_out_covered(path, rights)]
-    devices = list_devices(has_accelerators=has_accelerators)
-    return [*shown, *devices, (box, all_rights(version))]
+    everything = all_rights(setup.landlock_version)
+    own = [setup.box, *(f"{setup.box}/{name}" for name, _ in setup.covers)]
+    devices = list_devices(has_accelerators=setup.has_devices)
+    return [*readable, *devices, *((path, everything) for path in own)]
 
 
-def _leave_out_covered(path: str, rights: int) -> list[tuple[str, int]]:
-    if path != "/":
-        return [(path, rights)]
+def leave_out_covered(readable: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Returns rights on what is not covered, where no namespace covers it."""
     hidden = {place.split("/")[1] for place in _COVERED}
-    return [(f"/{name}", rights) for name in sorted(os.listdir("/")) if name not in hidden]
+    shown: list[tuple[str, int]] = []
+    for path, rights in readable:
+        names = sorted(os.listdir("/")) if path == "/" else ()
+        shown += [(f"/{name}", rights) for name in names if name not in hidden]
+        shown += [(path, rights)] if path != "/" else []
+    return shown
 
 
 def list_devices(*, has_accelerators: bool = False) -> list[tuple[str, int]]:
@@ -263,17 +260,6 @@ def _count_tasks() -> int:
                 if wanted in status:
                     count += int(status.partition(b"\nThreads:")[2].split(maxsplit=1)[0])
     return count
-
-
-def _file_rules(setup: Setup) -> list[tuple[str, int]]:
-    everything = all_rights(setup.landlock_version)
-    covers = [(f"{setup.box}/{name}", everything) for name, _ in setup.covers]
-    return [
-        ("/", READ),
-        *list_devices(has_accelerators=setup.has_devices),
-        (setup.box, everything),
-        *covers,
-    ]
 
 
 def _build_own_filter(setup: Setup) -> bytes:

@@ -163,13 +163,10 @@ def fork_into(flags: int) -> int:
     """
     if not flags:
         return os.fork()
-    address = _tid_address()
-    bits = flags | signal.SIGCHLD | (_CHILD_CLEARTID | _CHILD_SETTID if address else 0)
-    tail = (address, 0) if machine_column() == 0 else (0, address)
     before, child, parent = _fork_hooks()
     before()
     try:
-        pid = call("clone", bits, 0, 0, *tail)
+        pid = call("clone", *_clone_words(flags | signal.SIGCHLD))
     except OSError:
         parent()
         raise
@@ -193,11 +190,9 @@ def fork_sibling(flags: int) -> bool:
         OSError: The kernel refused.
     """
     own = os.getpid()
-    address = _tid_address()
-    bits = flags | _CLONE_PARENT | (_CHILD_CLEARTID | _CHILD_SETTID if address else 0)
-    column = machine_column()
-    tail = (address, 0) if column == 0 else (0, address)
-    words = [ctypes.c_long(word) for word in (_existing("clone"), bits, 0, 0, *tail)]
+    words = [
+        ctypes.c_long(word) for word in (_existing("clone"), *_clone_words(flags | _CLONE_PARENT))
+    ]
     before, child, parent = _fork_hooks()
     before()
     ctypes.set_errno(0)
@@ -210,6 +205,13 @@ def fork_sibling(flags: int) -> bool:
     words[0] = ctypes.c_long(_existing("getppid"))
     _blind_syscall()(*words)
     return is_child
+
+
+def _clone_words(flags: int) -> tuple[int, ...]:
+    """Returns the arguments of a clone that forks, in the order of this machine."""
+    address = _tid_address()
+    bits = flags | (_CHILD_CLEARTID | _CHILD_SETTID if address else 0)
+    return (bits, 0, 0, address, 0) if machine_column() == 0 else (bits, 0, 0, 0, address)
 
 
 @functools.cache

@@ -35,14 +35,21 @@ def list_strangers(proc: int, known: frozenset[str]) -> list[str]:
     return [name for name in os.listdir(proc) if name.isdigit() and name not in known]
 
 
-def list_group(proc: int, group: int) -> list[str]:
+def list_group(proc: int, group: int, *, is_session: bool = False) -> list[str]:
     """Lists the processes of a process group.
 
     Args:
         proc: Descriptor of `/proc`.
         group: The group's id.
+        is_session: Whether it is the id of a session, of which those that have ended do not count.
     """
-    return [name for name in os.listdir(proc) if name.isdigit() and _is_in(proc, name, group)]
+    found = []
+    for name in filter(str.isdigit, os.listdir(proc)):
+        with contextlib.suppress(OSError):
+            state, _, *ids = read(proc, f"{name}/stat").rpartition(b")")[2].split()[:4]
+            if int(ids[is_session]) == group and not (is_session and state == b"Z"):
+                found.append(name)
+    return found
 
 
 def measure_buffers(proc: int, names: list[str], *, has_own_network: bool) -> int:
@@ -119,14 +126,6 @@ def _read_share(proc: int, name: str, otherwise: int) -> int:
         return _sum_fields(read(proc, f"{name}/smaps_rollup"), _SHARES)
     except OSError:
         return otherwise
-
-
-def _is_in(proc: int, name: str, group: int) -> bool:
-    try:
-        stat = read(proc, f"{name}/stat")
-    except OSError:
-        return False
-    return int(stat.rpartition(b")")[2].split()[2]) == group
 
 
 def read_bytes(proc: int | None, name: str) -> int:

@@ -11,6 +11,7 @@ import select
 import signal
 import stat
 import subprocess
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import kernel, seccomp
@@ -18,7 +19,6 @@ from .confine import Order
 from .wire import Printed
 
 _CHUNK = 1 << 16
-_TICK_MS = 10
 _PROGRAM_HEADS = (b"\x7fELF", b"#!")
 # Some of standard output goes the way of standard error too: it is shown if no answer comes.
 _SHOWN_BYTES = 4096
@@ -51,12 +51,15 @@ def run(
         _end_strays()
         exchange.close()
     left = (order.reply_mb << 20) - len(exchange.stdout)
-    files = _collect(work, sources, left) if request["collects"] else None
+    if request["collects"]:
+        files = _fetch(work, _list_files(work), left, sources)
+    else:
+        files = _fetch(work, request["outputs"], left, {})
     return {
         "code": os.waitstatus_to_exitcode(status),
         "stdout": bytes(exchange.stdout),
         "stderr": exchange.stderr.text(),
-        "files": _fetch(work, request["outputs"], left) if files is None else files,
+        "files": files,
         "cpu": cpu,
     }
 
@@ -106,28 +109,22 @@ class _Exchange:
         self._most = order.reply_mb << 20
         self._shown = 0
         streams = (process.stdin, process.stdout, process.stderr)
-        self._in, self._out, self._err = (s.fileno() for s in streams if s is not None)
-        for descriptor in (self._in, self._out, self._err):
+        self._open = {stream.fileno(): stream for stream in streams if stream is not None}
+        self._in, self._out, self._err = self._open
+        for descriptor in self._open:
             os.set_blocking(descriptor, False)
-        self._open = {self._in, self._out, self._err}
 
     def run(self) -> tuple[int, float]:
         """Returns the wait status and the processor time."""
         pid = self._process.pid
-        try:
-            ender = os.pidfd_open(pid)
-        except OSError:
-            ender = -1
-        status: int | None = None
-        while status is None:
+        ender = os.pidfd_open(pid)
+        found = 0
+        while not found:
             if not self._unsent:
                 self._close(self._in)
             self._poll(ender)
-            found, status_now, usage = os.wait4(pid, os.WNOHANG)
-            if found:
-                status = status_now
-        if ender >= 0:
-            os.close(ender)
+            found, status, usage = os.wait4(pid, os.WNOHANG)
+        os.close(ender)
         self._process.returncode = os.waitstatus_to_exitcode(status)
         # Whoever still holds the streams could write without end.
         _end_strays()
@@ -137,7 +134,7 @@ class _Exchange:
 
     def close(self) -> None:
         """Closes all streams."""
-        for descriptor in (self._in, self._out, self._err):
+        for descriptor in list(self._open):
             self._close(descriptor)
         self._process.returncode = self._process.returncode or 0
 
@@ -145,9 +142,8 @@ class _Exchange:
         poller = select.poll()
         for descriptor in self._open:
             poller.register(descriptor, select.POLLOUT if descriptor == self._in else select.POLLIN)
-        if ender >= 0:
-            poller.register(ender, select.POLLIN)
-        for descriptor, _ in poller.poll(None if ender >= 0 else _TICK_MS):
+        poller.register(ender, select.POLLIN)
+        for descriptor, _ in poller.poll():
             if descriptor == self._in:
                 self._feed()
             elif descriptor != ender:
@@ -186,10 +182,7 @@ class _Exchange:
 
     def _close(self, descriptor: int) -> None:
         if descriptor in self._open:
-            self._open.discard(descriptor)
-            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-                if stream is not None and not stream.closed and stream.fileno() == descriptor:
-                    stream.close()
+            self._open.pop(descriptor).close()
 
 
 def _end_strays() -> None:
@@ -201,27 +194,21 @@ def _end_strays() -> None:
             os.waitpid(-1, 0)
 
 
-def _fetch(work: str, paths: list[str], most: int) -> list[Any]:
+def _fetch(work: str, paths: Iterable[str], most: int, known: dict[str, bytes]) -> list[Any]:
     files = []
     for path in paths:
         found = _read_regular(f"{work}/{path}", most)
-        if found is not None:
+        if found is not None and found[0] != known.get(path):
             most -= len(found[0])
             files.append([path, *found])
     return files
 
 
-def _collect(work: str, sources: dict[str, bytes], most: int) -> list[Any]:
-    files = []
+def _list_files(work: str) -> Iterator[str]:
     for folder, folders, names in os.walk(work):
         folders.sort()
         for name in sorted(names):
-            path = f"{folder}/{name}"[len(work) + 1 :]
-            found = _read_regular(f"{work}/{path}", most)
-            if found is not None and found[0] != sources.get(path):
-                most -= len(found[0])
-                files.append([path, *found])
-    return files
+            yield f"{folder}/{name}"[len(work) + 1 :]
 
 
 def _read_regular(path: str, most: int) -> tuple[bytes, bool] | None:

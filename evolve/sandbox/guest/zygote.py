@@ -203,9 +203,8 @@ def _build_setup(settings: dict[str, Any], proc: int) -> Setup:
     )
     if settings["namespaces"] and _can_confine(setup):
         return setup
-    rules = confine.file_rules_without_namespaces(
-        setup.box, version, settings["readable"], has_accelerators=setup.has_devices
-    )
+    shown = confine.leave_out_covered(settings["readable"])
+    rules = confine.file_rules(setup._replace(covers=()), shown)
     ruleset = confine.build_ruleset(version, rules) if version else -1
     return setup._replace(is_namespaced=False, code=b"", ruleset=ruleset)
 
