@@ -25,10 +25,10 @@ from evolve.evaluation.evaluator import (
     send_line,
     start_process,
 )
-from evolve.evaluation.pool import LATER, Asker
+from evolve.evaluation.pool import Evaluators
 from evolve.keys import cut_keys
-from evolve.problem import NO_BARS, Problem, Purpose
-from evolve.records import Evaluation, Program
+from evolve.problem import Problem
+from evolve.records import Evaluation
 from evolve.records.plain import from_plain, to_plain
 from evolve.sandbox.limits import Isolation, ProgramLimits
 from evolve.settings import Settings
@@ -40,7 +40,7 @@ _KEPT_LINES = 20
 _CLOSE_SECONDS = 10.0
 
 
-class RayEvaluators:
+class RayEvaluators(Evaluators):
     """A Ray cluster, spoken to by a process of its own (`evolve.evaluation.driver`).
 
     Args:
@@ -48,11 +48,6 @@ class RayEvaluators:
         config: What each evaluator is sent; its environment stays here.
         settings: Which cluster, what an evaluator asks for there, and how many there may be.
         tell: Called with a line on what happens to the nodes, from any thread.
-
-    Attributes:
-        printed: The end of what an evaluator printed during the last evaluation.
-        kind: What kind of machine measures time; empty until one has.
-        asker: None: a problem that asks is refused.
 
     Raises:
         UsageError: The address has another form, or Ray is not installed.
@@ -71,6 +66,7 @@ class RayEvaluators:
                 "evaluated on this machine: leave --cluster out"
             )
         expect_cluster(settings.cluster)
+        super().__init__()
         self._config = {
             **asdict(settings.cluster),
             "demand": find_demand(problem, settings.cluster),
@@ -85,10 +81,8 @@ class RayEvaluators:
         self._failure: Exception | None = None
         self._process: IdleProcess | None = None
         self._log: deque[str] = deque(maxlen=_KEPT_LINES)
-        self.printed = ""
         self.kind = settings.cluster.kind
         self._status = (0, 0, 0)
-        self.asker: Asker | None = None
 
     def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to connect; a process of this machine is of no use."""
@@ -103,13 +97,7 @@ class RayEvaluators:
         """Waits until the first evaluator is ready on some node."""
         return self._ready.result()
 
-    def evaluate(
-        self,
-        program: Program,
-        purpose: Purpose = Purpose.SEARCH,
-        bars: Mapping[str, float] = NO_BARS,
-        generation: int = LATER,  # noqa: ARG002 - nothing is asked from there
-    ) -> Evaluation:
+    def _serve(self, request: EvaluationRequest) -> Evaluation:
         """Evaluates a program on the node that has an evaluator free, and waits for one."""
         future: Future[Evaluation] = Future()
         with self._lock:
@@ -117,7 +105,6 @@ class RayEvaluators:
                 raise self._failure
             self._number += 1
             self._asked[self._number] = future
-            request = EvaluationRequest(program, purpose, bars)
             self._send({"id": self._number, **request.as_message()})
         return future.result()
 

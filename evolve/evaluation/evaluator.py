@@ -39,7 +39,6 @@ from evolve.sandbox.limits import Isolation
 _START_SECONDS = 60.0
 # How long an evaluator's memory may go unseen.
 _LOOK_SECONDS = 0.1
-_MAX_EVALUATIONS = 5000
 # Of what an evaluator prints: what is kept, and what of it is shown.
 _KEPT_BYTES, _SHOWN_CHARACTERS = 1 << 16, 2000
 _MB = 1 << 20
@@ -168,7 +167,6 @@ class EvaluatorProcess:
     def __init__(self, config: EvaluatorConfig, idle: IdleProcess | None = None) -> None:
         self._config = config
         self._isolation: Isolation | None = None
-        self._evaluations = 0
         self._seen_bytes = 0
         self._buffer = bytearray()
         self._printed = bytearray()
@@ -202,7 +200,6 @@ class EvaluatorProcess:
         self._read_printed()
         self._printed.clear()
         send_line(self._process, request.as_message())
-        self._evaluations += 1
         verdict = self._await_verdict(request.answer)
         self._read_printed()
         self._raise_error(verdict)
@@ -225,8 +222,7 @@ class EvaluatorProcess:
 
         An evaluator that leaks is replaced between programs, long before its limit strikes.
         """
-        leaked = self.memory_bytes > self._config.memory_mb * _MB // 2
-        return leaked or self._evaluations >= _MAX_EVALUATIONS
+        return self.memory_bytes > self._config.memory_mb * _MB // 2
 
     @property
     def memory_bytes(self) -> int:

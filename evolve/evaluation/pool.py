@@ -1,12 +1,12 @@
-"""Where evaluations run: the protocol of such a place; on this machine, a pool of processes."""
+"""Where evaluations run: what such a place offers; on this machine, a pool of processes."""
 
 from __future__ import annotations
 
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 from evolve.errors import EvaluationCutError, EvaluatorError, SandboxError, SandboxKilledError
 from evolve.evaluation.evaluator import (
@@ -34,19 +34,20 @@ Asker = Callable[[int, Sequence[Request]], Sequence[Answered]]
 """Answers what evaluations for a generation ask a model; may be called from any thread."""
 
 
-class Evaluators(Protocol):
+class Evaluators(ABC):
     """A place where evaluations run; every method may be called from any thread.
 
     Attributes:
+        printed: The end of what an evaluator printed during the last evaluation.
+        kind: What kind of machine measures the time that programs take, where that is fixed.
         asker: Answers what evaluations ask a model; None where nothing does.
     """
 
-    asker: Asker | None
+    def __init__(self) -> None:
+        self.printed = self.kind = ""
+        self.asker: Asker | None = None
 
-    @property
-    def printed(self) -> str:
-        """The end of what an evaluator printed during the last evaluation."""
-
+    @abstractmethod
     def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to start what the first evaluation needs, without waiting for it.
 
@@ -54,6 +55,7 @@ class Evaluators(Protocol):
             idle: An evaluator's process, where one was started already.
         """
 
+    @abstractmethod
     def wait(self) -> Isolation:
         """Waits until an evaluator is ready, and returns what its sandbox was proven to enforce.
 
@@ -83,36 +85,39 @@ class Evaluators(Protocol):
             EvaluatorError: The evaluator failed on many programs in a row.
             EvaluationCutError: `cut` was called meanwhile.
         """
+        answer = refuse if self.asker is None else partial(self.asker, generation)
+        return self._serve(EvaluationRequest(program, purpose, bars, answer))
 
-    @property
-    def kind(self) -> str:
-        """What kind of machine measures the time that programs take, where that is fixed."""
+    @abstractmethod
+    def _serve(self, request: EvaluationRequest) -> Evaluation:
+        """Returns the verdict on a program, as `evaluate` does."""
 
     def describe(self) -> str:
         """Returns the state of the machines; empty where there is this one alone."""
+        return ""
 
+    @abstractmethod
     def cut(self) -> None:
         """Ends the evaluations that run, each with an `EvaluationCutError`; others may follow."""
 
+    @abstractmethod
     def close(self) -> None:
         """Ends all processes and their sandboxes."""
 
 
-class LocalEvaluators:
+class LocalEvaluators(Evaluators):
     """This machine: a pool of evaluator processes.
 
     Args:
         config: Sent to each process.
         processes: How many there may be.
         honest: A program that the evaluator is known to score; None where there is none.
-
-    Attributes:
-        printed, kind, asker: As in `Evaluators`, whose other methods are described there, too.
     """
 
     def __init__(
         self, config: EvaluatorConfig, processes: int, honest: Program | None = None
     ) -> None:
+        super().__init__()
         self._config = config
         self._honest = honest
         self._permits = threading.BoundedSemaphore(processes)
@@ -122,8 +127,6 @@ class LocalEvaluators:
         self._failures = 0
         self._closed = False
         self._cuts = 0
-        self.printed = self.kind = ""
-        self.asker: Asker | None = None
 
     def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to start the first process."""
@@ -145,25 +148,13 @@ class LocalEvaluators:
                 self._idle.put(process)
                 return isolation
 
-    def evaluate(
-        self,
-        program: Program,
-        purpose: Purpose = Purpose.SEARCH,
-        bars: Mapping[str, float] = NO_BARS,
-        generation: int = LATER,
-    ) -> Evaluation:
+    def _serve(self, request: EvaluationRequest) -> Evaluation:
         """Evaluates a program in a process that is free, or in a new one."""
         with self._permits:
-            answer = refuse if self.asker is None else partial(self.asker, generation)
-            request = EvaluationRequest(program, purpose, bars, answer)
             evaluation = self._evaluate(request)
             if self._count_failures(evaluation) >= _FAILURES_IN_A_ROW:
                 self._examine(evaluation, request)
         return evaluation
-
-    def describe(self) -> str:
-        """Returns nothing: there is this machine alone."""
-        return ""
 
     def cut(self) -> None:
         """Ends the evaluations that run, with their processes."""

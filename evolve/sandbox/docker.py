@@ -264,7 +264,6 @@ class DockerLink(Link):
         self._package_place = package_place
         self._advice = f"; see that `python3` starts {package_place}"
         self._wrapped = bytearray()
-        self._memory_mb = 0
         wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         response = client.api.attach_socket(identifier, wanted)
         stream: socket.socket = response._sock  # noqa: SLF001 - the package offers no other way
@@ -330,14 +329,10 @@ class DockerLink(Link):
                 return found
             time.sleep(0.1)
 
-    def fit(self, limits: ProgramLimits) -> None:
-        """Sets the limit of the container to what a program may use in addition to the guest."""
-        if limits.memory_mb + limits.workspace_mb == self._memory_mb:
-            return
+    def _limit(self, limits: ProgramLimits) -> None:
         import docker
 
-        self._memory_mb = limits.memory_mb + limits.workspace_mb
-        size = (self._memory_mb + OWN_MEMORY_MB) * _MB
+        size = (limits.memory_mb + limits.workspace_mb + OWN_MEMORY_MB) * _MB
         try:
             self._client.api.update_container(
                 self._process.identifier, mem_limit=size, memswap_limit=size

@@ -19,7 +19,7 @@ from typing import IO, Any
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import Cgroup, NoCgroupError, make_group_or_scope
 from evolve.sandbox.guest import resources
-from evolve.sandbox.guest.wire import CHUNK, FAILED, HEADER, KILLS, READY, SIGNALLED
+from evolve.sandbox.guest.wire import CHUNK, HEADER, KILLS, READY, SIGNALLED
 from evolve.sandbox.limits import ProgramLimits
 
 _START_SECONDS = 60.0
@@ -131,12 +131,8 @@ class Link:
             raise SandboxError(
                 f"{self._name}: the guest did not start: {said or 'no reason given'}{self._advice}"
             )
-        kind, body = frame
-        if kind not in {READY, FAILED}:
-            self.kill()
-            raise SandboxError(f"{self._name}: the guest greeted with {kind!r}")
-        greeting = json.loads(body)
-        if kind == FAILED:
+        greeting = json.loads(frame[1])
+        if frame[0] != READY:
             self.kill()
             reason, package = greeting["reason"], greeting["package"]
             if not package:
@@ -154,13 +150,9 @@ class Link:
         Raises:
             SandboxError: The limits cannot be set.
         """
-        if self._group is None or limits == self._fitted:
-            return
-        try:
-            self._group.fit(limits)
-        except OSError as error:
-            raise SandboxError(f"{self._name}: the cgroup cannot be limited: {error}") from None
-        self._fitted = limits
+        if limits != self._fitted:
+            self._limit(limits)
+            self._fitted = limits
 
     def ran_out_of_memory(self) -> bool:
         """Returns whether the kernel killed something for the guest's memory since last time."""
@@ -251,6 +243,13 @@ class Link:
             self._group.remove()
         self._unsent.clear()
         self._files.close()
+
+    def _limit(self, limits: ProgramLimits) -> None:
+        try:
+            if self._group is not None:
+                self._group.fit(limits)
+        except OSError as error:
+            raise SandboxError(f"{self._name}: the cgroup cannot be limited: {error}") from None
 
     def _hang_up(self) -> None:
         self._process.stdin.close()
