@@ -61,15 +61,14 @@ class Answer:
     """A value that came back from the sandbox.
 
     Attributes:
-        value: Plain data and NumPy arrays, decoded strictly.
+        value: Plain data and NumPy arrays, decoded strictly; of a generator the last one before the
+            deadline.
         seconds: Wall time of the call, measured outside.
-        complete: False when a generator was cut at its deadline and `value` is its last one.
         inside_seconds: Wall time by the clock inside, where it was asked for; the program's word.
     """
 
     value: Any
     seconds: float
-    complete: bool = True
     inside_seconds: float | None = None
 
 

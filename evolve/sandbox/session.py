@@ -288,7 +288,7 @@ class SandboxSession:
     def _time_out(self, last: bytes | None, spent: float, seconds: float, function: str) -> Answer:
         notes = self._kill(is_doubtful=True, wants_notes=last is None)
         if last is not None:
-            return Answer(self._decode(last), spent, complete=False)
+            return Answer(self._decode(last), spent)
         reason = f"no answer within {seconds:g} s"
         # A caller may have set a shorter time.
         limit = "seconds" if seconds >= self._limits.seconds else ""

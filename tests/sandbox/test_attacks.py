@@ -417,8 +417,7 @@ class TestChannel:
 
     def test_an_endless_generator_does_not_block(self, sandbox: Sandbox) -> None:
         source = "def f():\n    while True: yield 'x' * 500_000"
-        answer = ask(sandbox, source, limits=SHORT)
-        assert not answer.complete
+        assert ask(sandbox, source, limits=SHORT).value == "x" * 500_000
 
     def test_patched_modules_harm_only_the_program(self, sandbox: Sandbox) -> None:
         source = """
