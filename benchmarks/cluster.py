@@ -77,7 +77,7 @@ def main() -> None:
     ):
         problem = load_problem(write_problem(Path(scratch, "p"), initial=program, toml=toml))
         sandbox = SandboxSettings(processes=asked.evaluators)
-        there = ClusterSettings(address=nodes.address, memory_mb=1)
+        there = ClusterSettings(address=nodes.address, resources=("memory=1",))
         results: dict[str, list[tuple[float, float]]] = {}
         places: dict[str, Callable[[], Settings]] = {
             "here": lambda: Settings(sandbox=sandbox),
