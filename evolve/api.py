@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -304,16 +305,9 @@ def resume(
         UsageError: There is no such run, it is in use, or a setting cannot be changed.
         MachineError: A model, the sandbox, the evaluator or the disk failed.
     """
-    from evolve.cli.options import name_settings
     from evolve.runs.opening import open_run as open_to_run
-    from evolve.settings import change_settings
 
-    changes = {**(settings or {}), **name_settings(options)}
-    found = open_to_run(
-        open_run(run).folder,
-        lambda recorded: change_settings(recorded, changes, where="arguments"),
-        trusts=trust,
-    )
+    found = open_to_run(open_run(run).folder, _changing(settings, options), trusts=trust)
     return _run_to_end(found, (on_attempt, on_generation, on_improvement), progress=progress)
 
 
@@ -338,14 +332,11 @@ def fork(
         UsageError: There is no such run or generation, or a setting cannot be used.
         StoreError: A database cannot be read or written.
     """
-    from evolve.cli.options import name_settings
     from evolve.runs.derived import fork_run
-    from evolve.settings import change_settings
 
-    changes = {**(settings or {}), **name_settings(options)}
     folder, _ = fork_run(
         open_run(run).folder,
-        lambda before: change_settings(before, changes, where="arguments"),
+        _changing(settings, options),
         generation=generation,
         folder=None if run_dir is None else Path(run_dir),
         parent=RUNS,
@@ -384,16 +375,11 @@ def check(
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem
     from evolve.runs.starting import evaluate_initial
-    from evolve.runs.wiring import answering, complete_settings, open_evaluators
+    from evolve.runs.wiring import complete_settings, evaluating
 
     complete = complete_settings(_read_settings(settings, options))
     found = load_problem(find_problem(Path(problem)), complete.parameters)
-    with (
-        closing(open_evaluators(found, complete)) as evaluators,
-        answering(found, complete, evaluators, None),
-    ):
-        evaluators.start()
-        evaluators.wait()
+    with evaluating(found, complete) as evaluators:
         return evaluate_initial(found, evaluators)
 
 
@@ -442,11 +428,20 @@ def optimize(
 def _read_settings(settings: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Settings:
     import os
 
-    from evolve.cli.options import name_settings
     from evolve.settings import Settings, change_settings, read_environment
 
     found = change_settings(Settings(), read_environment(os.environ), where="environment")
-    return change_settings(found, {**(settings or {}), **name_settings(options)}, where="arguments")
+    return _changing(settings, options)(found)
+
+
+def _changing(
+    settings: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> Callable[[Settings], Settings]:
+    from evolve.cli.options import name_settings
+    from evolve.settings import change_settings
+
+    changes = {**(settings or {}), **name_settings(options)}
+    return partial(change_settings, changes=changes, where="arguments")
 
 
 def _run_to_end(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ from evolve.runs.estimate import (
 from evolve.runs.given import read_starts
 from evolve.runs.starting import evaluate_initial
 from evolve.runs.trust import describe_evaluator
-from evolve.runs.wiring import answering, complete_settings, describe_isolation, open_evaluators
+from evolve.runs.wiring import complete_settings, describe_isolation, evaluating
 from evolve.scoring.cooperative import WARNING
 from evolve.search.digests import find_misfit, preview_prompts
 from evolve.settings import Settings, change_settings
@@ -295,12 +295,7 @@ def _evaluated(
     if named and sys.stderr.isatty():
         # Not among the results, which may be piped.
         say(named, err=True)
-    with (
-        closing(open_evaluators(problem, settings)) as evaluators,
-        answering(problem, settings, evaluators, None),
-    ):
-        evaluators.start()
-        evaluators.wait()
+    with evaluating(problem, settings) as evaluators:
         evaluation = evaluate_initial(problem, evaluators, again)
         yield problem, settings, evaluators, evaluation
 

@@ -20,7 +20,7 @@ from evolve.report.timeline import RunHistory
 from evolve.runs.opening import open_run
 from evolve.runs.proving import Check, Replay, verify_run
 from evolve.runs.run_folder import find_run, load_run
-from evolve.runs.wiring import open_evaluators
+from evolve.runs.wiring import evaluating
 from evolve.store import Store
 
 _CERTIFICATE = "certificate.json"
@@ -91,9 +91,10 @@ def _holding_out(
 ) -> Iterator[Callable[[Program], Evaluation]]:
     """Yields what evaluates a program of a run on the hold-out."""
     trusted = open_run(folder, changes.apply, trusts=trusts)
-    with closing(open_evaluators(trusted.problem, trusted.settings)) as evaluators:
-        evaluators.start()
-        evaluators.wait()
+    with (
+        closing(Store.open_to_read(folder)) as store,
+        evaluating(trusted.problem, trusted.settings, known=store.asks()) as evaluators,
+    ):
         yield partial(evaluators.evaluate, purpose=Purpose.HOLDOUT)
 
 

@@ -134,7 +134,8 @@ def prune_run(folder: Path, *, age: int, fewest_bytes: int) -> Pruned:
         newest = store.last_generation()
         last = -1 if newest is None else newest
         shown = _find_shown(store, problem, settings, last)
-        return store.prune(shown, last - age, fewest_bytes)
+        # Slots in flight may take over evaluations of generations that they do not see yet.
+        return store.prune(shown, last - max(age, settings.loop.lag + 1), fewest_bytes)
 
 
 def _find_shown(store: Store, problem: Problem, settings: Settings, last: int) -> set[AttemptKey]:

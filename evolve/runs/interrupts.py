@@ -37,29 +37,17 @@ class _StopHandler:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Lets every signal that asks to stop end what is done here as Ctrl-C does."""
-    with _handled(_StopHandler()):
-        yield
+def interruptible(notify: Callable[[], None] | None = None) -> Iterator[None]:
+    """Lets every signal that asks to stop end what is done here as Ctrl-C does.
 
-
-@contextmanager
-def interrupts(notify: Callable[[], None]) -> Iterator[None]:
-    """Reports the first such signal; the second ends the command at once."""
-    before = signal.getsignal(signal.SIGINT)
-    with _handled(_StopHandler(notify)):
-        # Python drops what is raised in some places, as in the middle of an import.
-        if isinstance(before, _StopHandler) and before.times:
-            raise KeyboardInterrupt
-        yield
-
-
-@contextmanager
-def _handled(handle: _StopHandler) -> Iterator[None]:
+    Args:
+        notify: Called at the first signal instead; the second ends the command at once.
+    """
     # Python handles signals on its main thread alone; in another, somebody else does.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    handle = _StopHandler(notify)
     # Under `nohup` a closed terminal is to be ignored. Ctrl-C is heard even where it is
     # ignored, as behind the `&` of a script: `kill -INT` is how such a script asks to stop.
     previous = {
@@ -68,6 +56,10 @@ def _handled(handle: _StopHandler) -> Iterator[None]:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
+        before = previous[signal.SIGINT]
+        # Python drops what is raised in some places, as in the middle of an import.
+        if isinstance(before, _StopHandler) and before.times:
+            raise KeyboardInterrupt
         yield
     finally:
         for number, handler in previous.items():

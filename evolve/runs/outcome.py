@@ -22,7 +22,7 @@ from evolve.records import INITIAL, AttemptKey, Evaluation, Program, Status
 from evolve.records.results import Generation
 from evolve.runs.opening import Run
 from evolve.runs.run_folder import BEST_FOLDER, write_program
-from evolve.runs.wiring import answering, open_evaluators
+from evolve.runs.wiring import evaluating
 from evolve.search.loop import Observer
 from evolve.store import Store
 
@@ -237,12 +237,9 @@ def ask_for_product(run: Run, program: Program, purpose: Purpose) -> str:
             f'of it in `{purpose} = "..."` of problem.toml'
         )
     with (
-        closing(open_evaluators(run.problem, run.settings)) as evaluators,
         closing(Store.open_to_read(run.folder)) as store,
-        answering(run.problem, run.settings, evaluators, store.asks()),
+        evaluating(run.problem, run.settings, known=store.asks()) as evaluators,
     ):
-        evaluators.start()
-        evaluators.wait()
         verdict = evaluators.evaluate(program, purpose)
     name = PRODUCTS[purpose]
     if name not in verdict.artifacts:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from evolve import __version__
 from evolve.errors import BudgetExhaustedError, StoreError, UsageError
 from evolve.models.budget import Budget
-from evolve.population import Population, RunState
+from evolve.population import Population
 from evolve.population.population import light_attempts
 from evolve.population.state import expect_frozen, load_state
 from evolve.problem import Problem
@@ -35,7 +35,7 @@ from evolve.runs.run_folder import (
     expect_writable,
     write_text,
 )
-from evolve.runs.wiring import answering, open_evaluators
+from evolve.runs.wiring import evaluating
 from evolve.runs.world import checksum_folder
 from evolve.sandbox.limits import Isolation
 from evolve.search.generation import GenerationRunner, Reporter, Threads, reject_known
@@ -123,9 +123,9 @@ class Replay:
         self._problem = problem
         self._history = SettingsHistory(settings, store.invocations())
         self._population = Population(problem, settings.search)
-        self._recorded = Population(problem, settings.search)
         self._maker = JobMaker(problem, self._population, store, self._history)
-        self._generations: dict[int, Generation] = {}
+        start = Generation(0, tuple(store.load_slots(0)), 0.0)
+        self._generations = {0: start}
 
     @property
     def first(self) -> int:
@@ -158,12 +158,11 @@ class Replay:
             before = recorded.get(number, [])
             again = before
             if number >= first:
-                made = self._generations.pop(number) if number else self._load_start()
+                made = self._generations.pop(number)
                 again = light_attempts(reject_known(made, self._population))
+            # Archives follow from attempts: where these are equal, so are those.
             self._population.add(number, again)
-            self._recorded.add(number, before)
             differences = _compare_attempts(before, again)
-            differences += _compare_archives(self._recorded, self._population)
             yield number, differences
             if differences:
                 return
@@ -174,9 +173,6 @@ class Replay:
             except OtherRequestError as error:
                 yield number + 1, [str(error)]
                 return
-
-    def _load_start(self) -> Generation:
-        return Generation(0, tuple(self._store.load_slots(0)), 0.0)
 
     def _run(self, turn: Turn) -> Generation:
         number = turn.generation
@@ -220,16 +216,6 @@ def _compare_attempts(recorded: Sequence[LightAttempt], again: Sequence[LightAtt
             if one != two:
                 differences.append(f"attempt {key}: {name}: recorded {one!r}, now {two!r}")
     return sorted(differences)
-
-
-def _compare_archives(recorded: RunState, again: RunState) -> list[str]:
-    """Names the islands whose archives differ."""
-    pairs = zip(recorded.islands.archives, again.islands.archives, strict=True)
-    return [
-        f"island {island}: another archive"
-        for island, (one, two) in enumerate(pairs)
-        if list(one.cells) != list(two.cells) or list(one.elites) != list(two.elites)
-    ]
 
 
 def _evaluate_nothing(program: Program, **_: object) -> Evaluation:
@@ -287,13 +273,10 @@ def verify_run(
     checks = []
     with (
         closing(Store.open_to_read(run.folder)) as store,
-        closing(open_evaluators(run.problem, run.settings)) as evaluators,
-        answering(run.problem, run.settings, evaluators, store.asks()),
+        evaluating(run.problem, run.settings, known=store.asks()) as evaluators,
     ):
-        keys = _list_elites(run, store)
-        evaluators.start()
         isolation = evaluators.wait()
-        for key in keys:
+        for key in _list_elites(run, store):
             attempt = store.load_attempt(key)
             program = attempt.program_or_fail
             again = [evaluators.evaluate(program) for _ in range(repeats)]

@@ -19,7 +19,7 @@ from evolve.operators.sessions import MOST_SESSIONS
 from evolve.population.state import expect_frozen, load_state
 from evolve.problem import Purpose
 from evolve.records.results import FRUITLESS, FRUITLESS_UNTIL, GENERATIONS, INTERRUPTED
-from evolve.runs.interrupts import failures_of_the_machine, interrupts
+from evolve.runs.interrupts import failures_of_the_machine, interruptible
 from evolve.runs.opening import Run, RunView
 from evolve.runs.outcome import (
     BestWriter,
@@ -188,7 +188,7 @@ class LiveRun:
         with (
             asks.searching(journal.budget, events.record),
             self._view.watch(store, problem, settings, journal) as observers,
-            interrupts(lambda: events.put(Interrupt())),
+            interruptible(lambda: events.put(Interrupt())),
         ):
             search = Search(
                 problem,

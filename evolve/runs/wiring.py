@@ -13,6 +13,7 @@ from evolve.display import say_error
 from evolve.errors import BudgetExhaustedError, ProblemError, UsageError
 from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators, LocalEvaluators
+from evolve.models.budget import Budget
 from evolve.problem import Problem
 from evolve.records.results import Call, Expense
 from evolve.sandbox.limits import NAMES, Isolation
@@ -34,7 +35,6 @@ from evolve.source import holds_values, is_text
 from evolve.store import Store
 
 if TYPE_CHECKING:
-    from evolve.models.budget import Budget
     from evolve.models.endpoint import Endpoint
 
 WORKERS = 8
@@ -194,10 +194,8 @@ def _take_environment(problem: Problem) -> dict[str, str]:
     return {name: os.environ[name] for name in problem.environment}
 
 
-def restore_budget(store: Store, settings: Settings) -> Budget:
-    """Returns the caps of the settings, with what the run has used so far counted."""
-    from evolve.models.budget import Budget
-
+def restore_budget(store: Store | None, settings: Settings) -> Budget:
+    """Returns the caps of the settings, with what a run has used so far counted; None for none."""
     caps = settings.budget
     budget = Budget(
         max_cost_usd=caps.max_cost_usd,
@@ -206,9 +204,10 @@ def restore_budget(store: Store, settings: Settings) -> Budget:
         max_tokens=caps.max_tokens,
         shares=settings.loop.workers or WORKERS,
     )
-    for role, model, used in store.usage():
-        budget.restore(role, model, used)
-    budget.restore_evaluations(store.spent()["evaluations"])
+    if store is not None:
+        for role, model, used in store.usage():
+            budget.restore(role, model, used)
+        budget.restore_evaluations(store.spent()["evaluations"])
     return budget
 
 
@@ -313,48 +312,43 @@ class RunAsks:
 
 
 @contextmanager
-def answering(
-    problem: Problem, settings: Settings, evaluators: Evaluators, known: Iterable[Call] | None
-) -> Iterator[None]:
-    """Lets a problem's evaluations ask models while the context is open, outside of any run.
+def evaluating(
+    problem: Problem, settings: Settings, known: Iterable[Call] | None = None
+) -> Iterator[Evaluators]:
+    """Yields evaluators that are ready, outside of any run; models answer what they ask.
 
     Args:
         problem: What is evaluated.
         settings: Complete.
-        evaluators: Ask.
         known: Calls of a run that alone answer; None where models do.
 
     Raises:
-        UsageError: No model is named.
+        UsageError: The evaluations ask a model, and none is named; or a cap would be passed.
+        SandboxError: Nothing isolates programs here.
+        EvaluatorError: The evaluator cannot be imported.
     """
-    if not problem.asks:
-        yield
-        return
-    from evolve.models.budget import Budget
-    from evolve.models.roster import open_endpoints
-    from evolve.steps.asker import Asker
-
-    settings = settle_asked(problem, settings)
-    caps = settings.budget
-    budget = Budget(
-        max_cost_usd=caps.max_cost_usd, max_calls=caps.max_calls, max_tokens=caps.max_tokens
-    )
     with ExitStack() as stack:
-        endpoints = {} if known is not None else open_endpoints(settings, Path(), say_error)
-        for endpoint in endpoints.values():
-            stack.callback(endpoint.close)
-        evaluators.asker = Asker(
-            endpoints=endpoints,
-            models=settings.models.asked,
-            budget=budget,
-            keep=lambda _: None,
-            deadline_seconds=settings.models.deadline_seconds,
-            known=known or (),
-            replays=bool(settings.models.replay),
-        ).answer
+        evaluators = stack.enter_context(closing(open_evaluators(problem, settings)))
+        if problem.asks:
+            from evolve.models.roster import open_endpoints
+            from evolve.steps.asker import Asker
+
+            settings = settle_asked(problem, settings)
+            endpoints = {} if known is not None else open_endpoints(settings, Path(), say_error)
+            for endpoint in endpoints.values():
+                stack.callback(endpoint.close)
+            evaluators.asker = Asker(
+                endpoints=endpoints,
+                models=settings.models.asked,
+                budget=restore_budget(None, settings),
+                keep=lambda _: None,
+                deadline_seconds=settings.models.deadline_seconds,
+                known=known or (),
+                replays=bool(settings.models.replay),
+            ).answer
+        evaluators.start()
+        evaluators.wait()
         try:
-            yield
+            yield evaluators
         except BudgetExhaustedError as error:
             raise UsageError(f"what evaluations ask would pass a cap: {error}") from error
-        finally:
-            evaluators.asker = None

@@ -60,11 +60,16 @@ def copy_database(source: Path, target: Path, generation: int | None) -> int:
         StoreError: A database cannot be read or written.
     """
     with _open_both(source, target) as copy:
-        last = _find_generation(Reader(copy.original, source), generation)
+        last = Reader(copy.original, source).last_generation()
+        if last is None:
+            raise UsageError(f"{source}: the run has no generation yet")
+        upto = last if generation is None else generation
+        if not 0 <= upto <= last:
+            raise UsageError(f"{source}: expected a generation from 0 to {last}, got {generation}")
         copy.add("facts", "SELECT * FROM facts")
-        for number in range(last + 1):
+        for number in range(upto + 1):
             copy.add_generation(number)
-    return last
+    return upto
 
 
 def repair_database(source: Path, target: Path) -> Repaired:
@@ -90,19 +95,6 @@ def repair_database(source: Path, target: Path) -> Repaired:
             raise StoreError(f"{source / DATABASE}: damaged: not even the start can be read")
         calls, evaluations = copy.count_after("calls", last), copy.count_after("evaluations", last)
     return Repaired(last, calls, evaluations, lost, findings)
-
-
-def _find_generation(reader: Reader, generation: int | None) -> int:
-    last = reader.last_generation()
-    if last is None:
-        raise UsageError(f"{reader.folder}: the run has no generation yet")
-    if generation is None:
-        return last
-    if not 0 <= generation <= last:
-        raise UsageError(
-            f"{reader.folder}: expected a generation from 0 to {last}, got {generation}"
-        )
-    return generation
 
 
 @contextmanager

@@ -65,6 +65,12 @@ _JOIN_TEXTS = (
     "LEFT JOIN artifacts t ON t.generation = e.generation AND t.slot = e.slot "
     "AND t.number = e.number"
 )
+_JOIN_PARENT = """
+    LEFT JOIN attempts p ON p.generation = a.parent_generation AND p.slot = a.parent_slot
+        AND p.number = a.parent_number
+    LEFT JOIN evaluations pe
+        ON pe.generation = p.generation AND pe.slot = p.slot AND pe.number = p.evaluation
+"""
 _IN_ORDER = "ORDER BY generation, slot, number"
 _WITHIN = "WHERE generation > ? AND generation <= ?"
 _USES = (
@@ -125,11 +131,7 @@ _NOTES = f"""
     SELECT a.generation, a.slot, a.number, a.parent_generation, a.parent_slot, a.parent_number,
         a.plan, a.program IS NULL, COALESCE(e.status, 'rejected'), e.objective,
         COALESCE(e.reason, a.reason), pe.objective, COALESCE(e.seconds, 0.0)
-    FROM attempts a {_JOIN_EVALUATION}
-    LEFT JOIN attempts p ON p.generation = a.parent_generation AND p.slot = a.parent_slot
-        AND p.number = a.parent_number
-    LEFT JOIN evaluations pe
-        ON pe.generation = p.generation AND pe.slot = p.slot AND pe.number = p.evaluation
+    FROM attempts a {_JOIN_EVALUATION} {_JOIN_PARENT}
     WHERE a.generation > ? AND a.generation <= ? AND a.parent_generation IS NOT NULL
         AND a.plan IS NOT NULL
     ORDER BY a.generation, a.slot, a.number
@@ -138,11 +140,7 @@ _NOTES = f"""
 _GAINS = f"""
     SELECT a.generation, a.slot, json_extract(a.plan, '$.operator') AS operator, e.objective,
         :sign * (e.objective - pe.objective) AS gain
-    FROM attempts a {_JOIN_EVALUATION}
-    LEFT JOIN attempts p ON p.generation = a.parent_generation AND p.slot = a.parent_slot
-        AND p.number = a.parent_number
-    LEFT JOIN evaluations pe
-        ON pe.generation = p.generation AND pe.slot = p.slot AND pe.number = p.evaluation
+    FROM attempts a {_JOIN_EVALUATION} {_JOIN_PARENT}
     WHERE a.parent_generation IS NOT NULL
 """
 _PAYOFFS = f"""
