@@ -307,7 +307,9 @@ def resume(
     """
     from evolve.runs.opening import open_run as open_to_run
 
-    found = open_to_run(open_run(run).folder, _changing(settings, options), trusts=trust)
+    found = open_to_run(
+        open_run(run).folder, _changing(settings, options), trusts=trust, resumes=True
+    )
     return _run_to_end(found, (on_attempt, on_generation, on_improvement), progress=progress)
 
 

@@ -18,6 +18,7 @@ from evolve.population import RunState
 from evolve.population.curves import CurvePoint, trace_curve
 from evolve.population.state import expect_frozen, freeze_past
 from evolve.problem import Problem
+from evolve.problem.gallery import expect_empty
 from evolve.records import AttemptKey
 from evolve.records.plain import to_plain
 from evolve.records.results import LightAttempt
@@ -178,10 +179,7 @@ def export_run(store: Store, problem: Problem, settings: Settings, folder: Path)
         UsageError: The folder holds files already.
         StoreError: The database cannot be read, or the folder cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: expected a new or empty folder, got a file")
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder}: expected a new or empty folder, got one with files in it")
+    expect_empty(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / EVERYTHING).open("w", encoding="utf-8") as stream:

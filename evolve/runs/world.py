@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -301,9 +301,8 @@ def checksum_ends(path: Path) -> str:
             size = os.fstat(stream.fileno()).st_size
             digest.update(f"{one.relative_to(path)}\0{size}\0".encode())
             digest.update(stream.read(_ENDS))
-            if size > _ENDS:
-                stream.seek(max(_ENDS, size - _ENDS))
-                digest.update(stream.read(_ENDS))
+            stream.seek(max(0, size - _ENDS))
+            digest.update(stream.read())
     return digest.hexdigest()
 
 
@@ -325,13 +324,9 @@ def checksum_folder(folder: Path, counts: Callable[[Path], bool] = lambda _: Tru
     return digest.hexdigest()
 
 
-def list_files(folder: Path) -> Iterator[Path]:
-    """Yields all files and links below a folder, in order, and follows no link."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_dir() and not path.is_symlink():
-            yield from list_files(path)
-        elif path.is_symlink() or path.is_file():
-            yield path
+def list_files(folder: Path) -> list[Path]:
+    """Returns all files and links below a folder, in order; no link is followed."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
 
 
 def _list_entries(folder: Path) -> list[Path]:
@@ -346,17 +341,13 @@ def _list_entries(folder: Path) -> list[Path]:
 
 def _is_large(folder: Path) -> bool:
     size = count = 0
-    for path in _walk(folder):
-        with suppress(OSError):
-            size, count = size + path.lstat().st_size, count + 1
-        if size > MOST_BYTES or count > MOST_FILES:
-            return True
-    return False
-
-
-def _walk(folder: Path) -> Iterator[Path]:
     for where, _, names in os.walk(folder):
-        yield from (Path(where, name) for name in names)
+        for name in names:
+            with suppress(OSError):
+                size, count = size + Path(where, name).lstat().st_size, count + 1
+            if size > MOST_BYTES or count > MOST_FILES:
+                return True
+    return False
 
 
 def _drop_emptied(source: Path, target: Path) -> None:
