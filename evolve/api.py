@@ -12,6 +12,7 @@ are those of `evolve.errors`; each has the `exit_code` that the command line wou
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -128,17 +129,11 @@ class SavedRun:
         Columns: `generation`, `evaluations`, `calls`, `tokens`, `cost_usd`, `seconds`,
         `objective`. The last row says where the run stands.
         """
+        names = ("generation", "evaluations", "calls", "tokens", "cost_usd", "seconds")
         with self._opened() as (_, _, read_history):
             return [
-                {
-                    "generation": point.generation,
-                    "evaluations": point.evaluations,
-                    "calls": point.calls,
-                    "tokens": point.tokens,
-                    "cost_usd": point.cost_usd,
-                    "seconds": point.seconds,
-                    "objective": point.champion.objective,
-                }
+                {name: getattr(point, name) for name in names}
+                | {"objective": point.champion.objective}
                 for point in read_history().points
                 if point.champion is not None
             ]
@@ -159,27 +154,24 @@ class SavedRun:
 
     def hint(self, text: str) -> dict[str, Any]:
         """Says something to its models, as `evolve hint` does; returns what was recorded."""
-        from evolve.records.plain import to_plain
         from evolve.runs.given import hint_run
 
-        return dict(to_plain(hint_run(self.folder, text)))
+        return dataclasses.asdict(hint_run(self.folder, text))
 
     def inject(self, path: str | Path) -> dict[str, Any]:
         """Lets its next generation evaluate a program, as `evolve inject` does."""
-        from evolve.records.plain import to_plain
         from evolve.runs.given import inject_program
 
-        return dict(to_plain(inject_program(self.folder, Path(path))))
+        return dataclasses.asdict(inject_program(self.folder, Path(path)))
 
     def pin(self, program: str) -> dict[str, Any]:
         """Lets every further generation work on a program, as `evolve pin` does."""
-        from evolve.records.plain import to_plain
         from evolve.report.attempt_details import find_attempt
         from evolve.runs.given import pin_attempt
 
         with self._opened() as (store, state, _):
             attempt = find_attempt(store, state, program)
-        return dict(to_plain(pin_attempt(self.folder, attempt)))
+        return dataclasses.asdict(pin_attempt(self.folder, attempt))
 
     def report(self) -> Path:
         """Writes the report, and returns its path."""

@@ -195,11 +195,12 @@ class FirstCheckpoint:
 
     def _evaluate_start(self) -> Evaluation:
         """Evaluates the starting program within the cap on time, to which it counts."""
-        problem, settings, cap = self.run.problem, self.run.settings, self._longest_start()
+        problem, settings = self.run.problem, self.run.settings
+        cap = settings.budget.max_seconds
         again, may_fail = repeats_of(problem, settings.search), settings.loop.allow_broken_start
         with (
             self._view.waiting("evaluating the starting program"),
-            _calling_after(cap, self._evaluators.cut),
+            _calling_after(cap and max(cap, _LEAST_SECONDS), self._evaluators.cut),
             self._asks.recording(),
         ):
             evaluation = evaluate_initial(problem, self._evaluators, again, may_fail=may_fail)
@@ -215,10 +216,6 @@ class FirstCheckpoint:
         if problem.cooperative:
             self._view.tell(COOPERATIVE)
         return evaluation
-
-    def _longest_start(self) -> float | None:
-        cap = self.run.settings.budget.max_seconds
-        return cap and max(cap, _LEAST_SECONDS)
 
     def _expect_two_generations(
         self, evaluation: Evaluation, endpoints: Mapping[str, Endpoint]
