@@ -334,17 +334,13 @@ class Reader:
     def slot_notes(self, after: int, upto: int) -> Iterator[SlotNote]:
         """Yields the slots with a plan of the generations after one, up to another, in order."""
         sign = Direction(self.facts().get("direction", "maximize")).sign
-        editors: dict[tuple[int, int], list[str]] = {}
-        roles = "AND role IN ('editor', 'leap')"
-        sql = f"SELECT generation, slot, model FROM calls {_WITHIN} {roles} {_IN_ORDER}"
-        for generation, slot, model in self._all(sql, after, upto):
-            editors.setdefault((generation, slot), []).append(model)
+        uses = self._load_uses(after + 1, upto)
         found = self._all(_NOTES, after, upto)
         with parsing(self.folder):
             for place, group in groupby(found, key=lambda row: row[:2]):
-                yield load_slot_note(list(group), sign)._replace(
-                    editors=tuple(editors.get(place, ()))
-                )
+                calls = uses.get(place, ())
+                editors = tuple(call.model for call in calls if call.role in {"editor", "leap"})
+                yield load_slot_note(list(group), sign)._replace(editors=editors)
 
     def usage(self) -> list[tuple[str, str, Totals]]:
         """Returns what was used, by role and model."""
