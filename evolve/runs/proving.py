@@ -283,13 +283,7 @@ def verify_run(
             checks.append(compare_verdicts(attempt, again, allowed))
             on_check(checks[-1])
         start = store.load_attempt(INITIAL).objective
-    certificate = _certify(run.folder, checks, isolation, allowed)
-    certificate |= {
-        "start": start,
-        "noise": max(run.problem.noise, certificate["elites"]["largest_noise"]),
-        # The evaluator ran next to the program, which can forge its scores.
-        "cooperative": run.problem.cooperative,
-    }
+    certificate = _certify(run, checks, isolation, allowed) | {"start": start}
     write_text(output, json.dumps(certificate, indent=2) + "\n")
     return certificate
 
@@ -322,19 +316,23 @@ def compare_verdicts(attempt: Attempt, again: Sequence[Evaluation], tolerance: f
 
 
 def _certify(
-    folder: Path, checks: Sequence[Check], isolation: Isolation, tolerance: float
+    run: Run, checks: Sequence[Check], isolation: Isolation, tolerance: float
 ) -> dict[str, Any]:
     """Returns the certificate; the first check is the champion's."""
+    folder, largest = run.folder, max(item.noise for item in checks)
     return {
         "verdict": "agrees" if all(item.agrees for item in checks) else "differs",
         "champion": _describe(checks[0]),
         "elites": {
             "checked": len(checks),
             "agree": sum(item.agrees for item in checks),
-            "largest_noise": max(item.noise for item in checks),
+            "largest_noise": largest,
             "differ": [_describe(item) for item in checks if not item.agrees],
         },
+        "noise": max(run.problem.noise, largest),
         "tolerance": tolerance,
+        # The evaluator ran next to the program, which can forge its scores.
+        "cooperative": run.problem.cooperative,
         "sha256": {
             "problem": checksum_folder(folder / PROBLEM_FOLDER, _is_source),
             "evaluator": checksum_folder(folder / EVALUATOR_FOLDER, _is_source),

@@ -79,13 +79,11 @@ def _expect_editor(settings: Settings) -> None:
     if settings.steps.executor != WORKSPACE:
         return
     editors = [one.name for one in settings.models.candidates_for("editor")]
-    wrong = [name for name in editors if not name.startswith("cmd:")] or (
-        [] if editors else ["none"]
-    )
+    wrong = next((name for name in editors or ["none"] if not name.startswith("cmd:")), "")
     if wrong and not settings.models.replay:
         raise UsageError(
             f"steps.executor: `{WORKSPACE}` needs commands as editors, such as --editor "
-            f'"cmd:mini -y", got {wrong[0]}'
+            f'"cmd:mini -y", got {wrong}'
         )
     if settings.steps.agent_turns:
         raise UsageError(
