@@ -133,7 +133,7 @@ def write_mark(folder: Path, settings: Settings, addresses: Collection[str]) -> 
     named = tuple(sorted(set(addresses)))
     if read_mark(folder, settings) == named:
         return
-    secret = _read_secret() or _make_secret()
+    secret = _read_secret() or _read_secret(makes=True)
     if secret is not None:
         kept = {"addresses": named, "mark": _make_mark(secret, folder, settings, named)}
         with suppress(OSError):
@@ -169,43 +169,30 @@ def _is_code(path: Path) -> bool:
     return is_executable or path.suffix.lower() in _CODE
 
 
-def _state_folder() -> Path | None:
-    named = os.environ.get("XDG_STATE_HOME", "")
-    if Path(named).is_absolute():
-        return Path(named) / "evolve"
-    with suppress(RuntimeError):
-        return Path.home() / ".local/state/evolve"
+def _read_secret(*, makes: bool = False) -> bytes | None:
+    """Returns the user's secret; None where there is none that nobody else could have made."""
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # Without a home there is nowhere to keep one.
+    with suppress(OSError, RuntimeError):
+        state = named if named.is_absolute() else Path.home() / ".local/state"
+        path = state / "evolve" / _SECRET_FILE
+        if makes:
+            _make_secret(path)
+        with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as stream:
+            found = os.fstat(stream.fileno())
+            secret = stream.read(_SECRET_BYTES)
+        is_private = not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+        if is_private and found.st_uid == os.geteuid() and len(secret) == _SECRET_BYTES:
+            return secret
     return None
 
 
-def _read_secret() -> bytes | None:
-    """Returns the user's secret; None where there is none that nobody else could have made."""
-    folder = _state_folder()
-    if folder is None:
-        return None
-    try:
-        with os.fdopen(open_plain(folder / _SECRET_FILE, os.O_RDONLY), "rb") as stream:
-            found = os.fstat(stream.fileno())
-            secret = stream.read(_SECRET_BYTES)
-    except OSError:
-        return None
-    is_own = found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
-    return secret if is_own and len(secret) == _SECRET_BYTES else None
-
-
-def _make_secret() -> bytes | None:
-    folder = _state_folder()
-    if folder is None:
-        return None
-    draft = folder / f".{_SECRET_FILE}-{os.getpid()}"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(token_bytes(_SECRET_BYTES))
-        # Another process may have made one meanwhile, which then is the user's.
-        with suppress(FileExistsError):
-            (folder / _SECRET_FILE).hardlink_to(draft)
-        draft.unlink()
-    except OSError:
-        return None
-    return _read_secret()
+def _make_secret(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(token_bytes(_SECRET_BYTES))
+    # Another process may have made one meanwhile, which then is the user's.
+    with suppress(FileExistsError):
+        path.hardlink_to(draft)
+    draft.unlink()
