@@ -83,7 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store.create(Path(folder))
         journal = Journal(
-            endpoints={MODEL: endpoint}, evaluate=lambda *_: None, budget=budget,
+            endpoints={MODEL: endpoint}, evaluator=lambda *_: None, budget=budget,
             keep=lambda item: store.keep([item]), workers=8, deadline_seconds=300.0,
         )  # fmt: skip
 

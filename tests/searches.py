@@ -82,7 +82,7 @@ class Searches:
                 self._start(store, evaluate(self.problem.initial))
             events = Inbox()
             journal = Journal(
-                endpoints={}, evaluate=slowly, budget=Budget(), keep=events.record,
+                endpoints={}, evaluator=slowly, budget=Budget(), keep=events.record,
                 workers=8, deadline_seconds=60.0,
             )  # fmt: skip
             history = SettingsHistory(settings, store.invocations())

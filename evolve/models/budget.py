@@ -184,6 +184,7 @@ class Reservation:
         )  # fmt: skip
 
 
+@dataclass(eq=False, kw_only=True)
 class Budget:
     """Hard caps with exact totals; safe to use from many threads.
 
@@ -195,28 +196,19 @@ class Budget:
         shares: Requests that are to be in flight at a time.
     """
 
-    def __init__(
-        self,
-        *,
-        max_cost_usd: float | None = None,
-        max_evaluations: int | None = None,
-        max_calls: int | None = None,
-        max_tokens: int | None = None,
-        shares: int = 8,
-    ) -> None:
-        self.max_cost_usd = max_cost_usd
-        self.max_evaluations = max_evaluations
-        self.max_calls = max_calls
-        self.max_tokens = max_tokens
-        self._shares = shares
-        self._needed: defaultdict[tuple[str, str], deque[int]] = defaultdict(
-            lambda: deque(maxlen=_REPLIES)
-        )
+    max_cost_usd: float | None = None
+    max_evaluations: int | None = None
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    shares: int = 8
+
+    def __post_init__(self) -> None:
+        self._needed = defaultdict[tuple[str, str], deque[int]](lambda: deque(maxlen=_REPLIES))
         self._lock = threading.Condition()
         self._evaluations = 0
-        self._used: defaultdict[tuple[str, str], Totals] = defaultdict(Totals)
+        self._used = defaultdict[tuple[str, str], Totals](Totals)
         self._pending: set[Reservation] = set()
-        self._excess: defaultdict[str, float] = defaultdict(lambda: 1.0)
+        self._excess = defaultdict[str, float](lambda: 1.0)
         self._stopped_because = ""
 
     def reserve(
@@ -277,7 +269,7 @@ class Budget:
                 if not self._pending:
                     raise
             self._lock.wait()
-        share = self._find_affordable(reservation, max(self._shares - len(self._pending), 1))
+        share = self._find_affordable(reservation, max(self.shares - len(self._pending), 1))
         generous = max(GENEROUS_TOKENS, 2 * needed)
         return _limit(reservation, max(min([share, generous, *bounds]), needed))
 

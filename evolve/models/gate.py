@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 
 from evolve.errors import ModelUnavailableError
 from evolve.models.model import RetryableError
@@ -18,6 +19,7 @@ _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 60.0
 
 
+@dataclass(eq=False)
 class Gate:
     """Lets requests to one model pass when they may; safe to use from many threads.
 
@@ -34,40 +36,27 @@ class Gate:
         tell: Called at pauses and their ends, from any thread.
         clock: Returns seconds that never go back.
         longest_nap_seconds: Who waits looks again at least so often.
-
-    Attributes:
-        tell: As given.
     """
 
-    def __init__(
-        self,
-        where: str,
-        *,
-        concurrency: float = math.inf,
-        requests_per_minute: float = math.inf,
-        tokens_per_minute: float = math.inf,
-        outage_seconds: float = 900.0,
-        tell: Callable[[str], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
-        longest_nap_seconds: float = 0.5,
-    ) -> None:
-        self._where = where
-        self._concurrency = concurrency
-        self._requests_per_minute = max(requests_per_minute, 1.0)
-        self._tokens_per_minute = tokens_per_minute
-        self._outage_seconds = outage_seconds
-        self.tell = tell
-        self._clock = clock
-        self._longest_nap_seconds = longest_nap_seconds
+    where: str
+    _: KW_ONLY
+    concurrency: float = math.inf
+    requests_per_minute: float = math.inf
+    tokens_per_minute: float = math.inf
+    outage_seconds: float = 900.0
+    tell: Callable[[str], None] = lambda _: None
+    clock: Callable[[], float] = time.monotonic
+    longest_nap_seconds: float = 0.5
+
+    def __post_init__(self) -> None:
         self._changed = threading.Condition()
         self._in_flight = 0
         self._begun: deque[tuple[float, int]] = deque()
         self._failures = 0
         self._last_reason = ""
-        self._last_answer = float("-inf")
+        self._last_answer = self._not_before = float("-inf")
         self._down_since: float | None = None
         self._pause = 0.0
-        self._not_before = float("-inf")
         self._is_closed = False
 
     @contextmanager
@@ -117,15 +106,15 @@ class Gate:
             self._changed.notify_all()
 
     def _enter(self, tokens: int, *, may_wait: bool) -> float:
-        start = self._clock()
+        start = self.clock()
         with self._changed:
             while True:
                 self._check_open(may_wait=may_wait)
                 nap = self._find_nap(tokens)
                 if nap <= 0.0:
                     break
-                self._changed.wait(min(nap, self._longest_nap_seconds))
-            now = self._clock()
+                self._changed.wait(min(nap, self.longest_nap_seconds))
+            now = self.clock()
             self._in_flight += 1
             self._begun.append((now, tokens))
             return now - start
@@ -147,60 +136,60 @@ class Gate:
 
     def _check_open(self, *, may_wait: bool) -> None:
         if self._is_closed:
-            raise ModelUnavailableError(f"{self._where}: closed")
-        now = self._clock()
+            raise ModelUnavailableError(f"{self.where}: closed")
+        now = self.clock()
         if self._down_since is not None:
             down = now - self._down_since
-            if not may_wait or down >= self._outage_seconds:
+            if not may_wait or down >= self.outage_seconds:
                 raise ModelUnavailableError(
-                    f"{self._where}: down for {down:.0f} s, the last request failed with: "
+                    f"{self.where}: down for {down:.0f} s, the last request failed with: "
                     f"{self._last_reason}"
                 )
         wish = self._not_before - now
-        if wish > self._outage_seconds or (wish > 0.0 and not may_wait):
+        if wish > self.outage_seconds or (wish > 0.0 and not may_wait):
             raise ModelUnavailableError(
-                f"{self._where}: rate limited for {wish:.0f} s: {self._last_reason}"
+                f"{self.where}: rate limited for {wish:.0f} s: {self._last_reason}"
             )
 
     def _find_nap(self, tokens: int) -> float:
         """Returns the seconds until the request may pass as far as is known now; 0 to pass."""
-        now = self._clock()
-        if self._in_flight >= (self._concurrency if self._down_since is None else 1):
+        now = self.clock()
+        if self._in_flight >= (self.concurrency if self._down_since is None else 1):
             return math.inf
         if self._not_before > now:
             return self._not_before - now
         while self._begun and self._begun[0][0] <= now - _WINDOW_SECONDS:
             self._begun.popleft()
         used = sum(part for _, part in self._begun)
-        has_room = used + tokens <= self._tokens_per_minute or not self._begun
-        if has_room and len(self._begun) < self._requests_per_minute:
+        has_room = used + tokens <= self.tokens_per_minute or not self._begun
+        if has_room and len(self._begun) < max(self.requests_per_minute, 1.0):
             return 0.0
         return self._begun[0][0] + _WINDOW_SECONDS - now
 
     def _note_answer(self) -> None:
         self._failures = 0
-        self._last_answer = self._clock()
+        self._last_answer = self.clock()
         if self._down_since is not None:
             down = self._last_answer - self._down_since
             self._down_since, self._pause = None, 0.0
-            self.tell(f"{self._where}: answers again after {down:.0f} s")
+            self.tell(f"{self.where}: answers again after {down:.0f} s")
 
     def _prolong(self) -> None:
         """Opens the circuit, or keeps it open for a longer pause."""
-        now = self._clock()
+        now = self.clock()
         if self._down_since is None:
             self._down_since = now
         self._pause = min(max(2.0 * self._pause, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
-        left = max(self._down_since + self._outage_seconds - now, 0.0)
+        left = max(self._down_since + self.outage_seconds - now, 0.0)
         self._pause = min(self._pause, max(left, 0.01))
         self._not_before = max(self._not_before, now + self._pause)
         if left:
             self.tell(
-                f"{self._where}: down ({self._last_reason}); paused, asked again in "
+                f"{self.where}: down ({self._last_reason}); paused, asked again in "
                 f"{self._pause:.0f} s, given up in {left:.0f} s"
             )
 
     def _hold(self, seconds: float) -> None:
-        self._not_before = max(self._not_before, self._clock() + seconds)
+        self._not_before = max(self._not_before, self.clock() + seconds)
         if seconds >= _FIRST_PAUSE_SECONDS:
-            self.tell(f"{self._where}: rate limited; retrying in {seconds:.0f} s")
+            self.tell(f"{self.where}: rate limited; retrying in {seconds:.0f} s")

@@ -179,7 +179,7 @@ class Replay:
         settings = self._history.at(number)
         journal = Journal(
             endpoints={},
-            evaluate=_evaluate_nothing,
+            evaluator=_evaluate_nothing,
             budget=Budget(),
             keep=lambda _: None,
             workers=1,

@@ -207,7 +207,7 @@ class LiveRun:
         settings, replay = self._run.settings, self._run.settings.models.replay
         return Journal(
             endpoints=endpoints,
-            evaluate=self._evaluators.evaluate,
+            evaluator=self._evaluators.evaluate,
             budget=restore_budget(self._store, settings),
             keep=events.record,
             workers=settings.loop.workers or WORKERS,

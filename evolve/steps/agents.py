@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from evolve.edits.apply import is_allowed
 from evolve.edits.matching import UnappliedEditError, check_frozen
@@ -50,6 +51,7 @@ end is your draft.
 _NO_MORE = "no evaluations are left; the files are scored once more when you end"
 
 
+@dataclass(eq=False)
 class Agent:
     """Works on one slot until it gains, gives up, or reaches a cap.
 
@@ -59,13 +61,12 @@ class Agent:
         library: What the run has so far.
     """
 
-    def __init__(
-        self, editor: Editor, *, attempt: Callable[[Draft], Attempt], library: Library
-    ) -> None:
-        self._editor = editor
-        self._attempt = attempt
-        self._library = library
-        self._messages = editor.open(TOOLS)
+    editor: Editor
+    attempt: Callable[[Draft], Attempt]
+    library: Library
+
+    def __post_init__(self) -> None:
+        self._messages = self.editor.open(TOOLS)
         self._evaluations = 0
         self._tokens = 0
 
@@ -80,7 +81,7 @@ class Agent:
             BudgetExhaustedError: A call or an evaluation might pass a cap of the run.
             ModelError: The model cannot be used, or does not answer.
         """
-        steps = self._editor.steps
+        steps = self.editor.steps
         most = min(evaluations, steps.agent_evaluations)
         for _ in range(steps.agent_turns):
             if self._tokens >= steps.agent_tokens or self._evaluations >= most:
@@ -96,7 +97,7 @@ class Agent:
         """Takes one turn; returns whether the work is done."""
         request = Request("editor", self._messages, seed=seed)
         try:
-            reply = self._editor.ask(request)
+            reply = self.editor.ask(request)
         except ReplyError as error:
             self._reject(f"the agent's reply cannot be used: {error.reason}")
             return True
@@ -110,23 +111,23 @@ class Agent:
         return not answer
 
     def _reject(self, reason: str) -> None:
-        base = find_base(self._editor.digest, self._editor.plan)
-        plan = self._editor.plan or Plan(UNNAMED, base=str(base.key))
-        self._attempt(Draft(self._messages, base, plan, Rejected(reason)))
+        base = find_base(self.editor.digest, self.editor.plan)
+        plan = self.editor.plan or Plan(UNNAMED, base=str(base.key))
+        self.attempt(Draft(self._messages, base, plan, Rejected(reason)))
 
     def _call(self, name: str, call: dict[str, object]) -> str:
         """Returns a tool's answer, empty when the work is done."""
-        lessons = self._editor.digest.lessons
+        lessons = self.editor.digest.lessons
         tools: dict[str, Callable[[], str]] = {
-            "elites": self._library.elites,
-            "program": lambda: self._library.program(as_text(call.get("id"), 40)),
+            "elites": self.library.elites,
+            "program": lambda: self.library.program(as_text(call.get("id"), 40)),
             "lessons": lambda: "\n".join(f"[{one.id}] {one.lesson.claim}" for one in lessons),
-            "search": lambda: self._library.search(as_text(call.get("words"), 200)),
+            "search": lambda: self.library.search(as_text(call.get("words"), 200)),
         }
         if name == "finish":
             return ""
         if name == "statement":
-            return self._editor.problem.statement.strip()
+            return self.editor.problem.statement.strip()
         if name not in tools:
             return f"There is no tool of that name. The tools are:\n\n{TOOLS}"
         found = tools[name]()
@@ -134,18 +135,19 @@ class Agent:
 
     def _evaluate(self, text: str, *, cut_off: bool) -> str:
         """Evaluates the draft in a reply; returns its verdict, empty when it gained."""
-        draft = self._editor.read(self._messages, text, cut_off=cut_off)
-        attempt = self._attempt(draft)
+        draft = self.editor.read(self._messages, text, cut_off=cut_off)
+        attempt = self.attempt(draft)
         if attempt.evaluation.status is not Status.REJECTED:
             self._evaluations += 1
         new, old = attempt.objective, draft.base.objective
-        if new is not None and (old is None or self._editor.problem.direction.is_better(new, old)):
+        if new is not None and (old is None or self.editor.problem.direction.is_better(new, old)):
             return ""
-        left = self._editor.steps.agent_evaluations - self._evaluations
-        verdict = prompt.show_evaluation(attempt, self._editor.problem, detail_characters=1500)
+        left = self.editor.steps.agent_evaluations - self._evaluations
+        verdict = prompt.show_evaluation(attempt, self.editor.problem, detail_characters=1500)
         return f"{verdict}\n\nThis does not gain. Evaluations left: {left}."
 
 
+@dataclass(eq=False)
 class WorkspaceEditor:
     """Lets a command work on one slot.
 
@@ -156,20 +158,15 @@ class WorkspaceEditor:
         evaluations: Most evaluations of the slot; the last is that of what the command leaves.
     """
 
-    def __init__(
-        self,
-        editor: Editor,
-        attempt: Callable[[Draft], Attempt],
-        preview: Callable[[Attempt, Program], Evaluation],
-        *,
-        evaluations: int,
-    ) -> None:
-        self._editor = editor
-        self._attempt = attempt
-        self._preview = preview
-        self._left = max(0, evaluations - 1)
-        self._base = _choose_base(editor)
-        self._problem = editor.problem
+    editor: Editor
+    attempt: Callable[[Draft], Attempt]
+    preview: Callable[[Attempt, Program], Evaluation]
+    evaluations: int
+
+    def __post_init__(self) -> None:
+        self._left = max(0, self.evaluations - 1)
+        self._base = _choose_base(self.editor)
+        self._problem = self.editor.problem
 
     def work(self, seed: int) -> None:
         """Lets the command work, then keeps all of its drafts in order.
@@ -178,7 +175,7 @@ class WorkspaceEditor:
             BudgetExhaustedError: The call or an evaluation might pass a cap.
             ModelError: The command cannot be started.
         """
-        editor, program = self._editor, self._base.program_or_fail
+        editor, program = self.editor, self._base.program_or_fail
         files = workspace_files(editor, self._base, self._left)
         request = Request("editor", as_messages(files), seed=seed)
         names = tuple(name for name, _ in program.files)
@@ -195,8 +192,8 @@ class WorkspaceEditor:
 
     def _keep(self, change: str, made: Program | Rejected) -> None:
         base = str(self._base.key)
-        plan = self._editor.plan or Plan(change.strip()[:2000] or UNNAMED, base=base)
-        self._attempt(Draft((), self._base, plan, made))
+        plan = self.editor.plan or Plan(change.strip()[:2000] or UNNAMED, base=base)
+        self.attempt(Draft((), self._base, plan, made))
 
     def _score(self, texts: Mapping[str, str]) -> tuple[str, bool]:
         """Returns a verdict on the files as they are, in words, and whether they were evaluated."""
@@ -206,7 +203,7 @@ class WorkspaceEditor:
         if not self._left:
             return _NO_MORE, False
         try:
-            evaluation = self._preview(self._base, made)
+            evaluation = self.preview(self._base, made)
         except BudgetExhaustedError:
             self._left = 0
             return _NO_MORE, False

@@ -6,6 +6,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import InitVar, dataclass
 
 from evolve.errors import ModelError
 from evolve.evaluation.evaluator import Answered
@@ -20,6 +21,7 @@ from evolve.steps.journal import Once, call_endpoint
 _AT_A_TIME = 8
 
 
+@dataclass(eq=False, kw_only=True)
 class Asker:
     """Answers what evaluations ask; every method may be called from any thread.
 
@@ -29,37 +31,24 @@ class Asker:
     Args:
         endpoints: The models of the run, by name.
         models: The name of the model that each role asks.
-        budget: Hard caps and totals.
-        keep: Called with each finished call and lost request.
+        budget: Hard caps and totals; those of the search while it runs.
+        keep: Called with each finished call and lost request; that of the search while it runs.
         deadline_seconds: For one call, retries included.
         known: Calls recorded before.
         next_generation: Returns the first generation that is not committed.
         replays: Whether another run's record answers, in which all has to be known.
-
-    Attributes:
-        budget: As given; that of the search while it runs.
-        keep: As given; that of the search while it runs.
     """
 
-    def __init__(
-        self,
-        *,
-        endpoints: Mapping[str, Endpoint],
-        models: Mapping[str, str],
-        budget: Budget,
-        keep: Callable[[Call | Expense], None],
-        deadline_seconds: float,
-        known: Iterable[Call] = (),
-        next_generation: Callable[[], int] = lambda: 0,
-        replays: bool = False,
-    ) -> None:
-        self.budget = budget
-        self.keep = keep
-        self._endpoints = endpoints
-        self._models = models
-        self._deadline_seconds = deadline_seconds
-        self._next_generation = next_generation
-        self._replays = replays
+    endpoints: Mapping[str, Endpoint]
+    models: Mapping[str, str]
+    budget: Budget
+    keep: Callable[[Call | Expense], None]
+    deadline_seconds: float
+    known: InitVar[Iterable[Call]] = ()
+    next_generation: Callable[[], int] = lambda: 0
+    replays: bool = False
+
+    def __post_init__(self, known: Iterable[Call]) -> None:
         self._lock = threading.Lock()
         self._numbers: defaultdict[int, int] = defaultdict(int)
         self._answers: Once[tuple[str, str], Call] = Once()
@@ -67,7 +56,7 @@ class Asker:
         self._foreign: dict[tuple[str, str], Call] = {}
         for call in known:
             mark = (call.reply.model, call.request.hash)
-            if replays:
+            if self.replays:
                 self._foreign[mark] = call
                 continue
             self._answers.put(mark, call)
@@ -85,7 +74,7 @@ class Asker:
             BudgetExhaustedError: A call might pass a cap.
             ModelError: The model cannot be used, or does not answer.
         """
-        number = generation if generation >= 0 else self._next_generation()
+        number = generation if generation >= 0 else self.next_generation()
         if len(requests) == 1:
             calls = [self._find(number, requests[0])]
         else:
@@ -94,7 +83,7 @@ class Asker:
         return [Answered(call.reply.text, call.error) for call in calls]
 
     def _find(self, generation: int, request: Request) -> Call:
-        model = self._models.get(request.role, "")
+        model = self.models.get(request.role, "")
         return self._answers.find(
             (model, request.hash), lambda: self._ask(generation, request, model)
         )
@@ -105,10 +94,10 @@ class Asker:
         if known is not None:
             self.budget.restore(request.role, model, usage_of(known.reply))
             call = Call(key, request, known.reply, known.error)
-        elif model in self._endpoints:
+        elif model in self.endpoints:
             call = call_endpoint(
-                self._endpoints[model], key, request,
-                budget=self.budget, keep=self.keep, deadline_seconds=self._deadline_seconds,
+                self.endpoints[model], key, request,
+                budget=self.budget, keep=self.keep, deadline_seconds=self.deadline_seconds,
             )  # fmt: skip
         else:
             raise ModelError(
@@ -116,7 +105,7 @@ class Asker:
                 + (
                     "the record that answers has no such question; a changed program needs a "
                     "model: run it without `--replay`"
-                    if self._replays
+                    if self.replays
                     else "its answer is not recorded, and no model is connected here"
                 )
             )

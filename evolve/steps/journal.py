@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, StoreError
@@ -126,6 +126,7 @@ class Traffic(NamedTuple):
     machines: str = ""
 
 
+@dataclass(eq=False, kw_only=True)
 class Journal:
     """Makes calls and evaluations, and remembers those of generations not yet committed.
 
@@ -137,7 +138,7 @@ class Journal:
         fallbacks: Names of those that are asked, in order, when another one cannot be.
         successors: By role, the model that is asked in place of one that the run has no more: a
             generation keeps the models it began with, also when a resume has changed them.
-        evaluate: Returns the verdict on a program, from any thread; by name it is given `bars`
+        evaluator: Returns the verdict on a program, from any thread; by name it is given `bars`
             where there are any, and `generation` where evaluations ask models.
         budget: Hard caps and totals.
         keep: Called from any thread with each finished call or evaluation; returns when that is
@@ -151,55 +152,41 @@ class Journal:
         asks: Whether evaluations ask models, which is recorded with their generation.
     """
 
-    def __init__(
-        self,
-        *,
-        endpoints: Mapping[str, Endpoint],
-        evaluate: Callable[..., Evaluation],
-        budget: Budget,
-        keep: Callable[[Call | Evaluated | Expense], None],
-        workers: int,
-        deadline_seconds: float,
-        fallbacks: Sequence[str] = (),
-        successors: Mapping[str, str] = MappingProxyType({}),
-        tell: Callable[[str], None] = lambda _: None,
-        recording: Callable[[AttemptKey, Request], Call] | None = None,
-        cut_evaluations: Callable[[], None] = lambda: None,
-        describe_machines: Callable[[], str] = str,
-        asks: bool = False,
-    ) -> None:
-        self.budget = budget
-        self._endpoints = endpoints
-        self._fallbacks = fallbacks
-        self._successors = successors
-        self._tell = tell
-        self._recording = recording
-        self._cut_evaluations = cut_evaluations
-        self._describe_machines = describe_machines
-        self._asks = asks
-        self._replaced: set[str] = set()
-        self._evaluate = evaluate
-        self._keep = keep
-        self._deadline_seconds = deadline_seconds
-        self._permits = threading.BoundedSemaphore(workers)
-        self._stopped_because = ""
-        self._calls: dict[AttemptKey, Call] = {}
-        self._evaluations: dict[AttemptKey, Evaluated] = {}
-        self._shared: Once[str, Evaluated] = Once()
-        # Verdicts on drafts of slots that are not recorded yet, by fingerprint.
-        self._previewed: dict[str, Evaluation] = {}
-        self._waits: dict[object, Wait] = {}
+    endpoints: Mapping[str, Endpoint]
+    evaluator: Callable[..., Evaluation]
+    budget: Budget
+    keep: Callable[[Call | Evaluated | Expense], None]
+    workers: int
+    deadline_seconds: float
+    fallbacks: Sequence[str] = ()
+    successors: Mapping[str, str] = field(default_factory=dict)
+    tell: Callable[[str], None] = lambda _: None
+    recording: Callable[[AttemptKey, Request], Call] | None = None
+    cut_evaluations: Callable[[], None] = lambda: None
+    describe_machines: Callable[[], str] = str
+    asks: bool = False
+    _replaced: set[str] = field(default_factory=set, init=False)
+    _stopped_because: str = field(default="", init=False)
+    _calls: dict[AttemptKey, Call] = field(default_factory=dict, init=False)
+    _evaluations: dict[AttemptKey, Evaluated] = field(default_factory=dict, init=False)
+    _shared: Once[str, Evaluated] = field(default_factory=Once, init=False)
+    # Verdicts on drafts of slots that are not recorded yet, by fingerprint.
+    _previewed: dict[str, Evaluation] = field(default_factory=dict, init=False)
+    _waits: dict[object, Wait] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._permits = threading.BoundedSemaphore(self.workers)
 
     def traffic(self) -> Traffic:
         """Returns what is waited for right now; may be called from any thread."""
-        endpoints = self._endpoints.values()
+        endpoints = self.endpoints.values()
         return Traffic(
             tuple(self._waits.copy().values()),
             in_flight=sum(one.in_flight for one in endpoints),
             retried=sum(one.retried for one in endpoints),
             answers=sum(one.incoming.answers for one in endpoints),
             characters=sum(one.incoming.characters for one in endpoints),
-            machines=self._describe_machines(),
+            machines=self.describe_machines(),
         )
 
     def recall(self, calls: Iterable[Call], evaluations: Iterable[Evaluated]) -> None:
@@ -224,7 +211,7 @@ class Journal:
         self._stopped_because = reason
         self.budget.stop(reason)
         if reason == MAX_SECONDS:
-            self._cut_evaluations()
+            self.cut_evaluations()
 
     def open_slot(
         self,
@@ -257,7 +244,7 @@ class Journal:
         with self._waiting(request.role, model), self._permits:
             self._check_stopped()
             call = self._complete(key, request, model)
-        self._keep(call)
+        self.keep(call)
         return call
 
     def evaluate(
@@ -314,7 +301,7 @@ class Journal:
                     verdicts.append(self._ask_evaluator(program, key.generation, rules))
                     evaluation = average(verdicts)
         evaluated = Evaluated(key, program, evaluation)
-        self._keep(evaluated)
+        self.keep(evaluated)
         return evaluated
 
     def _ask_evaluator(self, program: Program, generation: int, rules: Rules) -> Evaluation:
@@ -322,11 +309,11 @@ class Journal:
         self._check_stopped()
         self.budget.reserve_evaluation()
         given: dict[str, Any] = {"bars": rules.bars} if rules.bars else {}
-        if self._asks:
+        if self.asks:
             given["generation"] = generation
         try:
             with self._waiting(EVALUATION):
-                evaluation = self._evaluate(program, **given)
+                evaluation = self.evaluator(program, **given)
         except EvaluationCutError as error:
             raise BudgetExhaustedError(self._stopped_because) from error
         if evaluation.status is Status.REJECTED:
@@ -334,27 +321,27 @@ class Journal:
         return evaluation
 
     def _complete(self, key: AttemptKey, request: Request, model: str) -> Call:
-        if self._recording is not None:
-            call = self._recording(key, request)
+        if self.recording is not None:
+            call = self.recording(key, request)
             self.budget.restore(request.role, call.reply.model, usage_of(call.reply))
             return call
-        if model not in self._endpoints:
-            model = self._successors.get(request.role, model)
-        names = [model, *(name for name in self._fallbacks if name != model)]
+        if model not in self.endpoints:
+            model = self.successors.get(request.role, model)
+        names = [model, *(name for name in self.fallbacks if name != model)]
         for name, stand_in in pairwise([*names, ""]):
             try:
-                endpoint = self._endpoints[name]
+                endpoint = self.endpoints[name]
                 return call_endpoint(
                     endpoint, key, request,
-                    budget=self.budget, keep=self._keep, may_wait=not stand_in,
-                    deadline_seconds=self._deadline_seconds,
+                    budget=self.budget, keep=self.keep, may_wait=not stand_in,
+                    deadline_seconds=self.deadline_seconds,
                 )  # fmt: skip
             except ModelError as error:
                 if not stand_in:
                     raise
                 if name not in self._replaced:
                     self._replaced.add(name)
-                    self._tell(f"{error}; {stand_in} is asked instead, as long as that is so")
+                    self.tell(f"{error}; {stand_in} is asked instead, as long as that is so")
         raise ModelError(f"model {model!r}: expected it among those of the run")
 
     @contextmanager
@@ -371,6 +358,7 @@ class Journal:
             raise BudgetExhaustedError(self._stopped_because)
 
 
+@dataclass(eq=False)
 class SlotJournal:
     """One slot's way to models and evaluators; numbers what it asks for.
 
@@ -382,23 +370,21 @@ class SlotJournal:
         rules: How its programs are evaluated.
     """
 
-    def __init__(
-        self, journal: Journal, generation: int, slot: int, parts: Mapping[str, Part], rules: Rules
-    ) -> None:
-        self._journal = journal
-        self._rules = rules
-        self._parts = parts
-        self._uses: dict[AttemptKey, ModelUse] = {}
-        self._place = (generation, slot)
-        self._calls = 0
-        self._evaluations = 0
+    journal: Journal
+    generation: int
+    slot: int
+    parts: Mapping[str, Part]
+    rules: Rules
+    _uses: dict[AttemptKey, ModelUse] = field(default_factory=dict, init=False)
+    _calls: int = field(default=0, init=False)
+    _evaluations: int = field(default=0, init=False)
 
     def ask(self, request: Request) -> Reply:
         """Answers a request; raises as `Journal.ask`, or `ReplyError` for an unusable reply."""
-        key = AttemptKey(*self._place, self._calls)
+        key = AttemptKey(self.generation, self.slot, self._calls)
         self._calls += 1
-        part = self._parts.get(request.role, Part(""))
-        call = self._journal.ask(key, part.tune(request), part.model)
+        part = self.parts.get(request.role, Part(""))
+        call = self.journal.ask(key, part.tune(request), part.model)
         reply = call.reply
         tokens = reply.prompt_tokens + reply.completion_tokens
         self._uses[key] = ModelUse(request.role, reply.model, reply.cost_usd, tokens)
@@ -417,7 +403,7 @@ class SlotJournal:
 
     def preview(self, program: Program) -> Evaluation:
         """Returns the verdict on a program that will be evaluated; raises as `Journal.evaluate`."""
-        return self._journal.preview(program, self._place[0], self._rules)
+        return self.journal.preview(program, self.generation, self.rules)
 
     def evaluate_all(
         self, programs: Sequence[Program]
@@ -426,9 +412,12 @@ class SlotJournal:
 
         Raises as `Journal.evaluate`, after those verdicts that come before the failure.
         """
-        keys = [AttemptKey(*self._place, self._evaluations + i) for i in range(len(programs))]
+        keys = [
+            AttemptKey(self.generation, self.slot, self._evaluations + i)
+            for i in range(len(programs))
+        ]
         self._evaluations += len(programs)
-        evaluate = partial(self._journal.evaluate, rules=self._rules)
+        evaluate = partial(self.journal.evaluate, rules=self.rules)
         if len(programs) < 2:
             yield from map(evaluate, keys, programs)
             return

@@ -127,9 +127,9 @@ class _ModelSlot:
                 agent.give_up()
             return
         if steps.executor == WORKSPACE:
-            WorkspaceEditor(
-                self.editor, self._attempt, self._preview, evaluations=job.evaluations
-            ).work(self._draw_seed())
+            WorkspaceEditor(self.editor, self._attempt, self._preview, job.evaluations).work(
+                self._draw_seed()
+            )
             return
         draft = self.editor.draft(self.editor.open(), self._draw_seed())
         on_plan(draft.plan)

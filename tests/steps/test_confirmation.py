@@ -26,7 +26,7 @@ def make_slot(*objectives, max_evaluations=None):
 
     kept = []
     journal = Journal(
-        endpoints={}, evaluate=evaluate, budget=Budget(max_evaluations=max_evaluations),
+        endpoints={}, evaluator=evaluate, budget=Budget(max_evaluations=max_evaluations),
         keep=kept.append, workers=1, deadline_seconds=1.0,
     )  # fmt: skip
     return journal.open_slot(1, 0, confirmation=CONFIRMATION), kept

@@ -41,7 +41,7 @@ def make_journal(error: Exception, *, fallbacks: tuple[str, ...] = ("good",)):
     told: list[str] = []
     journal = Journal(
         endpoints=endpoints,
-        evaluate=lambda _: Evaluation(Status.ERROR, reason="not asked for"),
+        evaluator=lambda _: Evaluation(Status.ERROR, reason="not asked for"),
         budget=Budget(),
         keep=kept.append,
         workers=2,
