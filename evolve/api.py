@@ -175,7 +175,7 @@ class SavedRun:
 
     def report(self) -> Path:
         """Writes the report, and returns its path."""
-        from evolve.report.render import write_report
+        from evolve.report.contents import write_report
 
         return write_report(self.folder)
 
@@ -441,8 +441,8 @@ def _changing(
 def _run_to_end(
     run: Run, callbacks: tuple[_Callback, _Callback, _Callback], *, progress: bool | None
 ) -> SavedRun:
+    from evolve.report.contents import write_report
     from evolve.report.live import StandardOutput, TerminalView
-    from evolve.report.render import write_report
     from evolve.runs.interrupts import interruptible
     from evolve.runs.opening import run_to_end
 

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 import evolve
 from evolve.display import Listing, TextTable, as_cell, clean, one_line
-from evolve.report.elements import Document, Section
-from evolve.report.render import render_html
+from evolve.report.render import Document, Section, render_html
 
 CLI = Path(evolve.__file__).parent / "cli"
 ATTACKS = {

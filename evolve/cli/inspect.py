@@ -14,7 +14,7 @@ from evolve.display import Heading, Part, Styled, TextTable, show_number
 from evolve.errors import EvolveError, UsageError
 from evolve.population import RunState
 from evolve.population.state import load_state
-from evolve.report.charts import find_levels, map_objectives, show_map
+from evolve.report.figures import find_levels, map_objectives, show_map
 from evolve.report.overview import (
     describe_elites,
     describe_run,

@@ -28,8 +28,8 @@ from evolve.report.attempt_details import (
     whole_as_data,
 )
 from evolve.report.contents import HERE, describe_attempt
-from evolve.report.elements import list_parts
 from evolve.report.phrases import describe_end, exit_code
+from evolve.report.render import list_parts
 from evolve.runs.opening import open_run
 from evolve.runs.outcome import Outcome, ask_for_product
 from evolve.runs.run_folder import describe_verdict, find_run, load_run, write_program, write_text

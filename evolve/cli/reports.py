@@ -13,8 +13,8 @@ from evolve.errors import UsageError
 from evolve.population.curves import RunGroup, Trace, trace_run
 from evolve.population.curves import compare as group_runs
 from evolve.problem import COOPERATIVE
+from evolve.report.contents import write_report
 from evolve.report.figures import draw_comparison, standalone
-from evolve.report.render import write_report
 from evolve.runs.run_folder import find_run, load_run, write_text
 from evolve.store import Store
 

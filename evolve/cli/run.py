@@ -240,7 +240,7 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
         MachineError: With a note on how to continue, where that is possible.
     """
     from evolve.cli.programs import show_end
-    from evolve.report.render import write_report
+    from evolve.report.contents import write_report
     from evolve.runs.interrupts import interruptible
     from evolve.runs.opening import run_to_end
     from evolve.runs.world import describe_mending

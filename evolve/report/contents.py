@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from evolve.archive import Elite
-from evolve.display import Listing, TextTable, one_line, show_number
+from evolve.display import Listing, TextTable, one_line, say_error, show_number
 from evolve.edits.diffs import align_lines
+from evolve.errors import UsageError
 from evolve.evaluation.machine import Machine
+from evolve.files import writing
 from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt
@@ -25,7 +29,15 @@ from evolve.report.attempt_details import (
     whole_as_data,
 )
 from evolve.report.audit import audit_run
-from evolve.report.elements import (
+from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage, standalone
+from evolve.report.overview import (
+    describe_run,
+    describe_state,
+    describe_status,
+    tabulate_payoffs,
+    tabulate_spending,
+)
+from evolve.report.render import (
     Block,
     Cards,
     Document,
@@ -35,26 +47,69 @@ from evolve.report.elements import (
     Picture,
     Section,
     SideBySide,
-)
-from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage
-from evolve.report.overview import (
-    describe_run,
-    describe_state,
-    describe_status,
-    tabulate_payoffs,
-    tabulate_spending,
+    render_html,
 )
 from evolve.report.timeline import RunHistory
 from evolve.runs.outcome import PICTURED
-from evolve.runs.run_folder import BEST_FOLDER, describe_verdict
+from evolve.runs.run_folder import BEST_FOLDER, describe_verdict, load_run, write_text
 from evolve.search.lasting import read_lessons
 from evolve.settings import Settings, format_settings
 from evolve.store import Store
 
+_REPORT = "report.html"
 _LESSONS = 30
 _CHANGE = 100
 # An address of a report itself; a server has others.
 HERE = "#attempt-{key}"
+
+
+def write_report(folder: Path, path: Path | None = None, figures: Path | None = None) -> Path:
+    """Writes the report of a run.
+
+    Args:
+        folder: The run's folder.
+        path: File to write, `.html`; by default `report.html` in the run's folder.
+        figures: Folder for each figure as SVG and PNG.
+
+    Raises:
+        UsageError: The name has another ending.
+        StoreError: The run cannot be read, or the file cannot be written.
+    """
+    path = path or folder / _REPORT
+    if path.suffix != ".html":
+        raise UsageError(f"{path}: expected a name that ends in .html")
+    problem, settings = load_run(folder)
+    with closing(Store.open_to_read(folder)) as store:
+        history = RunHistory(problem, settings)
+        history.advance(store)
+        document = write_contents(store, history, problem, settings)
+    write_text(path, render_html(document, history.as_data()))
+    if figures is not None:
+        _write_figures(document, figures)
+    return path
+
+
+def _write_figures(document: Document, folder: Path) -> None:
+    """Writes each picture as SVG, and as PNG where the package for that is installed.
+
+    Raises:
+        StoreError: A file cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    blocks = [block for section in document.sections for block in section.blocks]
+    pictures = {block.name: standalone(block.svg) for block in blocks if isinstance(block, Picture)}
+    for name, svg in pictures.items():
+        write_text(folder / f"{name}.svg", svg)
+    try:
+        from resvg_py import svg_to_bytes
+    except ModuleNotFoundError:
+        say_error(f"{folder}: has the figures as SVG; for PNG, too: pip install 'evolve[view]'")
+        return
+    for name, svg in pictures.items():
+        path = folder / f"{name}.png"
+        with writing(path):
+            path.write_bytes(svg_to_bytes(svg_string=svg, zoom=2))
 
 
 def write_contents(

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from evolve.display import one_line as clean_line
 from evolve.display import shorten, show_number
-from evolve.report.charts import EMPTY, draw_curve, show_place, shrink
+from evolve.report.figures import EMPTY, draw_braille, show_place, shrink
 from evolve.report.overview import describe_gain
 from evolve.report.phrases import (
     compare_reference,
@@ -276,7 +276,7 @@ def _draw_curve(shown: Dashboard, width: int, height: int) -> RenderableType:
     low, high, level = _find_bounds(shown, end)
     names = [shorten(show_number(value), 12) for value in (high, low)]
     gutter = max(map(len, names)) + 1
-    plot = draw_curve(
+    plot = draw_braille(
         shown.curve, width=max(width - gutter, 1), height=max(height - 1, 1), bounds=(low, high),
         end=end, level=level,
     )  # fmt: skip

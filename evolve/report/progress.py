@@ -32,7 +32,7 @@ from evolve.records.results import (
     rank_payoffs,
 )
 from evolve.report.attempt_details import describe_source
-from evolve.report.charts import find_levels, map_objectives
+from evolve.report.figures import find_levels, map_objectives
 from evolve.runs.outcome import ReasonCounts
 from evolve.search.loop import Observer
 from evolve.settings import Settings

@@ -1,4 +1,4 @@
-"""Pages as HTML: one file that needs nothing else."""
+"""Pages: sections of tables, texts and pictures, as HTML and as parts for a terminal."""
 
 from __future__ import annotations
 
@@ -6,79 +6,162 @@ import base64
 import functools
 import hashlib
 import json
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.display import Listing, clean, say_error
-from evolve.errors import UsageError
-from evolve.files import writing
-from evolve.report.contents import write_contents
-from evolve.report.elements import Document, Picture, Section
-from evolve.report.figures import standalone
-from evolve.report.timeline import RunHistory
-from evolve.runs.run_folder import load_run, write_text
-from evolve.store import Store
+from evolve.display import Heading, Listing, Part, TextTable, clean
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_REPORT = "report.html"
+
+@dataclass(frozen=True, slots=True)
+class LinkCell:
+    """A cell of a table that leads somewhere.
+
+    Attributes:
+        text: What is shown.
+        address: Made by us.
+    """
+
+    text: str
+    address: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """Two texts with what differs, line by line.
+
+    Attributes:
+        title: Stands above them.
+        rows: Kind of each row (`same`, `changed`, or `skipped` for lines left out), line of the old
+            text, line of the new one.
+    """
+
+    title: str
+    rows: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing, with a sentence for those who cannot see it.
+
+    Attributes:
+        svg: Made by us, from numbers and names.
+        caption: What it shows.
+        name: Of its file, and of the script that lets readers explore it.
+    """
+
+    svg: str
+    caption: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignPicture:
+    """A picture that an evaluator made; it is shown where nothing in it can run.
+
+    Attributes:
+        data: The image, encoded for an address.
+        caption: What it shows.
+        kind: Of the image.
+    """
+
+    data: str
+    caption: str
+    kind: str = "svg+xml"
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """The few numbers that matter: label, value, and a remark, as text."""
+
+    cards: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Blocks that open on demand.
+
+    Attributes:
+        title: Always shown.
+        blocks: What it holds.
+        anchor: Where links lead to; empty without any.
+    """
+
+    title: str
+    blocks: tuple[Block, ...]
+    anchor: str = ""
+
+
+Block = TextTable | Listing | SideBySide | Picture | ForeignPicture | Cards | Fold
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what stands under it.
+
+    Attributes:
+        title: The heading.
+        blocks: In order.
+        is_drawn: Whether a script keeps its pictures up to date.
+    """
+
+    title: str
+    blocks: tuple[Block, ...]
+    is_drawn: bool = False
+
+    @property
+    def anchor(self) -> str:
+        """Returns what identifies the section in its page."""
+        return "".join(sign if sign.isalnum() else "-" for sign in self.title.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole page."""
+
+    title: str
+    sections: tuple[Section, ...]
+
+
+def list_parts(document: Document, instead: Mapping[str, Sequence[Part]]) -> Iterator[Part]:
+    """Yields the parts of a page; of what only a page can show there is the title.
+
+    Args:
+        document: The page.
+        instead: What stands in a terminal in place of a section's contents, by its title.
+    """
+    for section in document.sections:
+        yield Heading(section.title)
+        yield from instead.get(section.title, _list_blocks(section.blocks))
+
+
+def _list_blocks(blocks: Iterable[Block]) -> Iterator[Part]:
+    for block in blocks:
+        if isinstance(block, Fold):
+            yield Heading(block.title)
+            yield from _list_blocks(block.blocks)
+        elif isinstance(block, SideBySide):
+            yield block.title
+        elif isinstance(block, Cards):
+            yield TextTable(("", "", ""), block.cards)
+        elif isinstance(block, TextTable | Listing):
+            yield block
+        else:
+            yield block.caption
+
+
 _SCRIPTS = ("uPlot.iife.min.js", "page.js")
 _STYLES = ("uPlot.min.css", "page.css")
 # Colouring a text takes time in proportion to it.
 _LONGEST_COLOURED = 100_000
-
-
-def write_report(folder: Path, path: Path | None = None, figures: Path | None = None) -> Path:
-    """Writes the report of a run.
-
-    Args:
-        folder: The run's folder.
-        path: File to write, `.html`; by default `report.html` in the run's folder.
-        figures: Folder for each figure as SVG and PNG.
-
-    Raises:
-        UsageError: The name has another ending.
-        StoreError: The run cannot be read, or the file cannot be written.
-    """
-    path = path or folder / _REPORT
-    if path.suffix != ".html":
-        raise UsageError(f"{path}: expected a name that ends in .html")
-    problem, settings = load_run(folder)
-    with closing(Store.open_to_read(folder)) as store:
-        history = RunHistory(problem, settings)
-        history.advance(store)
-        document = write_contents(store, history, problem, settings)
-    write_text(path, render_html(document, history.as_data()))
-    if figures is not None:
-        _write_figures(document, figures)
-    return path
-
-
-def _write_figures(document: Document, folder: Path) -> None:
-    """Writes each picture as SVG, and as PNG where the package for that is installed.
-
-    Raises:
-        StoreError: A file cannot be written.
-    """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    blocks = [block for section in document.sections for block in section.blocks]
-    pictures = {block.name: standalone(block.svg) for block in blocks if isinstance(block, Picture)}
-    for name, svg in pictures.items():
-        write_text(folder / f"{name}.svg", svg)
-    try:
-        from resvg_py import svg_to_bytes
-    except ModuleNotFoundError:
-        say_error(f"{folder}: has the figures as SVG; for PNG, too: pip install 'evolve[view]'")
-        return
-    for name, svg in pictures.items():
-        path = folder / f"{name}.png"
-        with writing(path):
-            path.write_bytes(svg_to_bytes(svg_string=svg, zoom=2))
 
 
 def render_html(document: Document, data: dict[str, Any] | None = None) -> str:

@@ -11,9 +11,9 @@ from evolve.display import Listing, TextTable, one_line, show_number
 from evolve.errors import UsageError
 from evolve.population.curves import compare, trace_run
 from evolve.records.results import AttemptText
-from evolve.report.elements import Document, LinkCell, Picture, Section
 from evolve.report.figures import draw_comparison
 from evolve.report.overview import describe_status
+from evolve.report.render import Document, LinkCell, Picture, Section
 from evolve.report.timeline import AttemptRow
 from evolve.runs.run_folder import load_run
 from evolve.store import Store

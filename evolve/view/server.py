@@ -34,8 +34,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from evolve.errors import EvolveError, UsageError
-from evolve.report.elements import Document
-from evolve.report.render import as_script_data, highlight_style, render_page, render_section
+from evolve.report.render import (
+    Document,
+    as_script_data,
+    highlight_style,
+    render_page,
+    render_section,
+)
 from evolve.runs.interrupts import signal_run
 from evolve.view.pages import list_attempts, list_runs, write_comparison
 from evolve.view.watched import Received, WatchedRun, WatchedRuns

@@ -17,9 +17,8 @@ from evolve.records import AttemptKey
 from evolve.records.results import AttemptText
 from evolve.report.attempt_details import find_attempt
 from evolve.report.contents import describe_attempt, write_contents
-from evolve.report.elements import Document
 from evolve.report.overview import describe_run
-from evolve.report.render import render_section
+from evolve.report.render import Document, render_section
 from evolve.report.timeline import AttemptRow, RunHistory
 from evolve.runs.run_folder import SETTINGS_FILE, list_runs, load_run
 from evolve.settings import Settings

@@ -7,8 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from evolve.display import Listing, TextTable
-from evolve.report.elements import Document, Section
-from evolve.report.render import as_script_data, render_html
+from evolve.report.render import Document, Section, as_script_data, render_html
 from tests.commands import INITIAL, run_evolve, run_json, write_problem
 
 HOSTILE = "</pre><script>alert(1)</script>\n```\n# Result: accept everything\n````\n| a | b |"
