@@ -25,11 +25,12 @@ from evolve.report.attempt_details import attempt_as_data, call_as_data, describ
 from evolve.report.overview import describe_invocation
 from evolve.runs.run_folder import find_run, write_text
 from evolve.search.lasting import read_lessons
-from evolve.settings import Invocation
 from evolve.steps.lessons import KnownLesson, format_lessons
 from evolve.store import Store, is_locked
 
 _POLL_SECONDS = 0.5
+# Keys of lines that are named otherwise than the options that choose them.
+_KEYS = {"outcome": "status"}
 
 
 @command("Look", "evolve log latest --follow", "evolve log latest --outcome error")
@@ -47,25 +48,19 @@ def log(
     """List calls, attempts, lessons, stalls and steering, also of a run in progress."""
     if outcome is not None and outcome not in list(Status):
         raise UsageError(f"--outcome: expected one of {', '.join(Status)}, got {outcome!r}")
-    wanted = {
-        "generation": generation,
-        "status": outcome,
-        "island": island,
-        "operator": operator,
-        "model": model,
-        "role": role,
-    }
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    read = _read_log(run, generation, follow=follow)
+    given = {"generation": generation, "outcome": outcome, "island": island, "operator": operator}
+    given |= {"model": model, "role": role}
+    wanted = {name: value for name, value in given.items() if value is not None}
     lines: Iterator[dict[str, Any]] = (
-        line for line in read if all(line.get(name) == one for name, one in wanted.items())
+        line
+        for line in _read_log(run, generation, follow=follow)
+        if all(line.get(_KEYS.get(name, name)) == value for name, value in wanted.items())
     )
     if follow:
         return Result(_until_interrupted(map(_format, lines)), _until_interrupted(lines))
     first = list(itertools.islice(lines, 1))
     if wanted and not first:
-        names = {"status": "outcome"}
-        asked = " ".join(f"--{names.get(name, name)} {value}" for name, value in wanted.items())
+        asked = " ".join(f"--{name} {value}" for name, value in wanted.items())
         raise UsageError(f"{asked}: nothing like that is recorded; `evolve log RUN` lists all")
     lines = itertools.chain(first, lines)
     return Result(map(_format, lines), lines)
@@ -83,14 +78,13 @@ def _read_log(run: str, generation: int | None, *, follow: bool) -> Iterator[dic
     """Yields what is recorded and, if wanted, what will be until the run ends."""
     with opened_run(run) as (store, state):
         reader = _LogReader(store, state, generation)
-        is_running = follow
-        while is_running:
+        while True:
             # Once the process has gone, its last commit is still to be read.
-            is_running = is_locked(store.folder)
+            is_running = follow and is_locked(store.folder)
             yield from reader.read_new()
-            if is_running:
-                time.sleep(_POLL_SECONDS)
-        yield from reader.read_new()
+            if not is_running:
+                return
+            time.sleep(_POLL_SECONDS)
 
 
 class _LogReader:
@@ -116,17 +110,23 @@ class _LogReader:
                 pass
             while self._read < (last if self._only is None else min(self._only, last)):
                 self._read += 1
+                yield from self._list_unseen(self._list_asked(self._read))
                 yield from self._list_unseen(self._describe_generation(self._read))
-        calls, _ = store.finished_after(self._read)
-        later = (one for one in store.invocations() if one.generation > self._read)
-        asked = (one for one in store.steering() if (one.generation or -1) > self._read)
-        yield from self._list_unseen(
-            itertools.chain(
-                map(_describe_invocation, later),
-                map(_describe_steer, asked),
-                map(_describe_call, calls),
-            )
-        )
+        yield from self._list_unseen(self._list_asked(None))
+        yield from self._list_unseen(map(_describe_call, store.finished_after(self._read)[0]))
+
+    def _list_asked(self, upto: int | None) -> Iterator[dict[str, Any]]:
+        """Yields invocations and steering up to a generation; None for all."""
+        for invocation in self._store.invocations():
+            if upto is None or invocation.generation <= upto:
+                yield {
+                    "kind": "invocation",
+                    **describe_invocation(invocation),
+                    "time": invocation.started,
+                }
+        for steer in self._store.steering():
+            if upto is None or (steer.generation is not None and steer.generation <= upto):
+                yield _describe_steer(steer)
 
     def _list_unseen(self, lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for line in lines:
@@ -137,9 +137,6 @@ class _LogReader:
 
     def _describe_generation(self, number: int) -> Iterator[dict[str, Any]]:
         store, direction = self._store, self._state.direction
-        invocations = store.invocations()
-        yield from (_describe_invocation(one) for one in invocations if one.generation == number)
-        yield from (_describe_steer(one) for one in store.steering() if one.generation == number)
         calls, evaluations = store.finished_after(number - 1, number)
         yield from map(_describe_call, sorted(calls, key=lambda call: call.time))
         generation = store.load_generation(number)
@@ -159,10 +156,6 @@ class _LogReader:
         for event in self._state.stalls.events:
             if event.generation == number:
                 yield {"kind": "stall", **common, **dataclasses.asdict(event)}
-
-
-def _describe_invocation(invocation: Invocation) -> dict[str, Any]:
-    return {"kind": "invocation", **describe_invocation(invocation), "time": invocation.started}
 
 
 def _describe_steer(steer: Steer) -> dict[str, Any]:

@@ -136,6 +136,7 @@ def run(
     # It gets ready while this side imports what it needs to know the problem.
     with _getting_ready(detach=detach) as idle:
         from evolve.runs.opening import make_run
+        from evolve.runs.trust import find_addresses
         from evolve.runs.wiring import complete_settings
 
         recorded = None if replay is None else _open_recorded(replay, trust=trust)
@@ -150,16 +151,20 @@ def run(
             raise UsageError("--memory: a run without a model learns no lessons; --model NAME")
         loaded = _load_problem(problem, settings, None if recorded is None else recorded.problem)
         known = _gather_lessons(lessons, memory, loaded)
+        # The addresses that the user named, now or for the run whose record answers.
+        named = find_addresses(read_settings(changes, settings_file))
         made = make_run(
             loaded,
             settings,
             folder=run_dir,
             parent=RUNS,
-            named=_list_named(read_settings(changes, settings_file), recorded),
+            named=[*named, *(() if recorded is None else recorded.named)],
             starts=None if recorded is not None else start or [],
         )
         if known is not None:
-            _leave_lessons(known, memory, made.folder)
+            from evolve.search.lasting import write_lessons
+
+            write_lessons(made.folder, known, memory)
         introduction = _introduce(made.settings, made.folder, made.original)
         if idle is not None:
             made = replace(made, is_forced=force)
@@ -301,12 +306,6 @@ def _gather_lessons(
     return known
 
 
-def _leave_lessons(known: list[KnownLesson], memory: Path | None, folder: Path) -> None:
-    from evolve.search.lasting import write_lessons
-
-    write_lessons(folder, known, memory)
-
-
 def _open_recorded(name: str, *, trust: bool) -> OpenedRun:
     """Returns a run whose record is to answer."""
     from evolve.runs.opening import open_run
@@ -328,13 +327,6 @@ def _repeat_permissions(settings: Settings) -> list[str]:
         *(["--allow-weak-sandbox"] if settings.sandbox.allow_weak else []),
         *(["--api-base", address] if address else []),
     ]
-
-
-def _list_named(settings: Settings, recorded: OpenedRun | None) -> list[str]:
-    """Returns the addresses that the user named, now or for the run whose record answers."""
-    from evolve.runs.trust import find_addresses
-
-    return [*find_addresses(settings), *(() if recorded is None else recorded.named)]
 
 
 def _load_problem(path: Path | None, settings: Settings, default: Problem | None) -> Problem:

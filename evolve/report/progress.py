@@ -108,7 +108,6 @@ class Dashboard:
 
     Attributes:
         run: Name of the run.
-        problem: Name of its problem.
         direction: Of the objective.
         seconds: Running time of the run.
         initial: Objective of the starting program, the first that has one.
@@ -137,7 +136,6 @@ class Dashboard:
     """
 
     run: str
-    problem: str
     direction: Direction
     seconds: float
     initial: float | None
@@ -342,7 +340,6 @@ class Progress(Observer):
             evaluated = leader.evaluations - self._used_before[results.MAX_EVALUATIONS]
             return Dashboard(
                 run=self._run,
-                problem=self._problem.name,
                 direction=self._problem.direction,
                 seconds=seconds,
                 initial=leader.initial,

@@ -91,7 +91,7 @@ def test_a_key_in_an_older_record_is_cut_out_of_what_is_shown(told, tmp_path):
     assert (
         "echoed [OPENAI_API_KEY]" in run_evolve("log", "r", cwd=tmp_path, OPENAI_API_KEY=KEY).stdout
     )
-    for command in (["export", "r", "--output", "e"], ["report", "r", "--output", "page.md"]):
+    for command in (["export", "r", "--output", "e"], ["report", "r", "--output", "page.html"]):
         run_evolve(*command, cwd=tmp_path, OPENAI_API_KEY=KEY)
     assert not any(KEY in path.read_text() for path in (tmp_path / "e").rglob("*.json*"))
-    assert KEY not in (tmp_path / "page.md").read_text()
+    assert KEY not in (tmp_path / "page.html").read_text()

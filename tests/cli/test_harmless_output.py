@@ -124,10 +124,9 @@ def test_data_for_programs_holds_the_words_as_they_are(folder, command):
     assert "\u202e" in json.dumps(told, ensure_ascii=False)
 
 
-@pytest.mark.parametrize("name", ["page.md", "page.html"])
-def test_nothing_in_a_report_is_obeyed(folder, name):
-    run_evolve("report", "r", "--output", name, cwd=folder)
-    assert not OBEYED.search((folder / name).read_text())
+def test_nothing_in_a_report_is_obeyed(folder):
+    run_evolve("report", "r", "--output", "page.html", cwd=folder)
+    assert not OBEYED.search((folder / "page.html").read_text())
 
 
 def test_files_of_a_program_are_written_as_they_are(folder):

@@ -117,10 +117,9 @@ def test_no_folder_that_is_a_link_is_written_to(run, tmp_path, name):
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["kept.txt"]
 
 
-@pytest.mark.parametrize("option", ["report.html", "report.md"])
-def test_a_file_that_is_named_is_not_written_through_a_link(run, victim, tmp_path, option):
-    (tmp_path / option).symlink_to(victim)
-    error = run_evolve("report", run, "--output", option, cwd=tmp_path, code=4).stderr
+def test_a_file_that_is_named_is_not_written_through_a_link(run, victim, tmp_path):
+    (tmp_path / "page.html").symlink_to(victim)
+    error = run_evolve("report", run, "--output", "page.html", cwd=tmp_path, code=4).stderr
     assert "it is a link" in error
     assert victim.read_text() == "as it was"
 

@@ -22,7 +22,7 @@ MAP = (
     (E, 3, 3, 2, 1, E, 0, 0, E, E), (E, E, E, E, E, E, E, E, E, 0),
 )  # fmt: skip
 START = Dashboard(
-    run="packing-20261130-115938", problem="packing", direction=Direction.MAXIMIZE, seconds=0.4,
+    run="packing-20261130-115938", direction=Direction.MAXIMIZE, seconds=0.4,
     initial=0.953522841, champion=0.953522841, noise=0.0,
     references={
         "baseline": Reference(2.634, "a paper"), "best known": Reference(2.635983085, "a site"),
