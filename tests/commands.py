@@ -67,13 +67,19 @@ def write_script(path: Path, **script: Any) -> str:
     return f"scripted:{path}"
 
 
+def _settle(args: tuple[object, ...]) -> dict[str, str]:
+    """Returns what commands find in the environment: runs with a model tune if they say so."""
+    is_untuned = args[0] == "run" and "--model" in args and "tuning.share" not in str(args)
+    return {**NO_DOCKER, **({"EVOLVE_SET_TUNING__SHARE": "0"} if is_untuned else {})}
+
+
 def start_evolve(
     *args: object, cwd: Path, behind: tuple[str, ...] = (), **environment: str
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*behind, sys.executable, "-m", "evolve", *map(str, args)],
         cwd=cwd,
-        env={**os.environ, **NO_DOCKER, **environment},
+        env={**os.environ, **_settle(args), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -101,7 +107,7 @@ def run_evolve(*args: object, cwd: Path, code: int | None = 0, **environment: st
     argv, variables = sys.argv, dict(os.environ)
     try:
         sys.argv = ["evolve", *map(str, args)]
-        os.environ.update({**NO_DOCKER, **environment})
+        os.environ.update({**_settle(args), **environment})
         with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
             ended = run_command()
     finally:

@@ -194,7 +194,8 @@ def test_a_run_is_steered_and_begins_with_further_programs(folder):
     write_problem(folder / "valley")
     (folder / "mine.py").write_text(INITIAL.replace("first = 1.0", "first = 2.5"))
     (folder / "more.py").write_text(INITIAL.replace("first = 1.0", "first = 2.75"))
-    run = api.run("valley", start=["mine.py"], generations=1, model="scripted")
+    untuned = {"tuning.share": 0.0}
+    run = api.run("valley", start=["mine.py"], generations=1, model="scripted", settings=untuned)
     assert run.lineage("0.1.0")[-1]["objective"] == -9.25
     assert run.hint("Go left.")["kind"] == "hint"
     assert run.pin("0.1.0")["text"] == "0.1.0"

@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -104,7 +104,14 @@ _COMMON = {
 
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d*)?)\s*([a-z]*?)(?:onds?|s|utes?|ours?)?")
-_TRIMS = ("strip", "lstrip", "rstrip")
+# Calls that shape a text, which is their argument or, where they trim it, has them as a method.
+_SHAPES: Mapping[str, Callable[[str], str]] = {
+    "dedent": textwrap.dedent,
+    "cleandoc": inspect.cleandoc,
+    "strip": str.strip,
+    "lstrip": str.lstrip,
+    "rstrip": str.rstrip,
+}
 _DEEPEST = 40
 
 
@@ -319,13 +326,10 @@ class Constants:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
         if (name == "dict" or name.endswith("Config")) and not node.args:
             return {key.arg: self.fold(key.value, path, depth) for key in node.keywords if key.arg}
-        if name in {"dedent", "cleandoc"} and node.args:
-            text = self.fold(node.args[0], path, depth)
-            shape = textwrap.dedent if name == "dedent" else inspect.cleandoc
-            return shape(text) if isinstance(text, str) else None
-        if name in _TRIMS and isinstance(node.func, ast.Attribute):
-            text = self.fold(node.func.value, path, depth)
-            return getattr(text, name)() if isinstance(text, str) and not node.args else None
+        if name in _SHAPES and bool(node.args) != name.endswith("strip"):
+            inner = node.args[0] if node.args else getattr(node.func, "value", node)
+            text = self.fold(inner, path, depth)
+            return _SHAPES[name](text) if isinstance(text, str) else None
         if name in {"read_text", "read"}:
             texts = (item.value for item in ast.walk(node) if isinstance(item, ast.Constant))
             for named in (self._folder / str(text) for text in texts if "." in str(text)):

@@ -104,9 +104,10 @@ def evaluate(program):
 def test_no_evaluation_and_no_prompt_is_spent_on_tuning_prose(tmp_path):
     write_text_problem(tmp_path / "p", "prompt.txt", "Answer the question.\n", WORDS)
     script = write_script(tmp_path / "s.json")
-    done = run_evolve(
-        "run", "p", "--model", script, "--run-dir", "r", "--generations", 1, cwd=tmp_path, code=None
-    )
+    options = ("--run-dir", "r", "--generations", 1)
+    # By another way than `--model`, with which tests leave tuning out.
+    named = {"EVOLVE_SET_MODELS__MODEL": script}
+    done = run_evolve("run", "p", *options, cwd=tmp_path, code=None, **named)
     assert "tuning: off" in done.stdout
     assert run_json("show", "r", cwd=tmp_path)["evaluations"] <= 5
 

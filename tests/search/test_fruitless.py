@@ -53,7 +53,8 @@ def test_tuning_beside_it_or_a_kill_does_not_prolong_such_a_run_and_a_resume_tri
     tmp_path, problem
 ):
     model = write_script(tmp_path / "model.json", editor=["no program"], latency_seconds=0.1)
-    asked = ("run", problem, "--model", model, "--generations", 40, "--set", "steps.repairs=0")
+    asked = ("run", problem, "--model", model, "--generations", 40, "--set", "steps.repairs=0",
+             "--set", "tuning.share=0.2")  # fmt: skip
     run_evolve(*asked, "--run-dir", "whole", cwd=tmp_path, code=4)
     ended = run_json("show", "whole", cwd=tmp_path)
     assert ended["stopped_because"] == "fruitless"
