@@ -64,7 +64,10 @@ def show(
         tables = (
             overview.tabulate_spending(store.usage()),
             overview.tabulate_payoffs(state["payoffs"]),
-            overview.tabulate_nodes(state["nodes"]),
+            TextTable(
+                ("node", "evaluations", "failed", "lost"),
+                [tuple(one.values()) for one in state["nodes"]],
+            ),
         )
     shown: list[Part] = [TextTable(("", ""), overview.describe_state(state))]
     for table in tables:

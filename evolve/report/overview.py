@@ -157,13 +157,6 @@ def tabulate_spending(usage: Usage) -> TextTable:
     return TextTable(head, rows)
 
 
-def tabulate_nodes(nodes: Sequence[dict[str, Any]]) -> TextTable:
-    """Returns what the nodes of a cluster have evaluated, for people."""
-    return TextTable(
-        ("node", "evaluations", "failed", "lost"), [tuple(one.values()) for one in nodes]
-    )
-
-
 def tabulate_payoffs(payoffs: Sequence[dict[str, Any]]) -> TextTable:
     """Returns what operators and models have brought, for people."""
     rows = [
