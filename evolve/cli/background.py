@@ -18,7 +18,7 @@ from shlex import quote
 from typing import Annotated, Any
 
 from evolve.cli.command import Result, command
-from evolve.cli.inspect import opened_run, show_date
+from evolve.cli.inspect import opened_run
 from evolve.cli.options import RUNS, Plain, Run, argument, option, switch
 from evolve.cli.programs import show_end
 from evolve.display import TextTable, one_line, say_error
@@ -28,7 +28,7 @@ from evolve.records.plain import to_plain
 from evolve.records.steering import Steer, SteerKind
 from evolve.report.attempt_details import find_attempt
 from evolve.report.live import StandardOutput, follow_run
-from evolve.report.phrases import exit_code_of
+from evolve.report.phrases import exit_code_of, show_date
 from evolve.runs.given import drop_asked, hint_run, inject_program, list_asked, pin_attempt
 from evolve.runs.interrupts import interruptible, signal_run
 from evolve.runs.run_folder import find_run, load_run

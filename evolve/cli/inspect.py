@@ -18,9 +18,8 @@ from evolve.report.figures import find_levels, map_objectives, show_map
 from evolve.report.overview import (
     describe_elites,
     describe_run,
-    describe_status,
 )
-from evolve.report.phrases import describe_time
+from evolve.report.phrases import RUN_COLUMNS, list_cells
 from evolve.runs.run_folder import find_run, list_runs, load_run
 from evolve.store import Store
 
@@ -54,10 +53,12 @@ def ls(
     if not described:
         return Result(f"no runs in {RUNS.resolve()}; start one with `evolve run PROBLEM`", [])
     described.sort(key=partial(_rank_run, by=sort))
-    head = (
-        "run", "problem", "started", "status", "model", "evaluations", "cost", "time", "champion",
-    )  # fmt: skip
-    return Result(TextTable(head, [_list_run(run) for run in described]), described)
+    rows = []
+    for run in described:
+        name, problem, started, status, *others = list_cells(run)
+        style = {"running": "cyan", "finished": "green", "unreadable": "red"}.get(run["status"], "")
+        rows.append([name, problem, started, Styled(status, style), *others])
+    return Result(TextTable(RUN_COLUMNS, rows), described)
 
 
 def _rank_run(run: dict[str, Any], by: str) -> tuple[bool, Any]:
@@ -65,33 +66,6 @@ def _rank_run(run: dict[str, Any], by: str) -> tuple[bool, Any]:
     if isinstance(value, dict):
         value = value["objective"]
     return value is not None, value
-
-
-def _list_run(run: dict[str, Any]) -> list[object]:
-    if "error" in run:
-        failed = Styled(f"{run['status']}: {run['error']}", "red")
-        return [run["run"], None, None, failed, *[None] * 5]
-    names = dict.fromkeys(one["model"] for one in run["models"])
-    styles = {"running": "cyan", "finished": "green"}
-    champion = run["champion"] and show_number(run["champion"]["objective"])
-    if champion and run["cooperative"]:
-        champion += " (can be forged)"
-    return [
-        run["run"],
-        run["problem"],
-        show_date(run["started"]),
-        Styled(describe_status(run), styles.get(run["status"], "")),
-        ", ".join(names) or None,
-        run["evaluations"],
-        f"${run['cost_usd']:.2f}" if run["calls"] else None,
-        describe_time(run["seconds"]),
-        champion,
-    ]
-
-
-def show_date(time: str | None) -> str | None:
-    """Returns a time of the database without its zone, which is always UTC."""
-    return time and time.removesuffix("+00:00").replace("T", " ")
 
 
 @command("Look", "evolve archive latest --top 5")

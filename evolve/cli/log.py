@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from evolve.cli.command import Result, command
-from evolve.cli.inspect import opened_run, show_date
+from evolve.cli.inspect import opened_run
 from evolve.cli.options import RUNS, Run, option, switch
 from evolve.display import one_line, say, show_number
 from evolve.errors import ExitCode, UsageError
@@ -23,6 +23,7 @@ from evolve.records.results import Call
 from evolve.records.steering import Steer
 from evolve.report.attempt_details import attempt_as_data, call_as_data, describe_source
 from evolve.report.overview import describe_invocation
+from evolve.report.phrases import show_date
 from evolve.runs.run_folder import find_run, write_text
 from evolve.search.lasting import read_lessons
 from evolve.steps.lessons import KnownLesson, format_lessons

@@ -234,7 +234,7 @@ def _summarize(state: Mapping[str, Any], history: RunHistory) -> Cards:
             ("evaluations", str(state["evaluations"]), f"{pending} not committed" * bool(pending)),
             ("model calls", str(state["calls"]), f"{state['tokens']} tokens"),
             ("money", f"${state['cost_usd']:.4f}", left_out),
-            ("time", f"{state['seconds']:.1f} s", describe_status(dict(state))),
+            ("time", f"{state['seconds']:.1f} s", describe_status(state)),
         )
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -377,7 +377,7 @@ def _describe_invocations(invocations: list[dict[str, Any]]) -> str:
     return "; ".join([str(len(invocations)), *changed])
 
 
-def describe_status(run: dict[str, Any]) -> str:
+def describe_status(run: Mapping[str, Any]) -> str:
     """Returns whether a run is running, finished or stopped, and why."""
     because = run["stopped_because"]
     return run["status"] if because is None else f"{run['status']}: {because}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from evolve import errors
 from evolve.display import show_number
@@ -14,12 +15,15 @@ from evolve.errors import ExitCode
 from evolve.problem import COOPERATIVE, Reference
 from evolve.records import Direction, results
 from evolve.records.results import Payoff, Totals
-from evolve.report.overview import describe_gain, describe_money, tabulate_spending
+from evolve.report.overview import describe_gain, describe_money, describe_status, tabulate_spending
 from evolve.report.progress import Cap, Dashboard
 from evolve.runs.outcome import Outcome, ReasonCounts, advise
 from evolve.steps.journal import EVALUATION, Traffic, Wait
 
 _MINUTE, _HOUR = 60, 3600
+RUN_COLUMNS = (
+    "run", "problem", "started", "status", "model", "evaluations", "cost", "time", "champion",
+)  # fmt: skip
 # What is waited for so long is worth a word in a line.
 _LONG_SECONDS = 5.0
 
@@ -32,6 +36,31 @@ def describe_time(seconds: float) -> str:
     if whole < _HOUR:
         return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+
+
+def show_date(time: str | None) -> str | None:
+    """Returns a time of the database without its zone, which is always UTC."""
+    return time and time.removesuffix("+00:00").replace("T", " ")
+
+
+def list_cells(run: Mapping[str, Any]) -> list[object]:
+    """Returns the row of a run in a list of runs, from its description; see `RUN_COLUMNS`."""
+    if "error" in run:
+        return [run["run"], None, None, f"unreadable: {run['error']}", *[None] * 5]
+    champion = run["champion"] and show_number(run["champion"]["objective"])
+    if champion and run["cooperative"]:
+        champion += " (can be forged)"
+    return [
+        run["run"],
+        run["problem"],
+        show_date(run["started"]),
+        describe_status(run),
+        ", ".join(dict.fromkeys(one["model"] for one in run["models"])) or None,
+        run["evaluations"],
+        f"${run['cost_usd']:.2f}" if run["calls"] else None,
+        describe_time(run["seconds"]),
+        champion,
+    ]
 
 
 def compare_reference(objective: float, name: str, known: Reference) -> str:

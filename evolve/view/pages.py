@@ -12,7 +12,7 @@ from evolve.errors import UsageError
 from evolve.population.curves import compare, trace_run
 from evolve.records.results import AttemptText
 from evolve.report.figures import draw_comparison
-from evolve.report.overview import describe_status
+from evolve.report.phrases import RUN_COLUMNS, list_cells
 from evolve.report.render import Document, LinkCell, Picture, Section
 from evolve.report.timeline import AttemptRow
 from evolve.runs.run_folder import load_run
@@ -50,23 +50,15 @@ _SORTS: Mapping[str, Callable[[_Pair], Any]] = {
 
 def list_runs(runs: Sequence[WatchedRun]) -> Document:
     """Returns the page with all runs."""
-    rows: list[tuple[object, ...]] = []
+    rows: list[list[object]] = []
     problems: dict[str, list[str]] = {}
     for run in runs:
         state = run.summarize()
-        link = LinkCell(run.folder.name, run.address)
-        if "error" in state:
-            rows.append((link, None, f"unreadable: {state['error']}", *(None,) * 5))
-            continue
-        problems.setdefault(state["problem"], []).append(run.address.rpartition("/")[2])
-        spent = (state["evaluations"], state["calls"], f"${state['cost_usd']:.4f}")
-        status = describe_status(dict(state))
-        seconds = f"{state['seconds']:.0f} s"
-        champion = state["champion"] and show_number(state["champion"]["objective"])
-        rows.append((link, state["problem"], status, champion, *spent, seconds))
-    head = ("run", "problem", "status", "champion", "evaluations", "calls", "money", "time")
+        rows.append([LinkCell(run.folder.name, run.address), *list_cells(state)[1:]])
+        if "error" not in state:
+            problems.setdefault(state["problem"], []).append(run.address.rpartition("/")[2])
     empty = Listing("no runs here yet; start one with `evolve run PROBLEM`", "text")
-    sections = [Section("All runs", (TextTable(head, tuple(rows)) if rows else empty,))]
+    sections = [Section("All runs", (TextTable(RUN_COLUMNS, rows) if rows else empty,))]
     compared = {name: names for name, names in problems.items() if len(names) > 1}
     if compared:
         links = [
