@@ -14,8 +14,9 @@ _MOST_MENDED = 50
 _DEEPEST = 4
 # Of an object that was cut off no more is looked at: replies may be of any length.
 _LONGEST_CUT = 100_000
-_GAP = r"(?:\s|//[^\n]*|/\*.*?\*/|\#[^\n]*)*"
-_KEYED = re.compile(rf"\{{{_GAP}(?:\"[^\"\n]*\"|'[^'\n]*'|[A-Za-z_]\w*)\s*:", re.DOTALL)
+_GAP = r"(?:\s|//[^\n]*|/\*.{0,2000}?\*/|\#[^\n]*)*"
+# Where an object begins that has at least one key.
+_KEYED = re.compile(rf"\{{{_GAP}(?:\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'|[A-Za-z_]\w*)\s*:", re.DOTALL)
 # What is written in an object like one of JSON, of JavaScript or of Python.
 _TOKEN = re.compile(
     r"(?P<text>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')|(?P<comment>//[^\n]*|/\*.*?\*/|\#[^\n]*)"
@@ -100,21 +101,21 @@ def _find_end(written: str) -> tuple[str, int]:
 
 def _objects_in(text: str) -> Iterator[dict[str, Any]]:
     decoder = json.JSONDecoder(strict=False)
-    mended = 0
-    start = text.find("{")
-    while start >= 0:
-        end, value = start + 1, None
+    mended = end = 0
+    for opening in _KEYED.finditer(text):
+        start, value = opening.start(), None
+        if start < end:
+            continue
         try:
             value, end = decoder.raw_decode(text, start)
             if _COMMAND.search(text, start, end):
                 value = json.loads(_mend(text[start:end]), strict=False)
         except (ValueError, RecursionError):
-            if mended < _MOST_MENDED and _KEYED.match(text, start):
+            if mended < _MOST_MENDED:
                 mended += 1
                 value, end = _read_mended(text, start)
         if isinstance(value, dict) and value:
             yield value
-        start = text.find("{", end)
 
 
 def _read_mended(text: str, start: int) -> tuple[Any, int]:

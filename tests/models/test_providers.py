@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -240,26 +238,13 @@ def test_a_model_that_is_gone_is_not_asked_again():
 
 @pytest.mark.parametrize(("no_proxy", "is_named"), [("", True), ("127.0.0.1", False)])
 def test_a_proxy_that_swallows_an_address_is_named(no_proxy, is_named):
-    code = (
-        "import sys\n"
-        "from evolve.models.endpoint import Endpoint\n"
-        "from evolve.models.litellm_model import LiteLLMModel\n"
-        "try:\n    Endpoint(LiteLLMModel('openai/tiny', api_base=sys.argv[1])).preflight()\n"
-        "except Exception as error:\n    print(error)\n"
-    )
-    with ModelServer([Answer("Forbidden by policy", status=403)]) as server:
-        proxy = f"http://me:secret-word@127.0.0.1:{server.port}"
-        done = subprocess.run(
-            [sys.executable, "-c", code, "http://127.0.0.1:9/v1"],
-            env={**os.environ, "HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": no_proxy},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        named = f"through the proxy 127.0.0.1:{server.port} (HTTP_PROXY)"
-        assert (named in done.stdout) == is_named
-        assert ("add 127.0.0.1 to NO_PROXY" in done.stdout) == is_named
-    assert "secret-word" not in done.stdout
+    proxy = "http://me:secret-word@127.0.0.1:8080"
+    os.environ |= dict.fromkeys(("HTTP_PROXY", "http_proxy"), proxy)
+    os.environ |= dict.fromkeys(("NO_PROXY", "no_proxy"), no_proxy)
+    remedy = LiteLLMModel("openai/tiny", api_base="http://127.0.0.1:9/v1").remedy
+    assert ("through the proxy 127.0.0.1:8080 (HTTP_PROXY)" in remedy) == is_named
+    assert ("add 127.0.0.1 to NO_PROXY" in remedy) == is_named
+    assert "secret-word" not in remedy
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_any_text_can_be_looked_through(text):
 
 
 def test_large_replies_are_looked_through_in_bounded_time():
-    for text in ('{"a":' * 20_000, '{"a": "' * 20_000, "{a: 1 // x\n" * 20_000, "{'a': [" * 20_000):
+    for text in ('{"a":' * 5_000, '{"a": "' * 5_000, "{a: 1 // x\n" * 5_000, "{'a': [" * 5_000):
         assert find_objects(text, bool) == []
 
 
