@@ -154,12 +154,12 @@ def test_verify_names_a_verdict_that_came_out_differently(run, tmp_path):
     generation, slot, number = best["attempt"].split(".")
     change_database(
         run,
-        f"UPDATE evaluations SET objective = -1.0 WHERE generation = {generation} "
+        f"UPDATE evaluations SET objective = 1.0 WHERE generation = {generation} "
         f"AND slot = {slot} AND number = (SELECT evaluation FROM attempts WHERE "
         f"generation = {generation} AND slot = {slot} AND number = {number})",
     )
     done = run_evolve("verify", run, cwd=tmp_path, code=5)
-    assert f"differs: attempt {best['attempt']}: recorded -1.0" in done.stdout
+    assert f"differs: attempt {best['attempt']}: recorded 1.0" in done.stdout
     assert json.loads((run / "certificate.json").read_text())["verdict"] == "differs"
     declared = run / "problem" / "problem.toml"
     declared.write_text("noise = 1000\n" + declared.read_text())
