@@ -100,18 +100,6 @@ def name_kind_and_line(reason: str, detail: str, program: Program) -> str:
     return found
 
 
-def request_of(command: Command) -> dict[str, Any]:
-    """Returns a command as plain data for the guest."""
-    return {
-        "command": list(command.words),
-        "stdin": command.stdin,
-        "files": [[path, data] for path, data in command.files.items()],
-        "outputs": list(command.outputs),
-        "collects": command.collects,
-        "is_alone": command.is_alone,
-    }
-
-
 def read_finished(value: Any, command: Command, seconds: float) -> Finished:
     """Checks what a guest says came of a command.
 

@@ -41,7 +41,6 @@ from evolve.sandbox.replies import (
     printable_end,
     read_finished,
     read_notes,
-    request_of,
 )
 from evolve.scoring.executions import Command, OutputFile
 from evolve.scoring.handle import AskError
@@ -162,8 +161,7 @@ class SandboxSession:
                 than `ProgramLimits.reply_mb`, or leaves a file out that is asked for.
             SandboxError: The backend failed.
         """
-        request = request_of(command)
-        answer = self._ask(request, timeout_seconds)
+        answer = self._ask(asdict(command), timeout_seconds)
         return replace(answer, value=read_finished(answer.value, command, answer.seconds))
 
     @property

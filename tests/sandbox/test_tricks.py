@@ -315,8 +315,8 @@ class TestValues:
         else:
             assert _is_plain(found)
 
-    def test_ten_million_levels_are_an_error(self, sandbox: Sandbox) -> None:
-        deep = "def f():\n    x = []\n    for _ in range(10**7): x = [x]\n    return x"
+    def test_a_million_levels_are_an_error(self, sandbox: Sandbox) -> None:
+        deep = "def f():\n    x = []\n    for _ in range(10**6): x = [x]\n    return x"
         with pytest.raises(ProgramError) as caught:
             ask(sandbox, deep, limits=LARGE)
         assert caught.value.status in {Status.ERROR, Status.MEMORY, Status.TIMEOUT}

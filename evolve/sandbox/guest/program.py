@@ -67,7 +67,7 @@ def serve(work: str, data: str, order: Order) -> NoReturn:
             nonce, order.reply_mb << 20, started if request.get("is_timed") else None
         )
         try:
-            if "command" in request:
+            if "words" in request:
                 outbox.send(VALUE, subprocesses.run(request, work, sources, order))
                 continue
             if module is None:

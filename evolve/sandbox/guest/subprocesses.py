@@ -34,7 +34,7 @@ def run(
     """Runs a command to its end and kills what it leaves behind.
 
     Args:
-        request: `command`, `stdin`, `files`, `outputs`, `collects`, `is_alone`.
+        request: The fields of the host's `Command`.
         work: The workspace.
         sources: The program's own files, which a collection leaves out.
         order: What the program may use.
@@ -42,7 +42,7 @@ def run(
     Raises:
         CommandError: It cannot be started, or brings back too much.
     """
-    for path, data in request["files"]:
+    for path, data in request["files"].items():
         write_file(work, path, data)
     exchange = _Exchange(_start(request, work), request["stdin"], order)
     try:
@@ -77,7 +77,7 @@ def write_file(work: str, path: str, data: bytes, *, mode: int = 0o600) -> None:
 
 
 def _start(request: dict[str, Any], work: str) -> subprocess.Popen[bytes]:
-    words = request["command"]
+    words = request["words"]
     # The command sees this process in `/proc`, and shall find nothing there to open: what is not
     # dumped belongs to root.
     with contextlib.suppress(OSError):
