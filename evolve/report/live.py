@@ -327,7 +327,7 @@ class _Follower:
             self._spent = self._read_spent()
             self.progress = Progress(store, problem, settings, lambda: self._spent)
             self.progress.on_commit(self.state, None)
-            self._seen = set(map(_identify, self._list_finished()))
+            self._seen = self._list_finished()
 
     def advance(self) -> None:
         """Takes in what is new.
@@ -338,25 +338,20 @@ class _Follower:
         store, state, progress = self._store, self.state, self.progress
         with store.frozen():
             finished = self._list_finished()
-            new = [item for item in finished if _identify(item) not in self._seen]
-            for item in new:
-                progress.on_record(item)
-            if any(isinstance(item, Call) for item in new):
-                self._spent = self._read_spent()
+            for key, item in finished.items():
+                if key not in self._seen:
+                    progress.on_record(item)
+            self._seen, self._spent = finished, self._read_spent()
             last = store.last_generation() or 0
             for number in state.add_all(store.light_attempts(state.generation + 1), last):
                 slots = tuple(store.load_slots(number))
                 progress.on_commit(state, replace(store.load_generation(number), slots=slots))
-        recent = [item for item in finished if item.key.generation > state.generation]
-        self._seen = set(map(_identify, recent))
 
     def _read_spent(self) -> dict[tuple[str, str], Totals]:
         return {(role, model): used for role, model, used in self._store.usage()}
 
-    def _list_finished(self) -> list[Call | Evaluated]:
+    def _list_finished(self) -> dict[tuple[type, AttemptKey], Call | Evaluated]:
+        """Returns what is recorded and not yet committed."""
         calls, evaluations = self._store.finished_after(self.state.generation)
-        return [*calls, *evaluations]
-
-
-def _identify(item: Call | Evaluated) -> tuple[type, AttemptKey]:
-    return type(item), item.key
+        found: list[Call | Evaluated] = [*calls, *evaluations]
+        return {(type(one), one.key): one for one in found}

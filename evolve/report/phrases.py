@@ -151,10 +151,15 @@ def describe_budget(shown: Dashboard) -> str:
     """Returns what is used, and what is left of all caps but the nearest."""
     left = [describe_cap(cap, max(cap.most - cap.used, 0.0)) for cap in shown.caps[1:]]
     parts = [f"left: {', '.join(left)}"] if left else []
-    total = shown.total
-    if total.calls:
-        parts.append(f"{total.calls} calls, {total.tokens} tokens, {describe_money(total)}")
+    parts += _describe_calls(shown)
     return "; ".join([*parts, f"{shown.rate:.3g} evaluations/s"])
+
+
+def _describe_calls(shown: Dashboard) -> list[str]:
+    used = shown.total
+    if not used.calls:
+        return []
+    return [f"{used.calls} calls, {used.tokens} tokens, {describe_money(used)}"]
 
 
 def describe_payoffs(payoffs: Sequence[Payoff]) -> str:
@@ -171,9 +176,7 @@ def describe_line(shown: Dashboard) -> str:
         f"champion {show_number(shown.champion)} ({gain})",
         f"evaluations {shown.evaluations}",
     ]
-    if shown.total.calls:
-        total = shown.total
-        parts.append(f"{total.calls} calls, {total.tokens} tokens, {describe_money(total)}")
+    parts += _describe_calls(shown)
     parts.append(describe_time(shown.seconds))
     nearest = next(iter(shown.caps), None)
     if nearest is not None and nearest.seconds_left is not None:
