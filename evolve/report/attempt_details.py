@@ -215,23 +215,14 @@ def find_call(store: Store, state: RunState, name: str) -> Call:
         UsageError: There is none.
     """
     found = _KEY.fullmatch(name)
-    if found is not None:
-        key = AttemptKey(*map(int, found.groups()))
-    else:
-        key = find_attempt(store, state, name).key
-    calls = store.calls_of(*key[:2])
+    key = AttemptKey(*map(int, found.groups())) if found else find_attempt(store, state, name).key
+    calls = {call.key: call for call in store.calls_of(*key[:2])}
     if found is None and calls:
-        return calls[min(key.number, len(calls) - 1)]
-    wanted = [call for call in calls if call.key == key]
-    if not wanted:
-        known = ", ".join(str(call.key) for call in calls)
-        where = f"slot {key.generation}.{key.slot}"
-        raise UsageError(
-            f"call {name!r}: none of that id; {where} has "
-            + (
-                f"the calls {known}"
-                if known
-                else "no calls; `evolve log RUN --role ROLE` lists them"
-            )
-        )
-    return wanted[0]
+        return list(calls.values())[min(key.number, len(calls) - 1)]
+    if key in calls:
+        return calls[key]
+    known = ", ".join(map(str, calls))
+    there = f"the calls {known}" if known else "no calls; `evolve log RUN --role ROLE` lists them"
+    raise UsageError(
+        f"call {name!r}: none of that id; slot {key.generation}.{key.slot} has {there}"
+    )
