@@ -39,7 +39,6 @@ _HOMES = (Path("/home"), Path("/Users"), Path("/mnt"), Path("/media"))
 _SYSTEM = frozenset({"etc", "proc", "sys", "dev", "run", "boot", "var"})
 _NOISE_LINE = re.compile(r"^noise\s*=.*$", re.MULTILINE)
 _NOISE_TABLE = re.compile(r"^(\[noise\][^\[]*?)(?:^spread\s*=.*\n|(?=^\[)|\Z)", re.MULTILINE)
-_FIRST_TABLE = re.compile(r"^\[", re.MULTILINE)
 # `{{name}}` in statements and prompts.
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
@@ -360,9 +359,8 @@ def write_noise(folder: Path, noise: float) -> Path:
     elif _NOISE_LINE.search(text):
         text = _NOISE_LINE.sub(line, text, count=1)
     else:
-        table = _FIRST_TABLE.search(text)
-        place = table.start() if table else len(text)
-        text = f"{text[:place]}{line}\n\n{text[place:]}" if table else f"{text.rstrip()}\n{line}\n"
+        head, bracket, tables = text.partition("\n[")
+        text = f"{head.rstrip()}\n{line}\n{bracket}{tables}"
     try:
         write_inside(folder, path.name, text)
     except OSError as error:

@@ -13,7 +13,7 @@ import pytest
 
 from evolve.archive import Archive
 from evolve.settings.sections import STRATEGIES
-from tests.archive.test_fronts import TOML
+from tests.archive.test_archives import TOML
 from tests.searches import Searches
 
 
