@@ -8,7 +8,7 @@ from types import MappingProxyType
 from numpy.random import Generator
 
 from evolve.archive.credit import Credit
-from evolve.operators import constants, expressions, idioms, statements
+from evolve.operators import constants, expressions
 from evolve.operators.syntax import Syntax, read_syntax, read_tokens
 from evolve.records import Program, Rejected, SourceFile
 from evolve.source import evolvable_text, find_fault, fingerprint, is_python, is_text
@@ -41,19 +41,8 @@ _CHANGES: tuple[Change, ...] = (
     expressions.scale_expression,
     expressions.single_out,
     expressions.use_loop_variable,
-    statements.drop_statement,
-    statements.copy_statement,
-    statements.swap_statements,
-    statements.move_statement,
 )
-_COMBINATIONS: tuple[Operator, ...] = (
-    constants.follow_difference,
-    constants.mix_constants,
-    statements.cross_functions,
-    statements.cross_statements,
-    statements.cross_blocks,
-    idioms.insert_idiom,
-)
+_COMBINATIONS: tuple[Operator, ...] = (constants.follow_difference, constants.mix_constants)
 
 _COMBINING = frozenset(operator.__name__ for operator in _COMBINATIONS)
 
@@ -124,7 +113,7 @@ def apply_operator(
 def can_change(program: Program) -> bool:
     """Returns whether any operator may find a place in a program."""
     known = filter(None, (_read(*file) for file in program.files))
-    return any(one.numbers or one.symbols or one.places or one.lines for one in known)
+    return any(one.numbers or one.symbols or one.places for one in known)
 
 
 def _breaks(old: SourceFile, text: str) -> bool:

@@ -97,31 +97,6 @@ class Number:
         return self.weight > 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A statement that fills whole lines.
-
-    Attributes:
-        node: The statement.
-        start: Offset of the beginning of its first line.
-        end: Offset of the beginning of the line behind it.
-        indent: White space before it.
-        function: Name of the innermost function around it, empty outside of functions.
-        siblings: How many statements stand in the same body.
-        body: Number of that body in the file.
-        index: Place in that body.
-    """
-
-    node: ast.stmt
-    start: int
-    end: int
-    indent: str
-    function: str
-    siblings: int
-    body: int
-    index: int
-
-
 class Symbol(NamedTuple):
     """An arithmetic, comparison or boolean operator in a language that is not parsed.
 
@@ -144,7 +119,6 @@ class Syntax:
         text: The whole file.
         places: Expressions that are read, outermost first.
         numbers: Numeric constants in the order of the text.
-        lines: Statements.
         skeleton: The text with its numbers taken out; equal for files that differ in numbers only.
         symbols: Operators of a file in another language than Python.
     """
@@ -152,11 +126,10 @@ class Syntax:
     text: str
     places: tuple[Place, ...]
     numbers: tuple[Number, ...]
-    lines: tuple[Line, ...]
     skeleton: tuple[str, ...]
     symbols: tuple[Symbol, ...] = ()
 
-    def cut(self, place: Place | Line | Number) -> str:
+    def cut(self, place: Place | Number) -> str:
         """Returns the text of a place."""
         return self.text[place.start : place.end]
 
@@ -172,14 +145,13 @@ def make_syntax(
     text: str,
     numbers: tuple[Number, ...],
     places: tuple[Place, ...] = (),
-    lines: tuple[Line, ...] = (),
     symbols: tuple[Symbol, ...] = (),
 ) -> Syntax:
     """Makes what operators know of a file out of its places; adds the skeleton."""
     ends = [0, *(end for number in numbers for end in (number.start, number.end)), len(text)]
     skeleton = tuple(text[a:b] for a, b in zip(ends[::2], ends[1::2], strict=True))
     kinds = tuple(type(number.value).__name__ for number in numbers)
-    return Syntax(text, places, numbers, lines, skeleton + kinds, symbols)
+    return Syntax(text, places, numbers, skeleton + kinds, symbols)
 
 
 @lru_cache(maxsize=128)
@@ -195,7 +167,7 @@ def read_syntax(text: str) -> Syntax | None:
     reader = _Reader(text, tuple((block.start, block.end) for block in blocks))
     reader.read(tree)
     numbers = tuple(sorted(reader.numbers, key=lambda number: number.start))
-    return make_syntax(text, numbers, tuple(reader.places), tuple(reader.lines))
+    return make_syntax(text, numbers, tuple(reader.places))
 
 
 class _Reader:
@@ -204,11 +176,9 @@ class _Reader:
     def __init__(self, text: str, blocks: tuple[tuple[int, int], ...]) -> None:
         self.places: list[Place] = []
         self.numbers: list[Number] = []
-        self.lines: list[Line] = []
         self._text = text
         self._blocks = blocks
         self._starts = [0, *(match.end() for match in _LINE_END.finditer(text)), len(text)]
-        self._bodies = 0
 
     def read(self, tree: ast.Module) -> None:
         """Collects all places, without recursion: programs may nest deeply."""
@@ -220,7 +190,6 @@ class _Reader:
                     continue
                 inner = loops
             else:
-                self._take_bodies(node, function)
                 if isinstance(node, _FUNCTIONS):
                     function, loops = node.name, ()
                 inner = loops + _loop_names(node)
@@ -256,32 +225,7 @@ class _Reader:
         before, behind = self._text[max(start - 2, 0) : start], self._text[end : end + 1]
         return before[-1:] + behind == "()" and not before[:1].isalnum()
 
-    def _take_bodies(self, node: ast.AST, function: str) -> None:
-        inner = node.name if isinstance(node, _FUNCTIONS) else function
-        for name in ("body", "orelse", "finalbody"):
-            body = getattr(node, name, None)
-            if not isinstance(body, list):
-                continue
-            self._bodies += 1
-            for index, statement in enumerate(body):
-                line = self._read_line(statement, inner, len(body), index)
-                if line is not None:
-                    self.lines.append(line)
-
-    def _read_line(self, node: ast.stmt, function: str, siblings: int, index: int) -> Line | None:
-        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
-        start, end = self._starts[first - 1], self._starts[node.end_lineno or node.lineno]
-        code_start, code_end = self._span(node)
-        if first == node.lineno and self._text[start:code_start].strip():
-            return None
-        behind = self._text[code_end:end].strip()
-        if (behind and not behind.startswith("#")) or not self._is_evolvable(start, end):
-            return None
-        line = self._text[start:end]
-        indent = line[: len(line) - len(line.lstrip())]
-        return Line(node, start, end, indent, function, siblings, self._bodies, index)
-
-    def _span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
+    def _span(self, node: ast.expr) -> tuple[int, int]:
         return (
             self._offset(node.lineno, node.col_offset),
             self._offset(node.end_lineno or node.lineno, node.end_col_offset or node.col_offset),

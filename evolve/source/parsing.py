@@ -47,12 +47,6 @@ def parse_module(text: str) -> ast.Module:
         return ast.parse(text, FILE_NAME)
 
 
-def parse_expression(text: str) -> ast.Expression:
-    """Parses an expression; raises what `parse_module` raises."""
-    with _turn:
-        return ast.parse(text, FILE_NAME, mode="eval")
-
-
 def parse_python(text: str) -> ast.Module | None:
     """Returns a new syntax tree of Python source, or None when it does not parse."""
     try:

@@ -129,8 +129,8 @@ def test_a_program_without_a_place_is_rejected(text: str, reason: str) -> None:
 
 
 def test_programs_do_not_grow_without_bound() -> None:
-    parent = program("x = 1\n" + "y = 'a' * 2\n" * (MAX_CHARACTERS // 12))
-    child = apply_operator("copy_statement", parent, [], np.random.default_rng(0))
+    parent = program("x = 1.5\n" + "#" * (MAX_CHARACTERS - 10) + "\n")
+    child = apply_operator("scale_expression", parent, [], np.random.default_rng(0))
     assert isinstance(child, Rejected)
     assert "grew beyond" in child.reason
 
@@ -156,9 +156,9 @@ def test_an_operator_that_pays_is_drawn_more_often_and_none_is_given_up():
     credit = Credit(decay=0.999, prior_uses=8.0, prior_rewards=0.4)
     for _ in range(50):
         credit.record("flip_sign", 1.0)
-        credit.record("copy_statement", 0.0)
+        credit.record("change_call", 0.0)
     chances = operator_chances(credit)
     assert chances["flip_sign"] > 0.3
-    assert chances["copy_statement"] >= 0.2 / len(OPERATORS)
+    assert chances["change_call"] >= 0.2 / len(OPERATORS)
     drawn = [choose_operator(chances, np.random.default_rng(seed)) for seed in range(400)]
     assert drawn.count("flip_sign") / 400 == pytest.approx(chances["flip_sign"], abs=0.08)
