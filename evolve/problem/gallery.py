@@ -145,7 +145,8 @@ def expect_empty(folder: Path) -> None:
         UsageError: It is a file, or has files in it.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: expected a new or empty folder, got one with files in it")
+        got = "one with files in it" if folder.is_dir() else "a file"
+        raise UsageError(f"{folder}: expected a new or empty folder, got {got}")
 
 
 def write_files(folder: Path, texts: dict[Path, str]) -> None:
