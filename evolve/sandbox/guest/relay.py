@@ -147,7 +147,7 @@ class Relay:
             elif descriptor == self._wakeup:
                 os.read(self._wakeup, 512)
             elif descriptor == self._channel.fileno():
-                # It reports when asked only.
+                # It reports when asked only: what comes now is its end.
                 zygote.receive_report(self._channel)
             elif self._child is not None:
                 self._attend(self._child, descriptor)
