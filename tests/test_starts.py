@@ -28,6 +28,7 @@ def test_every_starting_program_is_evaluated_and_placed(tmp_path, problem):
     (problem / "initial").mkdir()
     (problem / "initial" / "a.py").write_text(start(2.0))
     (problem / "initial" / "b.py").write_text("import os\n\ndef point():\n    return []\n")
+    (problem / "initial" / "__pycache__").mkdir()
     (tmp_path / "mine.py").write_text(start(2.5))
     common = ("run", problem, "--generations", 2, "--run-dir")
     done = run_evolve(*common, "r", cwd=tmp_path, code=2)
@@ -95,6 +96,7 @@ def test_a_broken_start_is_repaired_by_a_model_where_that_is_allowed(tmp_path):
     assert not (tmp_path / "r").exists()
     done = run_evolve(*common, "--allow-broken-start", "--model", script, cwd=tmp_path)
     assert "starting program: error: ZeroDivisionError" in done.stdout
+    assert "on the start" in run_evolve("verify", "r", cwd=tmp_path).stdout
     prompt = run_evolve("show", "r", "--prompt", "1.0.0", cwd=tmp_path).stdout
     assert "no program has one yet, so the first that works is the champion" in prompt
     assert "ZeroDivisionError: float division by zero" in prompt

@@ -68,11 +68,14 @@ def test_what_may_not_change_and_what_does_not_parse_is_rejected(tmp_path):
     ./evaluate
     echo "import os" > initial.py
     ./evaluate
+    head -c 30000000 /dev/zero | tr '\\0' '#' > initial.py
+    ./evaluate
     """
     run_evolve("run", "valley", *options(tmp_path, agent), "--generations", 1, "--run-dir", "r",
                cwd=tmp_path, code=4)  # fmt: skip
     work = json.loads(run_json("show", "r", "--reply", "1.0.0", cwd=tmp_path)["reply"])
     assert "rejected: the edit changes initial.py outside its evolvable block" in work["output"]
+    assert "rejected: initial.py: expected at most 1000000 bytes, got more" in work["output"]
     assert run_json("show", "r", cwd=tmp_path)["evaluations"] == 1
 
 
@@ -88,6 +91,8 @@ def test_what_may_not_change_and_what_does_not_parse_is_rejected(tmp_path):
          "steps.workspace_variables: expected NOT_SET_ANYWHERE to be set"),
         (("--model", "scripted", "--editor", "cmd:true", "--set",
           "steps.workspace_shows=/nowhere/at/all"), "steps.workspace_shows: expected a file"),
+        (("--model", "scripted", "--editor", "cmd:true", "--set",
+          'steps.workspace_shows=["/"]'), "/, which holds more: a home, or a problem"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_before_the_run(tmp_path, problem, words, message):

@@ -144,11 +144,11 @@ class AskChannel:
             return []
         with self._lock:
             # What the cache answers counts, too: a verdict must not depend on what it holds.
-            self._counts[role] += len(prompts)
-            if self._counts[role] > rules.calls:
+            if self._counts[role] + len(prompts) > rules.calls:
                 raise AskError(
                     f"ask: more than the {rules.calls} questions of an evaluation, [{role}] `calls`"
                 )
+            self._counts[role] += len(prompts)
             asked = [make_request(role, prompt, options, rules) for prompt in prompts]
             found = self._exchange({ASKED: to_plain(asked)})
         answers = from_plain(tuple[Answered, ...], found[ANSWERS])

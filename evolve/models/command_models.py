@@ -36,6 +36,7 @@ from evolve.errors import ModelError, ModelUnavailableError, UsageError
 from evolve.files import open_plain, write_inside
 from evolve.keys import cut_keys
 from evolve.models.model import Model, ReplyError, RetryableError, format_prompt
+from evolve.problem.checked_files import MAX_FILE_BYTES
 from evolve.records.chat import Message, Reply, Request
 
 PREFIX = "cmd:"
@@ -43,7 +44,7 @@ _MOST_PRINTED, _SHOWN_CHARACTERS = 32_000_000, 300
 Score = Callable[[Mapping[str, str]], tuple[str, bool]]
 
 _EVALUATE, _SOCKET, _USAGE = "evaluate", ".evaluate.sock", "usage.json"
-_MOST_BYTES, _MOST_OUTPUT = 1_000_000, 20_000
+_MOST_OUTPUT = 20_000
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt")
 _SCRIPT = """#!{python} -IS
 import socket, sys
@@ -261,11 +262,19 @@ class WorkspaceModel(CommandModel):
         """Proves that the command can be confined.
 
         Raises:
-            ModelError: It cannot, or what is to be shown is not there.
+            ModelError: It cannot, or what is to be shown is not there, or holds too much.
         """
         for path in self._shown:
             if not path.exists():
                 raise ModelError(f"steps.workspace_shows: expected a file or folder, got {path}")
+            real = path.resolve()
+            if Path.home().resolve().is_relative_to(real) or any(
+                (one / "problem.toml").exists() for one in (real, *real.parents)
+            ):
+                raise ModelError(
+                    "steps.workspace_shows: expected what a command needs to run, got "
+                    f"{path}, which holds more: a home, or a problem with its evaluator"
+                )
         refusal = self._find_refusal()
         if refusal and not self._allow_weak:
             raise ModelError(
@@ -445,10 +454,11 @@ class _Desktop:
 
 
 def _read_text(path: Path) -> str | None:
-    """Returns the text of a regular file; None where it is none, or no text."""
+    """Returns the text of a regular file, of a large one just more than is allowed; else None."""
     try:
         with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as stream:
-            return stream.read(_MOST_BYTES).decode()
+            data = stream.read(MAX_FILE_BYTES + 1)
+            return data.decode(errors="strict" if len(data) <= MAX_FILE_BYTES else "replace")
     except (OSError, UnicodeDecodeError):
         return None
 

@@ -393,7 +393,8 @@ class Endpoint:
             read = estimate_prompt_tokens(request)
             reply = replace(reply, prompt_tokens=read, completion_tokens=written)
         price = self.find_price()
-        if price is not None and (self._price is not None or reply.cost_usd is None):
+        # What a command declares stands.
+        if price is not None and reply.cost_usd is None:
             cost_usd = price.cost_of(
                 reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens
             )

@@ -97,7 +97,7 @@ class ManualModel(Model):
             text = self._wait_for(answer)
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"model {MANUAL!r}: {answer}: {error}") from error
-        return Reply(text, MANUAL, cost_usd=0.0)
+        return Reply(text, MANUAL)
 
     def find_price(self) -> Price | None:
         """Costs nothing."""
@@ -171,7 +171,6 @@ class ScriptedModel(Model):
             prompt_tokens=sum(len(message.text) for message in request.messages) // 4
             + sum(PICTURE_TOKENS * len(message.pictures) for message in request.messages),
             completion_tokens=len(text) // 4,
-            cost_usd=0.0,
         )
 
     def find_price(self) -> Price | None:

@@ -43,7 +43,7 @@ class CurvePoint:
     Attributes:
         generation: Its number.
         seconds: Running time.
-        evaluations: Programs evaluated.
+        evaluations: Evaluations up to it.
         calls: Model calls answered.
         tokens: Tokens read and written by them.
         cost_usd: US dollars of the calls whose price is known.

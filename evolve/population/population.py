@@ -196,5 +196,6 @@ def _light(placed: PlacedAttempt, result: SlotResult) -> LightAttempt:
         metrics=attempt.evaluation.metrics,
         instances=attempt.evaluation.instances,
         stages=attempt.evaluation.stages,
+        evaluations=len(attempt.evaluation.repeats) or 1,
         uses=result.uses,
     )

@@ -103,9 +103,8 @@ class RunState:
 
     def __init__(self, problem: Problem, settings: SearchSettings) -> None:
         self.direction = problem.direction
-        named = {"baseline": problem.baseline, "best known": problem.best_known}
         # What the champion is compared with, by name.
-        self.references = {name: known for name, known in named.items() if known is not None}
+        self.references = problem.references
         # Names of the further objectives.
         self.others = tuple(objective.name for objective in problem.objectives)
         directions = [objective.direction for objective in problem.objectives]
@@ -114,7 +113,8 @@ class RunState:
         )
         self.islands = self._make_islands()
         self.generation = -1
-        self.evaluations = 0
+        # Of programs, and how often they were evaluated.
+        self.programs = self.evaluations = 0
         self.initial: float | None = None
         # Evaluations up to the last progress.
         self.progressed_at = 0
@@ -192,7 +192,8 @@ class RunState:
         champion = self.champion
         status = self._offer(attempt)
         if attempt.status is not Status.REJECTED:
-            self.evaluations += 1
+            self.programs += 1
+            self.evaluations += attempt.evaluations
             # With several objectives there is progress beyond the champion's.
             is_progress = self._note_progress(champion) or bool(self.others and status)
             # Most samples are worse than their parent by design.

@@ -13,7 +13,8 @@ from evolve.errors import ProblemError
 from evolve.files import decode_text, find_stray, inside, read_plain, write_inside
 from evolve.problem.problem import Problem, Recipe
 from evolve.records import Program, SourceFile
-from evolve.source import find_blocks, find_oddities, is_readable, list_names, syntax_error
+from evolve.source import find_blocks, find_oddities, is_readable, list_names
+from evolve.source.parsing import find_fault
 
 MAX_FILE_BYTES = 1_000_000
 STARTS = "initial"
@@ -158,9 +159,10 @@ def read_source(folder: Path, name: str, where: str) -> SourceFile:
         find_blocks(text)
     except ProblemError as error:
         raise ProblemError(f"{path}: {error}") from error
-    problem = syntax_error(text) if path.suffix == ".py" else None
-    if problem is not None:
-        raise ProblemError(f"{path}: expected Python that can be parsed: {problem}")
+    fault = find_fault(path.name, text)
+    if fault is not None:
+        kind = "Python" if path.suffix == ".py" else path.suffix[1:].upper()
+        raise ProblemError(f"{path}: expected {kind} that can be parsed: {fault}")
     return SourceFile(str(relative), text)
 
 

@@ -79,7 +79,7 @@ class ProgramTable(_AskTable):
 class NoiseTable:
     """The keys of `[noise]`."""
 
-    spread: float = key(0.0, above=0.0)
+    spread: float = key(0.0, low=0)
     repeats: int = key(0, low=1)
 
 

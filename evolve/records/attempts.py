@@ -188,6 +188,12 @@ class Evaluation:
             raise ValueError(f"evaluation: expected a finite objective, got {self.objective}")
 
     @property
+    def shown_instances(self) -> dict[str, float]:
+        """Returns the instances without those of validation, which models never see."""
+        found = self.instances.items()
+        return {name: value for name, value in found if not name.startswith(VALIDATION)}
+
+    @property
     def texts(self) -> dict[str, str]:
         """Returns the artifacts that are texts."""
         return {name: text for name, text in self.artifacts.items() if not read_picture(text)}
@@ -223,8 +229,11 @@ def average(evaluations: Sequence[Evaluation]) -> Evaluation:
     objectives = tuple(one.objective for one in evaluations if one.objective is not None)
 
     def mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        shared = [name for name in found[0] if all(name in one for one in found)]
-        return {name: math.fsum(one[name] for one in found) / len(found) for name in shared}
+        numbers: dict[str, list[float]] = {}
+        for one in found:
+            for name, number in one.items():
+                numbers.setdefault(name, []).append(number)
+        return {name: math.fsum(every) / len(every) for name, every in numbers.items()}
 
     return replace(
         first,

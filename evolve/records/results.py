@@ -197,6 +197,8 @@ class LightAttempt(NamedTuple):
     metrics: Mapping[str, float]
     instances: Mapping[str, float] = MappingProxyType({})
     stages: tuple[StageResult, ...] = ()
+    # Those that its verdict is the mean of.
+    evaluations: int = 1
     uses: tuple[ModelUse, ...] = ()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -189,15 +189,14 @@ class _Auditor:
             # The hold-out of a run has the champion and the start alone.
             for base in dict.fromkeys((before.get(attempt.key, INITIAL), INITIAL)):
                 pair = attempt, self._store.load_attempt(base)
-                known = self._compare_held_out(*pair, verdicts, evaluate)
-                if known is None:
-                    continue
-                compared += 1
-                gain, held_out, where = known
-                if gain > 0.0 >= held_out:
-                    text = f"gains {gain:.4g} on the objective of {base} and {held_out:.4g} on "
-                    self.findings.append(Finding(HELD_OUT, attempt.key, text + where))
-                break
+                known = list(self._compare_held_out(*pair, verdicts, evaluate))
+                for gain, held_out, where in known:
+                    if gain > 0.0 >= held_out:
+                        text = f"gains {gain:.4g} on the objective of {base} and {held_out:.4g} on "
+                        self.findings.append(Finding(HELD_OUT, attempt.key, text + where))
+                if known:
+                    compared += 1
+                    break
         if compared:
             return f"{compared} of {len(self._shown)} jumps and champions on data not searched on"
         if Purpose.HOLDOUT in self._problem.functions:
@@ -210,8 +209,8 @@ class _Auditor:
         old: Attempt,
         verdicts: dict[str, Evaluation],
         evaluate: _Evaluate | None,
-    ) -> tuple[float, float, str] | None:
-        """Returns the gains on the objective and on other data, and which; None if not known."""
+    ) -> Iterator[tuple[float, float, str]]:
+        """Yields the gains on the objective and on other data, and which, as far as known."""
 
         def score(attempt: Attempt) -> float | None:
             program = attempt.program_or_fail
@@ -222,13 +221,12 @@ class _Auditor:
 
         direction = self._problem.direction
         if new.key == old.key or new.objective is None or old.objective is None:
-            return None
+            return
         gain = direction.gain(new.objective, old.objective)
         for where, find in (("the hold-out", score), ("validation instances", _validate)):
             ours, theirs = find(new), find(old)
             if ours is not None and theirs is not None:
-                return gain, direction.gain(ours, theirs), where
-        return None
+                yield gain, direction.gain(ours, theirs), where
 
     def check_source(self) -> str:
         """Looks for code that answers the test and not the question."""

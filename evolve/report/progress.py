@@ -184,9 +184,15 @@ class _Leader:
         """Returns the champion's objective; None while there is no champion."""
         return self.initial if self._merit is None else self._merit.objective
 
-    def add(self, key: AttemptKey, objective: float | None, instances: Mapping[str, float]) -> None:
+    def add(
+        self,
+        key: AttemptKey,
+        objective: float | None,
+        instances: Mapping[str, float],
+        evaluations: int,
+    ) -> None:
         """Adds the verdict on a program, None where it has no objective."""
-        self.evaluations += 1
+        self.evaluations += evaluations
         if objective is None:
             return
         merit, before = merit_of(objective, instances), self._merit
@@ -199,13 +205,16 @@ class _Leader:
             return
         self._lead(merit)
 
-    def settle(self, champion: Elite | None) -> None:
-        """Takes over the committed champion, unless an evaluation in flight has passed it.
+    def settle(self, champion: Elite | None, initial: float | None) -> None:
+        """Takes over the committed start and champion, unless one in flight has passed that.
 
         Of two programs within the noise of each other the first leads: here the one that was
         evaluated first, in the run the one of the lower slot.
         """
-        if champion is None or self._merit is None or champion.merit == self._merit:
+        if champion is None or self._merit is None:
+            return
+        self.initial = initial
+        if champion.merit == self._merit:
             return
         if not outranks(self._direction.sign, self._merit, champion.merit, self._noise):
             self._lead(champion.merit)
@@ -276,7 +285,7 @@ class Progress(Observer):
             if attempt.objective is not None:
                 self._objectives[attempt.key] = attempt.objective
             if attempt.status is not Status.REJECTED:
-                leader.add(attempt.key, attempt.objective, attempt.instances)
+                leader.add(attempt.key, attempt.objective, attempt.instances, attempt.evaluations)
         for one in list(leader.improvements):
             plan = store.load_attempt(one.key).plan
             source = _find_source(plan, store.uses_of(*one.key[:2]))
@@ -303,7 +312,7 @@ class Progress(Observer):
         """Takes in what the run has reached at a checkpoint; None where it was found so."""
         with self._lock:
             self._state, self._generation = population, population.generation
-            self._leader.settle(population.champion)
+            self._leader.settle(population.champion, population.initial)
             if generation is not None:
                 for result in generation.slots:
                     self._name_improvements(result)
@@ -370,7 +379,8 @@ class Progress(Observer):
     def _record(self, item: Evaluated) -> None:
         verdict = item.evaluation
         if verdict.status is not Status.REJECTED:
-            self._leader.add(item.key, verdict.objective, verdict.instances)
+            count = len(verdict.repeats) or 1
+            self._leader.add(item.key, verdict.objective, verdict.instances, count)
 
     def _name_improvements(self, result: SlotResult) -> None:
         for placed in result.attempts:

@@ -188,7 +188,8 @@ class RunHistory:
         direction = self.state.direction
         for attempt in attempts:
             objective, leads = attempt.objective, False
-            self._evaluations += attempt.status is not Status.REJECTED
+            if attempt.status is not Status.REJECTED:
+                self._evaluations += attempt.evaluations
             if objective is not None:
                 self._objectives[attempt.key] = objective
                 leads = self._best is None or direction.is_better(objective, self._best)

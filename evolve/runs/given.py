@@ -35,10 +35,12 @@ def read_given(problem: Problem, path: Path, where: str) -> Program:
         ProblemError: It cannot be parsed, or changes what no program may change.
     """
     if (path / DATABASE).is_file():
-        given = _read_champion(path, where).files
+        given = _read_champion(problem, path, where).files
     elif path.is_dir():
         names = [name for name, _ in problem.initial.files]
-        given = tuple(read_source(path, name, where) for name in (*names, *_added(problem, path)))
+        given = tuple(
+            read_source(path, name, where) for name in (*names, *_added(problem, path, where))
+        )
     elif path.is_file():
         given = _read_file(problem, path, where)
     else:
@@ -73,7 +75,9 @@ def read_starts(problem: Problem, paths: Sequence[Path]) -> list[Start]:
         (f"start {path.name}", read_given(problem, path, where))
         for where, found in ((str(own), further), ("--start", paths))
         for path in found
-        if where == "--start" or path.is_dir() or path.suffix == suffix
+        if where == "--start"
+        or path.suffix == suffix
+        or (path.is_dir() and not path.name.startswith((".", "__")))
     ]
     # Without `initial.py` the first of them stands in its place.
     return [one for one in given if one[1].id != problem.initial.id]
@@ -86,15 +90,30 @@ def note_starts(folder: Path, starts: Sequence[Start]) -> None:
             store.add_steer(SteerKind.INJECT, text, program.files)
 
 
-def _added(problem: Problem, folder: Path) -> list[str]:
-    """Returns the names of the files in a folder that a program may have, too."""
-    names = (path.relative_to(folder).as_posix() for path in list_files(folder))
-    own = {name for name, _ in problem.initial.files}
-    return [name for name in names if name not in own and is_allowed(name, problem.may_add)]
+def _added(problem: Problem, folder: Path, where: str) -> list[str]:
+    """Returns the names of the files in a folder that a program may have, too.
+
+    Raises:
+        UsageError: A file of the program's own kind is none of them.
+    """
+    names = [path.relative_to(folder).as_posix() for path in list_files(folder)]
+    names = [name for name in names if not name.startswith(".")]
+    files, suffix = problem.initial.files, PurePosixPath(problem.initial.entry.path).suffix
+    added = [name for name in names if name not in {file.path for file in files}]
+    for name in added:
+        if name.endswith(suffix) and not is_allowed(name, problem.may_add):
+            raise UsageError(
+                f"{where}: {folder / name}: expected only files that programs of this problem may "
+                f"have, {', '.join(file.path for file in files)} or what `may_add` in problem.toml "
+                "allows"
+            )
+    return [name for name in added if is_allowed(name, problem.may_add)]
 
 
-def _read_champion(folder: Path, where: str) -> Program:
+def _read_champion(wanted: Problem, folder: Path, where: str) -> Program:
     problem, settings = load_run(folder)
+    if problem.name != wanted.name:
+        raise UsageError(f"{where}: {folder} is a run of {problem.name}, not of {wanted.name}")
     with closing(Store.open_to_read(folder)) as store:
         champion = load_state(store, problem, settings.search).champion
         if champion is None:
@@ -201,6 +220,8 @@ def pin_attempt(folder: Path, attempt: Attempt) -> Steer:
             f"pin: expected a program with an objective, got attempt {attempt.key}: "
             f"{attempt.evaluation.status}"
         )
+    if any(one.text == str(attempt.key) for one in _list_standing(folder)):
+        raise UsageError(f"pin: {attempt.key} is pinned already")
     return _ask(folder, SteerKind.PIN, str(attempt.key))
 
 
@@ -208,14 +229,21 @@ def drop_asked(folder: Path, number: int, kind: SteerKind) -> Steer:
     """Takes a hint or a pin back.
 
     Raises:
-        UsageError: There is none of this number.
+        UsageError: There is none of this number, or it was dropped before.
         StoreError: The database cannot be written.
     """
-    known = [one.number for one in list_asked(folder) if one.kind is kind]
+    known = [one.number for one in _list_standing(folder) if one.kind is kind]
     if number not in known:
         listed = ", ".join(map(str, known)) or "none"
         raise UsageError(f"--drop: expected the number of a {kind} ({listed}), got {number}")
     return _ask(folder, SteerKind.DROP, str(number))
+
+
+def _list_standing(folder: Path) -> list[Steer]:
+    """Returns what was asked of a run and not dropped."""
+    asked = list_asked(folder)
+    dropped = {int(one.text) for one in asked if one.kind is SteerKind.DROP}
+    return [one for one in asked if one.number not in dropped]
 
 
 def _ask(folder: Path, kind: SteerKind, text: str, files: tuple[SourceFile, ...] = ()) -> Steer:

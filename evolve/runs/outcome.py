@@ -95,7 +95,7 @@ def read_outcome(store: Store, run_state: RunState, stopped_because: str) -> Out
         initial,
         None if champion is None else champion.objective,
         run_state.noise,
-        run_state.evaluations,
+        run_state.programs,
         bool(store.facts().get("cooperative")),
         improved,
         INITIAL if champion is None else champion.key,

@@ -20,9 +20,9 @@ from evolve.errors import BudgetExhaustedError, StoreError, UsageError
 from evolve.models.budget import Budget
 from evolve.population import Population
 from evolve.population.population import light_attempts
-from evolve.population.state import expect_frozen, load_state
+from evolve.population.state import RunState, expect_frozen, load_state
 from evolve.problem import Problem
-from evolve.records import INITIAL, Attempt, AttemptKey, Evaluation, Program
+from evolve.records import Attempt, AttemptKey, Evaluation, Program
 from evolve.records.chat import Request, describe_difference
 from evolve.records.plain import to_plain
 from evolve.records.results import RECORDING, Call, Generation, LightAttempt
@@ -275,22 +275,21 @@ def verify_run(
         closing(Store.open_to_read(run.folder)) as store,
         evaluating(run.problem, run.settings, known=store.asks()) as evaluators,
     ):
+        run_state = load_state(store, run.problem, run.settings.search)
         isolation = evaluators.wait()
-        for key in _list_elites(run, store):
+        for key in _list_elites(run_state, store):
             attempt = store.load_attempt(key)
             program = attempt.program_or_fail
             again = [evaluators.evaluate(program) for _ in range(repeats)]
             checks.append(compare_verdicts(attempt, again, allowed))
             on_check(checks[-1])
-        start = store.load_attempt(INITIAL).objective
-    certificate = _certify(run, checks, isolation, allowed) | {"start": start}
+    certificate = _certify(run, checks, isolation, allowed) | {"start": run_state.initial}
     write_text(output, json.dumps(certificate, indent=2) + "\n")
     return certificate
 
 
-def _list_elites(run: Run, store: Store) -> list[AttemptKey]:
+def _list_elites(run_state: RunState, store: Store) -> list[AttemptKey]:
     """Returns the attempts of the champion and of all elites, each once."""
-    run_state = load_state(store, run.problem, run.settings.search)
     if run_state.champion is None:
         raise StoreError(f"{store.folder}: the run has no evaluated program yet")
     elites = [elite for archive in run_state.islands.archives for elite in archive.elites]

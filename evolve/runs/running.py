@@ -7,6 +7,7 @@ import shutil
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -126,7 +127,8 @@ class LiveRun:
                 self._prepare(endpoints, asks)
                 outcome = self._search(endpoints, asks)
                 self._finish(outcome, asks)
-                return outcome
+                # The hold-out may ask models, too.
+                return replace(outcome, spent=self._store.spent())
         except (EvolveError, KeyboardInterrupt) as error:
             failed = isinstance(error, EvolveError)
             because = f"{type(error).__name__}: {error}" if failed else INTERRUPTED

@@ -24,7 +24,6 @@ from evolve.records import (
     INITIAL,
     INJECT,
     RESCORE,
-    VALIDATION,
     Attempt,
     AttemptKey,
     Evaluation,
@@ -207,8 +206,7 @@ class FirstCheckpoint:
         is_scored = "objective " * (evaluation.objective is not None)
         self._view.tell(f"starting program: {is_scored}{describe(evaluation)}")
         selects_by_instance = STRATEGIES[settings.search.strategy].rule == "pareto"
-        has_instances = any(not one.startswith(VALIDATION) for one in evaluation.instances)
-        if selects_by_instance and is_scored and not has_instances:
+        if selects_by_instance and is_scored and not evaluation.shown_instances:
             raise UsageError(
                 "--strategy pareto: expected an evaluator that reports `instances`, got none; "
                 "`Score(..., instances={...})` names them"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from evolve.records.attempts import MOST_BYTES, as_address, as_text, find_kind
+from evolve.records.attempts import MOST_BYTES, VALIDATION, as_address, as_text, find_kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +48,8 @@ class Image:
             raise ValueError(f"Image: expected PNG, JPEG, GIF or WebP, got {self.data[:8]!r}")
         if len(self.data) > MOST_BYTES:
             raise ValueError(f"Image: expected at most {MOST_BYTES} bytes, got {len(self.data)}")
+        if not _is_whole(self.data):
+            raise ValueError(f"Image: expected a whole file, got a part: {len(self.data)} bytes")
 
     @classmethod
     def from_pixels(cls, rows: Any) -> Image:
@@ -64,6 +66,8 @@ class Image:
         if not rows or not rows[0] or len({len(row) for row in rows}) > 1:
             raise ValueError("Image: expected rows of one length, at least one pixel long")
         coloured = isinstance(rows[0][0], Sequence)
+        if coloured and any(len(pixel) != 3 for row in rows for pixel in row):
+            raise ValueError("Image: expected numbers or triples of red, green and blue as pixels")
         lines = [bytes([0, *(_flatten(row) if coloured else row)]) for row in rows]
         header = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 2 if coloured else 0, 0, 0, 0)
         parts = (b"IHDR", header), (b"IDAT", zlib.compress(b"".join(lines), 9)), (b"IEND", b"")
@@ -73,6 +77,17 @@ class Image:
     def address(self) -> str:
         """Returns the `data:` address by which a verdict holds it."""
         return as_address(find_kind(self.data), self.data)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Returns whether a picture has the end that its kind asks for."""
+    ends = {
+        "png": data.endswith(b"IEND\xaeB`\x82"),
+        "jpeg": b"\xff\xd9" in data[-1024:],
+        "gif": data.endswith(b";"),
+        "webp": len(data) >= 8 + int.from_bytes(data[4:8], "little"),
+    }
+    return ends[find_kind(data)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +123,19 @@ class Score:
                 "`objective`; measures say how programs differ, not how good they are"
             )
         for place in ("metrics", "measures", "instances", "validation"):
-            texts: Mapping[str, float] = getattr(self, place)
+            found: Mapping[str, float] = getattr(self, place)
+            if not isinstance(found, Mapping):
+                raise TypeError(f"Score: expected {place} by name, a dict, got {found!r:.80}")
             numbers = {
                 _check_text(f"a name in {place}", name): _check_number(f"{place} `{name}`", value)
-                for name, value in texts.items()
+                for name, value in found.items()
             }
             object.__setattr__(self, place, numbers)
+        if any(name.startswith(VALIDATION) for name in self.instances):
+            raise ValueError(
+                f"Score: expected names of instances that do not begin with {VALIDATION!r}; "
+                "`validation` takes those"
+            )
         artifacts = {
             _check_text("a name in artifacts", name): item.address
             if isinstance(item, Image)

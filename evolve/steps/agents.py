@@ -17,9 +17,10 @@ from evolve.errors import BudgetExhaustedError
 from evolve.models.command_models import Desk, as_messages, offering
 from evolve.models.model import ReplyError
 from evolve.problem import Problem
+from evolve.problem.checked_files import MAX_FILE_BYTES
 from evolve.records import Attempt, Evaluation, Plan, Program, Rejected, SourceFile, Status
 from evolve.records.chat import Message, Request
-from evolve.source.parsing import syntax_error
+from evolve.source.parsing import find_fault
 from evolve.steps import prompt
 from evolve.steps.execute import UNNAMED, Draft, Editor, find_base, show_task
 from evolve.steps.jobs import Library
@@ -268,6 +269,9 @@ def _join(parts: Iterable[str]) -> str:
 def read_draft(problem: Problem, base: Program, texts: Mapping[str, str]) -> Program | Rejected:
     """Returns the program that the files of a workspace are, or what is wrong with them."""
     old = dict(base.files)
+    for name, text in texts.items():
+        if len(text.encode()) > MAX_FILE_BYTES:
+            return Rejected(f"{name}: expected at most {MAX_FILE_BYTES} bytes, got more")
     for name, text in old.items():
         if name not in texts:
             return Rejected(f"{name}: expected the file, found none that is text")
@@ -276,8 +280,8 @@ def read_draft(problem: Problem, base: Program, texts: Mapping[str, str]) -> Pro
         except UnappliedEditError as error:
             return Rejected(error.reason)
     for name, text in texts.items():
-        wrong = syntax_error(text) if name.endswith(".py") else None
-        if wrong is not None:
-            return Rejected(f"syntax error in {name}, {wrong}")
+        fault = find_fault(name, text)
+        if fault is not None:
+            return Rejected(f"syntax error in {name}, {fault}")
     added = sorted(name for name in texts if name not in old and is_allowed(name, problem.may_add))
     return Program(tuple(SourceFile(name, texts[name]) for name in (*old, *added)))

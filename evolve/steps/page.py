@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from evolve.archive.credit import paired_gain
 from evolve.problem import Problem
-from evolve.records import TUNE, VALIDATION, Attempt, Direction, Plan, Status
+from evolve.records import TUNE, Attempt, Direction, Plan, Status
 from evolve.source import holds_values
 from evolve.steps import prompt
 from evolve.steps.jobs import Digest, RunStatus
@@ -197,7 +197,7 @@ def compare_instances(
     attempt: Attempt, other: Attempt, problem: Problem, *, name: str = "champion"
 ) -> str:
     """Returns by how much a program differs from another one, and how much of that is noise."""
-    ours, theirs = attempt.evaluation.instances, other.evaluation.instances
+    ours, theirs = attempt.evaluation.shown_instances, other.evaluation.shown_instances
     if len(ours) < 2 or ours.keys() != theirs.keys():
         return ""
     names = sorted(ours)
@@ -213,11 +213,11 @@ def compare_instances(
 def _name_extremes(
     direction: Direction, ours: Mapping[str, float], theirs: Mapping[str, float]
 ) -> str:
-    """Returns the instances on which two programs differ most, validation left out."""
+    """Returns the instances on which two programs differ most."""
     gains = {
         name: direction.gain(ours[name], theirs[name])
         for name in sorted(ours)
-        if not name.startswith(VALIDATION) and ours[name] != theirs[name]
+        if ours[name] != theirs[name]
     }
     ranked = sorted(gains, key=lambda name: -abs(gains[name]))[:_EXTREMES]
     listed = ", ".join(f"{plain(name)} {gains[name]:+.3g}" for name in ranked)

@@ -14,7 +14,7 @@ from evolve.files import decode_text
 from evolve.models.budget import PICTURE_TOKENS, estimate_tokens, prompt_cap
 from evolve.problem import Problem
 from evolve.problem.checked_files import PLACEHOLDER, fill_placeholders
-from evolve.records import VALIDATION, Attempt, Evaluation, Plan, Program, Status
+from evolve.records import Attempt, Evaluation, Plan, Program, Status
 from evolve.records.chat import Message
 from evolve.settings.sections import ModelSettings
 from evolve.source import cut_frozen, find_blocks
@@ -142,8 +142,7 @@ def show_evaluation(attempt: Attempt, problem: Problem, *, detail_characters: in
 
 def _name_worst(evaluation: Evaluation, problem: Problem) -> str:
     """Returns the instances on which a program does worst; validation is never shown."""
-    sign = problem.direction.sign
-    fitted = {k: v for k, v in evaluation.instances.items() if not k.startswith(VALIDATION)}
+    sign, fitted = problem.direction.sign, evaluation.shown_instances
     # Where all are alike, none is the worst.
     if len(set(fitted.values())) < 2:
         return ""

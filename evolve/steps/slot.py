@@ -327,8 +327,15 @@ def check_program(program: Program, problem: Problem, modules: frozenset[str]) -
             return Rejected(
                 f"{path}: imports `{name}`, which programs do not have here"
                 + (f"; there are: {listed}" if listed else "")
+                + _explain_additions(problem)
             )
     return None
+
+
+def _explain_additions(problem: Problem) -> str:
+    if problem.may_add:
+        return f"; a file may be added whose name matches {' or '.join(problem.may_add)}"
+    return "; no file can be added"
 
 
 def _imports_of(text: str) -> Iterator[str]:

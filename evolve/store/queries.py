@@ -81,7 +81,8 @@ _LIGHT_ATTEMPTS = f"""
         a.parent_generation, a.parent_slot, a.parent_number, a.depth,
         json_extract(a.plan, '$.operator'), a.program, p.fingerprint,
         CASE WHEN a.evaluation IS NOT NULL THEN COALESCE(e.status, 'missing') END,
-        e.objective, e.measures, e.metrics, e.instances, e.stages
+        e.objective, e.measures, e.metrics, e.instances, e.stages,
+        json_array_length(e.repeats)
     FROM attempts a {_JOIN_EVALUATION} LEFT JOIN programs p ON p.id = a.program
     WHERE a.generation >= ? ORDER BY a.generation, a.slot, a.number
 """

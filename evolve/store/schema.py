@@ -343,7 +343,7 @@ def load_light_attempt(row: Sequence[Any]) -> LightAttempt:
     (
         generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
         operator, program_id, fingerprint, status, objective, measures, metrics, instances,
-        stages,
+        stages, evaluations,
     ) = row  # fmt: skip
     parent = None
     if parent_generation is not None:
@@ -366,6 +366,7 @@ def load_light_attempt(row: Sequence[Any]) -> LightAttempt:
             _scan(instances, 0)[0] if instances else {},
             # Most programs have none.
             () if stages in {None, "[]"} else _load_stages(json.loads(stages)),
+            evaluations or 1,
             (),
         ),
     )

@@ -206,7 +206,9 @@ def test_what_was_asked_can_be_dropped(steered):
     run_evolve("resume", "dropped", "--generations", 5, cwd=steered)
     assert "The user of this run" not in prompts(steered, "dropped", 5)
     done = run_evolve("hint", "dropped", "--drop", 3, cwd=steered, code=2)
-    assert "--drop: expected the number of a hint (1), got 3" in done.stderr
+    assert "--drop: expected the number of a hint (none), got 3" in done.stderr
+    done = run_evolve("pin", "dropped", "--drop", 3, cwd=steered, code=2)
+    assert "--drop: expected the number of a pin (none), got 3" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.errors import ModelUnavailableError
-from evolve.models.budget import Budget
+from evolve.models.budget import Budget, Price
 from evolve.models.endpoint import Endpoint, RetryPolicy
 from evolve.models.gate import Gate
 from evolve.models.model import Model, ReplyError, RetryableError
@@ -118,6 +118,11 @@ def test_usage_of_empty_replies_is_added_to_the_good_one():
     reply = call(Played(EMPTY, EMPTY, REPLY))
     assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == ("text", 30, 7)
     assert reply.cost_usd == 1.0
+
+
+def test_a_cost_that_is_declared_stands_over_a_price():
+    endpoint = Endpoint(Played(REPLY), policy=FAST, gate=Gate("model 'm'"), price=Price(9.0, 9.0))
+    assert endpoint.complete(REQUEST, 20.0, Budget()).cost_usd == 0.5
 
 
 def test_one_unknown_price_makes_the_sum_unknown():

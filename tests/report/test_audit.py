@@ -100,6 +100,7 @@ def test_what_passes_a_bound_is_found_and_jumps_are_evaluated_when_asked(tmp_pat
     assert [one["by"] for one in asked["shares"]][-1] == "the user"
     (text,) = [one["text"] for one in asked["findings"] if one["check"] == "bound"]
     assert "objective 5 is better than the bound 0, which nothing can be" in text
+    assert run_json("show", name, cwd=tmp_path)["references"]["bound"]["champion_is"] == "better"
 
 
 def test_a_problem_without_a_hold_out_says_so(tmp_path, problem):

@@ -100,14 +100,14 @@ def test_the_champion_moves_when_an_evaluation_finishes(searches):
 def test_of_two_within_the_noise_the_committed_champion_is_shown(searches):
     leader = _Leader(dataclasses.replace(searches.problem, noise=1.0))
     for slot, objective in ((0, -9.0), (2, -7.0), (1, -6.5)):
-        leader.add(AttemptKey(1, slot, 0), objective, {})
+        leader.add(AttemptKey(1, slot, 0), objective, {}, 1)
     assert leader.objective == -7.0
     committed = make_elite(1, -6.5)
-    leader.settle(committed)
+    leader.settle(committed, -9.0)
     assert (leader.objective, leader.curve[-1]) == (-6.5, (3.0, -6.5))
     # One that is in flight may be better beyond the noise.
-    leader.add(AttemptKey(2, 0, 0), -3.0, {})
-    leader.settle(committed)
+    leader.add(AttemptKey(2, 0, 0), -3.0, {}, 1)
+    leader.settle(committed, -9.0)
     assert leader.objective == -3.0
 
 

@@ -73,3 +73,15 @@ def test_a_score_keeps_pictures_apart_from_texts_that_look_like_one():
 def test_an_address_without_such_an_image_is_no_picture(text):
     assert read_picture(text) is None
     assert read_picture(as_text(text)) is None
+
+
+@pytest.mark.parametrize("rows", [[[(1, 2, 3, 4)]], [[(1, 2)]], [[(1, 2, 3), (1, 2)]]])
+def test_pixels_have_one_number_or_three(rows):
+    with pytest.raises(ValueError, match="Image: expected numbers or triples"):
+        Image.from_pixels(rows)
+
+
+def test_a_part_of_a_picture_is_refused():
+    whole = Image.from_pixels(PIXELS).data
+    with pytest.raises(ValueError, match="Image: expected a whole file, got a part: 8 bytes"):
+        Image(whole[:8])

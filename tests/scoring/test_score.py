@@ -161,3 +161,10 @@ class LyingFloat(float):
 def test_anything_else_is_infeasible_and_says_where(value: object, message: str) -> None:
     with pytest.raises(Infeasible, match=message):
         as_floats(value, (2, 2), where="f")
+
+
+def test_instances_have_names_that_are_not_those_of_validation():
+    with pytest.raises(TypeError, match="Score: expected instances by name, a dict, got"):
+        Score(1.0, instances=[1.0, 2.0])
+    with pytest.raises(ValueError, match="do not begin with 'validation '"):
+        Score(1.0, instances={"validation a": 1.0}, validation={"a": 2.0})

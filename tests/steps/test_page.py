@@ -1,11 +1,12 @@
 import dataclasses
+from dataclasses import replace
 
 import pytest
 
 from evolve.problem import Reference, load_problem
 from evolve.records import AttemptKey, Status
-from evolve.steps.page import show_status, tried_block
-from tests.builders import make_digest, make_tried
+from evolve.steps.page import compare_instances, show_status, tried_block
+from tests.builders import make_attempt, make_digest, make_tried
 
 
 def standing_of(problem, **fields):
@@ -76,3 +77,18 @@ def test_of_a_bound_alone_it_is_not_known_how_near_one_can_come(problem):
     shown = show_status(standing_of(found, references=bound), found)
     assert "bound 0 (no sum of squares is below)" in shown
     assert "How near to the bound a program can come is not known." in shown
+
+
+def test_a_gain_by_instance_leaves_validation_out(problem):
+    found = load_problem(problem)
+
+    def attempt(number, **instances):
+        one = make_attempt(found, AttemptKey(1, number, 0), 1.0)
+        named = {name.replace("_", " "): value for name, value in instances.items()}
+        return replace(one, evaluation=replace(one.evaluation, instances=named))
+
+    new = attempt(0, a=1.0, b=2.0, validation_c=9.0)
+    old = attempt(1, a=0.0, b=1.5, validation_c=0.0)
+    shown = compare_instances(new, old, found)
+    assert "+0.75, with a standard error of 0.25 over 2 instances" in shown
+    assert "validation" not in shown
