@@ -193,6 +193,12 @@ def take_changes(given: dict[str, Any], names: Sequence[str]) -> Changes:
         if password:
             os.environ[PASSWORD] = password
     taken = {name: given.pop(name) for name in names if name != "set"}
+    for name, value in taken.items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise UsageError(
+                f"--{name.replace('_', '-')}: expected {SETTING_OPTIONS[name].metavar}, got an "
+                "empty text, as of a variable that is not set; leave the option out for the default"
+            )
     return Changes(
         assigned,
         {

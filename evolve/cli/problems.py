@@ -146,7 +146,7 @@ def _show_written(folder: Path, written: list[Path], options: str = "") -> Resul
     "Problems",
     "evolve check mine",
     "evolve check mine --estimate --model openai/gpt-5-mini --max-cost 2",
-    settings=("generations", *_ROLES, "max_cost", *_SANDBOX, "set"),
+    settings=("generations", *_ROLES, "max_cost", *_SANDBOX, "cluster", "set"),
 )
 def check(
     problem: ProblemPath,

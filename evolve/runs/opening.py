@@ -89,7 +89,8 @@ def make_run(
         starts: Starting programs besides those of the problem; None where a recorded run has all.
 
     Raises:
-        ProblemError: Nothing can change the program without a model.
+        ProblemError: Nothing can change the program without a model, or this machine lacks what
+            its evaluations need.
         UsageError: The folder is not empty, a start cannot be used, or evaluations ask a model and
             none is named.
         StoreError: It cannot be written.
@@ -104,6 +105,8 @@ def make_run(
         given = read_starts(problem, starts)
     else:
         given = []
+    # Starts nothing, but refuses what cannot be evaluated while the files are still the user's.
+    open_evaluators(problem, settings)
     made = create_run_folder(problem, settings, folder=folder, parent=parent)
     own, frozen = load_run(made)
     write_mark(made, frozen, named)
