@@ -64,10 +64,7 @@ def show(
         tables = (
             overview.tabulate_spending(store.usage()),
             overview.tabulate_payoffs(state["payoffs"]),
-            TextTable(
-                ("node", "evaluations", "failed", "lost"),
-                [tuple(one.values()) for one in state["nodes"]],
-            ),
+            TextTable(overview.NODE, [tuple(one.values()) for one in state["nodes"]]),
         )
     shown: list[Part] = [TextTable(("", ""), overview.describe_state(state))]
     for table in tables:

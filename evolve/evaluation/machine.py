@@ -23,6 +23,11 @@ from evolve.records.plain import from_plain
 
 _LOOK_SECONDS = 0.05
 _STAT = Path("/proc/stat")
+# What tells processors of one name apart, on x86 and on ARM.
+_PROCESSOR = (
+    *("cpu family", "model", "stepping", "cache size"),
+    *("CPU implementer", "CPU part", "CPU variant", "CPU revision"),
+)
 
 _SOURCE = """import importlib.metadata, pkgutil, platform
 
@@ -73,11 +78,14 @@ def read_machine(verdict: Evaluation) -> Machine | None:
 
 def describe_kind() -> str:
     """Returns what kind of machine this is, as far as it matters for the time programs take."""
+    about: dict[str, str] = {}
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
+        for line in Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines():
+            key, _, value = line.partition(":")
+            about[key.strip()] = value.strip()
+    name = about.get("model name", platform.machine())
+    more = ", ".join(f"{key} {about[key]}" for key in _PROCESSOR if key in about)
+    return f"{name} ({more})" if more else name
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ from evolve.report.attempt_details import attempt_as_data
 from evolve.settings import Invocation
 from evolve.store import Store, is_locked
 
+NODE = ("node", "evaluations", "failed", "lost", "kind")
+"""What is known of a node of a cluster."""
 Usage = Sequence[tuple[str, str, Totals]]
 _Rows = list[tuple[str, str]]
 
@@ -64,10 +66,7 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
             dict(zip(("name", "programs", "stopped", "seconds"), row, strict=True))
             for row in store.stages()
         ],
-        "nodes": [
-            dict(zip(("node", "evaluations", "failed", "lost"), row, strict=True))
-            for row in store.nodes()
-        ],
+        "nodes": [dict(zip(NODE, row, strict=True)) for row in store.nodes()],
         "tuning": {"attempts": population.samples, "sessions": len(population.tuned)},
         "islands": [
             {

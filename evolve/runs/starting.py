@@ -254,7 +254,7 @@ class FirstCheckpoint:
     def _settle_kind(self) -> None:
         """Keeps a run that measures time to the kind of machine that began it."""
         kind = self._evaluators.kind
-        if kind != self.run.settings.cluster.kind:
+        if kind and kind != self.run.settings.cluster.kind:
             line = f"cluster: time is measured on one kind: {kind}"
             self._settle({"cluster.kind": kind}, line)
 

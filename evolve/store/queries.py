@@ -174,10 +174,11 @@ _STAGES = """
 
 # A machine that measured time is stored with its kind behind a comma.
 _NODES = """
-    SELECT node, SUM(evaluated), SUM(failed), SUM(lost) FROM (
+    SELECT node, SUM(evaluated), SUM(failed), SUM(lost), NULLIF(MAX(kind), '') FROM (
         SELECT substr(machine, 1, instr(machine || ',', ',') - 1) AS node, 1 AS evaluated,
+            ltrim(substr(machine, instr(machine || ',', ',') + 1)) AS kind,
             status != 'ok' AS failed, 0 AS lost FROM evaluations WHERE machine != ''
-        UNION ALL SELECT l.value, 0, 0, 1 FROM evaluations, json_each(lost) l
+        UNION ALL SELECT l.value, 0, '', 0, 1 FROM evaluations, json_each(lost) l
     ) GROUP BY node ORDER BY node
 """
 
@@ -393,8 +394,11 @@ class Reader:
         """Returns the number of committed attempts by status."""
         return self._count("COALESCE(e.status, 'rejected')", "what")
 
-    def nodes(self) -> list[tuple[str, int, int, int]]:
-        """Returns each node of a cluster: its name, evaluations, those that failed, those lost."""
+    def nodes(self) -> list[tuple[str, int, int, int, str | None]]:
+        """Returns each node of a cluster: its name, evaluations, those that failed, those lost.
+
+        Last comes what kind of machine it is, where it has measured time.
+        """
         return self._all(_NODES)
 
     def stages(self) -> list[tuple[str, int, int, float]]:
