@@ -59,6 +59,11 @@ def shorten(text: object, most: int) -> str:
     return line if len(line) <= most else f"{line[: most - 3].rstrip()}..."
 
 
+def count_of(number: int, noun: str) -> str:
+    """Returns a number of things in words."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def as_cell(value: Any) -> Any:
     """Returns a cell of a CSV file, in which no spreadsheet computes anything.
 

@@ -62,7 +62,8 @@ def _examine_cluster(cluster: ClusterSettings, image: str) -> Result:
     verdict = (
         f"weak: {', '.join(weak)}: no programs run there without `--allow-weak-sandbox`"
         if weak
-        else f"ok: all {len(rows)} nodes isolate programs"
+        else f"ok: {'the node isolates' if len(rows) == 1 else f'all {len(rows)} nodes isolate'} "
+        "programs"
     )
     lines: dict[str, list[str]] = {}
     for node in nodes:

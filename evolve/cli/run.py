@@ -257,9 +257,9 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
         with interruptible():
             view.tell(introduction)
             outcome = run_to_end(run, view, idle)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         what = resume if folder.exists() else "nothing was recorded, so there is no run to resume"
-        text = f"interrupted at once\n{what}"
+        text = "\n".join(["interrupted at once", *getattr(error, "__notes__", ()), what])
         return Result(text, {"run": str(folder)}, ExitCode.INTERRUPTED)
     except MachineError as error:
         if folder.exists() and not isinstance(error, DamagedStoreError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -15,6 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from evolve.display import count_of
 from evolve.errors import EvaluatorError, MachineError, UsageError
 from evolve.evaluation.evaluator import (
     EvaluationRequest,
@@ -38,6 +41,11 @@ _ADDRESS = re.compile(r"ray|ray://[^\s/@]+:\d+|[^\s/@:]+:\d+")
 _MB = 1 << 20
 _KEPT_LINES = 20
 _CLOSE_SECONDS = 10.0
+# The status of the cluster comes every second.
+_SILENT_SECONDS = 5.0
+# What Ray can still tell from zero.
+_LEAST_AMOUNT = 1e-4
+_TRACEBACK = "Traceback (most recent call last)"
 
 
 class RayEvaluators(Evaluators):
@@ -52,6 +60,8 @@ class RayEvaluators(Evaluators):
     Raises:
         UsageError: The address has another form, or Ray is not installed.
     """
+
+    waits_for = "waiting for a node that proves its sandbox"
 
     def __init__(
         self,
@@ -83,6 +93,8 @@ class RayEvaluators(Evaluators):
         self._log: deque[str] = deque(maxlen=_KEPT_LINES)
         self.kind = settings.cluster.kind
         self._status = (0, 0, 0)
+        self._heard = time.monotonic()
+        self._lack = ""
 
     def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to connect; a process of this machine is of no use."""
@@ -95,7 +107,12 @@ class RayEvaluators(Evaluators):
 
     def wait(self) -> Isolation:
         """Waits until the first evaluator is ready on some node."""
-        return self._ready.result()
+        try:
+            return self._ready.result()
+        except KeyboardInterrupt as error:
+            if self._lack:
+                error.add_note(self._lack)
+            raise
 
     def _serve(self, request: EvaluationRequest) -> Evaluation:
         """Evaluates a program on the node that has an evaluator free, and waits for one."""
@@ -110,7 +127,11 @@ class RayEvaluators(Evaluators):
 
     def describe(self) -> str:
         """Returns how many nodes and evaluators there are, and evaluations that wait for one."""
-        return "{} nodes, {} evaluators, {} queued".format(*self._status)
+        silence = time.monotonic() - self._heard
+        if silence > _SILENT_SECONDS:
+            return f"no contact with the cluster for {silence:.0f} s"
+        nodes, evaluators, waiting = self._status
+        return f"{count_of(nodes, 'node')}, {count_of(evaluators, 'evaluator')}, {waiting} queued"
 
     def cut(self) -> None:
         """Ends the evaluations that run, and those that wait."""
@@ -136,7 +157,9 @@ class RayEvaluators(Evaluators):
         for line in process.stdout or ():
             self._receive(json.loads(line))
         process.wait()
-        reason = "".join(f"\n{one}" for one in self._log)
+        # Ray's own last words say nothing more; a fault of ours leaves a traceback.
+        log = "\n".join(self._log)
+        reason = f"\n{log[log.index(_TRACEBACK) :]}" if _TRACEBACK in log else ""
         self._fail(
             MachineError(
                 "cluster: the connection to Ray was lost; when the cluster can be reached again, "
@@ -147,7 +170,11 @@ class RayEvaluators(Evaluators):
     def _receive(self, message: Mapping[str, Any]) -> None:
         if "say" in message:
             self._tell(message["say"])
+        elif "lack" in message:
+            self._lack = message["lack"]
+            self._tell(self._lack)
         elif "status" in message:
+            self._heard = time.monotonic()
             nodes, evaluators, waiting = message["status"]
             self._status = (nodes, evaluators, waiting)
         elif "kind" in message:
@@ -234,17 +261,29 @@ def parse_resources(settings: ClusterSettings) -> dict[str, float]:
     """Returns what the settings say that an evaluator asks for.
 
     Raises:
-        UsageError: Something is not written as `NAME=AMOUNT`.
+        UsageError: Something is not written as `NAME=AMOUNT`, is no amount for Ray, or is there
+            twice.
     """
-    found = {}
+    found: dict[str, float] = {}
     for text in settings.resources:
-        name, _, amount = text.partition("=")
+        name, _, number = text.partition("=")
+        name = name.strip()
         try:
-            found[name.strip()] = float(amount)
+            amount = float(number)
         except ValueError:
-            raise UsageError(
-                f"cluster.resources: expected NAME=AMOUNT, as in `CPU=4`, got {text!r}"
-            ) from None
+            amount = math.nan
+        expected = ""
+        if not name or not (amount == 0 or _LEAST_AMOUNT <= amount < math.inf):
+            expected = f"NAME=AMOUNT, as in `CPU=4`, with 0 or at least {_LEAST_AMOUNT:f}".rstrip(
+                "0"
+            )
+        elif name == "GPU" and amount > 1 and not amount.is_integer():
+            expected = "a whole number of GPUs, or a part of one"
+        elif name in found:
+            expected = f"{name} once"
+        if expected:
+            raise UsageError(f"cluster.resources: expected {expected}, got {text!r}")
+        found[name] = amount
     return found
 
 

@@ -22,15 +22,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from evolve.display import count_of
 from evolve.errors import (
     EvaluationCutError,
     EvaluatorError,
     EvolveError,
     MachineError,
     SandboxError,
+    UsageError,
 )
 from evolve.evaluation.evaluator import describe_error, make_error
-from evolve.evaluation.node import pack_problem
+from evolve.evaluation.node import make_actor, pack_problem
 from evolve.records import Evaluation, Status
 from evolve.records.plain import to_plain
 
@@ -39,8 +41,12 @@ _STRIKES = 2
 _LOOK_SECONDS = 1.0
 _CONNECT_SECONDS = 90.0
 _EXAMINE_SECONDS = 120.0
-# How long a run may be without an evaluator until it says so.
+# How long there may be no evaluator, or no answer, until a run says so. Where nodes have room, the
+# sandbox of one may still be proven.
 _SILENT_SECONDS = 5.0
+_BUSY_SECONDS = 20.0
+# Nodes that an autoscaler started have it.
+_SCALED = "ray.io/node-group"
 _MB = 1 << 20
 _WEAK = SandboxError.__name__
 
@@ -121,42 +127,6 @@ class PlacedEvaluator:
     kind: str = ""
 
 
-def make_actor() -> type:
-    """Returns the class of actors, made here: it travels whole, and reports where evolve lacks."""
-
-    class Actor:
-        evaluator: Any
-
-        def prove(self, config: bytes, pack: list[Any]) -> bytes:
-            import json
-            import socket
-
-            import ray
-
-            node_id = ray.get_runtime_context().get_node_id()
-            where = {"node_id": node_id, "node": f"{socket.gethostname()}-{node_id[:6]}"}
-            try:
-                from evolve.evaluation.node import open_evaluator
-            except ImportError as error:
-                what = f"evolve cannot be imported there ({error}); `pip install evolve` there"
-                answer = {"error": "SandboxError", "message": what}
-            else:
-                self.evaluator, answer = open_evaluator(config, lambda: ray.get(pack[0]))
-            return json.dumps({**where, **answer}).encode()
-
-        def evaluate(self, request: bytes) -> bytes:
-            from evolve.evaluation.node import evaluate
-
-            return evaluate(self.evaluator, request)
-
-        def examine(self, image: str) -> bytes:
-            from evolve.evaluation.node import examine_node
-
-            return examine_node(image)
-
-    return Actor
-
-
 class Driver:
     """Serves the evaluations of one run.
 
@@ -189,6 +159,7 @@ class Driver:
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
         self._ray = connect(self._config["address"], self._answers)
+        self._say(f"connected to Ray at {self._ray.get_runtime_context().gcs_address}")
         packed, config = pack_problem(self._config["evaluator"])
         self._pack = [self._ray.put(packed)]
         self._node_config = json.dumps(config).encode()
@@ -315,7 +286,12 @@ class Driver:
         return PlacedEvaluator(self._actor.options(**options, resources=demand).remote())
 
     async def _start(self) -> None:
-        placed = self._place()
+        try:
+            placed = self._place()
+        except ValueError as error:
+            if not self._ended.done():
+                self._ended.set_exception(UsageError(f"Ray refuses `cluster.resources`: {error}"))
+            return
         try:
             answer = json.loads(await placed.handle.prove.remote(self._node_config, self._pack))
         except self._ray.exceptions.RayError as error:
@@ -328,9 +304,9 @@ class Driver:
         placed.node_id, placed.node = answer["node_id"], answer["node"]
         placed.kind = answer.get("kind", "")
         if "error" not in answer and self._kind not in {"", "any", placed.kind}:
-            what = f"its kind is {placed.kind}, and the run measures time on {self._kind}"
+            what = f"its kind is {placed.kind}, and `cluster.kind` asks for {self._kind}"
             remedy = "`--set cluster.kind=any` takes all kinds"
-            answer |= {"error": _WEAK, "message": f"{what}; {remedy}"}
+            answer |= {"error": UsageError.__name__, "message": f"{what}; {remedy}"}
         if "error" in answer:
             self._ray.kill(placed.handle)
             self._refuse(placed, answer)
@@ -350,8 +326,10 @@ class Driver:
     async def _watch(self) -> None:
         """Looks after the nodes: says which come and go, and that there are none."""
         while True:
-            nodes = await asyncio.to_thread(self._ray.nodes)
-            alive = {node["NodeID"]: node for node in nodes if node["Alive"]}
+            asked = asyncio.ensure_future(asyncio.to_thread(self._ray.nodes))
+            if not (await asyncio.wait({asked}, timeout=_SILENT_SECONDS))[0]:
+                self._say("no contact with its head; the run waits for it as long as Ray does")
+            alive = {node["NodeID"]: node for node in await asked if node["Alive"]}
             names = {key: name_node(node) for key, node in alive.items()}
             for key in names.keys() ^ self._nodes.keys():
                 if self._nodes:
@@ -359,13 +337,14 @@ class Driver:
                     self._say(f"{name} {'joined' if key in names else 'left'}")
             self._nodes = names
             self._drop(*(one for one in self._alive if one.node_id not in alive))
-            fitting = [key for key, node in alive.items() if self._fits(node["Resources"])]
-            self._check(alive, [key for key in fitting if key not in self._refused])
+            self._check(alive, [key for key, node in alive.items() if self._fits(key, node)])
             self._write({"status": [len(self._nodes), len(self._alive), self._waiting]})
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def _fits(self, resources: Mapping[str, float]) -> bool:
-        return all(resources.get(name, 0) >= much for name, much in self._demand.items())
+    def _fits(self, key: str, node: Mapping[str, Any]) -> bool:
+        found = node["Resources"]
+        has_all = all(found.get(name, 0) >= much for name, much in self._demand.items())
+        return has_all and key not in self._refused
 
     def _check(self, alive: Mapping[str, Any], usable: list[str]) -> None:
         """Reports that nothing evaluates, or ends the run where nothing ever has.
@@ -375,43 +354,63 @@ class Driver:
         """
         if self._alive:
             if self._says_none:
-                self._say(f"continuing with {len(self._alive)} evaluators")
+                self._say(f"continuing with {count_of(len(self._alive), 'evaluator')}")
             self._without_since, self._says_none = None, False
             return
         now = time.monotonic()
         self._without_since = self._without_since or now
         seconds = now - self._without_since
-        if not self._is_proven and self._refused and not usable:
-            kinds = {answer["error"] for answer in self._refused.values()}
-            reasons = dict.fromkeys(answer["message"] for answer in self._refused.values())
-            text = "cluster: no node can evaluate: " + " | ".join(reasons)
-            raise make_error({"error": min(kinds) if len(kinds) == 1 else _WEAK, "message": text})
-        if not self._is_proven and seconds > self._config["wait_seconds"]:
-            raise MachineError(self._explain_lack(alive, usable))
-        if self._is_proven and seconds > _SILENT_SECONDS and not self._says_none:
+        if not self._is_proven:
+            self._check_start(alive, usable, seconds)
+        elif seconds > _SILENT_SECONDS and not self._says_none:
             self._says_none = True
             self._say(
                 "no node has room for an evaluator; the run waits for one (Ctrl-C stops it, and "
                 "`evolve resume` continues it)"
             )
 
+    def _check_start(self, alive: Mapping[str, Any], usable: list[str], seconds: float) -> None:
+        """Reports what the first evaluator waits for, or ends the run where there will be none.
+
+        Raises:
+            EvolveError: All nodes were refused, no node has a GPU, or the wait was too long.
+        """
+        if self._refused and not usable:
+            kinds = {answer["error"] for answer in self._refused.values()}
+            reasons = dict.fromkeys(answer["message"] for answer in self._refused.values())
+            text = "cluster: no node can evaluate: " + " | ".join(reasons)
+            raise make_error({"error": min(kinds) if len(kinds) == 1 else _WEAK, "message": text})
+        longest = self._config["wait_seconds"]
+        if seconds <= min(_SILENT_SECONDS, longest):
+            return
+        lack = self._explain_lack(alive, usable)
+        if self._demand.get("GPU") and not any(
+            node["Resources"].get("GPU") or _SCALED in node["Labels"] for node in alive.values()
+        ):
+            raise MachineError(f"cluster: the run refuses to start: {lack}")
+        if seconds > longest:
+            raise MachineError(f"cluster: no evaluator could be placed in {longest:g} s: {lack}")
+        if not self._says_none and (not usable or seconds > _BUSY_SECONDS):
+            self._says_none = True
+            what = "room" if usable else "nodes to join"
+            self._write({"lack": f"cluster: {lack}; waiting up to {longest:g} s for {what}"})
+
     def _explain_lack(self, alive: Mapping[str, Any], usable: list[str]) -> str:
         asked = self._describe(self._demand)
-        waited = f"cluster: no evaluator could be placed in {self._config['wait_seconds']:g} s: "
         if self._last_end:
-            return f"{waited}the last one ended before it was ready: {self._last_end}"
+            return f"the last evaluator ended before it was ready: {self._last_end}"
         if usable:
             return (
-                f"{waited}{len(usable)} of {len(alive)} nodes have {asked} in all, and other work "
-                "holds them; wait for its end, or raise `cluster.wait_seconds`"
+                f"{len(usable)} of {len(alive)} nodes have {asked} in all, and other work may hold "
+                "them; wait for its end, or raise `cluster.wait_seconds`"
             )
         found = "; ".join(
             f"{self._nodes[key]} has {self._describe(node['Resources'])}"
             for key, node in alive.items()
         )
         return (
-            f"{waited}each asks for {asked}, and no node has as much ({found}); add one, or lower "
-            "`cluster.resources` or the problem's `memory_mb` or `gpus`"
+            f"each evaluator asks for {asked}, and no node has as much ({found}); add one, or "
+            "lower `cluster.resources` or the problem's `memory_mb` or `gpus`"
         )
 
     def _describe(self, resources: Mapping[str, float]) -> str:

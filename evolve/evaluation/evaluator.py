@@ -23,6 +23,7 @@ from evolve.errors import (
     ProblemError,
     SandboxError,
     SandboxKilledError,
+    UsageError,
 )
 from evolve.keys import cut_keys
 from evolve.problem import NO_BARS, Purpose
@@ -49,8 +50,8 @@ _MOST_WAITING_SECONDS = 3600.0
 ASKED, ANSWERS = "asked", "answers"
 # What other processes name as the reason, the most telling first.
 _ERRORS: tuple[type[Exception], ...] = (
-    *(SandboxKilledError, SandboxError, ProblemError, EvaluatorError, EvaluationCutError),
-    MachineError,
+    *(SandboxKilledError, SandboxError, ProblemError, UsageError),
+    *(EvaluatorError, EvaluationCutError, MachineError),
 )
 
 

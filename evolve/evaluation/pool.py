@@ -39,9 +39,12 @@ class Evaluators(ABC):
 
     Attributes:
         printed: The end of what an evaluator printed during the last evaluation.
+        waits_for: What `wait` waits for, in words.
         kind: What kind of machine measures the time that programs take, where that is fixed.
         asker: Answers what evaluations ask a model; None where nothing does.
     """
+
+    waits_for = "proving the sandbox"
 
     def __init__(self) -> None:
         self.printed = self.kind = ""

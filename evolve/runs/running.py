@@ -30,7 +30,7 @@ from evolve.runs.outcome import (
     read_outcome,
 )
 from evolve.runs.proving import Recording
-from evolve.runs.run_folder import load_run, save_settings
+from evolve.runs.run_folder import SETTINGS_FILE, load_run, save_settings
 from evolve.runs.starting import FirstCheckpoint, rescore_elites
 from evolve.runs.trust import checksum_evaluator, write_mark
 from evolve.runs.wiring import (
@@ -46,7 +46,7 @@ from evolve.search.lasting import remember
 from evolve.search.loop import Inbox, Interrupt, Search
 from evolve.settings import Invocation, SettingsHistory, find_changes
 from evolve.steps.journal import Journal
-from evolve.store import Store
+from evolve.store import DATABASE, Store
 
 
 class LiveRun:
@@ -79,6 +79,10 @@ class LiveRun:
             is_empty = self._run.original is not None and store.last_generation() is None
             store.close()
             if is_empty:
+                # First what makes it a run: an interrupt may leave the rest.
+                for name in (DATABASE, SETTINGS_FILE):
+                    with suppress(OSError):
+                        (self._run.folder / name).unlink()
                 shutil.rmtree(self._run.folder, ignore_errors=True)
 
     def _read_finished(self) -> Outcome | None:
@@ -139,7 +143,7 @@ class LiveRun:
     def _prepare(self, endpoints: Mapping[str, Endpoint], asks: RunAsks) -> None:
         """Proves sandbox and models; a run without a checkpoint gets its first."""
         store, view, run = self._store, self._view, self._run
-        with view.waiting("proving the sandbox"):
+        with view.waiting(self._evaluators.waits_for):
             isolation = self._evaluators.wait()
         view.tell(describe_isolation(isolation, fresh=run.settings.sandbox.fresh))
         last = store.last_generation()

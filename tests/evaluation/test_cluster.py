@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from evolve.errors import MachineError, ProblemError, SandboxError
-from evolve.evaluation.cluster import RayEvaluators
+from evolve.errors import MachineError, SandboxError, UsageError
+from evolve.evaluation.cluster import RayEvaluators, parse_resources
 from evolve.evaluation.machine import describe_kind
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile, Status
@@ -235,9 +235,15 @@ def test_time_is_measured_on_one_kind_of_machine(nodes, tmp_path):
         assert verdict.machine.partition(", ")[2] == describe_kind()
     with (
         open_there(folder, nodes, kind="a slide rule") as evaluators,
-        pytest.raises(SandboxError, match="measures time on a slide rule"),
+        pytest.raises(UsageError, match=r"`cluster\.kind` asks for a slide rule"),
     ):
         evaluators.wait()
+    there = ("--run-dir", "there", "--cluster", nodes.address, "--generations", "1")
+    run_evolve("run", folder, *there, cwd=tmp_path)
+    assert {one["kind"] for one in run_json("show", "there", cwd=tmp_path)["nodes"]} == {
+        describe_kind()
+    }
+    assert describe_kind() in run_evolve("show", "there", cwd=tmp_path).stdout
 
 
 def test_nodes_on_which_a_run_cannot_be_evaluated_are_named_and_not_used(tmp_path):
@@ -275,12 +281,51 @@ def test_a_cluster_that_cannot_be_asked_is_refused_with_the_remedy(problem, node
         return run_evolve("run", problem, *folder, *options, cwd=tmp_path, code=code).stderr
 
     assert "expected `ray` for the cluster of this machine" in refuse("--cluster", "x", code=2)
+    assert "--cluster: expected ADDRESS, got an empty text" in refuse("--cluster", "", code=2)
     said = refuse("--cluster", "127.0.0.1:1", code=4)
     assert "cannot connect to Ray at 127.0.0.1:1: [Errno 111] Connection refused" in said
     large = ("--set", 'cluster.resources=["CPU=64"]', "--set", "cluster.wait_seconds=3")
     said = refuse("--cluster", nodes.address, *large, code=4)
-    assert "each asks for 64 CPU, 1024 MB of memory, and no node has as much" in said
+    assert "each evaluator asks for 64 CPU, 1024 MB of memory, and no node has as much" in said
     assert "refused" not in [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ("big_disk=-1", "NAME=AMOUNT, as in `CPU=4`, with 0 or at least 0.0001"),
+        ("=1", "NAME=AMOUNT"),
+        ("CPU", "NAME=AMOUNT"),
+        ("CPU=nan", "NAME=AMOUNT"),
+        ("CPU=inf", "NAME=AMOUNT"),
+        ("CPU=0.00001", "NAME=AMOUNT"),
+        ("GPU=1.5", "a whole number of GPUs, or a part of one"),
+        ("big_disk=1", "big_disk once"),
+    ],
+)
+def test_resources_that_ray_cannot_grant_are_refused_by_name(resources, expected):
+    settings = ClusterSettings(resources=("big_disk=0.5", resources))
+    with pytest.raises(UsageError) as caught:
+        parse_resources(settings)
+    assert str(caught.value).startswith(f"cluster.resources: expected {expected}")
+    assert str(caught.value).endswith(f", got {resources!r}")
+
+
+def test_a_run_that_waits_for_nodes_says_so_and_names_the_reason_when_it_is_stopped(
+    problem, nodes, tmp_path
+):
+    large = ("--cluster", nodes.address, "--set", 'cluster.resources=["CPU=64"]')
+    run = start_evolve("run", problem, "--run-dir", "there", *large, cwd=tmp_path)
+    lines = []
+    for line in run.stdout:
+        lines.append(line)
+        if "waiting up to 120 s for nodes to join" in line:
+            break
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130, "".join(lines) + out + err
+    assert f"cluster: connected to Ray at {nodes.address}\n" in lines
+    assert "each evaluator asks for 64 CPU" in out.partition("interrupted at once")[2]
 
 
 def test_without_ray_a_cluster_is_refused(problem, tmp_path):
@@ -295,14 +340,16 @@ def test_a_run_that_loses_its_cluster_says_so_and_can_be_resumed(tmp_path):
     problem = write_problem(tmp_path / "valley", evaluator=SLOW)
     with ray_nodes(2) as nodes:
         there = ("--run-dir", "there", "--cluster", nodes.address)
-        soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
+        soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "9"}
         run = start_evolve("run", problem, *SEARCH, *there, cwd=tmp_path, **soon)
         wait_for_rows(tmp_path / "there", "evaluations", 20)
         nodes.end_head()
-        err = run.communicate(timeout=60)[1]
+        out, err = run.communicate(timeout=60)
     assert run.returncode == 4
-    assert "cluster: the connection to Ray was lost" in err
-    assert "to continue: evolve resume there" in err
+    assert "cluster: no contact with its head" in out
+    error, to_do = err.splitlines()
+    assert error.startswith("error: cluster: the connection to Ray was lost")
+    assert to_do == "to continue: evolve resume there"
 
 
 ONE_GPU = """# EVOLVE-BLOCK-START
@@ -317,10 +364,11 @@ def point():
 def test_programs_see_the_gpu_that_ray_granted_and_no_other(tmp_path):
     toml = PROBLEM.replace("seconds = 2.0", "seconds = 2.0\ngpus = 1")
     folder = write_problem(tmp_path / "valley", toml=toml, initial=ONE_GPU)
-    with pytest.raises(ProblemError, match="expected GPUs to show to programs, got none"):
-        open_evaluators(load_problem(folder), Settings())
+    refused = run_evolve("run", folder, "--run-dir", "here", cwd=tmp_path, code=2).stderr
+    assert f"{folder}/problem.toml: [limits]: `gpus`: expected GPUs to show to programs" in refused
+    assert not (tmp_path / "here").exists()
     with ray_nodes(1) as nodes:
-        refused = pytest.raises(MachineError, match=r"each asks for 1 CPU.*1 GPU, and no node has")
+        refused = pytest.raises(MachineError, match=r"refuses to start: .* 1 GPU, and no node has")
         with open_there(folder, nodes, wait_seconds=2.0) as evaluators, refused:
             evaluators.wait()
         nodes.add(num_cpus=1, num_gpus=2)
