@@ -64,12 +64,10 @@ class Answer:
         value: Plain data and NumPy arrays, decoded strictly; of a generator the last one before the
             deadline.
         seconds: Wall time of the call, measured outside.
-        inside_seconds: Wall time by the clock inside, where it was asked for; the program's word.
     """
 
     value: Any
     seconds: float
-    inside_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

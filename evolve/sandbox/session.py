@@ -17,7 +17,6 @@ from evolve.sandbox.guest import wire
 from evolve.sandbox.guest.wire import (
     ASK,
     CALL,
-    CLOCK,
     DATA,
     ERROR,
     EXITED,
@@ -103,7 +102,6 @@ class SandboxSession:
         kwargs: Mapping[str, Any] | None = None,
         *,
         timeout_seconds: float | None = None,
-        is_timed: bool = False,
     ) -> Answer:
         """Calls a function of the program's entry module and waits for its value.
 
@@ -116,7 +114,6 @@ class SandboxSession:
             args: Plain data and NumPy arrays.
             kwargs: The same, by name.
             timeout_seconds: Deadline; `ProgramLimits.seconds` when None.
-            is_timed: Whether the clock inside is asked too.
 
         Raises:
             ProgramError: The program failed: `error`, `timeout`, `memory` or `crashed`. After
@@ -124,7 +121,7 @@ class SandboxSession:
             SandboxError: The backend failed.
         """
         request = {"function": function, "args": list(args), "kwargs": dict(kwargs or {})}
-        return self._call({**request, "is_timed": is_timed}, timeout_seconds)
+        return self._call(request, timeout_seconds)
 
     def call_many(
         self,
@@ -198,7 +195,6 @@ class SandboxSession:
 
     def _await_answer(self, nonce: bytes, started: float, seconds: float, function: str) -> Answer:
         last: bytes | None = None
-        inside: float | None = None
         while True:
             has_come = self._receive(started + seconds)
             spent = time.monotonic() - started
@@ -209,12 +205,10 @@ class SandboxSession:
             for kind, body in messages:
                 if kind == YIELDED:
                     last = body
-                elif kind == CLOCK and len(body) == SECONDS.size:
-                    inside = SECONDS.unpack(body)[0]
                 elif kind == LAST_COUNTS and last is not None:
                     return Answer(self._decode(last), spent)
                 elif kind == VALUE:
-                    return Answer(self._decode(body), spent, inside_seconds=inside)
+                    return Answer(self._decode(body), spent)
                 else:
                     self._fail_reported(kind, body)
 

@@ -280,15 +280,13 @@ class ProgramHandle:
             own of `inputs`.
 
         Raises:
-            ProgramError: The program failed, or its clock was found to be changed.
+            ProgramError: The program failed.
         """
 
         def execute(handle: ProgramHandle, core: int, given: Sequence[Any]) -> Sample:
             with handle._sessions.fresh(core=core, is_alone=True) as session:
-                answer = session.call(
-                    function, given, kwargs, timeout_seconds=timeout_seconds, is_timed=True
-                )
-            return Sample(answer.value, answer.seconds, session.cpu_seconds, answer.inside_seconds)
+                answer = session.call(function, given, kwargs, timeout_seconds=timeout_seconds)
+            return Sample(answer.value, answer.seconds, session.cpu_seconds)
 
         draw = args if callable(args) else lambda: args
         return self._measure(execute, reference, repeats, draw)

@@ -108,20 +108,13 @@ def test_a_fast_program_scores_far_below_the_baseline(judge: Judge) -> None:
         ("def rolling_median(values, window):\n    return [min(values)] * 9\n", "case .*expected"),
         (
             (
-                "import sys\nsys.modules['evolve_guest.program']._clock = lambda: 0.0\n"
-                "def rolling_median(values, window): return slow(values, window)\n"
-            ),
-            "the clock inside the sandbox was changed",
-        ),
-        (
-            (
                 "import os\ndef rolling_median(values, window):\n"
                 "    if len(values) > 1000: os.fork()\n    return slow(values, window)\n"
             ),
             "Operation not permitted",
         ),
     ],
-    ids=["lazy", "state", "wrong", "clock", "fork"],
+    ids=["lazy", "state", "wrong", "fork"],
 )
 def test_programs_that_cheat_get_no_score(judge: Judge, source: str, reason: str) -> None:
     evaluation = judge(("", FAST.replace("rolling_median", "slow") + source))

@@ -23,12 +23,10 @@ from . import subprocesses, wire
 from .confine import Order
 from .wire import (
     ASK,
-    CLOCK,
     ERROR,
     LAST_COUNTS,
     MESSAGE,
     OUT_OF_MEMORY,
-    SECONDS,
     VALUE,
     YIELDED,
     unpack_rows,
@@ -63,9 +61,7 @@ def serve(work: str, data: str, order: Order) -> NoReturn:
         started = _clock()
         request = wire.decode(message, scale=wire.REQUEST_SCALE)
         os.environ["EVOLVE_TIME_LIMIT_SECONDS"] = str(request["seconds"])
-        outbox = asking.open(
-            nonce, order.reply_mb << 20, started if request.get("is_timed") else None
-        )
+        outbox = asking.open(nonce, order.reply_mb << 20)
         try:
             if "words" in request:
                 outbox.send(VALUE, subprocesses.run(request, work, sources, order))
@@ -94,9 +90,9 @@ class _Asking:
             module.__dict__.update(ask=self.ask, ask_all=self.ask_all)
             sys.modules["evolve"] = module
 
-    def open(self, nonce: bytes, max_bytes: int, started: float | None) -> _Outbox:
+    def open(self, nonce: bytes, max_bytes: int) -> _Outbox:
         """Returns where the messages of a call go, its questions among them."""
-        self._outbox = _Outbox(nonce, max_bytes, started)
+        self._outbox = _Outbox(nonce, max_bytes)
         return self._outbox
 
     def ask(self, prompt: str, **options: Any) -> str:
@@ -120,18 +116,12 @@ class _Asking:
 class _Outbox:
     """Sends the messages of one call."""
 
-    def __init__(self, nonce: bytes, max_bytes: int, started: float | None) -> None:
+    def __init__(self, nonce: bytes, max_bytes: int) -> None:
         self._nonce = nonce
-        self._started = started
         self._max_bytes = max_bytes
 
     def send(self, kind: bytes, value: Any) -> None:
         body = wire.encode(value, self._max_bytes)
-        if self._started is not None and kind == VALUE:
-            self._write(CLOCK, SECONDS.pack(_clock() - self._started))
-        self._write(kind, body)
-
-    def _write(self, kind: bytes, body: bytes) -> None:
         view = memoryview(MESSAGE.pack(self._nonce, kind, len(body)) + body)
         while view:
             view = view[os.write(_REPLIES, view) :]

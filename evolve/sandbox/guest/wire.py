@@ -45,8 +45,6 @@ CONFINED = b"C"
 CALL = b"Q"
 VALUE = b"V"
 YIELDED = b"Y"
-# How long a call took by the guest's own clock; precedes its value where it is asked for.
-CLOCK = b"T"
 SECONDS = struct.Struct("<d")
 LAST_COUNTS = b"L"
 # A question to a language model, which is answered by the next message to the child.
