@@ -33,7 +33,7 @@ _PIECE = re.compile(r"[A-Za-z]+|[ \t\r\n]+|.", re.DOTALL)
 _LETTERS, _SPACES = 3, 4
 _BEYOND_ASCII = 2
 _KEPT = 4096
-_LARGEST_PROMPT, _UNKNOWN_PROMPT = 40_000, 12_000
+_LARGEST_PROMPT, _UNKNOWN_PROMPT = 60_000, 20_000
 _OFFLINE = ("scripted", "cmd", "manual")
 # A model that reads more tokens than estimated is given this much room beyond what was seen.
 _MARGIN = 1.1
@@ -101,7 +101,7 @@ def prompt_cap(settings: ModelSettings, role: str) -> int:
     """Returns the most tokens of a prompt for the models that play a role, by upper estimate.
 
     That is `models.digest_tokens` where it is set, else what the smallest context window among
-    the models allows: half of it, which is about a third as models count, at most 40,000. The
+    the models allows: half of it, which is about a third as models count, at most 60,000. The
     window of a model that LiteLLM's table lacks, such as one on a server of the user's own, is
     taken to be small.
     """

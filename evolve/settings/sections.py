@@ -262,7 +262,7 @@ class ModelSettings:
     )
     digest_tokens: int | None = key(
         None,
-        "most tokens of a prompt; by default a third of the model's window, at most 40000",
+        "most tokens of a prompt, a high estimate; by default half the window, at most 60000",
         low=500,
     )
 
