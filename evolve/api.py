@@ -15,11 +15,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from evolve.errors import EvolveError, UsageError
 
 if TYPE_CHECKING:
     from evolve.population import RunState
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 _Callback = Callable[[dict[str, Any]], object] | None
 _Program = str | Path | Callable[..., Any]
+_PATH = (str, Path), "a path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,16 @@ class SavedRun:
         """Returns `running`, `finished` or `stopped`."""
         return str(self.state()["status"])
 
+    @property
+    def stopped_because(self) -> str | None:
+        """Returns what ended it, None while it runs.
+
+        That is `generations`, `target`, `patience`, `fruitless`, `recording` or `interrupted`, the
+        name of a cap such as `max_evaluations`, `killed`, or an error and its message.
+        """
+        because = self.state()["stopped_because"]
+        return None if because is None else str(because)
+
     def state(self) -> dict[str, Any]:
         """Returns what `evolve show --json` prints."""
         from evolve.report.overview import describe_run
@@ -101,27 +114,7 @@ class SavedRun:
         sandbox), `plan`, and `reason` (why there is no objective). What is missing is None.
         """
         with self._opened() as (store, _, read_history):
-            rows = read_history().rows
-            return [
-                {
-                    "attempt": str(row.key),
-                    "generation": row.key.generation,
-                    "island": row.island,
-                    "parent": None if row.parent is None else str(row.parent),
-                    "id": row.program_id,
-                    "status": str(row.status),
-                    "objective": row.objective,
-                    "gain": row.gain,
-                    "operator": row.operator or None,
-                    "model": row.model or None,
-                    "evaluations": row.evaluations,
-                    "seconds": text.seconds,
-                    "plan": text.change or None,
-                    "reason": text.reason or None,
-                }
-                # A run that continues may have committed more in between.
-                for row, text in zip(rows, store.attempt_texts(), strict=False)
-            ]
+            return list(read_history().describe_attempts(store))
 
     def curve(self) -> list[dict[str, Any]]:
         """Returns the champion's objective against what was spent: a row for each new champion.
@@ -218,7 +211,7 @@ def run(
     problem: str | Path,
     *,
     run_dir: str | Path | None = None,
-    start: Sequence[str | Path] = (),
+    start: str | Path | Sequence[str | Path] = (),
     settings: Mapping[str, Any] | None = None,
     force: bool = False,
     progress: bool | None = None,
@@ -235,11 +228,11 @@ def run(
     Args:
         problem: Problem folder, or a name in the gallery.
         run_dir: Run folder; by default a new one in `./runs`.
-        start: Further starting programs: files, folders, or folders of runs.
+        start: Further starting programs, one or several: files, folders, or folders of runs.
         settings: Settings by key, such as `{"search.islands": 4}`.
         force: Whether it runs although the budget buys fewer than two generations.
         progress: Whether progress is printed; by default on a terminal and in a notebook.
-        on_attempt: Called with each committed attempt, a row of `SavedRun.attempts` without texts.
+        on_attempt: Called with each committed attempt, the row that `SavedRun.attempts` has of it.
         on_generation: Called after each generation with `generation`, `evaluations` and
             `objective`.
         on_improvement: Called with `attempt`, `id`, `generation` and `objective` of each new
@@ -256,6 +249,13 @@ def run(
     from evolve.runs.trust import find_addresses
     from evolve.runs.wiring import complete_settings
 
+    _expect("problem", problem, _PATH)
+    _expect("run_dir", run_dir, _PATH, or_none=True)
+    _expect("start", start, ((str, Path, Sequence), "a path or a list of paths"))
+    starts = [start] if isinstance(start, str | Path) else list(start)
+    for one in starts:
+        _expect("start", one, _PATH)
+    calls = _name_callbacks(on_attempt, on_generation, on_improvement)
     wanted = _read_settings(settings, options)
     complete = complete_settings(wanted)
     made = make_run(
@@ -264,10 +264,9 @@ def run(
         folder=None if run_dir is None else Path(run_dir),
         parent=RUNS,
         named=find_addresses(wanted),
-        starts=[Path(one) for one in start],
+        starts=list(map(Path, starts)),
     )
-    made = replace(made, is_forced=force)
-    return _run_to_end(made, (on_attempt, on_generation, on_improvement), progress=progress)
+    return _run_to_end(replace(made, is_forced=force), calls, progress=progress)
 
 
 def resume(
@@ -275,6 +274,9 @@ def resume(
     *,
     settings: Mapping[str, Any] | None = None,
     trust: bool = False,
+    force: bool = False,
+    evaluator: str | Path | None = None,
+    rescore: bool = False,
     progress: bool | None = None,
     on_attempt: _Callback = None,
     on_generation: _Callback = None,
@@ -287,6 +289,9 @@ def resume(
         run: Run folder, its name in `./runs`, `latest`, or a run.
         settings: See `run`.
         trust: Whether a run made elsewhere may use its evaluator, commands and addresses.
+        force: Whether it continues although the budget buys fewer than two generations.
+        evaluator: One that is taken in the place of the run's own, with what lies beside it.
+        rescore: Whether the elites are evaluated again first.
         progress: See `run`.
         on_attempt: See `run`.
         on_generation: See `run`.
@@ -299,10 +304,17 @@ def resume(
     """
     from evolve.runs.opening import open_run as open_to_run
 
+    _expect("evaluator", evaluator, _PATH, or_none=True)
+    calls = _name_callbacks(on_attempt, on_generation, on_improvement)
     found = open_to_run(
-        open_run(run).folder, _changing(settings, options), trusts=trust, resumes=True
+        open_run(run).folder,
+        _changing(settings, options),
+        trusts=trust,
+        resumes=True,
+        evaluator=None if evaluator is None else Path(evaluator),
+        rescores=rescore,
     )
-    return _run_to_end(found, (on_attempt, on_generation, on_improvement), progress=progress)
+    return _run_to_end(replace(found, is_forced=force), calls, progress=progress)
 
 
 def fork(
@@ -328,6 +340,7 @@ def fork(
     """
     from evolve.runs.derived import fork_run
 
+    _expect("run_dir", run_dir, _PATH, or_none=True)
     folder, _ = fork_run(
         open_run(run).folder,
         _changing(settings, options),
@@ -349,6 +362,7 @@ def open_run(run: str | Path | SavedRun) -> SavedRun:
     """
     from evolve.runs.run_folder import find_run
 
+    _expect("run", run, ((str, Path, SavedRun), "a run, its folder or its name"))
     return run if isinstance(run, SavedRun) else SavedRun(find_run(str(run), RUNS))
 
 
@@ -371,6 +385,7 @@ def check(
     from evolve.runs.starting import evaluate_initial
     from evolve.runs.wiring import complete_settings, evaluating
 
+    _expect("problem", problem, _PATH)
     complete = complete_settings(_read_settings(settings, options))
     found = load_problem(find_problem(Path(problem)), complete.parameters)
     with evaluating(found, complete) as evaluators:
@@ -408,15 +423,31 @@ def optimize(
     """
     import tempfile
 
-    from evolve.problem.gallery import write_problem
+    from evolve.problem.from_python import write_problem
 
+    _expect("folder", folder, _PATH, or_none=True)
     with tempfile.TemporaryDirectory(prefix="evolve-problem-") as temporary:
         target = Path(temporary, "problem") if folder is None else Path(folder)
-        write_problem(target, program, evaluate, statement=statement, direction=direction)
-        champion = run(target, **arguments).champion
+        names = write_problem(target, program, evaluate, statement=statement, direction=direction)
+        with nullcontext() if folder is not None else _naming(names):
+            champion = run(target, **arguments).champion
     if champion is None:
         raise AssertionError("a run ended without a champion and without an error")
     return champion
+
+
+@contextmanager
+def _naming(files: Mapping[Path, str]) -> Iterator[None]:
+    """Lets errors name files of a temporary folder as the caller knows them."""
+    try:
+        yield
+    except EvolveError as error:
+        text = str(error)
+        for path, name in files.items():
+            for spelled in (str(path), str(path.resolve())):
+                text = text.replace(spelled, name)
+        error.args = (text,)
+        raise
 
 
 def _read_settings(settings: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Settings:
@@ -434,24 +465,55 @@ def _changing(
     from evolve.cli.options import name_settings
     from evolve.settings import change_settings
 
+    for key in settings if isinstance(settings, Mapping) else ():
+        _expect("settings", key, (str, "keys such as `search.islands`"))
+    _expect("settings", settings, (Mapping, "a dict of settings by key"), or_none=True)
     changes = {**(settings or {}), **name_settings(options)}
     return partial(change_settings, changes=changes, where="arguments")
 
 
-def _run_to_end(
-    run: Run, callbacks: tuple[_Callback, _Callback, _Callback], *, progress: bool | None
-) -> SavedRun:
+def _expect(name: str, value: object, kinds: tuple[Any, str], *, or_none: bool = False) -> None:
+    """Checks the type of an argument.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+        kinds: The type or types that it may have, and how they are called.
+        or_none: Whether None may stand for it.
+
+    Raises:
+        UsageError: It has another type.
+    """
+    if not (isinstance(value, kinds[0]) or (or_none and value is None)):
+        raise UsageError(f"{name}: expected {kinds[1]}, got {value!r:.80}")
+
+
+def _name_callbacks(
+    on_attempt: _Callback, on_generation: _Callback, on_improvement: _Callback
+) -> dict[str, _Callback]:
+    """Returns what is to be called, by event."""
+    calls = {"attempt": on_attempt, "generation": on_generation, "improvement": on_improvement}
+    for event, call in calls.items():
+        if call is not None and not callable(call):
+            raise UsageError(f"on_{event}: expected a function of one argument, got {call!r:.80}")
+    return calls
+
+
+def _run_to_end(run: Run, calls: Mapping[str, _Callback], *, progress: bool | None) -> SavedRun:
     from evolve.report.contents import write_report
     from evolve.report.live import StandardOutput, TerminalView
+    from evolve.report.phrases import describe_end
     from evolve.runs.interrupts import interruptible
     from evolve.runs.opening import run_to_end
 
     shows = _is_watched() if progress is None else progress
-    calls = dict(zip(("attempt", "generation", "improvement"), callbacks, strict=True))
     view = TerminalView(StandardOutput() if shows else None, calls)
+    view.tell(f"run: {run.folder}")
     with interruptible():
-        run_to_end(run, view)
+        outcome = run_to_end(run, view)
     write_report(run.folder)
+    for line in describe_end(outcome, run.folder):
+        view.tell(line)
     return SavedRun(run.folder)
 
 

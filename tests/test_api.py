@@ -76,8 +76,7 @@ def test_a_run_from_python_is_the_run_of_the_command_line(finished):
 
 def test_callbacks_see_every_attempt_generation_and_champion(finished):
     run, seen = finished
-    rows = run.attempts()[1:]
-    assert [one["attempt"] for one in seen["attempts"]] == [row["attempt"] for row in rows]
+    assert seen["attempts"] == run.attempts()
     assert [one["generation"] for one in seen["generations"]] == [1, 2, 3, 4]
     assert seen["improvements"][-1]["attempt"] == run.champion.attempt
 
@@ -97,7 +96,7 @@ def test_rows_are_plain_data_and_the_curve_rises(finished):
     objectives = [row["objective"] for row in run.curve()]
     assert objectives == sorted(objectives)
     assert run.state()["problem"] == "valley"
-    assert run.status == "finished"
+    assert (run.status, run.stopped_because) == ("finished", "generations")
     assert run.lessons() == []
 
 
@@ -112,6 +111,20 @@ def test_a_fork_is_resumed(finished, folder):
     forked = api.fork(finished[0], generation=2, run_dir="f")
     assert forked.state()["generations"] == 2
     assert api.resume(forked, progress=False).state()["generations"] == 4
+
+
+def test_a_resume_says_where_it_is_and_why_it_ended(finished, folder, capsys):
+    forked = api.fork(finished[0], generation=1, run_dir="f")
+    seen = []
+    run = api.resume(
+        forked, generations=3, rescore=True, evaluator=forked.folder / "evaluator/evaluator.py",
+        force=True, progress=True, on_attempt=seen.append,
+    )  # fmt: skip
+    assert seen == [row for row in run.attempts() if row["generation"] == 3]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "run: f"
+    assert any("programs evaluated again" in line for line in lines)
+    assert any(line.startswith("finished: all generations done") for line in lines)
 
 
 def test_a_run_beside_the_main_thread_ends_as_usual(finished, folder):
@@ -179,6 +192,51 @@ def test_what_only_lives_in_this_process_is_refused_by_name(folder):
 def test_an_unknown_argument_is_refused_with_the_nearest_name(folder):
     with pytest.raises(UsageError, match="did you mean `max_evaluations`"):
         api.run("circle_packing", max_evaluation=3)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: api.run(None), "problem: expected a path, got None"),
+        (lambda: api.run(3), "problem: expected a path, got 3"),
+        (lambda: api.check(b"p"), "problem: expected a path, got b'p'"),
+        (lambda: api.open_run(None), "run: expected a run, its folder or its name, got None"),
+        (lambda: api.run("p", settings=["a=b"]), "settings: expected a dict of settings by key"),
+        (lambda: api.run("p", settings={3: 4}), r"settings: expected keys such as `.*`, got 3"),
+        (lambda: api.run("p", start=3), "start: expected a path or a list of paths, got 3"),
+        (lambda: api.run("p", start="gone.py"), "gone.py"),
+        (lambda: api.run("p", run_dir=4), "run_dir: expected a path, got 4"),
+        (lambda: api.run("p", on_attempt="print"), "on_attempt: expected a function of one"),
+        (lambda: api.optimize(None, near_shift), "program: expected source, a path or a function"),
+        (lambda: api.optimize(point, None), "evaluate: expected a function, or the path"),
+        (lambda: api.optimize(point, near_shift, folder=3), "folder: expected a path, got 3"),
+        (lambda: api.optimize(point, near_shift, folder="a.py"), "a.py: expected a new .*a file"),
+        (lambda: api.optimize(point, near_shift, statement=3), "statement: expected a text, got 3"),
+        (lambda: api.optimize(point, near_shift, direction=[]), "direction: expected maximize"),
+    ],
+)  # fmt: skip
+def test_an_argument_of_another_type_is_refused_by_its_name(folder, call, said):
+    write_problem(folder / "p")
+    (folder / "a.py").write_text("")
+    with pytest.raises(UsageError, match=said):
+        call()
+    assert not (folder / "runs").exists()
+
+
+def test_messages_name_what_was_given_and_no_temporary_folder(folder):
+    (folder / "score.py").write_text("import nowhere\n\n\ndef evaluate(program):\n    return 1.0\n")
+    with pytest.raises(UsageError) as caught:
+        api.optimize(point, "score.py", progress=False)
+    assert "score.py: cannot be imported: ModuleNotFoundError" in str(caught.value)
+    with pytest.raises(UsageError) as broken:
+        api.optimize("def point(:\n    pass\n", near_shift, progress=False)
+    assert str(broken.value).startswith("program: ")
+    assert "evolve-problem-" not in str(caught.value) + str(broken.value)
+
+
+def test_a_record_of_another_problem_is_refused(finished, folder):
+    with pytest.raises(UsageError, match=r"expected a run of circle_packing, got r, a run of vall"):
+        api.run("circle_packing", replay=str(finished[0].folder))
 
 
 def test_importing_loads_nothing_slow():

@@ -14,14 +14,14 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from evolve.cli.options import SETTING_OPTIONS, Changes, switch, take_changes
 from evolve.display import Part, TextTable, say_json, say_parts
-from evolve.errors import ExitCode
+from evolve.errors import EvolveError, ExitCode
 
 # The groups of `--help`, each with its commands in the order of their use; others follow.
 GROUPS = {
@@ -103,7 +103,10 @@ def bind(declared: Declared) -> Callable[..., None]:
         if takes_changes:
             given["changes"] = take_changes(given, declared.settings)
         # Progress and notes must not stand between other programs and the data.
-        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        with (
+            redirect_stdout(sys.stderr) if as_json else nullcontext(),
+            _reporting_errors() if given.get("json_lines") else nullcontext(),
+        ):
             result = declared.function(**given)
         if as_json:
             _say_data(result.data)
@@ -120,6 +123,17 @@ def bind(declared: Declared) -> Callable[..., None]:
         call.__doc__ = "\n".join([inspect.getdoc(declared.function) or "", "", *lines])
     call.__annotations__ = {one.name: one.annotation for one in parameters}
     return call
+
+
+@contextmanager
+def _reporting_errors() -> Iterator[None]:
+    """Ends a stream of events with the error that ends the command."""
+    try:
+        yield
+    except EvolveError as error:
+        ended = {"event": "error", "message": str(error), "exit_code": int(error.exit_code)}
+        say_json(ended, indent=None)
+        raise
 
 
 def _say_data(data: Any) -> None:

@@ -71,13 +71,14 @@ class Shown(NamedTuple):
 
             expect_trackers(self.trackers)
 
-    def make_view(self, folder: Path) -> RunView:
-        """Returns what shows the run of a folder."""
+    def make_view(self, run: OpenedRun) -> RunView:
+        """Returns what shows a run."""
         from evolve.report.live import StandardOutput, TerminalView
 
         if not self.is_stream:
             return TerminalView(StandardOutput(is_plain=self.is_plain), trackers=self.trackers)
-        _say_event("start", {"run": str(folder)})
+        started = {"run": str(run.folder), "problem": run.problem.name}
+        _say_event("start", {**started, "folder": str(run.folder.resolve())})
         events = ("attempt", "generation", "improvement")
         return TerminalView(
             None, {name: partial(_say_event, name) for name in events}, self.trackers
@@ -251,7 +252,7 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
     from evolve.runs.world import describe_mending
 
     folder = run.folder
-    view = shown.make_view(folder)
+    view = shown.make_view(run)
     resume = f"to continue: evolve resume {quote(str(folder))}"
     try:
         with interruptible():
@@ -260,6 +261,9 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
     except KeyboardInterrupt as error:
         what = resume if folder.exists() else "nothing was recorded, so there is no run to resume"
         text = "\n".join(["interrupted at once", *getattr(error, "__notes__", ()), what])
+        if shown.is_stream:
+            _say_event("error", {"message": text, "exit_code": int(ExitCode.INTERRUPTED)})
+            return Result([], iter(()), ExitCode.INTERRUPTED)
         return Result(text, {"run": str(folder)}, ExitCode.INTERRUPTED)
     except MachineError as error:
         if folder.exists() and not isinstance(error, DamagedStoreError):

@@ -23,6 +23,7 @@ from evolve.records.results import Call, Evaluated, Totals
 from evolve.report.observers import Callback, Caller, TrackerObserver, open_trackers
 from evolve.report.phrases import describe_line, describe_stop, describe_time
 from evolve.report.progress import Progress
+from evolve.report.timeline import RunHistory
 from evolve.runs.outcome import Outcome, read_outcome
 from evolve.search.loop import Observer
 from evolve.settings import Settings, flatten_settings
@@ -234,7 +235,7 @@ class TerminalView:
     ) -> Iterator[Sequence[Observer]]:
         """Shows the run while it continues; yields what sees its events."""
         used, plain = journal.budget.totals_by_call, flatten_settings(settings)
-        observers: list[Observer] = [Caller(self._calls)]
+        observers: list[Observer] = [Caller(self._calls, store, RunHistory(problem, settings))]
         with ExitStack() as stack:
             if self._stream is not None:
                 progress = Progress(store, problem, settings, used, journal.traffic)

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 from evolve.errors import MachineError, UsageError
 from evolve.population import Population
-from evolve.population.population import light_attempts
 from evolve.records import AttemptKey
-from evolve.records.results import Generation, LightAttempt
+from evolve.records.results import Generation
+from evolve.report.timeline import RunHistory
 from evolve.search.loop import Observer
 from evolve.steps.journal import Journal
+from evolve.store import Store
 
 Callback = Callable[[dict[str, Any]], object]
 
@@ -30,23 +31,27 @@ class Caller(Observer):
     Args:
         calls: By event: `attempt` gets each committed attempt, `generation` each generation,
             `improvement` each new champion.
+        store: The run's database.
+        history: Of the run, from its start.
     """
 
-    def __init__(self, calls: Mapping[str, Callback | None]) -> None:
+    def __init__(
+        self, calls: Mapping[str, Callback | None], store: Store, history: RunHistory
+    ) -> None:
         self._calls = {event: call for event, call in calls.items() if call is not None}
+        self._store, self._history = store, history
         self._best: AttemptKey | None = None
 
     def on_commit(self, population: Population, generation: Generation | None) -> None:
         """Calls what is to be called after a generation."""
+        # A run that was found again is rebuilt first: nothing of that is new.
+        self._call_attempts(is_new=generation is not None or population.generation == 0)
         champion = population.champion
         if champion is None:
             return
         is_new, self._best = champion.key != self._best, champion.key
-        # A run that was found again is rebuilt first: nothing of that is new.
         if generation is None:
             return
-        for attempt in light_attempts(generation):
-            self._call("attempt", **_describe_attempt(attempt))
         self._call(
             "generation",
             generation=population.generation,
@@ -62,22 +67,17 @@ class Caller(Observer):
                 objective=champion.objective,
             )
 
+    def _call_attempts(self, *, is_new: bool) -> None:
+        if "attempt" not in self._calls:
+            return
+        known = len(self._history.rows)
+        self._history.advance(self._store)
+        for row in self._history.describe_attempts(self._store, known) if is_new else ():
+            self._call("attempt", **row)
+
     def _call(self, event: str, **data: Any) -> None:
         if event in self._calls:
             self._calls[event](data)
-
-
-def _describe_attempt(attempt: LightAttempt) -> dict[str, Any]:
-    return {
-        "attempt": str(attempt.key),
-        "generation": attempt.key.generation,
-        "slot": attempt.key.slot,
-        "island": attempt.island,
-        "parent": None if attempt.parent is None else str(attempt.parent),
-        "id": attempt.program_id,
-        "status": str(attempt.status),
-        "objective": attempt.objective,
-    }
 
 
 class Tracker(Protocol):

@@ -129,6 +129,34 @@ class RunHistory:
             for one in store.finished_after(self.state.generation)[1]
         ]
 
+    def describe_attempts(self, store: Store, first: int = 0) -> Iterator[dict[str, Any]]:
+        """Yields the rows of `evolve.SavedRun.attempts`.
+
+        Args:
+            store: The run's database.
+            first: How many rows are left out; those of whole generations.
+        """
+        rows = self.rows[first:]
+        # A run that continues may have committed more in between.
+        texts = store.attempt_texts(rows[0].key.generation) if rows else ()
+        for row, text in zip(rows, texts, strict=False):
+            yield {
+                "attempt": str(row.key),
+                "generation": row.key.generation,
+                "island": row.island,
+                "parent": None if row.parent is None else str(row.parent),
+                "id": row.program_id,
+                "status": str(row.status),
+                "objective": row.objective,
+                "gain": row.gain,
+                "operator": row.operator or None,
+                "model": row.model or None,
+                "evaluations": row.evaluations,
+                "seconds": text.seconds,
+                "plan": text.change or None,
+                "reason": text.reason or None,
+            }
+
     def as_data(self, rows: int = 0, elites: int = 0, frames: int = 0) -> dict[str, Any]:
         """Returns what the script of a page draws, as plain data.
 

@@ -91,11 +91,13 @@ def make_run(
     Raises:
         ProblemError: Nothing can change the program without a model, or this machine lacks what
             its evaluations need.
-        UsageError: The folder is not empty, a start cannot be used, or evaluations ask a model and
-            none is named.
+        UsageError: The folder is not empty, a start or a record cannot be used, or evaluations ask
+            a model and none is named.
         StoreError: It cannot be written.
     """
     settings = settle_asked(problem, settings)
+    if settings.models.replay:
+        _expect_same_problem(problem, Path(settings.models.replay))
     if not settings.models.is_configured:
         _expect_changeable(problem)
     # Slow to import, and mostly there are none.
@@ -114,6 +116,19 @@ def make_run(
         note_starts(made, given)
     allowed = trust_programs(frozen, trusts=settings.sandbox.allow_weak)
     return Run(made, own, allowed, tuple(named), original=problem)
+
+
+def _expect_same_problem(problem: Problem, recorded: Path) -> None:
+    """Checks that the run whose record is to answer is a run of this problem.
+
+    Raises:
+        UsageError: It is one of another, or no run.
+    """
+    name = load_run(recorded)[0].name
+    if name != problem.name:
+        raise UsageError(
+            f"replay: expected a run of {problem.name}, got {recorded.name}, a run of {name}"
+        )
 
 
 def _expect_changeable(problem: Problem) -> None:

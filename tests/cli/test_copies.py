@@ -72,7 +72,16 @@ def test_a_run_prints_each_event_as_an_object_on_its_own_line(tmp_path):
     events = [json.loads(line) for line in done.stdout.splitlines()]
     kinds = [event["event"] for event in events]
     assert (kinds[0], kinds[-1]) == ("start", "end")
-    assert events[0]["run"] == "r"
+    assert events[0] == {
+        "event": "start", "run": "r", "folder": str(tmp_path / "r"), "problem": "circle_packing",
+    }  # fmt: skip
+    assert events[1]["attempt"] == "0.0.0"
     assert events[-1]["status"] == "finished"
     assert kinds.count("generation") == 2
-    assert kinds.count("attempt") == events[-1]["attempts"] - 1
+    assert kinds.count("attempt") == events[-1]["attempts"]
+    refused = run_evolve(
+        "run", "circle_packing", "--json-lines", "--run-dir", "r", cwd=tmp_path, code=2
+    )
+    (event,) = map(json.loads, refused.stdout.splitlines())
+    assert (event["event"], event["exit_code"]) == ("error", 2)
+    assert event["message"] in refused.stderr
