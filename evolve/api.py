@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.errors import EvolveError, UsageError
+from evolve.toml import expect
 
 if TYPE_CHECKING:
     from evolve.population import RunState
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 _Callback = Callable[[dict[str, Any]], object] | None
 _Program = str | Path | Callable[..., Any]
-_PATH = (str, Path), "a path"
+_PATH = str | Path
+_OPTIONAL = str | Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,13 +250,11 @@ def run(
     from evolve.runs.trust import find_addresses
     from evolve.runs.wiring import complete_settings
 
-    _expect("problem", problem, _PATH)
-    _expect("run_dir", run_dir, _PATH, or_none=True)
-    _expect("start", start, ((str, Path, Sequence), "a path or a list of paths"))
-    starts = [start] if isinstance(start, str | Path) else list(start)
-    for one in starts:
-        _expect("start", one, _PATH)
-    calls = _name_callbacks(on_attempt, on_generation, on_improvement)
+    expect(isinstance(problem, _PATH), "a path", problem, "problem")
+    expect(isinstance(run_dir, _OPTIONAL), "a path", run_dir, "run_dir")
+    starts = start if isinstance(start, list | tuple) else [start]
+    expect(all(isinstance(one, _PATH) for one in starts), "paths", start, "start")
+    calls = _name_calls(on_attempt, on_generation, on_improvement)
     wanted = _read_settings(settings, options)
     complete = complete_settings(wanted)
     made = make_run(
@@ -304,8 +303,8 @@ def resume(
     """
     from evolve.runs.opening import open_run as open_to_run
 
-    _expect("evaluator", evaluator, _PATH, or_none=True)
-    calls = _name_callbacks(on_attempt, on_generation, on_improvement)
+    expect(isinstance(evaluator, _OPTIONAL), "a path", evaluator, "evaluator")
+    calls = _name_calls(on_attempt, on_generation, on_improvement)
     found = open_to_run(
         open_run(run).folder,
         _changing(settings, options),
@@ -340,7 +339,7 @@ def fork(
     """
     from evolve.runs.derived import fork_run
 
-    _expect("run_dir", run_dir, _PATH, or_none=True)
+    expect(isinstance(run_dir, _OPTIONAL), "a path", run_dir, "run_dir")
     folder, _ = fork_run(
         open_run(run).folder,
         _changing(settings, options),
@@ -362,7 +361,8 @@ def open_run(run: str | Path | SavedRun) -> SavedRun:
     """
     from evolve.runs.run_folder import find_run
 
-    _expect("run", run, ((str, Path, SavedRun), "a run, its folder or its name"))
+    fits = isinstance(run, _PATH | SavedRun)
+    expect(fits, "a run, its folder or its name", run, "run")
     return run if isinstance(run, SavedRun) else SavedRun(find_run(str(run), RUNS))
 
 
@@ -385,7 +385,7 @@ def check(
     from evolve.runs.starting import evaluate_initial
     from evolve.runs.wiring import complete_settings, evaluating
 
-    _expect("problem", problem, _PATH)
+    expect(isinstance(problem, _PATH), "a path", problem, "problem")
     complete = complete_settings(_read_settings(settings, options))
     found = load_problem(find_problem(Path(problem)), complete.parameters)
     with evaluating(found, complete) as evaluators:
@@ -423,31 +423,17 @@ def optimize(
     """
     import tempfile
 
-    from evolve.problem.from_python import write_problem
+    from evolve.problem.from_python import naming_given, write_problem
 
-    _expect("folder", folder, _PATH, or_none=True)
+    expect(isinstance(folder, _OPTIONAL), "a path", folder, "folder")
     with tempfile.TemporaryDirectory(prefix="evolve-problem-") as temporary:
         target = Path(temporary, "problem") if folder is None else Path(folder)
         names = write_problem(target, program, evaluate, statement=statement, direction=direction)
-        with nullcontext() if folder is not None else _naming(names):
+        with nullcontext() if folder is not None else naming_given(names):
             champion = run(target, **arguments).champion
     if champion is None:
         raise AssertionError("a run ended without a champion and without an error")
     return champion
-
-
-@contextmanager
-def _naming(files: Mapping[Path, str]) -> Iterator[None]:
-    """Lets errors name files of a temporary folder as the caller knows them."""
-    try:
-        yield
-    except EvolveError as error:
-        text = str(error)
-        for path, name in files.items():
-            for spelled in (str(path), str(path.resolve())):
-                text = text.replace(spelled, name)
-        error.args = (text,)
-        raise
 
 
 def _read_settings(settings: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Settings:
@@ -465,37 +451,17 @@ def _changing(
     from evolve.cli.options import name_settings
     from evolve.settings import change_settings
 
-    for key in settings if isinstance(settings, Mapping) else ():
-        _expect("settings", key, (str, "keys such as `search.islands`"))
-    _expect("settings", settings, (Mapping, "a dict of settings by key"), or_none=True)
+    given = {} if settings is None else settings
+    fits = isinstance(given, Mapping) and all(isinstance(key, str) for key in given)
+    expect(fits, "a dict of settings by key, such as `search.islands`", settings, "settings")
     changes = {**(settings or {}), **name_settings(options)}
     return partial(change_settings, changes=changes, where="arguments")
 
 
-def _expect(name: str, value: object, kinds: tuple[Any, str], *, or_none: bool = False) -> None:
-    """Checks the type of an argument.
-
-    Args:
-        name: Of the argument.
-        value: What was given.
-        kinds: The type or types that it may have, and how they are called.
-        or_none: Whether None may stand for it.
-
-    Raises:
-        UsageError: It has another type.
-    """
-    if not (isinstance(value, kinds[0]) or (or_none and value is None)):
-        raise UsageError(f"{name}: expected {kinds[1]}, got {value!r:.80}")
-
-
-def _name_callbacks(
-    on_attempt: _Callback, on_generation: _Callback, on_improvement: _Callback
-) -> dict[str, _Callback]:
-    """Returns what is to be called, by event."""
-    calls = {"attempt": on_attempt, "generation": on_generation, "improvement": on_improvement}
+def _name_calls(*callbacks: _Callback) -> dict[str, _Callback]:
+    calls = dict(zip(("attempt", "generation", "improvement"), callbacks, strict=True))
     for event, call in calls.items():
-        if call is not None and not callable(call):
-            raise UsageError(f"on_{event}: expected a function of one argument, got {call!r:.80}")
+        expect(call is None or callable(call), "a function of one argument", call, f"on_{event}")
     return calls
 
 
@@ -506,7 +472,8 @@ def _run_to_end(run: Run, calls: Mapping[str, _Callback], *, progress: bool | No
     from evolve.runs.interrupts import interruptible
     from evolve.runs.opening import run_to_end
 
-    shows = _is_watched() if progress is None else progress
+    is_watched = sys.stdout.isatty() or "ipykernel" in sys.modules
+    shows = is_watched if progress is None else progress
     view = TerminalView(StandardOutput() if shows else None, calls)
     view.tell(f"run: {run.folder}")
     with interruptible():
@@ -515,11 +482,6 @@ def _run_to_end(run: Run, calls: Mapping[str, _Callback], *, progress: bool | No
     for line in describe_end(outcome, run.folder):
         view.tell(line)
     return SavedRun(run.folder)
-
-
-def _is_watched() -> bool:
-    """Returns whether somebody looks on: at a terminal, or in a notebook."""
-    return sys.stdout.isatty() or "ipykernel" in sys.modules
 
 
 def _make_champion(run: SavedRun, attempt: Attempt) -> Champion:

@@ -109,16 +109,16 @@ def _read(value: Any, hint: Any, bounds: Mapping[str, Any], where: str, name: st
         table = {bounds["short"]: value} if is_short else value
         return read_record(hint, table, f"{where}: [{name}]")  # type: ignore[arg-type]
     if origin is tuple and typing.get_args(hint)[0] is not str:
-        _expect(isinstance(value, list), "a list of tables", value, place)
+        expect(isinstance(value, list), "a list of tables", value, place)
         entry = typing.get_args(hint)[0]
         tables = enumerate(value, start=1)
         return tuple(read_record(entry, one, f"{where}: [[{name}]] {at}") for at, one in tables)
     if origin is tuple:
         return _read_texts(value, bounds, place)
     if origin is Mapping:
-        _expect(isinstance(value, Mapping), "a table", value, place)
+        expect(isinstance(value, Mapping), "a table", value, place)
         for one in value:
-            _expect(_is_plain(value[one]), "plain data", value[one], f"{where}: [{name}]: `{one}`")
+            expect(_is_plain(value[one]), "plain data", value[one], f"{where}: [{name}]: `{one}`")
         return dict(value)
     if issubclass(hint, StrEnum):
         return hint(_read_scalar(value, str, {"choices": tuple(hint)}, place))
@@ -128,7 +128,7 @@ def _read(value: Any, hint: Any, bounds: Mapping[str, Any], where: str, name: st
 def _read_scalar(value: Any, kind: type, bounds: Mapping[str, Any], place: str) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
-    _expect(type(value) is kind, _KIND_NAMES[kind], value, place)
+    expect(type(value) is kind, _KIND_NAMES[kind], value, place)
     if kind is str:
         return _check_text(value, bounds, place)
     if kind is not bool:
@@ -139,21 +139,21 @@ def _read_scalar(value: Any, kind: type, bounds: Mapping[str, Any], place: str) 
 def _read_texts(value: Any, bounds: Mapping[str, Any], place: str) -> tuple[str, ...]:
     items = [value] if isinstance(value, str) else value
     is_list = isinstance(items, list | tuple) and all(isinstance(one, str) for one in items)
-    _expect(is_list, _KIND_NAMES[tuple], value, place)
+    expect(is_list, _KIND_NAMES[tuple], value, place)
     texts = tuple(one.strip() for one in items if one.strip())
     if items is value and len(texts) < len(value):
         # As where a shell puts in a variable that is not set.
         raise UsageError(f"{place}: expected a text, got an empty one; leave it out for none")
-    _expect(len(set(texts)) == len(texts), "different names", value, place)
-    _expect(len(texts) >= bounds.get("low", 0), "at least one", value, place)
+    expect(len(set(texts)) == len(texts), "different names", value, place)
+    expect(len(texts) >= bounds.get("low", 0), "at least one", value, place)
     return tuple(_check_text(text, bounds, place) for text in texts)
 
 
 def _check_text(text: str, bounds: Mapping[str, Any], place: str) -> str:
     if choices := bounds.get("choices"):
-        _expect(text in choices, f"one of {', '.join(choices)}", text, place)
+        expect(text in choices, f"one of {', '.join(choices)}", text, place)
     if form := bounds.get("form"):
-        _expect(re.fullmatch(form[0], text), form[1], text, place)
+        expect(re.fullmatch(form[0], text), form[1], text, place)
     clean = bounds.get("clean")
     return clean(text, place) if clean else text
 
@@ -167,7 +167,7 @@ def _check_number(number: float, name: str, bounds: Mapping[str, Any], place: st
     elif "low" in bounds:
         ends = f" from {low} to {high}" if "high" in bounds else f" of at least {low}"
     fits = math.isfinite(number) and low <= number <= high and number > above
-    _expect(fits, f"{name}{ends}", number, place)
+    expect(fits, f"{name}{ends}", number, place)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -191,7 +191,12 @@ def write_key(name: str) -> str:
     return name if _BARE_KEY.fullmatch(name) else write_value(name)
 
 
-def _expect(fits: object, expected: str, value: Any, where: str) -> None:
+def expect(fits: object, expected: str, value: Any, where: str) -> None:
+    """Checks a value that a user gave.
+
+    Raises:
+        UsageError: It does not fit.
+    """
     if not fits:
         raise UsageError(f"{where}: expected {expected}, got {value!r:.200}")
 

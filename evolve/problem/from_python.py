@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
 import inspect
-import math
 import re
-import subprocess
 import symtable
-import sys
-import textwrap
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from importlib.machinery import PathFinder
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from evolve.errors import UsageError
+from evolve.errors import EvolveError, UsageError
 from evolve.files import decode_text
 from evolve.problem.gallery import (
     expect_empty,
@@ -27,6 +19,14 @@ from evolve.problem.gallery import (
     list_files,
     problem_name,
     write_files,
+)
+from evolve.problem.gathered import (
+    LATE_ANNOTATIONS,
+    Gathered,
+    closes_over,
+    scope_of,
+    source_of,
+    split_names,
 )
 from evolve.records import Direction
 from evolve.toml import write_value
@@ -40,8 +40,6 @@ function = "{function}"
 [program]
 files = {files}
 """
-# Annotations are texts: what they name need not be there.
-_LATE_ANNOTATIONS = "from __future__ import annotations\n\n"
 _WRAPPER = '''
 
 def {wrapper}(program):
@@ -53,8 +51,6 @@ def {wrapper}(program):
 '''
 # A text of one word, or one that ends as a file's name does.
 _LIKE_A_PATH = re.compile(r"[^\s()=]+|.*\.py|[^()=]*\.\w{1,5}")
-_COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}
-_FINDS = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
 
 
 class Given(NamedTuple):
@@ -118,6 +114,20 @@ def write_problem(
     return {path: given.name for path, given in written.items()}
 
 
+@contextmanager
+def naming_given(names: Mapping[Path, str]) -> Iterator[None]:
+    """Lets errors name files that are written as their user knows them."""
+    try:
+        yield
+    except EvolveError as error:
+        text = str(error)
+        for path, name in names.items():
+            for spelled in (str(path), str(path.resolve())):
+                text = text.replace(spelled, name)
+        error.args = (text,)
+        raise
+
+
 def _expect_text(text: object, where: str) -> None:
     if not isinstance(text, str):
         raise UsageError(f"{where}: expected a text, got {text!r:.80}")
@@ -133,7 +143,7 @@ def _expect_text(text: object, where: str) -> None:
 def _read_program(program: object) -> dict[str, Given]:
     if callable(program):
         text = f"# EVOLVE-BLOCK-START\n{_read_function(program).rstrip()}\n# EVOLVE-BLOCK-END\n"
-        header = _LATE_ANNOTATIONS if getattr(program, "__annotations__", None) else ""
+        header = LATE_ANNOTATIONS if getattr(program, "__annotations__", None) else ""
         return {"initial.py": Given(header + text, "program")}
     if not isinstance(program, str | Path):
         raise UsageError(f"program: expected source, a path or a function, got {program!r:.80}")
@@ -196,10 +206,10 @@ def _read_function(function: Callable[..., Any]) -> str:
     Raises:
         UsageError: It uses something around it; the message names it.
     """
-    source = _source_of(function, "program")
+    source = source_of(function, "program")
     plain = inspect.unwrap(function)
-    used, own = _split_names(source), plain.__name__
-    scope = {**_scope_of(plain), **dict.fromkeys(_closes_over(plain))}
+    used, own = split_names(source), plain.__name__
+    scope = {**scope_of(plain), **dict.fromkeys(closes_over(plain))}
     outside = [name for name in sorted(used.at_once | used.later) if name in scope]
     needed = [f"`{name}`" for name in outside if name != own and not name.startswith("__")]
     if needed:
@@ -217,9 +227,9 @@ def _read_evaluator(evaluate: object) -> tuple[dict[str, Given], str]:
         UsageError: It cannot be taken.
     """
     if callable(evaluate):
-        _source_of(evaluate, "evaluate")
+        source_of(evaluate, "evaluate")
         _expect_one_argument(evaluate)
-        parts = _Parts()
+        parts = Gathered()
         name = inspect.unwrap(evaluate).__name__
         parts.take(name, evaluate, getattr(evaluate, "__module__", ""))
         wrapper = _choose_name(parts.names)
@@ -290,275 +300,3 @@ def _expect_one_argument(evaluate: Callable[..., Any]) -> None:
             f"evaluate: expected a function that returns a number or a `Score`, got "
             f"`{evaluate.__name__}`, which is `async` or yields"
         )
-
-
-class _Names(NamedTuple):
-    """The names that a definition uses of its file.
-
-    Attributes:
-        at_once: When it is defined: in its decorators, defaults, bases and class bodies.
-        later: When it is called.
-    """
-
-    at_once: set[str]
-    later: set[str]
-
-
-class _Part(NamedTuple):
-    """A function or class, or a second name of one: its text, and what it uses."""
-
-    text: str
-    names: _Names
-
-
-class _Parts:
-    """What an evaluator uses of the files around it, gathered into one."""
-
-    def __init__(self) -> None:
-        self._owners: dict[str, tuple[Any, str]] = {}
-        self._imports: set[str] = set()
-        self._constants: dict[str, str] = {}
-        self._definitions: dict[str, _Part] = {}
-
-    @property
-    def names(self) -> Iterable[str]:
-        """Returns all names that are used."""
-        return self._owners
-
-    def write(self, name: str) -> str:
-        """Returns the text: each part after those that it needs when it is defined."""
-        texts: list[str] = []
-        seen: set[str] = set()
-
-        def place(name: str) -> None:
-            part = self._definitions.get(name)
-            if part is None or name in seen:
-                return
-            seen.add(name)
-            for one in sorted(part.names.at_once):
-                place(one)
-            texts.append(part.text.strip())
-            for one in sorted(part.names.later):
-                place(one)
-
-        place(name)
-        constants = [self._constants[one] for one in sorted(self._constants)]
-        blocks = ["\n".join(sorted(self._imports)), "\n".join(constants)]
-        body = "\n\n".join(block for block in blocks if block)
-        return _LATE_ANNOTATIONS + "\n\n\n".join([body, *texts] if body else texts) + "\n"
-
-    def take(self, name: str, value: Any, home: str) -> None:
-        """Takes a value under a name, with all that it uses.
-
-        Args:
-            name: As the evaluator's code calls it.
-            value: What it is now.
-            home: The module that calls it so.
-
-        Raises:
-            UsageError: It only lives in this process, or another value has the name.
-        """
-        spelled = _spell(value)
-        if name in self._owners:
-            other, where = self._owners[name]
-            if other is not value and (not spelled or _spell(other) != spelled):
-                raise UsageError(
-                    f"evaluate: `{name}` of {where} and `{name}` of {home} are different things, "
-                    "and both would go into one file; rename one of them"
-                )
-            return
-        self._owners[name] = value, home
-        if isinstance(value, ModuleType):
-            _expect_importable(value.__name__)
-            alias = "" if name == value.__name__ else f" as {name}"
-            self._imports.add(f"import {value.__name__}{alias}")
-        elif spelled:
-            self._constants[name] = f"{name} = {spelled}"
-        elif line := _find_import(name, value):
-            self._imports.add(line)
-        elif callable(value) and isinstance(inspect.unwrap(value), FunctionType | type):
-            self._take_definition(name, value)
-        else:
-            raise UsageError(
-                f"evaluate: uses `{name}` ({type(value).__name__}), which only lives in this "
-                "process; build it inside the function, or give the path of a file"
-            )
-
-    def _take_definition(self, name: str, value: Any) -> None:
-        source, plain = _source_of(value, name), inspect.unwrap(value)
-        own = plain.__name__
-        if own != name:
-            self.take(own, value, plain.__module__)
-            self._definitions[name] = _Part(f"{name} = {own}", _Names({own}, set()))
-            return
-        names, scope = _split_names(source), _scope_of(plain)
-        used = names.at_once | names.later
-        around = _closes_over(plain)
-        if isinstance(plain, type) and "<locals>" in plain.__qualname__:
-            around = sorted(used - {own} - set(scope) - set(dir(builtins)))
-        if around:
-            raise UsageError(
-                f"evaluate: closes over {', '.join(f'`{one}`' for one in around)} of the function "
-                "around it; pass the value in through a constant at the top of its file"
-            )
-        self._definitions[name] = _Part(source, names)
-        for module in imported_names(source):
-            _expect_importable(module)
-        self._imports |= _submodules(source, scope)
-        for one in sorted(used):
-            # Each module has the other names of this kind itself.
-            is_given = one.startswith("__") and one != "__file__"
-            if one in scope and one != own and not is_given:
-                self.take(one, scope[one], str(scope["__name__"]))
-
-
-def _split_names(source: str) -> _Names:
-    """Returns the names that a definition uses of its file; those of annotations are left out."""
-    names = _Names(set(), set())
-
-    def look(table: symtable.SymbolTable, found: set[str]) -> None:
-        found |= {one.get_name() for one in table.get_symbols() if one.is_global()}
-        for child in table.get_children():
-            is_called = str(child.get_type()) == "function"
-            is_later = is_called and child.get_name() not in _COMPREHENSIONS
-            look(child, names.later if is_later else found)
-
-    bare = _Bare().visit(ast.parse(source))
-    look(symtable.symtable(ast.unparse(bare), "source", "exec"), names.at_once)
-    return names
-
-
-class _Bare(ast.NodeTransformer):
-    """Leaves annotations out."""
-
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        """Returns the argument alone."""
-        return ast.copy_location(ast.arg(node.arg), node)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Returns the function without the type that it returns."""
-        node.returns = None
-        return self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        """Returns a plain assignment, or nothing where nothing is assigned."""
-        if node.value is None:
-            return ast.copy_location(ast.Pass(), node)
-        plain = ast.Assign([node.target], self.visit(node.value))
-        return ast.copy_location(plain, node)
-
-
-def _scope_of(value: Any) -> Mapping[str, Any]:
-    """Returns the names of the module in which a function or class was defined."""
-    if isinstance(value, FunctionType):
-        return value.__globals__
-    return vars(sys.modules.get(value.__module__, builtins))
-
-
-def _closes_over(value: Any) -> list[str]:
-    """Returns the names of the function around a function that it uses."""
-    return sorted(value.__code__.co_freevars) if isinstance(value, FunctionType) else []
-
-
-def _submodules(source: str, scope: Mapping[str, Any]) -> set[str]:
-    """Returns imports of the modules that a source reaches through a package."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Attribute):
-            continue
-        root, *parts = ast.unparse(node).split(".")
-        module = scope.get(root)
-        for part in parts:
-            if not isinstance(module, ModuleType):
-                break
-            name = f"{module.__name__}.{part}"
-            module = getattr(module, part, None)
-            if isinstance(module, ModuleType) and sys.modules.get(name) is module:
-                found.add(f"import {name}")
-    return found
-
-
-def _spell(value: Any) -> str:
-    """Returns a plain value, or a container of some, as source; empty where it is none."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f'float("{value}")'
-    try:
-        return repr(value) if ast.literal_eval(repr(value)) == value else ""
-    # An object may have any text, and may compare as it likes.
-    except Exception:  # noqa: BLE001
-        return ""
-
-
-def _find_import(name: str, value: Any) -> str:
-    """Returns the import of what the standard library or a package defines; empty for others."""
-    module, own = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(own, str) or not _is_installed(module):
-        return ""
-    if getattr(sys.modules[module], own, None) is not value:
-        return ""
-    return f"from {module} import {own}" + ("" if own == name else f" as {name}")
-
-
-def _is_installed(module: str) -> bool:
-    """Returns whether a module that was imported is the standard library's or a package's."""
-    file = getattr(sys.modules.get(module), "__file__", None) or ""
-    root = module.partition(".")[0]
-    is_known = root == "evolve" or root in sys.stdlib_module_names
-    is_package = "site-packages" in file or "dist-packages" in file
-    return module in sys.modules and (is_known or is_package)
-
-
-def _expect_importable(module: str) -> None:
-    """Checks that a module that can be imported here can be imported by an evaluator's process.
-
-    Raises:
-        UsageError: That one does not find it.
-    """
-    root = module.partition(".")[0]
-    is_here = root in sys.modules or PathFinder.find_spec(root) is not None
-    if _is_installed(root) or not is_here or _is_found_elsewhere(root):
-        return
-    raise UsageError(
-        f"evaluate: uses the module `{module}`, which the evaluator's process does not find; "
-        f"import its functions by `from {module} import ...` at the top of the file, with which "
-        "they are taken, or install it"
-    )
-
-
-@cache
-def _is_found_elsewhere(root: str) -> bool:
-    """Returns whether a Python that does not start in this folder finds a module."""
-    command = [sys.executable, "-P", "-c", _FINDS, root]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
-
-
-def _source_of(value: Any, where: str) -> str:
-    """Returns the source of a function or class.
-
-    Raises:
-        UsageError: It is something else, or its source cannot be found.
-    """
-    plain = inspect.unwrap(value) if callable(value) else value
-    if not isinstance(plain, FunctionType | type):
-        kind = type(plain).__name__
-        raise UsageError(f"{where}: expected a function defined with `def`, got a {kind}")
-    try:
-        source = textwrap.dedent(inspect.getsource(plain))
-        defined = ast.parse(source).body[0]
-    except (OSError, TypeError, SyntaxError) as error:
-        advice = "define it with `def` in a file or a notebook's cell, or give a path or a text"
-        if isinstance(plain, type):
-            advice = (
-                f"of a class, as `{plain.__name__}` is one, it is found only where a `class` "
-                "statement in a file makes it: write it there and import it, or use functions "
-                "and plain values"
-            )
-        raise UsageError(f"{where}: its source cannot be found; {advice}") from error
-    if not isinstance(defined, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        raise UsageError(f"{where}: expected a function defined with `def`, got an expression")
-    if plain is not value and not defined.decorator_list:
-        raise UsageError(
-            f"{where}: expected a function as it was defined, got one that something was wrapped "
-            "around later; use a decorator"
-        )
-    return source
