@@ -206,23 +206,24 @@ class ParentSelector:
         self, island: int, parent: Elite, shown: Mapping[str, Elite], rng: Generator
     ) -> Elite | None:
         """Returns the elite of an island that shares least with the parent, of a few near it."""
+        elites = self.islands.archives[island].elites
         near = _find_near(self.islands.archives[island], parent.objective)
         candidates: list[Elite] = []
         # More than are wanted are drawn, for some may be shown already; in one call, for calls
         # are most of what a slot takes.
         drawn = rng.random(2 * _CANDIDATES).tolist()
         for place in dict.fromkeys([int(share * len(near)) for share in drawn]):
-            elite = near[place]
+            elite = elites[near[place]]
             if elite.program_id != parent.program_id and elite.program_id not in shown:
                 candidates.append(elite)
                 if len(candidates) == _CANDIDATES:
                     break
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
         own = self.signature_of(parent)
-        return min(
-            candidates,
-            key=lambda elite: np.count_nonzero(own == self.signature_of(elite)),
-            default=None,
-        )
+        # Bytes are counted quicker than truth values.
+        shared = [(own == self.signature_of(elite)).tobytes().count(1) for elite in candidates]
+        return candidates[shared.index(min(shared))]
 
     def _lottery_of(self, island: int) -> Lottery:
         if island not in self._lotteries:
@@ -231,9 +232,10 @@ class ParentSelector:
         return self._lotteries[island]
 
 
-def _find_near(archive: Archive, objective: float) -> list[Elite]:
-    """Returns the elites of an archive around an objective, by rank."""
+def _find_near(archive: Archive, objective: float) -> list[int]:
+    """Returns the positions of an archive's elites around an objective, by rank."""
     order, sign, objectives = archive.by_objective(), archive.direction.sign, archive.objectives
     middle = bisect_left(order, -sign * objective, key=lambda at: -sign * objectives[at])
     start = max(0, min(middle - _NEAREST // 2, len(order) - _NEAREST))
-    return [archive.elites[position] for position in order[start : start + _NEAREST]]
+    near: list[int] = order[start : start + _NEAREST].tolist()
+    return near
