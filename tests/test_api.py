@@ -237,6 +237,8 @@ def test_messages_name_what_was_given_and_no_temporary_folder(folder):
 def test_a_record_of_another_problem_is_refused(finished, folder):
     with pytest.raises(UsageError, match=r"expected a run of circle_packing, got r, a run of vall"):
         api.run("circle_packing", replay=str(finished[0].folder))
+    with pytest.raises(UsageError, match="nope: expected a run folder"):
+        api.run("circle_packing", replay="nope")
 
 
 def test_importing_loads_nothing_slow():

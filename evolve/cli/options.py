@@ -230,7 +230,7 @@ def name_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings by key: given by the names of options, or by the last part of their keys.
 
     Raises:
-        UsageError: No setting has such a name, or several have it.
+        UsageError: No setting has such a name, or several have it; or there is no run to replay.
     """
     named: dict[str, Any] = {}
     for name, value in options.items():
@@ -239,6 +239,10 @@ def name_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         is_one_of_several = option is not None and option.kind == _Names and isinstance(value, str)
         if name == "max_time" and isinstance(value, str):
             named[key] = parse_seconds(value)
+        elif name == "replay" and value is not None:
+            from evolve.runs.run_folder import find_run
+
+            named[key] = str(find_run(str(value), RUNS).resolve())
         elif value is not None:
             named[key] = [value] if is_one_of_several else value
     return named

@@ -6,13 +6,16 @@ import ast
 import builtins
 import inspect
 import math
+import os
 import subprocess
 import symtable
 import sys
+import sysconfig
 import textwrap
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.machinery import PathFinder
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -23,7 +26,8 @@ LATE_ANNOTATIONS = "from __future__ import annotations\n\n"
 """Makes annotations texts: what they name need not be there."""
 
 _COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}
-_FINDS = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+_FINDS = "import importlib.util, sys; print(importlib.util.find_spec(sys.argv[1]).origin)"
+_STANDARD = str(Path(os.__file__).parent), sysconfig.get_path("platstdlib")
 
 
 class Names(NamedTuple):
@@ -235,22 +239,29 @@ def _find_import(name: str, value: Any) -> str:
 
 def _is_installed(module: str) -> bool:
     """Returns whether a module that was imported is the standard library's or a package's."""
-    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    file = _file_of(module)
     root = module.partition(".")[0]
-    is_known = root == "evolve" or root in sys.stdlib_module_names
-    is_package = "site-packages" in file or "dist-packages" in file
-    return module in sys.modules and (is_known or is_package)
+    # A file next to a script may have the name of a standard module.
+    is_standard = root in sys.stdlib_module_names and (not file or file.startswith(_STANDARD))
+    is_package = root == "evolve" or "site-packages" in file or "dist-packages" in file
+    return module in sys.modules and (is_standard or is_package)
+
+
+def _file_of(module: str) -> str:
+    return getattr(sys.modules.get(module), "__file__", None) or ""
 
 
 def _expect_importable(module: str) -> None:
-    """Checks that a module that can be imported here can be imported by an evaluator's process.
+    """Checks that an evaluator's process imports the module that is imported here.
 
     Raises:
-        UsageError: That one does not find it.
+        UsageError: It does not find it, or finds another one.
     """
     root = module.partition(".")[0]
-    is_here = root in sys.modules or PathFinder.find_spec(root) is not None
-    if _is_installed(root) or not is_here or _is_found_elsewhere(root):
+    found = PathFinder.find_spec(root)
+    here = _file_of(root) or (found.origin if found is not None else None)
+    is_here = root in sys.modules or found is not None
+    if not is_here or _is_installed(root) or _find_elsewhere(root) == str(here):
         return
     raise UsageError(
         f"evaluate: uses the module `{module}`, which the evaluator's process does not find; "
@@ -260,10 +271,10 @@ def _expect_importable(module: str) -> None:
 
 
 @cache
-def _is_found_elsewhere(root: str) -> bool:
-    """Returns whether a Python that does not start in this folder finds a module."""
+def _find_elsewhere(root: str) -> str:
+    """Returns where a Python that does not start in this folder finds a module, if it does."""
     command = [sys.executable, "-P", "-c", _FINDS, root]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
 
 def source_of(value: Any, where: str) -> str:
@@ -280,14 +291,16 @@ def source_of(value: Any, where: str) -> str:
         source = textwrap.dedent(inspect.getsource(plain))
         defined = ast.parse(source).body[0]
     except (OSError, TypeError, SyntaxError) as error:
-        advice = "define it with `def` in a file or a notebook's cell, or give a path or a text"
         if isinstance(plain, type):
-            advice = (
-                f"of a class, as `{plain.__name__}` is one, it is found only where a `class` "
-                "statement in a file makes it: write it there and import it, or use functions "
-                "and plain values"
-            )
-        raise UsageError(f"{where}: its source cannot be found; {advice}") from error
+            raise UsageError(
+                f"{where}: the source of this class cannot be read; write it with `class` in a "
+                "file and import it (a notebook's cell or `namedtuple` keep none), or use "
+                "functions and plain values"
+            ) from error
+        raise UsageError(
+            f"{where}: its source cannot be found; define it with `def` in a file or a notebook's "
+            "cell, or give a path or a text"
+        ) from error
     if not isinstance(defined, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         raise UsageError(f"{where}: expected a function defined with `def`, got an expression")
     if plain is not value and not defined.decorator_list:

@@ -159,6 +159,20 @@ def test_a_decorator_is_taken_with_its_function(modules, write, tmp_path):
     assert score(tmp_path / "p") == 3.0
 
 
+def test_a_file_with_the_name_of_a_standard_module_is_not_taken_for_it(modules, write, tmp_path):
+    assert "this" not in sys.modules
+    user = modules(
+        this="def helper(x):\n    return x + 1.0\n",
+        user="import this\nfrom this import helper\n\n"
+        "def evaluate(p):\n    return helper(p.call('f', 1.0))\n\n"
+        "def whole(p):\n    return this.helper(1.0)\n",
+    )
+    write(evaluate=user.evaluate)
+    assert score(tmp_path / "p") == 2.0
+    with pytest.raises(UsageError, match="uses the module `this`, which the evaluator's process"):
+        write(evaluate=user.whole, folder="q")
+
+
 def test_one_name_for_two_things_is_refused_with_both_modules(modules, write):
     two = modules(
         other="K = 1000.0\n\ndef helper(x):\n    return x + K\n",
@@ -220,7 +234,7 @@ def test_a_live_object_is_refused_by_name(modules, write, line, tmp_path):
         ("def evaluate(p):\n    import mine\n    return mine.helper(1)\n", "the module `mine`"),
         (
             "from collections import namedtuple as n\nPair = n('P', '')\ndef evaluate(p): Pair\n",
-            "Pair: its source cannot be found; of a class, as `P` is one",
+            "Pair: the source of this class cannot be read; write it with `class` in a file",
         ),
         (
             "import functools\n\ndef f(p):\n    return 1\n\nevaluate = functools.lru_cache(f)\n",
