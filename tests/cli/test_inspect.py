@@ -235,7 +235,7 @@ def test_what_operators_and_models_bring_is_shown(folder):
     kinds = {one["kind"] for one in look_json(folder, "show", "m")["payoffs"]}
     assert kinds == {"model"}
     shown = look(folder, "show", "o")
-    assert re.search(r"operator or model +uses  scored  improved  share  best gain", shown)
+    assert re.search(r"operator or model +uses  scored  improved  share +best gain", shown)
 
 
 def test_a_log_is_followed_until_the_run_ends(tmp_path, problem):

@@ -232,6 +232,7 @@ def test_time_is_measured_on_one_kind_of_machine(nodes, tmp_path):
         verdict = evaluators.evaluate(load_problem(folder).initial)
         assert verdict.status is Status.OK, verdict.reason
         assert evaluators.kind == describe_kind()
+        wait_for(lambda: evaluators.describe() == "3 nodes, 1 evaluator, 0 queued")
         assert verdict.machine.partition(", ")[2] == describe_kind()
     with (
         open_there(folder, nodes, kind="a slide rule") as evaluators,
@@ -273,6 +274,12 @@ def test_the_doctor_examines_every_node(nodes, tmp_path):
     assert lines[0].split() == ["node", "CPUs", "GPUs", "kind", *BACKENDS]
     assert sorted(line.split()[1] for line in lines[1:] if "strong" in line) == ["0", "2", "2"]
     assert lines[-1] == "ok: all 3 nodes isolate programs"
+
+
+def test_a_problem_is_checked_on_a_cluster(problem, nodes, tmp_path):
+    done = run_evolve("check", problem, "--cluster", nodes.address, cwd=tmp_path)
+    assert "objective -13" in done.stdout
+    assert f"cluster: connected to Ray at {nodes.address}" in done.stderr
 
 
 def test_a_cluster_that_cannot_be_asked_is_refused_with_the_remedy(problem, nodes, tmp_path):
@@ -369,6 +376,11 @@ def test_programs_see_the_gpu_that_ray_granted_and_no_other(tmp_path):
     assert not (tmp_path / "here").exists()
     with ray_nodes(1) as nodes:
         refused = pytest.raises(MachineError, match=r"refuses to start: .* 1 GPU, and no node has")
+        with open_there(folder, nodes, wait_seconds=2.0) as evaluators, refused:
+            evaluators.wait()
+        # As an autoscaler marks its nodes: it may add one with a GPU.
+        nodes.add(num_cpus=1, labels={"ray.io/node-group": "small"})
+        refused = pytest.raises(MachineError, match=r"no evaluator could be placed .* 1 GPU, and")
         with open_there(folder, nodes, wait_seconds=2.0) as evaluators, refused:
             evaluators.wait()
         nodes.add(num_cpus=1, num_gpus=2)
