@@ -47,7 +47,7 @@ def {wrapper}(program):
     from evolve.scoring import Score
 
     found = {function}(program)
-    return found if isinstance(found, Score) else Score(float(found))
+    return found if isinstance(found, Score) else Score(found)
 '''
 # A text of one word, or one that ends as a file's name does.
 _LIKE_A_PATH = re.compile(r"[^\s()=]+|.*\.py|[^()=]*\.\w{1,5}")

@@ -248,6 +248,12 @@ def test_an_evaluator_that_would_fail_later_is_refused_at_once(modules, write, t
         write(evaluate=taken.evaluate)
 
 
+def test_an_evaluator_that_returns_no_number_says_what_it_returned(modules, write, tmp_path):
+    write(evaluate=modules(forgets="def evaluate(p):\n    p.call('f', 1.0)\n").evaluate)
+    with pytest.raises(AssertionError, match="Score: objective: expected a number, got None"):
+        score(tmp_path / "p")
+
+
 def test_an_evaluators_file_brings_the_modules_next_to_it(write, tmp_path):
     (tmp_path / "score.py").write_text(
         "from mine import helper\n\ndef evaluate(p):\n    return helper(p.call('f', 1.0))\n"
