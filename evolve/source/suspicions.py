@@ -7,7 +7,7 @@ constants.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from evolve.records import Program
@@ -61,13 +61,16 @@ def _find_all(program: Program) -> Iterator[Suspicion]:
 
 
 def _search(tree: ast.Module) -> Iterator[tuple[str, ast.expr | ast.stmt]]:
-    collections = {
+    collections: dict[str, ast.AST] = {
         target.id: node.value
         for node in tree.body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+    # Functions and classes have attributes that last, too.
+    named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    collections |= {node.name: node for node in tree.body if isinstance(node, named)}
     for node in ast.walk(tree):
         if isinstance(node, _COLLECTIONS) and _count_numbers(node) > _LONG_TABLE:
             yield TABLE, node
@@ -77,7 +80,7 @@ def _search(tree: ast.Module) -> Iterator[tuple[str, ast.expr | ast.stmt]]:
 
 def _search_function(
     function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda,
-    collections: dict[str, ast.expr],
+    collections: Mapping[str, ast.AST],
 ) -> Iterator[tuple[str, ast.expr | ast.stmt]]:
     arguments = function.args
     names = {one.arg for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
@@ -101,14 +104,23 @@ def _search_function(
             cases = (case.pattern for case in node.cases)
             if any(isinstance(one, ast.MatchValue) for one in cases):
                 yield SPECIAL_CASE, node
-        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
-            table = node.value
+        elif isinstance(node, ast.expr) and (found := _find_lookup(node)) is not None:
+            table, key = found
             if isinstance(table, ast.Name):
                 table = collections.get(table.id, table)
-            if isinstance(table, ast.Dict) and _mentions(node.slice, names):
+            if isinstance(table, ast.Dict) and _mentions(key, names):
                 yield SPECIAL_CASE, node
         if isinstance(node, ast.stmt | ast.expr) and _changes_shared(node, shared):
             yield STATE, node
+
+
+def _find_lookup(node: ast.expr) -> tuple[ast.AST, ast.expr] | None:
+    """Returns what is looked into and the key, of `TABLE[key]` or `TABLE.get(key)`."""
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+        return node.value, node.slice
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+        return (node.func.value, node.args[0]) if node.func.attr == "get" else None
+    return None
 
 
 def _is_special(node: ast.Compare, names: set[str]) -> bool:

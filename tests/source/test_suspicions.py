@@ -24,6 +24,7 @@ def kinds(text: str) -> list[str]:
         "def f(n):\n    match n:\n        case 7:\n            return 1\n    return n\n",
         "ANSWERS = {3: 9, 4: 16}\n\n\ndef f(n):\n    return ANSWERS[n]\n",
         "def f(n):\n    return n in (5, 9)\n",
+        "ANSWERS = {3: 9}\n\n\ndef f(n):\n    return ANSWERS.get(n, 0.5)\n",
     ],
 )
 def test_inputs_that_are_singled_out_are_found(text):
@@ -38,6 +39,7 @@ def test_inputs_that_are_singled_out_are_found(text):
         "import itertools\nTURN = itertools.count()\n\n\ndef f(n):\n    return next(TURN)\n",
         "SEEN = {}\n\n\ndef f(n):\n    SEEN[n] = 1\n    return len(SEEN)\n",
         "def f(n):\n    return n\n\n\nLOG = []\n\n\ndef g(n):\n    LOG.append(n)\n",
+        "def f(n):\n    f.calls = getattr(f, 'calls', 0) + 1\n    return f.calls\n",
     ],
 )
 def test_what_outlives_a_call_is_found(text):
