@@ -25,15 +25,15 @@ def cut_keys(text: str) -> str:
     A variable has a key when its name has KEY, TOKEN, SECRET, PASSWORD or the like, unless the
     value is short, a word, or an absolute path.
     """
-    # Pages call this for every cell. Variables are added before anything is printed, never changed.
-    found = _find_keys(len(os.environ))
+    # Pages call this for every cell: reading the variables as texts would be most of its time.
+    found = _find_keys(tuple(os.environ._data.items()))  # type: ignore[attr-defined]  # noqa: SLF001
     return _cut(text, found) if found else text
 
 
 @lru_cache(maxsize=4)
-def _find_keys(_: int) -> tuple[tuple[str, str], ...]:
-    """Returns the keys of the environment with their names, for its number of variables."""
-    pairs = ((name, value.strip()) for name, value in os.environ.items())
+def _find_keys(variables: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
+    """Returns the keys among variables of the environment with their names."""
+    pairs = ((os.fsdecode(name), os.fsdecode(value).strip()) for name, value in variables)
     return tuple((name, value) for name, value in pairs if _is_key(name, value))
 
 

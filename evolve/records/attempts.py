@@ -221,7 +221,10 @@ class Evaluation:
 
 
 def average(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """Returns the verdict that several on one program come to: the first failure, else the mean."""
+    """Returns the verdict that several on one program come to: the first failure, else the mean.
+
+    Each number is the mean over the evaluations that have it.
+    """
     first = evaluations[0]
     failed = next((one for one in evaluations if one.objective is None), None)
     if failed is not None or len(evaluations) == 1:

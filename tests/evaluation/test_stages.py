@@ -59,8 +59,9 @@ def test_the_better_share_goes_on_whatever_the_number_of_workers(tmp_path):
     write(tmp_path, 'name = "one"\nparameters = { dimensions = 1 }\nshare = 0.3\n')
     for name, workers in (("r", 1), ("s", 8)):
         run_evolve(
-            *RUN[:3], name, *RUN[4:], "--model", "scripted", "--workers", workers, cwd=tmp_path
-        )
+            *RUN[:3], name, *RUN[4:], "--model", "scripted", "--workers", workers,
+            "--set", "tuning.share=0.7", cwd=tmp_path,
+        )  # fmt: skip
     first, second = (run_json("show", name, cwd=tmp_path) for name in ("r", "s"))
     assert first["outcomes"] == second["outcomes"]
     assert first["outcomes"]["stopped"] > 3

@@ -5,7 +5,7 @@ import pytest
 
 from evolve.edits import apply_reply
 from evolve.errors import ModelUnavailableError, UsageError
-from evolve.models.budget import Budget, Price
+from evolve.models.budget import FREE, Budget, Price
 from evolve.models.endpoint import Endpoint
 from evolve.models.model import ReplyError
 from evolve.models.offline_models import ManualModel, ScriptedModel, hash_request
@@ -86,7 +86,7 @@ def test_a_script_gives_texts_or_a_function_by_role():
     assert plans == {"one", "two"}
     reply = model.complete(ask("editor", seed=4), 1.0)
     assert reply.text == "seed 4"
-    assert reply.cost_usd == 0.0
+    assert model.find_price() == FREE
     assert reply.prompt_tokens > 0
 
 

@@ -181,7 +181,7 @@ def test_a_folder_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
             PLAIN + "[best_known]\nvalue = inf",
             r"`value`: expected a number that is finite, got inf",
         ),
-        (PLAIN + "noise = -1", r"\[noise\]: `spread`: expected a number above 0"),
+        (PLAIN + "noise = -1", r"\[noise\]: `spread`: expected a number of at least 0"),
         (PLAIN + "[noise]\nrepeat = 2", r"\[noise\]: unknown key `repeat`; did you mean `repeats`"),
         (PLAIN + "[noise]\nrepeats = 0", r"`repeats`: expected a whole number of at least 1"),
         (

@@ -24,7 +24,9 @@ def evaluation(objective, **numbers):
 
 def test_several_evaluations_come_to_their_mean():
     found = average([evaluation(1.0, a=2.0, b=1.0), evaluation(3.0, a=4.0)])
-    assert (found.objective, found.metrics, found.repeats) == (2.0, {"a": 3.0}, (1.0, 3.0))
+    assert (found.objective, found.metrics, found.repeats) == (
+        2.0, {"a": 3.0, "b": 1.0}, (1.0, 3.0)
+    )  # fmt: skip
     assert found.noise == 2.0
 
 

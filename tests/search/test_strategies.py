@@ -1,5 +1,6 @@
 """Searches by each strategy, and with parts switched off."""
 
+import json
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -8,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evolve.records import INITIAL, Status
+from evolve.records import INITIAL
 from evolve.settings.sections import STRATEGIES
 from evolve.store import Store
-from tests.commands import run_evolve, run_json
+from tests.commands import run_evolve, run_json, write_script
 from tests.searches import Searches, archives_of
 
 
@@ -76,12 +77,17 @@ def test_without_cells_each_island_keeps_one_elite(searches):
     assert found.islands.archives[0].best.measures != ()
 
 
-def test_programs_seen_before_are_rejected(searches):
-    searches.run("twins", 10, search__strategy="best-of-n")
-    with closing(Store.open_to_read(searches.folder / "twins")) as store:
-        told = [store.load_attempt(attempt.key) for attempt in store.light_attempts()]
-    reasons = {item.evaluation.reason for item in told if item.evaluation.status is Status.REJECTED}
-    assert any("evaluated before" in reason for reason in reasons)
+def test_programs_seen_before_are_rejected(tmp_path, problem):
+    reply = "Base: 0.0.0\nChange: two\n\n```python\ndef point():\n    return [2.0, 1.0]\n```"
+    script = write_script(tmp_path / "s.json", editor=[reply])
+    run_evolve("run", problem, "--model", script, "--generations", 2, "--strategy", "best-of-n",
+               "--set", "loop.slots=1", "--set", "loop.lag=0", "--run-dir", "r",
+               cwd=tmp_path)  # fmt: skip
+    rows = run_evolve("log", "r", "--json", cwd=tmp_path).stdout.splitlines()
+    reasons = {one["attempt"]: one["reason"] for one in map(json.loads, rows)
+               if one["kind"] == "attempt"}  # fmt: skip
+    assert reasons["1.0.0"] == ""
+    assert reasons["2.0.0"] == "the same program was evaluated before, by attempt 1.0.0"
 
 
 def test_the_command_names_the_strategy_and_runs_baselines_on_one_island(tmp_path, problem):
