@@ -58,6 +58,7 @@ def main() -> None:
     # What is asked of Ray without a connection would start a cluster here.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     config = json.loads(sys.stdin.buffer.readline())
+    code = 0
     try:
         if "image" in config:
             write_line(answers, {"nodes": examine_nodes(config, answers)})
@@ -67,11 +68,12 @@ def main() -> None:
         write_line(answers, {"fatal": describe_error(error)})
     except Exception:  # noqa: BLE001 - whoever reads the last lines of the log is to see it
         traceback.print_exc()
+        code = 1
     finally:
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
         # The interpreter's own end waits for Ray's threads.
-        os._exit(0)
+        os._exit(code)
 
 
 def write_line(answers: int, message: Mapping[str, Any]) -> None:

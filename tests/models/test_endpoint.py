@@ -89,8 +89,8 @@ def test_requests_can_be_capped():
 
 
 def test_other_errors_pass_through():
-    with pytest.raises(ZeroDivisionError):
-        call(Played(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError, match="theirs"):
+        call(Played(ZeroDivisionError("theirs")))
 
 
 def test_a_preflight_gives_up_after_four_requests():

@@ -1,6 +1,7 @@
 """Links in a problem folder that somebody else made."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_a_link_inside_the_folder_is_followed(problem):
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(problem, name):
     (problem / name).unlink()
     os.mkfifo(problem / name)
-    with pytest.raises(ProblemError):
+    with pytest.raises(ProblemError, match=re.escape(name)):
         load_problem(problem)
 
 

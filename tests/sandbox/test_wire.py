@@ -230,23 +230,14 @@ class TestRefusalToDecode:
         with pytest.raises(FrameError):
             decode(message)
 
-    @pytest.mark.parametrize("tag", "ltdsbDQ")
-    def test_what_is_not_there_is_refused_before_anything_is_made(self, tag: str) -> None:
-        message = count(tag, 63 * MB, bytes(8))
+    @pytest.mark.parametrize(("tag", "given"), [*((tag, 8) for tag in "ltdsbDQ"), ("l", 63 * MB)])
+    def test_what_is_announced_is_refused_before_anything_is_made(
+        self, tag: str, given: int
+    ) -> None:
+        message = count(tag, 63 * MB, bytes(given))
         tracemalloc.start()
         try:
-            with pytest.raises(FrameError):
-                decode(message)
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert peak < MB / 8
-
-    def test_millions_of_parts_are_refused_before_any_is_made(self) -> None:
-        message = count("l", 63 * MB, bytes(63 * MB))
-        tracemalloc.start()
-        try:
-            with pytest.raises(FrameError):
+            with pytest.raises(FrameError, match=r"more .* than there (is|are)"):
                 decode(message)
             peak = tracemalloc.get_traced_memory()[1]
         finally:

@@ -83,7 +83,7 @@ def test_an_invalid_start_keeps_their_score_and_other_programs_do_not(tmp_path):
 def test_a_start_that_their_evaluator_refuses_counts_where_that_is_allowed(tmp_path):
     found = {"objective": None, "failed": "not correct"}
     assert score(tmp_path, found, allow_broken_start=True).objective == 0.0
-    with pytest.raises(Infeasible):
+    with pytest.raises(Infeasible, match="not correct"):
         score(tmp_path, found, is_start=False, allow_broken_start=True)
 
 

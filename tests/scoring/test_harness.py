@@ -97,7 +97,7 @@ def test_a_later_stage_that_fails_leaves_the_earlier_score_and_says_so(stages):
 
 
 def test_what_a_later_stage_cannot_import_is_a_failure(stages):
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(ModuleNotFoundError, match="package_of_theirs"):
         stages(
             'def evaluate_stage1(path): return {"combined_score": 0.6}\n'
             "def evaluate_stage2(path): import package_of_theirs\n"

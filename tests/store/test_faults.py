@@ -237,7 +237,10 @@ def test_facts_that_cannot_be_read_are_left_out_and_named(run, saved):
     with closing(Store.open_to_write(run)) as store:
         store.set_facts(seed=1, problem="valley")
     damage(run, "UPDATE facts SET value = '}' WHERE name = 'seed'")
-    with closing(Store.open_to_read(run)) as store, pytest.raises(DamagedStoreError):
+    with (
+        closing(Store.open_to_read(run)) as store,
+        pytest.raises(DamagedStoreError, match="damaged: JSONDecodeError"),
+    ):
         store.facts()
     assert save(run, saved).lost == ["facts: seed"]
     with closing(Store.open_to_read(saved)) as store:
