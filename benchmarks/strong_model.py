@@ -77,10 +77,10 @@ def main() -> None:
         with closing(sqlite3.connect(uri, uri=True)) as database:
             curve = trace(database)
             cells = [f"{curve[n]:.6g}" if n < len(curve) else "" for n in options.calls]
-            mean = sum(curve[1:25]) / 24 if len(curve) > 24 else float("nan")
+            mean = f"{sum(curve[1:25]) / 24:.6g}" if len(curve) > 24 else ""
             (count,) = database.execute("SELECT COUNT(*) FROM evaluations").fetchone()
             print(f"| {name} | {curve[0]:.6g} |", *(f"{cell} |" for cell in cells), end=" ")
-            print(f"{mean:.6g} | {count} |")
+            print(f"{mean} | {count} |")
             if options.export:
                 options.export.mkdir(parents=True, exist_ok=True)
                 export(database, options.export / f"{name}.jsonl.xz")
