@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from evolve.errors import SandboxError
+from evolve.sandbox.session import Sandbox
 from tests.commands import write_problem
+from tests.sandboxes import NAMES, has_namespaces, skip_or_fail, start_sandbox
 
 # A busy machine is no failure, and the same examples run everywhere.
 settings.register_profile("evolve", deadline=None, derandomize=True)
@@ -40,3 +43,22 @@ def _one_evaluator() -> None:
 def problem(tmp_path) -> Path:
     """A small problem folder: two numbers, best at 3 and -2."""
     return write_problem(tmp_path / "valley")
+
+
+@pytest.fixture(scope="session", params=NAMES)
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """Each backend in turn, as far as it isolates here."""
+    try:
+        sandbox = start_sandbox(request.param)
+    except SandboxError as error:
+        skip_or_fail(request.param, error)
+    yield sandbox
+    sandbox.close()
+
+
+@pytest.fixture
+def namespaced(sandbox: Sandbox) -> Sandbox:
+    """Each backend that puts programs into namespaces."""
+    if not has_namespaces(sandbox):
+        pytest.skip("needs namespaces")
+    return sandbox

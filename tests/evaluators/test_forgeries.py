@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.sandbox.test_memory import SEARCH
 
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Purpose, load_problem
@@ -14,7 +15,6 @@ from evolve.records import Program, SourceFile, Status
 from evolve.sandbox.backends import open_sandbox
 from tests.builders import make_runner
 from tests.judge import open_judge
-from tests.sandbox.test_memory import SEARCH
 
 if TYPE_CHECKING:
     from evolve.problem import Problem

@@ -17,15 +17,13 @@ from evolve.sandbox.guest.confine import READ, READ_DIR
 from evolve.sandbox.layout import HostView, find_view, list_readable
 from evolve.sandbox.limits import NAMES, Isolation
 from evolve.sandbox.session import Sandbox
-
-from .conftest import make_like
-from .programs import LIMITS, ask, fail, make_program
+from tests.sandboxes import LIMITS, ask, fail, make_like, make_program
 
 HOST = """
 import sys, time
 from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.limits import ProgramLimits
-from tests.sandbox.programs import make_program
+from tests.sandboxes import make_program
 sandbox = open_sandbox(sys.argv[1], preload=())
 session = sandbox.open(make_program(sys.argv[2]), ProgramLimits(seconds=60))
 print(session.call("f").value, flush=True)

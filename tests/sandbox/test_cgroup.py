@@ -21,8 +21,7 @@ from evolve.sandbox.cgroup import (
     sweep,
 )
 from evolve.sandbox.limits import ProgramLimits
-
-from .programs import ask
+from tests.sandboxes import ask
 
 V1 = """\
 30 20 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
@@ -33,7 +32,7 @@ V1 = """\
 HOST = """
 import sys
 from evolve.sandbox.backends import open_sandbox
-from tests.sandbox.programs import ask
+from tests.sandboxes import ask
 sandbox = open_sandbox(sys.argv[1], preload=())
 print(ask(sandbox, "def f(): return 1").value, flush=True)
 sys.stdin.read()

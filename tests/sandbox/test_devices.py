@@ -9,8 +9,7 @@ from evolve.errors import SandboxError
 from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.bubblewrap import find_gpus
 from tests.devices import stand_in_gpus
-from tests.sandbox.conftest import skip_or_fail
-from tests.sandbox.programs import LIMITS, make_program
+from tests.sandboxes import LIMITS, make_program, skip_or_fail
 
 LOOK = """
 import os

@@ -28,15 +28,14 @@ from evolve.sandbox.docker_image import REPOSITORY, build_profile, parse_devices
 from evolve.sandbox.guest import kernel
 from evolve.sandbox.layout import find_view
 from tests.commands import run_evolve
+from tests.sandboxes import LIMITS, ask, make_program, skip_or_fail
 
-from .conftest import skip_or_fail
-from .programs import LIMITS, ask, make_program
 from .python_image import import_python
 
 ORPHAN = """
 import sys
 from evolve.sandbox.backends import open_sandbox
-from tests.sandbox.programs import ask
+from tests.sandboxes import ask
 sandbox = open_sandbox("docker", preload=())
 print(ask(sandbox, "def f(): return 1").value, flush=True)
 sys.stdin.read()

@@ -12,8 +12,7 @@ from evolve.evaluation.runner import ProgramRunner, ProgramSessions
 from evolve.problem import Recipe
 from evolve.records import Program, SourceFile
 from evolve.scoring.handle import ProgramHandle
-
-from .programs import LIMITS
+from tests.sandboxes import LIMITS
 
 if TYPE_CHECKING:
     from evolve.sandbox.session import Sandbox

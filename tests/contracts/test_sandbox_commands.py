@@ -12,8 +12,7 @@ from evolve.errors import ProgramError
 from evolve.records import Program, SourceFile
 from evolve.sandbox.limits import ProgramLimits
 from evolve.scoring.executions import Command, Finished, OutputFile
-
-from .programs import LIMITS, ask, make_program
+from tests.sandboxes import LIMITS, ask, make_program
 
 if TYPE_CHECKING:
     from evolve.sandbox.session import Sandbox

@@ -15,9 +15,15 @@ from evolve.sandbox.layout import find_view
 from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.replies import printable_end
 from evolve.sandbox.session import Sandbox
-
-from .conftest import has_namespaces, make_like
-from .programs import LIMITS, ask, fail, fail_with_output, make_program
+from tests.sandboxes import (
+    LIMITS,
+    ask,
+    fail,
+    fail_with_output,
+    has_namespaces,
+    make_like,
+    make_program,
+)
 
 SHORT = ProgramLimits(
     seconds=1.0, memory_mb=256, processes=16, workspace_mb=8, reply_mb=4, output_kb=4

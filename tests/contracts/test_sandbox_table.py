@@ -4,16 +4,16 @@ from pathlib import Path
 from types import ModuleType
 
 from evolve.sandbox.limits import BACKENDS
+from tests.sandbox import test_places
 
 from . import (
-    test_attacks,
-    test_blame,
-    test_commands,
-    test_contract,
-    test_host,
-    test_memory,
-    test_places,
-    test_tricks,
+    test_sandbox,
+    test_sandbox_attacks,
+    test_sandbox_blame,
+    test_sandbox_commands,
+    test_sandbox_host,
+    test_sandbox_memory,
+    test_sandbox_tricks,
 )
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "explanation" / "sandbox.md"
@@ -34,8 +34,14 @@ def find_tests(*modules: ModuleType) -> dict[str, set[str]]:
     }
 
 
-ATTACKS = find_tests(test_attacks, test_tricks, test_host, test_memory, test_blame)
-OTHERS = find_tests(test_contract, test_commands, test_places)
+ATTACKS = find_tests(
+    test_sandbox_attacks,
+    test_sandbox_tricks,
+    test_sandbox_host,
+    test_sandbox_memory,
+    test_sandbox_blame,
+)
+OTHERS = find_tests(test_sandbox, test_sandbox_commands, test_places)
 
 
 def named_in(row: list[str]) -> list[str]:

@@ -17,9 +17,7 @@ from evolve.sandbox.backends import prove
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.session import Sandbox
-
-from .conftest import make_like
-from .programs import LIMITS, ask, fail, fail_with_output, make_program
+from tests.sandboxes import LIMITS, ask, fail, fail_with_output, make_like, make_program
 
 ORDINARY = {
     "pool": """

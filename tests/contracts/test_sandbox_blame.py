@@ -16,9 +16,7 @@ from evolve.errors import ProgramError, SandboxKilledError
 from evolve.records import Status
 from evolve.sandbox.layout import find_view
 from evolve.sandbox.limits import ProgramLimits
-
-from .conftest import make_like
-from .programs import LIMITS, ask, make_program
+from tests.sandboxes import LIMITS, ask, make_like, make_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,7 @@ from evolve.records import Status
 from evolve.sandbox.guest import kernel
 from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.session import Sandbox
-
-from .programs import LIMITS, ask, fail, make_program
+from tests.sandboxes import LIMITS, ask, fail, make_program
 
 LIBRARY = next(Path(np.__file__).parent.glob("_core/_multiarray_umath*.so"))
 PRELUDE = f"""

@@ -20,9 +20,7 @@ from evolve.sandbox.layout import find_view
 from evolve.sandbox.limits import ProgramLimits
 from evolve.scoring import ProgramHandle
 from evolve.scoring.executions import Command
-
-from .conftest import has_namespaces, make_sandbox
-from .programs import LIMITS, ask, make_program
+from tests.sandboxes import LIMITS, ask, has_namespaces, make_program, make_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

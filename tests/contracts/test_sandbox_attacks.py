@@ -10,9 +10,7 @@ from evolve.errors import ProgramError
 from evolve.records import Status
 from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.session import Sandbox
-
-from .conftest import has_namespaces
-from .programs import LIMITS, ask, fail, fail_with_output
+from tests.sandboxes import LIMITS, ask, fail, fail_with_output, has_namespaces
 
 SHORT = ProgramLimits(
     seconds=1.0, memory_mb=128, processes=16, workspace_mb=8, reply_mb=1, output_kb=4
