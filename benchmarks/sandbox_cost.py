@@ -35,8 +35,8 @@ from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile
-from evolve.sandbox.backends import open_sandbox
-from evolve.sandbox.limits import BACKENDS, ProgramLimits
+from evolve.sandbox.backends import BACKENDS, open_sandbox
+from evolve.sandbox.guest.wire import ProgramLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

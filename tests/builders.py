@@ -20,8 +20,8 @@ from evolve.records import (
     Status,
 )
 from evolve.records.results import SlotNote
-from evolve.sandbox.limits import ProgramLimits
-from evolve.sandbox.session import Sandbox
+from evolve.sandbox.backends import Sandbox
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.steps.jobs import Digest, RunStatus
 from evolve.steps.lessons import KnownLesson
 from evolve.steps.memory import TriedChange, TunedProgram

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from evolve.errors import SandboxError
-from evolve.sandbox.session import Sandbox
+from evolve.sandbox.backends import Sandbox
 from tests.commands import write_problem
 from tests.sandboxes import NAMES, has_namespaces, skip_or_fail, start_sandbox
 

@@ -11,11 +11,11 @@ import pytest
 from evolve.errors import ProgramError, SandboxError
 from evolve.records import Program, SourceFile, Status
 from evolve.sandbox import backends
-from evolve.sandbox.backends import prove
+from evolve.sandbox.backends import BACKENDS, Sandbox, prove
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.layout import HostView, find_view
-from evolve.sandbox.limits import BACKENDS, Answer, ProgramLimits
-from evolve.sandbox.native import make_native
-from evolve.sandbox.session import Sandbox
+from evolve.sandbox.processes import make_native
+from evolve.sandbox.session import Answer
 
 # The last is `native` as it is where user namespaces are forbidden.
 NAMES = (*BACKENDS, "native-without-namespaces")

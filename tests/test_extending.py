@@ -27,7 +27,7 @@ class Halves(GridCells):
 
 """
 BACKEND = """
-from evolve.sandbox.native import make_native
+from evolve.sandbox.processes import make_native
 
 
 def make_plain(view):
@@ -87,7 +87,7 @@ PARTS = {
     ],
     "sandbox backend": [
         ("sandbox/plain.py", BACKEND, ""),
-        ("sandbox/limits.py", '"plain": "evolve.sandbox.plain:make_plain",', '"native": "evolve'),
+        ("sandbox/backends.py", '"plain": "evolve.sandbox.plain:make_plain",', '"native": "evolve'),
     ],
     "model provider": [
         ("models/echo.py", MODEL, ""),

@@ -10,8 +10,7 @@ from evolve.cli.options import Changes, read_settings
 from evolve.display import Part, TextTable
 from evolve.errors import ExitCode, SandboxError
 from evolve.evaluation.cluster import examine_cluster
-from evolve.sandbox.backends import REMEDIES, prove_backends
-from evolve.sandbox.limits import BACKENDS, Isolation
+from evolve.sandbox.backends import BACKENDS, REMEDIES, Isolation, prove_backends
 from evolve.settings.sections import ClusterSettings
 
 _Proof = dict[str, Any]

@@ -33,7 +33,8 @@ from evolve.keys import cut_keys
 from evolve.problem import Problem
 from evolve.records import Evaluation
 from evolve.records.plain import from_plain, to_plain
-from evolve.sandbox.limits import Isolation, ProgramLimits
+from evolve.sandbox.backends import Isolation
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.settings import Settings
 from evolve.settings.sections import ClusterSettings
 

@@ -31,10 +31,10 @@ from evolve.problem.checked_files import SEEN_VARIABLES
 from evolve.records import Evaluation, Program, Status
 from evolve.records.chat import Request
 from evolve.records.plain import from_plain, to_plain
+from evolve.sandbox.backends import Isolation
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.guest import resources
 from evolve.sandbox.guest.wire import KILLS
-from evolve.sandbox.limits import Isolation
 
 # Sandbox start-up, canary and the evaluator's own imports; generous, for a busy machine.
 _START_SECONDS = 60.0

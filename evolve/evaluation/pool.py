@@ -21,7 +21,7 @@ from evolve.evaluation.evaluator import (
 from evolve.problem import NO_BARS, Purpose
 from evolve.records import Evaluation, Program, Status
 from evolve.records.chat import Request
-from evolve.sandbox.limits import Isolation
+from evolve.sandbox.backends import Isolation
 
 _FAILURES_IN_A_ROW = 10
 _TRIES = 3

@@ -37,7 +37,7 @@ from evolve.records.chat import Message, Request
 from evolve.records.plain import from_plain, to_plain
 from evolve.sandbox.backends import open_sandbox
 from evolve.sandbox.cgroup import remove_groups_of
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.scoring.handle import PROGRAM, AskError, check_options, connect
 
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from evolve.errors import ProgramError
 from evolve.evaluation.machine import hold_quiet
 from evolve.problem import Recipe
 from evolve.records import Program, SourceFile, Status
-from evolve.sandbox.limits import ProgramLimits
-from evolve.sandbox.session import Sandbox, SandboxSession
+from evolve.sandbox.backends import Sandbox
+from evolve.sandbox.guest.wire import ProgramLimits
+from evolve.sandbox.session import SandboxSession
 from evolve.scoring.executions import Command, Finished, OutputFile
 
 # What is kept of builds: how many, and their bytes together.
@@ -82,7 +82,7 @@ class ProgramRunner:
         """
         self.clear()
         built = self._build(program)
-        used = replace(limits or self.limits, asks=self._answer is not None)
+        used = (limits or self.limits)._replace(asks=self._answer is not None)
         self._session = self._sandbox.open(program, used, built)
         self._session.answer = self._answer
         self._running = program
@@ -128,8 +128,7 @@ class ProgramRunner:
         return built
 
     def _make(self, program: Program) -> tuple[OutputFile, ...]:
-        limits = replace(
-            self.limits,
+        limits = self.limits._replace(
             seconds=self.recipe.build_seconds,
             memory_mb=max(self.limits.memory_mb, _BUILD_MEMORY_MB),
             processes=max(self.limits.processes, _BUILD_PROCESSES),
@@ -259,8 +258,7 @@ class ProgramSessions:
             ProgramError: The build failed.
             SandboxError: The sandbox broke.
         """
-        limits = replace(
-            self._runner.limits,
+        limits = self._runner.limits._replace(
             core=core,
             is_alone=is_alone,
             reserves=bool(self._runner.recipe.run),

@@ -21,7 +21,7 @@ from evolve.evaluation.runner import ProgramRunner, ProgramSessions, find_tool
 from evolve.problem import NO_BARS, Problem, Purpose, Stage
 from evolve.records import VALIDATION, Evaluation, Program, StageResult, Status
 from evolve.records.attempts import as_text
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.replies import printable_end
 from evolve.scoring import Infeasible, ProgramHandle, Score
 from evolve.scoring.score import quotes_values

@@ -189,7 +189,7 @@ class Problem(ProblemFacts):
             there is noise.
         parameters: Keyword arguments of the evaluator's functions.
         measures: Axes of measure space; an archive without any has one cell.
-        limits: What a program may use, by the names of `evolve.sandbox.limits.ProgramLimits`;
+        limits: What a program may use, by the names of `evolve.sandbox.guest.wire.ProgramLimits`;
             what is not named has its default.
         shown: Folders of tool chains that programs see besides those of the system.
         entry: Names that the program's first file must define at its top level.

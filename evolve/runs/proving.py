@@ -37,7 +37,7 @@ from evolve.runs.run_folder import (
 )
 from evolve.runs.wiring import evaluating
 from evolve.runs.world import checksum_folder
-from evolve.sandbox.limits import Isolation
+from evolve.sandbox.backends import Isolation
 from evolve.search.generation import GenerationRunner, Reporter, Threads, reject_known
 from evolve.search.schedule import Schedule, Turn, size_of
 from evolve.search.select import JobMaker

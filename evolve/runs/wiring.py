@@ -16,7 +16,7 @@ from evolve.evaluation.pool import Evaluators, LocalEvaluators
 from evolve.models.budget import Budget
 from evolve.problem import Problem
 from evolve.records.results import Call, Expense
-from evolve.sandbox.limits import NAMES, Isolation
+from evolve.sandbox.backends import NAMES, Isolation
 from evolve.settings import Settings, change_settings
 from evolve.settings.sections import (
     LEAST_TUNING,

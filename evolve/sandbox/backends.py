@@ -1,4 +1,14 @@
-"""The choice of a backend: by name, or the strongest that proves itself."""
+"""Sandboxes: what every backend offers, and the choice of one that proves itself.
+
+A `Sandbox` is a warm guest: an interpreter inside the isolation, with the declared packages
+imported once. `open` forks a fresh child of it for one program: own workspace, own temporary
+folders, own process tree. Everything of the child is dead and wiped when the session closes,
+whatever it did. One sandbox serves one session at a time; a pool holds several.
+
+A program's failure is a `ProgramError` with a status; a backend's own failure is a `SandboxError`.
+The two are never mixed up: a backend on which any doubt falls restarts its guest before the next
+session, and raises only when that fails as well.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +18,135 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from evolve import errors
 from evolve.errors import ProgramError, SandboxError
 from evolve.records import Program, SourceFile, Status
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.layout import HostView, find_view
-from evolve.sandbox.limits import BACKENDS, NAMES, Isolation, ProgramLimits
-from evolve.sandbox.link import MissingPackageError
-from evolve.sandbox.session import Sandbox, SandboxSession
+from evolve.sandbox.link import Link, MissingPackageError, starter
+from evolve.sandbox.session import SandboxSession
+from evolve.scoring.executions import OutputFile
 
+# What makes a sandbox of each; strongest first: `auto` tries them in this order.
+BACKENDS = {
+    "docker": "evolve.sandbox.docker:make_docker",
+    "bubblewrap": "evolve.sandbox.processes:make_bubblewrap",
+    "native": "evolve.sandbox.processes:make_native",
+}
+NAMES = ("auto", *BACKENDS)
 _REMEDY = (
     "install bubblewrap or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
     "kernel.apparmor_restrict_unprivileged_userns=0)"
 )
 _WEAK_REMEDY = ", or accept the risk with `--allow-weak-sandbox`"
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What a canary saw a backend enforce.
+
+    Attributes:
+        backend: Name of the backend.
+        enforced: What was proven, in words: `network`, `files`, `processes`, `memory`, ...
+        missing: What is not enforced here, each with the way to get it.
+    """
+
+    backend: str
+    enforced: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def is_strong(self) -> bool:
+        """Returns whether network and host files are both out of reach."""
+        return {"network", "files"} <= set(self.enforced)
+
+
+_MAX_SESSIONS = 500
+
+
+class Sandbox:
+    """A sandbox around a guest that is started when needed and replaced on any doubt.
+
+    Args:
+        name: Of the backend.
+        start: Starts a guest.
+
+    Attributes:
+        isolation: What the last canary saw; nothing before the first.
+    """
+
+    def __init__(self, name: str, start: Callable[[], Link]) -> None:
+        self.name = name
+        self.isolation = Isolation(name, ())
+        self._start = start
+        self._link: Link | None = None
+        self._session: SandboxSession | None = None
+        self._sessions = 0
+        self._ending: Future[None] | None = None
+
+    def open(
+        self, program: Program, limits: ProgramLimits, built: Sequence[OutputFile] = ()
+    ) -> SandboxSession:
+        """Starts a program in a fresh child of the warm guest.
+
+        Args:
+            program: Its files are put into the workspace.
+            limits: What it may use.
+            built: What a build made of it; put into the workspace too.
+
+        Raises:
+            SandboxError: The guest cannot be started.
+        """
+        if self._session is not None:
+            raise SandboxError(f"{self.name}: a session is open already; close it first")
+        is_worn = self._sessions >= _MAX_SESSIONS
+        if self._link is None or is_worn or not self._link.is_alive:
+            self._end_guest()
+            link = self._start()
+            link.await_ready()
+            self._link, self._sessions = link, 0
+        self._sessions += 1
+        self._link.fit(limits)
+        self._session = SandboxSession(self._link, program, limits, built, self._on_close)
+        return self._session
+
+    @property
+    def greeting(self) -> dict[str, object]:
+        """Returns what the guest said of itself when it started."""
+        return dict(self._link.greeting) if self._link else {}
+
+    @property
+    def why_no_cgroup(self) -> str:
+        """Returns why the kernel does not limit all processes of the guest together; else empty."""
+        return self._link.why_no_cgroup if self._link else "no guest runs"
+
+    def close(self) -> None:
+        """Ends the guest and everything in it; safe to call twice."""
+        if self._session is not None:
+            self._session.close()
+        self._end_guest()
+
+    def _on_close(self, is_doubtful: bool) -> None:  # noqa: FBT001 - a callback of one argument
+        self._session = None
+        if is_doubtful and self._link is not None:
+            # What was asked is answered: nobody need wait until the last process is gone, but the
+            # next program.
+            self._ending = starter(os.getpid()).submit(self._link.kill)
+            self._link = None
+
+    def _end_guest(self) -> None:
+        if self._ending is not None:
+            ending, self._ending = self._ending, None
+            ending.result()
+        if self._link is not None:
+            self._link.end()
+            self._link = None
 
 
 def make_sandbox(name: str, view: HostView) -> Sandbox:
@@ -94,9 +216,8 @@ def open_sandbox(
     if name not in NAMES:
         raise SandboxError(f"sandbox: expected one of {', '.join(NAMES)}, got {name!r}")
     view = find_view(preload, data, hide, show, image=image, devices=devices)
-    reasons = []
-    weak: Sandbox | None = None
-    is_weak = False
+    reasons, weak = [], []
+    chosen: Sandbox | None = None
     for backend in BACKENDS if name == "auto" else (name,):
         try:
             sandbox = make_sandbox(backend, view)
@@ -107,19 +228,20 @@ def open_sandbox(
             reasons.append(str(error))
             continue
         if isolation.is_strong:
-            return sandbox
-        is_weak = True
+            chosen = sandbox
+            break
         reasons.append(f"{backend}: weak here: {'; '.join(isolation.missing)}")
-        if weak is None and allow_weak:
-            weak = sandbox
-        else:
-            sandbox.close()
-    if weak is not None:
-        return weak
-    if name == "docker" and not is_weak:
+        weak.append(sandbox)
+    if allow_weak and weak and chosen is None:
+        chosen = weak.pop(0)
+    for sandbox in weak:
+        sandbox.close()
+    if chosen is not None:
+        return chosen
+    if name == "docker" and not weak:
         # What it lacks has a remedy of its own; no other would help it.
         raise SandboxError(f"sandbox: {reasons[0]}")
-    remedy = _REMEDY + _WEAK_REMEDY * is_weak
+    remedy = _REMEDY + _WEAK_REMEDY * bool(weak)
     raise SandboxError(f"sandbox: none isolates here ({' | '.join(reasons)}); {remedy}")
 
 

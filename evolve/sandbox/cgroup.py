@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.guest.wire import ProgramLimits
 
 CONTROLLERS = ("memory", "pids", "cpu")
 # The warm guest with its packages, page cache of its files, and room for the watchdog to notice an

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from evolve.errors import SandboxError
+from evolve.sandbox.backends import Sandbox
 from evolve.sandbox.cgroup import OWN_MEMORY_MB, is_orphan, name_owner
 from evolve.sandbox.docker_image import (
     build_image,
@@ -23,11 +24,9 @@ from evolve.sandbox.docker_image import (
     check_image,
     create_container,
 )
-from evolve.sandbox.guest.wire import KILLS, SIGNALLED
+from evolve.sandbox.guest.wire import KILLS, SIGNALLED, ProgramLimits
 from evolve.sandbox.layout import GUEST_PATH, HostView, guest_command
-from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.link import Link, LinkLostError
-from evolve.sandbox.session import Sandbox
 
 NAME = "docker"
 LABEL = "evolve.sandbox"
@@ -50,7 +49,7 @@ def make_docker(view: HostView) -> Sandbox:
     image = prepare_image(view)
     if view.image:
         view = replace(view, trees=(), hidden=(), paths=())
-    command = guest_command("relay", GUEST_PATH, view)
+    command = guest_command(GUEST_PATH, view)
     if view.image:
         command[0] = "python3"
     return Sandbox(NAME, lambda: _start(image, command, view))

@@ -46,14 +46,14 @@ _KEYS = ("credentials*", "*.pem", "*.key", ".env*", ".netrc", ".npmrc", "*token*
 _FLAGS = ("-s", "-P", "-B")
 _START = """\
 import importlib.util, json, sys
-path, module, settings = sys.argv[1:]
+path, settings = sys.argv[1:]
 spec = importlib.util.spec_from_file_location(
     "evolve_guest", path + "/__init__.py", submodule_search_locations=[path])
 package = importlib.util.module_from_spec(spec)
 sys.modules["evolve_guest"] = package
 spec.loader.exec_module(package)
 sys.argv[1:] = []
-importlib.import_module("evolve_guest." + module).main(json.loads(settings))
+importlib.import_module("evolve_guest.relay").main(json.loads(settings))
 """
 _SINGLE_THREADED = (
     *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
@@ -163,14 +163,13 @@ def list_readable(view: HostView) -> list[tuple[Path, int]]:
     return [rule for tree in shown for rule in _rights_around(tree, hidden)]
 
 
-def guest_command(module: str, path: str, view: HostView, **more: Any) -> list[str]:
-    """Returns the command that starts a module of the guest.
+def guest_command(path: str, view: HostView, **more: Any) -> list[str]:
+    """Returns the command that starts the guest.
 
     Args:
-        module: `relay` or `launch`.
         path: Where the guest's folder is, seen from the process that is started.
         view: What the guest is made of.
-        more: Settings for the module's `main` that depend on the backend.
+        more: Settings for `relay.main` that depend on the backend.
     """
     _compile_guest()
     settings = {
@@ -186,7 +185,7 @@ def guest_command(module: str, path: str, view: HostView, **more: Any) -> list[s
     }
     # The folders that a `..` leads through need not be among the trees.
     executable = os.path.normpath(sys.executable)
-    return [executable, *_FLAGS, "-c", _START, path, module, json.dumps({**settings, **more})]
+    return [executable, *_FLAGS, "-c", _START, path, json.dumps({**settings, **more})]
 
 
 def _compile_guest() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import select
 import signal
@@ -18,14 +17,21 @@ from typing import IO, Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.cgroup import Cgroup, NoCgroupError, make_group_or_scope
-from evolve.sandbox.guest import resources
-from evolve.sandbox.guest.wire import CHUNK, HEADER, KILLS, READY, SIGNALLED
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.guest import resources, wire
+from evolve.sandbox.guest.wire import (
+    CHUNK,
+    KILLS,
+    READY,
+    SIGNALLED,
+    FrameError,
+    ProgramLimits,
+    take_frame,
+)
 
+_READ_BYTES = 2 * CHUNK
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
 _END_SECONDS = 5.0
-_MAX_CONTROL_BYTES = 4 << 20
 _DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
@@ -131,7 +137,7 @@ class Link:
             raise SandboxError(
                 f"{self._name}: the guest did not start: {said or 'no reason given'}{self._advice}"
             )
-        greeting = json.loads(frame[1])
+        greeting = wire.decode(frame[1])
         if frame[0] != READY:
             self.kill()
             reason, package = greeting["reason"], greeting["package"]
@@ -176,12 +182,10 @@ class Link:
         return ""
 
     def send(self, kind: bytes, body: bytes = b"") -> None:
-        """Queues a frame; `receive` and `flush` write it."""
-        if len(body) < CHUNK:
-            self._unsent.append(memoryview(HEADER.pack(kind, len(body)) + body))
-            return
-        self._unsent.append(memoryview(HEADER.pack(kind, len(body))))
-        self._unsent.append(memoryview(body))
+        """Queues bytes of a kind in frames; `receive` writes them."""
+        view = memoryview(body)
+        for start in range(0, len(body) or 1, CHUNK):
+            self._unsent.append(memoryview(wire.pack_frame(kind, view[start : start + CHUNK])))
 
     @property
     def is_alive(self) -> bool:
@@ -206,7 +210,10 @@ class Link:
             LinkLostError: The guest ended or broke the protocol.
         """
         while True:
-            frame = self._take()
+            try:
+                frame = take_frame(self._received)
+            except FrameError as error:
+                raise LinkLostError(str(error)) from None
             if frame is not None:
                 return frame
             poller = select.poll()
@@ -254,19 +261,6 @@ class Link:
     def _hang_up(self) -> None:
         self._process.stdin.close()
 
-    def _take(self) -> tuple[bytes, bytes] | None:
-        if len(self._received) < HEADER.size:
-            return None
-        kind, size = HEADER.unpack_from(self._received)
-        if size > _MAX_CONTROL_BYTES:
-            raise LinkLostError("a frame is too long")
-        end = HEADER.size + size
-        if len(self._received) < end:
-            return None
-        body = bytes(memoryview(self._received)[HEADER.size : end])
-        del self._received[:end]
-        return kind, body
-
     def _write(self) -> None:
         try:
             while self._unsent:
@@ -280,7 +274,7 @@ class Link:
 
     def _read(self) -> None:
         try:
-            data = os.read(self._from, CHUNK + HEADER.size)
+            data = os.read(self._from, _READ_BYTES)
         except BlockingIOError:
             return
         except ConnectionError:

@@ -1,14 +1,12 @@
-"""A sandbox and one program in it, as the host drives them: calls, deadlines, verdicts."""
+"""One program in a sandbox, as the host drives it: calls, deadlines, verdicts."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
 
 from evolve.errors import ProgramError, SandboxError, SandboxKilledError
@@ -20,7 +18,6 @@ from evolve.sandbox.guest.wire import (
     DATA,
     ERROR,
     EXITED,
-    HEADER,
     KILL,
     LAST_COUNTS,
     MESSAGE,
@@ -30,10 +27,10 @@ from evolve.sandbox.guest.wire import (
     START,
     VALUE,
     YIELDED,
+    ProgramLimits,
     pack_rows,
 )
-from evolve.sandbox.limits import Answer, Isolation, ProgramLimits
-from evolve.sandbox.link import Link, LinkLostError, count_memory_kills, starter
+from evolve.sandbox.link import Link, LinkLostError, count_memory_kills
 from evolve.sandbox.replies import (
     name_kind_and_line,
     printable,
@@ -51,6 +48,20 @@ _CONFINE_SECONDS = 20.0
 _MAX_REQUEST_BYTES = 1 << 30
 _MAX_REASON = 500
 _MAX_DETAIL = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A value that came back from the sandbox.
+
+    Attributes:
+        value: Plain data and NumPy arrays, decoded strictly; of a generator the last one before the
+            deadline.
+        seconds: Wall time of the call, measured outside.
+    """
+
+    value: Any
+    seconds: float
 
 
 class SandboxSession:
@@ -88,12 +99,11 @@ class SandboxSession:
         self._spent_at_start = self._spent = self.asked_seconds = 0.0
         self._kills_before = count_memory_kills()
         self._max_message = limits.reply_mb << 20
-        link.send(START, json.dumps(asdict(limits)).encode())
+        link.send(START, wire.encode(limits))
         # Answers what the program asks; the time that it takes is not the program's.
         self.answer: Callable[[Any], list[str]] | None = None
         files = list(map(list, program.files))
-        setup = {"files": files, "built": list(map(list, built)), "asks": limits.asks}
-        self._send(NO_NONCE, setup)
+        self._send(NO_NONCE, {"files": files, "built": list(map(list, built))})
 
     def call(
         self,
@@ -371,9 +381,8 @@ class SandboxSession:
         return ""
 
     def _read_exit(self, body: bytes) -> dict[str, Any]:
-        _, size = HEADER.unpack_from(body)
-        end: dict[str, Any] = json.loads(body[HEADER.size : HEADER.size + size])
-        self._spent, self.printed = end["spent"], body[HEADER.size + size :]
+        end: dict[str, Any] = wire.decode(body)
+        self._spent, self.printed = end["spent"], end["printed"]
         return end
 
     def _finish(self, *, is_doubtful: bool) -> None:
@@ -399,85 +408,3 @@ def _describe_exit(status: int) -> str:
         name = f"signal {-code}"
     cause = " (files, and shared memory with them, beyond `workspace_mb`?)"
     return f"the process was ended by {name}{cause * (name == 'SIGBUS')} before it answered"
-
-
-_MAX_SESSIONS = 500
-
-
-class Sandbox:
-    """A sandbox around a guest that is started when needed and replaced on any doubt.
-
-    Args:
-        name: Of the backend.
-        start: Starts a guest.
-
-    Attributes:
-        isolation: What the last canary saw; nothing before the first.
-    """
-
-    def __init__(self, name: str, start: Callable[[], Link]) -> None:
-        self.name = name
-        self.isolation = Isolation(name, ())
-        self._start = start
-        self._link: Link | None = None
-        self._session: SandboxSession | None = None
-        self._sessions = 0
-        self._ending: Future[None] | None = None
-
-    def open(
-        self, program: Program, limits: ProgramLimits, built: Sequence[OutputFile] = ()
-    ) -> SandboxSession:
-        """Starts a program in a fresh child of the warm guest.
-
-        Args:
-            program: Its files are put into the workspace.
-            limits: What it may use.
-            built: What a build made of it; put into the workspace too.
-
-        Raises:
-            SandboxError: The guest cannot be started.
-        """
-        if self._session is not None:
-            raise SandboxError(f"{self.name}: a session is open already; close it first")
-        is_worn = self._sessions >= _MAX_SESSIONS
-        if self._link is None or is_worn or not self._link.is_alive:
-            self._end_guest()
-            link = self._start()
-            link.await_ready()
-            self._link, self._sessions = link, 0
-        self._sessions += 1
-        self._link.fit(limits)
-        self._session = SandboxSession(self._link, program, limits, built, self._on_close)
-        return self._session
-
-    @property
-    def greeting(self) -> dict[str, object]:
-        """Returns what the guest said of itself when it started."""
-        return dict(self._link.greeting) if self._link else {}
-
-    @property
-    def why_no_cgroup(self) -> str:
-        """Returns why the kernel does not limit all processes of the guest together; else empty."""
-        return self._link.why_no_cgroup if self._link else "no guest runs"
-
-    def close(self) -> None:
-        """Ends the guest and everything in it; safe to call twice."""
-        if self._session is not None:
-            self._session.close()
-        self._end_guest()
-
-    def _on_close(self, is_doubtful: bool) -> None:  # noqa: FBT001 - a callback of one argument
-        self._session = None
-        if is_doubtful and self._link is not None:
-            # What was asked is answered: nobody need wait until the last process is gone, but the
-            # next program.
-            self._ending = starter(os.getpid()).submit(self._link.kill)
-            self._link = None
-
-    def _end_guest(self) -> None:
-        if self._ending is not None:
-            ending, self._ending = self._ending, None
-            ending.result()
-        if self._link is not None:
-            self._link.end()
-            self._link = None

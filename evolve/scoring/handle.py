@@ -105,7 +105,7 @@ def check_options(prompts: object, options: dict[str, Any]) -> dict[str, Any]:
 
 
 class SessionOpener(Protocol):
-    """Opens sandbox sessions for one program; they are those of `evolve.sandbox.limits`."""
+    """Opens sandbox sessions for one program; they are those of `evolve.sandbox.session`."""
 
     @property
     def files(self) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evolve.cli.app import make_app
-from evolve.sandbox.limits import BACKENDS
+from evolve.sandbox.backends import BACKENDS
 
 NO_ENGINE = "unix:///nowhere/docker.sock"
 

@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import math
 import os
 import sys
@@ -13,10 +12,9 @@ import pytest
 
 from evolve.errors import ProgramError, SandboxError
 from evolve.records import Program, SourceFile, Status
-from evolve.sandbox.backends import prove
+from evolve.sandbox.backends import Sandbox, prove
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.limits import ProgramLimits
-from evolve.sandbox.session import Sandbox
 from tests.sandboxes import LIMITS, ask, fail, fail_with_output, make_like, make_program
 
 ORDINARY = {
@@ -202,7 +200,7 @@ class TestAnytime:
 
 
 HUNG = "import re, time\ntime.sleep(0.1)\ndef g():\n    {body}\ndef f(): return g()"
-TIGHT = dataclasses.replace(LIMITS, seconds=0.6)
+TIGHT = LIMITS._replace(seconds=0.6)
 
 
 class TestTimeOuts:

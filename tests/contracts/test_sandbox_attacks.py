@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import socket
 import time
@@ -8,8 +7,8 @@ import pytest
 
 from evolve.errors import ProgramError
 from evolve.records import Status
-from evolve.sandbox.limits import ProgramLimits
-from evolve.sandbox.session import Sandbox
+from evolve.sandbox.backends import Sandbox
+from evolve.sandbox.guest.wire import ProgramLimits
 from tests.sandboxes import LIMITS, ask, fail, fail_with_output, has_namespaces
 
 SHORT = ProgramLimits(
@@ -354,7 +353,7 @@ class TestChannel:
                 for _ in range(1000): os.write(1, b"x" * (1 << 20))
                 os._exit(1)
         """
-        slow = dataclasses.replace(LIMITS, seconds=60.0)
+        slow = LIMITS._replace(seconds=60.0)
         assert len(fail_with_output(sandbox, source, slow)) < (slow.output_kb << 10) + 100
 
     def test_garbage_on_every_descriptor_is_an_error(self, sandbox: Sandbox) -> None:

@@ -14,14 +14,14 @@ import pytest
 
 from evolve.errors import ProgramError, SandboxKilledError
 from evolve.records import Status
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.limits import ProgramLimits
 from tests.sandboxes import LIMITS, ask, make_like, make_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evolve.sandbox.session import Sandbox
+    from evolve.sandbox.backends import Sandbox
 
 SLEEPS = "import time\ndef f(): time.sleep(60)"
 # What a program may do to have its guest killed, or to look as if somebody had.

@@ -10,12 +10,12 @@ import pytest
 
 from evolve.errors import ProgramError
 from evolve.records import Program, SourceFile
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.scoring.executions import Command, Finished, OutputFile
 from tests.sandboxes import LIMITS, ask, make_program
 
 if TYPE_CHECKING:
-    from evolve.sandbox.session import Sandbox
+    from evolve.sandbox.backends import Sandbox
 
 C_SOURCE = """
 #include <stdio.h>

@@ -11,9 +11,9 @@ import pytest
 
 from evolve.errors import ProgramError
 from evolve.records import Status
+from evolve.sandbox.backends import Sandbox
 from evolve.sandbox.guest import kernel
-from evolve.sandbox.limits import ProgramLimits
-from evolve.sandbox.session import Sandbox
+from evolve.sandbox.guest.wire import ProgramLimits
 from tests.sandboxes import LIMITS, ask, fail, make_program
 
 LIBRARY = next(Path(np.__file__).parent.glob("_core/_multiarray_umath*.so"))

@@ -16,8 +16,8 @@ from evolve.errors import ProgramError
 from evolve.evaluation.runner import ProgramRunner, ProgramSessions
 from evolve.problem import Recipe
 from evolve.records import Program
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.limits import ProgramLimits
 from evolve.scoring import ProgramHandle
 from evolve.scoring.executions import Command
 from tests.sandboxes import LIMITS, ask, has_namespaces, make_program, make_sandbox
@@ -25,7 +25,7 @@ from tests.sandboxes import LIMITS, ask, has_namespaces, make_program, make_sand
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evolve.sandbox.session import Sandbox
+    from evolve.sandbox.backends import Sandbox
 
 # Programs see no `/proc`: what is mapped is found by a system call that reads the address that it
 # is given and then refuses the rest. A marker comes in halves, so that the search does not find

@@ -3,7 +3,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-from evolve.sandbox.limits import BACKENDS
+from evolve.sandbox.backends import BACKENDS
 from tests.sandbox import test_places
 
 from . import (

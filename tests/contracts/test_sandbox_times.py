@@ -15,7 +15,7 @@ from evolve.scoring.handle import ProgramHandle
 from tests.sandboxes import LIMITS
 
 if TYPE_CHECKING:
-    from evolve.sandbox.session import Sandbox
+    from evolve.sandbox.backends import Sandbox
     from evolve.scoring.executions import Timing
 
 WORK = """

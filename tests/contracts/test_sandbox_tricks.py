@@ -11,10 +11,10 @@ import pytest
 
 from evolve.errors import ProgramError
 from evolve.records import Status
+from evolve.sandbox.backends import Sandbox
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.limits import ProgramLimits
 from evolve.sandbox.replies import printable_end
-from evolve.sandbox.session import Sandbox
 from tests.sandboxes import (
     LIMITS,
     ask,

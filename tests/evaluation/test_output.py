@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evolve.problem import Problem
-    from evolve.sandbox.session import Sandbox
+    from evolve.sandbox.backends import Sandbox
 
 EVALUATOR = """
 from evolve.scoring import Score

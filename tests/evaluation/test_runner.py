@@ -17,7 +17,7 @@ from tests.commands import run_evolve
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evolve.sandbox.session import Sandbox
+    from evolve.sandbox.backends import Sandbox
 
 # The "compiler" counts its runs in what it makes, so that a second build would show.
 TOML = """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from evolve.sandbox.session import Sandbox
+    from evolve.sandbox.backends import Sandbox
 
 MARKER = "marker_of_an_input_4711"
 EVALUATOR = f"""

@@ -11,18 +11,16 @@ import rich
 
 from evolve.errors import SandboxError
 from evolve.records import Status
-from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.backends import NAMES, Isolation, Sandbox, open_sandbox
 from evolve.sandbox.docker import LABEL, connect
 from evolve.sandbox.guest.confine import READ, READ_DIR
 from evolve.sandbox.layout import HostView, find_view, list_readable
-from evolve.sandbox.limits import NAMES, Isolation
-from evolve.sandbox.session import Sandbox
 from tests.sandboxes import LIMITS, ask, fail, make_like, make_program
 
 HOST = """
 import sys, time
 from evolve.sandbox.backends import open_sandbox
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.guest.wire import ProgramLimits
 from tests.sandboxes import make_program
 sandbox = open_sandbox(sys.argv[1], preload=())
 session = sandbox.open(make_program(sys.argv[2]), ProgramLimits(seconds=60))

@@ -20,7 +20,7 @@ from evolve.sandbox.cgroup import (
     read_place,
     sweep,
 )
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.guest.wire import ProgramLimits
 from tests.sandboxes import ask
 
 V1 = """\

@@ -7,7 +7,7 @@ import pytest
 
 from evolve.errors import SandboxError
 from evolve.sandbox.backends import open_sandbox
-from evolve.sandbox.bubblewrap import find_gpus
+from evolve.sandbox.processes import find_gpus
 from tests.devices import stand_in_gpus
 from tests.sandboxes import LIMITS, make_program, skip_or_fail
 

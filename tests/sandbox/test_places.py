@@ -12,7 +12,7 @@ import pytest
 import evolve
 from evolve.sandbox.cgroup import name_owner
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.native import make_native
+from evolve.sandbox.processes import make_native
 from tests.commands import write_problem
 
 SCRIPT = """
@@ -20,7 +20,7 @@ import os, sys
 from evolve.errors import SandboxError
 from evolve.records import Program, SourceFile
 from evolve.sandbox.backends import open_sandbox
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.guest.wire import ProgramLimits
 
 TEXT = '''
 import sys, tempfile
@@ -145,10 +145,10 @@ import sys
 from pathlib import Path
 from evolve.records import Program, SourceFile
 from evolve.sandbox.backends import make_sandbox, prove
-from evolve.sandbox.limits import BACKENDS
+from evolve.sandbox.backends import BACKENDS
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.native import make_native
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.processes import make_native
+from evolve.sandbox.guest.wire import ProgramLimits
 
 TEXT = '''
 import os
@@ -278,9 +278,9 @@ CANARY = """
 import sys
 from pathlib import Path
 from evolve.sandbox.backends import make_sandbox, prove
-from evolve.sandbox.limits import BACKENDS
+from evolve.sandbox.backends import BACKENDS
 from evolve.sandbox.layout import find_view
-from evolve.sandbox.native import make_native
+from evolve.sandbox.processes import make_native
 name, view = sys.argv[1], find_view()
 is_known = name in BACKENDS
 sandbox = make_sandbox(name, view) if is_known else make_native(view, with_namespaces=False)

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from evolve.sandbox.cgroup import NoCgroupError, Scope, make_group, make_group_or_scope
-from evolve.sandbox.limits import ProgramLimits
+from evolve.sandbox.guest.wire import ProgramLimits
 
 
 @pytest.fixture

@@ -1,20 +1,21 @@
-"""Confinement of one program: what a fresh child of the zygote puts on itself, for good."""
+"""Isolation by system calls: of the guest where no binary does it, and of each program in it."""
 
 # System calls stand here by their own names.
-# ruff: noqa: PTH102, PTH112, PTH123, PTH208
+# ruff: noqa: PTH102, PTH103, PTH106, PTH112, PTH115, PTH120, PTH123, PTH208, PTH211, S108
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import resource
+import stat
 import struct
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, NoReturn
 
 from . import kernel, seccomp
+from .wire import SIGNALLED, ProgramLimits
 
 # The user that programs run as, wherever another one can be chosen.
 GUEST_ID = 64000
@@ -22,7 +23,7 @@ BOX = "/box"
 EMPTY = "/empty"
 DATA = "/data"
 # Where programs look for a place for temporary files, and the folder of the box that it is.
-TEMPORARY = (("tmp", "/tmp"), ("tmp", "/var/tmp"), ("shm", "/dev/shm"))  # noqa: S108
+TEMPORARY = (("tmp", "/tmp"), ("tmp", "/var/tmp"), ("shm", "/dev/shm"))
 # Processes; what the kernel counts, also of programs before; pseudo terminals, which are the whole
 # machine's; queues of messages.
 _COVERED = ("/proc", "/sys", "/dev/pts", "/dev/mqueue")
@@ -56,41 +57,6 @@ _NEWEST_FILE_RIGHT_COUNT = 16
 _BOTH_PORT_RIGHTS = 3
 _BOTH_SCOPES = 3
 _DEVICE_RIGHTS = READ_FILE | WRITE_FILE
-
-
-class Order(NamedTuple):
-    """What one program may use; see `ProgramLimits` of the host.
-
-    Attributes:
-        memory_mb: Memory.
-        processes: Processes and threads.
-        workspace_mb: Files.
-        reply_mb: Size of one message.
-        output_kb: How much of what it prints is kept.
-        core: The only core to use; None for any.
-        is_alone: Whether the process may start no other.
-        reserves: Whether it may reserve more addresses than memory.
-    """
-
-    memory_mb: int
-    processes: int
-    workspace_mb: int
-    reply_mb: int = 0
-    output_kb: int = 0
-    core: int | None = None
-    is_alone: bool = False
-    reserves: bool = False
-
-    @property
-    def inodes(self) -> int:
-        """Returns how many files and folders there may be."""
-        return 1024 + 256 * self.workspace_mb
-
-
-def read_order(body: bytes) -> Order:
-    """Returns the order that the host's JSON text holds."""
-    found = json.loads(body)
-    return Order(*(found[name] for name in Order._fields))
 
 
 class Setup(NamedTuple):
@@ -131,7 +97,7 @@ class Setup(NamedTuple):
         return _NAMESPACES if self.is_namespaced else 0
 
 
-def confine(setup: Setup, order: Order) -> None:
+def confine(setup: Setup, limits: ProgramLimits) -> None:
     """Confines the calling process, a fresh child of the zygote.
 
     Raises:
@@ -142,15 +108,16 @@ def confine(setup: Setup, order: Order) -> None:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     _offer_to_the_kernel()
     if setup.is_namespaced:
-        _enter_namespaces(setup, order)
+        _enter_namespaces(setup, limits)
     else:
         os.setpgid(0, 0)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
-    make_folders(setup.box)
+    for name in ("work", "tmp", "shm"):
+        os.mkdir(f"{setup.box}/{name}", 0o700)
     for name, place in setup.covers if setup.is_namespaced else ():
         kernel.mount(f"{setup.box}/{name}", place, "", kernel.MS_BIND)
     os.chdir(f"{setup.box}/work")
-    _set_limits(setup, order)
+    _set_limits(setup, limits)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if setup.ruleset >= 0:
         restrict_self(INHERITED_RULESET)
@@ -158,7 +125,11 @@ def confine(setup: Setup, order: Order) -> None:
         restrict_self(build_ruleset(setup.landlock_version, file_rules(setup, [("/", READ)])))
     if setup.is_namespaced:
         kernel.drop_capabilities()
-    seccomp.install_filter(setup.code or _build_own_filter(setup))
+    may_signal = setup.landlock_version >= 6
+    seccomp.install_filter(
+        setup.code
+        or seccomp.build_filter(os.getpid(), may_signal=may_signal, has_devices=setup.has_devices)
+    )
 
 
 def file_rules(setup: Setup, readable: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -193,22 +164,16 @@ def list_devices(*, has_accelerators: bool = False) -> list[tuple[str, int]]:
     return [(f"/dev/{name}", _DEVICE_RIGHTS | IOCTL_DEV) for name in sorted(names)]
 
 
-def make_folders(box: str) -> None:
-    """Makes the empty folders of a program."""
-    for name in ("work", "tmp", "shm"):
-        os.mkdir(f"{box}/{name}", 0o700)
-
-
-def _enter_namespaces(setup: Setup, order: Order) -> None:
+def _enter_namespaces(setup: Setup, limits: ProgramLimits) -> None:
     kernel.map_ids(GUEST_ID, *setup.ids)
-    size = order.workspace_mb
-    options = f"size={size}m,nr_inodes={order.inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
+    size = limits.workspace_mb
+    options = f"size={size}m,nr_inodes={limits.inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
     kernel.mount("tmpfs", setup.box, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     for place in _COVERED:
         # The backends but for `docker` show only the first.
         with contextlib.suppress(FileNotFoundError):
             kernel.mount(EMPTY, place, "", kernel.MS_BIND)
-    if order.reserves and setup.landlock_version:
+    if limits.reserves and setup.landlock_version:
         # Tool chains find themselves there: the program's own processes, of which Landlock lets
         # nothing be written, and no count of the kernel's. A container engine may forbid it.
         flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
@@ -219,23 +184,20 @@ def _enter_namespaces(setup: Setup, order: Order) -> None:
 def _offer_to_the_kernel() -> None:
     # When memory runs out, in the guest or on the machine, programs go first, and the guest stays
     # to say so: else a program could have it killed, and pass for a victim of the machine.
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
 
 
-def _set_limits(setup: Setup, order: Order) -> None:
+def _set_limits(setup: Setup, limits: ProgramLimits) -> None:
     addresses = resource.RLIM_INFINITY
-    if not setup.has_devices and not order.reserves:
-        addresses = setup.baseline_bytes + order.memory_mb * _MB
+    if not setup.has_devices and not limits.reserves:
+        addresses = setup.baseline_bytes + limits.memory_mb * _MB
     for kind, value in (
         (resource.RLIMIT_AS, addresses),
-        (resource.RLIMIT_NPROC, order.processes + (0 if setup.is_namespaced else _count_tasks())),
-        (resource.RLIMIT_FSIZE, order.workspace_mb * _MB),
+        (resource.RLIMIT_NPROC, limits.processes + (0 if setup.is_namespaced else _count_tasks())),
+        (resource.RLIMIT_FSIZE, limits.workspace_mb * _MB),
         (resource.RLIMIT_CPU, _CPU_SECONDS),
-        (resource.RLIMIT_NOFILE, _MORE_OPEN_FILES if order.reserves else _OPEN_FILES),
+        (resource.RLIMIT_NOFILE, _MORE_OPEN_FILES if limits.reserves else _OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
         # What the kernel keeps for a user outside of every process.
         (resource.RLIMIT_SIGPENDING, _PENDING_SIGNALS),
@@ -260,12 +222,6 @@ def _count_tasks() -> int:
                 if wanted in status:
                     count += int(status.partition(b"\nThreads:")[2].split(maxsplit=1)[0])
     return count
-
-
-def _build_own_filter(setup: Setup) -> bytes:
-    return seccomp.build_filter(
-        os.getpid(), may_signal=setup.landlock_version >= 6, has_devices=setup.has_devices
-    )
 
 
 def read_landlock_version() -> int:
@@ -328,3 +284,143 @@ def _add_rule(ruleset: int, path: str, rights: int) -> None:
         kernel.call("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, rule, 0)
     finally:
         os.close(descriptor)
+
+
+_GUEST_NAMESPACES = (
+    kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWPID
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWUTS
+    | kernel.CLONE_NEWCGROUP
+)
+_READ_ONLY = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+_OLD = "/.old"
+_BOX_MB = 4096
+
+
+def isolate(settings: dict[str, Any]) -> dict[str, Any]:
+    """Isolates the guest as far as that is allowed, and returns its settings there.
+
+    With namespaces it is a child that this returns to; the caller then waits for its end.
+
+    Args:
+        settings: Those of the relay; `trees`, `hidden`, `data`: what is visible; `temporary`,
+            `prefix`: where the files of programs go if namespaces are forbidden, and how the
+            folder's name begins.
+    """
+    ids = os.getuid(), os.getgid()
+    is_entered, entered = os.pipe()
+    flags = _GUEST_NAMESPACES | (kernel.CLONE_NEWUSER if ids[0] else 0)
+    pid = fork_and(lambda: _enter(settings, ids), flags) if settings["namespaces"] else -1
+    if not pid:
+        os.write(entered, b".")
+        os.close(is_entered)
+        os.close(entered)
+        return {**settings, "box": BOX, "data": settings["data"] and DATA}
+    os.close(entered)
+    if pid > 0 and os.read(is_entered, 1):
+        _wait_for(pid)
+    os.close(is_entered)
+    box = f"{settings['temporary']}/{settings['prefix']}{os.urandom(8).hex()}"
+    os.mkdir(box, 0o700)
+    if not ids[0]:
+        # Where that fails the guest cannot leave root either, and says so.
+        with contextlib.suppress(OSError):
+            os.chown(box, GUEST_ID, GUEST_ID)
+    return {**settings, "box": box, "host_folder": box, "namespaces": False}
+
+
+def fork_and(act: Callable[[], None], flags: int) -> int:
+    """Forks a child into namespaces, which does something there before this returns in it.
+
+    Returns:
+        0 in the child, its process id in the parent; -1 where it cannot be made. A child that
+        fails ends, and says why on standard error.
+    """
+    pid = -1
+    try:
+        pid = kernel.fork_into(flags)
+        if not pid:
+            act()
+    except OSError as error:
+        os.write(2, f"guest: {error}\n".encode())
+        if not pid:
+            os._exit(1)
+    return pid
+
+
+def _wait_for(pid: int) -> NoReturn:
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os._exit(code if code >= 0 else SIGNALLED - code)
+
+
+def _enter(settings: dict[str, Any], ids: tuple[int, int]) -> None:
+    if ids[0]:
+        kernel.map_ids(GUEST_ID, *ids)
+    kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
+    os.mkdir(f"/tmp{_OLD}")
+    kernel.call("pivot_root", b"/tmp", f"/tmp{_OLD}".encode())
+    os.chdir("/")
+    _fill_root(settings)
+    kernel.call("umount2", _OLD.encode(), kernel.MNT_DETACH)
+    os.rmdir(_OLD)
+    _lock_root()
+    with contextlib.suppress(OSError):
+        kernel.call("sethostname", b"sandbox", 7)
+    if ids[0]:
+        kernel.drop_capabilities()
+    else:
+        kernel.leave_root(GUEST_ID)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+
+
+def _fill_root(settings: dict[str, Any]) -> None:
+    for name in (BOX, EMPTY, "/dev", "/proc", "/var"):
+        os.makedirs(name, exist_ok=True)
+    # Of use only where programs may have no namespaces, and thus no file system, of their own.
+    options = f"mode=1777,size={_BOX_MB}m"
+    kernel.mount("tmpfs", BOX, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    for path in settings["trees"]:
+        _show(path, path)
+    if settings["data"]:
+        _show(settings["data"], DATA)
+    for path in settings["hidden"]:
+        if os.path.lexists(path):
+            cover = EMPTY if os.path.isdir(path) else f"{_OLD}/dev/null"
+            kernel.mount(cover, path, "", kernel.MS_BIND)
+    for name in DEVICES:
+        os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
+        kernel.mount(f"{_OLD}/dev/{name}", f"/dev/{name}", "", kernel.MS_BIND)
+    for name, place in TEMPORARY:
+        # An interpreter may lie in such a folder; TMPDIR then is the only temporary one.
+        if not os.path.lexists(place):
+            os.symlink(f"{BOX}/{name}", place)
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+
+
+def _show(source: str, target: str) -> None:
+    old = f"{_OLD}{source}"
+    mode = os.lstat(old).st_mode
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if stat.S_ISLNK(mode):
+        if not os.path.lexists(target):
+            os.symlink(os.readlink(old), target)
+        return
+    if stat.S_ISDIR(mode):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+    kernel.mount(old, target, "", kernel.MS_BIND | kernel.MS_REC)
+    kernel.lock_mount(target, _READ_ONLY)
+
+
+def _lock_root() -> None:
+    # Only this mount: what hangs below it is locked already, or is a device.
+    flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY
+    kernel.mount("none", "/", "", flags | kernel.MS_NOSUID | kernel.MS_NODEV)

@@ -1,34 +1,41 @@
-"""The program's side of a session: loads the source, calls its functions, sends values.
+"""The program's side of a session: loads the source, calls functions, runs commands, sends values.
 
 All of this runs in the same interpreter as the program, which may change any of it: the host
 believes nothing of what comes out beyond its form.
 """
 
 # System calls stand here by their own names.
-# ruff: noqa: PTH123, PTH211
+# ruff: noqa: PTH103, PTH108, PTH119, PTH120, PTH123, PTH211
 
 from __future__ import annotations
 
 import contextlib
 import linecache
 import os
+import select
+import signal
+import stat
+import subprocess
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterable, Iterator
 from types import FunctionType, GeneratorType, ModuleType
 from typing import Any, NoReturn
 
-from . import subprocesses, wire
-from .confine import Order
+from . import kernel, seccomp, wire
 from .wire import (
     ASK,
     ERROR,
     LAST_COUNTS,
     MESSAGE,
+    NO_NONCE,
     OUT_OF_MEMORY,
     VALUE,
     YIELDED,
+    Printed,
+    ProgramLimits,
     unpack_rows,
 )
 
@@ -37,34 +44,34 @@ _REQUESTS, _REPLIES, NOTES = 3, 4, 5
 _clock = time.perf_counter
 
 
-class _CallError(Exception):
-    """The program lacks what is asked of it; shown without a traceback."""
+class _RequestError(Exception):
+    """What is asked of the program cannot be done; shown without a traceback."""
 
 
-def serve(work: str, data: str, order: Order) -> NoReturn:
+def serve(work: str, data: str, limits: ProgramLimits) -> NoReturn:
     """Serves calls until the process is killed.
 
     Args:
         work: The workspace.
         data: Folder to show in it as `data/`; empty for none.
-        order: What the program may use.
+        limits: What the program may use.
     """
     program = wire.decode(_receive()[1])
     sources = _write_files(work, program)
     if data:
         os.symlink(data, f"{work}/data")
     sys.path.insert(0, work)
-    asking = _Asking(is_allowed=program["asks"])
+    outbox = _Outbox(limits)
     module: ModuleType | None = None
     while True:
         nonce, message = _receive()
+        outbox.nonce = nonce
         started = _clock()
         request = wire.decode(message, scale=wire.REQUEST_SCALE)
         os.environ["EVOLVE_TIME_LIMIT_SECONDS"] = str(request["seconds"])
-        outbox = asking.open(nonce, order.reply_mb << 20)
         try:
             if "words" in request:
-                outbox.send(VALUE, subprocesses.run(request, work, sources, order))
+                outbox.send(VALUE, _run(request, work, sources, limits))
                 continue
             if module is None:
                 module = _load(work, program["files"][0][0])
@@ -79,21 +86,23 @@ def serve(work: str, data: str, order: Order) -> NoReturn:
             sys.stdout.flush()
 
 
-class _Asking:
-    """What `from evolve import ask, ask_all` brings a program that may ask a language model."""
+class _Outbox:
+    """Sends the messages of the present call, and what `from evolve import ask` asks a model."""
 
-    def __init__(self, *, is_allowed: bool) -> None:
-        self._outbox: _Outbox | None = None
+    def __init__(self, limits: ProgramLimits) -> None:
+        self.nonce = NO_NONCE
+        self._max_bytes = limits.reply_mb << 20
         self._turn = threading.Lock()
-        if is_allowed:
+        if limits.asks:
             module = ModuleType("evolve", "Asks the language model of the problem.")
             module.__dict__.update(ask=self.ask, ask_all=self.ask_all)
             sys.modules["evolve"] = module
 
-    def open(self, nonce: bytes, max_bytes: int) -> _Outbox:
-        """Returns where the messages of a call go, its questions among them."""
-        self._outbox = _Outbox(nonce, max_bytes)
-        return self._outbox
+    def send(self, kind: bytes, value: Any) -> None:
+        body = wire.encode(value, self._max_bytes)
+        view = memoryview(MESSAGE.pack(self.nonce, kind, len(body)) + body)
+        while view:
+            view = view[os.write(_REPLIES, view) :]
 
     def ask(self, prompt: str, **options: Any) -> str:
         """Returns the model's answer to a prompt."""
@@ -101,10 +110,8 @@ class _Asking:
 
     def ask_all(self, prompts: Any, **options: Any) -> list[str]:
         """Returns the answers to several prompts, which are asked at the same time."""
-        if self._outbox is None:
-            raise RuntimeError("ask: a model can be asked from inside of a call only")
         with self._turn:
-            self._outbox.send(ASK, {"prompts": list(prompts), "options": options})
+            self.send(ASK, {"prompts": list(prompts), "options": options})
             _, body = _receive()
         found = wire.decode(body, scale=wire.REQUEST_SCALE)
         if found["error"]:
@@ -113,24 +120,10 @@ class _Asking:
         return answers
 
 
-class _Outbox:
-    """Sends the messages of one call."""
-
-    def __init__(self, nonce: bytes, max_bytes: int) -> None:
-        self._nonce = nonce
-        self._max_bytes = max_bytes
-
-    def send(self, kind: bytes, value: Any) -> None:
-        body = wire.encode(value, self._max_bytes)
-        view = memoryview(MESSAGE.pack(self._nonce, kind, len(body)) + body)
-        while view:
-            view = view[os.write(_REPLIES, view) :]
-
-
 def _call(module: ModuleType, request: dict[str, Any], outbox: _Outbox) -> None:
     function = getattr(module, request["function"], None)
     if not callable(function):
-        raise _CallError(_missing_function(module, request["function"]))
+        raise _RequestError(_missing_function(module, request["function"]))
     if "many" in request:
         outbox.send(VALUE, [_last(function(*row)) for row in unpack_rows(request)])
         return
@@ -143,7 +136,7 @@ def _call(module: ModuleType, request: dict[str, Any], outbox: _Outbox) -> None:
         outbox.send(YIELDED, part)
         is_empty = False
     if is_empty:
-        raise _CallError(f"the generator `{request['function']}` yielded nothing")
+        raise _RequestError(f"the generator `{request['function']}` yielded nothing")
     outbox.send(LAST_COUNTS, None)
 
 
@@ -193,9 +186,9 @@ def _missing_function(module: ModuleType, wanted: str) -> str:
 def _write_files(work: str, program: dict[str, Any]) -> dict[str, bytes]:
     sources = {path: text.encode() for path, text in program["files"]}
     for path, text in sources.items():
-        subprocesses.write_file(work, path, text)
+        _write_file(work, path, text)
     for path, built, is_executable in program["built"]:
-        subprocesses.write_file(work, path, built, mode=0o700 if is_executable else 0o600)
+        _write_file(work, path, built, mode=0o700 if is_executable else 0o600)
     return sources
 
 
@@ -213,6 +206,216 @@ def _read_exactly(size: int) -> bytearray:
             os._exit(0)
         view = view[count:]
     return data
+
+
+_CHUNK = 1 << 16
+_PROGRAM_HEADS = (b"\x7fELF", b"#!")
+# Some of standard output goes the way of standard error too: it is shown if no answer comes.
+_SHOWN_BYTES = 4096
+
+
+def _run(
+    request: dict[str, Any], work: str, sources: dict[str, bytes], limits: ProgramLimits
+) -> dict[str, Any]:
+    """Runs a command to its end and kills what it leaves behind.
+
+    Args:
+        request: The fields of the host's `Command`.
+        work: The workspace.
+        sources: The program's own files, which a collection leaves out.
+        limits: What the program may use.
+
+    Raises:
+        _RequestError: It cannot be started, or brings back too much.
+    """
+    for path, data in request["files"].items():
+        _write_file(work, path, data)
+    exchange = _Exchange(_start(request, work), request["stdin"], limits)
+    try:
+        status, cpu = exchange.run()
+    finally:
+        _end_strays()
+        exchange.close()
+    left = (limits.reply_mb << 20) - len(exchange.stdout)
+    if request["collects"]:
+        files = _fetch(work, _list_files(work), left, sources)
+    else:
+        files = _fetch(work, request["outputs"], left, {})
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "stdout": bytes(exchange.stdout),
+        "stderr": exchange.stderr.text(),
+        "files": files,
+        "cpu": cpu,
+    }
+
+
+def _write_file(work: str, path: str, data: bytes, *, mode: int = 0o600) -> None:
+    """Writes a file of the workspace anew, and the folders on the way to it."""
+    full_path = f"{work}/{path}"
+    os.makedirs(os.path.dirname(full_path), exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(full_path)
+    # The mode is given at the birth of the file: changing it later may be refused.
+    descriptor = os.open(full_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+
+
+def _start(request: dict[str, Any], work: str) -> subprocess.Popen[bytes]:
+    words = request["words"]
+    # The command sees this process in `/proc`, and shall find nothing there to open: what is not
+    # dumped belongs to root.
+    with contextlib.suppress(OSError):
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    code = seccomp.build_timing_filter(is_alone=True) if request["is_alone"] else b""
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=work,
+            bufsize=0,
+            preexec_fn=(lambda: seccomp.install_filter(code)) if code else None,  # noqa: PLW1509
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _RequestError(f"`{words[0]}` cannot be started: {reason}") from None
+
+
+class _Exchange:
+    """Feeds a process and keeps what it writes, until its first process ends."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], stdin: bytes, limits: ProgramLimits
+    ) -> None:
+        self.stdout = bytearray()
+        self.stderr = Printed(limits.output_kb << 10)
+        self._process = process
+        self._unsent = memoryview(stdin)
+        self._most = limits.reply_mb << 20
+        self._shown = 0
+        streams = (process.stdin, process.stdout, process.stderr)
+        self._open = {stream.fileno(): stream for stream in streams if stream is not None}
+        self._in, self._out, self._err = self._open
+        for descriptor in self._open:
+            os.set_blocking(descriptor, False)
+
+    def run(self) -> tuple[int, float]:
+        """Returns the wait status and the processor time."""
+        pid = self._process.pid
+        ender = os.pidfd_open(pid)
+        found = 0
+        while not found:
+            if not self._unsent:
+                self._close(self._in)
+            self._poll(ender)
+            found, status, usage = os.wait4(pid, os.WNOHANG)
+        os.close(ender)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        # Whoever still holds the streams could write without end.
+        _end_strays()
+        for descriptor in (self._out, self._err):
+            self._read(descriptor, to_end=True)
+        return status, usage.ru_utime + usage.ru_stime
+
+    def close(self) -> None:
+        """Closes all streams."""
+        for descriptor in list(self._open):
+            self._close(descriptor)
+        self._process.returncode = self._process.returncode or 0
+
+    def _poll(self, ender: int) -> None:
+        poller = select.poll()
+        for descriptor in self._open:
+            poller.register(descriptor, select.POLLOUT if descriptor == self._in else select.POLLIN)
+        poller.register(ender, select.POLLIN)
+        for descriptor, _ in poller.poll():
+            if descriptor == self._in:
+                self._feed()
+            elif descriptor != ender:
+                self._read(descriptor)
+
+    def _feed(self) -> None:
+        try:
+            self._unsent = self._unsent[os.write(self._in, self._unsent[:_CHUNK]) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self._unsent = self._unsent[:0]
+
+    def _read(self, descriptor: int, *, to_end: bool = False) -> None:
+        while descriptor in self._open:
+            try:
+                data = os.read(descriptor, _CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                self._close(descriptor)
+            elif descriptor == self._out:
+                self._keep(data)
+            else:
+                os.write(2, data)
+                self.stderr.add(data)
+            if not to_end:
+                return
+
+    def _keep(self, data: bytes) -> None:
+        self.stdout += data
+        if len(self.stdout) > self._most:
+            raise _RequestError(
+                f"more than {self._most} bytes on standard output (limit: reply_mb)"
+            )
+        if self._shown < _SHOWN_BYTES:
+            self._shown += os.write(2, data[: _SHOWN_BYTES - self._shown])
+
+    def _close(self, descriptor: int) -> None:
+        if descriptor in self._open:
+            self._open.pop(descriptor).close()
+
+
+def _end_strays() -> None:
+    # Reaches no process but those of this program: the namespace, or the filter, sees to that.
+    with contextlib.suppress(OSError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def _fetch(work: str, paths: Iterable[str], most: int, known: dict[str, bytes]) -> list[Any]:
+    files = []
+    for path in paths:
+        found = _read_regular(f"{work}/{path}", most)
+        if found is not None and found[0] != known.get(path):
+            most -= len(found[0])
+            files.append([path, *found])
+    return files
+
+
+def _list_files(work: str) -> Iterator[str]:
+    for folder, folders, names in os.walk(work):
+        folders.sort()
+        for name in sorted(names):
+            yield f"{folder}/{name}"[len(work) + 1 :]
+
+
+def _read_regular(path: str, most: int) -> tuple[bytes, bool] | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        return None
+    with open(descriptor, "rb") as file:
+        if about.st_size > most:
+            name = os.path.basename(path)
+            raise _RequestError(f"too much to bring back: `{name}` does not fit (limit: reply_mb)")
+        data = file.read(most + 1)
+    return data, bool(about.st_mode & stat.S_IXUSR) or data.startswith(_PROGRAM_HEADS)
 
 
 _GUEST = "evolve_guest."

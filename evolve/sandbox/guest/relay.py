@@ -10,27 +10,27 @@ through here is in no memory that a program inherits.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from . import confine, kernel, resources, zygote
-from .confine import Order
+from . import confine, kernel, resources, wire, zygote
 from .wire import (
     CHUNK,
     DATA,
     EXITED,
     FAILED,
-    HEADER,
     KILL,
+    MAX_CONTROL_BYTES,
     READY,
     SIGNALLED,
     START,
     Printed,
+    ProgramLimits,
 )
 from .zygote import ZygoteLostError
 
@@ -49,22 +49,25 @@ def main(settings: dict[str, Any]) -> NoReturn:
     Args:
         settings: `preload`, names of packages; `paths`, where else they are; `box`, a folder
             for programs; `data`, one that they may read; `namespaces`, whether the guest has
-            its own; `readable`, paths with rights for when it has not.
+            its own; `readable`, paths with rights for when it has not. With a `prefix` the guest
+            isolates itself first: see `confine.isolate`.
     """
+    if "prefix" in settings:
+        settings = confine.isolate(settings)
+    folder = settings.get("host_folder")
     try:
         _leave_privileges(settings)
-        pid, channel = zygote.fork_zygote(settings)
-        greeting = zygote.read_greeting(channel)
+        pid, channel, greeting = zygote.fork_zygote(settings)
     except OSError as error:
         greeting = {"reason": str(error), "package": None}
     if "reason" in greeting:
-        if settings.get("host_folder"):
-            resources.remove(settings["host_folder"])
+        if folder:
+            resources.remove(folder)
         _greet(FAILED, greeting)
         os._exit(1)
     relay = Relay(settings["box"], greeting, pid, channel)
     os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
-    _greet(READY, {**greeting, "host_folder": settings.get("host_folder")})
+    _greet(READY, {**greeting, "host_folder": folder})
     relay.run()
 
 
@@ -86,8 +89,7 @@ def _leave_privileges(settings: dict[str, Any]) -> None:
 
 
 def _greet(kind: bytes, greeting: dict[str, Any]) -> None:
-    body = json.dumps(greeting).encode()
-    os.write(_STDOUT, HEADER.pack(kind, len(body)) + body)
+    os.write(_STDOUT, wire.pack_frame(kind, wire.encode(greeting)))
 
 
 class Relay:
@@ -115,9 +117,7 @@ class Relay:
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         self._known = frozenset(filter(str.isdigit, os.listdir(self._proc)))
         self._inbound = bytearray()
-        self._data_left = 0
-        self._is_blocked = False
-        self._unsent = memoryview(b"")
+        self._waiting = self._unsent = memoryview(b"")
         self._child: Child | None = None
         self._next_tick = 0.0
         # Without a pid namespace every process of the machine is looked at.
@@ -139,94 +139,74 @@ class Relay:
             os._exit(SIGNALLED + os.WTERMSIG(status) if os.WIFSIGNALED(status) else 1)
 
     def _serve(self) -> None:
-        for descriptor, _ in self._poll():
-            if descriptor == _STDIN:
-                self._read_host()
-            elif descriptor == _STDOUT:
-                self._flush()
-            elif descriptor == self._wakeup:
-                os.read(self._wakeup, 512)
-            elif descriptor == self._channel.fileno():
-                # It reports when asked only: what comes now is its end.
-                zygote.receive_report(self._channel)
-            elif self._child is not None:
-                self._attend(self._child, descriptor)
-        if self._child is not None:
-            self._look_after(self._child)
-
-    def _attend(self, it: Child, descriptor: int) -> None:
-        if descriptor == it.output:
-            it.read_output()
-        elif descriptor == it.replies:
-            self._read_child(it)
-        elif descriptor == it.requests:
-            self._is_blocked = False
-            self._parse()
-
-    def _poll(self) -> list[tuple[int, int]]:
-        poller = select.poll()
-        poller.register(self._wakeup, select.POLLIN)
-        poller.register(self._channel, select.POLLIN)
-        if not self._is_blocked:
-            poller.register(_STDIN, select.POLLIN)
-        if self._unsent:
-            poller.register(_STDOUT, select.POLLOUT)
-        timeout = None
-        if self._child is not None:
+        child, timeout = self._child, None
+        if child is not None:
             timeout = max(0.0, self._next_tick - time.monotonic()) * 1000 + 1
-            if not self._child.is_mute:
-                poller.register(self._child.output, select.POLLIN)
-            if not self._unsent and not self._child.is_silent:
-                poller.register(self._child.replies, select.POLLIN)
-            if self._is_blocked:
-                poller.register(self._child.requests, select.POLLOUT)
-        return poller.poll(timeout)
+        handlers = self._list_handlers()
+        poller = select.poll()
+        for descriptor, (event, _) in handlers.items():
+            poller.register(descriptor, event)
+        for descriptor, _ in poller.poll(timeout):
+            handlers[descriptor][1]()
+            if self._child is not child:
+                # What is left to handle may be of a program that has ended.
+                return
+        if child is not None:
+            self._look_after(child)
+
+    def _list_handlers(self) -> dict[int, tuple[int, Callable[[], object]]]:
+        """Returns by descriptor what is waited for, and what is done then."""
+        handlers: dict[int, tuple[int, Callable[[], object]]] = {
+            self._wakeup: (select.POLLIN, lambda: os.read(self._wakeup, 512)),
+            # It reports when asked only: what comes now is its end.
+            self._channel.fileno(): (
+                select.POLLIN,
+                lambda: zygote.receive_report(self._channel),
+            ),
+        }
+        if self._unsent:
+            handlers[_STDOUT] = select.POLLOUT, self._flush
+        if not self._waiting:
+            handlers[_STDIN] = select.POLLIN, self._read_host
+        if (it := self._child) is not None:
+            if self._waiting:
+                handlers[it.requests] = select.POLLOUT, self._obey_all
+            if not it.is_mute:
+                handlers[it.output] = select.POLLIN, it.read_output
+            if not self._unsent and not it.is_silent:
+                handlers[it.replies] = select.POLLIN, lambda: self._read_child(it)
+        return handlers
 
     def _read_host(self) -> None:
         data = os.read(_STDIN, CHUNK)
         if not data:
             self._shut_down()
         self._inbound += data
-        self._parse()
+        self._obey_all()
 
-    def _parse(self) -> None:
-        while self._inbound and not self._is_blocked:
-            if self._data_left:
-                self._pass_on()
-                continue
-            if len(self._inbound) < HEADER.size:
-                return
-            kind, size = HEADER.unpack_from(self._inbound)
-            end = HEADER.size + (0 if kind == DATA else size)
-            if len(self._inbound) < end:
-                return
-            body = bytes(self._inbound[HEADER.size : end])
-            del self._inbound[:end]
-            if kind == DATA:
-                self._data_left = size
-            else:
-                self._obey(kind, body)
+    def _obey_all(self) -> None:
+        """Obeys what has come from the host, up to what a program does not take yet."""
+        self._feed()
+        while not self._waiting and (frame := wire.take_frame(self._inbound)):
+            kind, body = frame
+            if kind == START and self._child is None:
+                self._child = start(self._channel, body)
+                self._next_tick = time.monotonic() + self._tick
+            elif kind == KILL and self._child is not None:
+                self._end_child(self._child, "asked", asks_stack=bool(body))
+            elif kind == DATA:
+                self._waiting = memoryview(body)
+                self._feed()
 
-    def _pass_on(self) -> None:
-        part = bytes(self._inbound[: self._data_left])
-        count = len(part)
-        if self._child is not None:
-            try:
-                count = os.write(self._child.requests, part)
-            except BlockingIOError:
-                self._is_blocked = True
-                return
-            except BrokenPipeError:
-                pass
-        del self._inbound[:count]
-        self._data_left -= count
-
-    def _obey(self, kind: bytes, body: bytes) -> None:
-        if kind == START and self._child is None:
-            self._child = start(self._channel, body)
-            self._next_tick = time.monotonic() + self._tick
-        elif kind == KILL and self._child is not None:
-            self._end_child(self._child, "asked", asks_stack=bool(body))
+    def _feed(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._waiting and self._child is not None:
+                try:
+                    count = os.write(self._child.requests, self._waiting)
+                except BrokenPipeError:
+                    break
+                self._waiting = self._waiting[count:]
+            self._waiting = memoryview(b"")
 
     def _read_child(self, it: Child) -> None:
         try:
@@ -235,7 +215,7 @@ class Relay:
             return
         it.is_silent = not data
         if data:
-            self._unsent = memoryview(HEADER.pack(DATA, len(data)) + data)
+            self._unsent = memoryview(wire.pack_frame(DATA, data))
             self._flush()
 
     def _flush(self) -> None:
@@ -271,17 +251,14 @@ class Relay:
             names = resources.list_strangers(self._proc, self._known)
         else:
             names = resources.list_group(self._proc, it.pid)
+        limit = it.limits.memory_mb << 20
         if resources.is_exceeded(
-            self._proc,
-            names,
-            self._baseline,
-            it.order.memory_mb << 20,
-            has_own_network=self._is_namespaced,
+            self._proc, names, self._baseline, limit, has_own_network=self._is_namespaced
         ):
             return "memory"
         if self._is_namespaced:
             return ""
-        most = resources.Usage(it.order.workspace_mb << 20, it.order.inodes)
+        most = resources.Usage(it.limits.workspace_mb << 20, it.limits.inodes)
         used = resources.measure(self._box, most)
         size = used.size + resources.measure_unlinked(self._proc, names)
         return "disk" if size > most.size or used.number > most.number else ""
@@ -295,10 +272,9 @@ class Relay:
         self._flush_all()
         it.read_output()
         self._clear(it)
-        self._child, self._is_blocked = None, False
-        head = json.dumps({**end._asdict(), "cause": cause, "notes": notes}).encode()
-        body = HEADER.pack(EXITED, len(head)) + head + it.printed.text()
-        self._unsent = memoryview(HEADER.pack(EXITED, len(body)) + body)
+        self._child, self._waiting = None, memoryview(b"")
+        found = {**end._asdict(), "cause": cause, "notes": notes, "printed": it.printed.text()}
+        self._unsent = memoryview(wire.pack_frame(EXITED, wire.encode(found, MAX_CONTROL_BYTES)))
         self._flush_all()
 
     def _clear(self, it: Child) -> None:
@@ -338,7 +314,7 @@ class Child:
 
     Args:
         pid: Its first process.
-        order: What it may use.
+        limits: What it may use.
         ends: Writes to it; reads from it; reads what it prints; reads where it is: when its
             imports ended, and its stack once it is asked.
 
@@ -347,12 +323,11 @@ class Child:
         is_mute: The same of `output`.
     """
 
-    # No dataclass: that module takes a cold guest longer to import than all of this package.
-    def __init__(self, pid: int, order: Order, ends: tuple[int, ...]) -> None:
+    def __init__(self, pid: int, limits: ProgramLimits, ends: tuple[int, ...]) -> None:
         self.pid = pid
-        self.order = order
+        self.limits = limits
         self.requests, self.replies, self.output, self.notes = ends
-        self.printed = Printed(min(order.output_kb << 10, _MAX_OUTPUT))
+        self.printed = Printed(min(limits.output_kb << 10, _MAX_OUTPUT))
         self.is_silent = self.is_mute = False
 
     def has_ended(self) -> bool:
@@ -427,7 +402,7 @@ def start(channel: socket.socket, order: bytes) -> Child:
     ours = (requests, replies, output, notes)
     for descriptor in ours:
         os.set_blocking(descriptor, False)
-    return Child(pid, confine.read_order(order), ours)
+    return Child(pid, ProgramLimits(*wire.decode(order)), ours)
 
 
 def _reap(pid: int) -> End:

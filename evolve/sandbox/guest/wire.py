@@ -1,9 +1,9 @@
 """What passes between host, relay and program: frames, and values as bytes; never a pickle.
 
-A frame is a kind, a length, a payload. The host sends `START` (limits of a new child), `DATA`
-(bytes for it) and `KILL` (with a payload: its stack is wanted). The relay sends `READY` or `FAILED`
-once, then `DATA` (bytes of the child, opaque) and `EXITED`. A child never reaches this stream: the
-relay is between.
+A frame is a kind, a length, a payload of at most `CHUNK` bytes from the host. It sends `START` (the
+`ProgramLimits` of a new child), `DATA` (bytes for it) and `KILL` (with a payload: its stack is
+wanted). The relay sends `READY` or `FAILED` once, then `DATA` (bytes of the child, opaque) and
+`EXITED`. A child never reaches this stream: the relay is between.
 
 A value is a tag, then what it announces. What may be sent: None, bool, int, float, complex, str,
 bytes, list, tuple, dict, NumPy arrays of numbers, and NumPy scalars, which arrive as plain Python
@@ -20,10 +20,11 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-HEADER = struct.Struct("<cI")
+_HEADER = struct.Struct("<cI")
 CHUNK = 1 << 16
+MAX_CONTROL_BYTES = 4 << 20
 
 # A guest that a signal ended exits with this and its number, as in a shell.
 SIGNALLED = 128
@@ -51,6 +52,67 @@ LAST_COUNTS = b"L"
 ASK = b"A"
 ERROR = b"E"
 OUT_OF_MEMORY = b"M"
+
+
+def pack_frame(kind: bytes, body: bytes | memoryview) -> bytes:
+    """Returns a frame as bytes."""
+    return _HEADER.pack(kind, len(body)) + body
+
+
+def take_frame(received: bytearray) -> tuple[bytes, bytes] | None:
+    """Takes the first frame, a kind and its payload, off what was received; None if it lacks some.
+
+    Raises:
+        FrameError: It announces more than a frame has.
+    """
+    if len(received) < _HEADER.size:
+        return None
+    kind, size = _HEADER.unpack_from(received)
+    if size > MAX_CONTROL_BYTES:
+        raise FrameError("a frame is too long")
+    end = _HEADER.size + size
+    if len(received) < end:
+        return None
+    body = bytes(memoryview(received)[_HEADER.size : end])
+    del received[:end]
+    return kind, body
+
+
+class ProgramLimits(NamedTuple):
+    """What one program may use.
+
+    Attributes:
+        seconds: Wall-clock time of one call, and of importing the program, together.
+        memory_mb: Memory of the whole process tree, beyond the warm guest's own.
+        processes: Processes and threads at a time.
+        workspace_mb: Files in the workspace and the temporary folders together.
+        reply_mb: Size of one returned value.
+        output_kb: How much standard output and error is kept.
+        gpus: GPUs that evaluators ask a cluster for; their sandbox shows those alone.
+        core: The only core that its processes may use; None for any.
+        is_alone: Whether its first process may start no other; for programs held to a core.
+        reserves: Whether it may reserve more addresses than memory, as virtual machines of
+            languages do; the memory that it uses is bounded all the same.
+        asks: Whether it may ask a language model.
+    """
+
+    # No dataclass: that module takes a cold guest longer to import than all of this package.
+    seconds: float = 10.0
+    memory_mb: int = 1024
+    processes: int = 32
+    workspace_mb: int = 64
+    reply_mb: int = 64
+    output_kb: int = 16
+    gpus: int = 0
+    core: int | None = None
+    is_alone: bool = False
+    reserves: bool = False
+    asks: bool = False
+
+    @property
+    def inodes(self) -> int:
+        """Returns how many files and folders there may be."""
+        return 1024 + 256 * self.workspace_mb
 
 
 def pack_rows(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
@@ -97,6 +159,7 @@ class Printed:
         )
 
 
+MAX_BYTES = 1 << 20
 MAX_DEPTH = 100
 MAX_NODES = 300_000
 # How many more parts requests may have than replies, which nobody can vouch for.
@@ -125,7 +188,7 @@ class FrameError(ValueError):
     """A value that cannot be sent, or bytes that are no value."""
 
 
-def encode(value: Any, max_bytes: int, *, scale: int = 1) -> bytes:
+def encode(value: Any, max_bytes: int = MAX_BYTES, *, scale: int = 1) -> bytes:
     """Writes a value as bytes.
 
     Args:

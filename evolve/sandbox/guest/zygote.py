@@ -11,10 +11,10 @@ it has closed its copies. So each program inherits what the first one did.
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import gc
 import importlib
-import json
 import os
 import random
 import signal
@@ -27,22 +27,20 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from . import confine, kernel, program, resources, seccomp, wire
-from .confine import ABOVE, Order, Setup
+from .confine import ABOVE, Setup
 from .program import NOTES
-from .wire import CONFINED, MESSAGE, NO_NONCE, SECONDS
+from .wire import CONFINED, MESSAGE, NO_NONCE, SECONDS, ProgramLimits
 
 _WARM_UP_ROUNDS = 20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MAX_GREETING = 1 << 16
 # Descriptors that an order brings.
 _SPARE = 16
-
-
 # Makes a program write its stack to its notes; prepared once, here.
 STACK_SIGNAL = signal.SIGUSR1
-# Reports: of a new process, of the zygote, and of its failure.
-_STARTED, _FORKED, _FAILED = range(3)
-_REPORT = struct.Struct("<iq")
+# Reports: of a new process, and of the zygote; other numbers are those of errors.
+_STARTED, _FORKED = -1, 0
+_REPORT = struct.Struct("<i")
 _SENDER = struct.Struct("iII")
 _MAX_ORDER = 4096
 _PIPES = 4
@@ -57,7 +55,7 @@ def order_process(channel: socket.socket, order: bytes, pipes: tuple[int, ...]) 
 
     Args:
         channel: To the zygote.
-        order: As for `confine.read_order`.
+        order: Its limits, as the host sent them.
         pipes: The program's ends: requests, replies, output, notes.
 
     Raises:
@@ -68,17 +66,17 @@ def order_process(channel: socket.socket, order: bytes, pipes: tuple[int, ...]) 
         socket.send_fds(channel, [order], list(pipes))
     except ConnectionError:
         raise ZygoteLostError from None
-    found: dict[int, int] = {}
-    while not {_STARTED, _FORKED} <= set(found):
-        kind, number = receive_report(channel)
-        if kind == _FAILED:
+    senders: dict[int, int] = {}
+    while not {_STARTED, _FORKED} <= set(senders):
+        number, sender = receive_report(channel)
+        if number > 0:
             raise OSError(number, os.strerror(number))
-        found[kind] = number
-    return found[_STARTED]
+        senders[number] = sender
+    return senders[_STARTED]
 
 
 def receive_report(channel: socket.socket) -> tuple[int, int]:
-    """Waits for a report, and returns its kind with a number: an error's, or a process id.
+    """Waits for a report, and returns it with the process id of its sender, as the relay sees it.
 
     Raises:
         ZygoteLostError: Nobody is left to report.
@@ -86,10 +84,8 @@ def receive_report(channel: socket.socket) -> tuple[int, int]:
     data, extra, _, _ = channel.recvmsg(_REPORT.size, socket.CMSG_SPACE(_SENDER.size))
     if len(data) < _REPORT.size:
         raise ZygoteLostError
-    kind, number = _REPORT.unpack(data)
-    # The kernel adds the sender's process id, as the relay sees it.
-    senders = [_SENDER.unpack(sender)[0] for _, _, sender in extra]
-    return kind, senders[0] if kind == _STARTED else number
+    # The kernel adds who sent it.
+    return _REPORT.unpack(data)[0], _SENDER.unpack(extra[0][2])[0]
 
 
 def close_all(descriptors: Iterable[int]) -> None:
@@ -98,15 +94,19 @@ def close_all(descriptors: Iterable[int]) -> None:
         os.close(descriptor)
 
 
-def _report(channel: socket.socket, kind: int, number: int = 0) -> None:
-    channel.sendall(_REPORT.pack(kind, number))
-
-
-def fork_zygote(settings: dict[str, Any]) -> tuple[int, socket.socket]:
-    """Forks the zygote off the relay, and returns its process id and a channel to it.
+def fork_zygote(settings: dict[str, Any]) -> tuple[int, socket.socket, dict[str, Any]]:
+    """Forks the zygote off the relay, and waits until it is warm.
 
     Args:
         settings: As for `relay.main`.
+
+    Returns:
+        Its process id, a channel to it, and its greeting: `namespaces`, `landlock` and `baseline`
+        (memory of the zygote, in bytes), or a `reason` why it cannot serve, with the `package` that
+        is missing.
+
+    Raises:
+        OSError: It ended without a word.
     """
     ours, theirs = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -116,24 +116,10 @@ def fork_zygote(settings: dict[str, Any]) -> tuple[int, socket.socket]:
         ours.close()
         _run(settings, theirs, relay)
     theirs.close()
-    return pid, ours
-
-
-def read_greeting(channel: socket.socket) -> dict[str, Any]:
-    """Waits until the zygote is warm.
-
-    Returns:
-        `namespaces`, `landlock` and `baseline` (memory of the zygote, in bytes), or a `reason`
-        why it cannot serve, with the `package` that is missing.
-
-    Raises:
-        OSError: It ended without a word.
-    """
-    data = channel.recv(_MAX_GREETING)
+    data = ours.recv(_MAX_GREETING)
     if not data:
         raise OSError("the process that starts programs ended while it was prepared")
-    greeting: dict[str, Any] = json.loads(data)
-    return greeting
+    return pid, ours, wire.decode(data)
 
 
 def _run(settings: dict[str, Any], channel: socket.socket, relay: int) -> NoReturn:
@@ -144,16 +130,12 @@ def _run(settings: dict[str, Any], channel: socket.socket, relay: int) -> NoRetu
         setup, greeting = _prepare(settings, relay)
     except (OSError, ImportError) as error:
         package = error.name if isinstance(error, ImportError) else None
-        _greet(channel, {"reason": str(error), "package": package})
+        channel.sendall(wire.encode({"reason": str(error), "package": package}))
         os._exit(1)
     os.dup2(null, 2)
     os.close(null)
-    _greet(channel, greeting)
-    serve_orders(setup, channel)
-
-
-def _greet(channel: socket.socket, greeting: dict[str, Any]) -> None:
-    channel.sendall(json.dumps(greeting).encode())
+    channel.sendall(wire.encode(greeting))
+    _serve_orders(setup, channel)
 
 
 def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any]]:
@@ -172,7 +154,7 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     setup = _build_setup(settings, proc)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    set_environment(setup, settings["environment"])
+    _set_environment(setup, settings["environment"])
     _warm_up()
     gc.collect()
     gc.freeze()
@@ -220,18 +202,11 @@ def _find_covers() -> tuple[tuple[str, str], ...]:
 
 
 def _can_confine(setup: Setup) -> bool:
-    try:
-        pid = kernel.fork_into(setup.flags)
-    except OSError:
-        return False
+    limits = ProgramLimits(workspace_mb=1)
+    pid = confine.fork_and(lambda: confine.confine(setup, limits), setup.flags)
     if not pid:
-        try:
-            confine.confine(setup, Order(1024, 32, 1))
-        except OSError as error:
-            os.write(2, f"guest: {error}\n".encode())
-            os._exit(1)
         os._exit(0)
-    return os.waitpid(pid, 0)[1] == 0
+    return pid > 0 and os.waitpid(pid, 0)[1] == 0
 
 
 def _warm_up() -> None:
@@ -243,7 +218,7 @@ def _warm_up() -> None:
         sample = ["value", {"a": (1, 2.5, None, True), "b": "text"}, 1j, b""]
         if "numpy" in sys.modules:
             sample.append(sys.modules["numpy"].arange(3.0))
-        wire.decode(wire.encode(sample, 1 << 20))
+        wire.decode(wire.encode(sample))
         code = compile("def f(x):\n    return x / 0\nf(1)\n", "warm_up", "exec")
         try:
             exec(code, {})  # noqa: S102 - a constant
@@ -263,7 +238,7 @@ def _import(name: str) -> None:
 _REPLIES = 4
 
 
-def serve_orders(setup: Setup, channel: socket.socket) -> NoReturn:
+def _serve_orders(setup: Setup, channel: socket.socket) -> NoReturn:
     """Forks a confined child for each order of the relay, until that ends.
 
     The children are the relay's: it alone learns how they end.
@@ -275,11 +250,11 @@ def serve_orders(setup: Setup, channel: socket.socket) -> NoReturn:
         try:
             if kernel.fork_sibling(setup.flags):
                 _become_program(setup, order, pipes, channel)
-            answer = _FORKED, 0
+            report = _FORKED
         except OSError as error:
-            answer = _FAILED, error.errno or 0
+            report = error.errno or errno.EAGAIN
         close_all(pipes)
-        _report(channel, *answer)
+        channel.sendall(_REPORT.pack(report))
 
 
 def _pin(core: int) -> None:
@@ -294,23 +269,22 @@ def _become_program(
     setup: Setup, body: bytes, pipes: list[int], channel: socket.socket
 ) -> NoReturn:
     try:
-        order = confine.read_order(body)
-        _report(channel, _STARTED)
+        limits = ProgramLimits(*wire.decode(body))
+        channel.sendall(_REPORT.pack(_STARTED))
         _take_descriptors([*pipes, *([setup.ruleset] if setup.ruleset >= 0 else [])], setup.above)
         channel.detach()
-        core = order.core
-        if core is not None:
-            _pin(core)
-        confine.confine(setup, order)
-        if core is not None:
-            seccomp.install_filter(seccomp.build_timing_filter(is_alone=order.is_alone))
+        if limits.core is not None:
+            _pin(limits.core)
+        confine.confine(setup, limits)
+        if limits.core is not None:
+            seccomp.install_filter(seccomp.build_timing_filter(is_alone=limits.is_alone))
         random.seed(0)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = _printer(1)
         sys.stderr = _printer(2)
         spent = SECONDS.pack(time.process_time())
         os.write(_REPLIES, MESSAGE.pack(NO_NONCE, CONFINED, len(spent)) + spent)
-        program.serve(f"{setup.box}/work", setup.data, order)
+        program.serve(f"{setup.box}/work", setup.data, limits)
     except BaseException as error:  # noqa: BLE001 - nothing may go back into the zygote's own code
         os.write(2, "".join(traceback.format_exception_only(error)).encode())
     finally:
@@ -327,7 +301,7 @@ def _take_descriptors(pipes: list[int], above: int) -> None:
     os.closerange(len(high), above + len(high) + 1)
 
 
-def set_environment(setup: Setup, shown: dict[str, str]) -> None:
+def _set_environment(setup: Setup, shown: dict[str, str]) -> None:
     """Leaves of the zygote's environment what programs get, and adds what tool chains need."""
     threads = {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")}
     os.environ.clear()

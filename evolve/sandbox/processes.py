@@ -1,14 +1,21 @@
-"""The `bubblewrap` backend: the guest inside `bwrap`."""
+"""The backends `bubblewrap` and `native`: the guest as a process of this host.
+
+One starts it inside `bwrap`; the other needs no binary: the guest isolates itself by system calls.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from evolve.errors import SandboxError
+from evolve.sandbox.backends import Sandbox
+from evolve.sandbox.cgroup import is_orphan, name_owner
+from evolve.sandbox.guest import resources
 from evolve.sandbox.guest.confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID, TEMPORARY
 from evolve.sandbox.layout import (
     GUEST_PATH,
@@ -16,13 +23,18 @@ from evolve.sandbox.layout import (
     HostView,
     guest_command,
     guest_environment,
+    list_readable,
 )
 from evolve.sandbox.link import Link
-from evolve.sandbox.session import Sandbox
 
-NAME = "bubblewrap"
 # What drivers of NVIDIA need beside the file of each GPU, as far as it is there.
 _CONTROLS = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
+# Of the folders for programs where namespaces are forbidden.
+_PREFIX = "evolve-guest-"
+
+
+def _start_by(name: str, command: list[str]) -> Sandbox:
+    return Sandbox(name, lambda: Link(command, guest_environment(), name))
 
 
 def make_bubblewrap(view: HostView) -> Sandbox:
@@ -37,7 +49,7 @@ def make_bubblewrap(view: HostView) -> Sandbox:
     gpus = find_gpus(view.devices)
     binary = shutil.which("bwrap")
     if binary is None:
-        raise SandboxError(f"{NAME}: no `bwrap` on the path; install the package `bubblewrap`")
+        raise SandboxError("bubblewrap: no `bwrap` on the path; install the package `bubblewrap`")
     # The driver numbers those whose files it sees.
     names = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(len(gpus))))} if gpus else {}
     command = [
@@ -48,14 +60,13 @@ def make_bubblewrap(view: HostView) -> Sandbox:
         *("--remount-ro", "/"),
         "--",
         *guest_command(
-            "relay",
             GUEST_PATH,
             view,
             environment={**view.environment, **names},
             mounts_proc=not os.getuid(),
         ),
     ]
-    return Sandbox(NAME, lambda: Link(command, guest_environment(), NAME))
+    return _start_by("bubblewrap", command)
 
 
 def find_gpus(devices: str) -> list[Path]:
@@ -72,7 +83,7 @@ def find_gpus(devices: str) -> list[Path]:
     named = re.fullmatch(r"device=(\d+(?:,\d+)*)", devices)
     if named is None and devices != "all" and not re.fullmatch(r"[1-9]\d*", devices):
         raise SandboxError(
-            f"{NAME}: `sandbox.devices`: expected `all`, a number of GPUs or "
+            f"bubblewrap: `sandbox.devices`: expected `all`, a number of GPUs or "
             f"`device=NUMBER,NUMBER`, got {devices!r}; other names need `--sandbox docker`"
         )
     there = sorted(
@@ -86,7 +97,7 @@ def find_gpus(devices: str) -> list[Path]:
     lacking = [str(path) for path in found if path not in there]
     if lacking or len(found) < (int(devices) if devices.isdecimal() else 1):
         raise SandboxError(
-            f"{NAME}: `sandbox.devices`: expected {lacking[0] if lacking else 'as many GPUs'} "
+            f"bubblewrap: `sandbox.devices`: expected {lacking[0] if lacking else 'as many GPUs'} "
             f"for {devices!r}, got {', '.join(map(str, there)) or 'no /dev/nvidia0'}"
         )
     return found
@@ -141,3 +152,47 @@ def _mounts(view: HostView) -> list[str]:
 def _show_gpus(gpus: Sequence[Path]) -> list[str]:
     shown = [*gpus, *(Path("/dev") / name for name in _CONTROLS)] if gpus else []
     return [word for path in shown for word in ("--dev-bind-try", str(path), str(path))]
+
+
+def make_native(view: HostView, *, with_namespaces: bool = True) -> Sandbox:
+    """Makes a sandbox that needs nothing but the kernel.
+
+    Args:
+        view: What its guests are made of.
+        with_namespaces: Whether to try them; without, as where they are forbidden, Landlock,
+            seccomp and limits remain.
+
+    Raises:
+        SandboxError: It has no devices.
+    """
+    if view.devices:
+        raise SandboxError(
+            f"native: has no `sandbox.devices`, got {view.devices!r}; use `--sandbox docker` or "
+            "`bubblewrap`"
+        )
+    _sweep_boxes()
+    command = guest_command(
+        str(GUEST_SOURCE),
+        view,
+        namespaces=with_namespaces,
+        trees=list(map(str, view.trees)),
+        hidden=list(map(str, view.hidden)),
+        data=str(view.data) if view.data else None,
+        temporary=tempfile.gettempdir(),
+        prefix=_name_boxes(),
+        readable=[(str(path), rights) for path, rights in list_readable(view)],
+    )
+    return _start_by("native", command)
+
+
+def _name_boxes() -> str:
+    # Colons would end a path in lists of paths.
+    return f"{_PREFIX}{name_owner(os.getpid())}-".replace(":", ",")
+
+
+def _sweep_boxes() -> None:
+    """Removes the folders of programs whose guest and host were killed at once."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = path.name.removeprefix(_PREFIX).rpartition("-")[0].replace(",", ":")
+        if is_orphan(owner):
+            resources.remove(str(path))
