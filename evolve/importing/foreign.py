@@ -1,8 +1,5 @@
 """Folders of ours, written from another system's problem or from a competition of Kaggle's form."""
 
-# Paragraphs of the statement stand on one line each.
-# ruff: noqa: E501
-
 from __future__ import annotations
 
 import json
@@ -17,7 +14,7 @@ from typing import NamedTuple
 from evolve.errors import UsageError
 from evolve.files import is_stray
 from evolve.importing.travel import Sorted, hide_in
-from evolve.problem.gallery import expect_empty, list_files, write_files
+from evolve.problem.gallery import expect_empty, fill_templates, list_files, write_files
 from evolve.scoring.competition import MEDALS, METRICS, read_table
 from evolve.scoring.cooperative import THEIRS, Theirs
 from evolve.toml import write_value
@@ -27,99 +24,12 @@ TABLE_FILE = "import.md"
 _SENT_BYTES = 256 << 10
 _MOST_BYTES = 2 << 30
 _NO_STATEMENT = "Improve the program below."
-_TOML = """\
-# Imported from {kind}; import.md says what became of each of its settings and files.
-name = {name}
-summary = {summary}
-direction = "maximize"
-evaluator = "evaluator/evaluator.py"
-evaluator_seconds = {evaluator_seconds:g}
-# Their evaluator imports the program: its scores can be forged by the program.
-cooperative = true
-
-[program]
-files = {files}
-{start}
-# Their evaluator and the program together.
-[limits]
-seconds = {seconds:g}
-memory_mb = {memory_mb}
-workspace_mb = 2048
-processes = 256
-{tools}"""
-_EVALUATOR = '''\
-"""Lets the evaluator of {kind} in `theirs/` score programs, inside the sandbox."""
-
-from pathlib import Path
-
-from evolve.scoring import ProgramHandle, Score
-from evolve.scoring.cooperative import THEIRS, Theirs, evaluate_there
-
-ASKED = {asked}
-
-
-def evaluate(program: ProgramHandle) -> Score:
-    """Takes their evaluator at its word."""
-    return evaluate_there(program, Path(__file__).with_name(THEIRS), ASKED, path={path!r})
-'''
-
 
 _SAMPLES = ("sample_submission.csv", "sampleSubmission.csv", "samplesubmission.csv")
 _FILES = (
     "`description.md`, `train.csv`, `test.csv`, `sample_submission.csv`, `metric.txt` with one of "
     f"{', '.join(METRICS)}, and perhaps `medals.json`"
 )
-_COMPETITION_TOML = """\
-name = {name}
-summary = {summary}
-direction = "{direction}"
-evaluator = "evaluator/evaluator.py"
-holdout = "evaluate_holdout"
-submit = "write_submission"
-entry = "predict"
-# Add "sklearn" where it is installed.
-packages = ["numpy"]
-
-[limits]
-seconds = 120
-memory_mb = 4096
-"""
-_COMPETITION_STATEMENT = """\
-{description}
-
-## What the program does
-
-`predict(train, targets, rows)` gives one prediction of `{target}` for each row of `rows`, as a list{form}. `train` and `rows` are dictionaries of columns: lists of numbers or texts, with `None` where a cell is missing. `targets` has `{target}` for each row of `train`. The objective is {metric} on rows whose targets the program never sees ({better}). All of it has 120 seconds on one core.
-"""
-_COMPETITION_EVALUATOR = '''\
-"""Scores predictions by {metric}."""
-
-from pathlib import Path
-
-from evolve.scoring.competition import Competition
-
-COMPETITION = Competition(
-    folder=Path(__file__).parent,
-    identifier={identifier!r},
-    target={target!r},
-    metric={metric!r},
-    seed={seed},
-    medals={medals!r},
-)
-evaluate = COMPETITION.evaluate
-evaluate_holdout = COMPETITION.evaluate_holdout
-write_submission = COMPETITION.write_submission
-'''
-_PLAIN = '''\
-"""Predicts the same for every row."""
-
-# EVOLVE-BLOCK-START
-def predict(train, targets, rows):
-    """Returns one prediction for each row of `rows`."""
-    count = len(next(iter(rows.values())))
-    {body}
-# EVOLVE-BLOCK-END
-'''
 # The factor is something that a run without a model can change.
 _MEAN = "factor = 1.0\n    return [factor * sum(targets) / len(targets)] * count"
 _MOST = "return [max(sorted(set(targets), key=str), key=targets.count)] * count"
@@ -202,22 +112,19 @@ def write_foreign(foreign: Foreign, target: Path) -> list[Path]:
             f"{foreign.folder}: expected at most {_MOST_BYTES} bytes of files that come along, got "
             f"{size}; move what no evaluation needs out of it"
         )
-    asked = pformat(foreign.asked, width=96)
     texts = {
-        target / "problem.toml": _format_toml(foreign),
+        **_fill_templates(foreign, target),
         target / "statement.md": escape_braces(foreign.statement or _NO_STATEMENT) + "\n",
         target / TABLE_FILE: _format_table(foreign),
-        target / "evaluator/evaluator.py": _EVALUATOR.format(
-            kind=foreign.kind, asked=asked, path=foreign.path
-        ),
         **{target / path: text for path, text in foreign.files.items()},
     }
     write_files(target, texts)
+    beside = Path(foreign.asked.evaluator)
     try:
         for path in foreign.sorted.taken:
             _bring(foreign.folder / path, path, target)
         for source in foreign.sorted.borrowed:
-            _bring(source, Path(foreign.asked.evaluator).with_name(source.name), target)
+            _bring(source, beside.with_name(source.name), target)
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error}") from error
     return list_files(target)
@@ -230,34 +137,34 @@ def escape_braces(text: str) -> str:
 
 def _bring(source: Path, path: Path, target: Path) -> None:
     """Copies a file without its keys; large ones to the problem's data."""
-    data = source.stat().st_size
-    if data > _SENT_BYTES:
-        place = target / "data" / THEIRS / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, place)
-        return
-    place = target / "evaluator" / THEIRS / path
+    is_large = source.stat().st_size > _SENT_BYTES
+    place = target / ("data" if is_large else "evaluator") / THEIRS / path
     place.parent.mkdir(parents=True, exist_ok=True)
-    found = hide_in(source)
-    place.write_bytes(source.read_bytes()) if found is None else place.write_text(found[0])
+    found = None if is_large else hide_in(source)
+    if found is None:
+        shutil.copyfile(source, place)
+    else:
+        place.write_text(found[0])
 
 
-def _format_toml(foreign: Foreign) -> str:
+def _fill_templates(foreign: Foreign, target: Path) -> dict[Path, str]:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", foreign.folder.name).strip("_-") or "imported"
-    files = list(foreign.files)
-    return _TOML.format(
+    files, tools = list(foreign.files), write_value(list(foreign.sorted.tools))
+    return fill_templates(
+        "importing/templates/theirs",
+        target,
         kind=foreign.kind,
         name=write_value(name),
         summary=write_value(f"imported from {foreign.kind}: {foreign.folder.name}"),
         files=write_value(files),
         # Their evaluator starts the program, but what is not Python needs a command here.
         start="" if files[0].endswith(".py") else 'run = "false"\n',
-        tools=f"\n[sandbox]\nshow = {write_value(list(foreign.sorted.tools))}\n"
-        if foreign.sorted.tools
-        else "",
-        seconds=foreign.seconds,
+        tools=f"\n[sandbox]\nshow = {tools}\n" if foreign.sorted.tools else "",
+        seconds=f"{foreign.seconds:g}",
         memory_mb=foreign.memory_mb,
-        evaluator_seconds=foreign.seconds + 60.0,
+        evaluator_seconds=f"{foreign.seconds + 60.0:g}",
+        asked=pformat(foreign.asked, width=96),
+        path=repr(foreign.path),
     )
 
 
@@ -288,32 +195,24 @@ def write_competition(folder: Path, target: Path) -> list[Path]:
     identifier, column = _find_columns(folder)
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_-") or "competition"
     chosen = METRICS[metric]
-    form = " of probabilities of the class 1" if chosen.probabilities else ""
-    texts = {
-        target / "problem.toml": _COMPETITION_TOML.format(
-            name=write_value(name),
-            summary=write_value(f"{_in_words(column)} by {metric}"),
-            direction="maximize" if chosen.maximize else "minimize",
-        ),
-        target / "statement.md": _COMPETITION_STATEMENT.format(
-            description=_read_description(folder),
-            target=_in_words(column),
-            form=form,
-            metric=metric,
-            better="larger is better" if chosen.maximize else "smaller is better",
-        ),
-        target / "initial.py": _PLAIN.format(
-            body=_MOST if chosen.classes and not chosen.probabilities else _MEAN
-        ),
-        target / "evaluator/evaluator.py": _COMPETITION_EVALUATOR.format(
-            identifier=identifier,
-            target=column,
-            metric=metric,
-            # Only the evaluator has it, so that no program can know the rows.
-            seed=int.from_bytes(name.encode()[:4], "big"),
-            medals=_read_medals(folder),
-        ),
-    }
+    texts = fill_templates(
+        "importing/templates/competition",
+        target,
+        name=write_value(name),
+        summary=write_value(f"{_in_words(column)} by {metric}"),
+        direction="maximize" if chosen.maximize else "minimize",
+        description=escape_braces(_find(folder, "description.md").read_text("utf-8").strip()),
+        shown=_in_words(column),
+        form=" of probabilities of the class 1" if chosen.probabilities else "",
+        metric=metric,
+        better="larger is better" if chosen.maximize else "smaller is better",
+        body=_MOST if chosen.classes and not chosen.probabilities else _MEAN,
+        identifier=repr(identifier),
+        target=repr(column),
+        # Only the evaluator has it, so that no program can know the rows.
+        seed=int.from_bytes(name.encode()[:4], "big"),
+        medals=repr(_read_medals(folder)),
+    )
     write_files(target, texts)
     try:
         for file in ("train.csv", "test.csv"):
@@ -333,10 +232,6 @@ def _find(folder: Path, *names: str) -> Path:
     raise UsageError(
         f"{folder}: expected a file `{names[0]}`, got none; a competition's folder has {_FILES}"
     )
-
-
-def _read_description(folder: Path) -> str:
-    return escape_braces(_find(folder, "description.md").read_text("utf-8").strip())
 
 
 def _in_words(column: str) -> str:

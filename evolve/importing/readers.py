@@ -6,7 +6,7 @@ import importlib.util
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,7 +17,7 @@ from evolve.errors import UsageError
 from evolve.files import find_stray
 from evolve.importing import systems
 from evolve.importing.foreign import Foreign, Mapped, Wishes
-from evolve.importing.systems import SYSTEMS, Constants, System, parse_duration
+from evolve.importing.systems import Constants, System, parse_duration, read_systems
 from evolve.importing.travel import (
     HIDDEN,
     Sorted,
@@ -30,6 +30,7 @@ from evolve.importing.travel import (
 from evolve.scoring.cooperative import Theirs
 
 _MEMORY_MB = 8192
+_FEATURES = "left out of the mean; to divide programs by them, give ranges under [[measures]]"
 _CELL = 44
 # Variables of a sandbox's own.
 _OURS = ("HOME", "PATH", "PYTHONPATH", "TMPDIR", "USER", "LANG")
@@ -70,14 +71,15 @@ def read_foreign(kind: str, folder: Path, wishes: Wishes | None = None) -> Forei
     Raises:
         UsageError: A file is missing, or cannot be read as what it should be.
     """
-    if kind not in SYSTEMS:
-        raise UsageError(f"--from: expected one of {', '.join(SYSTEMS)}; got {kind!r}")
+    known, _ = read_systems()
+    if kind not in known:
+        raise UsageError(f"--from: expected one of {', '.join(known)}; got {kind!r}")
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder of {kind}, got none")
     stray = find_stray(folder, folder, is_junk)
     if stray is not None:
         raise UsageError(f"{stray}: expected a file of the folder, got a link that leads out of it")
-    reading = _Reading(kind, SYSTEMS[kind], folder.resolve(), wishes or Wishes())
+    reading = _Reading(kind, known[kind], folder.resolve(), wishes or Wishes())
     _read_config(reading)
     evaluator = _find_evaluator(reading)
     start, files, path, arguments = _read_start(reading, evaluator)
@@ -101,42 +103,48 @@ def read_foreign(kind: str, folder: Path, wishes: Wishes | None = None) -> Forei
     )
 
 
+def _find_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """Returns the files that patterns fit, those of the first pattern first."""
+    found = (path for one in patterns for path in sorted(folder.glob(one)) if path.is_file())
+    return list(dict.fromkeys(found))
+
+
+def _find_wished(folder: Path, wish: str, option: str) -> Path:
+    path = folder / wish
+    if not path.exists() or not path.resolve().is_relative_to(folder):
+        raise UsageError(f"{option}: expected a file or folder in {folder}, got {wish!r}")
+    return path
+
+
 def _read_config(reading: _Reading) -> None:
     """Reads their configuration, from one YAML file and from calls in Python files."""
-    folder, system = reading.folder, reading.system
-    wish = (reading.wishes.config,) if reading.wishes.config else ()
-    found = [path for pattern in wish or system.configs for path in sorted(folder.glob(pattern))]
-    paths = list(dict.fromkeys(path for path in found if path.is_file()))
-    if wish and not paths:
-        raise UsageError(f"--config: expected a file in {folder}, got {wish[0]!r}")
-    called = systems.read_calls(folder, system.calls) if system.calls else {}
-    reading.config = called
-    if paths:
-        named = [path for path in paths if not wish and _names(folder, path)]
-        reading.config_path = (named or paths)[0]
-        config = systems.read_yaml(reading.config_path)
-        nested = {key for key, _ in systems.flatten(config)}
-        reading.config = {**{k: v for k, v in called.items() if v is not None or k not in nested}}
-        reading.config = {**config, **reading.config}
-        for other in [path for path in paths if path != reading.config_path]:
-            chosen = reading.config_path.relative_to(folder)
+    folder, wish = reading.folder, reading.wishes.config
+    reading.config = called = systems.read_calls(folder, reading.system.calls)
+    paths = _find_files(folder, reading.system.configs)
+    # A script that starts runs may name one.
+    scripts = [decode(script) for script in _find_files(folder, ["run*.py"])]
+    named = [path for path in paths if any(path.name in script for script in scripts)]
+    chosen = [_find_wished(folder, wish, "--config")] if wish else (named or paths)
+    if not chosen:
+        return
+    reading.config_path = chosen[0]
+    config = systems.read_yaml(chosen[0])
+    nested = {key for key, _ in systems.flatten(config)}
+    given = {key: one for key, one in called.items() if one is not None or key not in nested}
+    reading.config = {**config, **given}
+    name = chosen[0].relative_to(folder)
+    for other in () if wish else paths:
+        if other != chosen[0]:
             reading.note(
-                str(other.relative_to(folder)), "", f"nothing: {chosen} was read; see --config"
+                str(other.relative_to(folder)), "", f"nothing: {name} was read; see --config"
             )
-
-
-def _names(folder: Path, path: Path) -> bool:
-    """Returns whether a script that starts runs names a file."""
-    return any(path.name in decode(script) for script in sorted(folder.glob("run*.py")))
 
 
 def _find_evaluator(reading: _Reading) -> Path:
     """Returns the first file that a pattern fits; one that defines `evaluate` before others."""
     name, patterns = reading.config.get("EVAL_FILE_NAME"), reading.system.evaluators
     patterns = (f"input/{name}", *patterns) if name else patterns
-    found = [
-        path for one in patterns for path in sorted(reading.folder.glob(one)) if path.is_file()
-    ]
+    found = _find_files(reading.folder, patterns)
     if not found:
         raise UsageError(
             f"{reading.folder}: expected an evaluator of {reading.kind}, `{patterns[0]}` or the "
@@ -171,27 +179,21 @@ def _read_start(
 def _find_start(reading: _Reading, evaluator: Path) -> Path:
     folder, wish = reading.folder, reading.wishes.initial
     if wish:
-        path = folder / wish
-        if not path.exists() or not path.resolve().is_relative_to(folder):
-            raise UsageError(f"--initial: expected a file or folder in {folder}, got {wish!r}")
-        return path
+        return _find_wished(folder, wish, "--initial")
     named = reading.config.get("INIT_FILE_DATA")
     names = (f"input/**/{named['filename']}",) if isinstance(named, dict) and named else ()
     suffix = str(reading.config.get("file_suffix") or "")
     known = [
         path
         for pattern in (*names, *reading.system.starts)
-        for path in sorted(folder.glob(pattern), key=lambda path: (path.suffix != suffix, path))
-        if path.is_file() and path != evaluator and path.suffix not in {".md", ".json", ".pyc"}
+        for path in sorted(_find_files(folder, [pattern]), key=lambda path: path.suffix != suffix)
+        if path != evaluator and path.suffix not in {".md", ".json", ".pyc"}
     ]
-    whole = [path for path in (folder / "initial_program", folder / "initial") if path.is_dir()]
-    if known or whole:
-        return (known or whole)[0]
-    marked = [
-        path
-        for path in sorted(folder.glob("*"))
-        if path.is_file() and path != evaluator and b"EVOLVE-BLOCK-START" in path.read_bytes()
-    ]
+    known += [path for path in (folder / "initial_program", folder / "initial") if path.is_dir()]
+    if known:
+        return known[0]
+    others = [path for path in _find_files(folder, ["*"]) if path != evaluator]
+    marked = [path for path in others if b"EVOLVE-BLOCK-START" in path.read_bytes()]
     if len(marked) != 1:
         kinds = ", ".join(f"`{pattern}`" for pattern in reading.system.starts[:3])
         found = ", ".join(path.name for path in marked) or "none"
@@ -232,7 +234,7 @@ def _read_constant(reading: _Reading, path: Path) -> tuple[str, tuple[str, ...]]
 
 def _read_statement(reading: _Reading) -> str:
     texts: list[str] = []
-    for key, value in reading.use(systems.STATEMENT):
+    for key, value in reading.use("statement"):
         text = _follow_template(reading, str(value)).strip()
         if text and (not texts or reading.kind == "gepa"):
             reading.note(key, text, "statement.md")
@@ -261,7 +263,7 @@ def _count_stages(reading: _Reading, evaluator: Path) -> int:
     """Returns how many stages an evaluator has; 0 where it is not asked in stages."""
     if reading.system.form != "stages":
         return 0
-    if dict(reading.use(systems.PART)).get("evaluator.cascade_evaluation") is False:
+    if dict(reading.use("read")).get("evaluator.cascade_evaluation") is False:
         return 0
     text = decode(evaluator)
     stages = [f"evaluate_stage{number}" for number in (1, 2, 3)]
@@ -270,7 +272,7 @@ def _count_stages(reading: _Reading, evaluator: Path) -> int:
 
 
 def _read_seconds(reading: _Reading, stages: int) -> float:
-    found = list(reading.use(systems.SECONDS))
+    found = list(reading.use("seconds"))
     seconds = reading.system.seconds
     if found:
         seconds = parse_duration(found[0][1], reading.where(found[0][0]))
@@ -283,8 +285,8 @@ def _read_seconds(reading: _Reading, stages: int) -> float:
 
 def _read_asked(reading: _Reading, stages: int) -> Theirs:
     """Reads how their evaluator is asked: thresholds, features, the objective."""
-    thresholds = reading.system.thresholds if stages else ()
-    for key, value in reading.use(systems.THRESHOLDS):
+    thresholds = tuple(reading.system.thresholds) if stages else ()
+    for key, value in reading.use("thresholds"):
         items = value if isinstance(value, list) else [value]
         try:
             numbers = tuple(float(item) for item in items)
@@ -294,11 +296,11 @@ def _read_asked(reading: _Reading, stages: int) -> Theirs:
         use = f"stages of the evaluator: {stages}" if stages else "nothing: it has no stages"
         reading.note(key, value, use)
     features: tuple[str, ...] = ()
-    for key, value in reading.use(systems.FEATURES):
+    for key, value in reading.use("features"):
         features = tuple(map(str, value if isinstance(value, list) else [value]))
-        reading.note(key, value, systems.FEATURES_USE)
+        reading.note(key, value, _FEATURES)
     objective = reading.wishes.objective
-    for key, value in reading.use(systems.OBJECTIVE):
+    for key, value in reading.use("objective"):
         objective = objective or str(value)
         reading.note(key, value, "the objective")
     if reading.wishes.objective:
@@ -308,7 +310,7 @@ def _read_asked(reading: _Reading, stages: int) -> Theirs:
 
 def _read_arguments(reading: _Reading) -> tuple[str, ...]:
     words: list[str] = []
-    for key, value in reading.use(systems.ARGUMENTS):
+    for key, value in reading.use("arguments"):
         reading.note(key, value, "arguments of their evaluator")
         if isinstance(value, list):
             words += map(str, value)
@@ -321,7 +323,7 @@ def _read_arguments(reading: _Reading) -> tuple[str, ...]:
 
 
 def _read_memory(reading: _Reading) -> int:
-    for key, value in reading.use(systems.MEMORY):
+    for key, value in reading.use("memory"):
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             memory_mb = int(value / 1e6) if "BYTES" in key else int(value)
             reading.note(key, value, f"limits.memory_mb = {memory_mb}")
@@ -332,18 +334,17 @@ def _read_memory(reading: _Reading) -> int:
 
 def _note_others(reading: _Reading) -> None:
     """Notes what became of the settings that nothing has asked for yet."""
-    noted = {row.name for row in reading.table}
+    noted, (_, uses) = {row.name for row in reading.table}, read_systems()
     for key, value in systems.flatten(reading.config):
         if key in noted or value in (None, [], {}, ""):
             continue
-        use = systems.find_use(reading.system.settings, key)
-        if use == systems.PART:
-            use = "read"
-        elif "steps.form=" in use:
+        found = reading.system.find_use(key)
+        use = uses.get(found, found)
+        if "steps.form=" in use:
             use = f"{use}{'edit' if value else 'rewrite'}"
         elif use.startswith("--"):
             use = f"{use}{'' if use.endswith('=') else ' '}{shlex.quote(str(value))}"
-        reading.note(key, HIDDEN if use == systems.KEYS else value, use)
+        reading.note(key, HIDDEN if found == "keys" else value, use)
 
 
 def _note_files(reading: _Reading, chosen: Sorted) -> None:

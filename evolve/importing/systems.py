@@ -6,101 +6,17 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from evolve.errors import UsageError
 from evolve.importing.travel import decode, parse_source
-
-# What a setting becomes when it is not an option of `evolve run`, nor a reason why it has no use.
-STATEMENT, SECONDS, MEMORY = "statement.md", "limits.seconds", "limits.memory_mb"
-THRESHOLDS, FEATURES, OBJECTIVE = "thresholds", "features", "objective"
-ARGUMENTS, PART = "arguments", "read"
-NONE = "nothing: it has no counterpart here"
-KEYS = "nothing: keys do not travel; they are read from the environment"
-FEATURES_USE = "left out of the mean; to divide programs by them, give ranges under [[measures]]"
-_MODELS = "nothing: name models by --model, addresses by --api-base"
-_PROMPTS = "nothing: prompts here have other placeholders; write your own into prompts/"
-_FEATURE = "nothing: to divide programs by it, give its range under [[measures]] in problem.toml"
-_JUDGE = "nothing: no model scores programs here"
-_ARCHIVE = "nothing: the archive here is another one; see docs/reference/settings.md"
-
-# By the dotted name of the setting; the first pattern that fits counts, the first statement, too.
-# What follows the settings of a system is common to all of them.
-_OPENEVOLVE = {
-    "prompt.system_message": STATEMENT,
-    "llm.system_message": STATEMENT,
-    "evaluator.timeout": SECONDS,
-    "evaluator.memory_limit_mb": MEMORY,
-    "evaluator.cascade_thresholds": THRESHOLDS,
-    "evaluator.cascade_evaluation": PART,
-    "evaluator.*llm*": _JUDGE,
-    "database.feature_dimensions": FEATURES,
-    "database.feature_bins": _FEATURE,
-    "diff_based_*": "--set steps.form=",
-    "file_suffix": PART,
-    "language": PART,
-    "prompt.*": _PROMPTS,
-}
-_LOONGFLOW = {"evolve.task": STATEMENT, "evolve.evaluator.timeout": SECONDS}
-_SHINKA = {
-    "*task_sys_msg": STATEMENT,
-    "*job_config.time": SECONDS,
-    "*_program_path": PART,
-    "*language": PART,
-    "job_config.extra_cmd_args": ARGUMENTS,
-}
-_CODEEVOLVE = {
-    "SYS_MSG": STATEMENT,
-    "EVAL_TIMEOUT": SECONDS,
-    "MAX_MEM_BYTES": MEMORY,
-    "EVOLVE_CONFIG.fitness_key": OBJECTIVE,
-    "INIT_FILE_DATA.*": PART,
-    "EVAL_FILE_NAME": PART,
-    "CODEBASE_PATH": PART,
-}
-_LEVI = {
-    "problem_description": STATEMENT,
-    "function_signature": PART,
-    "seed_program": PART,
-    "score_fn": PART,
-    "inputs": PART,
-    "*eval_timeout": SECONDS,
-    "behavior.*": _FEATURE,
-}
-_GEPA = {
-    "objective": STATEMENT,
-    "background": STATEMENT,
-    "seed_candidate": PART,
-    "evaluator": PART,
-}
-_BUDGETS = ("max_iterations", "num_generations", "num_epochs", "budget_evals", "max_metric_calls")
-_COMMON = {
-    "*api_key*": KEYS,
-    **{f"*{name}": "--max-evaluations" for name in (*_BUDGETS, "max_candidate_proposals")},
-    "*max_api_costs": "--max-cost",
-    "*budget_dollars": "--max-cost",
-    "*parallel_evaluations": "--workers",
-    "*concurrency": "--workers",
-    "*max_evaluation_jobs": "--workers",
-    "*max_parallel_jobs": "--workers",
-    "*early_stopping_patience": "--patience",
-    "*early_stopping_rounds": "--patience",
-    "*target_score": "--target",
-    "*random_seed": "--seed",
-    "*.seed": "--seed",
-    "*num_islands": "--set search.islands=",
-    "*temperature": "--set temperature.all=",
-    "*migration_*": _ARCHIVE,
-    "*database.*": _ARCHIVE,
-    "db_config.*": _ARCHIVE,
-    "EVOLVE_CONFIG.*": _ARCHIVE,
-    **{f"*{name}*": _MODELS for name in ("llm", "_model", "ENSEMBLE", "_LM", "_lm")},
-}
-
 
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d*)?)\s*([a-z]*?)(?:onds?|s|utes?|ours?)?")
@@ -117,65 +33,35 @@ _DEEPEST = 40
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Where another system keeps its parts, and what its settings become here.
-
-    Attributes:
-        form: How its evaluators are asked; see `evolve.scoring.cooperative.Theirs`.
-        evaluators: Patterns of the evaluator's path.
-        starts: Patterns of the starting program's path; none where a constant has its text.
-        configs: Patterns of its YAML files' paths.
-        calls: Ends of the names of functions whose arguments are settings, too.
-        settings: What each setting becomes, by patterns of their dotted names.
-        seconds: Deadline where the configuration has none.
-        thresholds: What stages must reach where the configuration does not say.
-    """
+    """Where another system keeps its parts, and what its settings become: see `systems.toml`."""
 
     form: str
-    evaluators: tuple[str, ...]
-    starts: tuple[str, ...]
-    configs: tuple[str, ...]
+    evaluators: Sequence[str]
+    starts: Sequence[str]
+    configs: Sequence[str]
     settings: Mapping[str, str]
+    seconds: float
     calls: Mapping[str, str] = field(default_factory=dict)
-    seconds: float = 300.0
-    thresholds: tuple[float, ...] = ()
+    thresholds: Sequence[float] = ()
+
+    def find_use(self, key: str) -> str:
+        """Returns what a setting becomes here."""
+        uses = (use for pattern, use in self.settings.items() if fnmatch(key, pattern))
+        return next(uses, "none")
 
 
-_STARTS = ("initial_program.*", "init_program.*", "initial.*", "init.*", "initial_*.*", "seed*.*")
-_YAML = ("config.yaml", "config.yml", "config*.yaml", "config*.yml")
-_CASCADE = (0.5, 0.75, 0.9)
-SYSTEMS = {
-    "openevolve": System(
-        "stages", ("evaluator.py", "evaluate.py", "*eval*.py"), _STARTS, _YAML, _OPENEVOLVE,
-        thresholds=_CASCADE,
-    ),
-    "shinka": System(
-        "script", ("evaluate.py", "eval*.py"), ("initial.*", *_STARTS), ("*.yaml", "*.yml"),
-        _SHINKA, calls={
-            "EvolutionConfig": "evo_config", "DatabaseConfig": "db_config",
-            "JobConfig": "job_config",
-        },
-    ),
-    "loongflow": System(
-        "status", ("eval_program.py", "eval*.py"), _STARTS,
-        ("task_config.yaml", "task_config.yml", "*config*.yaml", "*config*.yml"), _LOONGFLOW,
-    ),
-    "skydiscover": System(
-        "stages", ("evaluator/evaluator.py", "evaluator.py"), _STARTS, _YAML, _OPENEVOLVE,
-        thresholds=_CASCADE,
-    ),
-    "codeevolve": System(
-        "results", ("input/evaluate.py", "evaluate.py"),
-        ("input/src/init_program.*", "input/src/init*.*", "src/init*.*"),
-        ("configs/config.yaml", "configs/*.yaml", "config*.yaml"), _CODEEVOLVE,
-    ),
-    "levi": System(
-        "function", ("problem.py",), (), (), _LEVI,
-        calls={"evolve_code": "", "PipelineConfig": "pipeline", "BehaviorConfig": "behavior"},
-    ),
-    "gepa": System(
-        "candidate", ("main.py", "*.py"), (), (), _GEPA, calls={"optimize_anything": ""}
-    ),
-}  # fmt: skip
+@cache
+def read_systems() -> tuple[Mapping[str, System], Mapping[str, str]]:
+    """Returns the systems by name, and what people read about a setting by its use."""
+    file = resources.files("evolve.importing") / "systems.toml"
+    tables = tomllib.loads(file.read_text("utf-8"))
+    uses, common = tables.pop("uses"), tables.pop("all")
+    systems = {}
+    for name, table in tables.items():
+        whole = {**common, **tables.get(table.pop("like", ""), {}), **table}
+        whole["settings"] = {**whole["settings"], **common["settings"]}
+        systems[name] = System(**whole)
+    return systems, uses
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:
@@ -205,37 +91,28 @@ def read_calls(folder: Path, calls: Mapping[str, str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     constants = Constants(folder)
-    for path in sorted(
-        folder.glob("*.py"), key=lambda path: (not path.stem.startswith("run"), path)
-    ):
+    paths = sorted(folder.glob("*.py")) if calls else []
+    for path in sorted(paths, key=lambda path: not path.stem.startswith("run")):
         for node in ast.walk(parse_source(path)):
-            if isinstance(node, ast.Call):
-                name = ast.unparse(node.func)
-                section = next((calls[end] for end in calls if name.endswith(end)), None)
-                given = {} if section is None else dict(_list_arguments(node, section))
-            elif isinstance(node, ast.Assign):
-                target = ast.unparse(node.targets[0]).strip("'\"]")
-                given = (
-                    {"task_sys_msg": node.value} if target.lower().endswith("task_sys_msg") else {}
-                )
-            else:
-                continue
-            for key, value in given.items():
-                folded = constants.fold(value, path)
-                if key == "evaluator" and isinstance(value, ast.Name):
-                    folded = value.id
+            for key, value in _list_settings(node, calls):
                 if found.get(key) is None:
-                    found[key] = folded
+                    is_name = key == "evaluator" and isinstance(value, ast.Name)
+                    found[key] = ast.unparse(value) if is_name else constants.fold(value, path)
     return found
 
 
-def _list_arguments(node: ast.Call, section: str) -> Iterator[tuple[str, ast.expr]]:
-    if node.args:
-        # Statements come first.
-        yield f"{section}.problem_description".lstrip("."), node.args[0]
-    for keyword in node.keywords:
-        if keyword.arg is not None:
-            yield f"{section}.{keyword.arg}".lstrip("."), keyword.value
+def _list_settings(node: ast.AST, calls: Mapping[str, str]) -> Iterator[tuple[str, ast.expr]]:
+    if isinstance(node, ast.Assign):
+        if ast.unparse(node.targets[0]).strip("'\"]").lower().endswith("task_sys_msg"):
+            yield "task_sys_msg", node.value
+    elif isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        section = next((calls[end] for end in calls if name.endswith(end)), None)
+        given = [] if section is None else [(one.arg, one.value) for one in node.keywords]
+        if section is not None and node.args:
+            # Statements come first.
+            given.insert(0, ("problem_description", node.args[0]))
+        yield from ((f"{section}.{key}".lstrip("."), value) for key, value in given if key)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -245,12 +122,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def find_use(settings: Mapping[str, str], key: str) -> str:
-    """Returns what a setting of a system becomes here."""
-    rows = (*settings.items(), *_COMMON.items())
-    return next((use for pattern, use in rows if fnmatch(key, pattern)), NONE)
 
 
 def parse_duration(value: object, where: str) -> float:
@@ -281,7 +152,7 @@ class Constants:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._scopes: dict[Path, dict[str, ast.expr | tuple[Path, str]]] = {}
+        self._scopes: dict[Path, dict[str, tuple[ast.expr, Path]]] = {}
 
     def find(self, path: Path, name: str) -> Any:
         """Returns what a file assigns to a name at its top level; None if that is no constant."""
@@ -289,46 +160,36 @@ class Constants:
 
     def fold(self, node: ast.expr, path: Path, depth: int = 0) -> Any:
         """Returns the value of an expression in a file; None where it is no constant."""
-        if depth > _DEEPEST:
-            return None
+
+        def inner(part: ast.expr, path: Path = path) -> Any:
+            return self.fold(part, path, depth + 1) if depth < _DEEPEST else None
+
         match node:
             case ast.Constant(value=value):
                 return value
             case ast.Name(id=name):
-                found = self._scope(path).get(name)
-                if isinstance(found, tuple):
-                    path, found = found[0], ast.Name(found[1])
-                return None if found is None else self.fold(found, path, depth + 1)
-            case ast.FormattedValue(value=inner):
-                return self.fold(inner, path, depth + 1)
+                return inner(*self._scope(path).get(name, (ast.Constant(None), path)))
             case ast.BinOp(left=left, op=ast.Add(), right=right):
-                return _join([self.fold(part, path, depth + 1) for part in (left, right)])
+                return _join(map(inner, (left, right)))
             case ast.JoinedStr(values=parts):
-                return _join([self.fold(part, path, depth + 1) for part in parts])
-            case ast.Call():
-                return self._fold_call(node, path, depth + 1)
-        return self._fold_items(node, path, depth + 1)
-
-    def _fold_items(self, node: ast.expr, path: Path, depth: int) -> Any:
-        match node:
+                braces = ast.FormattedValue
+                return _join(inner(one.value if isinstance(one, braces) else one) for one in parts)
             case ast.List(elts=items) | ast.Tuple(elts=items):
-                return [self.fold(item, path, depth) for item in items]
+                return list(map(inner, items))
             case ast.Dict(keys=keys, values=values):
-                pairs = [(key, value) for key, value in zip(keys, values, strict=True) if key]
-                return {
-                    self.fold(key, path, depth): self.fold(value, path, depth)
-                    for key, value in pairs
-                }
+                pairs = zip(keys, values, strict=True)
+                return {inner(key): inner(value) for key, value in pairs if key}
+            case ast.Call():
+                return self._fold_call(node, inner)
         return None
 
-    def _fold_call(self, node: ast.Call, path: Path, depth: int) -> Any:
+    def _fold_call(self, node: ast.Call, fold: Callable[[ast.expr], Any]) -> Any:
         """Returns what trimming, dedenting or reading a file comes to, or named arguments."""
         name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
         if (name == "dict" or name.endswith("Config")) and not node.args:
-            return {key.arg: self.fold(key.value, path, depth) for key in node.keywords if key.arg}
+            return {key.arg: fold(key.value) for key in node.keywords if key.arg}
         if name in _SHAPES and bool(node.args) != name.endswith("strip"):
-            inner = node.args[0] if node.args else getattr(node.func, "value", node)
-            text = self.fold(inner, path, depth)
+            text = fold(node.args[0] if node.args else getattr(node.func, "value", node))
             return _SHAPES[name](text) if isinstance(text, str) else None
         if name in {"read_text", "read"}:
             texts = (item.value for item in ast.walk(node) if isinstance(item, ast.Constant))
@@ -337,16 +198,16 @@ class Constants:
                     return decode(named)
         return None
 
-    def _scope(self, path: Path) -> Mapping[str, ast.expr | tuple[Path, str]]:
-        """Returns what names at a file's top level stand for: expressions, or other names."""
+    def _scope(self, path: Path) -> Mapping[str, tuple[ast.expr, Path]]:
+        """Returns what names at a file's top level stand for: expressions, each with its file."""
         if path in self._scopes:
             return self._scopes[path]
         scope = self._scopes[path] = {}
         for node in parse_source(path).body:
             if isinstance(node, ast.Assign):
-                scope.update({ast.unparse(target): node.value for target in node.targets})
+                scope.update({ast.unparse(target): (node.value, path) for target in node.targets})
             elif isinstance(node, ast.AnnAssign) and node.value is not None:
-                scope[ast.unparse(node.target)] = node.value
+                scope[ast.unparse(node.target)] = node.value, path
             elif isinstance(node, ast.ImportFrom) and node.module:
                 other = self._folder / f"{node.module.replace('.', '/')}.py"
                 beside = path.with_name(f"{node.module.rpartition('.')[2]}.py")
@@ -355,9 +216,10 @@ class Constants:
                     names = self._scope(source) if node.names[0].name == "*" else ()
                     pairs = [(one.asname or one.name, one.name) for one in node.names]
                     pairs += [(name, name) for name in names]
-                    scope.update({ours: (source, theirs) for ours, theirs in pairs})
+                    scope.update({ours: (ast.Name(theirs), source) for ours, theirs in pairs})
         return scope
 
 
-def _join(parts: list[Any]) -> str | None:
-    return None if None in parts else "".join(map(str, parts))
+def _join(parts: Iterable[Any]) -> str | None:
+    texts = list(parts)
+    return None if None in texts else "".join(map(str, texts))

@@ -7,8 +7,8 @@ import difflib
 import re
 import shutil
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
+from string import Template
 
 import evolve
 from evolve.errors import ProblemError, UsageError
@@ -17,7 +17,6 @@ from evolve.problem.problem import Problem
 
 _EVALUATORS = "evaluator"
 _EVALUATOR_LINE = re.compile(r'^evaluator = ".*"$', re.MULTILINE)
-_TEMPLATE = ".template"
 
 
 def list_gallery() -> list[Problem]:
@@ -101,16 +100,29 @@ def scaffold_problem(folder: Path) -> list[Path]:
         UsageError: One of the files exists already, or the folder cannot be written.
     """
     name = problem_name(folder.resolve().name)
-    templates = (resources.files("evolve") / "problem" / "scaffold").iterdir()
-    texts = {
-        folder / one.name.removesuffix(_TEMPLATE): one.read_text("utf-8").replace("{name}", name)
-        for one in sorted(templates, key=lambda one: one.name)
-    }
+    texts = fill_templates("problem/scaffold", folder, name=name)
     existing = [path for path in texts if path.exists()]
     if existing:
         raise UsageError(f"{existing[0]}: expected no such file, got one; choose another folder")
     write_files(folder, texts)
     return list(texts)
+
+
+def fill_templates(source: str, folder: Path, **values: object) -> dict[Path, str]:
+    """Returns the texts of a new problem folder, with a value in place of each `$name`.
+
+    Args:
+        source: Folder with the templates in this package.
+        folder: Where they will be written.
+        **values: By name.
+    """
+    root = Path(evolve.__file__).parent / source
+    return {
+        folder / path.relative_to(root).with_suffix(""): Template(
+            path.read_text("utf-8")
+        ).substitute(values)
+        for path in sorted(root.rglob("*.template"))
+    }
 
 
 def expect_empty(folder: Path) -> None:
