@@ -187,6 +187,8 @@ class _Judge:
 
         def judge(handle: ProgramHandle) -> tuple[float | None, Evaluation | None]:
             score = _finish(self._functions[stage.name](handle, **stage.parameters))
+            if stage.threshold is not None or stage.share is not None:
+                score = _as_score(score, f"stage `{stage.name}`")
             reached = score.objective if isinstance(score, Score) else None
             return reached, _judge_stage(stage, score, handle.seconds, self._problem, bars)
 
@@ -209,8 +211,7 @@ class _Judge:
             TypeError: It is no score.
             ValueError: It lacks what problem.toml declares.
         """
-        if not isinstance(score, Score):
-            raise TypeError(f"evaluator: expected a `Score`, got {score!r:.200}")
+        score = _as_score(score, "evaluator")
         axes = self._problem.measures if searches else ()
         further = [item.name for item in self._problem.objectives] if searches else []
         measures = built_in_measures(self._program, self._problem.initial)
@@ -263,9 +264,7 @@ def _judge_stage(
 ) -> Evaluation | None:
     """Returns the verdict on a program that is too weak in a stage to go on, else None."""
     if not isinstance(score, Score):
-        if stage.threshold is None and stage.share is None:
-            return None
-        raise TypeError(f"stage `{stage.name}`: expected a `Score`, got {score!r:.200}")
+        return None
     bar = stage.threshold if stage.threshold is not None else bars.get(stage.name)
     if bar is None or not problem.direction.is_better(bar, score.objective):
         return None
@@ -277,6 +276,19 @@ def _judge_stage(
         seconds=seconds,
         reason=reason,
     )
+
+
+def _as_score(found: Any, where: str) -> Score:
+    """Returns a score; a number alone is its objective.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(found, Score):
+        return found
+    if not hasattr(found, "__float__"):
+        raise TypeError(f"{where}: expected a `Score` or a number, got {found!r:.200}")
+    return Score(found)
 
 
 def _finish(result: object) -> object:

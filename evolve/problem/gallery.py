@@ -175,14 +175,16 @@ def find_modules(evaluator: Path) -> list[Path]:
     """
     found = [evaluator]
     for path in found:
-        siblings = [path.with_name(f"{name}.py") for name in imported_names(path.read_bytes())]
+        siblings = [
+            path.with_name(f"{name}.py") for name in imported_names(path.read_bytes(), path)
+        ]
         found += [item for item in siblings if item.is_file() and item not in found]
     return found
 
 
-def imported_names(source: str | bytes) -> Iterator[str]:
+def imported_names(source: str | bytes, path: Path | str = "<source>") -> Iterator[str]:
     """Yields the top-level modules that a source imports anywhere."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source, path)):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -123,7 +123,10 @@ def test_a_check_shows_what_the_start_reaches_in_a_stage(tmp_path):
         ('parameters = { dimensions = "a" }', "`dimensions`: expected the type of 2, got 'a'"),
         ("limits = { seconds = 0 }", "`seconds`: expected a number above 0"),
         ('function = "nobody"', "expected a function `nobody(program, ...)`"),
-        ('function = "refuse"\nthreshold = 1', "stage `refuse`: expected a `Score`, got None"),
+        (
+            'function = "refuse"\nthreshold = 1',
+            "stage `refuse`: expected a `Score` or a number, got None",
+        ),
         ('[[stages]]\nname = "evaluate"', "2: `name`: expected one of its own, got 'evaluate'"),
     ],
 )

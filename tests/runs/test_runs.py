@@ -242,7 +242,7 @@ def test_a_starting_program_that_fails_is_shown_and_leaves_no_run(tmp_path):
     [
         ("raise RuntimeError('broken')", "the evaluator raised RuntimeError: broken"),
         ("return Score(float('nan'))", "expected a finite number"),
-        ("return 3.0", "expected a `Score`, got 3.0"),
+        ("return '3.0'", "expected a `Score` or a number, got '3.0'"),
     ],
 )
 def test_an_evaluator_that_fails_is_named_as_such(tmp_path, body, words):
