@@ -33,10 +33,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from landscapes import LANDSCAPES, propose
 
 from evolve.archive.selection import ParentSelector
-from evolve.population import Population
 from evolve.problem import Measure
 from evolve.records import INITIAL, AttemptKey, Direction, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
+from evolve.search.population import Population
 from evolve.settings.sections import SearchSettings
 from evolve.source import fingerprint, sign_source
 

@@ -24,8 +24,6 @@ from pathlib import Path
 
 import numpy as np
 
-from evolve.population import Population
-from evolve.population.population import light_attempts
 from evolve.problem import load_problem
 from evolve.records import (
     INITIAL,
@@ -52,6 +50,7 @@ from evolve.records.results import (
 )
 from evolve.runs.run_folder import create_run_folder
 from evolve.search.digests import DigestMaker
+from evolve.search.population import Population, light_attempts
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings, SettingsHistory
 from evolve.store import Store
@@ -204,7 +203,7 @@ RESUME = """
 import sys, time
 started = time.perf_counter()
 from pathlib import Path
-from evolve.population import Population
+from evolve.search.population import Population
 from evolve.runs.run_folder import load_run
 from evolve.search.digests import DigestMaker
 from evolve.search.schedule import Schedule, size_of
@@ -221,7 +220,7 @@ history = SettingsHistory(settings, store.invocations())
 schedule = Schedule(generations=10**6, size_at=lambda at: size_of(history.at(at)))
 digests = DigestMaker(store, history, problem.direction)
 population = Population(problem, settings.search)
-for _ in population.add_all(store.light_attempts(with_uses=True), last):
+for _ in population.add_all(store.light_attempts(), last):
     while schedule.next(population.generation, population.evaluations):
         pass
 digests.advance(last)

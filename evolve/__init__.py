@@ -4,7 +4,7 @@ Modules, lowest first; each imports only from those before it (a test holds this
 
     errors, toml, files, keys, display, records, settings, source, scoring,
     problem, importing, archive, edits, operators, models, sandbox, evaluation,
-    steps, store, population, search, runs, report, view, cli, api
+    steps, store, search, runs, report, view, cli, api
 """
 
 __version__ = "0.1.0"

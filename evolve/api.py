@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from evolve.toml import expect
 
 if TYPE_CHECKING:
-    from evolve.population import RunState
     from evolve.records import Attempt, Evaluation
     from evolve.report.timeline import RunHistory
     from evolve.runs.opening import Run
+    from evolve.search.population import Population
     from evolve.settings import Settings
     from evolve.store import Store
 
@@ -190,11 +190,11 @@ class SavedRun:
         return f"<p><b>{name}</b><br>{found} {link}</p>{picture}"
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[Store, RunState, Callable[[], RunHistory]]]:
+    def _opened(self) -> Iterator[tuple[Store, Population, Callable[[], RunHistory]]]:
         """Yields the database, what the run has reached, and a function that reads all of it."""
-        from evolve.population.state import load_state
         from evolve.report.timeline import RunHistory
         from evolve.runs.run_folder import load_run
+        from evolve.search.population import load_population
         from evolve.store import Store
 
         problem, settings = load_run(self.folder)
@@ -205,7 +205,7 @@ class SavedRun:
             return history
 
         with closing(Store.open_to_read(self.folder)) as store:
-            yield store, load_state(store, problem, settings.search), read_history
+            yield store, load_population(store, problem, settings.search), read_history
 
 
 def run(

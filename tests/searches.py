@@ -13,12 +13,12 @@ from contextlib import closing
 from pathlib import Path
 
 from evolve.models.budget import Budget
-from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.records import INITIAL, Attempt, Evaluation, Program, Status
 from evolve.records.results import Evaluated, Generation, as_slot
 from evolve.runs.proving import Replay
 from evolve.search.loop import Inbox, Observer, Search
+from evolve.search.population import Population
 from evolve.settings import Settings, SettingsHistory, change_settings
 from evolve.source import built_in_measures
 from evolve.steps.journal import Journal

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from numpy.random import Generator
 
-from evolve.records import AttemptKey
+from evolve.records import VALIDATION, AttemptKey
 
 # Slots that climb at most, and how sure it must be that climbing is better before many do.
 _MOST_CLIMBING = 0.9
@@ -36,6 +36,16 @@ class Merit(NamedTuple):
     objective: float
     instances: tuple[float, ...] = ()
     validation: tuple[float, ...] = ()
+
+
+def merit_of(objective: float, instances: Mapping[str, float]) -> Merit:
+    """Returns what decides between an evaluated program and the champion."""
+    if not instances:
+        return Merit(objective)
+    names = sorted(instances)
+    kept = tuple(instances[name] for name in names if name.startswith(VALIDATION))
+    fitted = tuple(instances[name] for name in names if not name.startswith(VALIDATION))
+    return Merit(objective, fitted, kept)
 
 
 def outranks(sign: float, new: Merit, old: Merit, noise: float) -> bool:

@@ -12,8 +12,6 @@ from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Run, option
 from evolve.display import Heading, Part, Styled, TextTable, show_number
 from evolve.errors import EvolveError, UsageError
-from evolve.population import RunState
-from evolve.population.state import load_state
 from evolve.report.figures import find_levels, map_objectives, show_map
 from evolve.report.overview import (
     describe_elites,
@@ -21,6 +19,7 @@ from evolve.report.overview import (
 )
 from evolve.report.phrases import RUN_COLUMNS, list_cells
 from evolve.runs.run_folder import find_run, list_runs, load_run
+from evolve.search.population import Population, load_population
 from evolve.store import Store
 
 # By what runs can be sorted, and where it is in their description.
@@ -114,7 +113,7 @@ def style_gain(gain: float | None) -> Styled | None:
     return Styled(f"{gain:+.6g}", "green" if gain > 0 else "red" if gain < 0 else "dim")
 
 
-def _draw_archives(population: RunState, names: tuple[str, str]) -> Result:
+def _draw_archives(population: Population, names: tuple[str, str]) -> Result:
     """Returns the heat maps of all islands on two measures."""
     archives = population.islands.archives
     known = [axis.name for axis in archives[0].space.axes]
@@ -141,7 +140,7 @@ def _draw_archives(population: RunState, names: tuple[str, str]) -> Result:
 
 
 @contextmanager
-def opened_run(run: str) -> Iterator[tuple[Store, RunState]]:
+def opened_run(run: str) -> Iterator[tuple[Store, Population]]:
     """Opens a run to read it, and yields it with what it has reached.
 
     Raises:
@@ -150,4 +149,4 @@ def opened_run(run: str) -> Iterator[tuple[Store, RunState]]:
     folder = find_run(run, RUNS)
     problem, settings = load_run(folder)
     with closing(Store.open_to_read(folder)) as store:
-        yield store, load_state(store, problem, settings.search)
+        yield store, load_population(store, problem, settings.search)

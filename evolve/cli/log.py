@@ -17,7 +17,6 @@ from evolve.cli.inspect import opened_run
 from evolve.cli.options import RUNS, Run, option, switch
 from evolve.display import one_line, say, show_number
 from evolve.errors import ExitCode, UsageError
-from evolve.population import RunState
 from evolve.records import Status
 from evolve.records.results import Call
 from evolve.records.steering import Steer
@@ -26,6 +25,7 @@ from evolve.report.overview import describe_invocation
 from evolve.report.phrases import show_date
 from evolve.runs.run_folder import find_run, write_text
 from evolve.search.lasting import read_lessons
+from evolve.search.population import Population
 from evolve.steps.lessons import KnownLesson, format_lessons
 from evolve.store import Store, is_locked
 
@@ -97,7 +97,7 @@ class _LogReader:
         only: The one generation to read; None for all.
     """
 
-    def __init__(self, store: Store, state: RunState, only: int | None) -> None:
+    def __init__(self, store: Store, state: Population, only: int | None) -> None:
         self._store, self._state, self._only = store, state, only
         self._read = -1 if only is None else only - 1
         self._seen: set[tuple[str, object]] = set()

@@ -12,7 +12,6 @@ from evolve.cli.options import RUNS, Changes, Run, Trust, argument, option, swit
 from evolve.display import Heading, Listing, Part, TextTable, one_line, show_number
 from evolve.edits.diffs import unified_diff
 from evolve.errors import UsageError
-from evolve.population import RunState
 from evolve.problem import COOPERATIVE, Purpose
 from evolve.records import INITIAL, Attempt
 from evolve.records.plain import to_plain
@@ -33,6 +32,7 @@ from evolve.report.render import list_parts
 from evolve.runs.opening import open_run
 from evolve.runs.outcome import Outcome, ask_for_product
 from evolve.runs.run_folder import describe_verdict, find_run, load_run, write_program, write_text
+from evolve.search.population import Population
 from evolve.steps.prompt import show_messages
 from evolve.store import Store
 
@@ -127,7 +127,7 @@ def best(
     )
 
 
-def _note_objective(store: Store, population: RunState, attempt: Attempt) -> str:
+def _note_objective(store: Store, population: Population, attempt: Attempt) -> str:
     """Returns an objective with what it gains on the start, and whether it can be forged."""
     parts = [show_number(attempt.objective)]
     if attempt.objective is not None and population.initial not in {None, attempt.objective}:

@@ -10,12 +10,12 @@ from evolve.cli.command import Result, command
 from evolve.cli.options import RUNS, Run, argument, option, switch
 from evolve.display import TextTable, say
 from evolve.errors import UsageError
-from evolve.population.curves import RunGroup, Trace, trace_run
-from evolve.population.curves import compare as group_runs
 from evolve.problem import COOPERATIVE
 from evolve.report.contents import write_report
 from evolve.report.figures import draw_comparison, standalone
 from evolve.runs.run_folder import find_run, load_run, write_text
+from evolve.search.curves import RunGroup, Trace, trace_run
+from evolve.search.curves import compare as group_runs
 from evolve.store import Store
 
 _ROWS = 8

@@ -199,6 +199,7 @@ class LightAttempt(NamedTuple):
     stages: tuple[StageResult, ...] = ()
     # Those that its verdict is the mean of.
     evaluations: int = 1
+    reason: str = ""
     uses: tuple[ModelUse, ...] = ()
 
 
@@ -235,22 +236,6 @@ ASKS = -2
 
 UNUSABLE = "cannot be used"
 """What the reason of an attempt says when a model answered with nothing at all."""
-
-
-class Efforts(NamedTuple):
-    """What the models of a committed generation came to; model-free attempts do not count.
-
-    Attributes:
-        generation: Its number.
-        attempts: How many were made.
-        evaluated: How many of them were not rejected.
-        unusable: How many had no reply to work with.
-    """
-
-    generation: int
-    attempts: int
-    evaluated: int
-    unusable: int
 
 
 class SlotNote(NamedTuple):
@@ -311,15 +296,14 @@ class Payoff(NamedTuple):
         """Returns the share of uses that gained on their parent."""
         return self.improved / self.uses if self.uses else 0.0
 
-    def add(self, gain: float | None) -> Payoff:
-        """Returns the payoff after another use; None where it has no objective."""
-        if gain is None:
-            return self._replace(uses=self.uses + 1)
+    def add(self, gain: float | None, *, is_scored: bool) -> Payoff:
+        """Returns the payoff after another use, with what that gained on its parent, if known."""
+        known = [one for one in (gain, self.best_gain) if one is not None]
         return self._replace(
             uses=self.uses + 1,
-            scored=self.scored + 1,
-            improved=self.improved + (gain > 0.0),
-            best_gain=gain if self.best_gain is None else max(gain, self.best_gain),
+            scored=self.scored + is_scored,
+            improved=self.improved + (gain is not None and gain > 0.0),
+            best_gain=max(known, default=None),
         )
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from evolve.edits.diffs import unified_diff
 from evolve.errors import UsageError
-from evolve.population import RunState
 from evolve.records import INJECT, TUNE, Attempt, AttemptKey, Direction, Plan, Program
 from evolve.records.plain import to_plain
 from evolve.records.results import Call, gain_on_parent
 from evolve.search.generation import WHOLE
+from evolve.search.population import Population
 from evolve.store import Store
 
 _KEY = re.compile(r"(\d+)\.(-?\d+)\.(\d+)")
@@ -159,7 +159,7 @@ def find_inspirations(store: Store, attempt: Attempt) -> list[AttemptKey]:
     return [one for one in earlier if one != attempt.parent]
 
 
-def find_attempt(store: Store, state: RunState, name: str | None) -> Attempt:
+def find_attempt(store: Store, state: Population, name: str | None) -> Attempt:
     """Finds an attempt.
 
     Args:
@@ -193,7 +193,7 @@ def find_attempt(store: Store, state: RunState, name: str | None) -> Attempt:
     return store.load_attempt(keys[0])
 
 
-def find_with_program(store: Store, state: RunState, name: str | None) -> Attempt:
+def find_with_program(store: Store, state: Population, name: str | None) -> Attempt:
     """Finds an attempt that made a program; see `find_attempt`.
 
     Raises:
@@ -208,7 +208,7 @@ def find_with_program(store: Store, state: RunState, name: str | None) -> Attemp
     return found
 
 
-def find_call(store: Store, state: RunState, name: str) -> Call:
+def find_call(store: Store, state: Population, name: str) -> Call:
     """Finds a call by its key, or the one that wrote a program by the start of the program's id.
 
     Raises:

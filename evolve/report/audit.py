@@ -9,10 +9,10 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from evolve.display import TextTable, one_line, show_number
-from evolve.population import RunState
 from evolve.problem import Problem, Purpose
 from evolve.records import INITIAL, VALIDATION, Attempt, AttemptKey, Evaluation, Program
 from evolve.report.timeline import AttemptRow
+from evolve.search.population import Population
 from evolve.source.suspicions import find_suspicions
 from evolve.store import Store
 
@@ -98,7 +98,7 @@ class Audit(NamedTuple):
 def audit_run(
     store: Store,
     problem: Problem,
-    state: RunState,
+    state: Population,
     rows: Sequence[AttemptRow],
     hold_out: _Evaluate | None = None,
 ) -> Audit:

@@ -15,7 +15,6 @@ from evolve.edits.diffs import align_lines
 from evolve.errors import UsageError
 from evolve.evaluation.machine import Machine
 from evolve.files import writing
-from evolve.population.curves import AXES
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt
 from evolve.records.attempts import read_picture
@@ -52,6 +51,7 @@ from evolve.report.render import (
 from evolve.report.timeline import RunHistory
 from evolve.runs.outcome import PICTURED
 from evolve.runs.run_folder import BEST_FOLDER, describe_verdict, load_run, write_text
+from evolve.search.curves import AXES
 from evolve.search.lasting import read_lessons
 from evolve.settings import Settings, format_settings
 from evolve.store import Store

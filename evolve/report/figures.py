@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from evolve.archive import Elite
 from evolve.archive.archives import Archive, share_of
 from evolve.display import clean, one_line, show_number
-from evolve.population.curves import AXES, CONFIDENCE, CurvePoint, RunGroup
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
 from evolve.report.timeline import AttemptRow
+from evolve.search.curves import AXES, CONFIDENCE, CurvePoint, RunGroup
 
 WIDTH, HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 30, 40

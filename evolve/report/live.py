@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Self
 
 from evolve.display import clean, say_error
 from evolve.errors import UsageError
-from evolve.population.state import load_state
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import Call, Evaluated, Totals
@@ -26,6 +25,7 @@ from evolve.report.progress import Progress
 from evolve.report.timeline import RunHistory
 from evolve.runs.outcome import Outcome, read_outcome
 from evolve.search.loop import Observer
+from evolve.search.population import load_population
 from evolve.settings import Settings, flatten_settings
 from evolve.steps.journal import Journal
 from evolve.store import Store, is_locked
@@ -320,7 +320,7 @@ class _Follower:
     def __init__(self, store: Store, problem: Problem, settings: Settings) -> None:
         self._store = store
         with store.frozen():
-            self.state = load_state(store, problem, settings.search)
+            self.state = load_population(store, problem, settings.search)
             if self.state.generation < 0:
                 raise UsageError(
                     f"{store.folder}: the run has no checkpoint yet; try again in a moment"

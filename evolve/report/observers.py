@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evolve.errors import MachineError, UsageError
-from evolve.population import Population
 from evolve.records import AttemptKey
 from evolve.records.results import Generation
 from evolve.report.timeline import RunHistory
 from evolve.search.loop import Observer
+from evolve.search.population import Population
 from evolve.steps.journal import Journal
 from evolve.store import Store
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from evolve.display import TextTable, one_line, show_number
-from evolve.population import RunState
 from evolve.problem import COOPERATIVE
 from evolve.records import INITIAL, AttemptKey
 from evolve.records.plain import from_plain, to_plain
 from evolve.records.results import FINISHED, Totals, rank_payoffs
 from evolve.records.steering import Steer
 from evolve.report.attempt_details import attempt_as_data
+from evolve.search.population import Population
 from evolve.settings import Invocation
 from evolve.store import Store, is_locked
 
@@ -24,9 +24,9 @@ Usage = Sequence[tuple[str, str, Totals]]
 _Rows = list[tuple[str, str]]
 
 
-def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, Any]:
+def describe_run(folder: Path, store: Store, population: Population) -> dict[str, Any]:
     """Returns the object that `evolve show --json` prints."""
-    facts, spent, outcomes = store.facts(), store.spent(), store.outcomes()
+    facts, spent, outcomes = store.facts(), store.spent(), population.outcomes
     status, stopped_because = _status(folder, facts)
     return {
         "run": folder.name,
@@ -37,7 +37,7 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
         "generations": max(population.generation, 0),
         "attempts": sum(outcomes.values()),
         "evaluations": spent["evaluations"],
-        "outcomes": outcomes,
+        "outcomes": {str(status): count for status, count in sorted(outcomes.items())},
         "calls": spent["calls"],
         "tokens": spent["prompt_tokens"] + spent["completion_tokens"],
         "cost_usd": spent["cost_usd"],
@@ -48,7 +48,7 @@ def describe_run(folder: Path, store: Store, population: RunState) -> dict[str, 
         "models": list_spending(spent["usage"]),
         "payoffs": [
             {**one._asdict(), "share": one.share}
-            for one in rank_payoffs(store.payoffs(population.direction.sign))
+            for one in rank_payoffs(population.payoffs.values())
         ],
         "seconds": store.seconds(),
         "sandbox": facts.get("sandbox", ""),
@@ -114,7 +114,7 @@ def describe_state(state: dict[str, Any]) -> _Rows:
 
 
 def describe_elites(
-    store: Store, population: RunState, cell: int | None = None
+    store: Store, population: Population, cell: int | None = None
 ) -> list[dict[str, Any]]:
     """Returns the list that `evolve archive --json` prints, by island and cell.
 
@@ -182,7 +182,7 @@ def _status(folder: Path, facts: dict[str, Any]) -> tuple[str, str | None]:
     return ("finished" if because in FINISHED else "stopped"), because
 
 
-def _describe_champion(store: Store, population: RunState) -> dict[str, Any] | None:
+def _describe_champion(store: Store, population: Population) -> dict[str, Any] | None:
     champion = population.champion
     if champion is None:
         return None
@@ -199,7 +199,7 @@ def _describe_champion(store: Store, population: RunState) -> dict[str, Any] | N
     }
 
 
-def _describe_references(population: RunState) -> dict[str, Any]:
+def _describe_references(population: Population) -> dict[str, Any]:
     """Returns what the champion is compared with, and whether it is better, equal or worse."""
     champion, better = population.champion, population.direction.is_better
     described: dict[str, Any] = {}
@@ -227,7 +227,7 @@ def _holdout(store: Store, key: AttemptKey) -> dict[str, Any] | None:
     }
 
 
-def _describe_front(population: RunState) -> list[dict[str, Any]]:
+def _describe_front(population: Population) -> list[dict[str, Any]]:
     """Returns the elites of all islands that nothing dominates; empty with one objective."""
     return [
         {

@@ -13,9 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evolve.archive import Elite
-from evolve.archive.credit import Merit, outranks
-from evolve.population import RunState
-from evolve.population.state import merit_of
+from evolve.archive.credit import Merit, merit_of, outranks
 from evolve.problem import Problem, Reference
 from evolve.records import AttemptKey, Direction, Plan, Status, results
 from evolve.records.results import (
@@ -28,13 +26,13 @@ from evolve.records.results import (
     Payoff,
     SlotResult,
     Totals,
-    gain_on_parent,
     rank_payoffs,
 )
 from evolve.report.attempt_details import describe_source
 from evolve.report.figures import find_levels, map_objectives
 from evolve.runs.outcome import ReasonCounts
 from evolve.search.loop import Observer
+from evolve.search.population import Population
 from evolve.settings import Settings
 from evolve.steps.journal import Traffic
 from evolve.store import Store
@@ -260,12 +258,10 @@ class Progress(Observer):
         self._spent, self._traffic = spent, traffic
         self._lock = threading.Lock()
         self._leader = _Leader(problem)
-        self._objectives: dict[AttemptKey, float] = {}
-        self._outcomes = Counter(store.outcomes())
-        self._reasons = ReasonCounts(store.rejections())
-        payoffs = store.payoffs(problem.direction.sign)
-        self._payoffs = {(one.kind, one.name): one for one in payoffs}
-        self._state: RunState | None = None
+        self._outcomes: Counter[Status] = Counter()
+        self._reasons = ReasonCounts()
+        self._payoffs: tuple[Payoff, ...] = ()
+        self._state: Population | None = None
         self._islands: tuple[IslandMap, ...] = ()
         self._mapped = float("-inf")
         self._pending: list[SlotResult] = []
@@ -282,8 +278,6 @@ class Progress(Observer):
         """Folds what was recorded before."""
         leader = self._leader
         for attempt in store.light_attempts():
-            if attempt.objective is not None:
-                self._objectives[attempt.key] = attempt.objective
             if attempt.status is not Status.REJECTED:
                 leader.add(attempt.key, attempt.objective, attempt.instances, attempt.evaluations)
         for one in list(leader.improvements):
@@ -308,15 +302,21 @@ class Progress(Observer):
             self._pending.append(result)
             self._name_improvements(result)
 
-    def on_commit(self, population: RunState, generation: Generation | None) -> None:
+    def on_commit(self, population: Population, generation: Generation | None) -> None:
         """Takes in what the run has reached at a checkpoint; None where it was found so."""
         with self._lock:
             self._state, self._generation = population, population.generation
             self._leader.settle(population.champion, population.initial)
-            if generation is not None:
+            self._outcomes = population.outcomes.copy()
+            self._payoffs = rank_payoffs(population.payoffs.values())
+            if generation is None:
+                self._reasons = ReasonCounts(population.rejections)
+            else:
+                for attempt in population.newest:
+                    if attempt.status is Status.REJECTED:
+                        self._reasons.add(attempt.reason)
                 for result in generation.slots:
                     self._name_improvements(result)
-                    self._count(result)
                 self._read_lesson(generation)
             self._pending = [one for one in self._pending if not self._is_committed(one)]
             now = time.monotonic()
@@ -364,7 +364,7 @@ class Progress(Observer):
                 improvements=tuple(reversed(leader.improvements)),
                 outcomes=self._count_outcomes(),
                 rejection=next(iter(self._reasons.most_common(1)), None),
-                payoffs=rank_payoffs(self._payoffs.values()),
+                payoffs=self._payoffs,
                 traffic=None if self._traffic is None else self._traffic(),
                 stall="" if self._state is None else self._state.stalls.describe(),
                 caps=self._list_caps(seconds, elapsed),
@@ -388,21 +388,6 @@ class Progress(Observer):
                 plan = placed.attempt.plan
                 self._leader.name(placed.evaluated, plan, _find_source(plan, result.uses))
 
-    def _count(self, result: SlotResult) -> None:
-        direction, gains = self._problem.direction, []
-        for placed in result.attempts:
-            attempt, status = placed.attempt, placed.attempt.evaluation.status
-            self._outcomes[str(status)] += 1
-            if status is Status.REJECTED:
-                self._reasons.add(attempt.evaluation.reason)
-            if attempt.objective is not None:
-                self._objectives[attempt.key] = attempt.objective
-            gains.append(gain_on_parent(attempt, self._objectives.get, direction))
-            if attempt.plan and attempt.plan.operator:
-                self._credit("operator", attempt.plan.operator, gains[-1:])
-        for model in {use.model for use in result.uses if gains}:
-            self._credit("model", model, gains)
-
     def _is_committed(self, result: SlotResult) -> bool:
         attempts = result.attempts
         return not attempts or attempts[0].attempt.key.generation <= self._generation
@@ -411,14 +396,8 @@ class Progress(Observer):
         """Returns how many attempts came to what, those in flight among them."""
         counts = self._outcomes.copy()
         for result in self._pending:
-            counts.update(str(one.attempt.evaluation.status) for one in result.attempts)
-        return {str(status): counts[str(status)] for status in Status}
-
-    def _credit(self, kind: str, name: str, gains: Sequence[float | None]) -> None:
-        """Counts a use of an operator or model, and the best gain that it brought."""
-        best = max((gain for gain in gains if gain is not None), default=None)
-        before = self._payoffs.get((kind, name), Payoff(kind, name))
-        self._payoffs[kind, name] = before.add(best)
+            counts.update(one.attempt.evaluation.status for one in result.attempts)
+        return {str(status): counts[status] for status in Status}
 
     def _list_used(self, seconds: float) -> list[tuple[str, float, float | None]]:
         """Returns the caps by name, with what is used of each; None for no cap."""
@@ -458,7 +437,7 @@ def _rank_cap(cap: Cap) -> tuple[float, float]:
     return (float("inf") if cap.seconds_left is None else cap.seconds_left, -cap.share)
 
 
-def draw_islands(state: RunState) -> tuple[IslandMap, ...]:
+def draw_islands(state: Population) -> tuple[IslandMap, ...]:
     """Returns the archives of a run as heat maps on the first two measures."""
     archives = state.islands.archives
     axes = archives[0].space.axes

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from evolve.archive import Elite
-from evolve.population import RunState
-from evolve.population.curves import AXES, CurvePoint, CurveTracer
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Status
 from evolve.records.results import LightAttempt, gain_on_parent
 from evolve.report.attempt_details import describe_source
+from evolve.search.curves import AXES, CurvePoint, CurveTracer
+from evolve.search.population import Population
 from evolve.settings import Settings
 from evolve.store import Store
 
@@ -77,7 +77,7 @@ class RunHistory:
     """
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
-        self.state = RunState(problem, settings.search)
+        self.state = Population(problem, settings.search)
         self.rows: list[AttemptRow] = []
         self.points: list[CurvePoint] = []
         self.elites: list[Elite] = []
@@ -114,7 +114,7 @@ class RunHistory:
         last = store.last_generation()
         since = self.state.generation + 1
         if last is not None and last >= since:
-            attempts = list(store.light_attempts(since, with_uses=True))
+            attempts = list(store.light_attempts(since))
             every = max(1, (last - since) // _FRAMES)
             for point in self._tracer.advance(store, attempts):
                 self._add_point(point)

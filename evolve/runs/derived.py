@@ -14,9 +14,6 @@ from evolve.display import as_cell
 from evolve.errors import EvolveError, UsageError
 from evolve.files import writing
 from evolve.keys import cut_keys
-from evolve.population import RunState
-from evolve.population.curves import CurvePoint, trace_curve
-from evolve.population.state import expect_frozen, freeze_past
 from evolve.problem import Problem
 from evolve.problem.gallery import expect_empty
 from evolve.records import AttemptKey
@@ -25,6 +22,8 @@ from evolve.records.results import LightAttempt
 from evolve.runs.run_folder import create_run_folder, load_run, write_program
 from evolve.runs.trust import expect_trust, find_addresses, read_mark, write_mark
 from evolve.runs.wiring import complete_settings
+from evolve.search.curves import CurvePoint, trace_curve
+from evolve.search.population import Population, expect_frozen, freeze_past
 from evolve.settings import Settings
 from evolve.store import Store
 from evolve.store.copying import Repaired, copy_database, repair_database
@@ -145,7 +144,7 @@ def _find_shown(store: Store, problem: Problem, settings: Settings, last: int) -
     Slots in flight were given parents from states as old as the lag.
     """
     expect_frozen(store, problem, settings.search)
-    run_state = RunState(problem, settings.search)
+    run_state = Population(problem, settings.search)
     parents: dict[AttemptKey, AttemptKey | None] = {}
     shown: set[AttemptKey] = set()
 

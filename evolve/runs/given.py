@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 from evolve.display import one_line
 from evolve.edits.apply import is_allowed
 from evolve.errors import UsageError
-from evolve.population.state import load_state
 from evolve.problem import Problem
 from evolve.problem.checked_files import STARTS, check_entry, read_source
 from evolve.records import Attempt, Program, SourceFile
 from evolve.records.steering import Steer, SteerKind
 from evolve.runs.run_folder import load_run
 from evolve.runs.world import list_files
+from evolve.search.population import load_population
 from evolve.settings.sections import STRATEGIES
 from evolve.source.blocks import frozen_parts
 from evolve.store import DATABASE, Store
@@ -115,7 +115,7 @@ def _read_champion(wanted: Problem, folder: Path, where: str) -> Program:
     if problem.name != wanted.name:
         raise UsageError(f"{where}: {folder} is a run of {problem.name}, not of {wanted.name}")
     with closing(Store.open_to_read(folder)) as store:
-        champion = load_state(store, problem, settings.search).champion
+        champion = load_population(store, problem, settings.search).champion
         if champion is None:
             raise UsageError(f"{where}: {folder}: the run has no evaluated program yet")
         return store.load_attempt(champion.key).program_or_fail

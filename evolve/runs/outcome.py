@@ -16,7 +16,6 @@ from evolve.errors import EvaluatorError, StoreError, UsageError
 from evolve.evaluation.pool import Evaluators
 from evolve.files import write_inside, writing
 from evolve.operators.catalog import NO_PLACE
-from evolve.population import Population, RunState
 from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, AttemptKey, Evaluation, Program, Status
 from evolve.records.results import Generation
@@ -24,6 +23,7 @@ from evolve.runs.opening import Run
 from evolve.runs.run_folder import BEST_FOLDER, write_program
 from evolve.runs.wiring import evaluating
 from evolve.search.loop import Observer
+from evolve.search.population import Population
 from evolve.store import Store
 
 _DETAIL = re.compile(r"\d+(\.\d+)?|'[^']*'|\"[^\"]*\"|`[^`]*`")
@@ -76,7 +76,7 @@ class Outcome:
     rejections: Mapping[str, int]
 
 
-def read_outcome(store: Store, run_state: RunState, stopped_because: str) -> Outcome:
+def read_outcome(store: Store, run_state: Population, stopped_because: str) -> Outcome:
     """Returns how a run ended.
 
     Raises:
@@ -101,7 +101,7 @@ def read_outcome(store: Store, run_state: RunState, stopped_because: str) -> Out
         INITIAL if champion is None else champion.key,
         store.spent(),
         store.seconds(),
-        store.rejections(),
+        run_state.rejections,
     )
 
 

@@ -18,9 +18,6 @@ from typing import Any, NamedTuple
 from evolve import __version__
 from evolve.errors import BudgetExhaustedError, StoreError, UsageError
 from evolve.models.budget import Budget
-from evolve.population import Population
-from evolve.population.population import light_attempts
-from evolve.population.state import RunState, expect_frozen, load_state
 from evolve.problem import Problem
 from evolve.records import Attempt, AttemptKey, Evaluation, Program
 from evolve.records.chat import Request, describe_difference
@@ -39,6 +36,7 @@ from evolve.runs.wiring import evaluating
 from evolve.runs.world import checksum_folder
 from evolve.sandbox.backends import Isolation
 from evolve.search.generation import GenerationRunner, Reporter, Threads, reject_known
+from evolve.search.population import Population, expect_frozen, light_attempts, load_population
 from evolve.search.schedule import Schedule, Turn, size_of
 from evolve.search.select import JobMaker
 from evolve.settings import Settings, SettingsHistory
@@ -150,7 +148,7 @@ class Replay:
             size_at=lambda number: size_of(self._history.at(number)),
             injected_at=lambda number: len(steering_of(asked, number).injected),
         )
-        attempts = self._store.light_attempts(with_uses=True)
+        attempts = self._store.light_attempts()
         groups = groupby(attempts, key=lambda attempt: attempt.key.generation)
         recorded = {number: list(group) for number, group in groups}
         first = self.first
@@ -275,7 +273,7 @@ def verify_run(
         closing(Store.open_to_read(run.folder)) as store,
         evaluating(run.problem, run.settings, known=store.asks()) as evaluators,
     ):
-        run_state = load_state(store, run.problem, run.settings.search)
+        run_state = load_population(store, run.problem, run.settings.search)
         isolation = evaluators.wait()
         for key in _list_elites(run_state, store):
             attempt = store.load_attempt(key)
@@ -288,7 +286,7 @@ def verify_run(
     return certificate
 
 
-def _list_elites(run_state: RunState, store: Store) -> list[AttemptKey]:
+def _list_elites(run_state: Population, store: Store) -> list[AttemptKey]:
     """Returns the attempts of the champion and of all elites, each once."""
     if run_state.champion is None:
         raise StoreError(f"{store.folder}: the run has no evaluated program yet")

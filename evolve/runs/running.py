@@ -17,7 +17,6 @@ from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
 from evolve.models.roster import ask_first_words, open_endpoints
 from evolve.operators.sessions import MOST_SESSIONS
-from evolve.population.state import expect_frozen, load_state
 from evolve.problem import Purpose
 from evolve.records.results import FRUITLESS, FRUITLESS_UNTIL, GENERATIONS, INTERRUPTED
 from evolve.runs.interrupts import failures_of_the_machine, interruptible
@@ -44,6 +43,7 @@ from evolve.runs.world import describe_difference, describe_linked
 from evolve.search.digests import find_misfit
 from evolve.search.lasting import remember
 from evolve.search.loop import Inbox, Interrupt, Search
+from evolve.search.population import expect_frozen, load_population
 from evolve.settings import Invocation, SettingsHistory, find_changes
 from evolve.steps.journal import Journal
 from evolve.store import DATABASE, Store
@@ -94,7 +94,7 @@ class LiveRun:
         is_finished = store.facts().get("stopped_because") == GENERATIONS
         if not is_finished or store.invocations()[-1].evaluator != checksum_evaluator(run.folder):
             return None
-        state = load_state(store, run.problem, run.settings.search)
+        state = load_population(store, run.problem, run.settings.search)
         return read_outcome(store, state, GENERATIONS)
 
     def _note_invocation(self) -> None:

@@ -17,7 +17,6 @@ from evolve.errors import EvaluationCutError, EvaluatorError, ProblemError, Usag
 from evolve.evaluation.evaluator import LOST
 from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
-from evolve.population.state import freeze_past, load_state
 from evolve.problem import COOPERATIVE, Problem
 from evolve.problem.checked_files import write_noise
 from evolve.records import (
@@ -42,6 +41,7 @@ from evolve.runs.trust import write_mark
 from evolve.runs.wiring import RunAsks, plan_tuning
 from evolve.search.digests import preview_prompts
 from evolve.search.lasting import copy_experience, note_experience
+from evolve.search.population import freeze_past, load_population
 from evolve.search.select import repeats_of
 from evolve.settings import change_settings
 from evolve.settings.sections import STRATEGIES
@@ -304,7 +304,7 @@ def rescore_elites(run: Run, store: Store, evaluators: Evaluators) -> tuple[int,
         ProblemError: The starting program has no objective now.
         StoreError: The database cannot be read or written.
     """
-    state = load_state(store, run.problem, run.settings.search)
+    state = load_population(store, run.problem, run.settings.search)
     islands = {
         elite.key: number
         for number, archive in enumerate(state.islands.archives)

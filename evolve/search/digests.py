@@ -10,13 +10,13 @@ from pathlib import Path
 from evolve.archive import Elite
 from evolve.evaluation.machine import Machine
 from evolve.models.budget import estimate_tokens, prompt_cap
-from evolve.population import Population
 from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Direction, Evaluation, Plan, Status
 from evolve.records.chat import Message
 from evolve.records.plain import from_plain
 from evolve.records.steering import UNSTEERED, Steering
 from evolve.search.lasting import MACHINE_FACT, find_machine, read_inherited
+from evolve.search.population import Population
 from evolve.search.schedule import Turn, size_of
 from evolve.settings import Settings, SettingsHistory
 from evolve.settings.sections import ModelSettings

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from evolve.errors import BudgetExhaustedError
-from evolve.population import Population
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Plan, Rejected, Summary
 from evolve.records.results import Generation, PlacedAttempt, SlotResult
+from evolve.search.population import Population
 from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.source import fingerprint
 from evolve.steps.execute import UNNAMED

@@ -16,8 +16,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from evolve.errors import BudgetExhaustedError
-from evolve.population import Population
-from evolve.population.population import light_attempts
 from evolve.problem import Problem
 from evolve.records import Plan
 from evolve.records.results import (
@@ -44,6 +42,7 @@ from evolve.search.generation import (
     mark_duplicates,
     reject_known,
 )
+from evolve.search.population import Population, light_attempts
 from evolve.search.schedule import FruitlessWatch, Schedule, Turn, size_of
 from evolve.search.select import JobMaker
 from evolve.settings import SettingsHistory
@@ -245,16 +244,16 @@ class Search(Reporter):
         """Adds what is committed to the population; starts the rest from the same states."""
         last = self._store.last_generation()
         committed = -1 if last is None else last
-        attempts = self._store.light_attempts(self.population.generation + 1, with_uses=True)
+        attempts = self._store.light_attempts(self.population.generation + 1)
         for number in self.population.add_all(attempts, committed):
             self._note_plans(number, self._store.load_generation(number).plans)
             self._check_target()
+            self._check_fruitless()
             if not self._is_late():
                 self._start_turns(beyond=committed)
             # As in the first run: no later state before what starts from this one has started.
             while number < committed and self._running and self._holds_commits():
                 self._process(self._events.wait(_TICK_SECONDS))
-        self._check_fruitless()
         self._check_time()
         for observer in self._observers:
             observer.on_commit(self.population, None)
@@ -404,12 +403,11 @@ class Search(Reporter):
             self._stop(TARGET)
 
     def _check_fruitless(self) -> None:
-        if not self._settings.models.is_configured:
+        population = self.population
+        if not self._settings.models.is_configured or population.generation <= self._counted:
             return
-        for efforts in self._store.efforts(self._counted):
-            self._counted = efforts.generation
-            if self._fruitless.add(efforts):
-                self._stop_for(FRUITLESS)
+        if self._fruitless.add(population.newest):
+            self._stop_for(FRUITLESS)
 
     def _check_patience(self) -> None:
         patience = self._settings.budget.patience

@@ -1,12 +1,13 @@
-"""Which generation may start when, and how many evaluations its slots may use."""
+"""Which generation may start when, how many evaluations it has, and what follows from a stall."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from evolve.records.results import Efforts
+from evolve.records import Status
+from evolve.records.results import UNUSABLE, LightAttempt
 from evolve.settings import Settings
 
 # With a model the first generations wait for each other: each learns from the one before.
@@ -140,6 +141,69 @@ class Schedule:
         return (min(size.per_slot, left // slots),) * slots, tuning
 
 
+@dataclass(frozen=True, slots=True)
+class StallEvent:
+    """A stall that began, went on, or ended.
+
+    Attributes:
+        generation: After which generation.
+        evaluations: Evaluations up to it.
+        action: What is done now, in words.
+    """
+
+    generation: int
+    evaluations: int
+    action: str
+
+
+# What is done at each level of a stall.
+_ACTIONS = (
+    "progress again",
+    "parents are drawn more evenly",
+    "some slots leap to a new formulation",
+)
+# In windows: when slots begin to leap.
+_LEAPS_AFTER = 3
+
+
+class StallWatch:
+    """Sees where many evaluations in a row brought no progress; a fold over evaluations.
+
+    Args:
+        window: Evaluations without progress that make a stall; 0 sees none.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.fruitless = 0
+        self.level = 0
+        self.events: list[StallEvent] = []
+
+    @property
+    def leaps(self) -> bool:
+        """Returns whether the stall is so long that some slots leap."""
+        return self.level == len(_ACTIONS) - 1
+
+    def record(self, *, is_progress: bool) -> None:
+        """Adds an evaluated attempt."""
+        self.fruitless = 0 if is_progress else self.fruitless + 1
+
+    def end_generation(self, generation: int, evaluations: int) -> None:
+        """Decides what is done from now on; an event where that is something else."""
+        windows = self.fruitless // self.window if self.window else 0
+        level = (windows >= 1) + (windows >= _LEAPS_AFTER)
+        if level != self.level:
+            self.level = level
+            self.events.append(StallEvent(generation, evaluations, _ACTIONS[level]))
+
+    def describe(self) -> str:
+        """Returns in words how long there was no progress, and what is done about it."""
+        if not self.window:
+            return "not watched"
+        waited = f"{self.fruitless} of {self.window} evaluations without progress"
+        return f"level {self.level}: {_ACTIONS[self.level]}; {waited}" if self.level else waited
+
+
 # More than this share of a generation's attempts must be evaluated.
 _LEAST_SHARE = 0.1
 # Attempts of models that answer, if badly: with one slot, three in a row mean little.
@@ -159,14 +223,16 @@ class FruitlessWatch:
         self._attempts = 0
         self._unusable = 0
 
-    def add(self, efforts: Efforts) -> bool:
-        """Adds a committed generation; returns whether the run shall end."""
-        if efforts.evaluated > _LEAST_SHARE * efforts.attempts:
+    def add(self, attempts: Sequence[LightAttempt]) -> bool:
+        """Adds the attempts of a committed generation; returns whether the run shall end."""
+        asked = [one for one in attempts if not one.operator]
+        evaluated = sum(one.status is not Status.REJECTED for one in asked)
+        if evaluated > _LEAST_SHARE * len(asked):
             self._generations = self._attempts = self._unusable = 0
             return False
         self._generations += 1
-        self._attempts += efforts.attempts
-        self._unusable += efforts.unusable
+        self._attempts += len(asked)
+        self._unusable += sum(UNUSABLE in one.reason for one in asked)
         is_silent = self._unusable == self._attempts
         is_enough = is_silent or self._attempts >= _LEAST_ATTEMPTS
         return bool(self._most) and self._generations >= self._most and is_enough

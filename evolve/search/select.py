@@ -15,12 +15,12 @@ from evolve.archive.selection import ParentSelector, make_lottery
 from evolve.models.roster import Part, draw_by_weight
 from evolve.operators import operator_chances
 from evolve.operators.sessions import MOST_SESSIONS, TuningPlanner
-from evolve.population import Population
 from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Plan, Program, Selection
 from evolve.records.steering import Steering, steering_of
 from evolve.search.digests import DigestMaker, RunLibrary
 from evolve.search.generation import WHOLE
+from evolve.search.population import Population
 from evolve.search.schedule import Turn
 from evolve.settings import Settings, SettingsHistory
 from evolve.settings.sections import LoopSettings, SearchSettings, StepSettings

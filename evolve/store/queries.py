@@ -21,16 +21,13 @@ from evolve.records import (
 from evolve.records.plain import from_plain
 from evolve.records.results import (
     ASKS,
-    UNUSABLE,
     AttemptText,
     Call,
-    Efforts,
     Evaluated,
     Expense,
     Generation,
     LightAttempt,
     ModelUse,
-    Payoff,
     PlacedAttempt,
     SlotNote,
     SlotResult,
@@ -82,7 +79,7 @@ _LIGHT_ATTEMPTS = f"""
         json_extract(a.plan, '$.operator'), a.program, p.fingerprint,
         CASE WHEN a.evaluation IS NOT NULL THEN COALESCE(e.status, 'missing') END,
         e.objective, e.measures, e.metrics, e.instances, e.stages,
-        json_array_length(e.repeats)
+        json_array_length(e.repeats), COALESCE(NULLIF(a.reason, ''), e.reason)
     FROM attempts a {_JOIN_EVALUATION} LEFT JOIN programs p ON p.id = a.program
     WHERE a.generation >= ? ORDER BY a.generation, a.slot, a.number
 """
@@ -115,13 +112,6 @@ _USAGE = """
             thinking_tokens, cost_usd, 0, lost != '' FROM expenses
     ) GROUP BY role, model ORDER BY role, model
 """
-_EFFORTS = f"""
-    SELECT g.number, COUNT(a.number), COUNT(*) FILTER (WHERE e.status != 'rejected'),
-        COUNT(*) FILTER (WHERE instr(COALESCE(NULLIF(a.reason, ''), e.reason), ?))
-    FROM generations g LEFT JOIN attempts a ON a.generation = g.number
-        AND COALESCE(json_extract(a.plan, '$.operator'), '') = ''
-    {_JOIN_EVALUATION} WHERE g.number > ? GROUP BY g.number ORDER BY g.number
-"""
 _TEXTS = f"""
     SELECT a.generation, a.slot, a.number, json_extract(a.plan, '$.change'),
         COALESCE(NULLIF(a.reason, ''), e.reason), e.seconds
@@ -137,26 +127,6 @@ _NOTES = f"""
         AND a.plan IS NOT NULL
     ORDER BY a.generation, a.slot, a.number
 """
-# By attempt with a parent: its operator, objective, and gain on the parent.
-_GAINS = f"""
-    SELECT a.generation, a.slot, json_extract(a.plan, '$.operator') AS operator, e.objective,
-        :sign * (e.objective - pe.objective) AS gain
-    FROM attempts a {_JOIN_EVALUATION} {_JOIN_PARENT}
-    WHERE a.parent_generation IS NOT NULL
-"""
-_PAYOFFS = f"""
-    WITH gains AS ({_GAINS}), slots AS (
-        SELECT generation, slot, COUNT(objective) > 0 AS scored, MAX(gain) AS gain
-        FROM gains GROUP BY generation, slot
-    ), uses AS (SELECT DISTINCT generation, slot, model FROM calls WHERE slot >= 0)
-    SELECT 'operator', operator, COUNT(*), COUNT(objective), COUNT(*) FILTER (WHERE gain > 0),
-        MAX(gain) FROM gains WHERE operator != '' GROUP BY operator
-    UNION ALL
-    SELECT 'model', model, COUNT(*), SUM(scored), COUNT(*) FILTER (WHERE gain > 0), MAX(gain)
-        FROM uses JOIN slots USING (generation, slot) GROUP BY model
-"""
-
-
 # A program that is evaluated again counts as often.
 _COUNT = """
     SELECT COALESCE(SUM(MAX(json_array_length(repeats), 1)), 0) FROM evaluations
@@ -275,19 +245,12 @@ class Reader:
         )
         return self._find_attempts(where, horizon, f"%{'%'.join(escaped)}%", limit)
 
-    def light_attempts(self, since: int = 0, *, with_uses: bool = False) -> Iterator[LightAttempt]:
-        """Returns the committed attempts in order, without sources and texts.
-
-        Args:
-            since: The first generation.
-            with_uses: Whether they have what each slot used of which model.
-        """
+    def light_attempts(self, since: int = 0) -> Iterator[LightAttempt]:
+        """Returns the committed attempts from a generation on in order, without sources."""
         with parsing(self.folder):
-            uses = self._load_uses(since) if with_uses else {}
+            uses = self._load_uses(since)
             for row in self._connection.execute(_LIGHT_ATTEMPTS, (since,)):
-                attempt = load_light_attempt(row)
-                found = uses.get(attempt.key[:2])
-                yield attempt._replace(uses=tuple(found)) if found else attempt
+                yield load_light_attempt(row, uses.get(row[:2], ()))
 
     def load_attempt(self, key: AttemptKey) -> Attempt:
         """Returns one attempt, whole.
@@ -302,7 +265,7 @@ class Reader:
         placed = map(self._load_placed, self.keys_of(generation))
         uses = self._load_uses(generation, generation)
         return [
-            SlotResult(slot, tuple(group), uses=tuple(uses.get((generation, slot), ())))
+            SlotResult(slot, tuple(group), uses=uses.get((generation, slot), ()))
             for slot, group in groupby(placed, key=lambda one: one.attempt.key.slot)
         ]
 
@@ -316,7 +279,7 @@ class Reader:
 
     def uses_of(self, generation: int, slot: int) -> tuple[ModelUse, ...]:
         """Returns what the calls of a slot say about models, in order."""
-        return tuple(self._load_uses(generation, generation).get((generation, slot), ()))
+        return self._load_uses(generation, generation).get((generation, slot), ())
 
     def finished_after(
         self, generation: int, upto: int = NEWEST
@@ -377,23 +340,6 @@ class Reader:
             for *key, change, reason, seconds in self._connection.execute(_TEXTS, (since,)):
                 yield AttemptText(AttemptKey(*key), change or "", reason or "", seconds or 0.0)
 
-    def payoffs(self, sign: float) -> list[Payoff]:
-        """Returns what operators and models have brought in committed generations.
-
-        Args:
-            sign: +1 where larger objectives are better, else -1.
-        """
-        with naming_errors(self.folder):
-            return [Payoff(*row) for row in self._connection.execute(_PAYOFFS, {"sign": sign})]
-
-    def efforts(self, after: int) -> list[Efforts]:
-        """Returns what the models of each generation after one came to."""
-        return [Efforts(*row) for row in self._all(_EFFORTS, UNUSABLE, after)]
-
-    def outcomes(self) -> dict[str, int]:
-        """Returns the number of committed attempts by status."""
-        return self._count("COALESCE(e.status, 'rejected')", "what")
-
     def nodes(self) -> list[tuple[str, int, int, int, str | None]]:
         """Returns each node of a cluster: its name, evaluations, those that failed, those lost.
 
@@ -404,20 +350,6 @@ class Reader:
     def stages(self) -> list[tuple[str, int, int, float]]:
         """Returns each early stage: its name, programs, those stopped there, and their seconds."""
         return self._all(_STAGES)
-
-    def rejections(self) -> dict[str, int]:
-        """Returns how many committed attempts were rejected, by reason."""
-        why = "COALESCE(NULLIF(a.reason, ''), e.reason)"
-        when = "COALESCE(e.status, 'rejected') = 'rejected'"
-        return self._count(f"CASE WHEN {when} THEN {why} END", "n DESC")
-
-    def _count(self, what: str, order: str) -> dict[str, int]:
-        return dict(
-            self._all(
-                f"SELECT {what} AS what, COUNT(*) AS n FROM attempts a {_JOIN_EVALUATION} "
-                f"WHERE what IS NOT NULL GROUP BY what ORDER BY {order}, what"
-            )
-        )
 
     def _load_placed(self, key: AttemptKey) -> PlacedAttempt:
         found = self._all(_ATTEMPT, *key)
@@ -431,11 +363,13 @@ class Reader:
         with parsing(self.folder):
             return [table.load(row, **left_out) for row in self._all(sql, *values)]
 
-    def _load_uses(self, since: int, upto: int = NEWEST) -> dict[tuple[int, int], list[ModelUse]]:
-        uses: dict[tuple[int, int], list[ModelUse]] = {}
-        for generation, slot, *use in self._all(f"{_USES} {_WITHIN} {_IN_ORDER}", since - 1, upto):
-            uses.setdefault((generation, slot), []).append(ModelUse(*use))
-        return uses
+    def _load_uses(self, since: int, upto: int = NEWEST) -> dict[Any, tuple[ModelUse, ...]]:
+        """Returns what calls say about models, by generation and slot."""
+        found = self._all(f"{_USES} {_WITHIN} {_IN_ORDER}", since - 1, upto)
+        return {
+            place: tuple(ModelUse(*row[2:]) for row in rows)
+            for place, rows in groupby(found, key=lambda row: row[:2])
+        }
 
     def _find_attempts(self, where: str, *values: Any) -> list[AttemptKey]:
         sql = f"SELECT generation, slot, number FROM attempts WHERE {where}"

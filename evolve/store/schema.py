@@ -36,6 +36,7 @@ from evolve.records.results import (
     Expense,
     Generation,
     LightAttempt,
+    ModelUse,
     PlacedAttempt,
     SlotNote,
 )
@@ -338,12 +339,12 @@ def _program(source: bytes | None, expected: str) -> Program:
     return found
 
 
-def load_light_attempt(row: Sequence[Any]) -> LightAttempt:
-    """Returns the attempt of a row without sources and texts."""
+def load_light_attempt(row: Sequence[Any], uses: tuple[ModelUse, ...]) -> LightAttempt:
+    """Returns the attempt of a row without its source."""
     (
         generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
         operator, program_id, fingerprint, status, objective, measures, metrics, instances,
-        stages, evaluations,
+        stages, evaluations, reason,
     ) = row  # fmt: skip
     parent = None
     if parent_generation is not None:
@@ -367,7 +368,8 @@ def load_light_attempt(row: Sequence[Any]) -> LightAttempt:
             # Most programs have none.
             () if stages in {None, "[]"} else _load_stages(json.loads(stages)),
             evaluations or 1,
-            (),
+            reason or "",
+            uses,
         ),
     )
 

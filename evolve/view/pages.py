@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 
 from evolve.display import Listing, TextTable, one_line, show_number
 from evolve.errors import UsageError
-from evolve.population.curves import compare, trace_run
 from evolve.records.results import AttemptText
 from evolve.report.figures import draw_comparison
 from evolve.report.phrases import RUN_COLUMNS, list_cells
 from evolve.report.render import Document, LinkCell, Picture, Section
 from evolve.report.timeline import AttemptRow
 from evolve.runs.run_folder import load_run
+from evolve.search.curves import compare, trace_run
 from evolve.store import Store
 from evolve.view.watched import WatchedRun
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from evolve.errors import EvolveError, UsageError
-from evolve.population.state import load_state
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import AttemptText
@@ -21,6 +20,7 @@ from evolve.report.overview import describe_run
 from evolve.report.render import Document, render_section
 from evolve.report.timeline import AttemptRow, RunHistory
 from evolve.runs.run_folder import SETTINGS_FILE, list_runs, load_run
+from evolve.search.population import load_population
 from evolve.settings import Settings
 from evolve.store import DATABASE, Store, is_locked
 
@@ -98,7 +98,7 @@ class WatchedRun:
         try:
             problem, settings = load_run(self.folder)
             with closing(Store.open_to_read(self.folder)) as store:
-                state = load_state(store, problem, settings.search)
+                state = load_population(store, problem, settings.search)
                 return describe_run(self.folder, store, state)
         except EvolveError as error:
             # The others are still worth a look.

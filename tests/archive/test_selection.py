@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from evolve.archive import Archive, Elite
 from evolve.archive.archives import GridCells, Islands
 from evolve.archive.selection import ParentSelector, make_lottery
-from evolve.population import Population
 from evolve.problem import Measure, load_problem
 from evolve.records import AttemptKey, Direction, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
+from evolve.search.population import Population
 from evolve.settings.sections import SearchSettings
 from evolve.source import share_in_common, sign_source
 from tests.builders import make_elite

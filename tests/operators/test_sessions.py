@@ -6,10 +6,10 @@ import pytest
 
 from evolve.operators import TUNE
 from evolve.operators.sessions import TuningPlanner, TuningSession, TuningSessions
-from evolve.population import Population
 from evolve.problem import load_problem
 from evolve.records import INITIAL, AttemptKey, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
+from evolve.search.population import Population
 from evolve.settings.sections import SearchSettings
 from tests.commands import run_evolve, run_json, write_problem
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from evolve.archive.archives import KINDS, Archive, Elite
-from evolve.population.curves import CurvePoint
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction, Status
 from evolve.report.figures import (
@@ -22,6 +21,7 @@ from evolve.report.figures import (
     standalone,
 )
 from evolve.report.timeline import AttemptRow
+from evolve.search.curves import CurvePoint
 from tests.builders import make_elite
 
 AXES = (Measure("x", 0.0, 1.0, 4), Measure("y", 1.0, 100.0, 2, "log"))

@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from evolve.population.state import load_state
 from evolve.report.live import PlainView, StandardOutput
 from evolve.report.progress import Progress
+from evolve.search.population import load_population
 from evolve.steps.journal import Traffic, Wait
 from evolve.store import Store
 from tests.commands import run_detached, run_evolve, write_problem, write_script
@@ -141,7 +141,7 @@ def test_a_pipe_gets_a_line_now_and_then_also_while_nothing_happens(tmp_path, ca
     with closing(Store.open_to_read(tmp_path / "r")) as store:
         waits = Traffic((Wait("editor", "slow/model", time.monotonic() - 30.0),), in_flight=1)
         progress = Progress(store, searches.problem, searches.settings, dict, lambda: waits)
-        assert load_state(store, searches.problem, searches.settings.search).generation == 1
+        assert load_population(store, searches.problem, searches.settings.search).generation == 1
     view = PlainView(progress, StandardOutput(), quiet_seconds=0.2)
     with view:
         progress.on_commit(population, None)

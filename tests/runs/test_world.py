@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from evolve.errors import UsageError
-from evolve.population.state import load_state
 from evolve.problem import load_problem
 from evolve.records import RESCORE, AttemptKey
 from evolve.runs import world
 from evolve.runs.derived import fork_run
 from evolve.runs.run_folder import create_run_folder, load_run
 from evolve.runs.world import read_origin, take_evaluator
+from evolve.search.population import load_population
 from evolve.settings import Settings
 from evolve.store import Store
 from tests.commands import EVALUATOR, PROBLEM, run_evolve, write_problem
@@ -220,7 +220,7 @@ def test_a_mended_evaluator_is_taken_recorded_and_the_elites_scored_again(broken
     assert "programs evaluated again; archives begin anew" in done.stdout
     problem, settings = load_run(broken / "r")
     with closing(Store.open_to_read(broken / "r")) as store:
-        state = load_state(store, problem, settings.search)
+        state = load_population(store, problem, settings.search)
         last, before = store.invocations()[-1], store.invocations()[-2]
         again = [one for one in store.light_attempts() if one.operator == RESCORE]
     assert (last.replaced, before.replaced) == (before.evaluator, "")

@@ -2,7 +2,8 @@
 
 import signal
 
-from evolve.records.results import Efforts
+from evolve.records import INITIAL, AttemptKey, Status
+from evolve.records.results import UNUSABLE, LightAttempt
 from evolve.runs.outcome import ReasonCounts, advise
 from evolve.search.schedule import FruitlessWatch
 from tests.commands import run_evolve, run_json, start_evolve, wait_for_rows, write_script
@@ -10,9 +11,21 @@ from tests.commands import run_evolve, run_json, start_evolve, wait_for_rows, wr
 PROSE = "the reply holds neither edits nor a program"
 
 
-def silent(slots: int = 1) -> Efforts:
-    """A generation in which no reply can be used."""
-    return Efforts(1, slots, 0, slots)
+def make_attempts(count: int, evaluated: int = 0, unusable: int = 0) -> list[LightAttempt]:
+    """Returns the attempts of models in a generation: evaluated ones, then rejected ones."""
+    statuses = [Status.CRASHED] * evaluated + [Status.REJECTED] * (count - evaluated)
+    return [
+        LightAttempt(
+            AttemptKey(1, slot, 0), 0, INITIAL, 1, "", None, None, status, None, {}, {},
+            reason=f"the reply {UNUSABLE}" if slot >= count - unusable else "no program",
+        )
+        for slot, status in enumerate(statuses)
+    ]  # fmt: skip
+
+
+def silent(slots: int = 1) -> list[LightAttempt]:
+    """Returns a generation in which no reply can be used."""
+    return make_attempts(slots, 0, slots)
 
 
 def test_three_generations_without_any_usable_reply_end_a_run():
@@ -25,18 +38,18 @@ def test_one_evaluation_starts_the_count_anew():
     for _ in range(5):
         assert not watch.add(silent(2))
         assert not watch.add(silent(2))
-        assert not watch.add(Efforts(1, 2, 1, 1))
+        assert not watch.add(make_attempts(2, 1, 1))
 
 
 def test_a_weak_model_that_answers_gets_more_attempts_than_one_that_does_not():
     watch = FruitlessWatch(3)
-    ends = [watch.add(Efforts(1, 2, 0, 0)) for _ in range(12)]
+    ends = [watch.add(make_attempts(2)) for _ in range(12)]
     assert ends == [False] * 11 + [True]
 
 
 def test_replies_that_are_nearly_all_unusable_end_a_run():
     watch = FruitlessWatch(3)
-    assert [watch.add(Efforts(1, 20, 1, 0)) for _ in range(3)] == [False, False, True]
+    assert [watch.add(make_attempts(20, 1)) for _ in range(3)] == [False, False, True]
 
 
 def test_a_generation_without_any_attempt_is_fruitless():

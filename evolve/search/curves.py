@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from evolve.archive import Elite
 from evolve.errors import UsageError
-from evolve.population.state import RunState
 from evolve.problem import Problem
 from evolve.records.results import LightAttempt
+from evolve.search.population import Population
 from evolve.settings import Settings, flatten_settings
 from evolve.settings.sections import STRATEGIES, SearchSettings
 from evolve.store import Store
@@ -66,7 +66,7 @@ class CurveTracer:
         state: What the run has reached so far; it is brought forward.
     """
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: Population) -> None:
         self._state = state
         self._calls, self._tokens, self._cost_usd = 0, 0, 0.0
 
@@ -99,7 +99,7 @@ def trace_curve(store: Store, problem: Problem, settings: SearchSettings) -> Ite
     Raises:
         StoreError: The database cannot be read.
     """
-    return CurveTracer(RunState(problem, settings)).advance(store, store.light_attempts())
+    return CurveTracer(Population(problem, settings)).advance(store, store.light_attempts())
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from evolve.archive import AddStatus, Archive
 from evolve.archive.archives import GridCells, Islands
 from evolve.archive.selection import ParentSelector, make_lottery
 from evolve.errors import ProblemError
-from evolve.population import Population
 from evolve.problem import Measure, load_problem
 from evolve.records import Direction, Status
 from evolve.report.overview import describe_run
+from evolve.search.population import Population
 from evolve.settings.sections import SearchSettings
 from evolve.store import Store
 from tests.builders import make_elite

@@ -3,29 +3,34 @@ from contextlib import closing
 
 import pytest
 
-from evolve.population.state import StallWatch
+from evolve.search.schedule import StallWatch
 from evolve.store import Store
 from tests.commands import run_evolve, run_json
 from tests.searches import Searches, archives_of
 
 
-def changes_of(watch: StallWatch, attempts) -> list[str]:
-    changes = []
-    for is_progress in attempts:
+def levels_of(watch: StallWatch, attempts) -> list[int]:
+    levels = []
+    for number, is_progress in enumerate(attempts):
         watch.record(is_progress=is_progress)
-        changes.append(watch.find_change())
-    return changes
+        watch.end_generation(number, number + 1)
+        levels.append(watch.level)
+    return levels
 
 
 def test_a_stall_is_answered_in_steps_and_ends_with_progress():
-    changes = changes_of(StallWatch(2), [False] * 7 + [True])
-    evenly, leap = "parents are drawn more evenly", "some slots leap to a new formulation"
-    assert changes == ["", evenly, "", "", "", leap, "", "progress again"]
+    watch = StallWatch(2)
+    assert levels_of(watch, [False] * 7 + [True]) == [0, 1, 1, 1, 1, 2, 2, 0]
+    assert [(event.generation, event.action) for event in watch.events] == [
+        (1, "parents are drawn more evenly"),
+        (5, "some slots leap to a new formulation"),
+        (7, "progress again"),
+    ]
 
 
 def test_a_window_of_nothing_sees_no_stall():
     watch = StallWatch(0)
-    assert not any(changes_of(watch, [False] * 50))
+    assert not any(levels_of(watch, [False] * 50))
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.errors import UsageError
-from evolve.population.curves import Trace, bootstrap, compare
 from evolve.report.figures import draw_comparison
+from evolve.search.curves import Trace, bootstrap, compare
 from tests.commands import run_evolve, run_json
 
 
