@@ -23,16 +23,20 @@ from evolve.sandbox.guest.wire import ProgramLimits
 CONTROLLERS = ("memory", "pids", "cpu")
 # The warm guest with its packages, page cache of its files, and room for the watchdog to notice an
 # excess before the kernel does: a program that it kills says why.
-OWN_MEMORY_MB = 768
+_OWN_MEMORY_MB = 768
 # One CPU; the period is short, so that a guest that used it up soon hears its host again.
 CPU_PERIOD_MICROSECONDS = 20_000
 _OWN_PROCESSES = 16
-_MB = 1 << 20
 _GONE_SECONDS = 2.0
 _PREFIX = "evolve-"
 _JOIN = 'n=$1; shift; while [ $n -gt 0 ]; do echo $$ >"$1"/cgroup.procs || exit 125; shift; '
 _JOIN += 'n=$((n-1)); done; exec "$@"'
 _numbers = itertools.count()
+
+
+def guest_memory_bytes(limits: ProgramLimits) -> int:
+    """Returns what a guest may take with a program in it."""
+    return (limits.memory_mb + limits.workspace_mb + _OWN_MEMORY_MB) << 20
 
 
 class NoCgroupError(Exception):
@@ -88,7 +92,7 @@ class Cgroup:
         Raises:
             OSError: The kernel refused.
         """
-        size = (limits.memory_mb + limits.workspace_mb + OWN_MEMORY_MB) * _MB
+        size = guest_memory_bytes(limits)
         self._write("pids", "pids.max", limits.processes + _OWN_PROCESSES)
         if self._place.version == 2:
             self._write("memory", "memory.max", size)

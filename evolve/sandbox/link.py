@@ -1,4 +1,4 @@
-"""The host's end of a guest: its process and the stream of frames to and from it."""
+"""The host's end of a guest: the frames to and from it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,16 @@ import contextlib
 import functools
 import os
 import select
-import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from evolve.errors import SandboxError
-from evolve.sandbox.cgroup import Cgroup, NoCgroupError, make_group_or_scope
 from evolve.sandbox.guest import resources, wire
 from evolve.sandbox.guest.wire import (
     CHUNK,
-    KILLS,
     READY,
-    SIGNALLED,
     FrameError,
     ProgramLimits,
     take_frame,
@@ -31,7 +24,8 @@ from evolve.sandbox.guest.wire import (
 _READ_BYTES = 2 * CHUNK
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
-_END_SECONDS = 5.0
+END_SECONDS = 5.0
+LOG_BYTES = 8192
 _DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
@@ -50,76 +44,37 @@ class MissingPackageError(SandboxError):
 
 
 class Link:
-    """A running guest.
+    """The frames to and from a running guest.
 
     Args:
-        command: Starts it.
-        environment: All of its environment.
         name: Of the backend, for messages.
+        process: Of the guest: a `HostProcess`, or what does the same elsewhere.
+        package_place: Where a missing package has to be installed.
+        advice: Added to what is said of a guest that does not start.
     """
 
-    _package_place = "where evolve is installed"
-    _advice = ""
-    _group: Cgroup | None = None
     _fitted: ProgramLimits | None = None
     _kills = 0
-    why_no_cgroup = ""
-    """Why the kernel does not limit all processes of the guest together; empty where it does."""
+    _is_closed = False
 
-    def __init__(self, command: Sequence[str], environment: dict[str, str], name: str) -> None:
-        files = contextlib.ExitStack()
-        errors = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it does
-        # Where none can be made the guest's own watchdog remains; the canary reports it.
-        try:
-            self._group = make_group_or_scope()
-            command = self._group.wrap(command)
-        except NoCgroupError as error:
-            self.why_no_cgroup = str(error)
-        process = (
-            starter(os.getpid())
-            .submit(
-                subprocess.Popen,
-                list(command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-            )
-            .result()
-        )
-        ends = [files.enter_context(end) for end in (process.stdin, process.stdout) if end]
-        self._adopt(name, process, [end.fileno() for end in ends], errors, files)
-
-    def _adopt(
+    def __init__(
         self,
         name: str,
         process: Any,
-        ends: Sequence[int],
-        errors: IO[bytes],
-        files: contextlib.ExitStack,
+        package_place: str = "where evolve is installed",
+        advice: str = "",
     ) -> None:
-        """Takes over a started guest.
-
-        Args:
-            name: Of the backend.
-            process: Has `pid`, `poll`, `wait` and `kill` as a `Popen`.
-            ends: Descriptors to write to it and to read from it.
-            errors: Holds what it wrote to standard error.
-            files: Closes all of that.
-        """
         self._name = name
         self._process = process
-        self._to, self._from = ends
-        self._errors = errors
-        self._files = files
-        self._is_closed = False
+        self._package_place = package_place
+        self._advice = advice
+        self._to, self._from = process.ends
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
         self._received = bytearray()
         self._unsent: list[memoryview] = []
         self.greeting: dict[str, Any] = {}
+        self.why_no_cgroup: str = process.why_no_cgroup
 
     def await_ready(self) -> None:
         """Waits until the guest is warm.
@@ -156,30 +111,24 @@ class Link:
         Raises:
             SandboxError: The limits cannot be set.
         """
-        if limits != self._fitted:
-            self._limit(limits)
-            self._fitted = limits
+        if limits == self._fitted:
+            return
+        try:
+            self._process.limit(limits)
+        except OSError as error:
+            reason = str(error)[:300]
+            raise SandboxError(f"{self._name}: memory cannot be limited: {reason}") from None
+        self._fitted = limits
 
     def ran_out_of_memory(self) -> bool:
         """Returns whether the kernel killed something for the guest's memory since last time."""
-        before = self._kills
-        self._kills = self._group.out_of_memory_kills if self._group is not None else 0
+        before, self._kills = self._kills, self._process.count_memory_kills()
         return self._kills > before
 
     def find_killer(self) -> str:
-        """Returns who ended a guest that is gone; empty if its program may have brought it about.
-
-        No program can send its guest a signal; what it can do is to use up memory, of which its
-        own processes are killed first.
-        """
-        if self.ran_out_of_memory():
-            return ""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self._process.wait(_END_SECONDS)
-            number = -code if code < 0 else code - SIGNALLED
-            if number in KILLS:
-                return f"the sandbox was killed from outside ({signal.Signals(number).name})"
-        return ""
+        """Returns who ended a guest that is gone; empty if its program may have done it."""
+        killer: str = self._process.find_killer(self._kills)
+        return killer
 
     def send(self, kind: bytes, body: bytes = b"") -> None:
         """Queues bytes of a kind in frames; `receive` writes them."""
@@ -230,7 +179,7 @@ class Link:
     def end(self) -> None:
         """Asks the guest to end with everything in it, and kills it if it does not."""
         if not self._is_closed:
-            self._hang_up()
+            self._process.hang_up()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_SECONDS)
             self.kill()
@@ -243,23 +192,11 @@ class Link:
         self._process.kill()
         self._process.wait()
         if self.greeting.get("host_folder"):
-            kill_session(self._process.pid)
+            resources.kill_session(self._process.pid)
             resources.remove(self.greeting["host_folder"])
         self._drain()
-        if self._group is not None:
-            self._group.remove()
         self._unsent.clear()
-        self._files.close()
-
-    def _limit(self, limits: ProgramLimits) -> None:
-        try:
-            if self._group is not None:
-                self._group.fit(limits)
-        except OSError as error:
-            raise SandboxError(f"{self._name}: the cgroup cannot be limited: {error}") from None
-
-    def _hang_up(self) -> None:
-        self._process.stdin.close()
+        self._process.close()
 
     def _write(self) -> None:
         try:
@@ -281,17 +218,14 @@ class Link:
             data = b""
         if not data:
             raise LinkLostError("the guest ended")
-        self._accept(data)
-
-    def _accept(self, data: bytes) -> None:
-        self._received += data
+        self._received += self._process.unwrap(data)
 
     def _drain(self) -> None:
         # The stream ends once the last process of the guest is gone.
-        deadline = time.monotonic() + _END_SECONDS
+        deadline = time.monotonic() + END_SECONDS
         poller = select.poll()
         poller.register(self._from, select.POLLIN)
-        while time.monotonic() < deadline and poller.poll(_END_SECONDS * 1000):
+        while time.monotonic() < deadline and poller.poll(END_SECONDS * 1000):
             with contextlib.suppress(BlockingIOError):
                 try:
                     if not os.read(self._from, CHUNK):
@@ -302,32 +236,8 @@ class Link:
     def _said(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0.5)
-        self._errors.seek(0)
-        lines = self._errors.read(8192).decode(errors="replace").split("\n")
+        lines = self._process.read_log().decode(errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "")[:300]
-
-
-def count_memory_kills() -> int:
-    """Returns how many processes the kernel has killed for lack of memory; 0 where it is silent."""
-    with contextlib.suppress(OSError, ValueError):
-        _, found, rest = Path("/proc/vmstat").read_text().partition("\noom_kill ")
-        return int(rest.split(maxsplit=1)[0]) if found else 0
-    return 0
-
-
-def kill_session(leader: int) -> None:
-    """Kills every process of a session but its leader, and waits until they are gone."""
-    # Without a pid namespace children outlive a guest that is killed, but none of them may
-    # leave its session.
-    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        while pids := set(resources.list_group(proc, leader, is_session=True)) - {str(leader)}:
-            for pid in map(int, pids):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.005)
-    finally:
-        os.close(proc)
 
 
 @functools.cache

@@ -5,18 +5,28 @@ One starts it inside `bwrap`; the other needs no binary: the guest isolates itse
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from evolve.errors import SandboxError
 from evolve.sandbox.backends import Sandbox
-from evolve.sandbox.cgroup import is_orphan, name_owner
+from evolve.sandbox.cgroup import (
+    Cgroup,
+    NoCgroupError,
+    is_orphan,
+    make_group_or_scope,
+    name_owner,
+)
 from evolve.sandbox.guest import resources
 from evolve.sandbox.guest.confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID, TEMPORARY
+from evolve.sandbox.guest.wire import KILLS, SIGNALLED, ProgramLimits
 from evolve.sandbox.layout import (
     GUEST_PATH,
     GUEST_SOURCE,
@@ -25,7 +35,7 @@ from evolve.sandbox.layout import (
     guest_environment,
     list_readable,
 )
-from evolve.sandbox.link import Link
+from evolve.sandbox.link import END_SECONDS, LOG_BYTES, Link, starter
 
 # What drivers of NVIDIA need beside the file of each GPU, as far as it is there.
 _CONTROLS = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
@@ -33,8 +43,99 @@ _CONTROLS = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
 _PREFIX = "evolve-guest-"
 
 
+class HostProcess(subprocess.Popen[bytes]):
+    """A guest as a process of this host, in a cgroup where one can be made.
+
+    Args:
+        command: Starts it.
+    """
+
+    why_no_cgroup = ""
+    """Why the kernel does not limit all processes of the guest together; empty where it does."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `close` does
+        self._group: Cgroup | None = None
+        # Where none can be made the guest's own watchdog remains; the canary reports it.
+        try:
+            self._group = make_group_or_scope()
+            command = self._group.wrap(command)
+        except NoCgroupError as error:
+            self.why_no_cgroup = str(error)
+        super().__init__(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=guest_environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+
+    @property
+    def ends(self) -> list[int]:
+        """Returns the descriptors to write to it and to read from it."""
+        return [end.fileno() for end in (self.stdin, self.stdout) if end]
+
+    def unwrap(self, data: bytes) -> bytes:
+        """Returns what it wrote of what was read."""
+        return data
+
+    def read_log(self) -> bytes:
+        """Returns the beginning of what it wrote on standard error."""
+        self._log.seek(0)
+        return self._log.read(LOG_BYTES)
+
+    def limit(self, limits: ProgramLimits) -> None:
+        """Limits it, with what a program may use.
+
+        Raises:
+            OSError: It cannot be limited.
+        """
+        if self._group is not None:
+            self._group.fit(limits)
+
+    def count_memory_kills(self) -> int:
+        """Returns how often the kernel has killed something of it for its memory."""
+        return self._group.out_of_memory_kills if self._group is not None else 0
+
+    def find_killer(self, memory_kills: int) -> str:
+        """Returns who ended it; empty if its program may have brought that about.
+
+        No program can send its guest a signal; what it can do is to use up memory, of which its
+        own processes are killed first.
+
+        Args:
+            memory_kills: How many of those there had been before.
+        """
+        if self.count_memory_kills() > memory_kills:
+            return ""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self.wait(END_SECONDS)
+            number = -code if code < 0 else code - SIGNALLED
+            if number in KILLS:
+                return f"the sandbox was killed from outside ({signal.Signals(number).name})"
+        return ""
+
+    def hang_up(self) -> None:
+        """Closes its input."""
+        if self.stdin:
+            self.stdin.close()
+
+    def close(self) -> None:
+        """Lets go of what is held for it."""
+        if self._group is not None:
+            self._group.remove()
+        for file in (self.stdin, self.stdout, self._log):
+            if file:
+                file.close()
+
+
 def _start_by(name: str, command: list[str]) -> Sandbox:
-    return Sandbox(name, lambda: Link(command, guest_environment(), name))
+    # Guests die with the thread that started them.
+    return Sandbox(
+        name, lambda: Link(name, starter(os.getpid()).submit(HostProcess, command).result())
+    )
 
 
 def make_bubblewrap(view: HostView) -> Sandbox:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 from evolve.errors import ProgramError, SandboxError, SandboxKilledError
@@ -30,7 +32,7 @@ from evolve.sandbox.guest.wire import (
     ProgramLimits,
     pack_rows,
 )
-from evolve.sandbox.link import Link, LinkLostError, count_memory_kills
+from evolve.sandbox.link import Link, LinkLostError
 from evolve.sandbox.replies import (
     name_kind_and_line,
     printable,
@@ -97,7 +99,7 @@ class SandboxSession:
         self._is_open = True
         self.printed = b""
         self._spent_at_start = self._spent = self.asked_seconds = 0.0
-        self._kills_before = count_memory_kills()
+        self._kills_before = _count_memory_kills()
         self._max_message = limits.reply_mb << 20
         link.send(START, wire.encode(limits))
         # Answers what the program asks; the time that it takes is not the program's.
@@ -342,7 +344,7 @@ class SandboxSession:
         """Returns whether the kernel took a program for lack of memory that others had used."""
         is_small = peak_bytes < self._limits.memory_mb << 19
         is_held = bool(self._link.greeting.get("namespaces"))
-        return is_held and is_small and count_memory_kills() > self._kills_before
+        return is_held and is_small and _count_memory_kills() > self._kills_before
 
     def _fail_reported(self, kind: bytes, body: bytes) -> NoReturn:
         if kind == OUT_OF_MEMORY:
@@ -408,3 +410,11 @@ def _describe_exit(status: int) -> str:
         name = f"signal {-code}"
     cause = " (files, and shared memory with them, beyond `workspace_mb`?)"
     return f"the process was ended by {name}{cause * (name == 'SIGBUS')} before it answered"
+
+
+def _count_memory_kills() -> int:
+    """Returns how many processes the kernel has killed for lack of memory; 0 where it is silent."""
+    with contextlib.suppress(OSError, ValueError):
+        _, found, rest = Path("/proc/vmstat").read_text().partition("\noom_kill ")
+        return int(rest.split(maxsplit=1)[0]) if found else 0
+    return 0

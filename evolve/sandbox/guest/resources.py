@@ -13,7 +13,9 @@ import _socket
 import contextlib
 import functools
 import os
+import signal
 import stat
+import time
 from typing import NamedTuple
 
 _SHARES = (b"\nPss_Anon:", b"\nPss_Shmem:", b"\nSwapPss:")
@@ -50,6 +52,21 @@ def list_group(proc: int, group: int, *, is_session: bool = False) -> list[str]:
             if int(ids[is_session]) == group and not (is_session and state == b"Z"):
                 found.append(name)
     return found
+
+
+def kill_session(leader: int) -> None:
+    """Kills every process of a session but its leader, and waits until they are gone."""
+    # Without a pid namespace children outlive a guest that is killed, but none of them may
+    # leave its session.
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        while pids := set(list_group(proc, leader, is_session=True)) - {str(leader)}:
+            for pid in map(int, pids):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+    finally:
+        os.close(proc)
 
 
 def measure_buffers(proc: int, names: list[str], *, has_own_network: bool) -> int:

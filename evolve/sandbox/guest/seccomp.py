@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import struct
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ _LOAD, _AND, _JUMP_EQ, _JUMP_SET, _JUMP_GE, _RETURN = 0x20, 0x54, 0x15, 0x45, 0x
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _ARCHITECTURES = (0xC000003E, 0xC00000B7)
 _NUMBER_OFFSET, _ARCHITECTURE_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
+_ALLOW_NAME, _ERRNO_NAME = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
 _MODE_FILTER = 2
 _GRANT, _REFUSE, _UNKNOWN = _ERRNO, _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
 _ALL_BITS = 0xFFFFFFFF
@@ -163,6 +165,29 @@ def build_timing_filter(*, is_alone: bool) -> bytes:
     for rule in rules:
         code += _assemble_rule(rule)
     return b"".join([*code, _op(_RETURN, _ALLOW)])
+
+
+def build_profile() -> str:
+    """Returns the seccomp profile of a container as JSON text.
+
+    It allows what a program's filter does, and what the guest itself needs; that filter, which each
+    program gets on top, is tighter. Engines that do not know `defaultErrnoRet` answer unknown
+    calls with `EPERM`: what libraries fall back from is therefore named.
+    """
+    sockets = {"socket", "socketpair"}
+    allowed = {*kernel.ALLOWED, *kernel.GRANTED, *kernel.NEEDED_BY_THE_GUEST} - sockets
+    is_unix = {"index": 0, "value": _AF_UNIX, "op": "SCMP_CMP_EQ"}
+    refuse, answer_unknown = (
+        {"action": _ERRNO_NAME, "errnoRet": code} for code in (errno.EPERM, errno.ENOSYS)
+    )
+    rules = [
+        {"names": sorted(allowed), "action": _ALLOW_NAME},
+        {"names": sorted(sockets), "action": _ALLOW_NAME, "args": [is_unix]},
+        {"names": sorted(kernel.REFUSED.keys() - allowed), **refuse},
+        {"names": ["clone3", "preadv2"], **answer_unknown},
+    ]
+    default = {"defaultAction": _ERRNO_NAME, "defaultErrnoRet": errno.ENOSYS}
+    return json.dumps({**default, "syscalls": rules})
 
 
 def install_filter(code: bytes) -> None:
