@@ -28,8 +28,12 @@ _LONGEST_NAME = 255
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def inside(name: str) -> PurePosixPath:
+def inside(name: str, where: str = "") -> PurePosixPath:
     """Returns a name as a path that stays inside whatever folder it is looked up in.
+
+    Args:
+        name: Relative.
+        where: Who names it, for messages.
 
     Raises:
         ValueError: It is absolute, climbs, is hidden, or is no path of a file.
@@ -44,7 +48,8 @@ def inside(name: str) -> PurePosixPath:
         or any(not part or part[0] == "." or len(part.encode()) > _LONGEST_NAME for part in parts)
         or "\\" in name
     ):
-        raise ValueError(f"expected the path of a file inside the folder, got {name!r:.200}")
+        place = f"{where}: " if where else ""
+        raise ValueError(f"{place}expected the path of a file inside the folder, got {name!r:.200}")
     return path
 
 

@@ -35,14 +35,19 @@ def key(default: Any = dataclasses.MISSING, about: str = "", **bounds: Any) -> A
     """Returns a field of a record, with what a table may say for it.
 
     Args:
-        default: What holds where the key is missing; it is required without one.
+        default: What holds where the key is missing; it is required without one. Each record
+            has an empty table of its own.
         about: What it is, in words.
         **bounds: `low` and `high`, which a number or the length of a list may reach; `above`,
             which it has to pass; `choices` of a text; `form` of one, as a pattern and in words;
-            `clean`, which returns a text as it is kept; `short`, the key of a table that a bare
-            value stands for; `entries`, the record whose fields a table may give some of.
+            `clean`, which returns a text as it is kept, and `parse`, which does so with a whole
+            value; `short`, the key of a table that a bare value stands for; `entries`, the record
+            whose fields a table may give some of.
     """
-    return dataclasses.field(default=default, metadata={"about": about, **bounds})
+    metadata = {"about": about, **bounds}
+    if default == {}:
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def read_record(kind: type[_Record], values: object, where: str) -> _Record:
@@ -53,7 +58,8 @@ def read_record(kind: type[_Record], values: object, where: str) -> _Record:
     """
     given = read_given(kind, values, where)
     for item in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if item.name not in given and item.default is dataclasses.MISSING:
+        is_required = {item.default, item.default_factory} == {dataclasses.MISSING}
+        if item.name not in given and is_required:
             expected = _describe(_read_hints(kind)[item.name])  # type: ignore[arg-type]
             raise UsageError(f"{where}: `{item.name}`: expected {expected}, got nothing")
     return kind(**given)
@@ -95,8 +101,10 @@ def read_value(
     """
     hint = _read_hints(kind)[item.name]
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if options[0] is Any or (value is None and type(None) in options):
+    if value is None and type(None) in options:
         return value
+    if "parse" in item.metadata:
+        return item.metadata["parse"](value, f"{where}: `{item.name}`")
     return _read(value, options[0], item.metadata, where, name or item.name)
 
 
@@ -155,7 +163,10 @@ def _check_text(text: str, bounds: Mapping[str, Any], place: str) -> str:
     if form := bounds.get("form"):
         expect(re.fullmatch(form[0], text), form[1], text, place)
     clean = bounds.get("clean")
-    return clean(text, place) if clean else text
+    try:
+        return str(clean(text, place)) if clean else text
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _check_number(number: float, name: str, bounds: Mapping[str, Any], place: str) -> None:

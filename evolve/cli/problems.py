@@ -18,13 +18,13 @@ from evolve.importing.foreign import TABLE_FILE, Wishes, write_competition, writ
 from evolve.importing.readers import read_foreign
 from evolve.models.roster import open_endpoints, show_price_setting
 from evolve.problem import COOPERATIVE, Problem, list_warnings, load_problem
-from evolve.problem.checked_files import write_noise
 from evolve.problem.gallery import (
     copy_problem,
     find_problem,
     is_shipped,
     list_gallery,
     scaffold_problem,
+    write_noise,
 )
 from evolve.records import Evaluation
 from evolve.runs.estimate import (

@@ -27,7 +27,7 @@ from evolve.errors import (
 )
 from evolve.keys import cut_keys
 from evolve.problem import NO_BARS, Purpose
-from evolve.problem.checked_files import SEEN_VARIABLES
+from evolve.problem.folder import SEEN_VARIABLES
 from evolve.records import Evaluation, Program, Status
 from evolve.records.chat import Request
 from evolve.records.plain import from_plain, to_plain

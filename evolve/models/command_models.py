@@ -36,7 +36,7 @@ from evolve.errors import ModelError, ModelUnavailableError, UsageError
 from evolve.files import open_plain, write_inside
 from evolve.keys import cut_keys
 from evolve.models.model import Model, ReplyError, RetryableError, format_prompt
-from evolve.problem.checked_files import MAX_FILE_BYTES
+from evolve.problem.folder import MAX_FILE_BYTES
 from evolve.records.chat import Message, Reply, Request
 
 PREFIX = "cmd:"

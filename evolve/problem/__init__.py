@@ -1,7 +1,6 @@
 """A problem folder, read strictly into a `Problem`."""
 
-from evolve.problem.checked_files import list_warnings
-from evolve.problem.folder import load_problem
+from evolve.problem.folder import list_warnings, load_problem
 from evolve.problem.problem import (
     COOPERATIVE,
     NO_BARS,

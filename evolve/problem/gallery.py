@@ -1,4 +1,4 @@
-"""Problem folders to start from: the package's own, and a small new one."""
+"""Problem folders that are found, copied and written: the package's own, and new ones."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from string import Template
 
 import evolve
 from evolve.errors import ProblemError, UsageError
-from evolve.problem.folder import load_problem
+from evolve.files import write_inside
+from evolve.problem.folder import load_problem, read_text
 from evolve.problem.problem import Problem
 
 _EVALUATORS = "evaluator"
+_NOISE_LINE = re.compile(r"^noise\s*=.*$", re.MULTILINE)
+_NOISE_TABLE = re.compile(r"^(\[noise\][^\[]*?)(?:^spread\s*=.*\n|(?=^\[)|\Z)", re.MULTILINE)
 _EVALUATOR_LINE = re.compile(r'^evaluator = ".*"$', re.MULTILINE)
 
 
@@ -123,6 +126,32 @@ def fill_templates(source: str, folder: Path, **values: object) -> dict[Path, st
         ).substitute(values)
         for path in sorted(root.rglob("*.template"))
     }
+
+
+def write_noise(folder: Path, noise: float) -> Path:
+    """Writes the noise of objectives into a `problem.toml`, in place of what stood there.
+
+    Returns:
+        The file.
+
+    Raises:
+        ProblemError: It cannot be written.
+    """
+    path = folder / "problem.toml"
+    text, line = read_text(path, folder), f"noise = {noise!r}"
+    if (table := _NOISE_TABLE.search(text)) is not None:
+        kept = f"{table[1].rstrip()}\nspread = {noise!r}\n"
+        text = f"{text[: table.start()]}{kept}{text[table.end() :]}"
+    elif _NOISE_LINE.search(text):
+        text = _NOISE_LINE.sub(line, text, count=1)
+    else:
+        head, bracket, tables = text.partition("\n[")
+        text = f"{head.rstrip()}\n{line}\n{bracket}{tables}"
+    try:
+        write_inside(folder, path.name, text)
+    except OSError as error:
+        raise ProblemError(f"{path}: cannot be written: {error.strerror}") from error
+    return path
 
 
 def expect_empty(folder: Path) -> None:

@@ -1,7 +1,8 @@
-"""What a problem is, once its folder has been read."""
+"""What a problem is: the tables of its `problem.toml`, and what they become."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,9 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from evolve.errors import UsageError
+from evolve.files import inside
 from evolve.records import Direction, Program
+from evolve.scoring.executions import check_path
 from evolve.source import is_readable
-from evolve.toml import NAME, key
+from evolve.toml import IDENTIFIER, NAME, expect, key
 
 
 class Purpose(StrEnum):
@@ -36,6 +40,31 @@ COOPERATIVE = "cooperative evaluator: it runs next to the program, which can for
 PRODUCTS = {Purpose.PLOT: "picture.svg", Purpose.SUBMIT: "submission.csv"}
 
 
+_MODEL = (
+    r"(?!\s*(cmd|manual)\s*(:|\Z))(?![\s\S]*://)[\s\S]*",
+    "a name such as `provider/model` (others are named by who starts a run: --set models.program=)",
+)
+_OTHER = r"(?!objective\Z)[\s\S]*"
+_FURTHER = (_OTHER, "a name other than `objective`, which always comes first")
+_MEASURE = (
+    _OTHER,
+    "something other than the objective; measures say how programs differ, not how good they are",
+)
+
+
+def _split_command(value: Any, place: str) -> tuple[str, ...]:
+    """Returns the words of a command, which may be given as a list or as one text."""
+    try:
+        words = shlex.split(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise UsageError(
+            f"{place}: expected a command's words, got {value!r:.200}: {error}"
+        ) from None
+    is_list = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    expect(is_list and value != [], "a command's words", value, place)
+    return tuple(words)
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """A coordinate of measure space, divided into cells.
@@ -48,9 +77,9 @@ class Measure:
         scale: `linear` or `log`.
     """
 
-    name: str
-    low: float
-    high: float
+    name: str = key(form=_MEASURE)
+    low: float = key()
+    high: float = key()
     cells: int = key(10, low=1)
     scale: str = key("linear", choices=("linear", "log"))
 
@@ -64,8 +93,8 @@ class Objective:
         direction: Whether a larger or a smaller value is better.
     """
 
-    name: str
-    direction: Direction
+    name: str = key(form=_FURTHER)
+    direction: Direction = key()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +105,9 @@ class Reference:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Recipe:
-    """How a problem's programs are built and started.
+    """How a problem's programs are built and started: keys of `[program]`.
 
     Attributes:
         build: Shell script that is run once per program; empty for none.
@@ -87,46 +116,92 @@ class Recipe:
         run: Words of the command that starts a program; empty where it is only called.
     """
 
-    build: str = ""
-    built: tuple[str, ...] = ()
-    build_seconds: float = 60.0
-    run: tuple[str, ...] = ()
+    build: str = key("", clean=lambda text, _: text.strip())
+    built: tuple[str, ...] = key((), clean=check_path)
+    build_seconds: float = key(60.0, above=0.0)
+    run: tuple[str, ...] = key((), parse=_split_command)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AskRules:
     """How programs, or the evaluator, may ask a language model.
 
     Attributes:
         model: Its name; empty for that of the run.
-        calls: Questions of one evaluation at most.
+        calls: Questions of one evaluation at most; 0 where nothing is said of them.
         max_tokens: Of an answer at most.
     """
 
-    model: str
-    calls: int
-    max_tokens: int
+    model: str = key("", form=_MODEL)
+    calls: int = key(0, low=1)
+    max_tokens: int = key(1024, low=1)
+
+
+@dataclass(frozen=True)
+class EvaluatorTable(AskRules):
+    """The keys of `[evaluator]`."""
+
+    file: str = "evaluator.py"
+    environment: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProgramTable(AskRules, Recipe):
+    """The keys of `[program]`."""
+
+    files: tuple[str, ...] = key((), low=1)
+    signature: tuple[str, ...] = ()
+    may_add: tuple[str, ...] = key((), clean=inside)
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseTable:
+    """The keys of `[noise]`."""
+
+    spread: float = key(0.0, low=0)
+    repeats: int = key(0, low=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxTable:
+    """The keys of `[sandbox]`."""
+
+    show: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LimitTable:
+    """The keys of `[limits]`; what is not named has the default of the sandbox."""
+
+    seconds: float = key(None, above=0.0)
+    memory_mb: int = key(None, low=1)
+    processes: int = key(None, low=1)
+    workspace_mb: int = key(None, low=1)
+    reply_mb: int = key(None, low=1)
+    output_kb: int = key(None, low=1)
+    gpus: int = key(None, low=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A cheap evaluation that comes before the full one, and may spare it.
+    """A cheap evaluation that comes before the full one, and may spare it: `[[stages]]`.
 
     Attributes:
-        name: In verdicts and reports.
-        function: Name of the evaluator's function that scores a program in it.
-        parameters: Of this function, in place of the problem's.
-        limits: What a program may use in it, in place of the problem's.
+        name: In verdicts and reports; by default that of the function.
+        function: Name of the evaluator's function that scores a program in it; by default that
+            of the full evaluation.
+        parameters: Of this function; what is not named is as in the problem.
+        limits: What a program may use in it; what is not named is as in the problem.
         threshold: The objective that lets a program go on; None for any.
         share: The share of programs that passes, the best; None for all.
     """
 
-    name: str
-    function: str
-    parameters: Mapping[str, Any]
-    limits: Mapping[str, Any]
+    name: str = ""
+    function: str = key("", form=IDENTIFIER)
+    parameters: Mapping[str, Any] = key({})
+    limits: Mapping[str, Any] = key({}, entries=LimitTable)
     threshold: float | None = None
-    share: float | None = None
+    share: float | None = key(None, above=0.0)
 
     @property
     def rejects(self) -> bool:
@@ -148,6 +223,9 @@ class ProblemFacts:
         cooperative: Whether the evaluator shares an interpreter with the program, which then can
             forge its scores.
         packages: Imported in the sandbox before any program starts.
+        entry: Names that the program's first file must define at its top level.
+        limits: What a program may use, by the names of `evolve.sandbox.guest.wire.ProgramLimits`;
+            what is not named has its default.
         objectives: What is optimised in addition to the objective; cells then hold Pareto fronts.
         best_known: Best value known to be reached, if there is one.
         bound: A value that no program can pass, if one is known.
@@ -161,10 +239,30 @@ class ProblemFacts:
     secret: bool = False
     cooperative: bool = False
     packages: tuple[str, ...] = ("numpy",)
+    entry: tuple[str, ...] = ()
+    limits: Mapping[str, Any] = key({}, entries=LimitTable)
     objectives: tuple[Objective, ...] = ()
     best_known: Reference | None = None
     bound: Reference | None = None
     baseline: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemTable(ProblemFacts):
+    """The keys of `problem.toml`."""
+
+    evaluator: EvaluatorTable = key(EvaluatorTable(), short="file")
+    function: str = key("evaluate", form=IDENTIFIER)
+    holdout: str = key("", form=IDENTIFIER)
+    smoke: str = key("", form=IDENTIFIER)
+    plot: str = key("", form=IDENTIFIER)
+    submit: str = key("", form=IDENTIFIER)
+    noise: NoiseTable = key(NoiseTable(), short="spread")
+    program: ProgramTable = key(ProgramTable())
+    parameters: Mapping[str, Any] = key({})
+    sandbox: SandboxTable = key(SandboxTable())
+    measures: tuple[Measure, ...] | None = None
+    stages: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,10 +287,7 @@ class Problem(ProblemFacts):
             there is noise.
         parameters: Keyword arguments of the evaluator's functions.
         measures: Axes of measure space; an archive without any has one cell.
-        limits: What a program may use, by the names of `evolve.sandbox.guest.wire.ProgramLimits`;
-            what is not named has its default.
         shown: Folders of tool chains that programs see besides those of the system.
-        entry: Names that the program's first file must define at its top level.
         data: Folder that programs may read, if there is one.
         folder: The problem folder.
     """
@@ -212,9 +307,7 @@ class Problem(ProblemFacts):
     repeats: int
     parameters: Mapping[str, Any]
     measures: tuple[Measure, ...]
-    limits: Mapping[str, Any]
     shown: tuple[Path, ...]
-    entry: tuple[str, ...]
     data: Path | None
     folder: Path
 

@@ -11,7 +11,7 @@ from evolve.display import one_line
 from evolve.edits.apply import is_allowed
 from evolve.errors import UsageError
 from evolve.problem import Problem
-from evolve.problem.checked_files import STARTS, check_entry, read_source
+from evolve.problem.folder import STARTS, check_entry, read_source
 from evolve.records import Attempt, Program, SourceFile
 from evolve.records.steering import Steer, SteerKind
 from evolve.runs.run_folder import load_run

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from evolve.errors import ProblemError, UsageError
 from evolve.problem import Problem
-from evolve.problem.checked_files import STARTS
+from evolve.problem.folder import STARTS
 from evolve.runs.run_folder import create_run_folder, load_run, naming_originals, trust_programs
 from evolve.runs.trust import expect_trust, find_addresses, write_mark
 from evolve.runs.wiring import open_evaluators, settle_asked

@@ -18,7 +18,7 @@ from evolve.evaluation.evaluator import LOST
 from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
 from evolve.problem import COOPERATIVE, Problem
-from evolve.problem.checked_files import write_noise
+from evolve.problem.gallery import write_noise
 from evolve.records import (
     INITIAL,
     INJECT,

@@ -17,7 +17,7 @@ from evolve.errors import BudgetExhaustedError
 from evolve.models.command_models import Desk, as_messages, offering
 from evolve.models.model import ReplyError
 from evolve.problem import Problem
-from evolve.problem.checked_files import MAX_FILE_BYTES
+from evolve.problem.folder import MAX_FILE_BYTES
 from evolve.records import Attempt, Evaluation, Plan, Program, Rejected, SourceFile, Status
 from evolve.records.chat import Message, Request
 from evolve.source.parsing import find_fault

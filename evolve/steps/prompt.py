@@ -13,7 +13,7 @@ from evolve.edits.diffs import unified_diff
 from evolve.files import decode_text
 from evolve.models.budget import PICTURE_TOKENS, estimate_tokens, prompt_cap
 from evolve.problem import Problem
-from evolve.problem.checked_files import PLACEHOLDER, fill_placeholders
+from evolve.problem.folder import PLACEHOLDER, fill_placeholders
 from evolve.records import Attempt, Evaluation, Plan, Program, Status
 from evolve.records.chat import Message
 from evolve.settings.sections import ModelSettings
@@ -32,7 +32,7 @@ def compose(
     """Returns the messages of a template, all of them together within a cap of tokens.
 
     Args:
-        name: One of `evolve.problem.checked_files.PROMPTS`.
+        name: One of `evolve.problem.folder.PROMPTS`.
         problem: What is solved; its statement is cut at the very last.
         blocks: Values of the template that give way where there is no room.
         role: Who is asked.
@@ -63,7 +63,7 @@ def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[M
     are closed up.
 
     Args:
-        name: One of `evolve.problem.checked_files.PROMPTS`; a file `prompts/NAME.md` in the problem
+        name: One of `evolve.problem.folder.PROMPTS`; a file `prompts/NAME.md` in the problem
             folder goes first.
         folder: The problem folder.
         values: Text for each `{{name}}` in the template.

@@ -8,14 +8,14 @@ import pytest
 
 from evolve.errors import ExitCode, ProblemError
 from evolve.problem import Measure, Problem, Purpose, Reference, list_warnings, load_problem
-from evolve.problem.checked_files import MAX_FILE_BYTES
-from evolve.problem.folder import (
+from evolve.problem.folder import MAX_FILE_BYTES
+from evolve.problem.problem import (
     EvaluatorTable,
     LimitTable,
     NoiseTable,
     ProblemTable,
     ProgramTable,
-    StageTable,
+    Stage,
 )
 from evolve.records import Direction
 from evolve.source import BUILT_IN_MEASURES
@@ -300,7 +300,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
 
 
 def test_every_key_is_documented():
-    tables = (EvaluatorTable, ProgramTable, NoiseTable, LimitTable, StageTable, ProblemTable)
+    tables = (EvaluatorTable, ProgramTable, NoiseTable, LimitTable, Stage, ProblemTable)
     for key in {field.name for table in tables for field in fields(table)}:
         assert re.search(rf"^\| `{key}` \||\[{key}\]", PAGE, re.MULTILINE), key
     for measure in BUILT_IN_MEASURES:

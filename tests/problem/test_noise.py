@@ -4,7 +4,7 @@ import pytest
 
 from evolve.errors import ProblemError
 from evolve.problem import load_problem
-from evolve.problem.checked_files import write_noise
+from evolve.problem.gallery import write_noise
 from evolve.records import Evaluation, Status, average
 from tests.commands import run_evolve, run_json, write_problem
 

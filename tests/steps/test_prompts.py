@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from evolve.errors import ProblemError
 from evolve.problem import load_problem
-from evolve.problem.checked_files import PROMPTS
+from evolve.problem.folder import PROMPTS
 from evolve.records import Program, SourceFile
 from evolve.steps import prompt
 from evolve.steps.prompt import fence
