@@ -49,16 +49,16 @@ def test_a_command_improves_a_program_and_all_of_it_is_recorded(tmp_path, proble
 
 
 def test_evaluations_are_held_to_the_slot_and_the_run(tmp_path, problem):
-    agent = "#!/bin/sh\nfor i in 1 2 3 4 5 6; do\n"
+    agent = "#!/bin/sh\nfor i in 1 2 3 4 5 6 7; do\n"
     agent += 'sed -i "s/first = .*/first = 1.$i/" initial.py\n./evaluate | head -1\ndone\n'
-    run_evolve("run", problem, *options(tmp_path, agent, **{"steps.workspace_evaluations": 3}),
+    run_evolve("run", problem, *options(tmp_path, agent),
                "--generations", 1, "--run-dir", "r", cwd=tmp_path)  # fmt: skip
-    assert run_json("show", "r", cwd=tmp_path)["evaluations"] == 4
+    assert run_json("show", "r", cwd=tmp_path)["evaluations"] == 7
     work = json.loads(run_json("show", "r", "--reply", "1.0.0", cwd=tmp_path)["reply"])
-    assert work["output"].splitlines()[:3] == [
-        "ok", "ok", "no evaluations are left; the files are scored once more when you end",
+    assert work["output"].splitlines()[:6] == [
+        *["ok"] * 5, "no evaluations are left; the files are scored once more when you end",
     ]  # fmt: skip
-    assert [len(work["drafts"]), "1.6" in work["drafts"][-1]["initial.py"]] == [3, True]
+    assert [len(work["drafts"]), "1.7" in work["drafts"][-1]["initial.py"]] == [6, True]
 
 
 def test_what_may_not_change_and_what_does_not_parse_is_rejected(tmp_path):

@@ -22,6 +22,8 @@ _GROUPS = 1024
 # Utilities lie in [0, 1]: here the best of a million elites outweighs all others together.
 _LARGEST = 1e8
 _SMALLEST = 1e-3
+# Programs that are shown beside the champion, or mixed into the parent.
+INSPIRATIONS = 3
 # Share of the entropy target that is close enough.
 _TOLERANCE = 4e-3
 
@@ -183,13 +185,12 @@ class ParentSelector:
             parent = self.pool[int(rng.integers(len(self.pool)))]
         else:
             parent = archive.elites[self._lottery_of(island).draw(rng)]
-        wanted = self.islands.settings.inspirations
         shown: dict[str, Elite] = {}
-        if wanted and archive.best is not None and archive.best.program_id != parent.program_id:
+        if archive.best is not None and archive.best.program_id != parent.program_id:
             shown[archive.best.program_id] = archive.best
         # There may be fewer different programs than are asked for.
-        for turn in range(4 * wanted):
-            if len(shown) == wanted:
+        for turn in range(4 * INSPIRATIONS):
+            if len(shown) == INSPIRATIONS:
                 break
             found = self._find_far(self._source_of(turn, island, rng), parent, shown, rng)
             if found is not None:

@@ -79,7 +79,6 @@ class _Call:
     deadline_seconds: float
     policy: RetryPolicy
     budget: Budget = field(default_factory=Budget)
-    may_wait: bool = True
     on_lost: Callable[[Reservation, str], None] = lambda *_: None
     started: float = field(default_factory=time.monotonic)
     paused_seconds: float = 0.0
@@ -164,7 +163,6 @@ class Endpoint:
         deadline_seconds: float,
         budget: Budget,
         *,
-        may_wait: bool = True,
         on_lost: Callable[[Reservation, str], None] = lambda *_: None,
     ) -> Reply:
         """Answers a request within the caps.
@@ -175,7 +173,6 @@ class Endpoint:
             request: What is asked.
             deadline_seconds: Wall time for the answer, all retries included.
             budget: Reserves and counts every single request.
-            may_wait: Whether a model that is down is waited for.
             on_lost: Called with requests that may have been charged for without an answer, at
                 their worst case, and with what happened to them.
 
@@ -187,7 +184,7 @@ class Endpoint:
         """
         if self._model.is_patient:
             deadline_seconds = float("inf")
-        call = _Call(request, deadline_seconds, self._policy, budget, may_wait, on_lost)
+        call = _Call(request, deadline_seconds, self._policy, budget, on_lost)
         reply = self._retry(call, partial(self._send, call), f"model {self.name!r}")
         seconds = time.monotonic() - call.started - call.paused_seconds
         return replace(reply, seconds=seconds, model=self.name)
@@ -323,7 +320,7 @@ class Endpoint:
             request = replace(request, max_tokens=reservation.limit)
         used = Totals()
         try:
-            with self._gate.passage(reservation.tokens, may_wait=call.may_wait) as waited:
+            with self._gate.passage(reservation.tokens) as waited:
                 call.paused_seconds += waited
                 reply = self._model.complete(request, min(seconds, self._request_seconds))
             reply = self._price_reply(reply, request)

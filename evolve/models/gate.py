@@ -60,20 +60,19 @@ class Gate:
         self._is_closed = False
 
     @contextmanager
-    def passage(self, tokens: int, *, may_wait: bool = True) -> Iterator[float]:
+    def passage(self, tokens: int) -> Iterator[float]:
         """Waits until a request may be made, and returns the seconds that took.
 
         Inside, the request is made; how it ends is taken note of.
 
         Args:
             tokens: Upper estimate of what the request uses.
-            may_wait: Whether a pause is waited for.
 
         Raises:
             ModelUnavailableError: The model is down, asks for a longer pause than is waited for,
                 or was closed.
         """
-        waited = self._enter(tokens, may_wait=may_wait)
+        waited = self._enter(tokens)
         failure: RetryableError | None = None
         try:
             yield waited
@@ -105,11 +104,11 @@ class Gate:
             self._is_closed = True
             self._changed.notify_all()
 
-    def _enter(self, tokens: int, *, may_wait: bool) -> float:
+    def _enter(self, tokens: int) -> float:
         start = self.clock()
         with self._changed:
             while True:
-                self._check_open(may_wait=may_wait)
+                self._check_open()
                 nap = self._find_nap(tokens)
                 if nap <= 0.0:
                     break
@@ -134,19 +133,19 @@ class Gate:
                 self._hold(failure.retry_after_seconds)
             self._changed.notify_all()
 
-    def _check_open(self, *, may_wait: bool) -> None:
+    def _check_open(self) -> None:
         if self._is_closed:
             raise ModelUnavailableError(f"{self.where}: closed")
         now = self.clock()
         if self._down_since is not None:
             down = now - self._down_since
-            if not may_wait or down >= self.outage_seconds:
+            if down >= self.outage_seconds:
                 raise ModelUnavailableError(
                     f"{self.where}: down for {down:.0f} s, the last request failed with: "
                     f"{self._last_reason}"
                 )
         wish = self._not_before - now
-        if wish > self.outage_seconds or (wish > 0.0 and not may_wait):
+        if wish > self.outage_seconds:
             raise ModelUnavailableError(
                 f"{self.where}: rate limited for {wish:.0f} s: {self._last_reason}"
             )

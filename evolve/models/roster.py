@@ -74,7 +74,7 @@ def open_endpoints(
     works = settings.steps.executor == WORKSPACE
     editors = [candidate.name for candidate in roster.get("editor", ()) if works]
     endpoints: dict[str, Endpoint] = {}
-    for name in dict.fromkeys([*names, *(models.fallbacks if roster else ())]):
+    for name in dict.fromkeys(names):
         entry = {**settings.endpoints.get("*", {}), **settings.endpoints.get(name, {})}
         address = entry.pop("api_base", "") or models.api_base or None
         if named is not None and is_address(name) and name not in named:

@@ -144,7 +144,7 @@ def _list_models(settings: Settings) -> list[str]:
     models = settings.models
     roles = (models.model, models.planner, models.editor, models.summarizer)
     names = [parse_candidate(text).name for role in roles for text in role]
-    return list(dict.fromkeys([*names, *models.asked.values(), *models.fallbacks]))
+    return list(dict.fromkeys([*names, *models.asked.values()]))
 
 
 def _make_mark(secret: bytes, folder: Path, settings: Settings, named: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from evolve.archive import Elite
-from evolve.archive.selection import ParentSelector, make_lottery
+from evolve.archive.selection import INSPIRATIONS, ParentSelector, make_lottery
 from evolve.models.roster import Part, draw_by_weight
 from evolve.operators import operator_chances
 from evolve.operators.sessions import MOST_SESSIONS, TuningPlanner
@@ -205,7 +205,7 @@ class JobMaker:
         self, turn: Turn, settings: Settings, pins: Sequence[AttemptKey]
     ) -> list[Attempt]:
         """Returns the programs that the prompts of a generation show."""
-        population, count = self._population, 1 + settings.search.inspirations
+        population, count = self._population, 1 + INSPIRATIONS
         rng = np.random.default_rng([settings.loop.seed, turn.generation, WHOLE % 2**32, 1])
         if population.champion is None:
             # No start has an objective yet: there is nothing else to work on.

@@ -12,6 +12,8 @@ from evolve.errors import UsageError
 from evolve.toml import key
 
 WORKSPACE = "workspace"
+# Of a command in a slot, that of what it leaves included.
+_WORKSPACE_EVALUATIONS = 6
 ROLES = ("planner", "editor", "summarizer", "leap")
 _WEIGHTED = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*\*\s*(.*)", re.DOTALL)
 
@@ -196,9 +198,6 @@ class SearchSettings:
     entropy: float = key(
         0.3, "normalised entropy of parent selection: 0 greedy, 1 uniform", low=0, high=1
     )
-    inspirations: int = key(
-        3, "programs shown beside the champion, or mixed into the parent", low=0, high=16
-    )
     stall_after: int | None = key(
         None,
         "evaluations without progress that make a stall; by default "
@@ -245,7 +244,6 @@ class ModelSettings:
     evaluator: str = key(
         "", "model that the evaluator asks as a judge, where it does; by default the problem's"
     )
-    fallbacks: tuple[str, ...] = key((), "models that are asked when another one is down")
     api_base: str = key("", "address of an OpenAI-compatible server", clean=clean_address)
     replay: str = key("", "run folder whose recorded replies answer in place of models")
     request_seconds: float = key(
@@ -360,9 +358,6 @@ class StepSettings:
         "the editor",
         choices=("model", WORKSPACE),
     )
-    workspace_evaluations: int = key(
-        6, "evaluations of a command in a slot, that of what it leaves included", low=1, high=200
-    )
     workspace_variables: tuple[str, ...] = key(
         (), "names of environment variables that a command in a workspace gets"
     )
@@ -384,7 +379,7 @@ class StepSettings:
     def most_evaluations(self) -> int:
         """Returns the most evaluations that a slot with a model may use."""
         if self.executor == WORKSPACE:
-            return self.workspace_evaluations
+            return _WORKSPACE_EVALUATIONS
         return self.agent_evaluations if self.agent_turns else 1 + self.repairs
 
 

@@ -9,10 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from evolve.errors import BudgetExhaustedError, EvaluationCutError, ModelError, StoreError
+from evolve.errors import BudgetExhaustedError, EvaluationCutError, StoreError
 from evolve.models.budget import Budget, usage_of
 from evolve.models.endpoint import Endpoint
 from evolve.models.model import ReplyError
@@ -135,7 +134,6 @@ class Journal:
 
     Args:
         endpoints: The models of the run, by name.
-        fallbacks: Names of those that are asked, in order, when another one cannot be.
         successors: By role, the model that is asked in place of one that the run has no more: a
             generation keeps the models it began with, also when a resume has changed them.
         evaluator: Returns the verdict on a program, from any thread; by name it is given `bars`
@@ -145,7 +143,6 @@ class Journal:
             durable.
         workers: Model calls at a time.
         deadline_seconds: For one call, retries included.
-        tell: Called with a line when a fallback is asked, from any thread.
         recording: Answers in place of all models; None for models.
         cut_evaluations: Ends the evaluations that run.
         describe_machines: Returns the state of those that evaluate, where there are several.
@@ -158,14 +155,11 @@ class Journal:
     keep: Callable[[Call | Evaluated | Expense], None]
     workers: int
     deadline_seconds: float
-    fallbacks: Sequence[str] = ()
     successors: Mapping[str, str] = field(default_factory=dict)
-    tell: Callable[[str], None] = lambda _: None
     recording: Callable[[AttemptKey, Request], Call] | None = None
     cut_evaluations: Callable[[], None] = lambda: None
     describe_machines: Callable[[], str] = str
     asks: bool = False
-    _replaced: set[str] = field(default_factory=set, init=False)
     _stopped_because: str = field(default="", init=False)
     _calls: dict[AttemptKey, Call] = field(default_factory=dict, init=False)
     _evaluations: dict[AttemptKey, Evaluated] = field(default_factory=dict, init=False)
@@ -327,22 +321,10 @@ class Journal:
             return call
         if model not in self.endpoints:
             model = self.successors.get(request.role, model)
-        names = [model, *(name for name in self.fallbacks if name != model)]
-        for name, stand_in in pairwise([*names, ""]):
-            try:
-                endpoint = self.endpoints[name]
-                return call_endpoint(
-                    endpoint, key, request,
-                    budget=self.budget, keep=self.keep, may_wait=not stand_in,
-                    deadline_seconds=self.deadline_seconds,
-                )  # fmt: skip
-            except ModelError as error:
-                if not stand_in:
-                    raise
-                if name not in self._replaced:
-                    self._replaced.add(name)
-                    self.tell(f"{error}; {stand_in} is asked instead, as long as that is so")
-        raise ModelError(f"model {model!r}: expected it among those of the run")
+        return call_endpoint(
+            self.endpoints[model], key, request,
+            budget=self.budget, keep=self.keep, deadline_seconds=self.deadline_seconds,
+        )  # fmt: skip
 
     @contextmanager
     def _waiting(self, what: str, model: str = "") -> Iterator[None]:
@@ -433,7 +415,6 @@ def call_endpoint(
     budget: Budget,
     keep: Callable[[Call | Expense], None],
     deadline_seconds: float,
-    may_wait: bool = True,
 ) -> Call:
     """Returns a finished call; keeps the requests of it that may have been charged in vain.
 
@@ -446,7 +427,6 @@ def call_endpoint(
             request,
             deadline_seconds,
             budget,
-            may_wait=may_wait,
             on_lost=lambda worst, why: keep(worst.as_lost(key.generation, key.slot, why)),
         )
     except ReplyError as error:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evolve.archive import Archive, Elite
 from evolve.archive.archives import GridCells, Islands
-from evolve.archive.selection import ParentSelector, make_lottery
+from evolve.archive.selection import INSPIRATIONS, ParentSelector, make_lottery
 from evolve.problem import Measure, load_problem
 from evolve.records import AttemptKey, Direction, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
@@ -37,19 +37,21 @@ def make_selector(count, elites=(), signature_of=None, **changes) -> ParentSelec
 places = st.tuples(st.integers(0, 2), st.integers(0, 50), st.floats(0, 40))
 
 
-@given(st.lists(places, max_size=30), st.integers(0, 5), st.integers(0, 99))
-def test_inspirations_differ_from_the_parent_and_from_each_other(elites, inspirations, seed):
-    selector = make_selector(3, elites, inspirations=inspirations)
+@given(st.lists(places, max_size=30), st.integers(0, 99))
+def test_inspirations_differ_from_the_parent_and_from_each_other(elites, seed):
+    selector = make_selector(3, elites)
     choice = selector.select(1, np.random.default_rng(seed))
     shown = [elite.program_id for elite in (choice.parent, *choice.inspirations)]
-    assert len(set(shown)) == len(shown) <= inspirations + 1
+    assert len(set(shown)) == len(shown) <= INSPIRATIONS + 1
 
 
 def test_as_many_inspirations_are_shown_as_asked_for_where_there_are_enough():
     elites = [(number % 2, float(number), number + 0.5) for number in range(1, 30)]
-    selector = make_selector(2, elites, inspirations=4)
+    selector = make_selector(2, elites)
     for seed in range(20):
-        assert len(selector.select(seed % 2, np.random.default_rng(seed)).inspirations) == 4
+        assert (
+            len(selector.select(seed % 2, np.random.default_rng(seed)).inspirations) == INSPIRATIONS
+        )
 
 
 def test_a_lone_elite_is_chosen_without_inspirations():
@@ -63,11 +65,11 @@ def test_inspirations_are_near_in_objective_and_far_in_source():
         return np.full(64, int(elite.program_id[1:]) % 2, np.uint32)
 
     elites = [(number // 20, float(number % 20), number % 20 + 0.5) for number in range(1, 40)]
-    selector = make_selector(2, elites, signature_of, inspirations=2)
+    selector = make_selector(2, elites, signature_of)
     other = 0
     for seed in range(60):
         choice = selector.select(0, np.random.default_rng(seed))
-        far = choice.inspirations[-1]
+        far = choice.inspirations[1]
         other += (int(far.program_id[1:]) - int(choice.parent.program_id[1:])) % 2
         assert abs(far.objective - choice.parent.objective) <= 12
     assert other > 50

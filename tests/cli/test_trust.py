@@ -165,7 +165,6 @@ def test_a_fork_is_ones_own_where_its_origin_is(run, tmp_path):
     [
         ({"model": "cmd:touch ran"}, "runs the command 'touch ran'"),
         ({"planner": "3*cmd:touch ran"}, "runs the command 'touch ran'"),
-        ({"fallbacks": "cmd:touch ran"}, "runs the command 'touch ran'"),
         ({"model": "scripted:/etc/passwd"}, "reads '/etc/passwd'"),
         ({"replay": "/home/me/run"}, "reads '/home/me/run'"),
         ({"api_base": "http://evil/v1"}, "asks models at 'http://evil/v1'"),

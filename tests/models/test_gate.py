@@ -121,16 +121,6 @@ def test_busy_answers_do_not_count_as_failures_but_hold_everybody():
     assert clock.now >= before + 29
 
 
-def test_who_may_not_wait_is_sent_away():
-    gate, _, _ = make_gate()
-    fail(gate, 5)
-    with (
-        pytest.raises(ModelUnavailableError, match="no power"),
-        gate.passage(1, may_wait=False),
-    ):
-        pass
-
-
 def test_a_closed_gate_lets_nobody_pass():
     gate, _, _ = make_gate()
     gate.close()

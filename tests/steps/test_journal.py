@@ -9,7 +9,7 @@ from evolve.models.offline_models import ScriptedModel
 from evolve.models.roster import Part
 from evolve.records import Evaluation, Status
 from evolve.records.chat import Message, Reply, Request
-from evolve.records.results import Call, Expense
+from evolve.records.results import Expense
 from evolve.steps.journal import Journal
 
 REQUEST = Request("planner", (Message("user", "What now?"),), 50)
@@ -28,17 +28,15 @@ class FailingModel(ScriptedModel):
         raise self.error
 
 
-def make_journal(error: Exception, *, fallbacks: tuple[str, ...] = ("good",)):
+def make_journal(error: Exception):
     failing = FailingModel(error)
     policy = RetryPolicy(first_seconds=0.001, longest_seconds=0.002)
     endpoints = {
         "failing": Endpoint(
             failing, policy=policy, gate=Gate("model 'failing'", outage_seconds=0.02)
         ),
-        "good": Endpoint(ScriptedModel(name="good")),
     }
     kept: list[object] = []
-    told: list[str] = []
     journal = Journal(
         endpoints=endpoints,
         evaluator=lambda _: Evaluation(Status.ERROR, reason="not asked for"),
@@ -46,42 +44,29 @@ def make_journal(error: Exception, *, fallbacks: tuple[str, ...] = ("good",)):
         keep=kept.append,
         workers=2,
         deadline_seconds=60.0,
-        fallbacks=fallbacks,
-        tell=told.append,
     )
-    return journal, failing, kept, told
+    return journal, failing, kept
 
 
-@pytest.mark.parametrize("error", [ModelError("wrong key"), RetryableError("no power")])
-def test_another_model_answers_for_one_that_fails_and_it_is_said_once(error):
-    journal, _, kept, told = make_journal(error)
-    slot = journal.open_slot(1, 0, {"planner": Part("failing")})
-    for _ in range(3):
-        assert slot.ask(REQUEST).model == "good"
-    assert [item.reply.model for item in kept if isinstance(item, Call)] == ["good"] * 3
-    assert {use.model for use in slot.uses} == {"good"}
-    assert len(told) == 1
-    assert str(error) in told[0]
-    assert "good is asked instead" in told[0]
-
-
-def test_without_a_fallback_the_run_stops():
-    journal, _, _, _ = make_journal(ModelError("wrong key"), fallbacks=())
+def test_a_model_that_cannot_be_used_stops_the_run():
+    journal, _, _ = make_journal(ModelError("wrong key"))
     with pytest.raises(ModelError, match="wrong key"):
         journal.open_slot(1, 0, {"planner": Part("failing")}).ask(REQUEST)
 
 
 def test_a_role_has_its_own_temperature_and_effort():
-    journal, failing, _, _ = make_journal(ModelError("wrong key"))
+    journal, failing, _ = make_journal(ModelError("wrong key"))
     part = Part("failing", temperature=0.3, effort="high")
-    journal.open_slot(1, 0, {"planner": part}).ask(REQUEST)
+    with pytest.raises(ModelError, match="wrong key"):
+        journal.open_slot(1, 0, {"planner": part}).ask(REQUEST)
     assert (failing.requests[0].temperature, failing.requests[0].effort) == (0.3, "high")
 
 
 def test_requests_that_may_have_been_charged_are_kept_with_their_place():
     error = RetryableError("broke off", may_be_charged=True)
-    journal, failing, kept, _ = make_journal(error)
-    journal.open_slot(4, 2, {"planner": Part("failing")}).ask(REQUEST)
+    journal, failing, kept = make_journal(error)
+    with pytest.raises(ModelError, match="broke off"):
+        journal.open_slot(4, 2, {"planner": Part("failing")}).ask(REQUEST)
     lost = [item for item in kept if isinstance(item, Expense)]
     assert len(lost) == len(failing.requests) >= 1
     assert {(item.generation, item.slot, item.lost) for item in lost} == {(4, 2, "broke off")}
