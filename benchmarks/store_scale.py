@@ -30,6 +30,7 @@ from evolve.records import (
     Attempt,
     AttemptKey,
     Evaluation,
+    EvaluationPlace,
     Lesson,
     Plan,
     Program,
@@ -42,9 +43,7 @@ from evolve.records.plain import to_plain
 from evolve.records.results import (
     Call,
     Evaluated,
-    EvaluationPlace,
     Generation,
-    PlacedAttempt,
     SlotResult,
     as_slot,
 )
@@ -127,14 +126,14 @@ def make_slot(maker: Maker, population: Population, sources, generation: int, sl
         {"note": "".join(maker.line() for _ in range(3))},
         seconds=0.5,
     )
-    attempt = Attempt(key, island, parent.key, parent.depth + 1, plan, program, evaluation)
+    depth, place = parent.depth + 1, EvaluationPlace(key, key)
+    attempt = Attempt(key, island, parent.key, depth, plan, program, evaluation, place)
     maker.weigh(
         json.dumps([["initial.py", text]]), prompt, reply.text, evaluation.artifacts["note"],
         json.dumps(to_plain(plan)),
     )  # fmt: skip
     kept = [Call(key, request, reply), Evaluated(key, program, evaluation)]
-    place = EvaluationPlace(key, key)
-    return kept, SlotResult(slot, (PlacedAttempt(attempt, place),)), text
+    return kept, SlotResult(slot, (attempt,)), text
 
 
 def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:

@@ -144,11 +144,11 @@ class _LogReader:
         committed, summary = generation.time, generation.summary
         times = {one.key: one.time for one in evaluations}
         for slot in store.load_slots(number):
-            for placed in slot.attempts:
-                own = None if placed.evaluated is None else placed.evaluated.own
-                described = attempt_as_data(store, placed.attempt, direction)
+            for attempt in slot.attempts:
+                own = None if attempt.evaluated is None else attempt.evaluated.own
+                described = attempt_as_data(store, attempt, direction)
                 when = committed if own is None else times.get(own, committed)
-                found = placed.attempt.evaluation
+                found = attempt.evaluation
                 measured = {"seconds": found.seconds, "machine": found.machine}
                 yield {"kind": "attempt", **described, **measured, "time": when}
         common = {"generation": number, "time": committed}

@@ -262,6 +262,18 @@ class AttemptKey(NamedTuple):
 INITIAL = AttemptKey(0, 0, 0)
 
 
+class EvaluationPlace(NamedTuple):
+    """Where an evaluation belongs, and where it was recorded.
+
+    Attributes:
+        own: Generation, slot, and its number among the evaluations of that slot.
+        recorded: The same, or the place of a slot that needed the same evaluation and began first.
+    """
+
+    own: AttemptKey
+    recorded: AttemptKey
+
+
 TUNE = "tune_constants"
 """What a plan names as its operator where an attempt is a sample of tuning."""
 
@@ -316,6 +328,7 @@ class Attempt:
         plan: What was tried.
         program: The new source, if the reply gave one.
         evaluation: The verdict; status `REJECTED` when the program was not evaluated.
+        evaluated: The place of its evaluation; `None` when the program was not evaluated.
     """
 
     key: AttemptKey
@@ -325,6 +338,7 @@ class Attempt:
     plan: Plan | None
     program: Program | None
     evaluation: Evaluation
+    evaluated: EvaluationPlace | None = field(default=None, compare=False)
 
     @property
     def objective(self) -> float | None:

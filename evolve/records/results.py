@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from evolve.records.attempts import (
     AttemptKey,
     Direction,
     Evaluation,
+    EvaluationPlace,
     Plan,
     Program,
     StageResult,
@@ -116,26 +117,6 @@ class ModelUse(NamedTuple):
     tokens: int
 
 
-class EvaluationPlace(NamedTuple):
-    """Where an evaluation belongs, and where it was recorded.
-
-    Attributes:
-        own: Generation, slot, and its number among the evaluations of that slot.
-        recorded: The same, or the place of a slot that needed the same evaluation and began first.
-    """
-
-    own: AttemptKey
-    recorded: AttemptKey
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedAttempt:
-    """An attempt with the place of its evaluation, if it was evaluated."""
-
-    attempt: Attempt
-    evaluated: EvaluationPlace | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class SlotResult:
     """What a slot brought.
@@ -148,7 +129,7 @@ class SlotResult:
     """
 
     slot: int
-    attempts: tuple[PlacedAttempt, ...]
+    attempts: tuple[Attempt, ...]
     cut_by: str = ""
     uses: tuple[ModelUse, ...] = ()
 
@@ -176,9 +157,9 @@ class Generation:
 
 def as_slot(attempt: Attempt) -> SlotResult:
     """Returns what a slot brought that made one attempt, which was evaluated there."""
-    is_evaluated = attempt.evaluation.status is not Status.REJECTED
-    place = EvaluationPlace(attempt.key, attempt.key) if is_evaluated else None
-    return SlotResult(attempt.key.slot, (PlacedAttempt(attempt, place),))
+    if attempt.evaluation.status is not Status.REJECTED:
+        attempt = replace(attempt, evaluated=EvaluationPlace(attempt.key, attempt.key))
+    return SlotResult(attempt.key.slot, (attempt,))
 
 
 class LightAttempt(NamedTuple):

@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from evolve.archive import Elite
 from evolve.archive.credit import Merit, merit_of, outranks
 from evolve.problem import Problem, Reference
-from evolve.records import AttemptKey, Direction, Plan, Status, results
+from evolve.records import AttemptKey, Direction, EvaluationPlace, Plan, Status, results
 from evolve.records.results import (
     Call,
     Evaluated,
-    EvaluationPlace,
     Expense,
     Generation,
     ModelUse,
@@ -383,20 +382,20 @@ class Progress(Observer):
             self._leader.add(item.key, verdict.objective, verdict.instances, count)
 
     def _name_improvements(self, result: SlotResult) -> None:
-        for placed in result.attempts:
-            if placed.evaluated is not None:
-                plan = placed.attempt.plan
-                self._leader.name(placed.evaluated, plan, _find_source(plan, result.uses))
+        for attempt in result.attempts:
+            if attempt.evaluated is not None:
+                source = _find_source(attempt.plan, result.uses)
+                self._leader.name(attempt.evaluated, attempt.plan, source)
 
     def _is_committed(self, result: SlotResult) -> bool:
         attempts = result.attempts
-        return not attempts or attempts[0].attempt.key.generation <= self._generation
+        return not attempts or attempts[0].key.generation <= self._generation
 
     def _count_outcomes(self) -> dict[str, int]:
         """Returns how many attempts came to what, those in flight among them."""
         counts = self._outcomes.copy()
         for result in self._pending:
-            counts.update(one.attempt.evaluation.status for one in result.attempts)
+            counts.update(one.evaluation.status for one in result.attempts)
         return {str(status): counts[status] for status in Status}
 
     def _list_used(self, seconds: float) -> list[tuple[str, float, float | None]]:

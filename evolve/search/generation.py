@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
@@ -14,8 +14,8 @@ import numpy as np
 
 from evolve.errors import BudgetExhaustedError
 from evolve.problem import Problem
-from evolve.records import AttemptKey, Plan, Rejected, Summary
-from evolve.records.results import Generation, PlacedAttempt, SlotResult
+from evolve.records import Attempt, AttemptKey, Plan, Rejected, Summary
+from evolve.records.results import Generation, SlotResult
 from evolve.search.population import Population
 from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.source import fingerprint
@@ -178,7 +178,7 @@ class GenerationRunner:
         return summarize_attempts(
             self.problem,
             job.digest,
-            [[placed.attempt for placed in one.attempts] for one in results if one.slot in models],
+            [one.attempts for one in results if one.slot in models],
             ask=whole.ask,
             models=self.models,
             seed=seed,
@@ -207,31 +207,19 @@ class _Plans:
         self._report(tuple(self._plans[slot] for slot in sorted(self._plans)))
 
 
-def mark_duplicates(results: Sequence[SlotResult]) -> tuple[SlotResult, ...]:
+def mark_duplicates(results: Iterable[SlotResult]) -> tuple[SlotResult, ...]:
     """Returns the results of a generation with each program counted once, in slot order.
 
     Slots run side by side, and an evaluation is shared by those that need it at the same time:
     which of them counts must not depend on which came first.
     """
     first: dict[str, AttemptKey] = {}
-    marked = []
-    for result in results:
-        attempts = []
-        for placed in result.attempts:
-            attempt = placed.attempt
-            if placed.evaluated is None or attempt.program is None:
-                attempts.append(placed)
-                continue
-            owner = first.setdefault(fingerprint(attempt.program), attempt.key)
-            if owner == attempt.key:
-                attempts.append(placed)
-            else:
-                verdict = reject(same_as(owner))
-                attempts.append(
-                    replace(placed, attempt=replace(attempt, evaluation=verdict), evaluated=None)
-                )
-        marked.append(replace(result, attempts=tuple(attempts)))
-    return tuple(marked)
+
+    def find_earlier(attempt: Attempt, mark: str) -> Rejected | None:
+        owner = first.setdefault(mark, attempt.key)
+        return None if owner == attempt.key else same_as(owner)
+
+    return _reject_duplicates(results, find_earlier)
 
 
 def reject_known(generation: Generation, population: Population) -> Generation:
@@ -242,18 +230,27 @@ def reject_known(generation: Generation, population: Population) -> Generation:
         population: As of the generation before it.
     """
 
-    def check(placed: PlacedAttempt) -> PlacedAttempt:
-        attempt = placed.attempt
-        if placed.evaluated is None or attempt.program is None:
-            return placed
-        found = fingerprint(attempt.program)
-        earlier = population.find_duplicate(found, population.generation)
-        if earlier is None:
-            return placed
-        return PlacedAttempt(replace(attempt, evaluation=reject(seen_before(earlier))))
+    def find_earlier(_: Attempt, mark: str) -> Rejected | None:
+        earlier = population.find_duplicate(mark, population.generation)
+        return None if earlier is None else seen_before(earlier)
 
-    slots = (replace(one, attempts=tuple(map(check, one.attempts))) for one in generation.slots)
-    return replace(generation, slots=tuple(slots))
+    return replace(generation, slots=_reject_duplicates(generation.slots, find_earlier))
+
+
+def _reject_duplicates(
+    results: Iterable[SlotResult], find_earlier: Callable[[Attempt, str], Rejected | None]
+) -> tuple[SlotResult, ...]:
+    """Returns results in which evaluated attempts are rejected for which there is a reason."""
+
+    def check(attempt: Attempt) -> Attempt:
+        if attempt.evaluated is None or attempt.program is None:
+            return attempt
+        reason = find_earlier(attempt, fingerprint(attempt.program))
+        if reason is None:
+            return attempt
+        return replace(attempt, evaluation=reject(reason), evaluated=None)
+
+    return tuple(replace(one, attempts=tuple(map(check, one.attempts))) for one in results)
 
 
 T = TypeVar("T")

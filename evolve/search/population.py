@@ -22,14 +22,13 @@ from evolve.errors import UsageError
 from evolve.models.roster import ModelStats
 from evolve.operators.sessions import TuningSessions
 from evolve.problem import Problem, Stage
-from evolve.records import INJECT, OPERATOR_JOIN, RESCORE, TUNE, AttemptKey, Status
+from evolve.records import INJECT, OPERATOR_JOIN, RESCORE, TUNE, Attempt, AttemptKey, Status
 from evolve.records.plain import to_plain
 from evolve.records.results import (
     Generation,
     LightAttempt,
+    ModelUse,
     Payoff,
-    PlacedAttempt,
-    SlotResult,
     gain_on_parent,
 )
 from evolve.search.schedule import StallWatch
@@ -374,11 +373,10 @@ class Population:
 
 def light_attempts(generation: Generation) -> list[LightAttempt]:
     """Returns the attempts of a generation as the store will return them later."""
-    return [_light(placed, result) for result in generation.slots for placed in result.attempts]
+    return [_light(one, result.uses) for result in generation.slots for one in result.attempts]
 
 
-def _light(placed: PlacedAttempt, result: SlotResult) -> LightAttempt:
-    attempt = placed.attempt
+def _light(attempt: Attempt, uses: tuple[ModelUse, ...]) -> LightAttempt:
     program, verdict = attempt.program, attempt.evaluation
     return LightAttempt(
         key=attempt.key,
@@ -396,7 +394,7 @@ def _light(placed: PlacedAttempt, result: SlotResult) -> LightAttempt:
         stages=verdict.stages,
         evaluations=len(verdict.repeats) or 1,
         reason=verdict.reason,
-        uses=result.uses,
+        uses=uses,
     )
 
 

@@ -17,9 +17,9 @@ from evolve.models.endpoint import Endpoint
 from evolve.models.model import ReplyError
 from evolve.models.roster import Part
 from evolve.problem import NO_BARS
-from evolve.records import AttemptKey, Evaluation, Program, Status, average
+from evolve.records import AttemptKey, Evaluation, EvaluationPlace, Program, Status, average
 from evolve.records.chat import Reply, Request, describe_difference
-from evolve.records.results import MAX_SECONDS, Call, Evaluated, EvaluationPlace, Expense, ModelUse
+from evolve.records.results import MAX_SECONDS, Call, Evaluated, Expense, ModelUse
 from evolve.source import fingerprint
 from evolve.steps.jobs import Confirmation
 

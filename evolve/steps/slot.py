@@ -11,8 +11,18 @@ import numpy as np
 
 from evolve.errors import BudgetExhaustedError
 from evolve.problem import Problem
-from evolve.records import INJECT, Attempt, AttemptKey, Evaluation, Plan, Program, Rejected, Status
-from evolve.records.results import EvaluationPlace, ModelUse, PlacedAttempt, SlotResult
+from evolve.records import (
+    INJECT,
+    Attempt,
+    AttemptKey,
+    Evaluation,
+    EvaluationPlace,
+    Plan,
+    Program,
+    Rejected,
+    Status,
+)
+from evolve.records.results import ModelUse, SlotResult
 from evolve.settings.sections import WORKSPACE, ModelSettings, StepSettings
 from evolve.source import fingerprint, list_names, parse_python
 from evolve.source.parsing import find_undefined
@@ -172,7 +182,7 @@ class _Recorder:
 
     def __init__(self, job: SlotJob, generation: GenerationJob, journal: SlotJournal) -> None:
         self.journal = journal
-        self.attempts: list[PlacedAttempt] = []
+        self.attempts: list[Attempt] = []
         self._job = job
         self._generation = generation.number
         self._known: Known = generation.known
@@ -182,7 +192,7 @@ class _Recorder:
     @property
     def evaluations(self) -> int:
         """Returns how many of the attempts were evaluated."""
-        verdicts = (placed.attempt.evaluation for placed in self.attempts)
+        verdicts = (attempt.evaluation for attempt in self.attempts)
         return sum(verdict.status is not Status.REJECTED for verdict in verdicts)
 
     def attempt(self, base: Attempt, plan: Plan, made: Program | Rejected) -> Attempt:
@@ -224,7 +234,7 @@ class _Recorder:
         earlier = self._known.find_duplicate(mark)
         if earlier is not None:
             return self._known.objective_of(earlier)
-        return self.attempts[self._first[mark].number].attempt.objective
+        return self.attempts[self._first[mark].number].objective
 
     def _record(
         self,
@@ -244,10 +254,11 @@ class _Recorder:
             plan=plan,
             program=program,
             evaluation=evaluation,
+            evaluated=place,
         )
         if program is not None:
             self._first.setdefault(fingerprint(program), attempt.key)
-        self.attempts.append(PlacedAttempt(attempt, place))
+        self.attempts.append(attempt)
         return attempt
 
     def find_duplicate(self, base: Attempt, program: Program) -> Rejected | None:
@@ -275,7 +286,7 @@ def reject_plan(job: GenerationJob, refused: Rejected, uses: tuple[ModelUse, ...
         program=None,
         evaluation=reject(refused),
     )
-    return SlotResult(0, (PlacedAttempt(attempt),), uses=uses)
+    return SlotResult(0, (attempt,), uses=uses)
 
 
 def seen_before(key: AttemptKey) -> Rejected:

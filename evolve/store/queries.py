@@ -28,7 +28,6 @@ from evolve.records.results import (
     Generation,
     LightAttempt,
     ModelUse,
-    PlacedAttempt,
     SlotNote,
     SlotResult,
     Totals,
@@ -45,9 +44,9 @@ from evolve.store.schema import (
     INVOCATIONS,
     STEERING,
     RecordTable,
+    load_attempt,
     load_evaluated,
     load_light_attempt,
-    load_placed,
     load_slot_note,
 )
 
@@ -258,15 +257,19 @@ class Reader:
         Raises:
             StoreError: There is no such attempt.
         """
-        return self._load_placed(key).attempt
+        found = self._all(_ATTEMPT, *key)
+        if not found:
+            raise StoreError(f"{self.folder}: no attempt {key}")
+        with parsing(self.folder):
+            return load_attempt(found[0])
 
     def load_slots(self, generation: int) -> list[SlotResult]:
         """Returns what the slots of a committed generation brought, in order."""
-        placed = map(self._load_placed, self.keys_of(generation))
+        attempts = map(self.load_attempt, self.keys_of(generation))
         uses = self._load_uses(generation, generation)
         return [
             SlotResult(slot, tuple(group), uses=uses.get((generation, slot), ()))
-            for slot, group in groupby(placed, key=lambda one: one.attempt.key.slot)
+            for slot, group in groupby(attempts, key=lambda one: one.key.slot)
         ]
 
     def calls_of(self, generation: int, slot: int) -> list[Call]:
@@ -350,13 +353,6 @@ class Reader:
     def stages(self) -> list[tuple[str, int, int, float]]:
         """Returns each early stage: its name, programs, those stopped there, and their seconds."""
         return self._all(_STAGES)
-
-    def _load_placed(self, key: AttemptKey) -> PlacedAttempt:
-        found = self._all(_ATTEMPT, *key)
-        if not found:
-            raise StoreError(f"{self.folder}: no attempt {key}")
-        with parsing(self.folder):
-            return load_placed(found[0])
 
     def _load(self, table: RecordTable, where: str, *values: Any, **left_out: Any) -> list[Any]:
         sql = f"SELECT {table.select('x')} FROM {table.name} x {where}"

@@ -22,6 +22,7 @@ from evolve.records import (
     Attempt,
     AttemptKey,
     Evaluation,
+    EvaluationPlace,
     Plan,
     Program,
     SourceFile,
@@ -32,12 +33,10 @@ from evolve.records.plain import fields_of, from_plain, maker_of, to_plain, with
 from evolve.records.results import (
     Call,
     Evaluated,
-    EvaluationPlace,
     Expense,
     Generation,
     LightAttempt,
     ModelUse,
-    PlacedAttempt,
     SlotNote,
 )
 from evolve.records.steering import Steer
@@ -205,7 +204,7 @@ GENERATIONS = RecordTable(
 ATTEMPTS = RecordTable(
     "attempts",
     Attempt,
-    leave_out=frozenset({"program", "evaluation"}),
+    leave_out=frozenset({"program", "evaluation", "evaluated"}),
     more={
         "program": "TEXT REFERENCES programs(id)",
         "evaluation": "INTEGER",
@@ -291,8 +290,8 @@ _load_stages = maker_of(tuple[StageResult, ...])
 _scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[attr-defined]
 
 
-def load_placed(row: Sequence[Any]) -> PlacedAttempt:
-    """Returns the attempt of a row of an attempt, with the place of its evaluation."""
+def load_attempt(row: Sequence[Any]) -> Attempt:
+    """Returns the attempt of a row, whole."""
     texts, program_id, source = row[-3:]
     *_, program, sequence, reason, detail = row[: len(ATTEMPTS.columns)]
     if sequence is None:
@@ -302,11 +301,10 @@ def load_placed(row: Sequence[Any]) -> PlacedAttempt:
         evaluation = _evaluation(row[len(ATTEMPTS.columns) :], texts, program=None).evaluation
     is_pruned = program_id is not None and source is None
     made = None if program is None or is_pruned else _program(source, program)
-    attempt: Attempt = ATTEMPTS.load(row, program=made, evaluation=evaluation)
-    if sequence is None:
-        return PlacedAttempt(attempt)
-    place = AttemptKey(*attempt.key[:2], sequence)
-    return PlacedAttempt(attempt, EvaluationPlace(place, place))
+    own = None if sequence is None else AttemptKey(row[0], row[1], sequence)
+    place = None if own is None else EvaluationPlace(own, own)
+    attempt: Attempt = ATTEMPTS.load(row, program=made, evaluation=evaluation, evaluated=place)
+    return attempt
 
 
 def load_evaluated(row: Sequence[Any]) -> Evaluated:

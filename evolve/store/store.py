@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evolve.keys import cut_keys
-from evolve.records import AttemptKey, Program, SourceFile
+from evolve.records import Attempt, AttemptKey, Program, SourceFile
 from evolve.records.plain import to_plain
-from evolve.records.results import Call, Evaluated, Expense, Generation, PlacedAttempt
+from evolve.records.results import Call, Evaluated, Expense, Generation
 from evolve.records.steering import Steer, SteerKind
 from evolve.settings import Invocation
 from evolve.source import fingerprint
@@ -195,8 +195,8 @@ class Store(Reader):
         """Writes a generation; it is the checkpoint when this returns."""
         with self._transaction() as connection:
             for result in generation.slots:
-                for placed in result.attempts:
-                    self._put_attempt(placed)
+                for attempt in result.attempts:
+                    self._put_attempt(attempt)
             row = GENERATIONS.dump(replace(generation, time=_now()))
             connection.execute(f"INSERT {GENERATIONS.insert}", row)
 
@@ -232,9 +232,8 @@ class Store(Reader):
             sql = "INSERT OR IGNORE INTO artifacts VALUES (?, ?, ?, ?)"
             self._connection.execute(sql, (*item.key, texts))
 
-    def _put_attempt(self, placed: PlacedAttempt) -> None:
-        attempt, place = placed.attempt, placed.evaluated
-        verdict, program = attempt.evaluation, attempt.program
+    def _put_attempt(self, attempt: Attempt) -> None:
+        verdict, program, place = attempt.evaluation, attempt.program, attempt.evaluated
         if program is not None and place is None:
             # What was evaluated came with its evaluation.
             self._put_program(program)

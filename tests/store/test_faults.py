@@ -81,7 +81,7 @@ def check_whole(store: Store, acknowledged: list[object]) -> None:
     for keys in ({call.key for call in calls}, {item.key for item in evaluations}):
         assert keys >= {item for item in acknowledged if isinstance(item, AttemptKey)}
     for number in range(GENERATIONS):
-        keys = [told.attempt.key for told in make_generation(number).slots[0].attempts]
+        keys = [told.key for told in make_generation(number).slots[0].attempts]
         assert store.keys_of(number) == (keys if number <= committed else [])
         for key in store.keys_of(number):
             store.load_attempt(key)
@@ -175,7 +175,7 @@ def expect_generations(run: Path, last: int) -> None:
         assert store.last_generation() == last
         for number in range(last + 1):
             for told in make_generation(number).slots[0].attempts:
-                assert store.load_attempt(told.attempt.key) == told.attempt
+                assert store.load_attempt(told.key) == told
 
 
 def damage(run: Path, sql: str, *values: object) -> None:

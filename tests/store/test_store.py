@@ -1,5 +1,6 @@
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from evolve.records import (
     Attempt,
     AttemptKey,
     Evaluation,
+    EvaluationPlace,
     Lesson,
     Plan,
     Program,
@@ -19,10 +21,8 @@ from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import (
     Call,
     Evaluated,
-    EvaluationPlace,
     Generation,
     ModelUse,
-    PlacedAttempt,
     SlotResult,
 )
 from evolve.search.population import light_attempts
@@ -57,7 +57,7 @@ def make_generation(number: int) -> Generation:
         None,
         Evaluation(Status.REJECTED, reason="no code", artifacts={"detail": "d"}),
     )
-    placed = (PlacedAttempt(good, EvaluationPlace(key, key)), PlacedAttempt(rejected))
+    placed = (replace(good, evaluated=EvaluationPlace(key, key)), rejected)
     slot = SlotResult(0, placed, uses=(ModelUse("editor", "model", None, 15),))
     return Generation(number, (slot,), float(number), SUMMARY, (PLAN,))
 
@@ -80,7 +80,7 @@ def test_attempts_come_back_equal(store):
     fill(store)
     for number in range(3):
         for told in make_generation(number).slots[0].attempts:
-            assert store.load_attempt(told.attempt.key) == told.attempt
+            assert store.load_attempt(told.key) == told
 
 
 def test_light_attempts_are_those_that_the_population_was_told(store):
@@ -202,7 +202,7 @@ def test_a_commit_is_counted_at_once(store):
 def test_the_summary_and_the_plans_of_a_generation_come_back_whole(store):
     fill(store, 1)
     key = AttemptKey(1, 0, 0)
-    told = PlacedAttempt(Attempt(key, 0, AttemptKey(0, 0, 0), 1, PLAN, None, EVALUATION_REJECTED))
+    told = Attempt(key, 0, AttemptKey(0, 0, 0), 1, PLAN, None, EVALUATION_REJECTED)
     store.commit(Generation(1, (SlotResult(0, (told,)),), 1.0))
     found = [store.load_generation(number) for number in (0, 1, 7)]
     assert [one.summary for one in found] == [SUMMARY, None, None]
@@ -214,7 +214,7 @@ def test_an_evaluation_belongs_to_the_first_slot_that_needed_it_whoever_began(st
     own, recorded = AttemptKey(1, 0, 0), AttemptKey(1, 3, 0)
     store.keep([Evaluated(recorded, make_program(1), EVALUATION)])
     attempt = Attempt(own, 0, AttemptKey(0, 0, 0), 1, PLAN, make_program(1), EVALUATION)
-    told = PlacedAttempt(attempt, EvaluationPlace(own, recorded))
+    told = replace(attempt, evaluated=EvaluationPlace(own, recorded))
     store.commit(Generation(1, (SlotResult(0, (told,)),), 1.0))
     assert store.load_attempt(own) == attempt
     assert [one.key for one in store.finished_after(0)[1]] == [own]
