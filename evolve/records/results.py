@@ -136,7 +136,7 @@ class SlotResult:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A finished generation, ready to be committed.
+    """A finished generation.
 
     Attributes:
         number: 0 holds the initial program alone.
@@ -144,14 +144,16 @@ class Generation:
         seconds: Running time of the whole run so far.
         summary: What its attempts taught, compared with one another.
         plans: The first plan of each slot, as they were shown to the next generation.
+        cut_by: The budget or interrupt that ended planning or summarizing early; not stored.
         time: When it was committed, UTC, ISO 8601; the store sets it.
     """
 
     number: int
     slots: tuple[SlotResult, ...]
-    seconds: float
+    seconds: float = 0.0
     summary: Summary | None = None
     plans: tuple[Plan, ...] = ()
+    cut_by: str = ""
     time: str = field(default="", compare=False)
 
 

@@ -35,7 +35,7 @@ from evolve.runs.run_folder import (
 from evolve.runs.wiring import evaluating
 from evolve.runs.world import checksum_folder
 from evolve.sandbox.backends import Isolation
-from evolve.search.generation import GenerationRunner, Reporter, Threads, reject_known
+from evolve.search.generation import GenerationRunner, Threads, reject_known
 from evolve.search.population import Population, expect_frozen, light_attempts, load_population
 from evolve.search.schedule import Schedule, Turn, size_of
 from evolve.search.select import JobMaker
@@ -122,7 +122,7 @@ class Replay:
         self._history = SettingsHistory(settings, store.invocations())
         self._population = Population(problem, settings.search)
         self._maker = JobMaker(problem, self._population, store, self._history)
-        start = Generation(0, tuple(store.load_slots(0)), 0.0)
+        start = Generation(0, tuple(store.load_slots(0)))
         self._generations = {0: start}
 
     @property
@@ -197,10 +197,9 @@ class Replay:
                 models=settings.models,
                 journal=journal,
                 workers=workers,
-                reporter=Reporter(),
+                report=lambda _: None,
             )
-            result = runner.run(job)
-        return Generation(number, result.slots, 0.0, result.summary)
+            return runner.run(job)
 
 
 def _compare_attempts(recorded: Sequence[LightAttempt], again: Sequence[LightAttempt]) -> list[str]:

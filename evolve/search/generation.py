@@ -1,4 +1,4 @@
-"""One generation: plan, execute, summarize (Wan 2025, LoongFlow)."""
+"""One generation: plan, execute and evaluate, summarize (Wan 2025, LoongFlow)."""
 
 from __future__ import annotations
 
@@ -31,30 +31,19 @@ WHOLE = -1
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationResult:
-    """What a generation brought.
+class Planned:
+    """The plans of all slots of a generation are known; only the first report of them counts."""
 
-    Attributes:
-        number: Of the generation.
-        slots: Results in slot order.
-        summary: What they taught; None where there is no summary.
-        cut_by: The budget or interrupt that ended planning or summarizing early.
-    """
-
-    number: int
-    slots: tuple[SlotResult, ...]
-    summary: Summary | None = None
-    cut_by: str = ""
+    generation: int
+    plans: tuple[Plan, ...]
 
 
-class Reporter:
-    """Learns what happens in a generation, from any thread; by itself it does nothing."""
+@dataclass(frozen=True, slots=True)
+class SlotEnded:
+    """A slot has ended."""
 
-    def on_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
-        """The plans of all slots are known; called once, before the generation ends."""
-
-    def on_slot(self, generation: int, result: SlotResult) -> None:
-        """A slot has ended."""
+    generation: int
+    result: SlotResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +57,7 @@ class GenerationRunner:
         models: Those that it asks.
         journal: The way to models and evaluators.
         workers: Run the slots; a slot never waits for another one.
-        reporter: Learns of plans and ended slots.
+        report: Learns of plans and ended slots, from any thread.
     """
 
     problem: Problem
@@ -78,9 +67,9 @@ class GenerationRunner:
     models: ModelSettings
     journal: Journal
     workers: Threads
-    reporter: Reporter
+    report: Callable[[Planned | SlotEnded], None]
 
-    def run(self, job: GenerationJob) -> GenerationResult:
+    def run(self, job: GenerationJob) -> Generation:
         """Runs a generation; a budget that runs out cuts it short and keeps what there is.
 
         Raises:
@@ -90,22 +79,23 @@ class GenerationRunner:
         # A random stream of its own, apart from those of the slots.
         rng = np.random.default_rng([self.seed, job.number, len(job.slots), 4])
         seeds = [int(seed) for seed in rng.integers(2**31, size=2)]
+        results: tuple[SlotResult, ...] = ()
         try:
             plans = self._plan(job, whole, seeds[0])
-        except BudgetExhaustedError as error:
-            self.reporter.on_plans(job.number, ())
-            return GenerationResult(job.number, (), cut_by=error.cap)
-        if isinstance(plans, Rejected):
-            self.reporter.on_plans(job.number, ())
-            refused = reject_plan(job, plans, whole.uses)
-            injected = [slot for slot in job.slots if isinstance(slot, InjectedJob)]
-            return GenerationResult(job.number, (refused, *self._run_slots(injected, job, {})))
-        results = self._execute(job, plans)
-        try:
+            if isinstance(plans, Rejected):
+                return self._refuse(job, reject_plan(job, plans, whole.uses))
+            results = self._execute(job, plans)
             summary = self._summarize(job, results, whole, seeds[1])
         except BudgetExhaustedError as error:
-            return GenerationResult(job.number, results, cut_by=error.cap)
-        return GenerationResult(job.number, results, summary)
+            self.report(Planned(job.number, ()))
+            return Generation(job.number, results, cut_by=error.cap)
+        return Generation(job.number, results, summary=summary)
+
+    def _refuse(self, job: GenerationJob, refused: SlotResult) -> Generation:
+        """Returns a generation whose planner gave no plan: only programs of people's count."""
+        self.report(Planned(job.number, ()))
+        injected = [slot for slot in job.slots if isinstance(slot, InjectedJob)]
+        return Generation(job.number, (refused, *self._run_slots(injected, job, {})))
 
     def _plan(
         self, job: GenerationJob, whole: SlotJournal, seed: int
@@ -137,7 +127,7 @@ class GenerationRunner:
         self, slots: Sequence[SlotJob], job: GenerationJob, plans: Mapping[int, Plan]
     ) -> tuple[SlotResult, ...]:
         models = [slot.slot for slot in slots if isinstance(slot, ModelJob)]
-        gathered = _Plans(models, partial(self.reporter.on_plans, job.number))
+        gathered = _Plans(models, lambda plans: self.report(Planned(job.number, plans)))
         # The tuning slot, the last one, takes longest.
         running = [
             self.workers.submit(partial(self._run_slot, slot, job, plans.get(slot.slot), gathered))
@@ -162,7 +152,7 @@ class GenerationRunner:
             ),
             on_plan=partial(gathered.add, slot.slot),
         )
-        self.reporter.on_slot(job.number, result)
+        self.report(SlotEnded(job.number, result))
         return result
 
     def _summarize(
@@ -188,7 +178,7 @@ class GenerationRunner:
 class _Plans:
     """Gathers the plans of the slots of a generation, and reports them once all are known."""
 
-    def __init__(self, slots: Sequence[int], report: partial[None]) -> None:
+    def __init__(self, slots: Sequence[int], report: Callable[[tuple[Plan, ...]], None]) -> None:
         self._lock = threading.Lock()
         self._missing = set(slots)
         self._plans: dict[int, Plan] = {}

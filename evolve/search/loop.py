@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evolve.errors import BudgetExhaustedError
 from evolve.problem import Problem
@@ -35,9 +35,9 @@ from evolve.records.results import (
 )
 from evolve.records.steering import steering_of
 from evolve.search.generation import (
-    GenerationResult,
     GenerationRunner,
-    Reporter,
+    Planned,
+    SlotEnded,
     Threads,
     mark_duplicates,
     reject_known,
@@ -68,23 +68,7 @@ class Recorded:
     durable: Future[None] = field(default_factory=Future)
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The plans of all slots of a generation are known."""
-
-    generation: int
-    plans: tuple[Plan, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SlotEnded:
-    """A slot has ended."""
-
-    generation: int
-    result: SlotResult
-
-
-Event = Recorded | Planned | SlotEnded | GenerationResult | Interrupt | BaseException
+Event = Recorded | Planned | SlotEnded | Generation | Interrupt | BaseException
 
 
 class Inbox:
@@ -149,7 +133,7 @@ class Observer:
         """Some time has passed."""
 
 
-class Search(Reporter):
+class Search:
     """Runs generations until a limit, a budget, the target or an interrupt.
 
     Only `run`'s thread changes any state; generations run on threads of their own and report
@@ -205,7 +189,7 @@ class Search(Reporter):
         self._counted = int(store.facts().get(FRUITLESS_UNTIL, 0))
         # The generations in flight, in order; the results of those that have ended.
         self._running: deque[int] = deque()
-        self._results: dict[int, GenerationResult] = {}
+        self._results: dict[int, Generation] = {}
         self._ended: dict[int, list[SlotResult]] = {}
         self._plans: dict[int, tuple[Plan, ...]] = {}
         self._planned = 0
@@ -298,20 +282,12 @@ class Search(Reporter):
             models=settings.models,
             journal=self._journal,
             workers=self._workers,
-            reporter=self,
+            report=self._events.put,
         )
         try:
             self._events.put(runner.run(job))
         except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread
             self._events.put(error)
-
-    def on_plans(self, generation: int, plans: tuple[Plan, ...]) -> None:
-        """Reports the plans of a generation to the loop; may be called from any thread."""
-        self._events.put(Planned(generation, plans))
-
-    def on_slot(self, generation: int, result: SlotResult) -> None:
-        """Reports the end of a slot to the loop; may be called from any thread."""
-        self._events.put(SlotEnded(generation, result))
 
     def _process(self, events: list[Event]) -> None:
         self._keep([event for event in events if isinstance(event, Recorded)])
@@ -324,7 +300,7 @@ class Search(Reporter):
                 for observer in self._observers:
                     observer.on_slot(event.result)
                 self._stop_for(event.result.cut_by)
-            elif isinstance(event, GenerationResult):
+            elif isinstance(event, Generation):
                 self._results[event.number] = event
                 self._stop_for(event.cut_by)
             elif isinstance(event, Interrupt):
@@ -366,15 +342,15 @@ class Search(Reporter):
             self.population.generation, self._planned
         )
 
-    def _commit(self, result: GenerationResult) -> None:
+    def _commit(self, result: Generation) -> None:
         number = result.number
         self._running.popleft()
         self._results.pop(number, None)
         self._ended.pop(number, None)
-        plans = self._plans.get(number, ())
-        generation = reject_known(
-            Generation(number, result.slots, self.seconds, result.summary, plans),
-            self.population,
+        generation = replace(
+            reject_known(result, self.population),
+            seconds=self.seconds,
+            plans=self._plans.get(number, ()),
         )
         self._store.commit(generation)
         attempts = light_attempts(generation)
@@ -384,7 +360,7 @@ class Search(Reporter):
         for observer in self._observers:
             observer.on_commit(self.population, generation)
 
-    def _is_torn(self, result: GenerationResult) -> bool:
+    def _is_torn(self, result: Generation) -> bool:
         """Returns whether a generation was cut so that it is to be run again, not committed.
 
         What a budget cut short is committed as far as it came, for it may hold the champion.
@@ -455,8 +431,7 @@ class Search(Reporter):
             ended = sorted(self._ended.get(number, ()), key=lambda result: result.slot)
             if not any(result.attempts for result in ended):
                 return
-            slots = mark_duplicates(ended)
-            self._commit(self._results.get(number) or GenerationResult(number, slots))
+            self._commit(self._results.get(number) or Generation(number, mark_duplicates(ended)))
 
     def _exhausted(self) -> str:
         committed = self.population.generation

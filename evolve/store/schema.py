@@ -197,7 +197,7 @@ def unpack(data: bytes) -> Any:
 INVOCATIONS = RecordTable("invocations", Invocation, key="PRIMARY KEY (number)")
 # A row is the checkpoint: its generation is committed.
 GENERATIONS = RecordTable(
-    "generations", Generation, key="PRIMARY KEY (number)", leave_out=frozenset({"slots"})
+    "generations", Generation, key="PRIMARY KEY (number)", leave_out=frozenset({"slots", "cut_by"})
 )
 # Written with the commit of their generation. `evaluation` is the number of one in `evaluations`;
 # what was rejected without any has a reason and a detail instead.
