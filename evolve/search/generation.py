@@ -83,7 +83,7 @@ class GenerationRunner:
         try:
             plans = self._plan(job, whole, seeds[0])
             if isinstance(plans, Rejected):
-                return self._refuse(job, reject_plan(job, plans, whole.uses))
+                return self._refuse(job, reject_plan(job, plans))
             results = self._execute(job, plans)
             summary = self._summarize(job, results, whole, seeds[1])
         except BudgetExhaustedError as error:

@@ -22,7 +22,7 @@ from evolve.records import (
     Rejected,
     Status,
 )
-from evolve.records.results import ModelUse, SlotResult
+from evolve.records.results import SlotResult
 from evolve.settings.sections import WORKSPACE, ModelSettings, StepSettings
 from evolve.source import fingerprint, list_names, parse_python
 from evolve.source.parsing import find_undefined
@@ -272,7 +272,7 @@ class _Recorder:
         return same_as(self._first[mark]) if mark in self._first else None
 
 
-def reject_plan(job: GenerationJob, refused: Rejected, uses: tuple[ModelUse, ...]) -> SlotResult:
+def reject_plan(job: GenerationJob, refused: Rejected) -> SlotResult:
     """Returns the result of a generation whose planner gave no plan."""
     if job.digest is None:
         raise ValueError("generation: expected a digest for its models, got None")
@@ -286,7 +286,7 @@ def reject_plan(job: GenerationJob, refused: Rejected, uses: tuple[ModelUse, ...
         program=None,
         evaluation=reject(refused),
     )
-    return SlotResult(0, (attempt,), uses=uses)
+    return SlotResult(0, (attempt,))
 
 
 def seen_before(key: AttemptKey) -> Rejected:
