@@ -174,7 +174,6 @@ class Replay:
 
     def _run(self, turn: Turn) -> Generation:
         number = turn.generation
-        settings = self._history.at(number)
         journal = Journal(
             endpoints={},
             evaluator=_evaluate_nothing,
@@ -188,17 +187,10 @@ class Replay:
         journal.stop(_NOT_RECORDED)
         in_flight = range(self._population.generation + 1, number)
         pending = [plan for one in in_flight for plan in self._store.load_generation(one).plans]
-        job = self._maker.make_job(turn, pending)
+        job = self._maker.select(turn, pending)
         with closing(Threads(1)) as workers:
-            runner = GenerationRunner(
-                self._problem,
-                seed=settings.loop.seed,
-                steps=settings.steps,
-                models=settings.models,
-                journal=journal,
-                workers=workers,
-                report=lambda _: None,
-            )
+            settings = self._history.at(number)
+            runner = GenerationRunner(self._problem, settings, journal, workers, lambda _: None)
             return runner.run(job)
 
 

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from evolve.problem import Problem
 from evolve.records import Attempt, AttemptKey, Plan, Rejected, Summary
 from evolve.records.results import Generation, SlotResult
 from evolve.search.population import Population
-from evolve.settings.sections import ModelSettings, StepSettings
+from evolve.settings import Settings
 from evolve.source import fingerprint
 from evolve.steps.execute import UNNAMED
 from evolve.steps.jobs import GenerationJob, InjectedJob, ModelJob, SlotJob
@@ -52,19 +52,14 @@ class GenerationRunner:
 
     Attributes:
         problem: What is solved.
-        seed: Of the run.
-        steps: How the generation's plans are executed.
-        models: Those that it asks.
+        settings: Those of the generation: the run's seed, steps, models.
         journal: The way to models and evaluators.
         workers: Run the slots; a slot never waits for another one.
         report: Learns of plans and ended slots, from any thread.
     """
 
     problem: Problem
-    _: KW_ONLY
-    seed: int
-    steps: StepSettings
-    models: ModelSettings
+    settings: Settings
     journal: Journal
     workers: Threads
     report: Callable[[Planned | SlotEnded], None]
@@ -77,7 +72,7 @@ class GenerationRunner:
         """
         whole = self.journal.open_slot(job.number, WHOLE, job.parts)
         # A random stream of its own, apart from those of the slots.
-        rng = np.random.default_rng([self.seed, job.number, len(job.slots), 4])
+        rng = np.random.default_rng([self.settings.loop.seed, job.number, len(job.slots), 4])
         seeds = [int(seed) for seed in rng.integers(2**31, size=2)]
         results: tuple[SlotResult, ...] = ()
         try:
@@ -102,14 +97,14 @@ class GenerationRunner:
     ) -> Mapping[int, Plan] | Rejected:
         """Returns the plan of each slot that has one made for it, by slot."""
         slots = [slot.slot for slot in job.slots if isinstance(slot, ModelJob)]
-        if job.digest is None or not self.models.plans_apart:
+        if job.digest is None or not self.settings.models.plans_apart:
             return {}
         plans = make_plans(
             self.problem,
             job.digest,
             len(slots),
             ask=whole.ask,
-            models=self.models,
+            models=self.settings.models,
             seed=seed,
         )
         return plans if isinstance(plans, Rejected) else dict(zip(slots, plans, strict=False))
@@ -144,9 +139,9 @@ class GenerationRunner:
             job,
             plan,
             problem=self.problem,
-            steps=self.steps,
-            models=self.models,
-            rng=np.random.default_rng([self.seed, job.number, slot.slot]),
+            steps=self.settings.steps,
+            models=self.settings.models,
+            rng=np.random.default_rng([self.settings.loop.seed, job.number, slot.slot]),
             journal=self.journal.open_slot(
                 job.number, slot.slot, parts, job.confirmation, job.bars
             ),
@@ -170,7 +165,7 @@ class GenerationRunner:
             job.digest,
             [one.attempts for one in results if one.slot in models],
             ask=whole.ask,
-            models=self.models,
+            models=self.settings.models,
             seed=seed,
         )
 

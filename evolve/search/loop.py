@@ -1,8 +1,8 @@
 """The loop: select, plan, execute, evaluate, summarize, commit, add.
 
-`evolve.search.generation` is the page to read: one generation in the words of the algorithm. This
-module starts generations when their turn comes, makes durable what they pay for, and commits them
-in order.
+Four methods of `Search` are the page to read: `run`, `_start` (select), `_run_generation` (plan,
+execute, evaluate, summarize: `evolve.search.generation`) and `_commit` (commit, add). The others
+start generations when their turn comes, make durable what they bring, and decide when to stop.
 """
 
 from __future__ import annotations
@@ -224,6 +224,48 @@ class Search:
             self._workers.close()
         return self._stopped_because or self._exhausted()
 
+    def _start(self, turn: Turn) -> None:
+        """Selects for a generation, and lets it run on a thread of its own."""
+        in_flight = range(self.population.generation + 1, turn.generation)
+        pending = [plan for number in in_flight for plan in self._plans[number]]
+        job = self._maker.select(turn, pending)
+        self._running.append(turn.generation)
+        if job.digest is None:
+            self._note_plans(turn.generation, ())
+        threading.Thread(target=self._run_generation, args=(job,), daemon=True).start()
+
+    def _run_generation(self, job: GenerationJob) -> None:
+        """Plans, executes, evaluates and summarizes; on a thread of the generation's own."""
+        runner = GenerationRunner(
+            self._problem,
+            self._history.at(job.number),
+            self._journal,
+            self._workers,
+            self._events.put,
+        )
+        try:
+            self._events.put(runner.run(job))
+        except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread
+            self._events.put(error)
+
+    def _commit(self, result: Generation) -> None:
+        """Commits a generation and adds it to the population, from which others are selected."""
+        number = result.number
+        self._running.popleft()
+        self._results.pop(number, None)
+        self._ended.pop(number, None)
+        generation = replace(
+            reject_known(result, self.population),
+            seconds=self.seconds,
+            plans=self._plans.get(number, ()),
+        )
+        self._store.commit(generation)
+        self.population.add(number, light_attempts(generation))
+        # A generation in flight knows what was committed when it started.
+        self._journal.forget(number - MOST_LAG)
+        for observer in self._observers:
+            observer.on_commit(self.population, generation)
+
     def _rebuild(self) -> None:
         """Adds what is committed to the population; starts the rest from the same states."""
         last = self._store.last_generation()
@@ -263,31 +305,6 @@ class Search:
         if generation > self._begun:
             self._store.begin_steering(generation)
         return len(steering_of(self._store.steering(), generation).injected)
-
-    def _start(self, turn: Turn) -> None:
-        in_flight = range(self.population.generation + 1, turn.generation)
-        pending = [plan for number in in_flight for plan in self._plans[number]]
-        job = self._maker.make_job(turn, pending)
-        self._running.append(turn.generation)
-        if job.digest is None:
-            self._note_plans(turn.generation, ())
-        threading.Thread(target=self._run_generation, args=(job,), daemon=True).start()
-
-    def _run_generation(self, job: GenerationJob) -> None:
-        settings = self._history.at(job.number)
-        runner = GenerationRunner(
-            self._problem,
-            seed=settings.loop.seed,
-            steps=settings.steps,
-            models=settings.models,
-            journal=self._journal,
-            workers=self._workers,
-            report=self._events.put,
-        )
-        try:
-            self._events.put(runner.run(job))
-        except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread
-            self._events.put(error)
 
     def _process(self, events: list[Event]) -> None:
         self._keep([event for event in events if isinstance(event, Recorded)])
@@ -341,24 +358,6 @@ class Search:
         return not self._stopped_because and self._schedule.waits_for_plans(
             self.population.generation, self._planned
         )
-
-    def _commit(self, result: Generation) -> None:
-        number = result.number
-        self._running.popleft()
-        self._results.pop(number, None)
-        self._ended.pop(number, None)
-        generation = replace(
-            reject_known(result, self.population),
-            seconds=self.seconds,
-            plans=self._plans.get(number, ()),
-        )
-        self._store.commit(generation)
-        attempts = light_attempts(generation)
-        self.population.add(number, attempts)
-        # A generation in flight knows what was committed when it started.
-        self._journal.forget(number - MOST_LAG)
-        for observer in self._observers:
-            observer.on_commit(self.population, generation)
 
     def _is_torn(self, result: Generation) -> bool:
         """Returns whether a generation was cut so that it is to be run again, not committed.

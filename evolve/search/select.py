@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.random import Generator
@@ -27,7 +27,6 @@ from evolve.settings.sections import LoopSettings, SearchSettings, StepSettings
 from evolve.source import share_in_common, sign_source
 from evolve.steps.jobs import (
     Confirmation,
-    Digest,
     GenerationJob,
     InjectedJob,
     ModelJob,
@@ -41,22 +40,6 @@ from evolve.store import Store
 _KEPT = 1024
 # In a long stall, one slot of these leaps.
 _LEAPS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class KnownPrograms:
-    """What was evaluated up to the generation that jobs follow from."""
-
-    population: Population
-    horizon: int
-
-    def find_duplicate(self, fingerprint: str) -> AttemptKey | None:
-        """Returns the first evaluated attempt with a fingerprint; None where there is none."""
-        return self.population.find_duplicate(fingerprint, self.horizon)
-
-    def objective_of(self, key: AttemptKey) -> float | None:
-        """Returns the objective of an attempt that has one."""
-        return self.population.objective_of(key)
 
 
 class JobMaker:
@@ -83,35 +66,40 @@ class JobMaker:
         )
         self._digests = DigestMaker(store, history, population.direction)
 
-    def make_job(self, turn: Turn, pending: Sequence[Plan] = ()) -> GenerationJob:
+    def select(self, turn: Turn, pending: Sequence[Plan] = ()) -> GenerationJob:
         """Returns the job of a generation, from the population's state.
 
         Args:
             turn: The generation that may start.
             pending: Plans of the generations in flight.
         """
-        settings = self._history.at(turn.generation)
+        settings, population = self._history.at(turn.generation), self._population
         with_model = settings.models.is_configured
-        known = KnownPrograms(self._population, self._population.generation)
-        tuning = (
-            self._make_tuning_jobs(turn, settings.loop, with_model=with_model)
-            if turn.tuning
-            else []
-        )
         steering = steering_of(self._store.steering(), turn.generation)
-        others: list[SlotJob] = [*tuning, *self._make_injected_jobs(steering, settings)]
-        confirmation = self._confirm(settings.search)
-        bars = self._population.bars(self._problem.stages)
-        if not with_model:
-            slots = self._make_operator_jobs(turn, settings, steering.pins)
-            return GenerationJob(turn.generation, (*slots, *others), known, confirmation, bars)
-        return GenerationJob(
+        slots: list[SlotJob] = []
+        if with_model:
+            slots += self._make_model_jobs(turn, settings)
+        else:
+            slots += self._make_operator_jobs(turn, settings, steering.pins)
+        if turn.tuning:
+            slots += self._make_tuning_jobs(turn, settings.loop, with_model=with_model)
+        slots += self._make_injected_jobs(steering, settings)
+        job = GenerationJob(
             turn.generation,
-            (*self._make_model_jobs(turn, settings), *others),
-            known,
-            confirmation,
-            bars,
-            digest=self._make_digest(turn, settings, pending, steering),
+            tuple(slots),
+            partial(population.find_duplicate, horizon=population.generation),
+            population.objective_of,
+            self._confirm(settings.search),
+            population.bars(self._problem.stages),
+        )
+        if not with_model:
+            return job
+        programs = self._choose_programs(turn, settings, steering.pins)
+        return replace(
+            job,
+            digest=self._digests.make(
+                population, turn, programs, pending=tuple(pending), steering=steering
+            ),
             parts=self._cast(settings, turn.generation, WHOLE),
             # A baseline learns nothing.
             summarizes="summaries" not in settings.search.without and not self._is_baseline,
@@ -190,17 +178,6 @@ class JobMaker:
             for slot, allowance in enumerate(turn.allowances)
         ]
 
-    def _make_digest(
-        self, turn: Turn, settings: Settings, pending: Sequence[Plan], steering: Steering
-    ) -> Digest:
-        return self._digests.make(
-            self._population,
-            turn,
-            self._choose_programs(turn, settings, steering.pins),
-            pending=tuple(pending),
-            steering=steering,
-        )
-
     def _choose_programs(
         self, turn: Turn, settings: Settings, pins: Sequence[AttemptKey]
     ) -> list[Attempt]:
@@ -214,13 +191,8 @@ class JobMaker:
             pool = population.pool
             shown = [pool[int(rng.integers(len(pool)))]]
         else:
-            shown = choose_shown(
-                population,
-                rng,
-                count=count,
-                signature_of=self._signature,
-                skeleton_of=lambda elite: self._tuning.skeleton_of(elite.key),
-            )
+            page = _Page(population, self._signature, self._tuning.skeleton_of)
+            shown = page.fill(count, rng)
         return self._with_pinned([elite.key for elite in shown], pins)
 
     def _with_pinned(
@@ -298,76 +270,58 @@ _ALIKE = 0.6
 _LEAST_GAIN = 0.8
 
 
-def choose_shown(
-    population: Population,
-    rng: Generator,
-    *,
-    count: int,
-    signature_of: Callable[[Elite], NDArray[np.uint32]],
-    skeleton_of: Callable[[Elite], str],
-) -> list[Elite]:
-    """Returns the elites that a prompt shows: the champion, then others, all of them strong.
+class _Page:
+    """The elites that a prompt shows: the champion, then others, all of them strong.
 
-    Those are the best of other approaches, one that is drawn as parents are, so that two
-    generations do not see the same page, and the best of all the rest. Of programs that differ in
-    tuned constants only, one is shown.
+    Of programs that differ in tuned constants only, one is shown.
 
     Args:
         population: The state that the generation follows from.
-        rng: Draws one of them.
-        count: Most elites; 1 shows the champion alone.
         signature_of: Returns the MinHash signature of an elite's source.
-        skeleton_of: Returns the source of an elite without its tuned constants.
+        skeleton_of: Returns the source of an attempt without its tuned constants.
 
     Raises:
         ValueError: The population is empty.
     """
-    champion, start = population.champion, population.start
-    if champion is None or start is None:
-        raise ValueError("population: expected a champion, got none")
-    page = _Page(champion, start, population.direction.sign, signature_of, skeleton_of)
-    ranked = _rank(population)
-    others = count // 2
-    for elite in ranked:
-        if len(page.chosen) <= others:
-            page.offer(elite, differs=True)
-    for elite in _draw(population, rng):
-        if len(page.chosen) < count and page.offer(elite):
-            break
-    for elite in ranked:
-        if len(page.chosen) < count:
-            page.offer(elite)
-    return page.chosen[:count]
-
-
-class _Page:
-    """The elites chosen so far, the champion first.
-
-    Args:
-        champion: The best program.
-        start: The starting program, which is shown only where nothing is better.
-        sign: +1 when larger objectives are better, -1 when smaller ones are.
-        signature_of: Returns the MinHash signature of an elite's source.
-        skeleton_of: Returns the source of an elite without its tuned constants.
-    """
 
     def __init__(
         self,
-        champion: Elite,
-        start: Elite,
-        sign: float,
+        population: Population,
         signature_of: Callable[[Elite], NDArray[np.uint32]],
-        skeleton_of: Callable[[Elite], str],
+        skeleton_of: Callable[[AttemptKey], str],
     ) -> None:
-        self.chosen = [champion]
-        self._skeletons = {skeleton_of(champion), skeleton_of(start)}
-        self._sign = sign
+        champion, start = population.champion, population.start
+        if champion is None or start is None:
+            raise ValueError("population: expected a champion, got none")
+        self._population = population
         self._signature_of = signature_of
         self._skeleton_of = skeleton_of
+        self._chosen = [champion]
+        # The starting program is shown only where nothing is better.
+        self._skeletons = {skeleton_of(champion.key), skeleton_of(start.key)}
+        sign = self._sign = population.direction.sign
         gained = sign * (champion.objective - start.objective)
         self._least = sign * start.objective + _LEAST_GAIN * gained
 
-    def offer(self, elite: Elite, *, differs: bool = False) -> bool:
+    def fill(self, count: int, rng: Generator) -> list[Elite]:
+        """Returns at most so many elites, the champion first.
+
+        The others are the best of other approaches, one that is drawn as parents are, so that two
+        generations do not see the same page, and the best of all the rest.
+        """
+        chosen, ranked = self._chosen, _rank(self._population)
+        for elite in ranked:
+            if len(chosen) <= count // 2:
+                self._offer(elite, differs=True)
+        for elite in _draw(self._population, rng):
+            if len(chosen) < count and self._offer(elite):
+                break
+        for elite in ranked:
+            if len(chosen) < count:
+                self._offer(elite)
+        return chosen[:count]
+
+    def _offer(self, elite: Elite, *, differs: bool = False) -> bool:
         """Chooses an elite that is new and strong; returns whether it was chosen.
 
         Args:
@@ -376,16 +330,16 @@ class _Page:
         """
         if self._sign * elite.objective < self._least:
             return False
-        skeleton = self._skeleton_of(elite)
+        skeleton = self._skeleton_of(elite.key)
         if skeleton in self._skeletons or (differs and self._is_alike(elite)):
             return False
-        self.chosen.append(elite)
+        self._chosen.append(elite)
         self._skeletons.add(skeleton)
         return True
 
     def _is_alike(self, elite: Elite) -> bool:
         own = self._signature_of(elite)
-        return any(share_in_common(own, self._signature_of(one)) >= _ALIKE for one in self.chosen)
+        return any(share_in_common(own, self._signature_of(one)) >= _ALIKE for one in self._chosen)
 
 
 def _rank(population: Population) -> Sequence[Elite]:

@@ -143,16 +143,6 @@ class Library(Protocol):
         """Returns plans, outcomes and lessons with these words, one a line."""
 
 
-class Known(Protocol):
-    """What was evaluated before, as of the state that a generation follows from."""
-
-    def find_duplicate(self, fingerprint: str) -> AttemptKey | None:
-        """Returns the committed attempt at a program with this fingerprint, if there is one."""
-
-    def objective_of(self, key: AttemptKey) -> float | None:
-        """Returns the objective of a committed attempt that has one."""
-
-
 @dataclass(frozen=True, slots=True)
 class Confirmation:
     """Which programs are evaluated again before they count: those that would lead.
@@ -256,7 +246,8 @@ class GenerationJob:
     Attributes:
         number: Of the generation.
         slots: What each slot does, in slot order.
-        known: What was evaluated before.
+        find_duplicate: Returns the committed attempt at a program with a fingerprint, if any.
+        objective_of: Returns the objective of a committed attempt that has one.
         confirmation: Which programs are evaluated again; None for none.
         bars: By early stage of an evaluation, the objective that lets a program go on.
         digest: What prompts show; None without a model.
@@ -266,7 +257,8 @@ class GenerationJob:
 
     number: int
     slots: tuple[SlotJob, ...]
-    known: Known
+    find_duplicate: Callable[[str], AttemptKey | None]
+    objective_of: Callable[[AttemptKey], float | None]
     confirmation: Confirmation | None = None
     bars: Mapping[str, float] = field(default_factory=dict)
     digest: Digest | None = None

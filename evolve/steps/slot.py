@@ -31,7 +31,6 @@ from evolve.steps.execute import UNNAMED, Draft, Editor, execute_operator
 from evolve.steps.jobs import (
     GenerationJob,
     InjectedJob,
-    Known,
     ModelJob,
     OperatorJob,
     SlotJob,
@@ -184,8 +183,7 @@ class _Recorder:
         self.journal = journal
         self.attempts: list[Attempt] = []
         self._job = job
-        self._generation = generation.number
-        self._known: Known = generation.known
+        self._generation = generation
         # The first attempt at each program, by fingerprint.
         self._first: dict[str, AttemptKey] = {}
 
@@ -215,7 +213,7 @@ class _Recorder:
             earlier = first.setdefault(fingerprint(program), number)
             refusal = self.find_duplicate(base, program)
             if refusal is None and earlier != number:
-                refusal = same_as(AttemptKey(self._generation, self._job.slot, earlier))
+                refusal = same_as(AttemptKey(self._generation.number, self._job.slot, earlier))
             refusals.append(refusal)
         pairs = list(zip(programs, refusals, strict=True))
         verdicts = self.journal.evaluate_all([made for made, known in pairs if known is None])
@@ -231,9 +229,9 @@ class _Recorder:
         if attempt.evaluation.status is not Status.REJECTED or attempt.program is None:
             return attempt.objective
         mark = fingerprint(attempt.program)
-        earlier = self._known.find_duplicate(mark)
+        earlier = self._generation.find_duplicate(mark)
         if earlier is not None:
-            return self._known.objective_of(earlier)
+            return self._generation.objective_of(earlier)
         return self.attempts[self._first[mark].number].objective
 
     def _record(
@@ -247,7 +245,7 @@ class _Recorder:
         # What a model makes of the starting program, which stands on all islands, is the job's.
         is_of_base = isinstance(self._job, ModelJob) and base.parent is not None
         attempt = Attempt(
-            key=AttemptKey(self._generation, self._job.slot, len(self.attempts)),
+            key=AttemptKey(self._generation.number, self._job.slot, len(self.attempts)),
             island=base.island if is_of_base else self._job.island,
             parent=base.key,
             depth=base.depth + 1,
@@ -266,7 +264,7 @@ class _Recorder:
         mark = fingerprint(program)
         if mark == fingerprint(base.program_or_fail):
             return Rejected("the change alters nothing that matters: same program as the base")
-        earlier = self._known.find_duplicate(mark)
+        earlier = self._generation.find_duplicate(mark)
         if earlier is not None:
             return seen_before(earlier)
         return same_as(self._first[mark]) if mark in self._first else None
