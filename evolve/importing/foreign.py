@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from evolve.errors import UsageError
 from evolve.files import is_stray
-from evolve.importing.travel import Sorted, hide_in
+from evolve.importing.their_files import Sorted, hide_in
 from evolve.problem.gallery import expect_empty, fill_templates, list_files, write_files
 from evolve.scoring.competition import MEDALS, METRICS, read_table
 from evolve.scoring.cooperative import THEIRS, Theirs
@@ -67,7 +67,7 @@ class Foreign:
     """A problem as another system states it.
 
     Attributes:
-        kind: Its name in `SYSTEMS`.
+        kind: Its name in `systems.toml`.
         folder: Where it lies.
         files: Texts of the starting program, by path.
         path: Of the starting program, as their evaluator gets it.

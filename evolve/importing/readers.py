@@ -6,25 +6,30 @@ import importlib.util
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from evolve.display import one_line
 from evolve.errors import UsageError
 from evolve.files import find_stray
-from evolve.importing import systems
 from evolve.importing.foreign import Foreign, Mapped, Wishes
-from evolve.importing.systems import Constants, System, parse_duration, read_systems
-from evolve.importing.travel import (
+from evolve.importing.their_files import (
     HIDDEN,
+    Constants,
     Sorted,
     decode,
+    flatten,
     hide_in,
     hide_keys,
     is_junk,
+    read_calls,
+    read_yaml,
     sort_files,
 )
 from evolve.scoring.cooperative import Theirs
@@ -35,6 +40,41 @@ _CELL = 44
 # Variables of a sandbox's own.
 _OURS = ("HOME", "PATH", "PYTHONPATH", "TMPDIR", "USER", "LANG")
 _OFFERED = {"openevolve", "shinka", "skydiscover", "loongflow", "levi", "gepa"}
+_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?)\s*([a-z]*?)(?:onds?|s|utes?|ours?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Where another system keeps its parts, and what its settings become: see `systems.toml`."""
+
+    form: str
+    evaluators: Sequence[str]
+    starts: Sequence[str]
+    configs: Sequence[str]
+    settings: Mapping[str, str]
+    seconds: float
+    calls: Mapping[str, str] = field(default_factory=dict)
+    thresholds: Sequence[float] = ()
+
+    def find_use(self, key: str) -> str:
+        """Returns what a setting becomes here."""
+        uses = (use for pattern, use in self.settings.items() if fnmatch(key, pattern))
+        return next(uses, "none")
+
+
+@cache
+def read_systems() -> tuple[Mapping[str, System], Mapping[str, str]]:
+    """Returns the systems by name, and what people read about a setting by its use."""
+    file = resources.files("evolve.importing") / "systems.toml"
+    tables = tomllib.loads(file.read_text("utf-8"))
+    uses, common = tables.pop("uses"), tables.pop("all")
+    systems = {}
+    for name, table in tables.items():
+        whole = {**common, **tables.get(table.pop("like", ""), {}), **table}
+        whole["settings"] = {**whole["settings"], **common["settings"]}
+        systems[name] = System(**whole)
+    return systems, uses
 
 
 @dataclass(slots=True)
@@ -57,7 +97,7 @@ class _Reading:
     def use(self, use: str) -> Iterator[tuple[str, Any]]:
         """Yields the settings that become something here, in the order of the table."""
         for pattern in [key for key, one in self.system.settings.items() if one == use]:
-            for key, value in systems.flatten(self.config):
+            for key, value in flatten(self.config):
                 if fnmatch(key, pattern) and value is not None:
                     yield key, value
 
@@ -119,7 +159,7 @@ def _find_wished(folder: Path, wish: str, option: str) -> Path:
 def _read_config(reading: _Reading) -> None:
     """Reads their configuration, from one YAML file and from calls in Python files."""
     folder, wish = reading.folder, reading.wishes.config
-    reading.config = called = systems.read_calls(folder, reading.system.calls)
+    reading.config = called = read_calls(folder, reading.system.calls)
     paths = _find_files(folder, reading.system.configs)
     # A script that starts runs may name one.
     scripts = [decode(script) for script in _find_files(folder, ["run*.py"])]
@@ -128,8 +168,8 @@ def _read_config(reading: _Reading) -> None:
     if not chosen:
         return
     reading.config_path = chosen[0]
-    config = systems.read_yaml(chosen[0])
-    nested = {key for key, _ in systems.flatten(config)}
+    config = read_yaml(chosen[0])
+    nested = {key for key, _ in flatten(config)}
     given = {key: one for key, one in called.items() if one is not None or key not in nested}
     reading.config = {**config, **given}
     name = chosen[0].relative_to(folder)
@@ -283,6 +323,25 @@ def _read_seconds(reading: _Reading, stages: int) -> float:
     return total
 
 
+def parse_duration(value: object, where: str) -> float:
+    """Returns seconds from a number, or from texts like `45s`, `5m` and `00:20:00`.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return float(value)
+    text = str(value).strip().lower()
+    if re.fullmatch(r"\d+(:\d+){1,3}", text):
+        factors = (1.0, 60.0, 3600.0, 86400.0)
+        parts = [float(part) for part in reversed(text.split(":"))]
+        return sum(factor * part for factor, part in zip(factors, parts, strict=False))
+    match = _DURATION.fullmatch(text)
+    if match is None or match[2] not in _UNITS or not float(match[1]):
+        raise UsageError(f"{where}: expected seconds, or a text like `45s` or `5m`; got {value!r}")
+    return float(match[1]) * _UNITS[match[2]]
+
+
 def _read_asked(reading: _Reading, stages: int) -> Theirs:
     """Reads how their evaluator is asked: thresholds, features, the objective."""
     thresholds = tuple(reading.system.thresholds) if stages else ()
@@ -314,7 +373,7 @@ def _read_arguments(reading: _Reading) -> tuple[str, ...]:
         reading.note(key, value, "arguments of their evaluator")
         if isinstance(value, list):
             words += map(str, value)
-    for key, value in systems.flatten(reading.config):
+    for key, value in flatten(reading.config):
         section, _, name = key.rpartition("extra_cmd_args.")
         if section and name:
             words += [f"--{name}", str(value)]
@@ -335,7 +394,7 @@ def _read_memory(reading: _Reading) -> int:
 def _note_others(reading: _Reading) -> None:
     """Notes what became of the settings that nothing has asked for yet."""
     noted, (_, uses) = {row.name for row in reading.table}, read_systems()
-    for key, value in systems.flatten(reading.config):
+    for key, value in flatten(reading.config):
         if key in noted or value in (None, [], {}, ""):
             continue
         found = reading.system.find_use(key)

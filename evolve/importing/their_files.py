@@ -1,16 +1,19 @@
-"""Which of another system's files come along, as texts without keys, and with no solution."""
+"""Another system's files: settings in them, keys in them, and which of them come along."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import re
 import shutil
+import textwrap
 import tokenize
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from evolve.errors import UsageError
 
@@ -60,6 +63,15 @@ _NO_KEY = {"null", "none", "~", "true", "false", "env"}
 HIDDEN = "HIDDEN"
 # Longer files are data.
 _LONGEST_BYTES = 1 << 20
+# Calls that shape a text, which is their argument or, where they trim it, has them as a method.
+_SHAPES: Mapping[str, Callable[[str], str]] = {
+    "dedent": textwrap.dedent,
+    "cleandoc": inspect.cleandoc,
+    "strip": str.strip,
+    "lstrip": str.lstrip,
+    "rstrip": str.rstrip,
+}
+_DEEPEST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,3 +323,145 @@ def _top_names(path: Path) -> set[str]:
 
 def _has_block(path: Path) -> bool:
     return b"EVOLVE-BLOCK-START" in path.read_bytes()[:_LONGEST_BYTES]
+
+
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """Reads a YAML file whose root is a table; an empty file is an empty one.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    import yaml
+
+    try:
+        value = yaml.safe_load(decode(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: expected YAML: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: expected a table of settings, got {value!r:.100}")
+    return value
+
+
+def read_calls(folder: Path, calls: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the constant arguments of calls in Python files, as `section.name`.
+
+    Arguments that are computed are None. What is assigned to a name ending in `task_sys_msg` is
+    among them, too.
+    """
+    found: dict[str, Any] = {}
+    constants = Constants(folder)
+    paths = sorted(folder.glob("*.py")) if calls else []
+    for path in sorted(paths, key=lambda path: not path.stem.startswith("run")):
+        for node in ast.walk(parse_source(path)):
+            for key, value in _list_settings(node, calls):
+                if found.get(key) is None:
+                    is_name = key == "evaluator" and isinstance(value, ast.Name)
+                    found[key] = ast.unparse(value) if is_name else constants.fold(value, path)
+    return found
+
+
+def _list_settings(node: ast.AST, calls: Mapping[str, str]) -> Iterator[tuple[str, ast.expr]]:
+    if isinstance(node, ast.Assign):
+        if ast.unparse(node.targets[0]).strip("'\"]").lower().endswith("task_sys_msg"):
+            yield "task_sys_msg", node.value
+    elif isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        section = next((calls[end] for end in calls if name.endswith(end)), None)
+        given = [] if section is None else [(one.arg, one.value) for one in node.keywords]
+        if section is not None and node.args:
+            # Statements come first.
+            given.insert(0, ("problem_description", node.args[0]))
+        yield from ((f"{section}.{key}".lstrip("."), value) for key, value in given if key)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the settings of a configuration by dotted names; lists are values."""
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+class Constants:
+    """The values of constant expressions in the Python files of a folder; nothing is run.
+
+    Args:
+        folder: Where modules and files are looked for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._scopes: dict[Path, dict[str, tuple[ast.expr, Path]]] = {}
+
+    def find(self, path: Path, name: str) -> Any:
+        """Returns what a file assigns to a name at its top level; None if that is no constant."""
+        return self.fold(ast.Name(name), path)
+
+    def fold(self, node: ast.expr, path: Path, depth: int = 0) -> Any:
+        """Returns the value of an expression in a file; None where it is no constant."""
+
+        def inner(part: ast.expr, path: Path = path) -> Any:
+            return self.fold(part, path, depth + 1) if depth < _DEEPEST else None
+
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name):
+                return inner(*self._scope(path).get(name, (ast.Constant(None), path)))
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return _join(map(inner, (left, right)))
+            case ast.JoinedStr(values=parts):
+                braces = ast.FormattedValue
+                return _join(inner(one.value if isinstance(one, braces) else one) for one in parts)
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                return list(map(inner, items))
+            case ast.Dict(keys=keys, values=values):
+                pairs = zip(keys, values, strict=True)
+                return {inner(key): inner(value) for key, value in pairs if key}
+            case ast.Call():
+                return self._fold_call(node, inner)
+        return None
+
+    def _fold_call(self, node: ast.Call, fold: Callable[[ast.expr], Any]) -> Any:
+        """Returns what trimming, dedenting or reading a file comes to, or named arguments."""
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+        if (name == "dict" or name.endswith("Config")) and not node.args:
+            return {key.arg: fold(key.value) for key in node.keywords if key.arg}
+        if name in _SHAPES and bool(node.args) != name.endswith("strip"):
+            text = fold(node.args[0] if node.args else getattr(node.func, "value", node))
+            return _SHAPES[name](text) if isinstance(text, str) else None
+        if name in {"read_text", "read"}:
+            texts = (item.value for item in ast.walk(node) if isinstance(item, ast.Constant))
+            for named in (self._folder / str(text) for text in texts if "." in str(text)):
+                if named.is_file() and named.resolve().is_relative_to(self._folder.resolve()):
+                    return decode(named)
+        return None
+
+    def _scope(self, path: Path) -> Mapping[str, tuple[ast.expr, Path]]:
+        """Returns what names at a file's top level stand for: expressions, each with its file."""
+        if path in self._scopes:
+            return self._scopes[path]
+        scope = self._scopes[path] = {}
+        for node in parse_source(path).body:
+            if isinstance(node, ast.Assign):
+                scope.update({ast.unparse(target): (node.value, path) for target in node.targets})
+            elif isinstance(node, ast.AnnAssign) and node.value is not None:
+                scope[ast.unparse(node.target)] = node.value, path
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                other = self._folder / f"{node.module.replace('.', '/')}.py"
+                beside = path.with_name(f"{node.module.rpartition('.')[2]}.py")
+                source = other if other.is_file() else beside
+                if source.is_file():
+                    names = self._scope(source) if node.names[0].name == "*" else ()
+                    pairs = [(one.asname or one.name, one.name) for one in node.names]
+                    pairs += [(name, name) for name in names]
+                    scope.update({ours: (ast.Name(theirs), source) for ours, theirs in pairs})
+        return scope
+
+
+def _join(parts: Iterable[Any]) -> str | None:
+    texts = list(parts)
+    return None if None in texts else "".join(map(str, texts))
