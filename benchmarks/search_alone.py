@@ -38,7 +38,7 @@ from evolve.records import INITIAL, AttemptKey, Direction, Program, SourceFile, 
 from evolve.records.results import LightAttempt
 from evolve.search.population import Population
 from evolve.settings.sections import SearchSettings
-from evolve.source import fingerprint, sign_source
+from evolve.source.analysis import fingerprint, sign_source
 
 SLOTS, LAG, CELLS = 8, 1, 10
 # The area under the curve is that of so many evaluations, whatever the budget.

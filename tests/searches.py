@@ -20,7 +20,7 @@ from evolve.runs.proving import Replay
 from evolve.search.loop import Inbox, Observer, Search
 from evolve.search.population import Population
 from evolve.settings import Settings, SettingsHistory, change_settings
-from evolve.source import built_in_measures
+from evolve.source.analysis import built_in_measures
 from evolve.steps.journal import Journal
 from evolve.store import Store
 from tests.commands import write_problem

@@ -23,7 +23,7 @@ from evolve.edits.reply import (
 from evolve.edits.rewrites import NO_CODE, explain_refusal, rank_rewrites, rewrite_text
 from evolve.files import inside
 from evolve.records import Program, Rejected, SourceFile
-from evolve.source import find_fault, syntax_error
+from evolve.source.parsing import find_fault, syntax_error
 
 # The forms of edits, the strictest first; the first that finds any is taken.
 EDIT_FORMS = (find_marked_edits, find_diff_edits, find_titled_edits)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from evolve.edits.reply import Edit, is_divider, is_fence, unfence
 from evolve.errors import ProblemError
-from evolve.source.blocks import MARKER, find_blocks, frozen_parts
+from evolve.source.parsing import MARKER, find_blocks, frozen_parts
 
 _IMPORT = re.compile(r"(import \w|from [\w.]+ import )[^()\\]*$")
 _TAB_WIDTH = 4

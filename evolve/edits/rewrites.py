@@ -11,16 +11,14 @@ from pathlib import PurePosixPath
 from evolve.edits.matching import base_indent, strip_blank_ends
 from evolve.edits.reply import CodePiece
 from evolve.records import Rejected
-from evolve.source import is_text
-from evolve.source.blocks import (
+from evolve.source.parsing import (
     MARKER,
     EvolveBlock,
+    bound_names,
     evolvable_text,
     find_blocks,
     frozen_parts,
-)
-from evolve.source.parsing import (
-    bound_names,
+    is_text,
     list_names,
     list_statements,
     parse_python,

@@ -25,7 +25,7 @@ from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.replies import printable_end
 from evolve.scoring import Infeasible, ProgramHandle, Score
 from evolve.scoring.score import quotes_values
-from evolve.source import built_in_measures
+from evolve.source.analysis import built_in_measures
 
 # Of the end of what a program printed.
 _PRINTED_CHARACTERS = 2000

@@ -27,7 +27,7 @@ from evolve.models.model import Model, ReplyError, format_prompt
 from evolve.records.attempts import read_picture
 from evolve.records.chat import Reply, Request
 from evolve.settings.sections import ROLES
-from evolve.source import find_blocks
+from evolve.source.parsing import find_blocks
 
 MANUAL = "manual"
 Script = Mapping[str, Callable[[Request], str] | Sequence[str]]

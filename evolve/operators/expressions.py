@@ -1,37 +1,39 @@
-"""Operators that change expressions."""
+"""Operators that change expressions: each finds its places in a file, and changes one of them."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from numpy.random import Generator
 
-from evolve.operators.constants import draw_offset, format_number
-from evolve.operators.syntax import Place, Syntax
+from evolve.operators.syntax import Place, Symbol, Syntax, edit_text, format_number, pick
 
-T = TypeVar("T")
+P = TypeVar("P", bound=Place | Symbol | tuple[Place, Place])
+Change = Callable[[Syntax, Generator], str | None]
+"""Returns the changed text of a file; None where it finds no place."""
+PlaceChange = Callable[[Syntax, P, Generator], str | None]
 
-_ARITHMETIC = ("+", "-", "*", "/")
-_COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-_SYMBOLS: dict[type[ast.AST], str] = {
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.Div: "/",
-    ast.FloorDiv: "//",
-    ast.Mod: "%",
-    ast.Pow: "**",
+Symbols = dict[type[ast.AST], str]
+
+EXPRESSIONS: dict[str, Change] = {}
+"""The changes of this module by name."""
+
+# What may stand in one another's place; what has no likes is changed to arithmetic.
+_ARITHMETIC: Symbols = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+_ORDER: Symbols = {
     ast.Lt: "<",
     ast.LtE: "<=",
     ast.Gt: ">",
     ast.GtE: ">=",
     ast.Eq: "==",
     ast.NotEq: "!=",
-    ast.And: "and",
-    ast.Or: "or",
 }
+_BOOLEAN: Symbols = {ast.And: "and", ast.Or: "or"}
+_UNLIKE: Symbols = {ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**"}
+_SYMBOLS = _ARITHMETIC | _ORDER | _BOOLEAN | _UNLIKE
+_SYMMETRIC = {"+", "*", "==", "!=", "and", "or"}
 # Calls that take the same arguments: of names, and of attributes such as `np.sin`.
 _BUILT_IN_FAMILIES = (
     ("min", "max"),
@@ -52,139 +54,22 @@ _LIBRARY_FAMILIES = (
     ("cumsum", "cumprod"),
 )
 _BARE_PARENTS = (ast.Assign, ast.AugAssign, ast.Return, ast.Call, ast.Tuple, ast.List, ast.keyword)
+_COMPOUND = (ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Lambda)
+_COMPUTED = (ast.BinOp, ast.Name, ast.Call, ast.Constant, ast.UnaryOp)
 
 
-def change_operator(parent: Syntax, rng: Generator) -> str | None:
-    """Puts another arithmetic, comparison or boolean operator in the place of one."""
-    if parent.symbols:
-        found = _pick(parent.symbols, rng)
-        old = parent.text[found.start : found.end]
-        new = _pick([symbol for symbol in found.group if symbol != old], rng)
-        return parent.replace([(found.start, found.end, new)])
-    places = [place for place in parent.places if len(_operands(place.node)) == 2]
-    if not places:
-        return None
-    place = _pick(places, rng)
-    symbol = _symbol(place.node)
-    choices = next(
-        (group for group in (_ARITHMETIC, _COMPARISONS, ("and", "or")) if symbol in group),
-        _ARITHMETIC,
-    )
-    others = [choice for choice in choices if choice != symbol]
-    left, right = (_cut_node(parent, node) for node in _operands(place.node))
-    return _put(parent, place, f"{left} {_pick(others, rng)} {right}")
+def _at(find: Callable[[Syntax], Sequence[P]]) -> Callable[[PlaceChange[P]], PlaceChange[P]]:
+    """Adds a function that changes one of some places to the changes of this module."""
 
+    def register(change: PlaceChange[P]) -> PlaceChange[P]:
+        def change_any(parent: Syntax, rng: Generator) -> str | None:
+            places = find(parent)
+            return change(parent, pick(places, rng), rng) if places else None
 
-def swap_operands(parent: Syntax, rng: Generator) -> str | None:
-    """Exchanges the two sides of an operator whose sides matter."""
-    symmetric = {"+", "*", "==", "!=", "and", "or"}
-    places = [
-        place
-        for place in parent.places
-        if len(_operands(place.node)) == 2 and _symbol(place.node) not in symmetric
-    ]
-    if not places:
-        return None
-    place = _pick(places, rng)
-    left, right = (_cut_node(parent, node) for node in _operands(place.node))
-    return _put(parent, place, f"{right} {_symbol(place.node)} {left}")
+        EXPRESSIONS[change.__name__] = change_any
+        return change
 
-
-def change_call(parent: Syntax, rng: Generator) -> str | None:
-    """Calls another function of the same family, such as `max` for `min`."""
-    places = [
-        place
-        for place in parent.places
-        if isinstance(place.parent, ast.Call)
-        and place.parent.func is place.node
-        and _relatives(place.node)
-    ]
-    if not places:
-        return None
-    place = _pick(places, rng)
-    new = _pick(_relatives(place.node), rng)
-    return parent.replace([(place.end - len(_last_name(place.node)), place.end, new)])
-
-
-def change_range(parent: Syntax, rng: Generator) -> str | None:
-    """Moves a bound of a `range` by one or two, or makes a loop run backwards."""
-    places = [place for place in parent.places if _is_call_of(place.node, "range")]
-    if not places:
-        return None
-    place = _pick(places, rng)
-    if rng.random() < 0.15:
-        return _put(parent, place, f"reversed({parent.cut(place)})")
-    bounds = _parts(place.node, parent)
-    if not bounds:
-        return None
-    bound = _pick(bounds, rng)
-    step = int(rng.integers(1, 3))
-    return _put(parent, bound, f"{parent.cut(bound)} {_pick(('+', '-'), rng)} {step}")
-
-
-def replace_expression(parent: Syntax, rng: Generator) -> str | None:
-    """Puts a number, a name or another expression of the same function in place of one."""
-    places = _values(parent)
-    if not places:
-        return None
-    place = _pick(places, rng)
-    donors = [other for other in places if other.function == place.function]
-    names = [other for other in donors if isinstance(other.node, ast.Name)]
-    kind = int(rng.integers(3))
-    if kind == 0:
-        return _put(parent, place, format_number(round(10.0 ** rng.uniform(-2.0, 1.0), 3)))
-    return _put(parent, place, parent.cut(_pick(names if kind == 1 and names else donors, rng)))
-
-
-def lift_expression(parent: Syntax, rng: Generator) -> str | None:
-    """Puts a part of an expression in the place of the whole."""
-    places = _values(parent)
-    by_node = {id(place.node): place for place in places}
-    inside = [(by_node[id(inner.parent)], inner) for inner in places if id(inner.parent) in by_node]
-    if not inside:
-        return None
-    place, inner = _pick(inside, rng)
-    return _put(parent, place, parent.cut(inner))
-
-
-def scale_expression(parent: Syntax, rng: Generator) -> str | None:
-    """Multiplies an expression by a new constant near 1, or adds one near 0 to it."""
-    places = _values(parent)
-    if not places:
-        return None
-    place = _pick(places, rng)
-    offset = draw_offset(rng)
-    inner = _enclose(place, parent.cut(place))
-    if rng.random() < 0.5:
-        return _put(parent, place, f"{inner} * {format_number(round(1.0 + offset, 4))}")
-    return _put(parent, place, f"{inner} + {format_number(round(offset, 4))}".replace("+ -", "- "))
-
-
-def single_out(parent: Syntax, rng: Generator) -> str | None:
-    """Treats one turn of a loop differently from the others, by a small amount."""
-    places = [place for place in _values(parent) if place.loops and _is_computed(place)]
-    if not places:
-        return None
-    place = _pick(places, rng)
-    offset = format_number(round(draw_offset(rng), 4))
-    turn = int(10.0 ** rng.uniform(0.0, 1.6)) - 1
-    name = _pick(place.loops, rng)
-    inner = _enclose(place, parent.cut(place))
-    return _put(parent, place, f"{inner} + {offset} * ({name} == {turn})".replace("+ -", "- "))
-
-
-def use_loop_variable(parent: Syntax, rng: Generator) -> str | None:
-    """Makes an expression in a loop depend on how far the loop is, a little."""
-    places = [place for place in _values(parent) if place.loops and _is_computed(place)]
-    if not places:
-        return None
-    place = _pick(places, rng)
-    offset = format_number(round(draw_offset(rng) * 0.3, 4))
-    name = _pick(place.loops, rng)
-    period = int(rng.integers(2, 5))
-    term = _pick((name, f"({name} % {period})"), rng)
-    inner = _enclose(place, parent.cut(place))
-    return _put(parent, place, f"{inner} + {offset} * {term}".replace("+ -", "- "))
+    return register
 
 
 def _values(parent: Syntax) -> list[Place]:
@@ -194,31 +79,164 @@ def _values(parent: Syntax) -> list[Place]:
         for place in parent.places
         if not isinstance(place.node, ast.Tuple | ast.List | ast.GeneratorExp | ast.Lambda)
         and not (isinstance(place.node, ast.Constant) and isinstance(place.node.value, str))
-        and not (isinstance(place.parent, ast.Call) and place.parent.func is place.node)
+        and not _is_called(place)
         and not isinstance(place.parent, ast.Attribute | ast.Expr | ast.For | ast.comprehension)
     ]
 
 
-def _is_computed(place: Place) -> bool:
-    return isinstance(place.node, ast.BinOp | ast.Name | ast.Call | ast.Constant | ast.UnaryOp)
+def _values_in_loops(parent: Syntax) -> list[Place]:
+    return [one for one in _values(parent) if one.loops and isinstance(one.node, _COMPUTED)]
 
 
-def _parts(node: ast.expr, parent: Syntax) -> list[Place]:
-    return [inner for inner in _values(parent) if inner.parent is node]
+def _binary(parent: Syntax) -> list[Place]:
+    return [place for place in parent.places if _split(place.node)]
 
 
-def _operands(node: ast.expr) -> tuple[ast.expr, ...]:
-    if isinstance(node, ast.BinOp) and type(node.op) in _SYMBOLS:
-        return (node.left, node.right)
-    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _SYMBOLS:
-        return (node.left, node.comparators[0])
-    return tuple(node.values) if isinstance(node, ast.BoolOp) else ()
+def _exchangeable(parent: Syntax) -> Sequence[Symbol | Place]:
+    return parent.symbols or _binary(parent)
 
 
-def _symbol(node: ast.expr) -> str:
-    if isinstance(node, ast.Compare):
-        return _SYMBOLS[type(node.ops[0])]
-    return _SYMBOLS[type(node.op)] if isinstance(node, ast.BinOp | ast.BoolOp) else ""
+def _asymmetric(parent: Syntax) -> list[Place]:
+    pairs = ((place, _split(place.node)) for place in parent.places)
+    return [place for place, parts in pairs if parts and parts[1] not in _SYMMETRIC]
+
+
+def _calls(parent: Syntax) -> list[Place]:
+    return [one for one in parent.places if _is_called(one) and _relatives(one.node)]
+
+
+def _ranges(parent: Syntax) -> list[Place]:
+    called = ((place, getattr(place.node, "func", None)) for place in parent.places)
+    return [place for place, func in called if isinstance(func, ast.Name) and func.id == "range"]
+
+
+def _lifted(parent: Syntax) -> list[tuple[Place, Place]]:
+    """Lists expressions in expressions, with the whole."""
+    values = _values(parent)
+    by_node = {place.node: place for place in values}
+    return [(by_node[one.parent], one) for one in values if one.parent in by_node]
+
+
+@_at(_exchangeable)
+def change_operator(parent: Syntax, place: Symbol | Place, rng: Generator) -> str:
+    """Puts another arithmetic, comparison or boolean operator in the place of one."""
+    if isinstance(place, Symbol):
+        old = _cut(parent, place)
+        new = pick([symbol for symbol in place.group if symbol != old], rng)
+        return edit_text(parent.text, [(place.start, place.end, new)])
+    left, symbol, right = _split_source(parent, place)
+    alike = next((one for one in (_ORDER, _BOOLEAN) if symbol in one.values()), _ARITHMETIC)
+    new = pick([other for other in alike.values() if other != symbol], rng)
+    return _put(parent, place, f"{left} {new} {right}")
+
+
+@_at(_asymmetric)
+def swap_operands(parent: Syntax, place: Place, _rng: Generator) -> str:
+    """Exchanges the two sides of an operator whose sides matter."""
+    left, symbol, right = _split_source(parent, place)
+    return _put(parent, place, f"{right} {symbol} {left}")
+
+
+@_at(_calls)
+def change_call(parent: Syntax, place: Place, rng: Generator) -> str:
+    """Calls another function of the same family, such as `max` for `min`."""
+    new = pick(_relatives(place.node), rng)
+    return edit_text(parent.text, [(place.end - len(_last_name(place.node)), place.end, new)])
+
+
+@_at(_ranges)
+def change_range(parent: Syntax, place: Place, rng: Generator) -> str | None:
+    """Moves a bound of a `range` by one or two, or makes a loop run backwards."""
+    if rng.random() < 0.15:
+        return _put(parent, place, f"reversed({_cut(parent, place)})")
+    bounds = [inner for inner in _values(parent) if inner.parent is place.node]
+    if not bounds:
+        return None
+    bound = pick(bounds, rng)
+    step = int(rng.integers(1, 3))
+    return _put(parent, bound, f"{_cut(parent, bound)} {pick(('+', '-'), rng)} {step}")
+
+
+@_at(_values)
+def replace_expression(parent: Syntax, place: Place, rng: Generator) -> str:
+    """Puts a number, a name or another expression of the same function in place of one."""
+    donors = [other for other in _values(parent) if other.function == place.function]
+    names = [other for other in donors if isinstance(other.node, ast.Name)]
+    kind = int(rng.integers(3))
+    if kind == 0:
+        return _put(parent, place, format_number(round(10.0 ** rng.uniform(-2.0, 1.0), 3)))
+    return _put(parent, place, _cut(parent, pick((names if kind == 1 else []) or donors, rng)))
+
+
+@_at(_lifted)
+def lift_expression(parent: Syntax, pair: tuple[Place, Place], _rng: Generator) -> str:
+    """Puts a part of an expression in the place of the whole."""
+    whole, part = pair
+    return _put(parent, whole, _cut(parent, part))
+
+
+@_at(_values)
+def scale_expression(parent: Syntax, place: Place, rng: Generator) -> str:
+    """Multiplies an expression by a new constant near 1, or adds one near 0 to it."""
+    offset = _draw_offset(rng)
+    if rng.random() < 0.5:
+        factor = format_number(round(1.0 + offset, 4))
+        return _put(parent, place, f"{_cut_operand(parent, place)} * {factor}")
+    return _add(parent, place, offset)
+
+
+@_at(_values_in_loops)
+def single_out(parent: Syntax, place: Place, rng: Generator) -> str:
+    """Treats one turn of a loop differently from the others, by a small amount."""
+    offset = _draw_offset(rng)
+    turn = int(10.0 ** rng.uniform(0.0, 1.6)) - 1
+    return _add(parent, place, offset, f" * ({pick(place.loops, rng)} == {turn})")
+
+
+@_at(_values_in_loops)
+def use_loop_variable(parent: Syntax, place: Place, rng: Generator) -> str:
+    """Makes an expression in a loop depend on how far the loop is, a little."""
+    offset = _draw_offset(rng) * 0.3
+    name = pick(place.loops, rng)
+    period = int(rng.integers(2, 5))
+    return _add(parent, place, offset, f" * {pick((name, f'({name} % {period})'), rng)}")
+
+
+def _draw_offset(rng: Generator) -> float:
+    """Draws a number of either sign on a scale from 0.001 to 0.3."""
+    return float(10.0 ** rng.uniform(-3.0, -0.5) * rng.standard_normal())
+
+
+def _add(parent: Syntax, place: Place, offset: float, factor: str = "") -> str:
+    text = f"{_cut_operand(parent, place)} + {format_number(round(offset, 4))}{factor}"
+    return _put(parent, place, text.replace("+ -", "- "))
+
+
+def _split(node: ast.expr) -> tuple[ast.expr, str, ast.expr] | None:
+    """Returns both operands of an operator and the operator between them."""
+    match node:
+        case (
+            ast.BinOp(left, operator, right)
+            | ast.Compare(left, [operator], [right])
+            | ast.BoolOp(operator, [left, right])
+        ) if type(operator) in _SYMBOLS:
+            return left, _SYMBOLS[type(operator)], right
+    return None
+
+
+def _split_source(parent: Syntax, place: Place) -> tuple[str, str, str]:
+    """Returns the same as source."""
+    left, symbol, right = _split(place.node) or (place.node, "", place.node)
+    by_node = {other.node: other for other in parent.places}
+    sides = [
+        _cut_operand(parent, by_node[node]) if node in by_node else ast.unparse(node)
+        for node in (left, right)
+    ]
+    return sides[0], symbol, sides[1]
+
+
+def _is_called(place: Place) -> bool:
+    return isinstance(place.parent, ast.Call) and place.parent.func is place.node
 
 
 def _relatives(node: ast.expr) -> list[str]:
@@ -229,31 +247,21 @@ def _relatives(node: ast.expr) -> list[str]:
 
 
 def _last_name(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
+    return str(getattr(node, "attr", getattr(node, "id", "")))
 
 
-def _is_call_of(node: ast.expr, name: str) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+def _cut(parent: Syntax, place: Place | Symbol) -> str:
+    return parent.text[place.start : place.end]
 
 
-def _cut_node(parent: Syntax, node: ast.expr) -> str:
+def _cut_operand(parent: Syntax, place: Place) -> str:
     """Returns the source of an operand, in parentheses where it has an operator of its own."""
-    inner = next((other for other in parent.places if other.node is node), None)
-    return _enclose(inner, parent.cut(inner)) if inner is not None else ast.unparse(node)
-
-
-def _enclose(place: Place, text: str) -> str:
-    compound = ast.BinOp | ast.UnaryOp | ast.BoolOp | ast.Compare | ast.IfExp | ast.Lambda
-    return f"({text})" if isinstance(place.node, compound) else text
+    text = _cut(parent, place)
+    return f"({text})" if isinstance(place.node, _COMPOUND) else text
 
 
 def _put(parent: Syntax, place: Place, text: str) -> str:
     """Replaces an expression, in parentheses where its surroundings might tear it apart."""
-    bare = isinstance(place.parent, _BARE_PARENTS) or text.replace(".", "", 1).isalnum()
-    return parent.replace([(place.start, place.end, text if bare else f"({text})")])
-
-
-def _pick(items: Sequence[T], rng: Generator) -> T:
-    return items[int(rng.integers(len(items)))]
+    is_bare = isinstance(place.parent, _BARE_PARENTS) or text.replace(".", "", 1).isalnum()
+    new = text if is_bare else f"({text})"
+    return edit_text(parent.text, [(place.start, place.end, new)])

@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard, TypeVar
+
+from numpy.random import Generator
 
 from evolve.errors import ProblemError
-from evolve.source import find_blocks, is_text, parse_python
+from evolve.source.parsing import EvolveBlock, find_blocks, is_text, parse_python
 
+T = TypeVar("T")
 Edit = tuple[int, int, str]
 
 # Constants that someone named or put into a table are meant to be tuned, more than the 1 in
 # `1 - x`: they are drawn that much more often.
 NAMED_WEIGHT = 4.0
+LARGEST = 1e12
+"""The most that a constant is changed to."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_NAMING = (ast.Assign, ast.AnnAssign, ast.Tuple, ast.List, ast.arguments, ast.keyword)
+_NO_VALUES = (ast.Slice, ast.Starred)
+# No annotations, decorators or patterns.
+_FIXED_FIELDS = {"annotation", "returns", "decorator_list", "pattern", "ctx", "op", "ops"}
 
 _C = (r"//[^\n]*", r"/\*.*?(?:\*/|\Z)")
 _HASH = (r"#[^\n]*",)
@@ -52,8 +61,7 @@ _NAMED = re.compile(r"(?:(?<![=<>!])=|#define\s+\w+|[{\[,:])\s*$")
 _LONGEST_LEAD = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """An expression that may be replaced.
 
     Attributes:
@@ -73,28 +81,28 @@ class Place:
     loops: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """A numeric constant, its sign included.
 
     Attributes:
         start: Offset of its first character.
         end: Offset behind its last character.
-        value: What it stands for.
-        weight: How readily it is chosen.
-        guarded: Whether a minus sign in its place needs parentheses.
+        value: What it stands for; whole numbers are `int`.
+        weight: How readily it is chosen, above 1 where someone named it or put it into a table.
+        is_guarded: Whether a minus sign in its place needs parentheses.
     """
 
     start: int
     end: int
     value: int | float
-    weight: float
-    guarded: bool
+    weight: float = 1.0
+    is_guarded: bool = False
 
-    @property
-    def is_named(self) -> bool:
-        """Returns whether someone gave it a name or put it into a table."""
-        return self.weight > 1.0
+    def write(self, value: float) -> Edit:
+        """Returns the edit that puts another value in its place."""
+        text = format_number(value)
+        is_torn = self.is_guarded and text.startswith("-")
+        return self.start, self.end, f"({text})" if is_torn else text
 
 
 class Symbol(NamedTuple):
@@ -117,119 +125,116 @@ class Syntax:
 
     Attributes:
         text: The whole file.
-        places: Expressions that are read, outermost first.
+        blocks: Its evolvable blocks.
         numbers: Numeric constants in the order of the text.
-        skeleton: The text with its numbers taken out; equal for files that differ in numbers only.
+        places: Expressions that are read, outermost first; of Python alone.
         symbols: Operators of a file in another language than Python.
     """
 
     text: str
-    places: tuple[Place, ...]
-    numbers: tuple[Number, ...]
-    skeleton: tuple[str, ...]
-    symbols: tuple[Symbol, ...] = ()
+    blocks: tuple[EvolveBlock, ...]
+    numbers: Sequence[Number]
+    places: Sequence[Place] = ()
+    symbols: Sequence[Symbol] = ()
 
-    def cut(self, place: Place | Number) -> str:
-        """Returns the text of a place."""
-        return self.text[place.start : place.end]
-
-    def replace(self, edits: Sequence[Edit]) -> str:
-        """Returns the text with some stretches replaced; they must not overlap."""
-        text = self.text
-        for start, end, new in sorted(edits, reverse=True):
-            text = text[:start] + new + text[end:]
-        return text
+    @property
+    def skeleton(self) -> str:
+        """Returns the text without its numbers; equal for files that differ in numbers only."""
+        kinds = [(one.start, one.end, f"\0{type(one.value).__name__}") for one in self.numbers]
+        return edit_text(self.text, kinds)
 
 
-def make_syntax(
-    text: str,
-    numbers: tuple[Number, ...],
-    places: tuple[Place, ...] = (),
-    symbols: tuple[Symbol, ...] = (),
-) -> Syntax:
-    """Makes what operators know of a file out of its places; adds the skeleton."""
-    ends = [0, *(end for number in numbers for end in (number.start, number.end)), len(text)]
-    skeleton = tuple(text[a:b] for a, b in zip(ends[::2], ends[1::2], strict=True))
-    kinds = tuple(type(number.value).__name__ for number in numbers)
-    return Syntax(text, places, numbers, skeleton + kinds, symbols)
+def edit_text(text: str, edits: Iterable[Edit]) -> str:
+    """Returns a text with some stretches replaced; they must not overlap."""
+    for start, end, new in sorted(edits, reverse=True):
+        text = text[:start] + new + text[end:]
+    return text
+
+
+def format_number(value: float) -> str:
+    """Writes a number as source: whole numbers in full, others with ten digits."""
+    if isinstance(value, int):
+        return str(value)
+    text = repr(float(f"{min(max(value, -LARGEST), LARGEST):.10g}"))
+    # YAML takes `1e-05` for a text.
+    return text if "." in text else text.replace("e", ".0e")
+
+
+def pick(items: Sequence[T], rng: Generator) -> T:
+    """Draws one of some items, all alike."""
+    return items[int(rng.integers(len(items)))]
 
 
 @lru_cache(maxsize=128)
-def read_syntax(text: str) -> Syntax | None:
-    """Reads a Python file; returns None when it does not parse or its markers are unbalanced."""
-    tree = parse_python(text)
-    if tree is None:
-        return None
+def read_syntax(path: str, text: str) -> Syntax | None:
+    """Reads a file; returns None when its markers are unbalanced, or its Python does not parse.
+
+    Of other languages, strings and comments are skipped, and no expression or statement is known:
+    operators that change those find no place. In text and data there are numbers alone.
+
+    Args:
+        path: Its name, which tells the language.
+        text: The file.
+    """
     try:
         blocks = find_blocks(text)
     except ProblemError:
         return None
-    reader = _Reader(text, tuple((block.start, block.end) for block in blocks))
-    reader.read(tree)
-    numbers = tuple(sorted(reader.numbers, key=lambda number: number.start))
-    return make_syntax(text, numbers, tuple(reader.places))
+    if not path.endswith(".py"):
+        return _read_tokens(path, text, blocks)
+    tree = parse_python(text)
+    return None if tree is None else _Reader(text, blocks).read(tree)
 
 
 class _Reader:
     """Walks a tree once and collects its places."""
 
-    def __init__(self, text: str, blocks: tuple[tuple[int, int], ...]) -> None:
-        self.places: list[Place] = []
-        self.numbers: list[Number] = []
-        self._text = text
-        self._blocks = blocks
+    def __init__(self, text: str, blocks: tuple[EvolveBlock, ...]) -> None:
+        self._text, self._blocks = text, blocks
+        self._places: list[Place] = []
+        self._numbers: list[Number] = []
         self._starts = [0, *(match.end() for match in _LINE_END.finditer(text)), len(text)]
 
-    def read(self, tree: ast.Module) -> None:
-        """Collects all places, without recursion: programs may nest deeply."""
+    def read(self, tree: ast.Module) -> Syntax:
+        """Returns all places, found without recursion: programs may nest deeply."""
         stack: list[tuple[ast.AST, ast.AST, str, tuple[str, ...]]] = [(tree, tree, "", ())]
         while stack:
             node, parent, function, loops = stack.pop()
-            if isinstance(node, ast.expr):
-                if not self._take_expression(node, parent, function, loops):
-                    continue
-                inner = loops
-            else:
-                if isinstance(node, _FUNCTIONS):
-                    function, loops = node.name, ()
-                inner = loops + _loop_names(node)
+            if isinstance(node, ast.JoinedStr):
+                continue
+            if _is_read(node) and self._take(node, parent, function, loops):
+                continue
+            if isinstance(node, _FUNCTIONS):
+                function, loops = node.name, ()
+            inner = loops + _loop_names(node)
             children = [
                 (child, node, function, loops if _is_outside_loop(node, child) else inner)
                 for child in _children(node)
             ]
             stack += reversed(children)
+        return Syntax(self._text, self._blocks, sorted(self._numbers), self._places)
 
-    def _take_expression(
-        self, node: ast.expr, parent: ast.AST, function: str, loops: tuple[str, ...]
-    ) -> bool:
-        """Returns whether to look inside."""
-        if isinstance(node, ast.JoinedStr | ast.Slice | ast.Starred):
-            return not isinstance(node, ast.JoinedStr)
-        if not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
-            start, end = self._span(node)
-            if not self._is_evolvable(start, end):
-                return True
-            self.places.append(Place(node, parent, start, end, function, loops))
-            value = _signed_value(node)
-            if value is not None:
-                guarded = isinstance(parent, ast.BinOp | ast.UnaryOp | ast.Attribute)
-                weight = NAMED_WEIGHT if _is_named(parent) else 1.0
-                if guarded and self._has_own_parentheses(start, end):
-                    # They go with it, so that its sign leaves the skeleton alone.
-                    start, end = start - 1, end + 1
-                self.numbers.append(Number(start, end, value, weight, guarded))
-                return False
-        return not isinstance(node, ast.Name | ast.Constant)
+    def _take(self, node: ast.expr, parent: ast.AST, function: str, loops: tuple[str, ...]) -> bool:
+        """Collects an expression that may change; returns whether it is a number."""
+        start = self._offset(node.lineno, node.col_offset)
+        end = self._offset(node.end_lineno or node.lineno, node.end_col_offset or node.col_offset)
+        if not any(block.holds(start, end) for block in self._blocks):
+            return False
+        self._places.append(Place(node, parent, start, end, function, loops))
+        value = _signed_value(node)
+        if value is None:
+            return False
+        is_guarded = isinstance(parent, ast.BinOp | ast.UnaryOp | ast.Attribute)
+        if is_guarded and self._has_own_parentheses(start, end):
+            # They go with it, so that its sign leaves the skeleton alone.
+            start, end = start - 1, end + 1
+        weight = NAMED_WEIGHT if isinstance(parent, _NAMING) else 1.0
+        self._numbers.append(Number(start, end, value, weight, is_guarded))
+        return True
 
     def _has_own_parentheses(self, start: int, end: int) -> bool:
         before, behind = self._text[max(start - 2, 0) : start], self._text[end : end + 1]
         return before[-1:] + behind == "()" and not before[:1].isalnum()
-
-    def _span(self, node: ast.expr) -> tuple[int, int]:
-        return (
-            self._offset(node.lineno, node.col_offset),
-            self._offset(node.end_lineno or node.lineno, node.end_col_offset or node.col_offset),
-        )
 
     def _offset(self, line: int, column: int) -> int:
         """Turns a line and a column in bytes of UTF-8 into an offset in characters."""
@@ -239,18 +244,19 @@ class _Reader:
             return start + column
         return start + len(text.encode()[:column].decode(errors="ignore"))
 
-    def _is_evolvable(self, start: int, end: int) -> bool:
-        return any(low <= start and end <= high for low, high in self._blocks)
+
+def _is_read(node: ast.AST) -> TypeGuard[ast.expr]:
+    """Returns whether a node is an expression that stands for a value."""
+    is_target = isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
+    return isinstance(node, ast.expr) and not is_target and not isinstance(node, _NO_VALUES)
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """Returns what may change inside a node: no annotations, decorators, patterns or docstrings."""
+    """Returns what may change inside a node; no docstrings."""
     for name, value in ast.iter_fields(node):
-        if name in {"annotation", "returns", "decorator_list", "pattern", "ctx", "op", "ops"}:
-            continue
         for item in value if isinstance(value, list) else [value]:
-            is_text = isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)
-            if isinstance(item, ast.AST) and not is_text:
+            is_remark = isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)
+            if isinstance(item, ast.AST) and name not in _FIXED_FIELDS and not is_remark:
                 yield item
 
 
@@ -276,40 +282,20 @@ def _signed_value(node: ast.expr) -> int | float | None:
     return None
 
 
-def _is_named(parent: ast.AST) -> bool:
-    return isinstance(
-        parent, ast.Assign | ast.AnnAssign | ast.Tuple | ast.List | ast.arguments | ast.keyword
-    )
-
-
-@lru_cache(maxsize=128)
-def read_tokens(text: str, path: str) -> Syntax | None:
-    """Reads a file of any language; returns None when its markers are unbalanced.
-
-    Strings and comments are skipped. No expression or statement is known: operators that
-    change those find no place. In text and data there are numbers alone.
-
-    Args:
-        text: The file.
-        path: Its name, which tells the language.
-    """
-    try:
-        blocks = find_blocks(text)
-    except ProblemError:
-        return None
+def _read_tokens(path: str, text: str, blocks: tuple[EvolveBlock, ...]) -> Syntax:
     numbers: list[Number] = []
     symbols: list[Symbol] = []
     has_code = not is_text(path)
     for token in _pattern(path.rpartition(".")[2].lower(), has_code=has_code).finditer(text):
         start, end = token.span()
-        if not any(block.start <= start and end <= block.end for block in blocks):
+        if not any(block.holds(start, end) for block in blocks):
             continue
         if token["number"] is not None:
             numbers.append(_read_number(text, start, end, is_guarded=has_code))
         elif token["symbol"] is not None:
             group = next(group for group in _GROUPS if token["symbol"] in group)
             symbols.append(Symbol(start, end, group))
-    return make_syntax(text, tuple(numbers), symbols=tuple(symbols))
+    return Syntax(text, blocks, numbers, symbols=symbols)
 
 
 @lru_cache(maxsize=32)

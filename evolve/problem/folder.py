@@ -25,8 +25,7 @@ from evolve.problem.problem import (
     Stage,
 )
 from evolve.records import Program, SourceFile
-from evolve.source import find_blocks, find_oddities, is_readable, list_names
-from evolve.source.parsing import find_fault
+from evolve.source.parsing import find_blocks, find_fault, find_oddities, is_readable, list_names
 from evolve.toml import read_record, suggest
 
 _MOST_CELLS = 1_000_000

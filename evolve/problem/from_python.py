@@ -32,7 +32,7 @@ from evolve.problem.gallery import (
     write_files,
 )
 from evolve.records import Direction
-from evolve.source import list_names
+from evolve.source.parsing import list_names
 from evolve.toml import write_value
 
 # Makes annotations texts: what they name need not be there.

@@ -14,7 +14,7 @@ from evolve.errors import UsageError
 from evolve.files import inside
 from evolve.records import Direction, Program
 from evolve.scoring.executions import check_path
-from evolve.source import is_readable
+from evolve.source.parsing import is_readable
 from evolve.toml import IDENTIFIER, NAME, expect, key
 
 

@@ -13,7 +13,7 @@ from evolve.problem import Problem, Purpose
 from evolve.records import INITIAL, VALIDATION, Attempt, AttemptKey, Evaluation, Program
 from evolve.report.timeline import AttemptRow
 from evolve.search.population import Population
-from evolve.source.suspicions import find_suspicions
+from evolve.source.analysis import find_suspicions
 from evolve.store import Store
 
 # A new best with so much of all that was gained is a jump.

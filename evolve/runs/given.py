@@ -18,7 +18,7 @@ from evolve.runs.run_folder import load_run
 from evolve.runs.world import list_files
 from evolve.search.population import load_population
 from evolve.settings.sections import STRATEGIES
-from evolve.source.blocks import frozen_parts
+from evolve.source.parsing import frozen_parts
 from evolve.store import DATABASE, Store
 
 

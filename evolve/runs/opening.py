@@ -133,7 +133,7 @@ def _expect_same_problem(problem: Problem, recorded: Path) -> None:
 
 def _expect_changeable(problem: Problem) -> None:
     # Slow to import, and not needed with a model.
-    from evolve.operators import can_change
+    from evolve.operators.changes import can_change
 
     if not can_change(problem.initial):
         raise ProblemError(

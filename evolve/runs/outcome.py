@@ -15,7 +15,7 @@ from evolve.display import shorten
 from evolve.errors import EvaluatorError, StoreError, UsageError
 from evolve.evaluation.pool import Evaluators
 from evolve.files import write_inside, writing
-from evolve.operators.catalog import NO_PLACE
+from evolve.operators.changes import NO_PLACE
 from evolve.problem import PRODUCTS, Purpose
 from evolve.records import INITIAL, AttemptKey, Evaluation, Program, Status
 from evolve.records.results import Generation

@@ -16,7 +16,7 @@ from evolve.errors import EvolveError, StoreError, UsageError
 from evolve.evaluation.pool import Evaluators
 from evolve.models.endpoint import Endpoint
 from evolve.models.roster import ask_first_words, open_endpoints
-from evolve.operators.sessions import MOST_SESSIONS
+from evolve.operators.tuning import MOST_SESSIONS
 from evolve.problem import Purpose
 from evolve.records.results import FRUITLESS, FRUITLESS_UNTIL, GENERATIONS, INTERRUPTED
 from evolve.runs.interrupts import failures_of_the_machine, interruptible

@@ -45,7 +45,7 @@ from evolve.search.population import freeze_past, load_population
 from evolve.search.select import repeats_of
 from evolve.settings import change_settings
 from evolve.settings.sections import STRATEGIES
-from evolve.source import fingerprint
+from evolve.source.analysis import fingerprint
 from evolve.steps.slot import reject, same_as
 from evolve.store import Store
 from evolve.store.store import AS_RECORDED

@@ -31,7 +31,7 @@ from evolve.settings.sections import (
     Defaults,
     parse_candidate,
 )
-from evolve.source import holds_values, is_text
+from evolve.source.parsing import holds_values, is_text
 from evolve.store import Store
 
 if TYPE_CHECKING:

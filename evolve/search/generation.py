@@ -18,7 +18,7 @@ from evolve.records import Attempt, AttemptKey, Plan, Rejected, Summary
 from evolve.records.results import Generation, SlotResult
 from evolve.search.population import Population
 from evolve.settings import Settings
-from evolve.source import fingerprint
+from evolve.source.analysis import fingerprint
 from evolve.steps.execute import UNNAMED
 from evolve.steps.jobs import GenerationJob, InjectedJob, ModelJob, SlotJob
 from evolve.steps.journal import Journal, SlotJournal

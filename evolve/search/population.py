@@ -20,7 +20,7 @@ from evolve.archive.archives import locate
 from evolve.archive.credit import Credit, HillClimbing, is_progress, merit_of, outranks
 from evolve.errors import UsageError
 from evolve.models.roster import ModelStats
-from evolve.operators.sessions import TuningSessions
+from evolve.operators.tuning import TuningSessions
 from evolve.problem import Problem, Stage
 from evolve.records import INJECT, OPERATOR_JOIN, RESCORE, TUNE, Attempt, AttemptKey, Status
 from evolve.records.plain import to_plain
@@ -33,7 +33,7 @@ from evolve.records.results import (
 )
 from evolve.search.schedule import StallWatch
 from evolve.settings.sections import WITHOUT_MODEL, SearchSettings
-from evolve.source import fingerprint
+from evolve.source.analysis import fingerprint
 from evolve.store import Store
 from evolve.toml import write_value
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from evolve.archive import Elite
 from evolve.archive.selection import INSPIRATIONS, ParentSelector, make_lottery
 from evolve.models.roster import Part, draw_by_weight
-from evolve.operators import operator_chances
-from evolve.operators.sessions import MOST_SESSIONS, TuningPlanner
+from evolve.operators.changes import operator_chances
+from evolve.operators.tuning import MOST_SESSIONS, TuningPlanner
 from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Plan, Program, Selection
 from evolve.records.steering import Steering, steering_of
@@ -24,7 +24,7 @@ from evolve.search.population import Population
 from evolve.search.schedule import Turn
 from evolve.settings import Settings, SettingsHistory
 from evolve.settings.sections import LoopSettings, SearchSettings, StepSettings
-from evolve.source import share_in_common, sign_source
+from evolve.source.analysis import share_in_common, sign_source
 from evolve.steps.jobs import (
     Confirmation,
     GenerationJob,

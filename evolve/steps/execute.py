@@ -11,12 +11,12 @@ import numpy as np
 
 from evolve.edits import NO_CODE, apply_reply
 from evolve.models.model import ReplyError
-from evolve.operators import OPERATOR_JOIN, apply_operator
+from evolve.operators.changes import apply_operator
 from evolve.problem import Problem
-from evolve.records import Attempt, Plan, Program, Rejected, Selection
+from evolve.records import OPERATOR_JOIN, Attempt, Plan, Program, Rejected, Selection
 from evolve.records.chat import Message, Request
 from evolve.settings.sections import ModelSettings, StepSettings
-from evolve.source import share_in_common, sign_source
+from evolve.source.analysis import share_in_common, sign_source
 from evolve.steps import prompt
 from evolve.steps.jobs import Ask, Digest, Seat
 from evolve.steps.page import list_pictures, page_blocks

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from evolve.models.roster import Part
-from evolve.operators import Tuner
+from evolve.operators.tuning import Tuner
 from evolve.problem import Reference
 from evolve.records import (
     Attempt,

@@ -20,7 +20,7 @@ from evolve.problem import NO_BARS
 from evolve.records import AttemptKey, Evaluation, EvaluationPlace, Program, Status, average
 from evolve.records.chat import Reply, Request, describe_difference
 from evolve.records.results import MAX_SECONDS, Call, Evaluated, Expense, ModelUse
-from evolve.source import fingerprint
+from evolve.source.analysis import fingerprint
 from evolve.steps.jobs import Confirmation
 
 # Evaluations of one slot that wait for an evaluator.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from evolve.archive.credit import paired_gain
 from evolve.problem import Problem
 from evolve.records import TUNE, Attempt, Direction, Plan, Status
-from evolve.source import holds_values
+from evolve.source.parsing import holds_values
 from evolve.steps import prompt
 from evolve.steps.jobs import Digest, RunStatus
 from evolve.steps.lessons import KnownLesson

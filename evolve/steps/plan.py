@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from evolve.models.model import ReplyError
-from evolve.operators import OPERATOR_JOIN, TUNE, choose_operator
+from evolve.operators.changes import choose_operator
 from evolve.problem import Problem
-from evolve.records import Plan, Rejected
+from evolve.records import OPERATOR_JOIN, TUNE, Plan, Rejected
 from evolve.records.chat import Message, Request
 from evolve.settings.sections import ModelSettings
 from evolve.steps import prompt

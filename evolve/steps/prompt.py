@@ -17,7 +17,7 @@ from evolve.problem.folder import PLACEHOLDER, fill_placeholders
 from evolve.records import Attempt, Evaluation, Plan, Program, Status
 from evolve.records.chat import Message
 from evolve.settings.sections import ModelSettings
-from evolve.source import cut_frozen, find_blocks
+from evolve.source.parsing import cut_frozen, find_blocks
 
 
 def compose(

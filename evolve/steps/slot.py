@@ -24,8 +24,8 @@ from evolve.records import (
 )
 from evolve.records.results import SlotResult
 from evolve.settings.sections import WORKSPACE, ModelSettings, StepSettings
-from evolve.source import fingerprint, list_names, parse_python
-from evolve.source.parsing import find_undefined
+from evolve.source.analysis import fingerprint
+from evolve.source.parsing import find_undefined, list_names, parse_python
 from evolve.steps.agents import Agent, WorkspaceEditor
 from evolve.steps.execute import UNNAMED, Draft, Editor, execute_operator
 from evolve.steps.jobs import (

@@ -23,7 +23,7 @@ from evolve.records.plain import to_plain
 from evolve.records.results import Call, Evaluated, Expense, Generation
 from evolve.records.steering import Steer, SteerKind
 from evolve.settings import Invocation
-from evolve.source import fingerprint
+from evolve.source.analysis import fingerprint
 from evolve.store.connection import (
     DATABASE,
     connect_to_read,

@@ -16,7 +16,7 @@ from evolve.records import AttemptKey, Direction, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
 from evolve.search.population import Population
 from evolve.settings.sections import SearchSettings
-from evolve.source import share_in_common, sign_source
+from evolve.source.analysis import share_in_common, sign_source
 from tests.builders import make_elite
 from tests.commands import EVALUATOR, PROBLEM, run_evolve, run_json, write_problem
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evolve.operators import OPERATORS, apply_operator
+from evolve.operators.changes import OPERATORS, apply_operator
 from evolve.records import Program, Rejected, SourceFile
-from evolve.source import find_blocks, fingerprint, parse_python
+from evolve.source.analysis import fingerprint
+from evolve.source.parsing import find_blocks, parse_python
 
 ROOT = Path(__file__).parents[2]
 RICH = '''"""Umlauts, ä and ö, and tabs: columns are bytes there."""

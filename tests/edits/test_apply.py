@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from evolve.edits import apply_reply
 from evolve.records import Program, Rejected, SourceFile
-from evolve.source.blocks import frozen_parts
+from evolve.source.parsing import frozen_parts
 
 TRANSCRIPTS = Path(__file__).parents[1] / "data" / "transcripts"
 PARENTS = json.loads((TRANSCRIPTS / "parents.json").read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ import pytest
 from evolve.problem import Problem, Purpose, load_problem
 from evolve.records import Direction
 from evolve.scoring import Infeasible, Score
-from evolve.source import BUILT_IN_MEASURES
+from evolve.source.analysis import BUILT_IN_MEASURES
 from tests.direct_program import DirectProgram, reply_with
 
 ROOT = Path(__file__).parents[2]

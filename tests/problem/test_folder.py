@@ -18,7 +18,7 @@ from evolve.problem.problem import (
     Stage,
 )
 from evolve.records import Direction
-from evolve.source import BUILT_IN_MEASURES
+from evolve.source.analysis import BUILT_IN_MEASURES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "problem.md").read_text()
 

@@ -8,7 +8,7 @@ import pytest
 from evolve.errors import ProblemError, UsageError
 from evolve.problem import Purpose, load_problem
 from evolve.problem.gallery import copy_problem, find_problem, scaffold_problem
-from evolve.source import BUILT_IN_MEASURES
+from evolve.source.analysis import BUILT_IN_MEASURES
 from tests.commands import run_evolve, run_json
 from tests.direct_program import DirectProgram
 

@@ -15,22 +15,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.errors import ProblemError
+from evolve.problem import load_problem
 from evolve.records import Program, SourceFile
-from evolve.source import (
-    BUILT_IN_MEASURES,
+from evolve.search.digests import find_misfit
+from evolve.settings.sections import ModelSettings
+from evolve.source.analysis import fingerprint
+from evolve.source.parsing import (
     EvolveBlock,
-    built_in_measures,
+    cut_frozen,
     evolvable_text,
     find_blocks,
     find_fault,
-    fingerprint,
+    find_oddities,
+    find_undefined,
     holds_values,
     is_text,
     list_names,
     parse_python,
     syntax_error,
 )
-from evolve.source.parsing import find_undefined
+from evolve.steps.prompt import Block, fit_blocks, show_program
+from tests.commands import write_problem
 
 MARKED = """import math
 # EVOLVE-BLOCK-START
@@ -46,10 +51,6 @@ D = 4
 
 def program(text: str, path: str = "initial.py") -> Program:
     return Program((SourceFile(path, text),))
-
-
-def same(left: str, right: str, path: str = "initial.py") -> bool:
-    return fingerprint(program(left, path)) == fingerprint(program(right, path))
 
 
 def test_blocks_lie_between_marker_lines() -> None:
@@ -109,52 +110,6 @@ def test_blocks_are_in_order_and_hold_no_marker(lines: list[str]) -> None:
         ends.append(block.end)
 
 
-@pytest.mark.parametrize(
-    ("left", "right"),
-    [
-        ("x=1", "x  =  (1)  # one\n\n"),
-        ('def f():\n    "doc"\n    return 1', "def f():\n  return 1"),
-        ('def f():\n    "doc"', "def f():\n    pass"),
-        ("x = 'a'", 'x = "a"'),
-        ("x = u'a'", "x = 'a'"),
-        ("x = 0x10", "x = 16"),
-    ],
-)
-def test_formatting_comments_and_docstrings_do_not_count(left: str, right: str) -> None:
-    assert same(left, right)
-
-
-@pytest.mark.parametrize(
-    ("left", "right"),
-    [
-        ("x = 1", "x = 1.0"),
-        ("x = 1", "x = True"),
-        ("x = 'None'", "x = None"),
-        ("x = b'a'", "x = 'a'"),
-        ("f(a, b=c)", "f(a, c)"),
-        ("x = [[1], 2]", "x = [[1, 2]]"),
-        ("if a:\n    x = 1\nelse:\n    y = 2", "if a:\n    x = 1\n    y = 2"),
-        ("x = a - b - c", "x = a - (b - c)"),
-        ("def f(a, /): return a", "def f(a): return a"),
-    ],
-)
-def test_what_runs_differently_has_another_fingerprint(left: str, right: str) -> None:
-    assert not same(left, right)
-
-
-def test_paths_and_all_files_count_in_the_fingerprint() -> None:
-    one = Program((SourceFile("a.py", "x = 1"), SourceFile("b.py", "")))
-    two = Program((SourceFile("a.py", ""), SourceFile("b.py", "x = 1")))
-    assert fingerprint(one) != fingerprint(two)
-
-
-def test_other_languages_and_broken_python_compare_as_trimmed_text() -> None:
-    assert same("int x;  \n\n", "int x;\n", "main.c")
-    assert not same("int x;", "int  x;", "main.c")
-    assert same("def f(:  \n", "def f(:\n")
-    assert not same("def f(:", "def g(:")
-
-
 @pytest.mark.parametrize("text", ["def f(:", "x = '\0'", "(" * 5000, "-" * 100_000 + "1"])
 def test_what_does_not_parse_gives_no_tree(text: str) -> None:
     assert parse_python(text) is None
@@ -163,38 +118,6 @@ def test_what_does_not_parse_gives_no_tree(text: str) -> None:
 
 def test_parsing_a_program_with_bad_escapes_warns_nobody() -> None:
     assert parse_python(r"x = '\d'") is not None
-
-
-def test_deep_programs_are_measured_without_recursion() -> None:
-    text = "x = " + "+".join(["1"] * 900)
-    assert built_in_measures(program(text), program(text))["depth"] > 900
-
-
-def test_built_in_measures_count_what_they_say() -> None:
-    text = "y = 0\n# EVOLVE-BLOCK-START\nx = f(1) if y else g(h(2))\n# EVOLVE-BLOCK-END\n"
-    measures = built_in_measures(program(text), program(text))
-    assert {*measures, "seconds"} == set(BUILT_IN_MEASURES)
-    assert measures["length"] == len("x = f(1) if y else g(h(2))\n")
-    assert (measures["branches"], measures["calls"]) == (1.0, 3.0)
-    # module, two assignments, target and value, the choice with its test, three calls with
-    # their names, and the two numbers that are handed over
-    assert measures["nodes"] == 1 + 2 + 2 + 1 + 1 + 1 + 3 + 3 + 2
-    assert measures["depth"] == 6.0
-
-
-def test_similarity_is_one_for_the_same_tokens_and_falls_with_change() -> None:
-    initial = program("x = 1\ny = 2\n")
-    assert built_in_measures(program("x = 1\n\ny  =  2"), initial)["similarity"] == 1.0
-    close = built_in_measures(program("x = 1\ny = 3\n"), initial)["similarity"]
-    far = built_in_measures(program("while True: break"), initial)["similarity"]
-    assert 1.0 > close > far >= 0.0
-    assert built_in_measures(program(""), program(""))["similarity"] == 1.0
-
-
-def test_tree_measures_are_left_out_where_there_is_no_tree() -> None:
-    broken, other = program("def f(:"), program("int x;", "main.c")
-    assert set(built_in_measures(broken, broken)) == {"length", "similarity"}
-    assert set(built_in_measures(other, other)) == {"length", "similarity"}
 
 
 def test_a_syntax_error_is_told_with_its_line() -> None:
@@ -316,3 +239,136 @@ def test_texts_and_values_are_told_by_their_names():
     ]
     assert holds_values("a.yml")
     assert not holds_values("a.txt")
+
+
+REAL = "# EVOLVE-BLOCK-START\nx = 1\n# EVOLVE-BLOCK-END\n"
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        '"""Only code between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END is evolved."""\n',
+        '"""Only code between\nEVOLVE-BLOCK-START and EVOLVE-BLOCK-END is evolved."""\n',
+        '"""The part\nbegins at EVOLVE-BLOCK-START\nand ends at EVOLVE-BLOCK-END.\n"""\n',
+        '"""Usage:\n\n    # EVOLVE-BLOCK-START\n    # EVOLVE-BLOCK-END\n"""\n',
+        '"""Usage:\n\n    # EVOLVE-BLOCK-START\n"""\n',
+        "# Code between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END may change.\n",
+        "# EVOLVE-BLOCK-START and EVOLVE-BLOCK-END bound what may change.\n",
+        "# EVOLVE-BLOCK-START marks the first line that may change.\n",
+        "MARKERS = [\n    'EVOLVE-BLOCK-START',\n    'EVOLVE-BLOCK-END',\n]\n",
+        'START = "EVOLVE-BLOCK-START"\n',
+        'if "# EVOLVE-BLOCK-END" in __doc__: pass\n',
+        "print('# EVOLVE-BLOCK-END')\n",
+    ],
+)
+def test_marker_words_in_prose_are_prose(prose: str) -> None:
+    assert evolvable_text(prose + REAL) == "x = 1\n"
+    assert evolvable_text(REAL + prose) == "x = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("# EVOLVE-BLOCK-START: the fit", "# EVOLVE-BLOCK-END: the fit"),
+        ("# EVOLVE-BLOCK-START the fit", "# EVOLVE-BLOCK-END the fit"),
+        ("#EVOLVE-BLOCK-START", "#EVOLVE-BLOCK-END"),
+        ("    ### EVOLVE-BLOCK-START ###", "    ### EVOLVE-BLOCK-END ###"),
+        ("/* EVOLVE-BLOCK-START */", "/* EVOLVE-BLOCK-END */"),
+        ("<!-- EVOLVE-BLOCK-START -->", "<!-- EVOLVE-BLOCK-END -->"),
+        ("-- EVOLVE-BLOCK-START", "-- EVOLVE-BLOCK-END"),
+        ("(* EVOLVE-BLOCK-START *)", "(* EVOLVE-BLOCK-END *)"),
+        ("% EVOLVE-BLOCK-START", "% EVOLVE-BLOCK-END"),
+        ("C EVOLVE-BLOCK-START", "C EVOLVE-BLOCK-END"),
+        ("EVOLVE-BLOCK-START", "EVOLVE-BLOCK-END"),
+        ("def f():  # EVOLVE-BLOCK-START", "    pass  # EVOLVE-BLOCK-END"),
+        ("int f() { // EVOLVE-BLOCK-START", "} // EVOLVE-BLOCK-END"),
+    ],
+)
+def test_markers_are_read_in_any_comment(start: str, end: str) -> None:
+    assert evolvable_text(f"before\n{start}\nx\n{end}\nafter\n") == "x\n"
+
+
+def test_markers_in_a_string_alone_bound_a_text_that_is_evolved() -> None:
+    assert evolvable_text(f'PROMPT = """\n{REAL}"""\n') == "x = 1\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# EVOLVE_BLOCK_START",
+        "# evolve-block-start",
+        "# EVOLVE BLOCK START",
+        "// EVOLVE-BLOCK-BEGIN",
+        "# EVOLVE-START",
+        "# EVLOVE-BLOCK-START",
+        "# EVOLVE-BLOCKS-START",
+        "# Evolve-Block-End",
+    ],
+)
+def test_a_misspelt_marker_is_warned_of(line: str) -> None:
+    first, second = find_oddities(f"x = 1\n{line}\ny = 2\n")
+    assert first.startswith(f"line 2: `{line}` is no marker")
+    assert second.startswith("all of the file may change")
+
+
+@pytest.mark.parametrize("inside", ["", "\n", "# your code here\n"])
+def test_an_empty_block_is_warned_of(inside: str) -> None:
+    text = f"a = 1\n# EVOLVE-BLOCK-START\n{inside}# EVOLVE-BLOCK-END\n"
+    assert find_oddities(text) == [
+        "line 2: the block is empty: only a model can put something there"
+    ]
+
+
+@pytest.mark.parametrize("text", [REAL, "x = 1\n", "", "# evolve the block from the start on\n"])
+def test_nothing_is_said_of_what_is_well(text: str) -> None:
+    assert find_oddities(text) == []
+
+
+HELPERS = "".join(f"def helper_{i}(x):\n    return x + {i}\n\n\n" for i in range(1500))
+
+
+BLOCK = "# EVOLVE-BLOCK-START\ndef point():\n    return helper_700(math.pi)\n# EVOLVE-BLOCK-END\n"
+
+
+LARGE = f"import math\n\n{HELPERS}{BLOCK}" + "LAST = 1\n" * 100
+
+
+def test_the_block_and_what_it_uses_are_left_of_a_long_file() -> None:
+    short = cut_frozen(LARGE)
+    assert BLOCK in short
+    assert "import math\n" in short
+    assert "def helper_700(x):\n    return x + 700\n" in short
+    assert "helper_300" not in short
+    assert len(short.splitlines()) < 60
+    cut = [int(line.split()[0][1:]) for line in short.splitlines() if "are left out]" in line]
+    assert sum(cut) + len(short.splitlines()) - len(cut) == len(LARGE.splitlines())
+
+
+def test_what_a_block_uses_is_left_in_other_languages_too() -> None:
+    frozen = "".join(f"static int helper_{i}(int x) {{ return x; }}\n" for i in range(2000))
+    block = "// EVOLVE-BLOCK-START\nint f() { return helper_700(1); }\n// EVOLVE-BLOCK-END\n"
+    short = cut_frozen(f"#include <math.h>\n{frozen}{block}")
+    assert block in short
+    assert "static int helper_700(" in short
+
+
+def test_a_file_of_which_all_may_change_is_left_whole() -> None:
+    assert cut_frozen(HELPERS) == HELPERS
+
+
+def test_frozen_text_gives_way_before_a_program_does() -> None:
+    program = Program((SourceFile("initial.py", LARGE),))
+    long, short = show_program(program), show_program(program, is_short=True)
+    block = Block("programs", (long, long), shorter=(short, short))
+    text = fit_blocks([block], "", 2000)["programs"]
+    assert text.count(BLOCK) == 2
+    assert fit_blocks([block], "", 200_000)["programs"].count(HELPERS) == 2
+
+
+def test_a_program_that_no_prompt_holds_is_warned_of(tmp_path: Path) -> None:
+    whole = load_problem(write_problem(tmp_path / "a", initial=LARGE.replace("EVOLVE", "NO")))
+    (warning,) = find_misfit(whole, ModelSettings(digest_tokens=4000))
+    assert "does not fit into a prompt, which holds 3000 tokens of programs" in warning
+    assert "raise `models.digest_tokens` (at least" in warning
+    bounded = load_problem(write_problem(tmp_path / "b", initial=LARGE))
+    assert find_misfit(bounded, ModelSettings(digest_tokens=4000)) == []
