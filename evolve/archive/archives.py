@@ -24,6 +24,8 @@ from evolve.settings.sections import STRATEGIES, SearchSettings
 MAX_FRONT = 16
 # Best elites that each island sends to the next.
 MIGRANTS = 2
+# Where more than one in so many elites changed, sorting all of them is quicker.
+_FEW = 64
 _NO_MERIT = Merit(0.0)
 
 
@@ -233,8 +235,12 @@ class Archive:
 
     def by_objective(self) -> NDArray[np.int64]:
         """Returns positions from the best objective to the worst, the earlier first on ties."""
-        if self._unsorted:
-            keys = -self.direction.sign * self.objectives
+        if not self._unsorted:
+            return self._order
+        keys = -self.direction.sign * self.objectives
+        if len(self._unsorted) * _FEW > len(keys):
+            self._order = np.argsort(keys, kind="stable")
+        else:
             new = np.array(sorted(self._unsorted, key=lambda at: (keys[at], at)))
             is_new = np.zeros(len(keys), bool)
             is_new[new] = True
@@ -246,7 +252,7 @@ class Archive:
                 for at, low, high in zip(new, first, last, strict=True)
             ]
             self._order = np.insert(kept, places, new)
-            self._unsorted.clear()
+        self._unsorted.clear()
         return self._order
 
     def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

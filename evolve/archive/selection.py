@@ -17,7 +17,8 @@ from evolve.archive.archives import Archive, Elite, Islands
 # An inspiration is the farthest in source of a few that are drawn from the nearest in rank.
 _NEAREST = 12
 _CANDIDATES = 4
-# Groups in which ranks are summed up to solve for the temperature, the first ones alone.
+# Groups in which more ranks than these are summed up to solve for the temperature, the first
+# ones alone.
 _GROUPS = 1024
 # Utilities lie in [0, 1]: here the best of a million elites outweighs all others together.
 _LARGEST = 1e8
@@ -85,13 +86,16 @@ def _weigh_boltzmann(ranks: Ranks, children: Ranks, entropy: float) -> Weights:
     worst = int(ranks[-1])
     if not worst:
         return penalties
-    counts = np.bincount(ranks).astype(float)
-    starts = np.geomspace(1.0, worst + 1.0, _GROUPS).astype(np.int64) - 1
-    # Much quicker than `np.unique`, which does not know that they are sorted.
-    starts = starts[np.diff(starts, prepend=-1) > 0]
-    sizes = np.add.reduceat(counts, starts)
+    sizes = np.bincount(ranks).astype(float)
     # Less 1, so that the best has 0 and nothing overflows.
-    utilities = np.add.reduceat(counts * np.arange(worst + 1), starts) / (-worst * sizes)
+    utilities = np.arange(worst + 1) / -worst
+    if worst >= _GROUPS:
+        starts = np.geomspace(1.0, worst + 1.0, _GROUPS).astype(np.int64) - 1
+        # Much quicker than `np.unique`, which does not know that they are sorted.
+        starts = starts[np.diff(starts, prepend=-1) > 0]
+        totals = np.add.reduceat(sizes * utilities, starts)
+        sizes = np.add.reduceat(sizes, starts)
+        utilities = totals / sizes
 
     target = entropy * math.log(len(ranks))
 
