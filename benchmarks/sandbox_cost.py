@@ -279,8 +279,8 @@ def report_cost(name: str, form: str, found: list[tuple[float, float, float]]) -
 def measure_cost(name: str, account: Account, folder: Path, asked: argparse.Namespace) -> None:
     """Times the forms of a backend."""
     problem = load_problem(folder)
-    config = EvaluatorConfig(folder, folder, {}, name, False, "", 60.0, 4096)  # noqa: FBT003
-    with closing(LocalEvaluators(config, 1)) as pool:
+    config = EvaluatorConfig({}, name, False, "", 60.0, 4096)  # noqa: FBT003
+    with closing(LocalEvaluators(problem, config, 1)) as pool:
         pool.start()
         pool.wait()
         for _ in range(20):

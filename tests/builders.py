@@ -45,11 +45,10 @@ def make_elite(
 
 
 def make_config(
-    problem: Problem, backend: str = "auto", *, seconds: float = 20.0, memory_mb: int = 1024
+    backend: str = "auto", *, seconds: float = 20.0, memory_mb: int = 1024
 ) -> EvaluatorConfig:
-    folder = problem.folder
     return EvaluatorConfig(
-        folder, folder, {}, backend, allow_weak=True, image="", seconds=seconds, memory_mb=memory_mb
+        {}, backend, allow_weak=True, image="", seconds=seconds, memory_mb=memory_mb
     )
 
 

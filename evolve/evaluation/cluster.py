@@ -25,6 +25,7 @@ from evolve.evaluation.evaluator import (
     IdleProcess,
     end_process,
     make_error,
+    places_of,
     send_line,
     start_process,
 )
@@ -82,7 +83,7 @@ class RayEvaluators(Evaluators):
             **asdict(settings.cluster),
             "demand": find_demand(problem, settings.cluster),
             "evaluators": settings.sandbox.processes,
-            "evaluator": {**to_plain(config), "environment": {}},
+            "evaluator": {**to_plain(config), **places_of(problem), "environment": {}},
         }
         self._tell = tell
         self._lock = threading.Lock()

@@ -26,7 +26,7 @@ from evolve.errors import (
     UsageError,
 )
 from evolve.keys import cut_keys
-from evolve.problem import NO_BARS, Purpose
+from evolve.problem import NO_BARS, Problem, Purpose
 from evolve.problem.folder import SEEN_VARIABLES
 from evolve.records import Evaluation, Program, Status
 from evolve.records.chat import Request
@@ -111,11 +111,9 @@ class EvaluationRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EvaluatorConfig:
-    """What an evaluator process needs to know when it starts.
+    """What an evaluator process needs to know beside its problem when it starts.
 
     Attributes:
-        folder: The problem folder.
-        evaluators: Folder in which the evaluator is looked for.
         parameters: The user's changes to the problem's parameters.
         backend: Name of the sandbox backend, or `auto`.
         allow_weak: Whether a sandbox that does not isolate may be used.
@@ -127,8 +125,6 @@ class EvaluatorConfig:
         fresh: Whether each program has a new sandbox.
     """
 
-    folder: Path
-    evaluators: Path
     parameters: Mapping[str, Any]
     backend: str
     allow_weak: bool
@@ -138,6 +134,31 @@ class EvaluatorConfig:
     environment: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
     devices: str = ""
+
+
+def places_of(problem: Problem) -> dict[str, Path]:
+    """Returns where a problem and its evaluator lie."""
+    return {"folder": problem.folder, "evaluators": problem.world}
+
+
+def _describe_view(problem: Problem) -> dict[str, Any]:
+    """Returns what the sandbox of a problem shows and hides, as `open_sandbox` takes it."""
+    return {
+        "preload": problem.packages,
+        "data": problem.data,
+        "show": problem.shown,
+        "hide": _list_hidden(problem),
+    }
+
+
+def _list_hidden(problem: Problem) -> tuple[Path, ...]:
+    """Returns what no program may see: the evaluator, the problem, the run, and keys."""
+    folders = [problem.world, problem.folder]
+    if (problem.folder.parent / "run.db").exists():
+        folders.append(problem.folder.parent)
+    here = Path.cwd()
+    around = [here, *here.parents, problem.folder, *problem.folder.parents]
+    return (*folders, *dict.fromkeys(folder / ".env" for folder in around))
 
 
 # How the reason begins when the process ended without a verdict.
@@ -161,18 +182,22 @@ class EvaluatorProcess:
     """One evaluator process; used by one thread at a time.
 
     Args:
+        problem: What it evaluates.
         config: Sent to it.
         idle: The process, where one was started already.
     """
 
-    def __init__(self, config: EvaluatorConfig, idle: IdleProcess | None = None) -> None:
+    def __init__(
+        self, problem: Problem, config: EvaluatorConfig, idle: IdleProcess | None = None
+    ) -> None:
         self._config = config
         self._isolation: Isolation | None = None
         self._seen_bytes = 0
         self._buffer = bytearray()
         self._printed = bytearray()
         self._process = start_process() if idle is None else idle
-        send_line(self._process, to_plain(config))
+        sent = {**to_plain(config), **places_of(problem), "view": _describe_view(problem)}
+        send_line(self._process, sent)
 
     def wait_ready(self) -> Isolation:
         """Waits until the evaluator is loaded, and returns what its sandbox was proven to enforce.

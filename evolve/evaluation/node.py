@@ -114,8 +114,7 @@ def _make_evaluator(config: Mapping[str, Any], fetch: Callable[[], bytes]) -> Lo
     if problem.limits.get("gpus"):
         # Ray has set it to what it granted.
         settings["devices"] = f"device={os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
-    places = {"folder": problem.folder, "evaluators": problem.world}
-    return LocalEvaluators(EvaluatorConfig(**settings | places), 1, problem.initial)
+    return LocalEvaluators(problem, EvaluatorConfig(**settings), 1)
 
 
 def evaluate(evaluator: LocalEvaluators, request: bytes) -> bytes:
@@ -152,7 +151,7 @@ def pack_problem(config: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
     run has what is too large for it.
 
     Args:
-        config: An `EvaluatorConfig` as plain data.
+        config: An `EvaluatorConfig` as plain data, with the places of the problem.
     """
     plain = dict(config)
     del plain["environment"]

@@ -18,7 +18,7 @@ from evolve.evaluation.evaluator import (
     ProcessLostError,
     refuse,
 )
-from evolve.problem import NO_BARS, Purpose
+from evolve.problem import NO_BARS, Problem, Purpose
 from evolve.records import Evaluation, Program, Status
 from evolve.records.chat import Request
 from evolve.sandbox.backends import Isolation
@@ -112,17 +112,15 @@ class LocalEvaluators(Evaluators):
     """This machine: a pool of evaluator processes.
 
     Args:
+        problem: What is evaluated.
         config: Sent to each process.
         processes: How many there may be.
-        honest: A program that the evaluator is known to score; None where there is none.
     """
 
-    def __init__(
-        self, config: EvaluatorConfig, processes: int, honest: Program | None = None
-    ) -> None:
+    def __init__(self, problem: Problem, config: EvaluatorConfig, processes: int) -> None:
         super().__init__()
+        self._problem = problem
         self._config = config
-        self._honest = honest
         self._permits = threading.BoundedSemaphore(processes)
         self._idle: queue.LifoQueue[EvaluatorProcess] = queue.LifoQueue()
         self._alive: set[EvaluatorProcess] = set()
@@ -230,7 +228,7 @@ class LocalEvaluators(Evaluators):
         with self._lock:
             if self._closed:
                 raise EvaluatorError("evaluator: the pool is closed")
-            process = EvaluatorProcess(self._config, idle)
+            process = EvaluatorProcess(self._problem, self._config, idle)
             self._alive.add(process)
         return process
 
@@ -248,11 +246,9 @@ class LocalEvaluators(Evaluators):
     def _examine(self, last: Evaluation, request: EvaluationRequest) -> None:
         # What programs return may break an evaluator that trusts it: as long as it scores a
         # program that it once scored, no program may end the run by that.
-        if self._honest is not None:
-            honest = request._replace(program=self._honest, purpose=Purpose.SEARCH)
-            evaluation = self._evaluate(honest)
-            if not self._count_failures(evaluation):
-                return
+        honest = request._replace(program=self._problem.initial, purpose=Purpose.SEARCH)
+        if not self._count_failures(self._evaluate(honest)):
+            return
         raise EvaluatorError(
             f"evaluator: failed on {_FAILURES_IN_A_ROW} programs in a row, last: {last.reason}"
         )

@@ -2,6 +2,8 @@
 
 Started as `python -m evolve.evaluation.process`; reads one JSON object a line from standard
 input and answers each with one line: first the configuration, then programs.
+
+Only what opens a sandbox is imported at once: the rest is imported while that starts.
 """
 
 from __future__ import annotations
@@ -11,34 +13,22 @@ import os
 import queue
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from evolve.errors import ProblemError, SandboxError
-from evolve.evaluation.evaluator import (
-    ANSWERS,
-    ASKED,
-    WAITING,
-    Answered,
-    describe_error,
-)
-from evolve.evaluation.machine import describe_kind
-from evolve.evaluation.runner import ProgramRunner
-from evolve.evaluation.verdict import evaluate_program, load_evaluator
-from evolve.problem import AskRules, Problem, Purpose, load_problem
-from evolve.records import Program, SourceFile
-from evolve.records.chat import Message, Request
-from evolve.records.plain import from_plain, to_plain
-from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.backends import Sandbox, open_sandbox
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.guest.wire import ProgramLimits
-from evolve.scoring.handle import PROGRAM, AskError, check_options, connect
+
+if TYPE_CHECKING:
+    from evolve.problem import Problem
+
+    Functions = Mapping[str, Callable[..., object]]
 
 
 def main() -> None:
@@ -46,33 +36,68 @@ def main() -> None:
     answers, requests = _take_streams()
     config = next(requests)
     os.environ.update(config["environment"])
+    loading = ThreadPoolExecutor(1).submit(_load, config)
     try:
-        problem = load_problem(
-            config["folder"], config["parameters"], evaluators=Path(config["evaluators"])
-        )
-        # The evaluator's imports run beside the start of the sandbox. That one stays on this
-        # thread: its guest dies with the thread that started it.
-        loader = ThreadPoolExecutor(1)
-        loading = loader.submit(load_evaluator, problem)
+        # On this thread: a guest dies with the thread that started it.
+        view = config["view"]
         sandbox = open_sandbox(
             config["backend"],
-            preload=problem.packages,
+            preload=tuple(view["preload"]),
             allow_weak=config["allow_weak"],
+            data=None if view["data"] is None else Path(view["data"]),
+            hide=tuple(map(Path, view["hide"])),
+            show=tuple(map(Path, view["show"])),
             image=config["image"],
             devices=config["devices"],
-            data=problem.data,
-            hide=_list_hidden(problem),
-            show=problem.shown,
         )
-        functions = loading.result()
+        loaded = loading.result()
     except (ProblemError, SandboxError) as error:
+        from evolve.evaluation.evaluator import describe_error
+
         _answer(answers, describe_error(error))
         return
+    with closing(sandbox):
+        _serve(loaded, sandbox, answers, requests, is_fresh=config["fresh"])
+
+
+def _load(config: Mapping[str, Any]) -> tuple[Problem, Functions]:
+    """Returns the problem, and its evaluator's functions.
+
+    Raises:
+        ProblemError: One of them cannot be loaded.
+    """
+    from evolve.evaluation.verdict import load_evaluator
+    from evolve.problem import load_problem
+
+    evaluators = Path(config["evaluators"])
+    problem = load_problem(config["folder"], config["parameters"], evaluators=evaluators)
+    return problem, load_evaluator(problem)
+
+
+def _serve(
+    loaded: tuple[Problem, Functions],
+    sandbox: Sandbox,
+    answers: TextIO,
+    requests: Iterator[dict[str, Any]],
+    *,
+    is_fresh: bool,
+) -> None:
+    """Answers that the sandbox is ready, then each program with its verdict."""
+    from evolve.evaluation.asking import AskChannel, answer_program
+    from evolve.evaluation.evaluator import WAITING, describe_error
+    from evolve.evaluation.machine import describe_kind
+    from evolve.evaluation.runner import ProgramRunner
+    from evolve.evaluation.verdict import evaluate_program
+    from evolve.problem import Purpose
+    from evolve.records import Program, SourceFile
+    from evolve.records.plain import to_plain
+    from evolve.scoring.handle import PROGRAM, connect
 
     def exchange(message: dict[str, Any]) -> dict[str, Any]:
         _answer(answers, message)
         return next(requests)
 
+    problem, functions = loaded
     channel = AskChannel(problem.asks, exchange)
     connect(channel.ask, channel.count)
     runner = ProgramRunner(
@@ -80,96 +105,25 @@ def main() -> None:
         ProgramLimits(**problem.limits),
         problem.recipe,
         lambda: _answer(answers, {WAITING: True}),
-        is_fresh=config["fresh"],
-        answer=partial(_answer_program, channel) if PROGRAM in problem.asks else None,
+        is_fresh=is_fresh,
+        answer=partial(answer_program, channel) if PROGRAM in problem.asks else None,
     )
     # The canary ran in this sandbox: of fresh ones the first program gets another.
     runner.end()
-    with closing(sandbox):
-        _answer(answers, to_plain(sandbox.isolation))
-        for request in requests:
-            program = Program(tuple(SourceFile(*file) for file in request["files"]))
-            channel.begin()
-            try:
-                evaluation = evaluate_program(
-                    problem, functions, program, runner, Purpose(request["purpose"]),
-                    bars=request["bars"],
-                )  # fmt: skip
-            except SandboxError as error:
-                _answer(answers, describe_error(error))
-            else:
-                kind = describe_kind() if runner.has_timed else ""
-                _answer(answers, to_plain(evaluation) | {"machine": kind})
-
-
-class AskChannel:
-    """Asks from within one evaluation at a time; safe to use from many threads.
-
-    Args:
-        rules: Who may ask, and how much.
-        exchange: Sends a message and returns the answer to it.
-    """
-
-    def __init__(
-        self,
-        rules: Mapping[str, AskRules],
-        exchange: Callable[[dict[str, Any]], dict[str, Any]],
-    ) -> None:
-        self._rules = rules
-        self._exchange = exchange
-        self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
-
-    def begin(self) -> None:
-        """Begins an evaluation: the caps are whole again."""
-        self._counts.clear()
-
-    def count(self, role: str) -> int:
-        """Returns how many questions of the evaluation a role has asked."""
-        return self._counts[role]
-
-    def ask(self, role: str, prompts: Sequence[str], options: dict[str, Any]) -> list[str]:
-        """Returns the answers to prompts.
-
-        Raises:
-            AskError: The role may not ask, or no more; or a prompt has no usable answer.
-        """
-        rules = self._rules.get(role)
-        if rules is None:
-            raise AskError(
-                f"ask: problem.toml names no model for this: expected `model` or `calls` under "
-                f"[{role}]"
-            )
-        if not prompts:
-            return []
-        with self._lock:
-            # What the cache answers counts, too: a verdict must not depend on what it holds.
-            if self._counts[role] + len(prompts) > rules.calls:
-                raise AskError(
-                    f"ask: more than the {rules.calls} questions of an evaluation, [{role}] `calls`"
-                )
-            self._counts[role] += len(prompts)
-            asked = [make_request(role, prompt, options, rules) for prompt in prompts]
-            found = self._exchange({ASKED: to_plain(asked)})
-        answers = from_plain(tuple[Answered, ...], found[ANSWERS])
-        for one in answers:
-            if one.error:
-                raise AskError(f"ask: the model gave no usable answer: {one.error}")
-        return [one.text for one in answers]
-
-
-def make_request(role: str, prompt: str, options: Mapping[str, Any], rules: AskRules) -> Request:
-    """Returns what a model is asked."""
-    system = options.get("system", "")
-    messages = (Message("system", system),) if system else ()
-    request = Request(
-        role,
-        (*messages, Message("user", prompt)),
-        max_tokens=min(options.get("max_tokens", rules.max_tokens), rules.max_tokens),
-        seed=options.get("seed"),
-    )
-    temperature = options.get("temperature")
-    return request if temperature is None else replace(request, temperature=float(temperature))
+    _answer(answers, to_plain(sandbox.isolation))
+    for request in requests:
+        program = Program(tuple(SourceFile(*file) for file in request["files"]))
+        channel.begin()
+        try:
+            evaluation = evaluate_program(
+                problem, functions, program, runner, Purpose(request["purpose"]),
+                bars=request["bars"],
+            )  # fmt: skip
+        except SandboxError as error:
+            _answer(answers, describe_error(error))
+        else:
+            kind = describe_kind() if runner.has_timed else ""
+            _answer(answers, to_plain(evaluation) | {"machine": kind})
 
 
 def _take_streams() -> tuple[TextIO, Iterator[dict[str, Any]]]:
@@ -185,29 +139,6 @@ def _take_streams() -> tuple[TextIO, Iterator[dict[str, Any]]]:
     os.close(nothing)
     os.dup2(2, 1)
     return answers, requests
-
-
-def _answer_program(channel: AskChannel, asked: Any) -> list[str]:
-    """Answers what a program asks, of which nothing can be trusted.
-
-    Raises:
-        TypeError: It has another form than a question.
-        AskError: As `AskChannel.ask`.
-    """
-    if not isinstance(asked, dict) or not isinstance(asked.get("options"), dict):
-        raise TypeError("ask: expected prompts and options")
-    options = check_options(asked.get("prompts"), asked["options"])
-    return channel.ask(PROGRAM, asked["prompts"], options)
-
-
-def _list_hidden(problem: Problem) -> tuple[Path, ...]:
-    """Returns what no program may see: the evaluator, the problem, the run, and keys."""
-    folders = [problem.world, problem.folder]
-    if (problem.folder.parent / "run.db").exists():
-        folders.append(problem.folder.parent)
-    here = Path.cwd()
-    around = [here, *here.parents, problem.folder, *problem.folder.parents]
-    return (*folders, *dict.fromkeys(folder / ".env" for folder in around))
 
 
 def _read_requests(source: int) -> Iterator[dict[str, Any]]:

@@ -143,8 +143,6 @@ def open_evaluators(
         UsageError: A cluster is asked for, and cannot be used from here.
     """
     config = EvaluatorConfig(
-        folder=problem.folder,
-        evaluators=problem.world,
         parameters=settings.parameters,
         backend=settings.sandbox.backend,
         allow_weak=settings.sandbox.allow_weak,
@@ -165,7 +163,7 @@ def open_evaluators(
             "programs, got none; `--cluster` asks a cluster for them, and `--set "
             "sandbox.devices=all` shows those of this machine (not in `native`)"
         )
-    return LocalEvaluators(config, _count_processes(settings), problem.initial)
+    return LocalEvaluators(problem, config, _count_processes(settings))
 
 
 def count_threads(settings: Settings, slots_in_flight: int) -> int:

@@ -74,7 +74,7 @@ def test_the_wait_for_others_is_not_the_programs(tmp_path: Path) -> None:
     seconds = 3.0
     problem = load_problem(write_problem(tmp_path / "problem", evaluator=TIMED))
     with (
-        closing(LocalEvaluators(make_config(problem, seconds=seconds), 1)) as evaluators,
+        closing(LocalEvaluators(problem, make_config(seconds=seconds), 1)) as evaluators,
         ThreadPoolExecutor(1) as pool,
     ):
         evaluators.start()

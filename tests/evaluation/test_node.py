@@ -16,8 +16,8 @@ from tests.commands import PROBLEM, write_problem
 
 def describe(folder: Path) -> tuple[dict, bytes]:
     """Returns what a node is sent of a problem."""
-    config = EvaluatorConfig(folder, folder, {}, "auto", False, "", 20.0, 1024)
-    packed, sent = pack_problem(to_plain(config))
+    config = to_plain(EvaluatorConfig({}, "auto", False, "", 20.0, 1024))
+    packed, sent = pack_problem({**config, "folder": folder, "evaluators": folder})
     return sent, packed
 
 

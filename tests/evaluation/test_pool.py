@@ -33,7 +33,7 @@ def evaluate(folder: Path, text: str, times: int, **changes: float) -> list[Eval
     """Evaluates the starting program so many times in one process at a time."""
     write_problem(folder / "problem", evaluator=text, toml=PROBLEM)
     problem = load_problem(folder / "problem")
-    with closing(LocalEvaluators(make_config(problem, **changes), 1)) as pool:
+    with closing(LocalEvaluators(problem, make_config(**changes), 1)) as pool:
         return [pool.evaluate(problem.initial) for _ in range(times)]
 
 
@@ -82,7 +82,7 @@ def test_what_programs_return_cannot_stop_the_run(tmp_path: Path) -> None:
     trusting = EVALUATOR.replace(f'as_floats({asked}, (2,), where="point")', asked)
     problem = load_problem(write_problem(tmp_path / "problem", evaluator=trusting, toml=PROBLEM))
     hostile = Program((SourceFile("initial.py", "def point(): return 'ab'"),))
-    with closing(LocalEvaluators(make_config(problem), 1, problem.initial)) as pool:
+    with closing(LocalEvaluators(problem, make_config(), 1)) as pool:
         found = [pool.evaluate(hostile) for _ in range(21)]
     assert {item.status for item in found} == {Status.EVALUATOR_FAILED}
 
@@ -142,7 +142,7 @@ def test_a_program_throws_its_dice_once(
     problem = load_problem(
         write_problem(tmp_path / "problem", evaluator=COUNTING, toml=toml, initial=program)
     )
-    with closing(LocalEvaluators(make_config(problem, backend), 1)) as pool:
+    with closing(LocalEvaluators(problem, make_config(backend), 1)) as pool:
         try:
             pool.wait()
         except SandboxError as error:

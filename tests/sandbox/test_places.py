@@ -265,11 +265,12 @@ from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
 backend, folder = sys.argv[1], Path(sys.argv[2])
-config = EvaluatorConfig(folder, folder, {}, backend, False, "", 20.0, 1024)
-with closing(LocalEvaluators(config, 1)) as pool:
+problem = load_problem(folder)
+config = EvaluatorConfig({}, backend, False, "", 20.0, 1024)
+with closing(LocalEvaluators(problem, config, 1)) as pool:
     pool.start()
     pool.wait()
-    verdict = pool.evaluate(load_problem(folder).initial)
+    verdict = pool.evaluate(problem.initial)
     print(verdict.status, verdict.reason, sep="\\n")
 """
 
