@@ -1,6 +1,6 @@
-"""What people do with a run while it continues.
+"""What people do with a run while it continues, or make of it.
 
-These are `--detach`, `attach` and `stop`; `hint`, `inject` and `pin`.
+These are `--detach`, `attach` and `stop`; `hint`, `inject` and `pin`; `fork`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from evolve.cli.command import Result, command
 from evolve.cli.inspect import opened_run
-from evolve.cli.options import RUNS, Plain, Run, argument, option, switch
+from evolve.cli.options import RUNS, Changes, Plain, Run, RunDir, Trust, argument, option, switch
 from evolve.cli.programs import show_end
 from evolve.display import TextTable, one_line, say_error
 from evolve.errors import ExitCode, StoreError, UsageError
@@ -29,6 +29,7 @@ from evolve.records.steering import Steer, SteerKind
 from evolve.report.attempt_details import find_attempt
 from evolve.report.live import StandardOutput, follow_run
 from evolve.report.phrases import exit_code_of, show_date
+from evolve.runs.derived import fork_run
 from evolve.runs.given import drop_asked, hint_run, inject_program, list_asked, pin_attempt
 from evolve.runs.interrupts import interruptible, signal_run
 from evolve.runs.run_folder import find_run, load_run
@@ -239,3 +240,31 @@ def _list_or_drop(folder: Path, drop: int | None, kind: SteerKind, other: str | 
     ]
     table = TextTable(("", "asked", "generation", "what"), rows)
     return Result(table if rows else "nothing was asked of this run", to_plain(asked))
+
+
+@command(
+    "Run",
+    "evolve fork latest --generation 10 --set search.islands=4",
+    settings=("model", "api_base", "set"),
+)
+def fork(
+    run: Run,
+    *,
+    generation: Annotated[
+        int | None, option("Last generation to take; by default all.", "N")
+    ] = None,
+    run_dir: RunDir = None,
+    trust: Trust = False,
+    changes: Changes,
+) -> Result:
+    """Make a new run from a generation of another, with other settings."""
+    source = find_run(run, RUNS)
+    folder, last = fork_run(
+        source, changes.apply, generation=generation, folder=run_dir, parent=RUNS, trusts=trust
+    )
+    shown = [
+        f"run: {folder}: generations 0 to {last} of {source}",
+        f"prompts may be changed in {folder / 'problem' / 'prompts'}",
+        f"to continue: evolve resume {quote(str(folder))}",
+    ]
+    return Result(shown, {"run": str(folder), "source": str(source), "generation": last})

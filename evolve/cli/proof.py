@@ -1,4 +1,4 @@
-"""Commands that put a run to the proof: `replay`, `verify`, `audit`."""
+"""Commands that put a run to the proof, or hand it on: `replay`, `verify`, `audit`, `export`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from evolve.cli.command import Result, command
-from evolve.cli.options import RUNS, Changes, Run, Trust, option, switch
+from evolve.cli.options import RUNS, Changes, OutputFolder, Run, Trust, option, switch
 from evolve.display import Part, say
 from evolve.errors import ExitCode, UsageError
 from evolve.problem import COOPERATIVE, Purpose
@@ -17,6 +17,7 @@ from evolve.records import Evaluation, Program
 from evolve.report.audit import audit_run
 from evolve.report.overview import describe_gain
 from evolve.report.timeline import RunHistory
+from evolve.runs.derived import export_run
 from evolve.runs.opening import open_run
 from evolve.runs.proving import Check, Replay, verify_run
 from evolve.runs.run_folder import find_run, load_run
@@ -151,3 +152,13 @@ def _say_difference(check: Check) -> None:
         again = ", ".join(str(item.objective) for item in check.again)
         recorded = f"recorded {check.attempt.objective!r}, now {again}"
         say(f"differs: attempt {check.attempt.key}: {recorded}")
+
+
+@command("Prove", "evolve export latest --output exported")
+def export(run: Run, *, output: OutputFolder) -> Result:
+    """Write a run as JSON Lines, its curve as CSV, its champions."""
+    folder = find_run(run, RUNS)
+    problem, settings = load_run(folder)
+    with closing(Store.open_to_read(folder)) as store:
+        written = [str(path) for path in export_run(store, problem, settings, output)]
+    return Result(written, {"written": written})

@@ -1,15 +1,29 @@
-"""`evolve doctor`: what isolates programs on this machine."""
+"""Commands for this machine and its files: `doctor`, `prune`, `repair`, `skills`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from importlib import resources
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Any
 
 from evolve.cli.command import Result, command
-from evolve.cli.options import Changes, read_settings
+from evolve.cli.options import (
+    RUNS,
+    Changes,
+    OutputFolder,
+    Run,
+    argument,
+    option,
+    read_settings,
+    switch,
+)
 from evolve.display import Part, TextTable
-from evolve.errors import ExitCode, SandboxError
+from evolve.errors import ExitCode, SandboxError, UsageError
 from evolve.evaluation.cluster import examine_cluster
+from evolve.runs.derived import prune_run, repair_run
+from evolve.runs.run_folder import find_run, write_text
 from evolve.sandbox.backends import BACKENDS, REMEDIES, Isolation, prove_backends
 from evolve.settings.sections import ClusterSettings
 
@@ -97,3 +111,80 @@ def _judge(proof: _Proof, kind: str) -> str:
     if not proof["works"]:
         return "-"
     return "enforced" if kind in proof["enforced"] else "MISSING"
+
+
+@command("Machine")
+def prune(
+    run: Run,
+    *,
+    older_than: Annotated[int, option("Keep all of the last N generations.", "N", least=0)] = 0,
+    larger_than: Annotated[int, option("Keep artifacts smaller than this.", "BYTES", least=0)] = 0,
+) -> Result:
+    """Drop what no prompt will show from a run; it can be resumed."""
+    dropped = prune_run(find_run(run, RUNS), age=older_than, fewest_bytes=larger_than)
+    return Result(
+        f"dropped the artifacts of {dropped.artifacts} evaluations and the sources of "
+        f"{dropped.sources} rejected programs: {dropped.bytes} bytes",
+        dropped._asdict(),
+    )
+
+
+@command("Machine", "evolve repair broken --output repaired")
+def repair(run: Run, *, output: OutputFolder) -> Result:
+    """Recover a damaged run, up to its last whole generation, as a new one."""
+    folder = find_run(run, RUNS)
+    saved = repair_run(folder, output)
+    left_out = [f"left out: {what}, which cannot be read" for what in saved.lost]
+    if saved.calls or saved.evaluations:
+        left_out.insert(
+            0,
+            f"left out: {saved.calls} calls and {saved.evaluations} evaluations of later "
+            "generations; a resumed run makes them again",
+        )
+    shown = [
+        *(f"damage: {finding}" for finding in saved.findings),
+        f"run: {output}: generations 0 to {saved.generation} of {folder}",
+        *left_out,
+        f"to continue: evolve resume {quote(str(output))}",
+    ]
+    return Result(shown, {"run": str(output), **saved._asdict()})
+
+
+# Where each assistant looks for skills in a project (agentskills.io; several read `.agents`, too).
+HOSTS = {
+    "agents": ".agents/skills",
+    "claude-code": ".claude/skills",
+    "codex": ".agents/skills",
+    "copilot": ".github/skills",
+    "gemini": ".gemini/skills",
+    "opencode": ".opencode/skills",
+}
+_FILE = "SKILL.md"
+
+
+@command("Machine", "evolve skills install --host claude-code")
+def skills(
+    action: Annotated[str, argument("`install`.", "install")],
+    *,
+    host: Annotated[str, option(f"Assistant: {', '.join(HOSTS)}.", "NAME")] = "agents",
+    folder: Annotated[Path, option("Project that gets the skills.", "DIR")] = Path(),
+    show: Annotated[bool, switch("Print them, and write nothing.", "--print")] = False,
+) -> Result:
+    """Teach a coding assistant to use evolve."""
+    if action != "install":
+        raise UsageError(f"skills: expected `install`, got {action!r}")
+    if host not in HOSTS:
+        raise UsageError(f"--host: expected one of {', '.join(HOSTS)}, got {host!r}")
+    texts = {
+        entry.name: (entry / _FILE).read_text("utf-8")
+        for entry in sorted((resources.files("evolve") / "skills").iterdir(), key=str)
+    }
+    if show:
+        return Result("\n".join(texts.values()), texts)
+    written = []
+    for name, text in texts.items():
+        path = folder / HOSTS[host] / name / _FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+        written.append(str(path))
+    return Result(written, {"written": written})
