@@ -1,4 +1,5 @@
 import json
+import runpy
 
 import pytest
 
@@ -6,7 +7,9 @@ from evolve.errors import UsageError
 from evolve.importing.foreign import Wishes, write_foreign
 from evolve.importing.readers import read_foreign
 from evolve.problem import load_problem
-from tests.commands import run_evolve, run_json
+from evolve.scoring import Infeasible
+from tests.commands import UNTUNED, run_evolve, run_json
+from tests.direct_program import DirectStart
 
 # Small folders of the forms in which the three systems publish theirs.
 PROGRAM = """# EVOLVE-BLOCK-START
@@ -86,6 +89,8 @@ def main(program_path, results_dir):
     "run_evo.py": 'search_task_sys_msg = """Move right."""\nraise SystemExit("not to be run")\n',
 }
 FORMS = {"openevolve": OPENEVOLVE, "loongflow": LOONGFLOW, "shinka": SHINKA}
+# One generation, without tuning.
+SHORT = ("--generations", "1", *UNTUNED)
 OBJECTIVES = {"openevolve": 1 / 7, "loongflow": 1.0, "shinka": 1.0}
 
 
@@ -98,18 +103,25 @@ def theirs(tmp_path):
     return tmp_path
 
 
+def score_start(folder):
+    """Returns the score of an imported problem's start, by its evaluator, without a sandbox."""
+    problem = load_problem(folder)
+    return runpy.run_path(str(problem.evaluator))["evaluate"](DirectStart(problem))
+
+
 @pytest.mark.parametrize("kind", FORMS)
-def test_an_imported_folder_runs_and_says_that_it_can_be_forged(kind, theirs):
+def test_an_imported_folder_scores_its_start_and_says_that_it_can_be_forged(kind, theirs):
     done = run_evolve("init", "--from", kind, f"theirs/{kind}", "mine", cwd=theirs)
     assert "can forge its scores" in done.stdout
-    checked = run_evolve("check", "mine", cwd=theirs).stdout
-    assert f"objective {OBJECTIVES[kind]:.10g}" in checked
-    assert "can forge its scores" in checked
+    assert score_start(theirs / "mine").objective == pytest.approx(OBJECTIVES[kind])
 
 
 def test_every_command_says_that_the_scores_can_be_forged(theirs):
-    run_evolve("init", "--from", "openevolve", "theirs/openevolve", "mine", cwd=theirs)
-    done = run_evolve("run", "mine", "--generations", "2", "--run-dir", "runs/r", cwd=theirs)
+    write_foreign(read_foreign("openevolve", theirs / "theirs/openevolve"), theirs / "mine")
+    checked = run_evolve("check", "mine", cwd=theirs).stdout
+    assert f"objective {OBJECTIVES['openevolve']:.10g}" in checked
+    assert "can forge its scores" in checked
+    done = run_evolve("run", "mine", *SHORT, "--run-dir", "runs/r", cwd=theirs)
     assert done.stdout.count("can forge its scores") == 2
     state = run_json("show", "r", cwd=theirs)
     assert state["cooperative"] is True
@@ -138,35 +150,42 @@ def test_statement_limits_and_stages_are_taken_over(theirs):
     [
         ("shinka", "return [-1.0, 0.0]", "validation failed: negative"),
         ("shinka", "return [1.0, 2.0][2]", "IndexError"),
-        ("openevolve", "return None", "TypeError"),
     ],
 )
 def test_what_their_evaluator_refuses_has_no_objective(kind, body, reason, theirs):
     initial = "initial.py" if kind == "shinka" else "initial_program.py"
     path = theirs / "theirs" / kind / initial
     path.write_text(path.read_text().replace("return [1.0, 2.0]", body))
-    run_evolve("init", "--from", kind, f"theirs/{kind}", "mine", cwd=theirs)
+    write_foreign(read_foreign(kind, theirs / "theirs" / kind), theirs / "mine")
+    with pytest.raises(Infeasible, match=reason):
+        score_start(theirs / "mine")
+
+
+def test_how_to_take_a_start_that_their_evaluator_fails_on_is_said(theirs):
+    path = theirs / "theirs/openevolve/initial_program.py"
+    path.write_text(path.read_text().replace("return [1.0, 2.0]", "return None"))
+    run_evolve("init", "--from", "openevolve", "theirs/openevolve", "mine", cwd=theirs)
     errors = run_evolve("check", "mine", cwd=theirs, code=2).stderr
-    assert reason in errors
+    assert "TypeError" in errors
     assert "--allow-broken-start" in errors
 
 
 @pytest.mark.parametrize(
     ("kind", "body", "objective"),
-    [("openevolve", "return [1.0]", "0.2"), ("loongflow", "return [9.0, 9.0]", "0")],
+    [("openevolve", "return [1.0]", 0.2), ("loongflow", "return [9.0, 9.0]", 0.0)],
 )
 def test_a_start_that_their_system_keeps_is_placed_with_its_score(kind, body, objective, theirs):
     path = theirs / "theirs" / kind / "initial_program.py"
     path.write_text(path.read_text().replace("return [1.0, 2.0]", body))
-    run_evolve("init", "--from", kind, f"theirs/{kind}", "mine", cwd=theirs)
-    shown = run_evolve("check", "mine", cwd=theirs).stdout
-    assert f"objective {objective}\n" in shown
-    assert ("warning" in shown) == (kind == "loongflow")
+    write_foreign(read_foreign(kind, theirs / "theirs" / kind), theirs / "mine")
+    score = score_start(theirs / "mine")
+    assert score.objective == objective
+    assert ("warning" in score.artifacts) == (kind == "loongflow")
 
 
 def test_private_metrics_stay_out_of_the_run(theirs):
-    run_evolve("init", "--from", "shinka", "theirs/shinka", "mine", cwd=theirs)
-    run_evolve("run", "mine", "--generations", "1", "--run-dir", "r", cwd=theirs)
+    write_foreign(read_foreign("shinka", theirs / "theirs/shinka"), theirs / "mine")
+    run_evolve("run", "mine", *SHORT, "--run-dir", "r", cwd=theirs)
     run_evolve("export", "r", "--output", "out", cwd=theirs)
     text = (theirs / "out/run.jsonl").read_text()
     assert "go right" in text
@@ -419,9 +438,9 @@ def test_regular_folders_of_further_systems_are_imported(kind, tmp_path):
         path = tmp_path / "theirs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    run_evolve("init", "--from", kind, "theirs", "mine", cwd=tmp_path)
+    write_foreign(read_foreign(kind, tmp_path / "theirs"), tmp_path / "mine")
     assert load_problem(tmp_path / "mine").statement == "Raise it.\n"
-    assert run_json("check", "mine", cwd=tmp_path)["objective"] == 2.0
+    assert score_start(tmp_path / "mine").objective == 2.0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from evolve.edits import apply_reply
+from evolve.records import Program, SourceFile
 from tests.commands import run_evolve, run_json, write_problem, write_script
 
 TOML = 'direction = "maximize"\npackages = []\n[program]\nfiles = ["{}"]\n'
@@ -44,9 +46,16 @@ def test_without_a_model_the_numbers_of_json_are_tuned(tmp_path):
 
 
 @pytest.mark.parametrize("language", ["", "text", "markdown", "json", "python"])
-def test_a_whole_prompt_in_any_fence_is_read_as_the_file(tmp_path, language):
+def test_a_whole_prompt_in_any_fence_is_read_as_the_file(language):
+    parent = Program((SourceFile("prompt.txt", "Answer the question.\n"),))
+    found = apply_reply(parent, f"Change: say how\n\n```{language}\nThink step by step.\n```")
+    assert isinstance(found, Program)
+    assert found.entry.text == "Think step by step.\n"
+
+
+def test_a_model_improves_a_prompt(tmp_path):
     write_text_problem(tmp_path / "p", "prompt.txt", "Answer the question.\n", WORDS)
-    fence = f"```{language}\nThink step by step; name the units.\n```"
+    fence = "```\nThink step by step; name the units.\n```"
     script = write_script(tmp_path / "s.json", editor=[f"Change: say how\n\n{fence}"])
     options = ("--run-dir", "r", "--generations", 1, "--model", script, "--seed", 1)
     run_evolve("run", "p", *options, cwd=tmp_path)
