@@ -28,6 +28,15 @@ _OWN_MEMORY_MB = 768
 CPU_PERIOD_MICROSECONDS = 20_000
 _OWN_PROCESSES = 16
 _GONE_SECONDS = 2.0
+# By version: of the limits on memory and swap, and of what the kernel killed for them.
+_MEMORY_FILES = {
+    1: ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.oom_control"),
+    2: ("memory.max", "memory.swap.max", "memory.events"),
+}
+_CPU_FILES = {
+    1: dict.fromkeys(("cpu.cfs_period_us", "cpu.cfs_quota_us"), f"{CPU_PERIOD_MICROSECONDS}"),
+    2: {"cpu.max": f"{CPU_PERIOD_MICROSECONDS} {CPU_PERIOD_MICROSECONDS}"},
+}
 _PREFIX = "evolve-"
 _JOIN = 'n=$1; shift; while [ $n -gt 0 ]; do echo $$ >"$1"/cgroup.procs || exit 125; shift; '
 _JOIN += 'n=$((n-1)); done; exec "$@"'
@@ -94,27 +103,22 @@ class Cgroup:
         """
         size = guest_memory_bytes(limits)
         self._write("pids", "pids.max", limits.processes + _OWN_PROCESSES)
-        if self._place.version == 2:
-            self._write("memory", "memory.max", size)
-            with contextlib.suppress(FileNotFoundError):
-                self._write("memory", "memory.swap.max", 0)
-            return
-        limit, with_swap = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
-        # With swap it is at least the one without: which can be set first depends on both.
+        limit, swap, _ = _MEMORY_FILES[self._place.version]
+        # In version 1 swap is counted with the rest, and both must never be less than that: which
+        # can be set first depends on what they were.
         with contextlib.suppress(OSError):
             self._write("memory", limit, size)
         with contextlib.suppress(FileNotFoundError):
-            self._write("memory", with_swap, size)
+            self._write("memory", swap, size if self._place.version == 1 else 0)
         self._write("memory", limit, size)
 
     @property
     def out_of_memory_kills(self) -> int:
         """Returns how many processes the kernel killed for the memory of the group."""
-        name = "memory.events" if self._place.version == 2 else "memory.oom_control"
+        events = self._place.folders["memory"] / _MEMORY_FILES[self._place.version][-1]
         with contextlib.suppress(OSError):
-            for line in (self._place.folders["memory"] / name).read_text().splitlines():
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
+            rows = map(str.split, events.read_text().splitlines())
+            return sum(int(row[1]) for row in rows if row[0] == "oom_kill")
         return 0
 
     def remove(self) -> None:
@@ -123,44 +127,40 @@ class Cgroup:
             _remove(folder)
 
     def _limit_cpu(self) -> None:
-        period = CPU_PERIOD_MICROSECONDS
-        if self._place.version == 2:
-            self._write("cpu", "cpu.max", f"{period} {period}")
-            return
-        self._write("cpu", "cpu.cfs_period_us", period)
-        self._write("cpu", "cpu.cfs_quota_us", period)
+        for name, value in _CPU_FILES[self._place.version].items():
+            self._write("cpu", name, value)
 
     def _write(self, controller: str, name: str, value: int | str) -> None:
         # A missing file is not created: the folder may be none of the kernel's.
-        descriptor = os.open(self._place.folders[controller] / name, os.O_WRONLY)
-        try:
-            os.write(descriptor, str(value).encode())
-        finally:
-            os.close(descriptor)
+        with (self._place.folders[controller] / name).open("rb+", buffering=0) as file:
+            file.write(str(value).encode())
 
 
 def make_group() -> Cgroup:
-    """Makes a group for a guest.
+    """Makes a group for a guest: an own one, else one in a scope of systemd's.
 
     Raises:
-        NoCgroupError: With the reason and the remedy.
+        NoCgroupError: With the reasons and the remedy.
     """
-    found = _find_place(os.getpid())
-    if isinstance(found, str):
-        raise NoCgroupError(found)
+    place = _find_place(os.getpid())
+    if isinstance(place, str):
+        folder = _find_slice(os.getpid())
+        if isinstance(folder, str):
+            raise NoCgroupError(f"{place}; {folder}")
+        return Scope(folder)
     try:
-        return Cgroup(found)
+        return Cgroup(place)
     except OSError as error:
         raise NoCgroupError(str(error)) from None
 
 
 def remove_groups_of(pid: int) -> None:
     """Kills and removes what is left in the groups of a process that is gone, or of this one."""
-    found = _find_place(os.getpid())
-    if isinstance(found, CgroupPlace):
+    place = _find_place(os.getpid())
+    if isinstance(place, CgroupPlace):
         here = name_owner(pid).partition(":")[0]
-        for folder, owner in _list_groups(found.list_folders()):
-            if owner.split(":")[:2] == [here, str(pid)]:
+        for folder, owner in _list_groups(place.list_folders()):
+            if owner.startswith(f"{here}:{pid}:"):
                 _remove(folder)
 
 
@@ -263,12 +263,8 @@ def _probe(place: CgroupPlace) -> None:
 
 
 def _list_groups(folders: list[Path]) -> list[tuple[Path, str]]:
-    found = []
-    for folder in dict.fromkeys(folders):
-        for path in folder.glob(f"{_PREFIX}*:*"):
-            owner = path.name.removeprefix(_PREFIX).rpartition("-")[0]
-            found.append((path, owner))
-    return found
+    paths = [path for folder in dict.fromkeys(folders) for path in folder.glob(f"{_PREFIX}*:*")]
+    return [(path, path.name.removeprefix(_PREFIX).rpartition("-")[0]) for path in paths]
 
 
 def _remove(folder: Path) -> None:
@@ -353,21 +349,6 @@ class Scope(Cgroup):
         """
         self._limit_cpu()
         super().fit(limits)
-
-
-def make_group_or_scope() -> Cgroup:
-    """Makes a group for a guest: an own one, else one in a scope of systemd's.
-
-    Raises:
-        NoCgroupError: With both reasons.
-    """
-    try:
-        return make_group()
-    except NoCgroupError as error:
-        found = _find_slice(os.getpid())
-        if isinstance(found, str):
-            raise NoCgroupError(f"{error}; {found}") from None
-        return Scope(found)
 
 
 @functools.cache

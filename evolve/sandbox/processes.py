@@ -17,13 +17,7 @@ from pathlib import Path
 
 from evolve.errors import SandboxError
 from evolve.sandbox.backends import Sandbox
-from evolve.sandbox.cgroup import (
-    Cgroup,
-    NoCgroupError,
-    is_orphan,
-    make_group_or_scope,
-    name_owner,
-)
+from evolve.sandbox.cgroup import Cgroup, NoCgroupError, is_orphan, make_group, name_owner
 from evolve.sandbox.guest import resources
 from evolve.sandbox.guest.confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID, TEMPORARY
 from evolve.sandbox.guest.wire import KILLS, SIGNALLED, ProgramLimits
@@ -58,7 +52,7 @@ class HostProcess(subprocess.Popen[bytes]):
         self._group: Cgroup | None = None
         # Where none can be made the guest's own watchdog remains; the canary reports it.
         try:
-            self._group = make_group_or_scope()
+            self._group = make_group()
             command = self._group.wrap(command)
         except NoCgroupError as error:
             self.why_no_cgroup = str(error)
@@ -71,11 +65,8 @@ class HostProcess(subprocess.Popen[bytes]):
             cwd="/",
             start_new_session=True,
         )
-
-    @property
-    def ends(self) -> list[int]:
-        """Returns the descriptors to write to it and to read from it."""
-        return [end.fileno() for end in (self.stdin, self.stdout) if end]
+        # To write to it and to read from it.
+        self.ends = [end.fileno() for end in (self.stdin, self.stdout) if end]
 
     def unwrap(self, data: bytes) -> bytes:
         """Returns what it wrote of what was read."""
@@ -161,10 +152,7 @@ def make_bubblewrap(view: HostView) -> Sandbox:
         *("--remount-ro", "/"),
         "--",
         *guest_command(
-            GUEST_PATH,
-            view,
-            environment={**view.environment, **names},
-            mounts_proc=not os.getuid(),
+            GUEST_PATH, view, environment={**view.environment, **names}, mounts_proc=not os.getuid()
         ),
     ]
     return _start_by("bubblewrap", command)
@@ -205,9 +193,9 @@ def find_gpus(devices: str) -> list[Path]:
 
 
 def _isolation() -> list[str]:
-    options = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
-    options += ["--unshare-cgroup-try", "--die-with-parent", "--new-session"]
-    options += ["--hostname", "sandbox", "--chdir", "/"]
+    kinds = ("pid", "net", "ipc", "uts", "cgroup-try")
+    options = [f"--unshare-{kind}" for kind in kinds]
+    options += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--chdir", "/"]
     if os.getuid():
         return [*options, "--unshare-user", "--uid", str(GUEST_ID), "--gid", str(GUEST_ID)]
     # Root's own rights are needed to bind what only root can reach; the guest then leaves root.
@@ -235,18 +223,15 @@ def _mounts(view: HostView) -> list[str]:
     options += ["--ro-bind", str(GUEST_SOURCE), GUEST_PATH]
     if view.data:
         options += ["--ro-bind", str(view.data), DATA]
-    for path in view.hidden:
-        options += (
-            ["--tmpfs", str(path)] if path.is_dir() else ["--dev-bind", "/dev/null", str(path)]
-        )
+    for path in map(str, view.hidden):
+        cover = ["--tmpfs", path, "--remount-ro", path]
+        options += cover if Path(path).is_dir() else ["--dev-bind", "/dev/null", path]
     for name in DEVICES:
         options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     for name, place in TEMPORARY:
         # An interpreter may lie in such a folder; TMPDIR then is the only temporary one.
         if Path(place) not in {*folders, *view.trees}:
             options += ["--symlink", f"{BOX}/{name}", place]
-    for path in view.hidden:
-        options += ["--remount-ro", str(path)] if path.is_dir() else []
     return options
 
 
@@ -280,15 +265,11 @@ def make_native(view: HostView, *, with_namespaces: bool = True) -> Sandbox:
         hidden=list(map(str, view.hidden)),
         data=str(view.data) if view.data else None,
         temporary=tempfile.gettempdir(),
-        prefix=_name_boxes(),
+        # Colons would end a path in lists of paths.
+        prefix=f"{_PREFIX}{name_owner(os.getpid())}-".replace(":", ","),
         readable=[(str(path), rights) for path, rights in list_readable(view)],
     )
     return _start_by("native", command)
-
-
-def _name_boxes() -> str:
-    # Colons would end a path in lists of paths.
-    return f"{_PREFIX}{name_owner(os.getpid())}-".replace(":", ",")
 
 
 def _sweep_boxes() -> None:

@@ -4,14 +4,14 @@ import subprocess
 
 import pytest
 
-from evolve.sandbox.cgroup import NoCgroupError, Scope, make_group, make_group_or_scope
+from evolve.sandbox.cgroup import NoCgroupError, Scope, make_group
 from evolve.sandbox.guest.wire import ProgramLimits
 
 
 @pytest.fixture
 def scope() -> Scope:
     try:
-        found = make_group_or_scope()
+        found = make_group()
     except NoCgroupError as error:
         pytest.skip(f"no scopes here: {error}")
     if not isinstance(found, Scope):
@@ -20,24 +20,16 @@ def scope() -> Scope:
     return found
 
 
-@pytest.fixture
-def why_no_group() -> str:
+def test_where_neither_can_be_made_both_reasons_are_told() -> None:
     try:
         make_group().remove()
     except NoCgroupError as error:
-        return str(error)
-    pytest.skip("this user makes groups without systemd")
-
-
-def test_where_neither_can_be_made_both_reasons_are_told(why_no_group: str) -> None:
-    try:
-        make_group_or_scope().remove()
-    except NoCgroupError as error:
-        told = str(error)
+        reasons = str(error)
     else:
-        pytest.skip("systemd delegates here")
-    assert told.startswith(f"{why_no_group}; ")
-    assert "systemd" in told
+        pytest.skip("this user makes groups, or systemd delegates here")
+    why_no_group, _, why_no_scope = reasons.partition("; ")
+    assert "cgroup" in why_no_group
+    assert "systemd" in why_no_scope
 
 
 def test_a_scope_limits_and_ends_what_runs_in_it(scope: Scope) -> None:
