@@ -291,7 +291,9 @@ def prove(sandbox: Sandbox, hidden: tuple[Path, ...] = ()) -> Isolation:
         port = server.getsockname()[1]
         held = _attack(sandbox, [list(baits), list(map(str, targets)), port, os.getpid()])
         reached = _was_reached(server)
-    written = [path for path in targets if _take_away(path)]
+    written = [path for path in targets if os.path.lexists(path)]
+    for path in written:
+        path.unlink()
     read = held.get("read")
     seen = {kind: held.get(kind) is True for kind in REMEDIES}
     seen["network"] = seen["network"] and not reached
@@ -356,13 +358,6 @@ def _holds_memory(sandbox: Sandbox) -> bool:
 def _open_canary(sandbox: Sandbox) -> SandboxSession:
     program = Program((SourceFile("canary.py", _SOURCE.read_text(encoding="utf-8")),))
     return sandbox.open(program, _LIMITS)
-
-
-def _take_away(path: Path) -> bool:
-    if not os.path.lexists(path):
-        return False
-    path.unlink()
-    return True
 
 
 def _guards_truncation(greeting: Mapping[str, object]) -> bool:

@@ -27,12 +27,7 @@ from typing import Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.backends import Sandbox
-from evolve.sandbox.cgroup import (
-    CPU_PERIOD_MICROSECONDS,
-    guest_memory_bytes,
-    is_orphan,
-    name_owner,
-)
+from evolve.sandbox.cgroup import CPU_PERIOD_MICROSECONDS, guest_memory_bytes, is_orphan, name_owner
 from evolve.sandbox.guest import seccomp
 from evolve.sandbox.guest.confine import BOX, DATA, EMPTY, GUEST_ID, TEMPORARY
 from evolve.sandbox.guest.wire import KILLS, SIGNALLED, ProgramLimits

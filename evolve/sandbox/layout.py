@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import compileall
 import importlib.util
 import json
 import os
-import py_compile
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -171,7 +170,8 @@ def guest_command(path: str, view: HostView, **more: Any) -> list[str]:
         view: What the guest is made of.
         more: Settings for `relay.main` that depend on the backend.
     """
-    _compile_guest()
+    # Guests write nothing: without this each of them would compile its own modules again.
+    compileall.compile_dir(GUEST_SOURCE, maxlevels=0, quiet=2)
     settings = {
         "namespaces": True,
         "preload": view.packages,
@@ -188,25 +188,10 @@ def guest_command(path: str, view: HostView, **more: Any) -> list[str]:
     return [executable, *_FLAGS, "-c", _START, path, json.dumps({**settings, **more})]
 
 
-def _compile_guest() -> None:
-    # Guests write nothing: without this each of them would compile its own modules again.
-    for source in GUEST_SOURCE.glob("*.py"):
-        compiled = Path(importlib.util.cache_from_source(str(source)))
-        with contextlib.suppress(OSError, py_compile.PyCompileError):
-            if not compiled.exists() or compiled.stat().st_mtime < source.stat().st_mtime:
-                py_compile.compile(str(source), doraise=True)
-
-
 def guest_environment() -> dict[str, str]:
     """Returns the whole environment of a guest: nothing of the host's own."""
-    threads = dict.fromkeys(_SINGLE_THREADED, "1")
-    return {
-        **threads,
-        "PATH": "/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "PYTHONHASHSEED": "0",
-        "MALLOC_ARENA_MAX": "2",
-    }
+    usual = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}
+    return {**dict.fromkeys(_SINGLE_THREADED, "1"), **usual, "PYTHONHASHSEED": "0"}
 
 
 def _list_system() -> list[Path]:

@@ -13,15 +13,9 @@ from typing import Any
 
 from evolve.errors import SandboxError
 from evolve.sandbox.guest import resources, wire
-from evolve.sandbox.guest.wire import (
-    CHUNK,
-    READY,
-    FrameError,
-    ProgramLimits,
-    take_frame,
-)
+from evolve.sandbox.guest.wire import ProgramLimits
 
-_READ_BYTES = 2 * CHUNK
+_READ_BYTES = 2 * wire.CHUNK
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
 END_SECONDS = 5.0
@@ -93,7 +87,7 @@ class Link:
                 f"{self._name}: the guest did not start: {said or 'no reason given'}{self._advice}"
             )
         greeting = wire.decode(frame[1])
-        if frame[0] != READY:
+        if frame[0] != wire.READY:
             self.kill()
             reason, package = greeting["reason"], greeting["package"]
             if not package:
@@ -133,8 +127,8 @@ class Link:
     def send(self, kind: bytes, body: bytes = b"") -> None:
         """Queues bytes of a kind in frames; `receive` writes them."""
         view = memoryview(body)
-        for start in range(0, len(body) or 1, CHUNK):
-            self._unsent.append(memoryview(wire.pack_frame(kind, view[start : start + CHUNK])))
+        for start in range(0, len(body) or 1, wire.CHUNK):
+            self._unsent.append(memoryview(wire.pack_frame(kind, view[start : start + wire.CHUNK])))
 
     @property
     def is_alive(self) -> bool:
@@ -160,8 +154,8 @@ class Link:
         """
         while True:
             try:
-                frame = take_frame(self._received)
-            except FrameError as error:
+                frame = wire.take_frame(self._received)
+            except wire.FrameError as error:
                 raise LinkLostError(str(error)) from None
             if frame is not None:
                 return frame
@@ -228,7 +222,7 @@ class Link:
         while time.monotonic() < deadline and poller.poll(END_SECONDS * 1000):
             with contextlib.suppress(BlockingIOError):
                 try:
-                    if not os.read(self._from, CHUNK):
+                    if not os.read(self._from, wire.CHUNK):
                         return
                 except ConnectionError:
                     return

@@ -14,24 +14,7 @@ from typing import Any, NoReturn
 from evolve.errors import ProgramError, SandboxError, SandboxKilledError
 from evolve.records import Program, Status
 from evolve.sandbox.guest import wire
-from evolve.sandbox.guest.wire import (
-    ASK,
-    CALL,
-    DATA,
-    ERROR,
-    EXITED,
-    KILL,
-    LAST_COUNTS,
-    MESSAGE,
-    NO_NONCE,
-    OUT_OF_MEMORY,
-    SECONDS,
-    START,
-    VALUE,
-    YIELDED,
-    ProgramLimits,
-    pack_rows,
-)
+from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.link import Link, LinkLostError
 from evolve.sandbox.replies import (
     name_kind_and_line,
@@ -40,7 +23,7 @@ from evolve.sandbox.replies import (
     read_finished,
     read_notes,
 )
-from evolve.scoring.executions import Command, OutputFile
+from evolve.scoring.executions import Command, OutputFile, name_signal
 from evolve.scoring.handle import AskError
 
 _GRACE_SECONDS = 0.25
@@ -101,11 +84,11 @@ class SandboxSession:
         self._spent_at_start = self._spent = self.asked_seconds = 0.0
         self._kills_before = _count_memory_kills()
         self._max_message = limits.reply_mb << 20
-        link.send(START, wire.encode(limits))
+        link.send(wire.START, wire.encode(limits))
         # Answers what the program asks; the time that it takes is not the program's.
         self.answer: Callable[[Any], list[str]] | None = None
         files = list(map(list, program.files))
-        self._send(NO_NONCE, {"files": files, "built": list(map(list, built))})
+        self._send(wire.NO_NONCE, {"files": files, "built": list(map(list, built))})
 
     def call(
         self,
@@ -133,7 +116,7 @@ class SandboxSession:
             SandboxError: The backend failed.
         """
         request = {"function": function, "args": list(args), "kwargs": dict(kwargs or {})}
-        return self._call(request, timeout_seconds)
+        return self._ask(request, timeout_seconds)
 
     def call_many(
         self,
@@ -150,8 +133,8 @@ class SandboxSession:
             ProgramError: As for `call`; the first failure ends the series.
             SandboxError: The backend failed.
         """
-        request = {"function": function, **pack_rows(argument_lists)}
-        return self._call({**request, "many": True}, timeout_seconds)
+        request = {"function": function, **wire.pack_rows(argument_lists)}
+        return self._ask({**request, "many": True}, timeout_seconds)
 
     def run(self, command: Command, *, timeout_seconds: float | None = None) -> Answer:
         """Starts a command in the workspace and waits for its end.
@@ -187,23 +170,20 @@ class SandboxSession:
         if self._is_open:
             self._kill()
 
-    def _call(self, request: dict[str, Any], timeout: float | None) -> Answer:
-        try:
-            return self._ask(request, timeout)
-        finally:
-            self._is_loaded = True
-
     def _ask(self, request: dict[str, Any], timeout: float | None) -> Answer:
         if not self._is_open:
             raise ProgramError(Status.CRASHED, "the program has ended; its session is over")
         seconds = self._limits.seconds if timeout is None else timeout
-        nonce = os.urandom(len(NO_NONCE))
+        nonce = os.urandom(len(wire.NO_NONCE))
+        function = request.get("function", "")
         try:
             started = self._await_confined()
             self._send(nonce, {**request, "seconds": seconds})
-            return self._await_answer(nonce, started, seconds, request.get("function", ""))
+            return self._await_answer(nonce, started, seconds, function)
         except LinkLostError as error:
             self._fail_lost(error)
+        finally:
+            self._is_loaded = self._is_loaded or bool(function)
 
     def _await_answer(self, nonce: bytes, started: float, seconds: float, function: str) -> Answer:
         last: bytes | None = None
@@ -212,27 +192,17 @@ class SandboxSession:
             spent = time.monotonic() - started
             if not has_come:
                 return self._time_out(last, spent, seconds, function)
-            messages, waited = self._take_replies(nonce)
-            started += waited
-            for kind, body in messages:
-                if kind == YIELDED:
+            for kind, body in self._take_messages(nonce):
+                if kind == wire.ASK and self.answer is not None:
+                    started += self._answer(self.answer, nonce, body)
+                elif kind == wire.YIELDED:
                     last = body
-                elif kind == LAST_COUNTS and last is not None:
+                elif kind == wire.LAST_COUNTS and last is not None:
                     return Answer(self._decode(last), spent)
-                elif kind == VALUE:
+                elif kind == wire.VALUE:
                     return Answer(self._decode(body), spent)
                 else:
                     self._fail_reported(kind, body)
-
-    def _take_replies(self, nonce: bytes) -> tuple[list[tuple[bytes, bytes]], float]:
-        """Returns what came of a call, once what it asks is answered, and the seconds of that."""
-        messages, waited = self._take_messages(nonce), 0.0
-        if self.answer is not None:
-            asked = [body for kind, body in messages if kind == ASK]
-            messages = [message for message in messages if message[0] != ASK]
-            waited = sum(self._answer(self.answer, nonce, body) for body in asked)
-        self.asked_seconds += waited
-        return messages, waited
 
     def _answer(self, answer: Callable[[Any], list[str]], nonce: bytes, body: bytes) -> float:
         """Answers a question of the program, and returns the seconds that it took."""
@@ -242,7 +212,9 @@ class SandboxSession:
         except (TypeError, AskError) as error:
             problem = str(error)
         self._send(nonce, {"answers": answers, "error": problem})
-        return time.monotonic() - began
+        waited = time.monotonic() - began
+        self.asked_seconds += waited
+        return waited
 
     def _await_confined(self) -> float:
         """Waits until the program's process is ready, and returns the time."""
@@ -250,35 +222,35 @@ class SandboxSession:
         while not self._is_confined:
             if not self._receive(deadline):
                 raise LinkLostError("no process was ready for the program")
-            self._take_messages(NO_NONCE)
+            self._take_messages(wire.NO_NONCE)
         return time.monotonic()
 
     def _receive(self, deadline: float) -> bool:
         """Waits for bytes of the program, and returns whether some came by the deadline."""
         while (frame := self._link.receive(deadline)) is not None:
             kind, body = frame
-            if kind == EXITED:
+            if kind == wire.EXITED:
                 self._fail_exited(body)
-            if kind == DATA:
+            if kind == wire.DATA:
                 self._stream += body
                 return True
         return False
 
     def _take_messages(self, nonce: bytes) -> list[tuple[bytes, bytes]]:
         messages = []
-        while len(self._stream) >= MESSAGE.size:
-            owner, kind, size = MESSAGE.unpack_from(self._stream)
+        while len(self._stream) >= wire.MESSAGE.size:
+            owner, kind, size = wire.MESSAGE.unpack_from(self._stream)
             if size > self._max_message:
                 self._fail_garbled(f"it announces {size} bytes")
-            end = MESSAGE.size + size
+            end = wire.MESSAGE.size + size
             if len(self._stream) < end:
                 break
-            body = bytes(memoryview(self._stream)[MESSAGE.size : end])
+            body = bytes(memoryview(self._stream)[wire.MESSAGE.size : end])
             del self._stream[:end]
             # What comes before the program is read can only be the guest's own first message.
             if not self._is_confined:
                 self._is_confined = True
-                self._spent_at_start = SECONDS.unpack(body)[0]
+                self._spent_at_start = wire.decode(body)
             if owner == nonce:
                 messages.append((kind, body))
         return messages
@@ -347,11 +319,11 @@ class SandboxSession:
         return is_held and is_small and _count_memory_kills() > self._kills_before
 
     def _fail_reported(self, kind: bytes, body: bytes) -> NoReturn:
-        if kind == OUT_OF_MEMORY:
+        if kind == wire.OUT_OF_MEMORY:
             self._kill()
             reason = f"out of memory: the limit is {self._limits.memory_mb} MB"
             raise ProgramError(Status.MEMORY, reason, limit="memory_mb")
-        said = self._decode(body) if kind == ERROR else None
+        said = self._decode(body) if kind == wire.ERROR else None
         if type(said) is not tuple or [type(part) for part in said] != [str, str]:
             self._fail_garbled("it came out of turn")
         reason = " ".join(printable(said[0], _MAX_REASON).split()) or "an error without a name"
@@ -369,11 +341,11 @@ class SandboxSession:
         if self._link.is_stuck:
             self._finish(is_doubtful=True)
             return ""
-        self._link.send(KILL, b"n" * wants_notes)
+        self._link.send(wire.KILL, b"n" * wants_notes)
         deadline = time.monotonic() + _GRACE_SECONDS + _NOTES_SECONDS * wants_notes
         try:
             while (frame := self._link.receive(deadline)) is not None:
-                if frame[0] == EXITED:
+                if frame[0] == wire.EXITED:
                     self._finish(is_doubtful=is_doubtful)
                     notes: str = self._read_exit(frame[1])["notes"]
                     return notes
@@ -397,17 +369,14 @@ class SandboxSession:
             body = wire.encode(value, _MAX_REQUEST_BYTES, scale=wire.REQUEST_SCALE)
         except wire.FrameError as error:
             raise TypeError(f"arguments of a call: {error}") from None
-        self._link.send(DATA, MESSAGE.pack(nonce, CALL, len(body)) + body)
+        self._link.send(wire.DATA, wire.pack_message(nonce, wire.CALL, body))
 
 
 def _describe_exit(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"the process exited with code {code} before it answered"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
+    name = name_signal(-code)
     cause = " (files, and shared memory with them, beyond `workspace_mb`?)"
     return f"the process was ended by {name}{cause * (name == 'SIGBUS')} before it answered"
 

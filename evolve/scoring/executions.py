@@ -116,7 +116,7 @@ def check_code(finished: Finished, name: str) -> None:
     if not finished.code:
         return
     if finished.code < 0:
-        reason = f"`{name}` was ended by {_signal_name(-finished.code)}"
+        reason = f"`{name}` was ended by {name_signal(-finished.code)}"
         raise ProgramError(Status.CRASHED, reason)
     lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
     plain = f"`{name}` exited with code {finished.code}"
@@ -124,7 +124,8 @@ def check_code(finished: Finished, name: str) -> None:
     raise ProgramError(Status.ERROR, reason, plain=plain)
 
 
-def _signal_name(number: int) -> str:
+def name_signal(number: int) -> str:
+    """Returns a signal's name, or its number where it has none."""
     try:
         return signal.Signals(number).name
     except ValueError:

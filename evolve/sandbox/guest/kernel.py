@@ -151,7 +151,7 @@ def fork_into(flags: int) -> int:
     """Forks a child into new namespaces, in one system call.
 
     Args:
-        flags: `CLONE_NEW*` flags; 0 forks plainly.
+        flags: `CLONE_NEW*` flags.
 
     Returns:
         0 in the child, its process id in the parent.
@@ -159,8 +159,6 @@ def fork_into(flags: int) -> int:
     Raises:
         OSError: The kernel refused, for example because user namespaces are forbidden.
     """
-    if not flags:
-        return os.fork()
     before, child, parent = _fork_hooks()
     before()
     try:
@@ -267,11 +265,7 @@ def map_ids(inside: int, uid: int, gid: int) -> None:
         ("uid_map", f"{inside} {uid} 1"),
         ("gid_map", f"{inside} {gid} 1"),
     ):
-        descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
+        Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
 
 
 def leave_root(uid: int) -> None:

@@ -20,26 +20,15 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterable, Iterator
 from types import FunctionType, GeneratorType, ModuleType
 from typing import Any, NoReturn
 
 from . import kernel, seccomp, wire
-from .wire import (
-    ASK,
-    ERROR,
-    LAST_COUNTS,
-    MESSAGE,
-    NO_NONCE,
-    OUT_OF_MEMORY,
-    VALUE,
-    YIELDED,
-    Printed,
-    ProgramLimits,
-    unpack_rows,
-)
+from .wire import ProgramLimits
 
-_REQUESTS, _REPLIES, NOTES = 3, 4, 5
+_REQUESTS, REPLIES, NOTES = 3, 4, 5
 # Programs that change the module do not change this.
 _clock = time.perf_counter
 
@@ -71,17 +60,16 @@ def serve(work: str, data: str, limits: ProgramLimits) -> NoReturn:
         os.environ["EVOLVE_TIME_LIMIT_SECONDS"] = str(request["seconds"])
         try:
             if "words" in request:
-                outbox.send(VALUE, _run(request, work, sources, limits))
+                outbox.send(wire.VALUE, _run(request, work, sources, limits))
                 continue
             if module is None:
-                module = _load(work, program["files"][0][0])
-                _note_load(_clock() - started)
+                module = _load(work, program["files"][0][0], started)
             _call(module, request, outbox)
         except MemoryError as error:
             error.__traceback__ = None
-            outbox.send(OUT_OF_MEMORY, None)
+            outbox.send(wire.OUT_OF_MEMORY, None)
         except BaseException as error:  # noqa: BLE001 - whatever the program raises is its answer
-            outbox.send(ERROR, describe(error, work))
+            outbox.send(wire.ERROR, describe(error, work))
         with contextlib.suppress(Exception):
             sys.stdout.flush()
 
@@ -90,7 +78,7 @@ class _Outbox:
     """Sends the messages of the present call, and what `from evolve import ask` asks a model."""
 
     def __init__(self, limits: ProgramLimits) -> None:
-        self.nonce = NO_NONCE
+        self.nonce = wire.NO_NONCE
         self._max_bytes = limits.reply_mb << 20
         self._turn = threading.Lock()
         if limits.asks:
@@ -100,9 +88,9 @@ class _Outbox:
 
     def send(self, kind: bytes, value: Any) -> None:
         body = wire.encode(value, self._max_bytes)
-        view = memoryview(MESSAGE.pack(self.nonce, kind, len(body)) + body)
+        view = memoryview(wire.pack_message(self.nonce, kind, body))
         while view:
-            view = view[os.write(_REPLIES, view) :]
+            view = view[os.write(REPLIES, view) :]
 
     def ask(self, prompt: str, **options: Any) -> str:
         """Returns the model's answer to a prompt."""
@@ -111,7 +99,7 @@ class _Outbox:
     def ask_all(self, prompts: Any, **options: Any) -> list[str]:
         """Returns the answers to several prompts, which are asked at the same time."""
         with self._turn:
-            self.send(ASK, {"prompts": list(prompts), "options": options})
+            self.send(wire.ASK, {"prompts": list(prompts), "options": options})
             _, body = _receive()
         found = wire.decode(body, scale=wire.REQUEST_SCALE)
         if found["error"]:
@@ -125,31 +113,26 @@ def _call(module: ModuleType, request: dict[str, Any], outbox: _Outbox) -> None:
     if not callable(function):
         raise _RequestError(_missing_function(module, request["function"]))
     if "many" in request:
-        outbox.send(VALUE, [_last(function(*row)) for row in unpack_rows(request)])
+        outbox.send(wire.VALUE, [_last(function(*row)) for row in wire.unpack_rows(request)])
         return
     value = function(*request["args"], **request["kwargs"])
     if not isinstance(value, GeneratorType):
-        outbox.send(VALUE, value)
+        outbox.send(wire.VALUE, value)
         return
     is_empty = True
     for part in value:
-        outbox.send(YIELDED, part)
+        outbox.send(wire.YIELDED, part)
         is_empty = False
     if is_empty:
         raise _RequestError(f"the generator `{request['function']}` yielded nothing")
-    outbox.send(LAST_COUNTS, None)
+    outbox.send(wire.LAST_COUNTS, None)
 
 
 def _last(value: Any) -> Any:
-    if isinstance(value, GeneratorType):
-        last = None
-        for last in value:  # noqa: B007 - only the last one counts
-            pass
-        return last
-    return value
+    return next(iter(deque(value, 1)), None) if isinstance(value, GeneratorType) else value
 
 
-def _load(work: str, path: str) -> ModuleType:
+def _load(work: str, path: str, started: float) -> ModuleType:
     package, _, name = path.removesuffix(".py").replace("/", ".").rpartition(".")
     if package:
         # Files beside it can be imported by their own names, as of a script.
@@ -164,13 +147,10 @@ def _load(work: str, path: str) -> ModuleType:
     module.__package__ = package
     sys.modules[name] = module
     exec(code, module.__dict__)  # noqa: S102 - running the program is what the guest is for
-    return module
-
-
-def _note_load(seconds: float) -> None:
     # Read only where no answer comes; the program may have closed or filled the pipe.
     with contextlib.suppress(OSError):
-        os.write(NOTES, b"loaded %.6f\n" % seconds)
+        os.write(NOTES, b"loaded %.6f\n" % (_clock() - started))
+    return module
 
 
 def _missing_function(module: ModuleType, wanted: str) -> str:
@@ -193,7 +173,7 @@ def _write_files(work: str, program: dict[str, Any]) -> dict[str, bytes]:
 
 
 def _receive() -> tuple[bytes, bytearray]:
-    nonce, _, size = MESSAGE.unpack(_read_exactly(MESSAGE.size))
+    nonce, _, size = wire.MESSAGE.unpack(_read_exactly(wire.MESSAGE.size))
     return nonce, _read_exactly(size)
 
 
@@ -291,7 +271,7 @@ class _Exchange:
         self, process: subprocess.Popen[bytes], stdin: bytes, limits: ProgramLimits
     ) -> None:
         self.stdout = bytearray()
-        self.stderr = Printed(limits.output_kb << 10)
+        self.stderr = wire.Printed(limits.output_kb << 10)
         self._process = process
         self._unsent = memoryview(stdin)
         self._most = limits.reply_mb << 20

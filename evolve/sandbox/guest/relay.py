@@ -19,19 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from . import confine, kernel, resources, wire, zygote
-from .wire import (
-    CHUNK,
-    DATA,
-    EXITED,
-    FAILED,
-    KILL,
-    MAX_CONTROL_BYTES,
-    READY,
-    SIGNALLED,
-    START,
-    Printed,
-    ProgramLimits,
-)
+from .wire import ProgramLimits
 from .zygote import ZygoteLostError
 
 _STDIN, _STDOUT = 0, 1
@@ -63,11 +51,11 @@ def main(settings: dict[str, Any]) -> NoReturn:
     if "reason" in greeting:
         if folder:
             resources.remove(folder)
-        _greet(FAILED, greeting)
+        _greet(wire.FAILED, greeting)
         os._exit(1)
     relay = Relay(settings["box"], greeting, pid, channel)
     os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
-    _greet(READY, {**greeting, "host_folder": folder})
+    _greet(wire.READY, {**greeting, "host_folder": folder})
     relay.run()
 
 
@@ -136,7 +124,7 @@ class Relay:
         except ZygoteLostError:
             status = os.waitpid(self._zygote, 0)[1]
             # A signal is passed on: the host asks who sent it.
-            os._exit(SIGNALLED + os.WTERMSIG(status) if os.WIFSIGNALED(status) else 1)
+            os._exit(wire.SIGNALLED + os.WTERMSIG(status) if os.WIFSIGNALED(status) else 1)
 
     def _serve(self) -> None:
         child, timeout = self._child, None
@@ -159,10 +147,7 @@ class Relay:
         handlers: dict[int, tuple[int, Callable[[], object]]] = {
             self._wakeup: (select.POLLIN, lambda: os.read(self._wakeup, 512)),
             # It reports when asked only: what comes now is its end.
-            self._channel.fileno(): (
-                select.POLLIN,
-                lambda: zygote.receive_report(self._channel),
-            ),
+            self._channel.fileno(): (select.POLLIN, lambda: zygote.receive_report(self._channel)),
         }
         if self._unsent:
             handlers[_STDOUT] = select.POLLOUT, self._flush
@@ -178,7 +163,7 @@ class Relay:
         return handlers
 
     def _read_host(self) -> None:
-        data = os.read(_STDIN, CHUNK)
+        data = os.read(_STDIN, wire.CHUNK)
         if not data:
             self._shut_down()
         self._inbound += data
@@ -189,12 +174,12 @@ class Relay:
         self._feed()
         while not self._waiting and (frame := wire.take_frame(self._inbound)):
             kind, body = frame
-            if kind == START and self._child is None:
+            if kind == wire.START and self._child is None:
                 self._child = start(self._channel, body)
                 self._next_tick = time.monotonic() + self._tick
-            elif kind == KILL and self._child is not None:
+            elif kind == wire.KILL and self._child is not None:
                 self._end_child(self._child, "asked", asks_stack=bool(body))
-            elif kind == DATA:
+            elif kind == wire.DATA:
                 self._waiting = memoryview(body)
                 self._feed()
 
@@ -210,12 +195,12 @@ class Relay:
 
     def _read_child(self, it: Child) -> None:
         try:
-            data = os.read(it.replies, CHUNK)
+            data = os.read(it.replies, wire.CHUNK)
         except BlockingIOError:
             return
         it.is_silent = not data
         if data:
-            self._unsent = memoryview(wire.pack_frame(DATA, data))
+            self._unsent = memoryview(wire.pack_frame(wire.DATA, data))
             self._flush()
 
     def _flush(self) -> None:
@@ -274,7 +259,9 @@ class Relay:
         self._clear(it)
         self._child, self._waiting = None, memoryview(b"")
         found = {**end._asdict(), "cause": cause, "notes": notes, "printed": it.printed.text()}
-        self._unsent = memoryview(wire.pack_frame(EXITED, wire.encode(found, MAX_CONTROL_BYTES)))
+        self._unsent = memoryview(
+            wire.pack_frame(wire.EXITED, wire.encode(found, wire.MAX_CONTROL_BYTES))
+        )
         self._flush_all()
 
     def _clear(self, it: Child) -> None:
@@ -327,7 +314,7 @@ class Child:
         self.pid = pid
         self.limits = limits
         self.requests, self.replies, self.output, self.notes = ends
-        self.printed = Printed(min(limits.output_kb << 10, _MAX_OUTPUT))
+        self.printed = wire.Printed(min(limits.output_kb << 10, _MAX_OUTPUT))
         self.is_silent = self.is_mute = False
 
     def has_ended(self) -> bool:
@@ -341,7 +328,7 @@ class Child:
             if self.is_mute:
                 return
             try:
-                data = os.read(self.output, CHUNK)
+                data = os.read(self.output, wire.CHUNK)
             except BlockingIOError:
                 return
             self.is_mute = not data

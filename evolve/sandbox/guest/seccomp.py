@@ -139,10 +139,7 @@ def build_filter(
         rules.append(_only("prlimit64", 0, (0,)))
         if not may_signal:
             rules.append(_only("tgkill", 0, (own_pid,)))
-    code = _head()
-    for rule in rules:
-        code += _assemble_rule(rule)
-    return b"".join(code + _assemble_ranges(answers))
+    return _assemble(rules, _assemble_ranges(answers))
 
 
 def build_timing_filter(*, is_alone: bool) -> bytes:
@@ -161,10 +158,7 @@ def build_timing_filter(*, is_alone: bool) -> bytes:
     if is_alone:
         rules += [_Rule("fork", 0, ()), _Rule("vfork", 0, ())]
         rules.append(_only("clone", 0, (_THREAD,), _THREAD))
-    code = _head()
-    for rule in rules:
-        code += _assemble_rule(rule)
-    return b"".join([*code, _op(_RETURN, _ALLOW)])
+    return _assemble(rules, [_op(_RETURN, _ALLOW)])
 
 
 def build_profile() -> str:
@@ -210,14 +204,13 @@ def _rule_for_devices(*, has_devices: bool) -> _Rule:
     return _Rule("ioctl", 1, ((_DEVICE_REQUESTS, _ALLOW),), otherwise=unknown)
 
 
-def _head() -> list[bytes]:
+def _assemble(rules: list[_Rule], rest: list[bytes]) -> bytes:
     architecture = _ARCHITECTURES[kernel.machine_column()]
-    return [
-        _op(_LOAD, _ARCHITECTURE_OFFSET),
-        _op(_JUMP_EQ, architecture, 1, 0),
-        _op(_RETURN, _KILL),
-        _op(_LOAD, _NUMBER_OFFSET),
-    ]
+    code = [_op(_LOAD, _ARCHITECTURE_OFFSET), _op(_JUMP_EQ, architecture, 1, 0)]
+    code += [_op(_RETURN, _KILL), _op(_LOAD, _NUMBER_OFFSET)]
+    for rule in rules:
+        code += _assemble_rule(rule)
+    return b"".join(code + rest)
 
 
 def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -239,9 +232,7 @@ def _assemble_rule(rule: _Rule) -> list[bytes]:
 def _assemble_ranges(answers: dict[str, int]) -> list[bytes]:
     numbered = [(kernel.number_of(name), answer) for name, answer in answers.items()]
     ranges: list[tuple[int, int, int]] = []
-    for number, answer in sorted(
-        (number, answer) for number, answer in numbered if number is not None
-    ):
+    for number, answer in sorted((one, answer) for one, answer in numbered if one is not None):
         if ranges and ranges[-1][1:] == (number - 1, answer):
             ranges[-1] = (ranges[-1][0], number, answer)
         else:

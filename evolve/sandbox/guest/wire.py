@@ -31,32 +31,28 @@ SIGNALLED = 128
 # What others send to end a process; a fault of its own has other numbers.
 KILLS = {signal.SIGKILL, signal.SIGTERM}
 
-START = b"S"
-DATA = b"D"
-KILL = b"K"
-READY = b"R"
-FAILED = b"F"
-EXITED = b"X"
+START, DATA, KILL = b"S", b"D", b"K"
+READY, FAILED, EXITED = b"R", b"F", b"X"
 
 # Inside `DATA`, between host and child: the call's nonce, a kind, the length of a value.
 MESSAGE = struct.Struct("<8scQ")
 NO_NONCE = bytes(8)
 
-CONFINED = b"C"
-CALL = b"Q"
-VALUE = b"V"
-YIELDED = b"Y"
-SECONDS = struct.Struct("<d")
-LAST_COUNTS = b"L"
-# A question to a language model, which is answered by the next message to the child.
-ASK = b"A"
-ERROR = b"E"
-OUT_OF_MEMORY = b"M"
+# The child is ready; it is called; it answers, once or again and again until the last one counts;
+# it asks a language model, which is answered by the next message to it; it fails.
+CONFINED, CALL, ASK = b"C", b"Q", b"A"
+VALUE, YIELDED, LAST_COUNTS = b"V", b"Y", b"L"
+ERROR, OUT_OF_MEMORY = b"E", b"M"
 
 
 def pack_frame(kind: bytes, body: bytes | memoryview) -> bytes:
     """Returns a frame as bytes."""
     return _HEADER.pack(kind, len(body)) + body
+
+
+def pack_message(nonce: bytes, kind: bytes, body: bytes) -> bytes:
+    """Returns a message between host and child as bytes."""
+    return MESSAGE.pack(nonce, kind, len(body)) + body
 
 
 def take_frame(received: bytearray) -> tuple[bytes, bytes] | None:
@@ -153,10 +149,8 @@ class Printed:
 
     def text(self) -> bytes:
         """Returns both, with a line between them that counts what was cut."""
-        head, tail = self._kept[: self._half], self._kept[self._half :]
-        return bytes(
-            head + (b"\n[... %d bytes cut ...]\n" % self._cut if self._cut else b"") + tail
-        )
+        cut = b"\n[... %d bytes cut ...]\n" % self._cut if self._cut else b""
+        return bytes(self._kept[: self._half] + cut + self._kept[self._half :])
 
 
 MAX_BYTES = 1 << 20
@@ -173,6 +167,8 @@ _DTYPES = (
     *("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8"),
     *("<f2", "<f4", "<f8", "<c8", "<c16"),
 )
+# Plain numbers for those of NumPy, by kind; those of time are numbers there.
+_SCALARS: dict[str, Any] = {"f": float, "c": complex, "b": bool, **dict.fromkeys("ium", int)}
 _ADVICE = "use NumPy arrays, or flat lists, for many numbers"
 _COUNT, _INT, _FLOAT, _COMPLEX = (struct.Struct(code) for code in ("<I", "<q", "<d", "<dd"))
 _HEAD = struct.Struct("<BI")
@@ -287,14 +283,8 @@ class _Encoder:
             self._put_sized(_BYTES, bytes(value))
         elif numpy is not None and isinstance(value, numpy.ndarray):
             self._put_array(numpy, value)
-        elif numpy is not None and isinstance(value, numpy.floating):
-            self.put(float(value), depth)
-        elif numpy is not None and isinstance(value, numpy.complexfloating):
-            self.put(complex(value), depth)
-        elif numpy is not None and isinstance(value, numpy.bool_):
-            self.put(bool(value), depth)
-        elif numpy is not None and isinstance(value, numpy.integer):
-            self.put(int(value), depth)
+        elif numpy is not None and isinstance(value, (numpy.number, numpy.bool_)):
+            self.put(_SCALARS[value.dtype.kind](value), depth)
         else:
             name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
             raise FrameError(
@@ -412,7 +402,8 @@ class _Decoder:
                 _check_key(key)
             items.append((key, self.read(depth + 1)))
         # Keys chosen to collide would make the dict below quadratic.
-        if count > _MAX_SAME_HASH and _count_same(hash(key) for key, _ in items) > _MAX_SAME_HASH:
+        hashes = Counter(hash(key) for key, _ in items if count > _MAX_SAME_HASH)
+        if max(hashes.values(), default=0) > _MAX_SAME_HASH:
             raise FrameError("the keys of a dict collide")
         return dict(items)
 
@@ -432,10 +423,6 @@ class _Decoder:
         if dtype.kind == "b" and result.size and int(result.view(np.uint8).max()) > 1:
             raise FrameError("an array of booleans holds something else")
         return result
-
-
-def _count_same(numbers: Iterable[int]) -> int:
-    return max(Counter(numbers).values())
 
 
 def _check_key(key: Any) -> None:

@@ -2,12 +2,12 @@
 
 It is forked before the relay knows of any program, and never learns how one ended. What passes
 between the two are numbers and descriptors, never a byte of a program: the relay orders a process
-and hands over its ends of four pipes; the process reports for itself, and the zygote reports that
-it has closed its copies. So each program inherits what the first one did.
+and hands over its ends of four pipes; the process reports for itself, or the zygote that there is
+none. So each program inherits what the first one did.
 """
 
 # System calls stand here by their own names.
-# ruff: noqa: PTH112, PTH114, PTH208
+# ruff: noqa: PTH112, PTH114, PTH208, S108
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from typing import Any, NoReturn
 
 from . import confine, kernel, program, resources, seccomp, wire
 from .confine import ABOVE, Setup
-from .program import NOTES
-from .wire import CONFINED, MESSAGE, NO_NONCE, SECONDS, ProgramLimits
+from .program import NOTES, REPLIES
+from .wire import ProgramLimits
 
 _WARM_UP_ROUNDS = 20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -38,8 +38,8 @@ _MAX_GREETING = 1 << 16
 _SPARE = 16
 # Makes a program write its stack to its notes; prepared once, here.
 STACK_SIGNAL = signal.SIGUSR1
-# Reports: of a new process, and of the zygote; other numbers are those of errors.
-_STARTED, _FORKED = -1, 0
+# The report of a new process; other numbers are those of errors, which the zygote reports.
+_STARTED = 0
 _REPORT = struct.Struct("<i")
 _SENDER = struct.Struct("iII")
 _MAX_ORDER = 4096
@@ -66,13 +66,10 @@ def order_process(channel: socket.socket, order: bytes, pipes: tuple[int, ...]) 
         socket.send_fds(channel, [order], list(pipes))
     except ConnectionError:
         raise ZygoteLostError from None
-    senders: dict[int, int] = {}
-    while not {_STARTED, _FORKED} <= set(senders):
-        number, sender = receive_report(channel)
-        if number > 0:
-            raise OSError(number, os.strerror(number))
-        senders[number] = sender
-    return senders[_STARTED]
+    number, sender = receive_report(channel)
+    if number != _STARTED:
+        raise OSError(number, os.strerror(number))
+    return sender
 
 
 def receive_report(channel: socket.socket) -> tuple[int, int]:
@@ -235,9 +232,6 @@ def _import(name: str) -> None:
         raise ImportError(message, name=name) from None
 
 
-_REPLIES = 4
-
-
 def _serve_orders(setup: Setup, channel: socket.socket) -> NoReturn:
     """Forks a confined child for each order of the relay, until that ends.
 
@@ -250,19 +244,15 @@ def _serve_orders(setup: Setup, channel: socket.socket) -> NoReturn:
         try:
             if kernel.fork_sibling(setup.flags):
                 _become_program(setup, order, pipes, channel)
-            report = _FORKED
         except OSError as error:
-            report = error.errno or errno.EAGAIN
+            channel.sendall(_REPORT.pack(error.errno or errno.EAGAIN))
         close_all(pipes)
-        channel.sendall(_REPORT.pack(report))
 
 
 def _pin(core: int) -> None:
-    try:
-        os.sched_setaffinity(0, {core})
-    except OSError:
-        # The host's cores may be others, as where a container has only some of them.
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    # The host's cores may be others, as where a container has only some of them.
+    there = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core if core in there else min(there)})
 
 
 def _become_program(
@@ -282,8 +272,8 @@ def _become_program(
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = _printer(1)
         sys.stderr = _printer(2)
-        spent = SECONDS.pack(time.process_time())
-        os.write(_REPLIES, MESSAGE.pack(NO_NONCE, CONFINED, len(spent)) + spent)
+        spent = wire.encode(time.process_time())
+        os.write(REPLIES, wire.pack_message(wire.NO_NONCE, wire.CONFINED, spent))
         program.serve(f"{setup.box}/work", setup.data, limits)
     except BaseException as error:  # noqa: BLE001 - nothing may go back into the zygote's own code
         os.write(2, "".join(traceback.format_exception_only(error)).encode())
@@ -304,15 +294,9 @@ def _take_descriptors(pipes: list[int], above: int) -> None:
 def _set_environment(setup: Setup, shown: dict[str, str]) -> None:
     """Leaves of the zygote's environment what programs get, and adds what tool chains need."""
     threads = {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")}
+    own = {"HOME": f"{setup.box}/work", "TMPDIR": f"{setup.box}/tmp", "LANG": "C.UTF-8"}
     os.environ.clear()
-    os.environ.update(threads)
-    os.environ.update(
-        PATH="/usr/local/bin:/usr/bin:/bin",
-        HOME=f"{setup.box}/work",
-        TMPDIR=f"{setup.box}/tmp",  # noqa: S108 - its own
-        LANG="C.UTF-8",
-    )
-    os.environ.update(shown)
+    os.environ.update({**threads, "PATH": "/usr/local/bin:/usr/bin:/bin", **own, **shown})
 
 
 def _printer(descriptor: int) -> Any:
