@@ -169,7 +169,7 @@ class Ours:
         if status is not Status.REJECTED and not self.curve.is_over:
             self.curve.add(value)
         return LightAttempt(
-            key=key, island=island, parent=parent, depth=depth, operator="",
+            key=key, island=island, parent=parent, depth=depth, plan=None,
             program_id=program.id, fingerprint=None if failed else fingerprint(program),
             status=status, objective=value,
             measures=dict(zip(("first", "second"), places, strict=True)), metrics={}, uses=(),

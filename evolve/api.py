@@ -114,8 +114,8 @@ class SavedRun:
         better), `operator`, `model`, `evaluations` (of the run up to it), `seconds` (in the
         sandbox), `plan`, and `reason` (why there is no objective). What is missing is None.
         """
-        with self._opened() as (store, _, read_history):
-            return list(read_history().describe_attempts(store))
+        with self._opened() as (_, _, read_history):
+            return list(read_history().describe_attempts())
 
     def curve(self) -> list[dict[str, Any]]:
         """Returns the champion's objective against what was spent: a row for each new champion.

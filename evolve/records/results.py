@@ -165,13 +165,18 @@ def as_slot(attempt: Attempt) -> SlotResult:
 
 
 class LightAttempt(NamedTuple):
-    """What the population needs to know of an attempt: no source, no texts."""
+    """An attempt without its source and its artifacts, as the population and lists know it.
+
+    Attributes:
+        evaluations: Those that its verdict is the mean of.
+        uses: The model calls of its slot.
+    """
 
     key: AttemptKey
     island: int
     parent: AttemptKey | None
     depth: int
-    operator: str
+    plan: Plan | None
     program_id: str | None
     fingerprint: str | None
     status: Status
@@ -180,10 +185,15 @@ class LightAttempt(NamedTuple):
     metrics: Mapping[str, float]
     instances: Mapping[str, float] = MappingProxyType({})
     stages: tuple[StageResult, ...] = ()
-    # Those that its verdict is the mean of.
     evaluations: int = 1
+    seconds: float = 0.0
     reason: str = ""
     uses: tuple[ModelUse, ...] = ()
+
+    @property
+    def operator(self) -> str:
+        """Returns the name of the operator that made it; empty where a model did."""
+        return self.plan.operator if self.plan else ""
 
 
 def gain_on_parent(
@@ -198,24 +208,11 @@ def gain_on_parent(
     return None if before is None else direction.gain(attempt.objective, before)
 
 
-class AttemptText(NamedTuple):
-    """What an attempt says in words.
-
-    Attributes:
-        key: The attempt.
-        change: Its plan; empty where it had none.
-        reason: Why it has no objective; empty where it has one.
-        seconds: Time in the sandbox.
-    """
-
-    key: AttemptKey
-    change: str
-    reason: str
-    seconds: float
-
-
 ASKS = -2
 """What evaluations ask models is recorded under this slot, in the order in which it ended."""
+
+EDITORS = frozenset({"editor", "leap"})
+"""The roles of the calls that write programs."""
 
 UNUSABLE = "cannot be used"
 """What the reason of an attempt says when a model answered with nothing at all."""

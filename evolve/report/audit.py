@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from evolve.display import TextTable, one_line, show_number
 from evolve.problem import Problem, Purpose
 from evolve.records import INITIAL, VALIDATION, Attempt, AttemptKey, Evaluation, Program
+from evolve.records.results import LightAttempt
 from evolve.report.timeline import AttemptRow
 from evolve.search.population import Population
 from evolve.source.analysis import find_suspicions
@@ -114,7 +115,7 @@ def audit_run(
     Raises:
         StoreError: The database cannot be read.
     """
-    leads = [row for row in rows if row.leads]
+    leads = [row.attempt for row in rows if row.leads]
     gains = {
         new.key: problem.direction.gain(new.objective or 0.0, old.objective or 0.0)
         for old, new in itertools.pairwise(leads)
@@ -136,12 +137,12 @@ def audit_run(
 def _share_out(rows: Sequence[AttemptRow], gains: Mapping[AttemptKey, float]) -> list[Share]:
     made: dict[str, list[AttemptRow]] = {}
     for row in rows:
-        if row.key != INITIAL:
+        if row.attempt.key != INITIAL:
             made.setdefault(row.source, []).append(row)
     count, total = max(len(rows) - 1, 1), sum(gains.values())
     shares = []
     for by, own in made.items():
-        gain = sum(gains.get(row.key, 0.0) for row in own)
+        gain = sum(gains.get(row.attempt.key, 0.0) for row in own)
         bests = sum(row.leads for row in own)
         share = gain / total if total > 0 else 0.0
         shares.append(Share(by, len(own), bests, gain, len(own) / count, share))
@@ -159,7 +160,11 @@ class _Auditor:
     """
 
     def __init__(
-        self, store: Store, problem: Problem, leads: Sequence[AttemptRow], shown: Sequence[Attempt]
+        self,
+        store: Store,
+        problem: Problem,
+        leads: Sequence[LightAttempt],
+        shown: Sequence[Attempt],
     ) -> None:
         self.findings: list[Finding] = []
         self._store, self._problem = store, problem
@@ -171,12 +176,12 @@ class _Auditor:
         named = (("bound", problem.bound), ("best known value", problem.best_known))
         known = {name: one.value for name, one in named if one is not None}
         for name, value in known.items():
-            for row in self._leads:
-                if row.objective is not None and is_better(row.objective, value):
+            for lead in self._leads:
+                if lead.objective is not None and is_better(lead.objective, value):
                     impossible = ", which nothing can be" if name == "bound" else ""
-                    text = f"objective {show_number(row.objective)} is better than the {name} "
+                    text = f"objective {show_number(lead.objective)} is better than the {name} "
                     text += f"{show_number(value)}{impossible}; later bests are, too"
-                    self.findings.append(Finding(BOUND, row.key, text))
+                    self.findings.append(Finding(BOUND, lead.key, text))
                     break
         listed = ", ".join(f"{name} {show_number(value)}" for name, value in known.items())
         return f"new bests against {listed}" if known else "the problem declares no bound"

@@ -146,26 +146,29 @@ def draw_lineage(
     Returns:
         An SVG element; empty where the champion is the starting program.
     """
-    known = {row.key: row for row in rows if row.objective is not None}
-    ranked = sorted(known.values(), key=lambda row: -direction.sign * (row.objective or 0.0))
+    known = {row.attempt.key: row for row in rows if row.attempt.objective is not None}
+    ranked = sorted(
+        known.values(), key=lambda row: -direction.sign * (row.attempt.objective or 0.0)
+    )
     line = set(_ancestors(known, champion))
-    keys = {key for row in ranked[:_LEAVES] for key in _ancestors(known, row.key)} | line
+    keys = {key for row in ranked[:_LEAVES] for key in _ancestors(known, row.attempt.key)} | line
     if len(line) < 2:
         return ""
     # One program far below the others would press these into a line.
-    scale = {at: rank for rank, at in enumerate(sorted({known[key].objective for key in keys}))}  # type: ignore[type-var]
+    reached = sorted({known[key].attempt.objective or 0.0 for key in keys})
+    scale = {objective: rank for rank, objective in enumerate(reached)}
     widest = max(known[key].evaluations for key in keys) or 1
     height = HEIGHT - _TOP - _BOTTOM
 
     def place(key: AttemptKey) -> tuple[float, float]:
         row = known[key]
-        share = scale[row.objective] / max(1, len(scale) - 1)
+        share = scale[row.attempt.objective or 0.0] / max(1, len(scale) - 1)
         x = _LEFT + row.evaluations / widest * (WIDTH - _LEFT - _RIGHT - 10)
         return x, _TOP + height * (1 - share)
 
     edges, nodes = [], []
     for key in sorted(keys):
-        (x, y), parent = place(key), known[key].parent
+        (x, y), parent = place(key), known[key].attempt.parent
         if parent in keys:
             ax, ay = place(parent)
             kind = "path" if key in line else "edge"
@@ -183,7 +186,8 @@ def draw_lineage(
 
 
 def _draw_node(row: AttemptRow, place: tuple[float, float], *, leads: bool) -> str:
-    title = escape(one_line(f"{row.key} by {row.source}: {show_number(row.objective)}"))
+    objective = show_number(row.attempt.objective)
+    title = escape(one_line(f"{row.attempt.key} by {row.source}: {objective}"))
     kind, size = ("best", 5) if leads else ("node", 3.5)
     return (
         f'<circle class="{kind}" cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{size}">'
@@ -295,7 +299,7 @@ def _ancestors(known: Mapping[AttemptKey, AttemptRow], key: AttemptKey) -> Itera
     found: AttemptKey | None = key
     while found is not None and found in known:
         yield found
-        found = known[found].parent
+        found = known[found].attempt.parent
 
 
 def _bin(axis: Measure, value: float) -> int:

@@ -72,7 +72,7 @@ class Caller(Observer):
             return
         known = len(self._history.rows)
         self._history.advance(self._store)
-        for row in self._history.describe_attempts(self._store, known) if is_new else ():
+        for row in self._history.describe_attempts(known) if is_new else ():
             self._call("attempt", **row)
 
     def _call(self, event: str, **data: Any) -> None:

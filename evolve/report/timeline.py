@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from evolve.archive import Elite
 from evolve.problem import Problem
 from evolve.records import AttemptKey, Status
-from evolve.records.results import LightAttempt, gain_on_parent
+from evolve.records.results import EDITORS, LightAttempt, gain_on_parent
 from evolve.report.attempt_details import describe_source
 from evolve.search.curves import AXES, CurvePoint, CurveTracer
 from evolve.search.population import Population
@@ -17,42 +17,29 @@ from evolve.store import Store
 
 # How often an archive is drawn over the whole run; afterwards whenever it was read.
 _FRAMES = 60
-_EDITORS = ("editor", "leap")
 
 
 class AttemptRow(NamedTuple):
     """An attempt in figures and lists.
 
     Attributes:
-        key: The attempt.
-        program_id: Its program; None where a reply gave none.
-        island: Its island.
-        parent: The attempt whose program it changed.
-        status: What became of it.
-        objective: Its objective, if it has one.
+        attempt: The attempt.
         gain: On the parent, positive is better; None where one of both has no objective.
         leads: Whether it was better than all before it.
-        operator: The operator that made it; empty where a model did.
         model: The model that wrote its last edit; empty where none did.
         evaluations: Evaluations of the run up to it.
     """
 
-    key: AttemptKey
-    program_id: str | None
-    island: int
-    parent: AttemptKey | None
-    status: Status
-    objective: float | None
+    attempt: LightAttempt
     gain: float | None
     leads: bool
-    operator: str
     model: str
     evaluations: int
 
     @property
     def source(self) -> str:
         """Returns who made it, for people."""
-        return describe_source(self.operator, self.model)
+        return describe_source(self.attempt.operator, self.model)
 
 
 # After which generation; for each island the places of new elites in `RunHistory.elites`; and of
@@ -129,32 +116,29 @@ class RunHistory:
             for one in store.finished_after(self.state.generation)[1]
         ]
 
-    def describe_attempts(self, store: Store, first: int = 0) -> Iterator[dict[str, Any]]:
+    def describe_attempts(self, first: int = 0) -> Iterator[dict[str, Any]]:
         """Yields the rows of `evolve.SavedRun.attempts`.
 
         Args:
-            store: The run's database.
             first: How many rows are left out; those of whole generations.
         """
-        rows = self.rows[first:]
-        # A run that continues may have committed more in between.
-        texts = store.attempt_texts(rows[0].key.generation) if rows else ()
-        for row, text in zip(rows, texts, strict=False):
+        for row in self.rows[first:]:
+            attempt = row.attempt
             yield {
-                "attempt": str(row.key),
-                "generation": row.key.generation,
-                "island": row.island,
-                "parent": None if row.parent is None else str(row.parent),
-                "id": row.program_id,
-                "status": str(row.status),
-                "objective": row.objective,
+                "attempt": str(attempt.key),
+                "generation": attempt.key.generation,
+                "island": attempt.island,
+                "parent": None if attempt.parent is None else str(attempt.parent),
+                "id": attempt.program_id,
+                "status": str(attempt.status),
+                "objective": attempt.objective,
                 "gain": row.gain,
-                "operator": row.operator or None,
+                "operator": attempt.operator or None,
                 "model": row.model or None,
                 "evaluations": row.evaluations,
-                "seconds": text.seconds,
-                "plan": text.change or None,
-                "reason": text.reason or None,
+                "seconds": attempt.seconds,
+                "plan": (attempt.plan and attempt.plan.change) or None,
+                "reason": attempt.reason or None,
             }
 
     def as_data(self, rows: int = 0, elites: int = 0, frames: int = 0) -> dict[str, Any]:
@@ -179,7 +163,7 @@ class RunHistory:
             "points": [_point_data(point) for point in self.points],
             # From here on only what is new.
             "first": {"rows": rows, "elites": elites, "frames": frames},
-            "rows": [[row.evaluations, row.objective] for row in self.rows[rows:]],
+            "rows": [[row.evaluations, row.attempt.objective] for row in self.rows[rows:]],
             "elites": [
                 [str(elite.key), elite.objective, *elite.measures] for elite in self.elites[elites:]
             ],
@@ -222,23 +206,12 @@ class RunHistory:
                 self._objectives[attempt.key] = objective
                 leads = self._best is None or direction.is_better(objective, self._best)
                 self._best = objective if leads else self._best
-            yield AttemptRow(
-                key=attempt.key,
-                program_id=attempt.program_id,
-                island=attempt.island,
-                parent=attempt.parent,
-                status=attempt.status,
-                objective=objective,
-                gain=gain_on_parent(attempt, self._objectives.get, direction),
-                leads=leads,
-                operator=attempt.operator,
-                model=_find_model(attempt),
-                evaluations=self._evaluations,
-            )
+            gain = gain_on_parent(attempt, self._objectives.get, direction)
+            yield AttemptRow(attempt, gain, leads, _find_model(attempt), self._evaluations)
 
 
 def _find_model(attempt: LightAttempt) -> str:
-    models = [use.model for use in attempt.uses if use.role in _EDITORS]
+    models = [use.model for use in attempt.uses if use.role in EDITORS]
     return models[-1] if models and not attempt.operator else ""
 
 

@@ -106,8 +106,7 @@ class DigestMaker:
         """
         if horizon <= self._read:
             return
-        for note in self._store.slot_notes(self._read, horizon):
-            self._memory.add_slot(note)
+        self._memory.add(self._store.light_attempts(self._read + 1, horizon))
         for one in self._store.generations(self._read, horizon):
             if one.summary is not None:
                 self._memory.add_summary(one.number, one.summary)

@@ -54,8 +54,7 @@ def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
     summaries = [(one.number, one.summary) for one in store.generations(-1, last) if one.summary]
     if not inherited and not summaries:
         return ()
-    for note in store.slot_notes(-1, last):
-        memory.add_slot(note)
+    memory.add(store.light_attempts(0, last))
     for generation, summary in summaries:
         memory.add_summary(generation, summary)
     return memory.book.rank(last, len(memory.book.lessons))

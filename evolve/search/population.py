@@ -383,7 +383,7 @@ def _light(attempt: Attempt, uses: tuple[ModelUse, ...]) -> LightAttempt:
         island=attempt.island,
         parent=attempt.parent,
         depth=attempt.depth,
-        operator=attempt.plan.operator if attempt.plan else "",
+        plan=attempt.plan,
         program_id=None if program is None else program.id,
         fingerprint=None if program is None else fingerprint(program),
         status=verdict.status,
@@ -393,6 +393,7 @@ def _light(attempt: Attempt, uses: tuple[ModelUse, ...]) -> LightAttempt:
         instances=verdict.instances,
         stages=verdict.stages,
         evaluations=len(verdict.repeats) or 1,
+        seconds=verdict.seconds,
         reason=verdict.reason,
         uses=uses,
     )

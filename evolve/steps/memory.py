@@ -7,13 +7,14 @@ rebuilt from the store at any generation.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import NamedTuple
 
 from evolve.archive.credit import is_progress
 from evolve.records import BROKEN_EVALUATOR, RESCORE, TUNE, AttemptKey, Direction, Status, Summary
-from evolve.records.results import SlotNote
+from evolve.records.results import EDITORS, LightAttempt, SlotNote
 from evolve.steps.lessons import KnownLesson, LessonBook
 
 # A model whose edits do not apply this often, among so many, is asked for whole programs.
@@ -55,7 +56,7 @@ class TunedProgram:
 
 
 class Memory:
-    """Collects committed slots, in order, and keeps what prompts show of them.
+    """Collects committed attempts, in order, and keeps what prompts show of their slots.
 
     Args:
         direction: Whether a larger or a smaller objective is better.
@@ -65,6 +66,7 @@ class Memory:
     def __init__(self, direction: Direction, inherited: Iterable[KnownLesson] = ()) -> None:
         self.book = LessonBook(inherited)
         self._direction = direction
+        self._objectives: dict[AttemptKey, float | None] = {}
         self._tried: list[TriedChange] = []
         self._tuned: dict[AttemptKey, TunedProgram] = {}
         # With the sign that makes larger better: the best objective, and the first one's base.
@@ -91,6 +93,39 @@ class Memory:
     def prefers_rewrites(self) -> bool:
         """Whether the edits of the last editor kept failing, so that it shall rewrite."""
         return self._last_editor in self._rewriters
+
+    def add(self, attempts: Iterable[LightAttempt]) -> None:
+        """Adds the attempts of generations, in order."""
+        for _, group in groupby(attempts, key=lambda one: one.key[:2]):
+            slot = list(group)
+            scored = [one for one in slot if one.objective is not None]
+            self._objectives.update((one.key, one.objective) for one in scored)
+            made = [one for one in slot if one.plan is not None and one.parent is not None]
+            if made:
+                self.add_slot(self._note(made))
+
+    def _note(self, slot: Sequence[LightAttempt]) -> SlotNote:
+        """Returns what came of a slot whose attempts have plans and parents."""
+        sign = self._direction.sign
+        scored = [one for one in slot if one.objective is not None]
+        best = max(scored, key=lambda one: sign * (one.objective or 0.0)) if scored else slot[-1]
+        if best.plan is None or best.parent is None:
+            raise ValueError(f"attempt {best.key}: expected a plan and a parent, got none")
+        return SlotNote(
+            generation=best.key.generation,
+            slot=best.key.slot,
+            key=best.key,
+            parent=best.parent,
+            plan=best.plan,
+            before=self._objectives.get(best.parent),
+            objective=best.objective,
+            seconds=best.seconds,
+            attempts=len(slot),
+            unapplied=sum(one.program_id is None for one in slot),
+            status=best.status,
+            reason=best.reason,
+            editors=tuple(use.model for use in best.uses if use.role in EDITORS),
+        )
 
     def add_slot(self, note: SlotNote) -> None:
         """Adds a slot."""

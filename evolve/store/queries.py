@@ -15,20 +15,17 @@ from evolve.errors import StoreError
 from evolve.records import (
     Attempt,
     AttemptKey,
-    Direction,
     Evaluation,
 )
 from evolve.records.plain import from_plain
 from evolve.records.results import (
     ASKS,
-    AttemptText,
     Call,
     Evaluated,
     Expense,
     Generation,
     LightAttempt,
     ModelUse,
-    SlotNote,
     SlotResult,
     Totals,
 )
@@ -47,7 +44,6 @@ from evolve.store.schema import (
     load_attempt,
     load_evaluated,
     load_light_attempt,
-    load_slot_note,
 )
 
 # No generation comes after this one.
@@ -61,12 +57,6 @@ _JOIN_TEXTS = (
     "LEFT JOIN artifacts t ON t.generation = e.generation AND t.slot = e.slot "
     "AND t.number = e.number"
 )
-_JOIN_PARENT = """
-    LEFT JOIN attempts p ON p.generation = a.parent_generation AND p.slot = a.parent_slot
-        AND p.number = a.parent_number
-    LEFT JOIN evaluations pe
-        ON pe.generation = p.generation AND pe.slot = p.slot AND pe.number = p.evaluation
-"""
 _IN_ORDER = "ORDER BY generation, slot, number"
 _WITHIN = "WHERE generation > ? AND generation <= ?"
 _USES = (
@@ -75,12 +65,12 @@ _USES = (
 _LIGHT_ATTEMPTS = f"""
     SELECT a.generation, a.slot, a.number, a.island,
         a.parent_generation, a.parent_slot, a.parent_number, a.depth,
-        json_extract(a.plan, '$.operator'), a.program, p.fingerprint,
+        a.plan, a.program, p.fingerprint,
         CASE WHEN a.evaluation IS NOT NULL THEN COALESCE(e.status, 'missing') END,
         e.objective, e.measures, e.metrics, e.instances, e.stages,
-        json_array_length(e.repeats), COALESCE(NULLIF(a.reason, ''), e.reason)
+        json_array_length(e.repeats), e.seconds, COALESCE(NULLIF(a.reason, ''), e.reason)
     FROM attempts a {_JOIN_EVALUATION} LEFT JOIN programs p ON p.id = a.program
-    WHERE a.generation >= ? ORDER BY a.generation, a.slot, a.number
+    WHERE a.generation >= ? AND a.generation <= ? ORDER BY a.generation, a.slot, a.number
 """
 _ATTEMPT = f"""
     SELECT {ATTEMPTS.select("a")}, {EVALUATIONS.select("e")}, t.texts, p.id, p.source
@@ -110,21 +100,6 @@ _USAGE = """
         UNION ALL SELECT role, model, prompt_tokens, cached_tokens, completion_tokens,
             thinking_tokens, cost_usd, 0, lost != '' FROM expenses
     ) GROUP BY role, model ORDER BY role, model
-"""
-_TEXTS = f"""
-    SELECT a.generation, a.slot, a.number, json_extract(a.plan, '$.change'),
-        COALESCE(NULLIF(a.reason, ''), e.reason), e.seconds
-    FROM attempts a {_JOIN_EVALUATION}
-    WHERE a.generation >= ? ORDER BY a.generation, a.slot, a.number
-"""
-_NOTES = f"""
-    SELECT a.generation, a.slot, a.number, a.parent_generation, a.parent_slot, a.parent_number,
-        a.plan, a.program IS NULL, COALESCE(e.status, 'rejected'), e.objective,
-        COALESCE(e.reason, a.reason), pe.objective, COALESCE(e.seconds, 0.0)
-    FROM attempts a {_JOIN_EVALUATION} {_JOIN_PARENT}
-    WHERE a.generation > ? AND a.generation <= ? AND a.parent_generation IS NOT NULL
-        AND a.plan IS NOT NULL
-    ORDER BY a.generation, a.slot, a.number
 """
 # A program that is evaluated again counts as often.
 _COUNT = """
@@ -244,11 +219,11 @@ class Reader:
         )
         return self._find_attempts(where, horizon, f"%{'%'.join(escaped)}%", limit)
 
-    def light_attempts(self, since: int = 0) -> Iterator[LightAttempt]:
-        """Returns the committed attempts from a generation on in order, without sources."""
+    def light_attempts(self, since: int = 0, upto: int = NEWEST) -> Iterator[LightAttempt]:
+        """Returns the committed attempts of some generations in order, without sources."""
         with parsing(self.folder):
-            uses = self._load_uses(since)
-            for row in self._connection.execute(_LIGHT_ATTEMPTS, (since,)):
+            uses = self._load_uses(since, upto)
+            for row in self._connection.execute(_LIGHT_ATTEMPTS, (since, upto)):
                 yield load_light_attempt(row, uses.get(row[:2], ()))
 
     def load_attempt(self, key: AttemptKey) -> Attempt:
@@ -299,17 +274,6 @@ class Reader:
         """Returns what was spent beside the calls after one generation, up to another."""
         return self._load(EXPENSES, f"{_WITHIN} ORDER BY generation, rowid", generation, upto)
 
-    def slot_notes(self, after: int, upto: int) -> Iterator[SlotNote]:
-        """Yields the slots with a plan of the generations after one, up to another, in order."""
-        sign = Direction(self.facts().get("direction", "maximize")).sign
-        uses = self._load_uses(after + 1, upto)
-        found = self._all(_NOTES, after, upto)
-        with parsing(self.folder):
-            for place, group in groupby(found, key=lambda row: row[:2]):
-                calls = uses.get(place, ())
-                editors = tuple(call.model for call in calls if call.role in {"editor", "leap"})
-                yield load_slot_note(list(group), sign)._replace(editors=editors)
-
     def usage(self) -> list[tuple[str, str, Totals]]:
         """Returns what was used, by role and model."""
         return [(role, model, Totals(*sums)) for role, model, *sums in self._all(_USAGE)]
@@ -336,12 +300,6 @@ class Reader:
             "TOTAL(cost_usd) FROM calls WHERE generation >= ? GROUP BY generation"
         )
         return {generation: tuple(sums) for generation, *sums in self._all(sql, since)}
-
-    def attempt_texts(self, since: int = 0) -> Iterator[AttemptText]:
-        """Yields what the committed attempts from a generation on say in words, in order."""
-        with parsing(self.folder):
-            for *key, change, reason, seconds in self._connection.execute(_TEXTS, (since,)):
-                yield AttemptText(AttemptKey(*key), change or "", reason or "", seconds or 0.0)
 
     def nodes(self) -> list[tuple[str, int, int, int, str | None]]:
         """Returns each node of a cluster: its name, evaluations, those that failed, those lost.

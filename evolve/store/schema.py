@@ -37,7 +37,6 @@ from evolve.records.results import (
     Generation,
     LightAttempt,
     ModelUse,
-    SlotNote,
 )
 from evolve.records.steering import Steer
 from evolve.settings import Invocation
@@ -287,6 +286,7 @@ def _find_writer(connection: sqlite3.Connection) -> str:
 _STATUS: dict[str | None, Status] = {None: Status.REJECTED, **{str(one): one for one in Status}}
 _new = tuple.__new__
 _load_stages = maker_of(tuple[StageResult, ...])
+_load_plan = maker_of(Plan)
 _scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[attr-defined]
 
 
@@ -341,8 +341,8 @@ def load_light_attempt(row: Sequence[Any], uses: tuple[ModelUse, ...]) -> LightA
     """Returns the attempt of a row without its source."""
     (
         generation, slot, number, island, parent_generation, parent_slot, parent_number, depth,
-        operator, program_id, fingerprint, status, objective, measures, metrics, instances,
-        stages, evaluations, reason,
+        plan, program_id, fingerprint, status, objective, measures, metrics, instances,
+        stages, evaluations, seconds, reason,
     ) = row  # fmt: skip
     parent = None
     if parent_generation is not None:
@@ -355,7 +355,7 @@ def load_light_attempt(row: Sequence[Any], uses: tuple[ModelUse, ...]) -> LightA
             island,
             parent,
             depth,
-            operator or "",
+            None if plan is None else _load_plan(_scan(plan, 0)[0]),
             program_id,
             fingerprint,
             _STATUS[status],
@@ -366,27 +366,8 @@ def load_light_attempt(row: Sequence[Any], uses: tuple[ModelUse, ...]) -> LightA
             # Most programs have none.
             () if stages in {None, "[]"} else _load_stages(json.loads(stages)),
             evaluations or 1,
+            seconds or 0.0,
             reason or "",
             uses,
         ),
-    )
-
-
-def load_slot_note(attempts: Sequence[tuple[Any, ...]], sign: float) -> SlotNote:
-    """Returns what came of a slot, from the rows of its attempts."""
-    scored = [row for row in attempts if row[9] is not None]
-    best = max(scored, key=lambda row: sign * row[9]) if scored else attempts[-1]
-    return SlotNote(
-        generation=best[0],
-        slot=best[1],
-        key=AttemptKey(*best[:3]),
-        parent=AttemptKey(*best[3:6]),
-        plan=from_plain(Plan, json.loads(best[6])),
-        before=best[11],
-        objective=best[9],
-        seconds=best[12],
-        attempts=len(attempts),
-        unapplied=sum(row[7] for row in attempts),
-        status=Status(best[8]),
-        reason=best[10],
     )

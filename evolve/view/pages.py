@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 from evolve.display import Listing, TextTable, one_line, show_number
 from evolve.errors import UsageError
-from evolve.records.results import AttemptText
 from evolve.report.figures import draw_comparison
 from evolve.report.phrases import RUN_COLUMNS, list_cells
 from evolve.report.render import Document, LinkCell, Picture, Section
@@ -37,14 +36,15 @@ class FormField(NamedTuple):
     choices: Sequence[str] = ()
 
 
-_Pair = tuple[AttemptRow, AttemptText]
+# Characters of a text in a list.
+_LONGEST_TEXT = 300
 
-_SORTS: Mapping[str, Callable[[_Pair], Any]] = {
-    "newest": lambda pair: tuple(-part for part in pair[0].key),
-    "oldest": lambda pair: pair[0].key,
-    "slowest": lambda pair: -pair[1].seconds,
-    "largest gain": lambda pair: -(pair[0].gain if pair[0].gain is not None else float("-inf")),
-    "objective": lambda pair: (pair[0].objective is None, pair[0].objective),
+_SORTS: Mapping[str, Callable[[AttemptRow], Any]] = {
+    "newest": lambda row: tuple(-part for part in row.attempt.key),
+    "oldest": lambda row: row.attempt.key,
+    "slowest": lambda row: -row.attempt.seconds,
+    "largest gain": lambda row: -(row.gain if row.gain is not None else float("-inf")),
+    "objective": lambda row: (row.attempt.objective is None, row.attempt.objective),
 }
 
 
@@ -83,21 +83,21 @@ def list_attempts(
         UsageError: The folder is no run.
         StoreError: The database cannot be read.
     """
-    pairs = run.list_attempts()
+    rows = run.list_attempts()
     fields = [
         FormField("search", wanted.get("search", "")),
         *(
-            FormField(name, wanted.get(name, ""), sorted({_show(name, row) for row, _ in pairs}))
+            FormField(name, wanted.get(name, ""), sorted({_show(name, row) for row in rows}))
             for name in ("outcome", "island", "by")
         ),
         FormField("sort", wanted.get("sort", ""), tuple(_SORTS)),
     ]
-    found = [pair for pair in pairs if _is_wanted(pair, fields)]
+    found = [row for row in rows if _is_wanted(row, fields)]
     found.sort(key=_SORTS.get(fields[-1].value, _SORTS["newest"]))
     page = int(wanted["page"]) if wanted.get("page", "").isdecimal() else 1
     shown = found[(page - 1) * _PAGE : page * _PAGE]
-    table = TextTable(_HEAD, tuple(_list_attempt(run, pair) for pair in shown))
-    title = f"{len(found)} of {len(pairs)} attempts"
+    table = TextTable(_HEAD, tuple(_list_attempt(run, row) for row in shown))
+    title = f"{len(found)} of {len(rows)} attempts"
     pages = -(-len(found) // _PAGE)
     if pages > 1:
         title += f", page {page} of {pages}"
@@ -143,29 +143,32 @@ def write_comparison(runs: Sequence[WatchedRun]) -> Document:
 
 
 def _show(name: str, row: AttemptRow) -> str:
-    return str({"outcome": row.status, "island": row.island, "by": row.source}[name])
+    return str(
+        {"outcome": row.attempt.status, "island": row.attempt.island, "by": row.source}[name]
+    )
 
 
-def _is_wanted(pair: _Pair, fields: Sequence[FormField]) -> bool:
-    row, text = pair
+def _is_wanted(row: AttemptRow, fields: Sequence[FormField]) -> bool:
     words = fields[0].value.lower().split()
-    searched = f"{row.key} {row.program_id} {text.change} {text.reason}".lower()
+    attempt = row.attempt
+    change = attempt.plan.change if attempt.plan else ""
+    searched = f"{attempt.key} {attempt.program_id} {change} {attempt.reason}".lower()
     return all(word in searched for word in words) and all(
         field.value in {"", _show(field.name, row)} for field in fields[1:-1]
     )
 
 
-def _list_attempt(run: WatchedRun, pair: _Pair) -> tuple[object, ...]:
-    row, text = pair
-    parent = row.parent and LinkCell(str(row.parent), f"{run.address}/attempts/{row.parent}")
+def _list_attempt(run: WatchedRun, row: AttemptRow) -> tuple[object, ...]:
+    attempt, links = row.attempt, f"{run.address}/attempts"
+    change = attempt.plan.change if attempt.plan else "the starting program"
     return (
-        LinkCell(str(row.key), f"{run.address}/attempts/{row.key}"),
-        row.status,
-        show_number(row.objective),
+        LinkCell(str(attempt.key), f"{links}/{attempt.key}"),
+        attempt.status,
+        show_number(attempt.objective),
         None if row.gain is None else f"{row.gain:+.6g}",
-        row.island,
+        attempt.island,
         row.source,
-        parent,
-        f"{text.seconds:.3f}",
-        one_line(text.reason or text.change or "the starting program"),
+        attempt.parent and LinkCell(str(attempt.parent), f"{links}/{attempt.parent}"),
+        f"{attempt.seconds:.3f}",
+        one_line((attempt.reason or change)[:_LONGEST_TEXT]),
     )

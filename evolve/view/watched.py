@@ -12,8 +12,6 @@ from urllib.parse import urlencode
 
 from evolve.errors import EvolveError, UsageError
 from evolve.problem import Problem
-from evolve.records import AttemptKey
-from evolve.records.results import AttemptText
 from evolve.report.attempt_details import find_attempt
 from evolve.report.contents import describe_attempt, write_contents
 from evolve.report.overview import describe_run
@@ -26,7 +24,6 @@ from evolve.store import DATABASE, Store, is_locked
 
 # Between two readings of what is written all the time, the rest of a page lasts longer.
 _SECTIONS_EVERY_SECONDS = 2.0
-_LONGEST_TEXT = 300
 # A larger section is fetched by the page that shows it.
 _SMALL = 4000
 _FILES = (DATABASE, f"{DATABASE}-wal", SETTINGS_FILE)
@@ -69,7 +66,6 @@ class WatchedRun:
         self._stamp: tuple[Any, ...] = ()
         self._history: RunHistory | None = None
         self._made: tuple[Problem, Settings] | None = None
-        self._texts: dict[AttemptKey, AttemptText] = {}
         self._summary: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {})
         # By anchor: since which version a section is as it is, and its HTML.
         self._sections: dict[str, tuple[int, str]] = {}
@@ -155,25 +151,15 @@ class WatchedRun:
                 raise UsageError(f"no section {anchor!r} on the page of this run")
             return self._sections[anchor][1]
 
-    def list_attempts(self) -> Sequence[tuple[AttemptRow, AttemptText]]:
-        """Returns all committed attempts with their texts, in order.
+    def list_attempts(self) -> Sequence[AttemptRow]:
+        """Returns all committed attempts, in order.
 
         Raises:
             UsageError: The folder is no run.
             StoreError: The database cannot be read.
         """
         with self._lock:
-            history = self._advance()
-            if len(self._texts) < len(history.rows):
-                last = max((key.generation for key in self._texts), default=-1)
-                with closing(Store.open_to_read(self.folder)) as store:
-                    self._texts |= {
-                        text.key: text._replace(
-                            change=text.change[:_LONGEST_TEXT], reason=text.reason[:_LONGEST_TEXT]
-                        )
-                        for text in store.attempt_texts(last + 1)
-                    }
-            return [(row, self._texts[row.key]) for row in history.rows]
+            return [*self._advance().rows]
 
     def describe_attempt(self, name: str) -> Document:
         """Returns the page of one attempt, named as for `evolve show`.

@@ -199,7 +199,7 @@ def attempt(number, *instances, **others):
     values = dict(zip("abc", instances, strict=False)) | others
     return LightAttempt(
         key=AttemptKey(number, 0, 0), island=0, parent=AttemptKey(0, 0, 0) if number else None,
-        depth=0, operator="", program_id=f"p{number}", fingerprint=f"f{number}", status=Status.OK,
+        depth=0, plan=None, program_id=f"p{number}", fingerprint=f"f{number}", status=Status.OK,
         objective=sum(instances) / len(instances), measures={"first": 0.0}, metrics={},
         instances=values,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from evolve.operators.tuning import (
     set_tunables,
 )
 from evolve.problem import load_problem
-from evolve.records import INITIAL, TUNE, AttemptKey, Direction, Program, SourceFile, Status
+from evolve.records import INITIAL, TUNE, AttemptKey, Direction, Plan, Program, SourceFile, Status
 from evolve.records.results import LightAttempt
 from evolve.search.population import Population
 from evolve.settings.sections import SearchSettings
@@ -273,8 +273,9 @@ def test_a_share_of_zero_tunes_nothing_and_a_cap_on_evaluations_holds(tmp_path, 
 
 
 def attempt(key, parent=None, *, objective=0.0, operator="", program="p", status=Status.OK):
+    plan = Plan("", operator=operator)
     return LightAttempt(
-        AttemptKey(*key), 0, parent, 1, operator, program, program, status, objective,
+        AttemptKey(*key), 0, parent, 1, plan, program, program, status, objective,
         {"first": 0.0}, {},
     )  # fmt: skip
 

@@ -6,7 +6,8 @@ import pytest
 
 from evolve.archive.archives import KINDS, Archive, Elite
 from evolve.problem import Measure
-from evolve.records import AttemptKey, Direction, Status
+from evolve.records import AttemptKey, Direction, Plan, Status
+from evolve.records.results import LightAttempt
 from evolve.report.figures import (
     EMPTY,
     LEVELS,
@@ -37,9 +38,11 @@ def make_points(*objectives):
 def make_row(number, parent, objective, *, leads=False):
     key = AttemptKey(number, 0, 0)
     before = None if parent is None else AttemptKey(parent, 0, 0)
-    return AttemptRow(
-        key, f"p{number}", 0, before, Status.OK, objective, None, leads, "<m>", "", number
+    plan = Plan("", operator="<m>")
+    attempt = LightAttempt(
+        key, 0, before, 0, plan, f"p{number}", None, Status.OK, objective, {}, {}
     )
+    return AttemptRow(attempt, None, leads, "", number)
 
 
 def test_a_curve_of_one_count_has_no_picture():

@@ -16,7 +16,7 @@ def make_attempts(count: int, evaluated: int = 0, unusable: int = 0) -> list[Lig
     statuses = [Status.CRASHED] * evaluated + [Status.REJECTED] * (count - evaluated)
     return [
         LightAttempt(
-            AttemptKey(1, slot, 0), 0, INITIAL, 1, "", None, None, status, None, {}, {},
+            AttemptKey(1, slot, 0), 0, INITIAL, 1, None, None, None, status, None, {}, {},
             reason=f"the reply {UNUSABLE}" if slot >= count - unusable else "no program",
         )
         for slot, status in enumerate(statuses)

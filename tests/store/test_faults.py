@@ -347,7 +347,6 @@ def read_all(run: Path) -> int:
     with closing(Store.open_to_read(run)) as store:
         list(describe_everything(store))
         list(store.light_attempts())
-        list(store.slot_notes(-1, GENERATIONS))
         store.spent(), store.load_generation(1)
         last = store.last_generation()
         assert last is not None
