@@ -477,7 +477,7 @@ def _run_to_end(run: Run, calls: Mapping[str, _Callback], *, progress: bool | No
     view = TerminalView(StandardOutput() if shows else None, calls)
     view.tell(f"run: {run.folder}")
     with interruptible():
-        outcome = run_to_end(run, view)
+        outcome = run_to_end(run, lambda: view)
     write_report(run.folder)
     for line in describe_end(outcome, run.folder):
         view.tell(line)

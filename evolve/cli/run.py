@@ -71,12 +71,14 @@ class Shown(NamedTuple):
 
             expect_trackers(self.trackers)
 
-    def make_view(self, run: OpenedRun) -> RunView:
-        """Returns what shows a run."""
+    def open_view(self, run: OpenedRun, introduction: str) -> RunView:
+        """Returns what shows a run, once it has shown its first lines."""
         from evolve.report.live import StandardOutput, TerminalView
 
         if not self.is_stream:
-            return TerminalView(StandardOutput(is_plain=self.is_plain), trackers=self.trackers)
+            view = TerminalView(StandardOutput(is_plain=self.is_plain), trackers=self.trackers)
+            view.tell(introduction)
+            return view
         started = {"run": str(run.folder), "problem": run.problem.name}
         _say_event("start", {**started, "folder": str(run.folder.resolve())})
         events = ("attempt", "generation", "improvement")
@@ -245,19 +247,15 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
     Raises:
         MachineError: With a note on how to continue, where that is possible.
     """
-    from evolve.cli.programs import show_end
-    from evolve.report.contents import write_report
     from evolve.runs.interrupts import interruptible
     from evolve.runs.opening import run_to_end
     from evolve.runs.world import describe_mending
 
     folder = run.folder
-    view = shown.make_view(run)
     resume = f"to continue: evolve resume {quote(str(folder))}"
     try:
         with interruptible():
-            view.tell(introduction)
-            outcome = run_to_end(run, view, idle)
+            outcome = run_to_end(run, partial(shown.open_view, run, introduction), idle)
     except KeyboardInterrupt as error:
         what = resume if folder.exists() else "nothing was recorded, so there is no run to resume"
         text = "\n".join(["interrupted at once", *getattr(error, "__notes__", ()), what])
@@ -270,6 +268,10 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
             is_evaluators = isinstance(error, EvaluatorError)
             error.add_note(describe_mending(folder, run.problem) if is_evaluators else resume)
         raise
+    # Slow to import, and needed last.
+    from evolve.cli.programs import show_end
+    from evolve.report.contents import write_report
+
     write_report(folder)
     result = show_end(outcome, folder)
     if shown.is_stream:

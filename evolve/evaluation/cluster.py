@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
@@ -57,7 +57,6 @@ class RayEvaluators(Evaluators):
         problem: What is evaluated.
         config: What each evaluator is sent; its environment stays here.
         settings: Which cluster, what an evaluator asks for there, and how many there may be.
-        tell: Called with a line on what happens to the nodes, from any thread.
 
     Raises:
         UsageError: The address has another form, or Ray is not installed.
@@ -70,7 +69,6 @@ class RayEvaluators(Evaluators):
         problem: Problem,
         config: EvaluatorConfig,
         settings: Settings,
-        tell: Callable[[str], None],
     ) -> None:
         if problem.asks:
             raise UsageError(
@@ -85,7 +83,6 @@ class RayEvaluators(Evaluators):
             "evaluators": settings.sandbox.processes,
             "evaluator": {**to_plain(config), **places_of(problem), "environment": {}},
         }
-        self._tell = tell
         self._lock = threading.Lock()
         self._ready: Future[Isolation] = Future()
         self._asked: dict[int, Future[Evaluation]] = {}
@@ -171,10 +168,10 @@ class RayEvaluators(Evaluators):
 
     def _receive(self, message: Mapping[str, Any]) -> None:
         if "say" in message:
-            self._tell(message["say"])
+            self.tell(message["say"])
         elif "lack" in message:
             self._lack = message["lack"]
-            self._tell(self._lack)
+            self.tell(self._lack)
         elif "status" in message:
             self._heard = time.monotonic()
             nodes, evaluators, waiting = message["status"]

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from evolve.display import say_error
 from evolve.errors import EvaluationCutError, EvaluatorError, SandboxError, SandboxKilledError
 from evolve.evaluation.evaluator import (
     Answered,
@@ -42,6 +43,7 @@ class Evaluators(ABC):
         waits_for: What `wait` waits for, in words.
         kind: What kind of machine measures the time that programs take, where that is fixed.
         asker: Answers what evaluations ask a model; None where nothing does.
+        tell: Called with a line on what happens to the machines of a cluster, from any thread.
     """
 
     waits_for = "proving the sandbox"
@@ -49,6 +51,7 @@ class Evaluators(ABC):
     def __init__(self) -> None:
         self.printed = self.kind = ""
         self.asker: Asker | None = None
+        self.tell: Callable[[str], None] = say_error
 
     @abstractmethod
     def start(self, idle: IdleProcess | None = None) -> None:

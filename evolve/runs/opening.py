@@ -197,14 +197,16 @@ def _expect_resumable(folder: Path, old: Settings, new: Settings) -> None:
         )
 
 
-def run_to_end(run: Run, view: RunView, idle: IdleProcess | None = None) -> Outcome:
+def run_to_end(
+    run: Run, open_view: Callable[[], RunView], idle: IdleProcess | None = None
+) -> Outcome:
     """Starts a run, or continues from its last checkpoint, until it stops.
 
     A new run whose starting program fails, or whose models cannot be used, leaves no folder.
 
     Args:
         run: The run.
-        view: Shows what happens.
+        open_view: Returns what shows what happens, once the evaluators have begun to start.
         idle: An evaluator's process, where one was started already.
 
     Raises:
@@ -213,9 +215,11 @@ def run_to_end(run: Run, view: RunView, idle: IdleProcess | None = None) -> Outc
     """
     original = run.original
     names = naming_originals(run.folder, original) if original else nullcontext()
-    with names, closing(open_evaluators(run.problem, run.settings, view.tell)) as evaluators:
+    with names, closing(open_evaluators(run.problem, run.settings)) as evaluators:
         evaluators.start(idle)
-        # Slow to import: meanwhile the evaluators get ready.
+        view = open_view()
+        evaluators.tell = view.tell
+        # Slow to import, as the view is: meanwhile the evaluators get ready.
         from evolve.runs.running import LiveRun
 
         return LiveRun(run, evaluators, view).run()

@@ -127,15 +127,12 @@ def plan_tuning(problem: Problem, settings: Settings, seconds: float) -> tuple[i
     return (count if cap is None else min(count, settings.loop.slots)), ""
 
 
-def open_evaluators(
-    problem: Problem, settings: Settings, tell: Callable[[str], None] = say_error
-) -> Evaluators:
+def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
     """Returns where a problem's evaluations run; nothing is started yet.
 
     Args:
         problem: What is evaluated.
         settings: Complete.
-        tell: Called with a line on what happens to the machines of a cluster, from any thread.
 
     Raises:
         ProblemError: A variable of the environment that the evaluator needs is not set, or there
@@ -156,7 +153,7 @@ def open_evaluators(
     if settings.cluster.address:
         from evolve.evaluation.cluster import RayEvaluators
 
-        return RayEvaluators(problem, config, settings, tell)
+        return RayEvaluators(problem, config, settings)
     if problem.limits.get("gpus") and not settings.sandbox.devices:
         raise ProblemError(
             f"{problem.folder / 'problem.toml'}: [limits]: `gpus`: expected GPUs to show to "

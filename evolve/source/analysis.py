@@ -13,13 +13,14 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from evolve.records import Program
 from evolve.source.parsing import evolvable_text, parse_python
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # `seconds` is taken while a program runs; all others follow from its source.
 BUILT_IN_MEASURES = ("length", "nodes", "depth", "branches", "calls", "similarity", "seconds")
@@ -187,6 +188,9 @@ def sign_source(program: Program) -> NDArray[np.uint32]:
     Returns:
         Shape `(64,)`.
     """
+    # Slow to import: a run begins without it.
+    import numpy as np
+
     tokens: list[str] = []
     for file in program.files:
         tokens += _TOKEN.findall(evolvable_text(file.text))
@@ -201,12 +205,14 @@ def sign_source(program: Program) -> NDArray[np.uint32]:
 
 def share_in_common(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
     """Estimates the share of runs of tokens that two programs have in common, from 0 to 1."""
-    return np.count_nonzero(one == other) / _HASHES
+    return int((one == other).sum()) / _HASHES
 
 
 @cache
 def _hash_functions() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Returns odd multipliers and offsets modulo 2^32; any would do."""
+    import numpy as np
+
     numbers = np.arange(1, _HASHES + 1, dtype=np.uint32)
     return numbers * np.uint32(2_654_435_769) | np.uint32(1), numbers * np.uint32(40_503)
 

@@ -44,7 +44,7 @@ def evaluators(request, problem) -> Iterator[Evaluators]:
             cluster=ClusterSettings(address=address),
             sandbox=SandboxSettings(backend="bubblewrap", processes=2),
         )
-        place = stack.enter_context(closing(open_evaluators(problem, settings, lambda _: None)))
+        place = stack.enter_context(closing(open_evaluators(problem, settings)))
         place.start()
         assert place.wait().is_strong
         yield place

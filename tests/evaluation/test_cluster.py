@@ -168,8 +168,8 @@ def open_there(folder: Path, nodes: RayNodes, **changes: object) -> Iterator[Ray
     cluster = ClusterSettings(**{"address": nodes.address, "wait_seconds": 20.0, **changes})
     settings = Settings(cluster=cluster, sandbox=SandboxSettings(backend="bubblewrap"))
     lines: list[str] = []
-    with closing(open_evaluators(load_problem(folder), settings, lines.append)) as evaluators:
-        evaluators.lines = lines
+    with closing(open_evaluators(load_problem(folder), settings)) as evaluators:
+        evaluators.lines, evaluators.tell = lines, lines.append
         evaluators.start()
         yield evaluators
 
