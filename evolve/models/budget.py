@@ -194,6 +194,7 @@ class Budget:
         max_calls: Calls of models, lost requests included.
         max_tokens: Tokens read and written.
         shares: Requests that are to be in flight at a time.
+        evaluations: Those counted so far.
     """
 
     max_cost_usd: float | None = None
@@ -201,11 +202,11 @@ class Budget:
     max_calls: int | None = None
     max_tokens: int | None = None
     shares: int = 8
+    evaluations: int = 0
 
     def __post_init__(self) -> None:
         self._needed = defaultdict[tuple[str, str], deque[int]](lambda: deque(maxlen=_REPLIES))
         self._lock = threading.Condition()
-        self._evaluations = 0
         self._used = defaultdict[tuple[str, str], Totals](Totals)
         self._pending: set[Reservation] = set()
         self._excess = defaultdict[str, float](lambda: 1.0)
@@ -236,15 +237,15 @@ class Budget:
         read = math.ceil(estimate_prompt_tokens(request) * self._excess[model])
         reservation = Reservation(request.role, model, read, most or GENEROUS_TOKENS, price)
         is_priced = price is not None and price.completion_usd > 0
+        is_bounded = self.max_tokens is not None or (self.max_cost_usd is not None and is_priced)
         with self._lock:
-            if self.max_tokens is not None or (self.max_cost_usd is not None and is_priced):
+            if is_bounded:
                 bounds = [bound for bound in (request.max_tokens, most) if bound is not None]
                 reservation = self._reserve_share(reservation, least, bounds)
-            else:
-                if limit := max(request.max_tokens or 0, least or 0):
-                    reservation = _limit(reservation, limit)
-                while self._must_wait(reservation):
-                    self._lock.wait()
+            elif limit := max(request.max_tokens or 0, least or 0):
+                reservation = _limit(reservation, limit)
+            while not is_bounded and self._must_wait(reservation):
+                self._lock.wait()
             self._pending.add(reservation)
         return reservation
 
@@ -275,12 +276,12 @@ class Budget:
 
     def _find_affordable(self, reservation: Reservation, sharers: int) -> int:
         """Returns the tokens of a reply that an equal share of what is left pays for."""
-        affordable, price = 1e9, reservation.price
+        price = reservation.price
         _, tokens, money = (
             math.inf if most is None else (most - used - held) / sharers
             for _, most, used, held in self._measure()
         )
-        affordable = min(affordable, tokens - reservation.prompt_tokens)
+        affordable = min(1e9, tokens - reservation.prompt_tokens)
         if price is not None and price.completion_usd > 0:
             left = money - reservation.prompt_tokens * price.prompt_usd
             # A little less, so that rounding passes no cap.
@@ -310,11 +311,6 @@ class Budget:
         with self._lock:
             self._used[role, model] += used
 
-    def restore_evaluations(self, count: int) -> None:
-        """Counts the evaluations of an earlier part of the run."""
-        with self._lock:
-            self._evaluations += count
-
     def reserve_evaluation(self) -> None:
         """Counts an evaluation before it is made.
 
@@ -323,18 +319,13 @@ class Budget:
         """
         with self._lock:
             if self.max_evaluations is not None:
-                _check_cap(MAX_EVALUATIONS, self._evaluations + 1, self.max_evaluations)
-            self._evaluations += 1
+                _check_cap(MAX_EVALUATIONS, self.evaluations + 1, self.max_evaluations)
+            self.evaluations += 1
 
     def release_evaluation(self) -> None:
         """Takes back what was counted for an evaluation that was not made."""
         with self._lock:
-            self._evaluations -= 1
-
-    @property
-    def evaluations(self) -> int:
-        """Returns the evaluations counted so far."""
-        return self._evaluations
+            self.evaluations -= 1
 
     @property
     def total(self) -> Totals:
@@ -343,21 +334,13 @@ class Budget:
 
     def _measure(self) -> tuple[tuple[str, float | None, float, float], ...]:
         """Returns each cap on calls with its name, what is used, and what is set aside."""
-        used, pending = self.total, self._pending
+        used, held = self.total, self._pending
+        tokens, money = (one.tokens for one in held), (one.cost_usd or 0.0 for one in held)
+        calls = used.calls + used.lost_requests
         return (
-            (MAX_CALLS, self.max_calls, used.calls + used.lost_requests, len(pending)),
-            (
-                MAX_TOKENS,
-                self.max_tokens,
-                used.tokens + used.lost_tokens,
-                sum(one.tokens for one in pending),
-            ),
-            (
-                MAX_COST,
-                self.max_cost_usd,
-                used.cost_usd + used.lost_usd,
-                math.fsum(one.cost_usd or 0.0 for one in pending),
-            ),
+            (MAX_CALLS, self.max_calls, calls, len(held)),
+            (MAX_TOKENS, self.max_tokens, used.tokens + used.lost_tokens, sum(tokens)),
+            (MAX_COST, self.max_cost_usd, used.cost_usd + used.lost_usd, math.fsum(money)),
         )
 
     def totals_by_call(self) -> dict[tuple[str, str], Totals]:

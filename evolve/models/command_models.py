@@ -57,14 +57,11 @@ sys.exit(0 if answer.startswith("ok") else 1)
 # Paths and locales say nothing about whoever runs it.
 _PASSED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
 _EVOLVE = Path(__file__).parents[1]
-# What a command calls its usage, and what it is called here.
+# What its usage is called here, and by commands.
 _SPELLINGS = {
-    "cost_usd": "cost_usd",
-    "total_cost_usd": "cost_usd",
-    "prompt_tokens": "prompt_tokens",
-    "input_tokens": "prompt_tokens",
-    "completion_tokens": "completion_tokens",
-    "output_tokens": "completion_tokens",
+    "cost_usd": ("cost_usd", "total_cost_usd"),
+    "prompt_tokens": ("prompt_tokens", "input_tokens"),
+    "completion_tokens": ("completion_tokens", "output_tokens"),
 }
 
 
@@ -152,9 +149,17 @@ class CommandModel(Model):
         with tempfile.TemporaryFile() as stdin:
             stdin.write(prompt.encode("utf-8", "replace"))
             stdin.seek(0)
-            process = self._start(
-                [*words, *self._arguments], cwd=folder, env=env, stdin=stdin, stderr=stderr
-            )
+            with self._lock:
+                if self._is_closed:
+                    raise ModelUnavailableError(f"model {self.name!r}: closed")
+                try:
+                    process = subprocess.Popen(
+                        [*words, *self._arguments], cwd=folder, env=env, stdin=stdin,
+                        stdout=subprocess.PIPE, stderr=stderr, start_new_session=True,
+                    )  # fmt: skip
+                except OSError as error:
+                    raise ModelError(f"model {self.name!r}: cannot be started: {error}") from error
+                self._running.add(process)
         end = time.monotonic() + seconds
         timer = threading.Timer(seconds, _kill_group, (process,))
         timer.start()
@@ -170,19 +175,6 @@ class CommandModel(Model):
                 with self._lock:
                     self._running.discard(process)
         return None if time.monotonic() >= end else code, printed.decode("utf-8", "replace")
-
-    def _start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if self._is_closed:
-                raise ModelUnavailableError(f"model {self.name!r}: closed")
-            try:
-                process: subprocess.Popen[bytes] = subprocess.Popen(
-                    command, stdout=subprocess.PIPE, start_new_session=True, **options
-                )
-            except OSError as error:
-                raise ModelError(f"model {self.name!r}: cannot be started: {error}") from error
-            self._running.add(process)
-            return process
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -478,8 +470,10 @@ def _read_usage(found: Mapping[str, Any]) -> dict[str, Any]:
     tokens = found.get("usage")
     found = {**(tokens if isinstance(tokens, dict) else {}), **found}
     usage: dict[str, Any] = {}
-    for spelling, name in _SPELLINGS.items():
-        value = found.get(spelling)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
-            usage.setdefault(name, value if name == "cost_usd" else int(value))
+    for name, spellings in _SPELLINGS.items():
+        values: Iterator[Any] = (found.get(spelling) for spelling in spellings)
+        for value in values:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and 0 <= value < 1e9:
+                usage.setdefault(name, value if name == "cost_usd" else int(value))
     return usage if "cost_usd" in usage or "completion_tokens" in usage else {}

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import NamedTuple
 
 from evolve.errors import BudgetExhaustedError, ModelError, ModelUnavailableError
@@ -35,7 +34,6 @@ from evolve.models.model import (
 from evolve.records.chat import Reply, Request
 from evolve.records.results import Totals
 
-_PREFLIGHT_SECONDS = 60.0
 _MOST_EMPTY = 3
 
 
@@ -78,7 +76,7 @@ class _Call:
     request: Request
     deadline_seconds: float
     policy: RetryPolicy
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget
     on_lost: Callable[[Reservation, str], None] = lambda *_: None
     started: float = field(default_factory=time.monotonic)
     paused_seconds: float = 0.0
@@ -97,10 +95,6 @@ class _Call:
         """Returns whether no further request is allowed, however much time is left."""
         empty = sum(reply.finish_reason != "length" for reply in self.unusable)
         return self.requests == self.policy.max_requests or empty == _MOST_EMPTY
-
-    def restart(self) -> None:
-        """Begins anew, with the whole time before it."""
-        self.started, self.paused_seconds, self.requests = time.monotonic(), 0.0, 0
 
     def conclude(self, error: Exception) -> Reply:
         """Returns the reply that was cut off, where it holds an answer; there will be no other.
@@ -185,9 +179,8 @@ class Endpoint:
         if self._model.is_patient:
             deadline_seconds = float("inf")
         call = _Call(request, deadline_seconds, self._policy, budget, on_lost)
-        reply = self._retry(call, partial(self._send, call), f"model {self.name!r}")
-        seconds = time.monotonic() - call.started - call.paused_seconds
-        return replace(reply, seconds=seconds, model=self.name)
+        reply = self._answer(call)
+        return replace(reply, seconds=time.monotonic() - call.started - call.paused_seconds)
 
     def preflight(self) -> Reply | None:
         """Asks for a few tokens, to find a wrong key, name or address before the run begins.
@@ -202,23 +195,15 @@ class Endpoint:
         request = self._model.prepare()
         if request is None:
             return None
-        call = _Call(request, _PREFLIGHT_SECONDS, _PREFLIGHT_POLICY)
-        where = f"model {self.name!r}{self._model.address}"
-
-        def ask(_: float) -> Reply:
-            # A server may be loading the model for minutes before its first answer.
-            return self._model.complete(request, self._request_seconds)
-
+        # A server may be loading the model for minutes before its first answer.
+        call = _Call(request, self._request_seconds, _PREFLIGHT_POLICY, Budget())
         try:
-            reply = self._retry(call, ask, where)
+            return self._answer(call)
         except ModelUnavailableError as error:
             raise ModelUnavailableError(f"{error}; {self._model.remedy}") from error
         except ReplyError as error:
             # A few tokens are often no whole reply; that something answered is enough.
-            if error.reply is None:
-                return None
-            reply = error.reply
-        return replace(self._price_reply(reply, request), model=self.name)
+            return error.reply
 
     @property
     def incoming(self) -> Incoming:
@@ -240,16 +225,16 @@ class Endpoint:
         self._gate.close()
         self._model.close()
 
-    def _retry(self, call: _Call, send: Callable[[float], Reply], where: str) -> Reply:
+    def _answer(self, call: _Call) -> Reply:
         """Sends requests until one is answered or the deadline passes.
 
-        Waits grow exponentially; a provider's `Retry-After` is a lower bound. A wait that would
-        not end before the deadline is not begun. Whatever ends the call, the usage of replies
-        that cannot be used is not lost.
+        Waits grow exponentially; the gate holds everybody back for as long as the provider asks.
+        A wait that would not end before the deadline is not begun. Whatever ends the call, the
+        usage of replies that cannot be used is not lost.
         """
         while True:
             try:
-                return add_usage(send(max(call.seconds_left, 0.001)), call.unusable)
+                return add_usage(self._send(call), call.unusable)
             except RefusedSettingError:
                 continue
             except RetryableError as error:
@@ -257,7 +242,7 @@ class Endpoint:
                     continue
                 if isinstance(error, _UnusableReplyError):
                     return call.conclude(error)
-                failure = _describe_silence(call, error, where)
+                failure = self._describe_silence(call, error)
                 if call.unusable or call.has_ended or self._closed.is_set():
                     return call.conclude(failure)
                 self._outlast(call, failure)
@@ -277,7 +262,6 @@ class Endpoint:
         if call.has_ended:
             return False
         pause = call.policy.find_pause(call.requests, self._jitter.random())
-        pause = max(pause, error.retry_after_seconds or 0.0)
         may_repeat = pause < call.seconds_left and not self._closed.wait(pause)
         self.retried += may_repeat
         return may_repeat
@@ -302,9 +286,17 @@ class Endpoint:
         if self._gate.has_answered_since(call.started):
             raise ReplyError(str(failure)) from failure
         self._gate.trip(str(failure))
-        call.restart()
+        call.started, call.paused_seconds, call.requests = time.monotonic(), 0.0, 0
 
-    def _send(self, call: _Call, seconds: float) -> Reply:
+    def _describe_silence(self, call: _Call, error: RetryableError) -> ModelUnavailableError:
+        plural = "s" if call.requests > 1 else ""
+        within = "" if call.has_ended else f" within {call.deadline_seconds:g} s"
+        return ModelUnavailableError(
+            f"model {self.name!r}{self._model.address}: no answer to {call.requests} request"
+            f"{plural}{within}, the last failed with: {error.reason}"
+        )
+
+    def _send(self, call: _Call) -> Reply:
         """Makes one request: with its worst case set aside, and through the gate."""
         began = time.monotonic()
         reservation = call.budget.reserve(
@@ -322,7 +314,8 @@ class Endpoint:
         try:
             with self._gate.passage(reservation.tokens) as waited:
                 call.paused_seconds += waited
-                reply = self._model.complete(request, min(seconds, self._request_seconds))
+                seconds = min(max(call.seconds_left, 0.001), self._request_seconds)
+                reply = self._model.complete(request, seconds)
             reply = self._price_reply(reply, request)
             used = _count(call, reply)
             return self._check(call, self._remove_thinking(reply), reservation.limit)
@@ -332,8 +325,6 @@ class Endpoint:
                 used = _count(call, error.reply)
             raise
         except RetryableError as error:
-            # The gate holds everybody back for as long as the provider asks.
-            error.retry_after_seconds = None
             if error.may_be_charged:
                 call.on_lost(reservation, error.reason)
                 tokens, cost_usd = reservation.tokens, reservation.cost_usd or 0.0
@@ -382,7 +373,7 @@ class Endpoint:
         Where a provider reports no usage it is estimated from the texts, on the high side.
         """
         # Nothing that follows from a reply may hold a key that it echoes.
-        reply = replace(reply, text=cut_keys(reply.text))
+        reply = replace(reply, text=cut_keys(reply.text), model=self.name)
         if not reply.prompt_tokens + reply.completion_tokens:
             written = estimate_tokens(reply.text) + reply.thinking_tokens
             if request.max_tokens is not None:
@@ -397,15 +388,6 @@ class Endpoint:
             )
             reply = replace(reply, cost_usd=cost_usd)
         return reply
-
-
-def _describe_silence(call: _Call, error: RetryableError, where: str) -> ModelUnavailableError:
-    plural = "s" if call.requests > 1 else ""
-    within = "" if call.has_ended else f" within {call.deadline_seconds:g} s"
-    return ModelUnavailableError(
-        f"{where}: no answer to {call.requests} request{plural}{within}, the last failed with:"
-        f" {error.reason}"
-    )
 
 
 def _count(call: _Call, reply: Reply) -> Totals:

@@ -36,6 +36,9 @@ class Gate:
         tell: Called at pauses and their ends, from any thread.
         clock: Returns seconds that never go back.
         longest_nap_seconds: Who waits looks again at least so often.
+
+    Attributes:
+        in_flight: How many requests are being answered.
     """
 
     where: str
@@ -50,7 +53,7 @@ class Gate:
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
-        self._in_flight = 0
+        self.in_flight = 0
         self._begun: deque[tuple[float, int]] = deque()
         self._failures = 0
         self._last_reason = ""
@@ -72,15 +75,24 @@ class Gate:
             ModelUnavailableError: The model is down, asks for a longer pause than is waited for,
                 or was closed.
         """
-        waited = self._enter(tokens)
+        start = self.clock()
+        with self._changed:
+            while (nap := self._find_nap(tokens)) > 0.0:
+                self._changed.wait(min(nap, self.longest_nap_seconds))
+            now = self.clock()
+            self.in_flight += 1
+            self._begun.append((now, tokens))
         failure: RetryableError | None = None
         try:
-            yield waited
+            yield now - start
         except RetryableError as error:
             failure = error
             raise
         finally:
-            self._leave(failure)
+            with self._changed:
+                self.in_flight -= 1
+                self._take_note(failure)
+                self._changed.notify_all()
 
     def trip(self, reason: str) -> None:
         """Opens the circuit, for a call got no answer within its deadline."""
@@ -93,45 +105,26 @@ class Gate:
         """Returns whether any request was answered after a moment of the clock."""
         return self._last_answer >= moment
 
-    @property
-    def in_flight(self) -> int:
-        """Returns how many requests are being answered."""
-        return self._in_flight
-
     def close(self) -> None:
         """Wakes who waits; nobody passes any more."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
-    def _enter(self, tokens: int) -> float:
-        start = self.clock()
-        with self._changed:
-            while True:
-                self._check_open()
-                nap = self._find_nap(tokens)
-                if nap <= 0.0:
-                    break
-                self._changed.wait(min(nap, self.longest_nap_seconds))
-            now = self.clock()
-            self._in_flight += 1
-            self._begun.append((now, tokens))
-            return now - start
-
-    def _leave(self, failure: RetryableError | None) -> None:
-        with self._changed:
-            self._in_flight -= 1
-            if failure is not None:
-                self._last_reason = failure.reason
-            if failure is None or not failure.is_outage:
-                self._note_answer()
-            else:
-                self._failures += 1
-                if self._down_since is not None or self._failures >= _FAILURES_TO_OPEN:
-                    self._prolong()
-            if failure is not None and failure.retry_after_seconds:
-                self._hold(failure.retry_after_seconds)
-            self._changed.notify_all()
+    def _take_note(self, failure: RetryableError | None) -> None:
+        if failure is not None:
+            self._last_reason = failure.reason
+        if failure is None or not failure.is_outage:
+            self._note_answer()
+        else:
+            self._failures += 1
+            if self._down_since is not None or self._failures >= _FAILURES_TO_OPEN:
+                self._prolong()
+        seconds = failure.retry_after_seconds if failure is not None else None
+        if seconds:
+            self._not_before = max(self._not_before, self.clock() + seconds)
+            if seconds >= _FIRST_PAUSE_SECONDS:
+                self.tell(f"{self.where}: rate limited; retrying in {seconds:.0f} s")
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -152,8 +145,9 @@ class Gate:
 
     def _find_nap(self, tokens: int) -> float:
         """Returns the seconds until the request may pass as far as is known now; 0 to pass."""
+        self._check_open()
         now = self.clock()
-        if self._in_flight >= (self.concurrency if self._down_since is None else 1):
+        if self.in_flight >= (self.concurrency if self._down_since is None else 1):
             return math.inf
         if self._not_before > now:
             return self._not_before - now
@@ -187,8 +181,3 @@ class Gate:
                 f"{self.where}: down ({self._last_reason}); paused, asked again in "
                 f"{self._pause:.0f} s, given up in {left:.0f} s"
             )
-
-    def _hold(self, seconds: float) -> None:
-        self._not_before = max(self._not_before, self.clock() + seconds)
-        if seconds >= _FIRST_PAUSE_SECONDS:
-            self.tell(f"{self.where}: rate limited; retrying in {seconds:.0f} s")

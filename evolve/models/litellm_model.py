@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from importlib import import_module
 from shlex import quote
@@ -99,7 +99,10 @@ class LiteLLMModel(Model):
 
         from evolve.models.transport import wait_for  # needs packages that LiteLLM brings
 
-        sent = self._accepted.choose(request, self._choose_limit(request), self._unknown)
+        limit = request.max_tokens
+        if limit is None and self._provider in _NEEDS_LIMIT:
+            limit = self.find_most_tokens() or GENEROUS_TOKENS
+        sent = self._accepted.choose(request, limit, self._unknown)
         try:
             with self.incoming.answer() as on_text:
                 completion: Completion = wait_for(
@@ -130,27 +133,18 @@ class LiteLLMModel(Model):
 
     def find_price(self) -> Price | None:
         """Returns the price in LiteLLM's table, or `None` when the model is not in it."""
-        info = self._info or {}
-        prompt_usd, completion_usd = (
-            info.get("input_cost_per_token"),
-            info.get("output_cost_per_token"),
-        )
-        cached_usd = info.get("cache_read_input_token_cost")
+        per_token = (self._info.get(f"{way}_cost_per_token") for way in ("input", "output"))
+        prompt_usd, completion_usd = (float(usd or 0.0) for usd in per_token)
         if not prompt_usd and not completion_usd:
             return None
-        return Price(float(prompt_usd or 0.0), float(completion_usd or 0.0), cached_usd)
+        return Price(prompt_usd, completion_usd, self._info.get("cache_read_input_token_cost"))
 
     def find_most_tokens(self) -> int | None:
         """Returns the most tokens of a reply: what its provider said, else LiteLLM's table."""
         if self._accepted.most_tokens is not None:
             return self._accepted.most_tokens
-        most = (self._info or {}).get("max_output_tokens")
+        most = self._info.get("max_output_tokens")
         return int(most) if most else None
-
-    def _choose_limit(self, request: Request) -> int | None:
-        if request.max_tokens is not None or self._provider not in _NEEDS_LIMIT:
-            return request.max_tokens
-        return self.find_most_tokens() or GENEROUS_TOKENS
 
     async def _ask(self, settings: dict[str, Any], on_text: Callable[[int], None]) -> Completion:
         import httpx
@@ -161,7 +155,7 @@ class LiteLLMModel(Model):
         LISTENER.set(listener)
         timeout = httpx.Timeout(_NEVER_SECONDS, connect=_CONNECT_SECONDS)
         settings |= {"model": self.name, "timeout": timeout, "max_retries": 0}
-        answer = await self._litellm.acompletion(**settings)
+        answer = await import_litellm().acompletion(**settings)
         if settings.get("stream"):
             return await listener.gather(_to_part(chunk) async for chunk in answer)
         completion = Completion()
@@ -215,10 +209,6 @@ class LiteLLMModel(Model):
         )
 
     @cached_property
-    def _litellm(self) -> Any:
-        return import_litellm()
-
-    @cached_property
     def _settings(self) -> dict[str, Any]:
         """Returns what every request of this model carries."""
         settings: dict[str, Any] = {}
@@ -237,36 +227,35 @@ class LiteLLMModel(Model):
     @cached_property
     def _unknown(self) -> set[str]:
         """Returns settings that LiteLLM knows the model not to take."""
-        unknown = set()
-        supported = self._litellm.get_supported_openai_params(model=self.name)
-        if supported is not None and "seed" not in supported:
-            unknown.add("seed")
+        litellm = import_litellm()
+        supported = litellm.get_supported_openai_params(model=self.name)
+        unknown = set() if supported is None or "seed" in supported else {"seed"}
         # A compatible server is asked and may refuse, for LiteLLM does not know what it can do.
-        if self.api_base is None and not self._litellm.supports_response_schema(model=self.name):
+        if self.api_base is None and not litellm.supports_response_schema(model=self.name):
             unknown.add("response_format")
         return unknown
 
     @cached_property
-    def _info(self) -> dict[str, Any] | None:
-        """Returns what LiteLLM's table says of the model, or `None` when it is not in it."""
+    def _info(self) -> Mapping[str, Any]:
+        """Returns what LiteLLM's table says of the model, nothing when it is not in it."""
         try:
-            info: dict[str, Any] = self._litellm.get_model_info(self.name)
+            info: Mapping[str, Any] = import_litellm().get_model_info(self.name)
         except Exception:  # noqa: BLE001 (LiteLLM raises a bare one for unknown models)
-            return None
+            return {}
         return info
 
     @cached_property
     def _provider(self) -> str | None:
         """Returns who serves the model, or `None` when its name does not tell."""
         try:
-            provider: str = self._litellm.get_llm_provider(self.name)[1]
-        except self._litellm.BadRequestError:
+            provider: str = import_litellm().get_llm_provider(self.name)[1]
+        except import_litellm().BadRequestError:
             return None
         return provider
 
     @cached_property
     def _missing_keys(self) -> tuple[str, ...]:
-        missing = self._litellm.validate_environment(self.name)["missing_keys"]
+        missing = import_litellm().validate_environment(self.name)["missing_keys"]
         return tuple(key for key in missing if "KEY" in key or "TOKEN" in key)
 
     @property
@@ -323,10 +312,7 @@ def _to_part(answer: Any) -> dict[str, Any]:
     choices = []
     for choice in answer.choices[:1]:
         said = getattr(choice, "delta", None) or getattr(choice, "message", None)
-        delta = {
-            "content": getattr(said, "content", None),
-            "reasoning_content": getattr(said, "reasoning_content", None),
-        }
+        delta = {name: getattr(said, name, None) for name in ("content", "reasoning_content")}
         choices.append({"delta": delta, "finish_reason": choice.finish_reason})
     return {"choices": choices, "usage": getattr(answer, "usage", None)}
 

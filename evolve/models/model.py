@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 
 from evolve.models.budget import Price
 from evolve.records.chat import Message, Reply, Request
@@ -55,6 +56,7 @@ class ReplyError(Exception):
         self.reply = reply
 
 
+@dataclass(eq=False)
 class RetryableError(Exception):
     """One request failed in a way that another one may not.
 
@@ -66,21 +68,12 @@ class RetryableError(Exception):
         is_loading: Whether the model will answer as soon as its server has loaded it.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        retry_after_seconds: float | None = None,
-        is_outage: bool = True,
-        may_be_charged: bool = False,
-        is_loading: bool = False,
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry_after_seconds = retry_after_seconds
-        self.is_outage = is_outage
-        self.may_be_charged = may_be_charged
-        self.is_loading = is_loading
+    reason: str
+    _: KW_ONLY
+    retry_after_seconds: float | None = None
+    is_outage: bool = True
+    may_be_charged: bool = False
+    is_loading: bool = False
 
 
 class RefusedSettingError(Exception):

@@ -179,9 +179,9 @@ class ScriptedModel(Model):
 
     def _choose_text(self, request: Request) -> str:
         replies = self._script.get(request.role) or _DEFAULTS.get(request.role, make_plan_text)
-        return (
-            replies(request) if callable(replies) else replies[hash_request(request) % len(replies)]
-        )
+        if callable(replies):
+            return replies(request)
+        return replies[hash_request(request) % len(replies)]
 
 
 def load_script(path: Path) -> ScriptedModel:

@@ -200,7 +200,7 @@ def restore_budget(store: Store | None, settings: Settings) -> Budget:
     if store is not None:
         for role, model, used in store.usage():
             budget.restore(role, model, used)
-        budget.restore_evaluations(store.spent()["evaluations"])
+        budget.evaluations = store.spent()["evaluations"]
     return budget
 
 

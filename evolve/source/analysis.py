@@ -176,8 +176,7 @@ def _similarity(texts: tuple[str, ...], others: tuple[str, ...]) -> float:
     total = ours.total() + theirs.total()
     if total == 0:
         return 1.0
-    shared = sum(min(count, theirs[token]) for token, count in ours.items() if token in theirs)
-    return 2.0 * shared / total
+    return 2.0 * (ours & theirs).total() / total
 
 
 def sign_source(program: Program) -> NDArray[np.uint32]:
@@ -302,29 +301,20 @@ def _search_function(
         if name not in local | names and not isinstance(value, ast.Constant | ast.Tuple)
     }
     for node in ast.walk(function):
-        if isinstance(node, ast.Compare) and _is_special(node, names):
-            yield SPECIAL_CASE, node
-        elif isinstance(node, ast.Match) and _mentions(node.subject, names):
-            cases = (case.pattern for case in node.cases)
-            if any(isinstance(one, ast.MatchValue) for one in cases):
+        match node:
+            case ast.Compare() if _is_special(node, names):
                 yield SPECIAL_CASE, node
-        elif isinstance(node, ast.expr) and (found := _find_lookup(node)) is not None:
-            table, key = found
-            if isinstance(table, ast.Name):
-                table = collections.get(table.id, table)
-            if isinstance(table, ast.Dict) and _mentions(key, names):
-                yield SPECIAL_CASE, node
+            case ast.Match(subject, cases) if _mentions(subject, names):
+                if any(isinstance(case.pattern, ast.MatchValue) for case in cases):
+                    yield SPECIAL_CASE, node
+            case ast.Subscript(table, key, ast.Load()) | ast.Call(
+                ast.Attribute(table, "get"), [key, *_]
+            ):
+                named = collections.get(table.id) if isinstance(table, ast.Name) else table
+                if isinstance(named, ast.Dict) and _mentions(key, names):
+                    yield SPECIAL_CASE, node
         if isinstance(node, ast.stmt | ast.expr) and _changes_shared(node, shared):
             yield STATE, node
-
-
-def _find_lookup(node: ast.expr) -> tuple[ast.AST, ast.expr] | None:
-    """Returns what is looked into and the key, of `TABLE[key]` or `TABLE.get(key)`."""
-    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
-        return node.value, node.slice
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-        return (node.func.value, node.args[0]) if node.func.attr == "get" else None
-    return None
 
 
 def _is_special(node: ast.Compare, names: set[str]) -> bool:
@@ -352,18 +342,21 @@ def _mentions(node: ast.expr, names: set[str]) -> bool:
 
 def _changes_shared(node: ast.stmt | ast.expr, shared: set[str]) -> bool:
     """Returns whether a statement or call changes what outlives the call of its function."""
-    if isinstance(node, ast.Global | ast.Nonlocal):
-        return isinstance(node, ast.Global)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        owner = node.func.value
-        return isinstance(owner, ast.Name) and owner.id in shared and node.func.attr in _CHANGING
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "next":
-        return bool(node.args) and _mentions(node.args[0], shared)
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    if isinstance(node, ast.AugAssign):
-        targets = [node.target]
-    kept = (one for one in targets if isinstance(one, ast.Subscript | ast.Attribute))
-    return any(isinstance(one.value, ast.Name) and one.value.id in shared for one in kept)
+    match node:
+        case ast.Global():
+            return True
+        case ast.Call(ast.Attribute(ast.Name(owner), method)):
+            return owner in shared and method in _CHANGING
+        case ast.Call(ast.Name("next"), [iterator, *_]):
+            return _mentions(iterator, shared)
+        case ast.Assign(targets):
+            changed = targets
+        case ast.AugAssign(target):
+            changed = [target]
+        case _:
+            return False
+    kept = (one.value for one in changed if isinstance(one, ast.Subscript | ast.Attribute))
+    return any(isinstance(one, ast.Name) and one.id in shared for one in kept)
 
 
 def _count_numbers(node: ast.expr) -> int:

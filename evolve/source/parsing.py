@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
+from itertools import groupby
 from pathlib import PurePosixPath
 
 from evolve.errors import ProblemError
@@ -406,14 +407,8 @@ def _find_used(text: str, lines: list[str], names: set[str]) -> Iterator[int]:
 
 
 def _join(lines: list[str], kept: set[int]) -> Iterator[str]:
-    missing = 0
-    for number, line in enumerate(lines):
-        if number not in kept:
-            missing += 1
-            continue
-        if missing:
-            yield f"[{missing} lines that may not change are left out]"
-        missing = 0
-        yield line
-    if missing:
-        yield f"[{missing} lines that may not change are left out]"
+    for is_kept, numbers in groupby(range(len(lines)), kept.__contains__):
+        if is_kept:
+            yield from (lines[number] for number in numbers)
+        else:
+            yield f"[{len(list(numbers))} lines that may not change are left out]"
