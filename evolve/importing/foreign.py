@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from evolve.errors import UsageError
 from evolve.files import is_stray
-from evolve.importing.their_files import Sorted, hide_in
+from evolve.importing.their_files import TheirFiles, hide_in
 from evolve.problem.gallery import expect_empty, fill_templates, list_files, write_files
 from evolve.scoring.competition import MEDALS, METRICS, read_table
 from evolve.scoring.cooperative import THEIRS, Theirs
@@ -75,7 +75,7 @@ class Foreign:
         seconds: Its deadline for one evaluation.
         memory_mb: Memory of one.
         asked: How its evaluator is asked.
-        sorted: Which of its files come along.
+        sources: Which of its files come along.
         table: What became of its settings and files.
     """
 
@@ -87,7 +87,7 @@ class Foreign:
     seconds: float
     memory_mb: int
     asked: Theirs
-    sorted: Sorted
+    sources: TheirFiles
     table: tuple[Mapped, ...]
 
     @property
@@ -106,7 +106,7 @@ def write_foreign(foreign: Foreign, target: Path) -> list[Path]:
         UsageError: The target is not empty or cannot be written, or their folder is too large.
     """
     expect_empty(target)
-    size = sum((foreign.folder / path).stat().st_size for path in foreign.sorted.taken)
+    size = sum((foreign.folder / path).stat().st_size for path in foreign.sources.taken)
     if size > _MOST_BYTES:
         raise UsageError(
             f"{foreign.folder}: expected at most {_MOST_BYTES} bytes of files that come along, got "
@@ -121,9 +121,9 @@ def write_foreign(foreign: Foreign, target: Path) -> list[Path]:
     write_files(target, texts)
     beside = Path(foreign.asked.evaluator)
     try:
-        for path in foreign.sorted.taken:
+        for path in foreign.sources.taken:
             _bring(foreign.folder / path, path, target)
-        for source in foreign.sorted.borrowed:
+        for source in foreign.sources.borrowed:
             _bring(source, beside.with_name(source.name), target)
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error}") from error
@@ -149,7 +149,7 @@ def _bring(source: Path, path: Path, target: Path) -> None:
 
 def _fill_templates(foreign: Foreign, target: Path) -> dict[Path, str]:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", foreign.folder.name).strip("_-") or "imported"
-    files, tools = list(foreign.files), write_value(list(foreign.sorted.tools))
+    files, tools = list(foreign.files), foreign.sources.tools
     return fill_templates(
         "importing/templates/theirs",
         target,
@@ -159,7 +159,7 @@ def _fill_templates(foreign: Foreign, target: Path) -> dict[Path, str]:
         files=write_value(files),
         # Their evaluator starts the program, but what is not Python needs a command here.
         start="" if files[0].endswith(".py") else 'run = "false"\n',
-        tools=f"\n[sandbox]\nshow = {tools}\n" if foreign.sorted.tools else "",
+        tools=f"\n[sandbox]\nshow = {write_value(tools)}\n" if tools else "",
         seconds=f"{foreign.seconds:g}",
         memory_mb=foreign.memory_mb,
         evaluator_seconds=f"{foreign.seconds + 60.0:g}",

@@ -22,7 +22,7 @@ from evolve.importing.foreign import Foreign, Mapped, Wishes
 from evolve.importing.their_files import (
     HIDDEN,
     Constants,
-    Sorted,
+    TheirFiles,
     decode,
     flatten,
     hide_in,
@@ -38,7 +38,7 @@ _MEMORY_MB = 8192
 _FEATURES = "left out of the mean; to divide programs by them, give ranges under [[measures]]"
 _CELL = 44
 # Variables of a sandbox's own.
-_OURS = ("HOME", "PATH", "PYTHONPATH", "TMPDIR", "USER", "LANG")
+_OURS = {"HOME", "PATH", "PYTHONPATH", "TMPDIR", "USER", "LANG"}
 _OFFERED = {"openevolve", "shinka", "skydiscover", "loongflow", "levi", "gepa"}
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d*)?)\s*([a-z]*?)(?:onds?|s|utes?|ours?)?")
@@ -131,7 +131,7 @@ def read_foreign(kind: str, folder: Path, wishes: Wishes | None = None) -> Forei
         _read_asked(reading, stages),
         evaluator=evaluator.relative_to(reading.folder).as_posix(),
         arguments=arguments or _read_arguments(reading),
-        variables=tuple(name for name in chosen.variables if name not in _OURS),
+        variables=tuple(sorted(chosen.variables - _OURS)),
         allow_broken_start=reading.wishes.allow_broken_start,
     )
     memory_mb = _read_memory(reading)
@@ -406,7 +406,7 @@ def _note_others(reading: _Reading) -> None:
         reading.note(key, HIDDEN if found == "keys" else value, use)
 
 
-def _note_files(reading: _Reading, chosen: Sorted) -> None:
+def _note_files(reading: _Reading, chosen: TheirFiles) -> None:
     for path, reason in chosen.left:
         reading.note(path.as_posix(), "", f"left out: {reason}")
     for path in chosen.warned:
@@ -423,9 +423,9 @@ def _note_files(reading: _Reading, chosen: Sorted) -> None:
     _note_needs(reading, chosen)
 
 
-def _note_needs(reading: _Reading, chosen: Sorted) -> None:
+def _note_needs(reading: _Reading, chosen: TheirFiles) -> None:
     """Notes the packages and variables that an evaluation here may lack."""
-    for name in chosen.imports:
+    for name in sorted(chosen.imports):
         if name not in sys.stdlib_module_names | _OFFERED and not importlib.util.find_spec(name):
             reading.note(f"import {name}", "not installed", "install it where evolve is installed")
     for folder in chosen.tools:
@@ -433,10 +433,6 @@ def _note_needs(reading: _Reading, chosen: Sorted) -> None:
     for name in ("requirements.txt", "evaluator/requirements.txt"):
         if (reading.folder / name).is_file():
             reading.note(name, "", "nothing: packages are those of the Python that runs evolve")
-    for name in chosen.variables:
-        if name not in _OURS:
-            reading.note(
-                f"variable {name}",
-                "",
-                "not set; `environment` in problem.toml shows it to programs",
-            )
+    for name in sorted(chosen.variables - _OURS):
+        use = "not set; `environment` in problem.toml shows it to programs"
+        reading.note(f"variable {name}", "", use)

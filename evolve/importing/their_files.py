@@ -10,7 +10,7 @@ import shutil
 import textwrap
 import tokenize
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -74,29 +74,6 @@ _SHAPES: Mapping[str, Callable[[str], str]] = {
 _DEEPEST = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Sorted:
-    """The files of a folder, by what becomes of them.
-
-    Attributes:
-        taken: Paths of those that come along, relative to the folder.
-        left: Those that do not, each with the reason.
-        warned: Those that come along because the evaluator names them, and look like a solution.
-        borrowed: Modules in the parent folder that the evaluator imports.
-        imports: Packages and modules that the evaluator and the program import.
-        variables: Environment variables that they read.
-        tools: Folders of the tool chains in the user's home that they start.
-    """
-
-    taken: tuple[Path, ...]
-    left: tuple[tuple[Path, str], ...]
-    warned: tuple[Path, ...]
-    borrowed: tuple[Path, ...]
-    imports: tuple[str, ...]
-    variables: tuple[str, ...]
-    tools: tuple[str, ...]
-
-
 def decode(path: Path) -> str:
     """Returns a text file as text, by the encoding that it names, else as UTF-8 or Latin-1.
 
@@ -155,103 +132,46 @@ def is_junk(name: str) -> bool:
     return _fits(name, _JUNK)
 
 
-def sort_files(
-    folder: Path, evaluator: Path, start: Sequence[Path], keep: Collection[str]
-) -> Sorted:
-    """Sorts the files of a folder.
+@dataclass(slots=True)
+class TheirFiles:
+    """The files of a folder by what becomes of them, and what the evaluator's code says.
 
-    What the evaluator imports, or names in a text, comes along whatever it is called.
-
-    Args:
+    Attributes:
         folder: Of another system.
-        evaluator: Its evaluator.
-        start: The files of its starting program.
-        keep: Names that the user wants to come along.
+        taken: Paths of those that come along, relative to the folder.
+        left: Those that do not, each with the reason.
+        warned: Those that come along because the evaluator names them, and look like a solution.
+        borrowed: Modules in the parent folder that the evaluator imports.
+        modules: Its own, and those that it imports from the folder.
+        imports: Packages and modules that the evaluator and the program import from elsewhere.
+        variables: Environment variables that they read.
+        texts: Texts in them.
     """
-    used = _Used(folder, evaluator)
-    suffix, names = start[0].suffix, _top_names(start[0]) - {"main"}
-    taken, left, warned = [], [], []
-    for path in _walk(folder):
-        relative = path.relative_to(folder)
-        if path in start or relative.as_posix() in keep or path.name in keep:
-            reason = ""
-        elif _fits(path.name, _SECRET):
-            reason = "may hold keys"
-        elif path in used.modules or used.is_named(relative):
-            reason = ""
-            if _BEST_CODE.search(path.stem) and path.suffix not in _PAPER:
-                warned.append(relative)
-        else:
-            reason = _refuse(relative, path, suffix, names)
-        if reason:
-            left.append((relative, reason))
-        else:
-            taken.append(relative)
-    used.read(start[0])
-    return Sorted(
-        taken=tuple(taken),
-        left=tuple(left),
-        warned=tuple(warned),
-        borrowed=tuple(used.borrowed),
-        imports=tuple(sorted(used.imports)),
-        variables=tuple(sorted(used.variables)),
-        tools=used.find_tools(),
-    )
 
-
-def _refuse(relative: Path, path: Path, suffix: str, names: set[str]) -> str:
-    """Returns why a file that the evaluator does not name stays behind; empty for most."""
-    parent = [part for part in relative.parts[:-1] if _RUN.fullmatch(part)]
-    if parent:
-        return f"in `{parent[0]}`, where runs keep their results"
-    if path.suffix in _PAPER:
-        return "a document, which no evaluator reads"
-    is_code = path.suffix in {suffix, ".py"}
-    if (_BEST_CODE if is_code else _BEST_DATA).search(path.stem) and (
-        is_code or path.suffix in _DATA
-    ):
-        return "named like a solution, which programs could import or read"
-    if is_code and (_has_block(path) or (names and names <= _top_names(path))):
-        return "another program for the same problem, which programs could import"
-    return ""
-
-
-class _Used:
-    """What an evaluator and the modules beside it import, name and read."""
-
-    def __init__(self, folder: Path, evaluator: Path) -> None:
-        self._folder = folder
-        self.modules: set[Path] = set()
-        self.borrowed: list[Path] = []
-        self.imports: set[str] = set()
-        self.variables: set[str] = set()
-        self._texts: set[str] = set()
-        self.read(evaluator)
+    folder: Path
+    taken: list[Path] = field(default_factory=list)
+    left: list[tuple[Path, str]] = field(default_factory=list)
+    warned: list[Path] = field(default_factory=list)
+    borrowed: list[Path] = field(default_factory=list)
+    modules: set[Path] = field(default_factory=set)
+    imports: set[str] = field(default_factory=set)
+    variables: set[str] = field(default_factory=set)
+    texts: set[str] = field(default_factory=set)
 
     def is_named(self, relative: Path) -> bool:
         """Returns whether a text of the evaluator names a file, or a folder that it is in."""
-        return any(
-            part in text.replace("\\", "/").split("/")
-            for part in relative.parts
-            for text in self._texts
-        )
+        named = {part for text in self.texts for part in text.replace("\\", "/").split("/")}
+        return not named.isdisjoint(relative.parts)
 
-    def find_tools(self) -> tuple[str, ...]:
+    @property
+    def tools(self) -> list[str]:
         """Returns the folders in the user's home whose `bin` has a command that a text names."""
-        home = Path.home()
-        words = [text for text in self._texts if _COMMAND.fullmatch(text)]
         # Of Python there is the one that runs evolve.
-        named = [shutil.which(word) for word in words if not word.startswith("python")]
-        bins = {Path(found).parent for found in named if found}
-        return tuple(
-            sorted(
-                f"~/{place.parent.relative_to(home)}"
-                for place in bins
-                if place.name == "bin"
-                and place.parent.parent == home
-                and place.parent.name != ".local"
-            )
-        )
+        words = [text for text in self.texts if _COMMAND.fullmatch(text) and text[:6] != "python"]
+        bins = {Path(found).parent for found in map(shutil.which, words) if found}
+        homes = {place.parent for place in bins if place.name == "bin"}
+        own = [one for one in homes if one.parent == Path.home() and one.name != ".local"]
+        return sorted(f"~/{one.name}" for one in own)
 
     def read(self, path: Path) -> None:
         """Notes what a Python file imports and names, and so on in its neighbours."""
@@ -273,13 +193,13 @@ class _Used:
 
     def _follow(self, path: Path, name: str) -> None:
         parts = name.split(".")
-        for root in (path.parent, self._folder):
+        for root in (path.parent, self.folder):
             place = root.joinpath(*parts)
             for found in (place.with_suffix(".py"), place / "__init__.py"):
                 if found.is_file():
                     self.read(found)
                     return
-        above = self._folder.parent / f"{parts[0]}.py"
+        above = self.folder.parent / f"{parts[0]}.py"
         if parts[0] and above.is_file() and above not in self.modules:
             self.borrowed.append(above)
             self.read(above)
@@ -291,13 +211,66 @@ class _Used:
     def _note(self, node: ast.AST) -> None:
         match node:
             case ast.Constant(value=str(text)) if len(text) < 300:
-                self._texts.add(text)
+                self.texts.add(text)
             case ast.Subscript(value=ast.Attribute(attr="environ"), slice=ast.Constant(value=name)):
                 self.variables.add(str(name))
             case ast.Call(func=ast.Attribute(attr=called), args=[ast.Constant(value=name), *_]):
                 where = ast.unparse(node.func)
                 if called == "getenv" or where.endswith("environ.get"):
                     self.variables.add(str(name))
+
+
+def sort_files(
+    folder: Path, evaluator: Path, start: Sequence[Path], keep: Collection[str]
+) -> TheirFiles:
+    """Sorts the files of a folder.
+
+    What the evaluator imports, or names in a text, comes along whatever it is called.
+
+    Args:
+        folder: Of another system.
+        evaluator: Its evaluator.
+        start: The files of its starting program.
+        keep: Names that the user wants to come along.
+    """
+    files = TheirFiles(folder)
+    files.read(evaluator)
+    suffix, names = start[0].suffix, _top_names(start[0]) - {"main"}
+    for path in _walk(folder):
+        relative = path.relative_to(folder)
+        if path in start or relative.as_posix() in keep or path.name in keep:
+            reason = ""
+        elif _fits(path.name, _SECRET):
+            reason = "may hold keys"
+        elif path in files.modules or files.is_named(relative):
+            reason = ""
+            if _BEST_CODE.search(path.stem) and path.suffix not in _PAPER:
+                files.warned.append(relative)
+        else:
+            reason = _refuse(relative, path, suffix, names)
+        if reason:
+            files.left.append((relative, reason))
+        else:
+            files.taken.append(relative)
+    files.read(start[0])
+    return files
+
+
+def _refuse(relative: Path, path: Path, suffix: str, names: set[str]) -> str:
+    """Returns why a file that the evaluator does not name stays behind; empty for most."""
+    parent = [part for part in relative.parts[:-1] if _RUN.fullmatch(part)]
+    if parent:
+        return f"in `{parent[0]}`, where runs keep their results"
+    if path.suffix in _PAPER:
+        return "a document, which no evaluator reads"
+    is_code = path.suffix in {suffix, ".py"}
+    if (_BEST_CODE if is_code else _BEST_DATA).search(path.stem) and (
+        is_code or path.suffix in _DATA
+    ):
+        return "named like a solution, which programs could import or read"
+    if is_code and (_has_block(path) or (names and names <= _top_names(path))):
+        return "another program for the same problem, which programs could import"
+    return ""
 
 
 def _walk(folder: Path) -> Iterator[Path]:

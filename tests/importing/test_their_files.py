@@ -79,7 +79,7 @@ def test_another_program_for_the_same_problem_stays_behind(sort):
 def test_what_tools_have_made_is_not_even_listed(sort):
     found = sort("__pycache__/a.pyc", ".git/config", "venv/bin/python")
     assert [str(path) for path in found.taken] == ["evaluator.py", "initial_program.py"]
-    assert found.left == ()
+    assert found.left == []
 
 
 def test_modules_of_the_parent_folder_come_along(sort, tmp_path):
@@ -113,14 +113,14 @@ def test_tool_chains_in_the_home_that_the_evaluator_starts_are_found(sort, tmp_p
     home = tmp_path / "home"
     code = 'import subprocess\nsubprocess.run(["their-tool", "other-tool"])\n'
     with environment(HOME=str(home), PATH=f"{home}/.chain/bin:{home}/.local/bin"):
-        assert sort("helper.py", evaluator__py=code).tools == ("~/.chain",)
+        assert sort("helper.py", evaluator__py=code).tools == ["~/.chain"]
 
 
 def test_imports_and_variables_of_the_evaluator_are_listed(sort):
     found = sort("helper.py", "pack/inner.py")
     assert "missing_package" in found.imports
-    assert not {"helper", "pack"} & set(found.imports)
-    assert found.variables == ("JUDGE_KEY", "OTHER")
+    assert not {"helper", "pack"} & found.imports
+    assert found.variables == {"JUDGE_KEY", "OTHER"}
 
 
 @pytest.mark.parametrize(
