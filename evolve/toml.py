@@ -181,10 +181,10 @@ def _check_number(number: float, name: str, bounds: Mapping[str, Any], place: st
     expect(fits, f"{name}{ends}", number, place)
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Returns which of the known names was probably meant, or all of them."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"known are {_quote(known)}"
+def suggest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Returns which of the known names was probably meant, or all of them, or another advice."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4 if otherwise else 0.6)
+    return f"did you mean `{near[0]}`?" if near else otherwise or f"known are {_quote(known)}"
 
 
 def write_value(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,13 @@ from typing import NamedTuple
 from evolve.errors import UsageError
 from evolve.files import is_stray
 from evolve.importing.their_files import TheirFiles, hide_in
-from evolve.problem.gallery import expect_empty, fill_templates, list_files, write_files
+from evolve.problem.gallery import (
+    expect_empty,
+    fill_templates,
+    list_files,
+    problem_name,
+    write_files,
+)
 from evolve.scoring.competition import MEDALS, METRICS, read_table
 from evolve.scoring.cooperative import THEIRS, Theirs
 from evolve.toml import write_value
@@ -148,13 +153,12 @@ def _bring(source: Path, path: Path, target: Path) -> None:
 
 
 def _fill_templates(foreign: Foreign, target: Path) -> dict[Path, str]:
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", foreign.folder.name).strip("_-") or "imported"
     files, tools = list(foreign.files), foreign.sources.tools
     return fill_templates(
         "importing/templates/theirs",
         target,
         kind=foreign.kind,
-        name=write_value(name),
+        name=write_value(problem_name(foreign.folder.name)),
         summary=write_value(f"imported from {foreign.kind}: {foreign.folder.name}"),
         files=write_value(files),
         # Their evaluator starts the program, but what is not Python needs a command here.
@@ -193,7 +197,7 @@ def write_competition(folder: Path, target: Path) -> list[Path]:
     expect_empty(target)
     metric = _read_metric(folder)
     identifier, column = _find_columns(folder)
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_-") or "competition"
+    name = problem_name(folder.resolve().name)
     chosen = METRICS[metric]
     texts = fill_templates(
         "importing/templates/competition",

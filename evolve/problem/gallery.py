@@ -186,7 +186,7 @@ def list_files(folder: Path) -> list[Path]:
 
 def problem_name(text: str) -> str:
     """Returns a name for a problem that is made of a text."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "problem"
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-") or "problem"
 
 
 def _root() -> Path:

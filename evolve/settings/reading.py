@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from evolve.errors import UsageError
 from evolve.files import decode_text
 from evolve.keys import PASSWORD, split_password
 from evolve.settings.sections import BY_ROLE, FREE_SECTIONS, Settings
-from evolve.toml import read_given, read_value, write_key, write_value
+from evolve.toml import read_given, read_value, suggest, write_key, write_value
 
 _ENVIRONMENT_PREFIX = "EVOLVE_SET_"
 
@@ -55,14 +54,10 @@ def change_settings(settings: Settings, changes: Mapping[str, Any], *, where: st
             part = replace(old, **{name: read_value(value, type(old), keys[key], where, key)})
         else:
             by_name = next((one for one in keys if one.endswith(f".{key}")), key)
-            raise UsageError(f"{where}: unknown key `{key}`; {_suggest_key(by_name, keys)}")
+            near = suggest(by_name, keys, "docs/reference/settings.md lists all")
+            raise UsageError(f"{where}: unknown key `{key}`; {near}")
         settings = replace(settings, **{section: part})
     return settings
-
-
-def _suggest_key(key: str, keys: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.4)
-    return f"did you mean `{near[0]}`?" if near else "docs/reference/settings.md lists all"
 
 
 def _expect_no_password(value: Any, where: str) -> None:

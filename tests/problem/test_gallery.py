@@ -88,7 +88,7 @@ def test_a_new_folder_loads_and_its_program_scores(tmp_path: Path) -> None:
     paths = scaffold_problem(folder)
     assert sorted(path.name for path in paths) == sorted(p.name for p in folder.iterdir())
     problem = load_problem(folder)
-    assert problem.name == "my_first_problem"
+    assert problem.name == "my_first-problem"
     evaluate = runpy.run_path(str(problem.evaluator))[problem.functions[Purpose.SEARCH]]
     score = evaluate(DirectProgram.from_file(folder / "initial.py"), **problem.parameters)
     assert problem.baseline is not None
