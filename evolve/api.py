@@ -247,7 +247,7 @@ def run(
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem
     from evolve.runs.opening import make_run
-    from evolve.runs.trust import find_addresses
+    from evolve.runs.run_folder import find_addresses
     from evolve.runs.wiring import complete_settings
 
     expect(isinstance(problem, _PATH), "a path", problem, "problem")
@@ -469,8 +469,7 @@ def _run_to_end(run: Run, calls: Mapping[str, _Callback], *, progress: bool | No
     from evolve.report.contents import write_report
     from evolve.report.live import StandardOutput, TerminalView
     from evolve.report.phrases import describe_end
-    from evolve.runs.interrupts import interruptible
-    from evolve.runs.opening import run_to_end
+    from evolve.runs.opening import interruptible, run_to_end
 
     is_watched = sys.stdout.isatty() or "ipykernel" in sys.modules
     shows = is_watched if progress is None else progress

@@ -6,8 +6,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from evolve.cli.app import list_commands, make_app
-from evolve.cli.command import GROUPS
+from evolve.cli.app import GROUPS, list_commands, make_app
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "commands.md"
 _HEAD = """\

@@ -64,7 +64,7 @@ def find_assignments(lines):
 
 """
 COMMAND = """
-from evolve.cli.command import Result, command
+from evolve.cli.app import Result, command
 
 
 @command("Look")

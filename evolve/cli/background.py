@@ -17,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
-from evolve.cli.command import Result, command
+from evolve.cli.app import Result, command
 from evolve.cli.inspect import opened_run
 from evolve.cli.options import RUNS, Changes, Plain, Run, RunDir, Trust, argument, option, switch
 from evolve.cli.programs import show_end
@@ -31,7 +31,7 @@ from evolve.report.live import StandardOutput, follow_run
 from evolve.report.phrases import exit_code_of, show_date
 from evolve.runs.derived import fork_run
 from evolve.runs.given import drop_asked, hint_run, inject_program, list_asked, pin_attempt
-from evolve.runs.interrupts import interruptible, signal_run
+from evolve.runs.opening import interruptible, signal_run
 from evolve.runs.run_folder import find_run, load_run
 from evolve.store import Store, find_holder, is_locked
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from evolve.cli.command import Result, command
+from evolve.cli.app import Result, command
 from evolve.cli.options import RUNS, Run, argument, option, switch
 from evolve.display import Heading, Part, Styled, TextTable, say, show_number
 from evolve.errors import EvolveError, UsageError

@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
-from evolve.cli.command import Result, command
+from evolve.cli.app import Result, command
 from evolve.cli.options import (
     RUNS,
     Changes,

@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
-from evolve.cli.command import Result, command
+from evolve.cli.app import Result, command
 from evolve.cli.options import Changes, ProblemPath, argument, option, read_settings, switch
 from evolve.display import TextTable, one_line, say, show_number
 from evolve.errors import ExitCode, UsageError
@@ -27,17 +27,19 @@ from evolve.problem.gallery import (
     write_noise,
 )
 from evolve.records import Evaluation
-from evolve.runs.estimate import (
+from evolve.runs.given import read_starts
+from evolve.runs.run_folder import describe_evaluator
+from evolve.runs.starting import evaluate_initial
+from evolve.runs.wiring import (
     TYPICAL_REPAIRS,
     TYPICAL_TOKENS,
     RoleEstimate,
+    complete_settings,
+    describe_isolation,
     estimate_roles,
+    evaluating,
     expect_two_generations,
 )
-from evolve.runs.given import read_starts
-from evolve.runs.starting import evaluate_initial
-from evolve.runs.trust import describe_evaluator
-from evolve.runs.wiring import complete_settings, describe_isolation, evaluating
 from evolve.scoring.cooperative import WARNING
 from evolve.search.digests import find_misfit, preview_prompts
 from evolve.settings import Settings, change_settings

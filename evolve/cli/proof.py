@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from evolve.cli.command import Result, command
+from evolve.cli.app import Result, command
 from evolve.cli.options import RUNS, Changes, OutputFolder, Run, Trust, option, switch
 from evolve.display import Part, say
 from evolve.errors import ExitCode, UsageError

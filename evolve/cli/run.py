@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from evolve.cli.command import Result, command
+from evolve.cli.app import Result, command
 from evolve.cli.options import (
     RUNS,
     Changes,
@@ -139,7 +139,7 @@ def run(
     # It gets ready while this side imports what it needs to know the problem.
     with _getting_ready(detach=detach) as idle:
         from evolve.runs.opening import make_run
-        from evolve.runs.trust import find_addresses
+        from evolve.runs.run_folder import find_addresses
         from evolve.runs.wiring import complete_settings
 
         recorded = None if replay is None else _open_recorded(replay, trust=trust)
@@ -247,8 +247,7 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
     Raises:
         MachineError: With a note on how to continue, where that is possible.
     """
-    from evolve.runs.interrupts import interruptible
-    from evolve.runs.opening import run_to_end
+    from evolve.runs.opening import interruptible, run_to_end
     from evolve.runs.world import describe_mending
 
     folder = run.folder
@@ -351,7 +350,7 @@ def _introduce(settings: Settings, folder: Path, problem: Problem | None = None)
     """Returns the first lines of a run; of a new one they name the evaluator, unless it is ours."""
     from evolve.problem import list_warnings
     from evolve.problem.gallery import is_shipped
-    from evolve.runs.trust import describe_evaluator
+    from evolve.runs.run_folder import describe_evaluator
 
     models = (
         f"models: {settings.models.describe()}"

@@ -388,7 +388,7 @@ def start_process(module: str = "process", variables: tuple[str, ...] = ()) -> I
                 for name in (*SEEN_VARIABLES, *variables)
                 if name in os.environ
             },
-            # Its folder stays as it was when the user began the run: see `evolve.runs.trust`.
+            # Its folder stays as it was when the user began the run: see `evolve.runs.run_folder`.
             "PYTHONDONTWRITEBYTECODE": "1",
         },
     )

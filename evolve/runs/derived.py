@@ -19,8 +19,15 @@ from evolve.problem.gallery import expect_empty
 from evolve.records import AttemptKey
 from evolve.records.plain import to_plain
 from evolve.records.results import LightAttempt
-from evolve.runs.run_folder import create_run_folder, load_run, write_program
-from evolve.runs.trust import expect_trust, find_addresses, read_mark, write_mark
+from evolve.runs.run_folder import (
+    create_run_folder,
+    expect_trust,
+    find_addresses,
+    load_run,
+    read_mark,
+    write_mark,
+    write_program,
+)
 from evolve.runs.wiring import complete_settings
 from evolve.search.curves import CurvePoint, trace_curve
 from evolve.search.population import Population, expect_frozen, freeze_past

@@ -19,8 +19,7 @@ from evolve.models.roster import ask_first_words, open_endpoints
 from evolve.operators.tuning import MOST_SESSIONS
 from evolve.problem import Purpose
 from evolve.records.results import FRUITLESS, FRUITLESS_UNTIL, GENERATIONS, INTERRUPTED
-from evolve.runs.interrupts import failures_of_the_machine, interruptible
-from evolve.runs.opening import Run, RunView
+from evolve.runs.opening import Run, RunView, failures_of_the_machine, interruptible
 from evolve.runs.outcome import (
     BestWriter,
     Outcome,
@@ -29,12 +28,16 @@ from evolve.runs.outcome import (
     read_outcome,
 )
 from evolve.runs.proving import Recording
-from evolve.runs.run_folder import SETTINGS_FILE, load_run, save_settings
-from evolve.runs.starting import FirstCheckpoint, rescore_elites
-from evolve.runs.trust import checksum_evaluator, write_mark
+from evolve.runs.run_folder import (
+    SETTINGS_FILE,
+    checksum_evaluator,
+    load_run,
+    save_settings,
+    write_mark,
+)
+from evolve.runs.starting import FirstCheckpoint, RunAsks, rescore_elites
 from evolve.runs.wiring import (
     WORKERS,
-    RunAsks,
     count_threads,
     describe_isolation,
     restore_budget,

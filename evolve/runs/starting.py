@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +13,16 @@ from typing import Any
 
 from evolve import __version__
 from evolve.display import one_line, say_error, shorten
-from evolve.errors import EvaluationCutError, EvaluatorError, ProblemError, UsageError
+from evolve.errors import (
+    BudgetExhaustedError,
+    EvaluationCutError,
+    EvaluatorError,
+    ProblemError,
+    UsageError,
+)
 from evolve.evaluation.evaluator import LOST
 from evolve.evaluation.pool import Evaluators
+from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint
 from evolve.problem import COOPERATIVE, Problem
 from evolve.problem.gallery import write_noise
@@ -31,21 +38,26 @@ from evolve.records import (
     Status,
     average,
 )
-from evolve.records.results import Evaluated, Generation, as_slot
+from evolve.records.results import Call, Evaluated, Expense, Generation, as_slot
 from evolve.records.steering import steering_of
-from evolve.runs.estimate import RoleEstimate, estimate_roles, expect_two_generations
 from evolve.runs.opening import Run, RunView
 from evolve.runs.outcome import describe
-from evolve.runs.run_folder import save_settings
-from evolve.runs.trust import write_mark
-from evolve.runs.wiring import RunAsks, plan_tuning
+from evolve.runs.run_folder import save_settings, write_mark
+from evolve.runs.wiring import (
+    RoleEstimate,
+    estimate_roles,
+    expect_two_generations,
+    plan_tuning,
+    restore_budget,
+)
 from evolve.search.digests import preview_prompts
 from evolve.search.lasting import copy_experience, note_experience
 from evolve.search.population import freeze_past, load_population
 from evolve.search.select import repeats_of
-from evolve.settings import change_settings
+from evolve.settings import Settings, change_settings
 from evolve.settings.sections import STRATEGIES
 from evolve.source.analysis import fingerprint
+from evolve.steps.asker import Asker
 from evolve.steps.slot import reject, same_as
 from evolve.store import Store
 from evolve.store.store import AS_RECORDED
@@ -124,6 +136,69 @@ def _describe_failure(problem: Problem, evaluation: Evaluation, *, is_blamed: bo
         f"{problem.folder / problem.initial.entry.path}: the starting program must have an "
         f"objective, got `{evaluation.status}`: {evaluation.reason}{texts}"
     )
+
+
+class RunAsks:
+    """What the evaluations of a run ask, in its search and outside of it.
+
+    Args:
+        store: The run's database.
+        problem: What is evaluated.
+        settings: Of the run; another run's record answers where they name one.
+        evaluators: Ask, where the problem does.
+        endpoints: The models of the run.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        problem: Problem,
+        settings: Settings,
+        evaluators: Evaluators,
+        endpoints: Mapping[str, Endpoint],
+    ) -> None:
+        self._store = store
+        self._waiting: list[Call | Expense] = []
+        self._generation = 0
+        known, replay = store.asks(), settings.models.replay
+        if replay:
+            with closing(Store.open_to_read(Path(replay))) as recorded:
+                known = recorded.asks()
+        self._asker = Asker(
+            endpoints=endpoints,
+            models=settings.models,
+            budget=restore_budget(store, settings),
+            keep=self._waiting.append,
+            known=known,
+            next_generation=lambda: self._generation,
+        )
+        if problem.asks:
+            evaluators.asker = self._asker.answer
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Records what evaluations outside of the search ask, for the generation that follows.
+
+        Raises:
+            UsageError: It would pass a cap.
+        """
+        last = self._store.last_generation()
+        self._generation = 0 if last is None else last + 1
+        try:
+            yield
+        except BudgetExhaustedError as error:
+            raise UsageError(f"what an evaluation asks would pass a cap: {error}") from error
+        finally:
+            if self._waiting:
+                self._store.keep(self._waiting)
+                self._waiting.clear()
+
+    @contextmanager
+    def searching(self, budget: Budget, keep: Callable[[Call | Expense], None]) -> Iterator[None]:
+        """Lets the search count and record what is asked while the context is open."""
+        self._asker.budget, self._asker.keep = budget, keep
+        yield
+        self._asker.keep = self._waiting.append
 
 
 class FirstCheckpoint:

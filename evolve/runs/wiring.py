@@ -1,4 +1,4 @@
-"""Settings to parts: defaults that depend on each other, evaluators, what they ask, the budget."""
+"""Settings to parts: defaults, evaluators, what they ask, budgets and what they buy."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evolve.display import say_error
 from evolve.errors import BudgetExhaustedError, ProblemError, UsageError
 from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import Evaluators, LocalEvaluators
-from evolve.models.budget import Budget
+from evolve.models.budget import Budget, estimate_tokens
 from evolve.problem import Problem
-from evolve.records.results import Call, Expense
+from evolve.records.results import Call
 from evolve.sandbox.backends import NAMES, Isolation
 from evolve.settings import Settings, change_settings
 from evolve.settings.sections import (
@@ -35,7 +35,11 @@ from evolve.source.parsing import holds_values, is_text
 from evolve.store import Store
 
 if TYPE_CHECKING:
-    from evolve.models.endpoint import Endpoint
+    from collections.abc import Callable, Mapping
+
+    from evolve.models.budget import Price
+    from evolve.records.chat import Message
+    from evolve.settings import Settings
 
 WORKERS = 8
 """Model calls at a time, where the settings say nothing."""
@@ -237,73 +241,6 @@ def settle_asked(problem: Problem, settings: Settings) -> Settings:
     return change_settings(settings, changes, where="defaults") if changes else settings
 
 
-class RunAsks:
-    """What the evaluations of a run ask, in its search and outside of it.
-
-    Args:
-        store: The run's database.
-        problem: What is evaluated.
-        settings: Of the run; another run's record answers where they name one.
-        evaluators: Ask, where the problem does.
-        endpoints: The models of the run.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        problem: Problem,
-        settings: Settings,
-        evaluators: Evaluators,
-        endpoints: Mapping[str, Endpoint],
-    ) -> None:
-        from evolve.steps.asker import Asker
-
-        self._store = store
-        self._waiting: list[Call | Expense] = []
-        self._generation = 0
-        known, replay = store.asks(), settings.models.replay
-        if replay:
-            with closing(Store.open_to_read(Path(replay))) as recorded:
-                known = recorded.asks()
-        self._asker = Asker(
-            endpoints=endpoints,
-            models=settings.models.asked,
-            budget=restore_budget(store, settings),
-            keep=self._waiting.append,
-            deadline_seconds=settings.models.deadline_seconds,
-            known=known,
-            next_generation=lambda: self._generation,
-            replays=bool(replay),
-        )
-        if problem.asks:
-            evaluators.asker = self._asker.answer
-
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Records what evaluations outside of the search ask, for the generation that follows.
-
-        Raises:
-            UsageError: It would pass a cap.
-        """
-        last = self._store.last_generation()
-        self._generation = 0 if last is None else last + 1
-        try:
-            yield
-        except BudgetExhaustedError as error:
-            raise UsageError(f"what an evaluation asks would pass a cap: {error}") from error
-        finally:
-            if self._waiting:
-                self._store.keep(self._waiting)
-                self._waiting.clear()
-
-    @contextmanager
-    def searching(self, budget: Budget, keep: Callable[[Call | Expense], None]) -> Iterator[None]:
-        """Lets the search count and record what is asked while the context is open."""
-        self._asker.budget, self._asker.keep = budget, keep
-        yield
-        self._asker.keep = self._waiting.append
-
-
 @contextmanager
 def evaluating(
     problem: Problem, settings: Settings, known: Iterable[Call] | None = None
@@ -332,12 +269,10 @@ def evaluating(
                 stack.callback(endpoint.close)
             evaluators.asker = Asker(
                 endpoints=endpoints,
-                models=settings.models.asked,
+                models=settings.models,
                 budget=restore_budget(None, settings),
                 keep=lambda _: None,
-                deadline_seconds=settings.models.deadline_seconds,
                 known=known or (),
-                replays=bool(settings.models.replay),
             ).answer
         evaluators.start()
         evaluators.wait()
@@ -345,3 +280,126 @@ def evaluating(
             yield evaluators
         except BudgetExhaustedError as error:
             raise UsageError(f"what evaluations ask would pass a cap: {error}") from error
+
+
+# Typical replies, in tokens, and repair turns a slot, where no earlier run is given.
+TYPICAL_TOKENS = {"planner": 1500, "editor": 1500, "summarizer": 400}
+TYPICAL_REPAIRS = 0.3
+_STEPS = {"planner": "plan", "editor": "edit", "summarizer": "summarize"}
+# An upper estimate of tokens is about so much above what is counted.
+_EXCESS = 1.5
+
+
+class Use(NamedTuple):
+    """What a role uses in a slot, on average.
+
+    Attributes:
+        calls: Calls in a slot.
+        prompt_tokens: Tokens read in a slot.
+        completion_tokens: Tokens written in a slot.
+    """
+
+    calls: float
+    prompt_tokens: float
+    completion_tokens: float
+
+
+class RoleEstimate(NamedTuple):
+    """What a role will use and cost in a slot.
+
+    Attributes:
+        role: The role.
+        models: Its models.
+        calls: Calls in a slot.
+        prompt_tokens: Tokens read in a slot.
+        completion_tokens: Tokens written in a slot.
+        cost_usd: Their price, `None` when it is unknown.
+    """
+
+    role: str
+    models: tuple[str, ...]
+    calls: float
+    prompt_tokens: float
+    completion_tokens: float
+    cost_usd: float | None
+
+
+def estimate_roles(
+    settings: Settings,
+    prompts: Mapping[str, tuple[Message, ...]],
+    find_price: Callable[[str], Price | None],
+) -> list[RoleEstimate]:
+    """Returns what each role of a slot will use and cost.
+
+    Args:
+        settings: Complete, with models.
+        prompts: Messages of a first slot by step.
+        find_price: Returns what a model costs.
+    """
+    roster = settings.models.roster()
+    estimates = []
+    for role in _find_roles(settings):
+        use = _expect_use(settings, role, prompts[_STEPS[role]])
+        total = sum(item.weight for item in roster[role])
+        costs: list[float] = []
+        for item in roster[role]:
+            if (price := find_price(item.name)) is not None:
+                cost = use.prompt_tokens * price.prompt_usd
+                cost += use.completion_tokens * price.completion_usd
+                costs.append(item.weight / total * cost)
+        cost_usd = sum(costs) if len(costs) == len(roster[role]) else None
+        names = tuple(item.name for item in roster[role])
+        estimates.append(RoleEstimate(role, names, *use, cost_usd))
+    return estimates
+
+
+def expect_two_generations(settings: Settings, estimate: Callable[[], list[RoleEstimate]]) -> None:
+    """Checks that each cap buys two generations with models: fewer cannot build on one another.
+
+    Args:
+        settings: Complete.
+        estimate: Returns what each role uses in a slot; asked only where a cap depends on it.
+
+    Raises:
+        UsageError: A cap buys fewer.
+    """
+    budget, slots = settings.budget, settings.loop.slots
+    if not settings.models.is_configured or settings.models.replay:
+        return
+    # By cap: its value, and what one generation takes.
+    needs: dict[str, tuple[float | None, float]] = {
+        "max_calls": (budget.max_calls, slots + len(_find_roles(settings)) - 1),
+        "max_evaluations": (budget.max_evaluations and budget.max_evaluations - 1, slots),
+    }
+    if budget.max_tokens is not None or budget.max_cost_usd is not None:
+        roles = estimate()
+        tokens = sum(one.prompt_tokens + one.completion_tokens for one in roles)
+        cost = sum(one.cost_usd or 0.0 for one in roles)
+        needs["max_tokens"] = (budget.max_tokens, slots * tokens)
+        needs["max_cost_usd"] = (budget.max_cost_usd, slots * cost)
+    for name, (cap, need) in needs.items():
+        if cap is not None and cap < 2 * need:
+            takes = f"{need:.0f}" if need >= 1 else f"{need:.4f}"
+            raise UsageError(
+                f"`budget.{name}`: expected enough for two generations, of which each takes about "
+                f"{takes} (`loop.slots` is {slots}), got {getattr(budget, name):g}; raise it, or "
+                "lower `loop.slots`; --force runs with it"
+            )
+
+
+def _find_roles(settings: Settings) -> list[str]:
+    kept = {
+        "planner": settings.models.plans_apart,
+        "summarizer": "summaries" not in settings.search.without,
+    }
+    return [role for role in TYPICAL_TOKENS if kept.get(role, True)]
+
+
+def _expect_use(settings: Settings, role: str, messages: tuple[Message, ...]) -> Use:
+    read = sum(estimate_tokens(message.text) for message in messages) / _EXCESS
+    written = TYPICAL_TOKENS[role]
+    # One call serves all slots of a generation, but for edits.
+    calls = 1 / settings.loop.slots
+    if role == "editor":
+        calls = 1 + TYPICAL_REPAIRS * bool(settings.steps.repairs)
+    return Use(calls, calls * read, calls * min(written, settings.models.max_tokens or written))

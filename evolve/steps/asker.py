@@ -15,6 +15,7 @@ from evolve.models.endpoint import Endpoint
 from evolve.records import AttemptKey
 from evolve.records.chat import Request
 from evolve.records.results import ASKS, Call, Expense
+from evolve.settings.sections import ModelSettings
 from evolve.steps.journal import Once, call_endpoint
 
 # Questions of one evaluation that are asked at a time.
@@ -30,23 +31,20 @@ class Asker:
 
     Args:
         endpoints: The models of the run, by name.
-        models: The name of the model that each role asks.
+        models: Which model each role asks, for how long, and whether another run's record answers,
+            in which all has to be known.
         budget: Hard caps and totals; those of the search while it runs.
         keep: Called with each finished call and lost request; that of the search while it runs.
-        deadline_seconds: For one call, retries included.
         known: Calls recorded before.
         next_generation: Returns the first generation that is not committed.
-        replays: Whether another run's record answers, in which all has to be known.
     """
 
     endpoints: Mapping[str, Endpoint]
-    models: Mapping[str, str]
+    models: ModelSettings
     budget: Budget
     keep: Callable[[Call | Expense], None]
-    deadline_seconds: float
     known: InitVar[Iterable[Call]] = ()
     next_generation: Callable[[], int] = lambda: 0
-    replays: bool = False
 
     def __post_init__(self, known: Iterable[Call]) -> None:
         self._lock = threading.Lock()
@@ -56,7 +54,7 @@ class Asker:
         self._foreign: dict[tuple[str, str], Call] = {}
         for call in known:
             mark = (call.reply.model, call.request.hash)
-            if self.replays:
+            if self.models.replay:
                 self._foreign[mark] = call
                 continue
             self._answers.put(mark, call)
@@ -83,7 +81,7 @@ class Asker:
         return [Answered(call.reply.text, call.error) for call in calls]
 
     def _find(self, generation: int, request: Request) -> Call:
-        model = self.models.get(request.role, "")
+        model = self.models.asked.get(request.role, "")
         return self._answers.find(
             (model, request.hash), lambda: self._ask(generation, request, model)
         )
@@ -97,7 +95,7 @@ class Asker:
         elif model in self.endpoints:
             call = call_endpoint(
                 self.endpoints[model], key, request,
-                budget=self.budget, keep=self.keep, deadline_seconds=self.deadline_seconds,
+                budget=self.budget, keep=self.keep, deadline_seconds=self.models.deadline_seconds,
             )  # fmt: skip
         else:
             raise ModelError(
@@ -105,7 +103,7 @@ class Asker:
                 + (
                     "the record that answers has no such question; a changed program needs a "
                     "model: run it without `--replay`"
-                    if self.replays
+                    if self.models.replay
                     else "its answer is not recorded, and no model is connected here"
                 )
             )

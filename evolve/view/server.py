@@ -41,7 +41,7 @@ from evolve.report.render import (
     render_page,
     render_section,
 )
-from evolve.runs.interrupts import signal_run
+from evolve.runs.opening import signal_run
 from evolve.view.pages import list_attempts, list_runs, write_comparison
 from evolve.view.watched import Received, WatchedRun, WatchedRuns
 

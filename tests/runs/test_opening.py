@@ -17,7 +17,7 @@ import pytest
 
 import evolve
 from evolve.errors import MachineError, StoreError
-from evolve.runs.interrupts import failures_of_the_machine
+from evolve.runs.opening import failures_of_the_machine
 from evolve.store import DATABASE, Store
 from tests.commands import (
     run_evolve,

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner
 
-from evolve.cli.app import make_app
-from evolve.cli.command import COMMANDS, Result, command
+from evolve.cli.app import COMMANDS, Result, command, make_app
 from evolve.cli.options import Changes, read_settings
 from evolve.display import TextTable, say
 from evolve.errors import ExitCode

@@ -3,7 +3,7 @@ import pytest
 from evolve.errors import UsageError
 from evolve.models.budget import Price
 from evolve.records.chat import Message
-from evolve.runs.estimate import TYPICAL_TOKENS, estimate_roles, expect_two_generations
+from evolve.runs.wiring import TYPICAL_TOKENS, estimate_roles, expect_two_generations
 from evolve.settings import Settings, change_settings
 from tests.commands import run_evolve
 
