@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.sandbox.test_memory import SEARCH
 
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Purpose, load_problem
 from evolve.records import Program, SourceFile, Status
 from evolve.sandbox.backends import open_sandbox
 from tests.builders import make_runner
+from tests.contracts.test_sandbox_memory import SEARCH
 from tests.judge import open_judge
 
 if TYPE_CHECKING:
