@@ -28,6 +28,7 @@ from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel, import_litellm
 from evolve.models.roster import Part
 from evolve.records.chat import Message, Request
+from evolve.settings.sections import BudgetSettings
 from evolve.steps.journal import Journal
 from evolve.store import Store
 
@@ -75,7 +76,7 @@ def main() -> None:
 
     gate = Gate("model", concurrency=8)
     endpoint = Endpoint(LiteLLMModel(MODEL, api_base=url), gate=gate, price=Price(1e-6, 4e-6))
-    budget = Budget(max_cost_usd=1e6)
+    budget = Budget(BudgetSettings(max_cost_usd=1e6))
 
     def ask_endpoint() -> None:
         endpoint.complete(make_request(next(numbers), options.characters), 300.0, budget)

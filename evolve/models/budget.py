@@ -16,13 +16,13 @@ import math
 import re
 import threading
 from collections import defaultdict, deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from evolve.errors import BudgetExhaustedError
 from evolve.records.chat import Reply, Request
 from evolve.records.results import MAX_CALLS, MAX_COST, MAX_EVALUATIONS, MAX_TOKENS, Expense, Totals
-from evolve.settings.sections import ModelSettings
+from evolve.settings.sections import BudgetSettings, ModelSettings
 
 GENEROUS_TOKENS = 32_000
 """Tokens of a reply, thinking included, that a bound of ours leaves room for where it can."""
@@ -184,23 +184,17 @@ class Reservation:
         )  # fmt: skip
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False)
 class Budget:
     """Hard caps with exact totals; safe to use from many threads.
 
     Args:
-        max_cost_usd: US dollars for all calls together; `None` for no cap, here and below.
-        max_evaluations: Evaluations.
-        max_calls: Calls of models, lost requests included.
-        max_tokens: Tokens read and written.
+        caps: Those of the settings; lost requests count among the calls.
         shares: Requests that are to be in flight at a time.
         evaluations: Those counted so far.
     """
 
-    max_cost_usd: float | None = None
-    max_evaluations: int | None = None
-    max_calls: int | None = None
-    max_tokens: int | None = None
+    caps: BudgetSettings = field(default_factory=BudgetSettings)
     shares: int = 8
     evaluations: int = 0
 
@@ -237,7 +231,8 @@ class Budget:
         read = math.ceil(estimate_prompt_tokens(request) * self._excess[model])
         reservation = Reservation(request.role, model, read, most or GENEROUS_TOKENS, price)
         is_priced = price is not None and price.completion_usd > 0
-        is_bounded = self.max_tokens is not None or (self.max_cost_usd is not None and is_priced)
+        caps = self.caps
+        is_bounded = caps.max_tokens is not None or (caps.max_cost_usd is not None and is_priced)
         with self._lock:
             if is_bounded:
                 bounds = [bound for bound in (request.max_tokens, most) if bound is not None]
@@ -318,8 +313,7 @@ class Budget:
             BudgetExhaustedError: It would pass the cap, and is not counted.
         """
         with self._lock:
-            if self.max_evaluations is not None:
-                _check_cap(MAX_EVALUATIONS, self.evaluations + 1, self.max_evaluations)
+            _check_cap(MAX_EVALUATIONS, self.evaluations + 1, self.caps.max_evaluations)
             self.evaluations += 1
 
     def release_evaluation(self) -> None:
@@ -338,9 +332,9 @@ class Budget:
         tokens, money = (one.tokens for one in held), (one.cost_usd or 0.0 for one in held)
         calls = used.calls + used.lost_requests
         return (
-            (MAX_CALLS, self.max_calls, calls, len(held)),
-            (MAX_TOKENS, self.max_tokens, used.tokens + used.lost_tokens, sum(tokens)),
-            (MAX_COST, self.max_cost_usd, used.cost_usd + used.lost_usd, math.fsum(money)),
+            (MAX_CALLS, self.caps.max_calls, calls, len(held)),
+            (MAX_TOKENS, self.caps.max_tokens, used.tokens + used.lost_tokens, sum(tokens)),
+            (MAX_COST, self.caps.max_cost_usd, used.cost_usd + used.lost_usd, math.fsum(money)),
         )
 
     def totals_by_call(self) -> dict[tuple[str, str], Totals]:

@@ -38,6 +38,7 @@ from evolve.keys import cut_keys
 from evolve.models.model import Model, ReplyError, RetryableError, format_prompt
 from evolve.problem.folder import MAX_FILE_BYTES
 from evolve.records.chat import Message, Reply, Request
+from evolve.settings import Settings
 
 PREFIX = "cmd:"
 _MOST_PRINTED, _SHOWN_CHARACTERS = 32_000_000, 300
@@ -219,35 +220,33 @@ class WorkspaceModel(CommandModel):
 
     Args:
         command: Program and arguments, quoted as for a shell.
-        passed: Names of the variables of the environment that it gets.
-        shown: Files and folders that it may read, beyond the system and its own.
-        hidden: What it must not read, wherever that lies.
-        allow_weak: Whether it may run where nothing confines it.
+        settings: Say what it gets and may read, how long it works, and whether it may run where
+            nothing confines it.
+        folder: The run's, which it must not read.
 
     Raises:
-        UsageError: The command cannot be found, or its quotes do not match.
+        UsageError: The command cannot be found, its quotes do not match, or a variable that it
+            gets is not set.
     """
 
     is_patient = True
 
-    def __init__(
-        self,
-        command: str,
-        *,
-        passed: Sequence[str] = (),
-        shown: Sequence[str] = (),
-        hidden: Sequence[Path] = (),
-        seconds: float = 900.0,
-        allow_weak: bool = False,
-    ) -> None:
+    def __init__(self, command: str, settings: Settings, folder: Path) -> None:
         super().__init__(command)
+        steps = settings.steps
+        lacking = [one for one in steps.workspace_variables if one not in os.environ]
+        if lacking:
+            raise UsageError(
+                f"steps.workspace_variables: expected {lacking[0]} to be set, got nothing; "
+                f"`export {lacking[0]}=...`"
+            )
         # The command is started elsewhere than where it was named.
         self._arguments[0] = str(Path(shutil.which(self._arguments[0]) or "").absolute())
-        self._passed = (*_PASSED, *passed)
-        self._shown = [Path(path).expanduser().absolute() for path in shown]
-        self._hidden = [_EVOLVE, *hidden]
-        self._seconds = seconds
-        self._allow_weak = allow_weak
+        self._passed = (*_PASSED, *steps.workspace_variables)
+        self._shown = [Path(path).expanduser().absolute() for path in steps.workspace_shows]
+        self._hidden = (_EVOLVE, folder.resolve())
+        self._seconds = settings.models.request_seconds
+        self._allow_weak = settings.sandbox.allow_weak
         self._is_confined = True
 
     def prepare(self) -> Request | None:

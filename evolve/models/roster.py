@@ -7,7 +7,6 @@ rank, so that the scale of the objective does not matter.
 
 from __future__ import annotations
 
-import os
 import shlex
 import threading
 from collections import defaultdict, deque
@@ -82,20 +81,15 @@ def open_endpoints(
                 f"model {name!r}: its name has an address that you have not named; if you want "
                 "it asked, name the model yourself, as in --model NAME"
             )
-        changes = {key: entry.pop(key) for key in ("drop", "rename", "extra") if key in entry}
-        model = (
-            _open_workspace(settings, name, folder)
-            if name in editors
-            else open_model(
-                name,
-                folder / MANUAL,
-                tell,
-                api_base=address,
-                sends_key=named is None or address is None or address in named,
-                idle_seconds=models.idle_seconds,
-                **changes,
-            )
-        )
+        changes: dict[str, Any] = {
+            key: entry.pop(key) for key in ("drop", "rename", "extra") if key in entry
+        }
+        if name in editors:
+            model: Model = WorkspaceModel(name.removeprefix(PREFIX), settings, folder)
+        else:
+            changes |= {"api_base": address, "idle_seconds": models.idle_seconds}
+            changes["sends_key"] = named is None or address is None or address in named
+            model = open_model(name, folder / MANUAL, tell, **changes)
         model.name = name
         # What is left of the entry limits the rate.
         seconds = models.request_seconds
@@ -103,29 +97,6 @@ def open_endpoints(
         price = _read_price(settings, name)
         endpoints[name] = Endpoint(model, gate=gate, price=price, request_seconds=seconds)
     return endpoints
-
-
-def _open_workspace(settings: Settings, name: str, folder: Path) -> Model:
-    """Returns the command that works in workspaces.
-
-    Raises:
-        UsageError: The command cannot be found, or a variable that it gets is not set.
-    """
-    steps = settings.steps
-    lacking = [one for one in steps.workspace_variables if one not in os.environ]
-    if lacking:
-        raise UsageError(
-            f"steps.workspace_variables: expected {lacking[0]} to be set, got nothing; "
-            f"`export {lacking[0]}=...`"
-        )
-    return WorkspaceModel(
-        name.removeprefix(PREFIX),
-        passed=steps.workspace_variables,
-        shown=steps.workspace_shows,
-        hidden=(folder.resolve(),),
-        seconds=settings.models.request_seconds,
-        allow_weak=settings.sandbox.allow_weak,
-    )
 
 
 def _read_price(settings: Settings, name: str) -> Price | None:

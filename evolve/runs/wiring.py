@@ -193,14 +193,7 @@ def _take_environment(problem: Problem) -> dict[str, str]:
 
 def restore_budget(store: Store | None, settings: Settings) -> Budget:
     """Returns the caps of the settings, with what a run has used so far counted; None for none."""
-    caps = settings.budget
-    budget = Budget(
-        max_cost_usd=caps.max_cost_usd,
-        max_evaluations=caps.max_evaluations,
-        max_calls=caps.max_calls,
-        max_tokens=caps.max_tokens,
-        shares=settings.loop.workers or WORKERS,
-    )
+    budget = Budget(settings.budget, settings.loop.workers or WORKERS)
     if store is not None:
         for role, model, used in store.usage():
             budget.restore(role, model, used)

@@ -19,6 +19,7 @@ from evolve.models.model import ReplyError, RetryableError
 from evolve.models.offline_models import ScriptedModel
 from evolve.records.chat import Message, Reply, Request
 from evolve.records.results import Totals
+from evolve.settings.sections import BudgetSettings
 
 REQUEST = Request("editor", (Message("user", "x" * 300),), max_tokens=100)
 PRICE = Price(prompt_usd=0.001, completion_usd=0.01)
@@ -80,14 +81,14 @@ def test_an_estimate_of_prompt_tokens_is_on_the_safe_side(text, tokens):
     ],
 )
 def test_a_call_that_might_pass_a_cap_is_not_made(caps, message):
-    budget = Budget(**caps)
+    budget = Budget(BudgetSettings(**caps))
     with pytest.raises(BudgetExhaustedError, match=message):
         complete(budget, PricedModel())
     assert budget.total == Totals()
 
 
 def test_what_a_call_did_not_use_is_given_back():
-    budget = Budget(max_cost_usd=2.0)
+    budget = Budget(BudgetSettings(max_cost_usd=2.0))
     worst = budget.reserve(REQUEST, "m", PRICE)
     assert worst.cost_usd == pytest.approx(0.116 + 1.0)
     with ThreadPoolExecutor(1) as pool:
@@ -105,11 +106,11 @@ class TestShares:
 
     def test_without_a_cap_no_limit_is_sent(self):
         assert Budget().reserve(self.OPEN, "m", self.CHEAP).limit is None
-        assert Budget(max_cost_usd=2.0).reserve(self.OPEN, "m", None).limit is None
+        assert Budget(BudgetSettings(max_cost_usd=2.0)).reserve(self.OPEN, "m", None).limit is None
         assert Budget().reserve(REQUEST, "m", self.CHEAP).limit == 100
 
     def test_eight_requests_are_in_flight_whatever_the_model_can_write(self):
-        budget = Budget(max_cost_usd=2.0, shares=8)
+        budget = Budget(BudgetSettings(max_cost_usd=2.0), shares=8)
         made = [budget.reserve(self.OPEN, "m", self.CHEAP, most=128_000) for _ in range(8)]
         limits = [reservation.limit for reservation in made]
         assert min(limits) >= 20_000
@@ -117,13 +118,17 @@ class TestShares:
         assert sum(reservation.cost_usd for reservation in made) <= 2.0
 
     def test_the_limit_is_generous_not_endless(self):
-        limit = Budget(max_cost_usd=1e6).reserve(self.OPEN, "m", self.CHEAP).limit
+        limit = Budget(BudgetSettings(max_cost_usd=1e6)).reserve(self.OPEN, "m", self.CHEAP).limit
         assert limit == GENEROUS_TOKENS
-        most = Budget(max_cost_usd=1e6).reserve(self.OPEN, "m", self.CHEAP, most=9000).limit
+        most = (
+            Budget(BudgetSettings(max_cost_usd=1e6))
+            .reserve(self.OPEN, "m", self.CHEAP, most=9000)
+            .limit
+        )
         assert most == 9000
 
     def test_a_share_that_is_too_small_waits_for_others(self):
-        budget = Budget(max_cost_usd=1.0, shares=8)
+        budget = Budget(BudgetSettings(max_cost_usd=1.0), shares=8)
         first = budget.reserve(self.OPEN, "m", self.CHEAP)
         budget.settle(first, usage_of(Reply("", "m", 100, 30_000, 0.3)))
         made = [budget.reserve(self.OPEN, "m", self.CHEAP) for _ in range(2)]
@@ -135,7 +140,7 @@ class TestShares:
             assert waiting.result(timeout=5).limit >= 30_000
 
     def test_what_is_left_is_used_where_nothing_is_known_of_replies(self):
-        budget = Budget(max_cost_usd=0.02)
+        budget = Budget(BudgetSettings(max_cost_usd=0.02))
         assert 1000 < budget.reserve(self.OPEN, "m", self.CHEAP).limit < 2000
 
     @given(
@@ -145,7 +150,7 @@ class TestShares:
         uses=st.lists(st.floats(0, 1), min_size=1, max_size=40),
     )
     def test_no_cap_is_passed_and_the_worst_case_is_set_aside(self, cap, price, shares, uses):
-        budget = Budget(max_cost_usd=cap, shares=shares)
+        budget = Budget(BudgetSettings(max_cost_usd=cap), shares=shares)
         price = Price(price / 4, price)
         pending = []
         for share in uses:
@@ -171,14 +176,14 @@ class TestShares:
 
 
 def test_who_waits_for_others_ends_with_the_run_or_with_the_cap():
-    budget = Budget(max_cost_usd=2.0)
+    budget = Budget(BudgetSettings(max_cost_usd=2.0))
     worst = budget.reserve(REQUEST, "m", PRICE)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(budget.reserve, REQUEST, "m", PRICE)
         budget.settle(worst, usage_of(Reply("", "m", 100, 100, 1.1)))
         with pytest.raises(BudgetExhaustedError, match=r"2\.216 might be reached"):
             waiting.result()
-        budget = Budget(max_cost_usd=2.0)
+        budget = Budget(BudgetSettings(max_cost_usd=2.0))
         budget.reserve(REQUEST, "m", PRICE)
         waiting = pool.submit(budget.reserve, REQUEST, "m", PRICE)
         budget.stop("interrupted")
@@ -187,7 +192,7 @@ def test_who_waits_for_others_ends_with_the_run_or_with_the_cap():
 
 
 def test_what_may_have_been_charged_counts_with_its_worst_case():
-    budget = Budget(max_cost_usd=4.0)
+    budget = Budget(BudgetSettings(max_cost_usd=4.0))
     lost = []
     error = RetryableError("broke off", may_be_charged=True)
     endpoint = Endpoint(PricedModel(error=error), policy=RetryPolicy(first_seconds=0.001))
@@ -199,7 +204,7 @@ def test_what_may_have_been_charged_counts_with_its_worst_case():
 
 
 def test_what_cannot_have_been_charged_counts_for_nothing():
-    budget = Budget(max_calls=1)
+    budget = Budget(BudgetSettings(max_calls=1))
     with pytest.raises(ModelError, match="wrong key"):
         complete(budget, PricedModel(error=ModelError("wrong key")))
     complete(budget, PricedModel())
@@ -210,7 +215,7 @@ def test_what_cannot_have_been_charged_counts_for_nothing():
 def test_empty_replies_are_reserved_one_by_one():
     """Each of them is paid for, so that three of one call could pass a cap together."""
     empty = PricedModel(completion_tokens=100, cost_usd=1.1, text="")
-    budget = Budget(max_cost_usd=2.5)
+    budget = Budget(BudgetSettings(max_cost_usd=2.5))
     with pytest.raises(ReplyError, match=r"`max_cost_usd`: 3\.316 might") as caught:
         complete(budget, empty)
     assert caught.value.reply.cost_usd == pytest.approx(2.2)
@@ -235,7 +240,7 @@ def test_an_unusable_reply_is_paid_for():
 
 
 def test_no_cap_is_passed_by_many_calls_at_a_time():
-    budget = Budget(max_cost_usd=20.0, max_calls=10_000)
+    budget = Budget(BudgetSettings(max_cost_usd=20.0, max_calls=10_000))
 
     def spend(_: int) -> bool:
         try:
@@ -253,7 +258,7 @@ def test_no_cap_is_passed_by_many_calls_at_a_time():
 
 
 def test_evaluations_are_capped_before_they_are_made():
-    budget = Budget(max_evaluations=1)
+    budget = Budget(BudgetSettings(max_evaluations=1))
     budget.reserve_evaluation()
     with pytest.raises(BudgetExhaustedError, match="`max_evaluations`: 2 might"):
         budget.reserve_evaluation()
@@ -261,7 +266,7 @@ def test_evaluations_are_capped_before_they_are_made():
 
 
 def test_what_an_earlier_part_of_the_run_used_counts():
-    budget = Budget(max_calls=5)
+    budget = Budget(BudgetSettings(max_calls=5))
     budget.restore("planner", "m", Totals(calls=4, lost_requests=1, cost_usd=1.5))
     with pytest.raises(BudgetExhaustedError, match="might be reached"):
         budget.reserve(REQUEST, "m", None)

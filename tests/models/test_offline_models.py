@@ -12,6 +12,7 @@ from evolve.models.offline_models import ManualModel, ScriptedModel, hash_reques
 from evolve.models.roster import open_model
 from evolve.records import Program, SourceFile
 from evolve.records.chat import Message, Request
+from evolve.settings.sections import BudgetSettings
 
 SOURCE = """import math
 
@@ -149,7 +150,7 @@ def test_the_prompt_is_written_and_the_reply_waited_for(tmp_path):
 
     timer = threading.Timer(0.3, answer)
     timer.start()
-    budget = Budget(max_cost_usd=0.0)
+    budget = Budget(BudgetSettings(max_cost_usd=0.0))
     reply = Endpoint(model, request_seconds=0.1).complete(PLANNED, 0.1, budget)
     timer.join()
     assert reply.text == "Try harder.\n"

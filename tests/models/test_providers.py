@@ -17,6 +17,7 @@ from evolve.models.gate import Gate
 from evolve.models.litellm_model import LiteLLMModel
 from evolve.models.model import ReplyError
 from evolve.records.chat import Message, Reply, Request
+from evolve.settings.sections import BudgetSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -290,7 +291,7 @@ class TestLimits:
                 return Answer("the answer", completion_tokens=3000, thinking_tokens=2990)
             return Answer("", finish_reason="length", completion_tokens=body["max_tokens"])
 
-        budget = Budget(max_cost_usd=0.06)
+        budget = Budget(BudgetSettings(max_cost_usd=0.06))
         with ModelServer(answer) as server:
             endpoint = open_endpoint(server, price=Price(0, 10e-6))
             reply = ask(endpoint, Request("planner", REQUEST.messages), budget)

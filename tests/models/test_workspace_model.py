@@ -12,6 +12,7 @@ from evolve import keys
 from evolve.errors import EvaluatorError, ModelError
 from evolve.models.command_models import Desk, WorkspaceModel, as_messages, offering
 from evolve.records.chat import Request
+from evolve.settings import Settings, change_settings
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
 OURS = '"cost_usd": 0.5, "input_tokens": 7, "output_tokens": 3'
@@ -19,15 +20,20 @@ CLAUDE = '"total_cost_usd": 0.25, "usage": {"input_tokens": 2, "output_tokens": 
 FILES = {"PLAN.md": "Do it.\n", "a.py": "x = 1\n", "lib/b.py": "y = 1\n"}
 
 
+def settings(**changes) -> Settings:
+    named = {name.replace("__", "."): value for name, value in changes.items()}
+    return change_settings(Settings(), named, where="test")
+
+
 @pytest.fixture
 def work(tmp_path):
     """Lets a shell script work on `FILES`, and returns what came of it."""
 
-    def run(script: str, collected=("a.py", "lib/*.py"), score=None, **options):
+    def run(script: str, collected=("a.py", "lib/*.py"), score=None, **changes):
         path = tmp_path / "agent.sh"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-        model = WorkspaceModel(str(path), **options)
+        model = WorkspaceModel(str(path), settings(**changes), tmp_path / "run")
         assert model.prepare() is None
         desk = Desk(collected, score or (lambda _: ("ok 1.0", True)))
         with offering(desk):
@@ -85,8 +91,8 @@ def test_nothing_of_the_machine_but_the_system_is_in_sight(work, tmp_path):
     try:
         found, _ = work(
             f"cat {secret}; cat {tmp_path}/named/tool.txt; ls {Path(__file__).parent}; env",
-            passed=("EVOLVE_TEST_TOKEN",),
-            shown=(str(tmp_path / "named"),),
+            steps__workspace_variables=("EVOLVE_TEST_TOKEN",),
+            steps__workspace_shows=(str(tmp_path / "named"),),
         )
     finally:
         keys._find_keys.cache_clear()
@@ -103,7 +109,7 @@ def test_nothing_of_the_machine_but_the_system_is_in_sight(work, tmp_path):
 
 def test_our_package_is_hidden_even_where_its_interpreter_is_shown(work):
     package = Path(__file__).parents[2] / "evolve"
-    found, _ = work(f"ls {package}; echo listed", shown=(str(package.parent),))
+    found, _ = work(f"ls {package}; echo listed", steps__workspace_shows=(str(package.parent),))
     assert found["output"].splitlines() == ["listed"]
 
 
@@ -113,7 +119,7 @@ def test_links_out_of_the_workspace_are_not_followed(work):
 
 
 def test_a_command_that_takes_too_long_leaves_what_it_has(work):
-    found, reply = work("echo 'x = 5' > a.py; sleep 60", seconds=1.0)
+    found, reply = work("echo 'x = 5' > a.py; sleep 60", models__request_seconds=1.0)
     assert (found["ended"], found["drafts"][0]["a.py"]) == ("time", "x = 5\n")
     assert reply.seconds < 30
 
@@ -138,8 +144,10 @@ def test_a_failing_command_is_no_failure_of_the_run(work):
 
 
 def test_what_is_to_be_shown_must_be_there():
+    shown = settings(steps__workspace_shows=("/nowhere/at/all",))
+    model = WorkspaceModel(sys.executable, shown, Path("run"))
     with pytest.raises(ModelError, match=r"steps\.workspace_shows: expected a file or folder"):
-        WorkspaceModel(sys.executable, shown=("/nowhere/at/all",)).prepare()
+        model.prepare()
 
 
 def test_where_nothing_confines_a_command_it_runs_only_if_that_is_allowed(work, tmp_path):
@@ -153,7 +161,7 @@ def test_where_nothing_confines_a_command_it_runs_only_if_that_is_allowed(work, 
         os.environ["PATH"] = str(tmp_path / "bin")
         with pytest.raises(ModelError, match=r"there is no `bwrap`; install the package"):
             work("true")
-        found, _ = work(f"cat {secret}; echo 'x = 7' > a.py", allow_weak=True)
+        found, _ = work(f"cat {secret}; echo 'x = 7' > a.py", sandbox__allow_weak=True)
     finally:
         os.environ["PATH"] = path
     assert found["output"] == "mine\n"

@@ -7,6 +7,7 @@ import pytest
 
 from evolve.models.budget import Budget
 from evolve.records import AttemptKey, Direction, Evaluation, Program, SourceFile, Status
+from evolve.settings.sections import BudgetSettings
 from evolve.steps.jobs import Confirmation
 from evolve.steps.journal import Journal
 from tests.commands import PROBLEM
@@ -24,9 +25,9 @@ def make_slot(*objectives, max_evaluations=None):
             return Evaluation(Status.INFEASIBLE, reason="at times")
         return Evaluation(Status.OK, objective=objective)
 
-    kept = []
+    kept, caps = [], BudgetSettings(max_evaluations=max_evaluations)
     journal = Journal(
-        endpoints={}, evaluator=evaluate, budget=Budget(max_evaluations=max_evaluations),
+        endpoints={}, evaluator=evaluate, budget=Budget(caps),
         keep=kept.append, workers=1, deadline_seconds=1.0,
     )  # fmt: skip
     return journal.open_slot(1, 0, confirmation=CONFIRMATION), kept
