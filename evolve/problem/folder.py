@@ -26,7 +26,7 @@ from evolve.problem.problem import (
 )
 from evolve.records import Program, SourceFile
 from evolve.source.parsing import find_blocks, find_fault, find_oddities, is_readable, list_names
-from evolve.toml import read_record, suggest
+from evolve.toml import expect, read_record, suggest
 
 _MOST_CELLS = 1_000_000
 MAX_FILE_BYTES = 1_000_000
@@ -74,6 +74,15 @@ def load_problem(
             names the place.
     """
     folder = _find_folder(Path(path))
+    try:
+        return _load(folder, overrides or {}, evaluators)
+    except ProblemError:
+        raise
+    except UsageError as error:
+        raise ProblemError(str(error)) from error
+
+
+def _load(folder: Path, overrides: Mapping[str, object], evaluators: Path | None) -> Problem:
     file = folder / "problem.toml"
     top = _read_table(file)
     program, where = top.program, f"{file}: [program]"
@@ -91,7 +100,7 @@ def load_problem(
     # A run may have a link to what is too large for a copy.
     if data.exists() and evaluators is None:
         _expect_inside(data, folder)
-    parameters = _read_parameters(top.parameters, overrides or {}, str(file))
+    parameters = _read_parameters(top.parameters, overrides, str(file))
     _expect_distinct([one.name for one in top.objectives], f"{file}: [[objectives]]")
     return Problem(
         **{item.name: getattr(top, item.name) for item in fields(ProblemFacts)},
@@ -126,8 +135,6 @@ def _read_table(path: Path) -> ProblemTable:
         return read_record(ProblemTable, {"name": path.parent.name, **values}, str(path))
     except tomllib.TOMLDecodeError as error:
         raise ProblemError(f"{path}: expected TOML: {error}") from error
-    except UsageError as error:
-        raise ProblemError(str(error)) from error
 
 
 def _read_stages(top: ProblemTable, parameters: Mapping[str, Any], where: str) -> Iterator[Stage]:
@@ -139,8 +146,7 @@ def _read_stages(top: ProblemTable, parameters: Mapping[str, Any], where: str) -
         place = f"{where}: [[stages]] {number}"
         function = stage.function or top.function
         names.append(stage.name or function)
-        if names[-1] in names[:-1]:
-            raise ProblemError(f"{place}: `name`: expected one of its own, got {names[-1]!r}")
+        expect(names[-1] not in names[:-1], "one of its own", names[-1], f"{place}: `name`")
         share, has_threshold = stage.share, stage.threshold is not None
         if share is not None and (share >= 1.0 or has_threshold):
             raise ProblemError(
@@ -160,8 +166,7 @@ def _read_parameters(
     values: Mapping[str, Any], overrides: Mapping[str, object], where: str
 ) -> Mapping[str, Any]:
     for name in values:
-        if not name.isidentifier():
-            raise ProblemError(f"{where}: [parameters]: expected a Python name, got {name!r}")
+        expect(name.isidentifier(), "a Python name", name, f"{where}: [parameters]")
     return _change_parameters(values, overrides, f"{where}: parameters")
 
 
@@ -172,10 +177,8 @@ def _change_parameters(
         if name not in values:
             raise ProblemError(f"{where}: unknown key `{name}`; {suggest(name, values)}")
         kinds = {type(value), type(values[name])}
-        if len(kinds) > 1 and kinds != {int, float}:
-            raise ProblemError(
-                f"{where}: `{name}`: expected the type of {values[name]!r}, got {value!r:.200}"
-            )
+        fits = len(kinds) == 1 or kinds == {int, float}
+        expect(fits, f"the type of {values[name]!r}", value, f"{where}: `{name}`")
     return {**values, **overrides}
 
 
@@ -196,10 +199,8 @@ def _read_measures(
             raise ProblemError(
                 f"{where} {number}: expected `low` below `high`, got {low:g} and {high:g}"
             )
-        if measure.scale == "log" and low <= 0.0:
-            raise ProblemError(
-                f"{where} {number}: `low`: expected it above 0 for `log`, got {low:g}"
-            )
+        fits = measure.scale != "log" or low > 0.0
+        expect(fits, "it above 0 for `log`", low, f"{where} {number}: `low`")
     _expect_distinct([measure.name for measure in measures], where)
     if math.prod(measure.cells for measure in measures) > _MOST_CELLS:
         raise ProblemError(
@@ -209,8 +210,7 @@ def _read_measures(
 
 
 def _expect_distinct(names: Sequence[str], where: str) -> None:
-    if len(set(names)) < len(names):
-        raise ProblemError(f"{where}: expected different names, got {names}")
+    expect(len(set(names)) == len(names), "different names", names, where)
 
 
 def _find_folder(path: Path) -> Path:

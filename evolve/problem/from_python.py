@@ -33,22 +33,13 @@ from evolve.problem.gallery import (
 )
 from evolve.records import Direction
 from evolve.source.parsing import list_names
-from evolve.toml import write_value
+from evolve.toml import expect, write_value
 
 # Makes annotations texts: what they name need not be there.
 _LATE_ANNOTATIONS = "from __future__ import annotations\n\n"
 _COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}
 _FINDS = "import importlib.util, sys; print(importlib.util.find_spec(sys.argv[1]).origin)"
 _STANDARD = str(Path(os.__file__).parent), sysconfig.get_path("platstdlib")
-_TOML = """\
-name = "{name}"
-summary = "Written from Python"
-direction = "{direction}"
-function = "{function}"
-
-[program]
-files = {files}
-"""
 # A text of one word, or one that ends as a file's name does.
 _LIKE_A_PATH = re.compile(r"[^\s()=]+|.*\.py|[^()=]*\.\w{1,5}")
 
@@ -83,20 +74,21 @@ def write_problem(
     Raises:
         UsageError: The program or the evaluator cannot be taken.
     """
-    if direction not in tuple(Direction):
-        raise UsageError(f"direction: expected maximize or minimize, got {direction!r}")
+    expect(direction in tuple(Direction), "maximize or minimize", direction, "direction")
     _expect_text(statement, "statement")
     files = _read_program(program)
     others, function = _read_evaluator(evaluate)
     better = "larger" if direction == Direction.MAXIMIZE else "smaller"
     plain = f"Improve the program. The {better} its objective, the better."
-    toml = _TOML.format(
-        name=problem_name(getattr(program, "__name__", folder.name)),
-        direction=direction,
-        function=function,
-        files=write_value(list(files)),
-    )
-    others["problem.toml"] = Given(toml, "problem.toml")
+    toml = {
+        "name": problem_name(getattr(program, "__name__", folder.name)),
+        "summary": "Written from Python",
+        "direction": direction,
+        "function": function,
+    }
+    lines = [f"{key} = {write_value(value)}\n" for key, value in toml.items()]
+    lines.append(f"\n[program]\nfiles = {write_value(list(files))}\n")
+    others["problem.toml"] = Given("".join(lines), "problem.toml")
     others["statement.md"] = Given(f"{statement or plain}\n", "statement")
     if taken := sorted(set(files) & set(others)):
         raise UsageError(
@@ -124,14 +116,13 @@ def naming_given(names: Mapping[Path, str]) -> Iterator[None]:
 
 
 def _expect_text(text: object, where: str) -> None:
-    if not isinstance(text, str):
-        raise UsageError(f"{where}: expected a text, got {text!r:.80}")
+    expect(isinstance(text, str), "a text", text, where)
     try:
-        text.encode()
+        str(text).encode()
     except UnicodeEncodeError as error:
         raise UsageError(
-            f"{where}: expected text that UTF-8 can hold, got {text[error.start]!r} at character "
-            f"{error.start}"
+            f"{where}: expected text that UTF-8 can hold, got "
+            f"{error.object[error.start]!r} at character {error.start}"
         ) from error
 
 
