@@ -48,7 +48,7 @@ from evolve.records.results import (
     as_slot,
 )
 from evolve.runs.run_folder import create_run_folder
-from evolve.search.digests import DigestMaker
+from evolve.search.knowledge import DigestMaker
 from evolve.search.population import Population, light_attempts
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import Settings, SettingsHistory
@@ -204,7 +204,7 @@ started = time.perf_counter()
 from pathlib import Path
 from evolve.search.population import Population
 from evolve.runs.run_folder import load_run
-from evolve.search.digests import DigestMaker
+from evolve.search.knowledge import DigestMaker
 from evolve.search.schedule import Schedule, size_of
 from evolve.settings import SettingsHistory
 from evolve.store import Store

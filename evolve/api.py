@@ -141,7 +141,7 @@ class SavedRun:
 
     def lessons(self) -> list[dict[str, Any]]:
         """Returns what `evolve lessons --json` prints."""
-        from evolve.search.lasting import read_lessons
+        from evolve.search.knowledge import read_lessons
 
         with self._opened() as (store, _, _):
             return [lesson.as_dict() for lesson in read_lessons(store)]

@@ -25,7 +25,7 @@ from evolve.display import TextTable, one_line, say_error
 from evolve.errors import ExitCode, StoreError, UsageError
 from evolve.files import open_plain, writing
 from evolve.records.plain import to_plain
-from evolve.records.steering import Steer, SteerKind
+from evolve.records.results import Steer, SteerKind
 from evolve.report.attempt_details import find_attempt
 from evolve.report.live import StandardOutput, follow_run
 from evolve.report.phrases import exit_code_of, show_date

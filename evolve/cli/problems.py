@@ -41,7 +41,7 @@ from evolve.runs.wiring import (
     expect_two_generations,
 )
 from evolve.scoring.cooperative import WARNING
-from evolve.search.digests import find_misfit, preview_prompts
+from evolve.search.knowledge import find_misfit, preview_prompts
 from evolve.settings import Settings, change_settings
 from evolve.steps.prompt import show_messages
 

@@ -21,8 +21,7 @@ from evolve.errors import ExitCode, UsageError
 from evolve.problem import COOPERATIVE, Purpose
 from evolve.records import INITIAL, Attempt, Status
 from evolve.records.plain import to_plain
-from evolve.records.results import Call
-from evolve.records.steering import Steer
+from evolve.records.results import Call, Steer
 from evolve.report import overview
 from evolve.report.attempt_details import (
     attempt_as_data,
@@ -42,7 +41,7 @@ from evolve.report.render import list_parts
 from evolve.runs.opening import open_run
 from evolve.runs.outcome import Outcome, ask_for_product
 from evolve.runs.run_folder import describe_verdict, find_run, load_run, write_program, write_text
-from evolve.search.lasting import read_lessons
+from evolve.search.knowledge import read_lessons
 from evolve.search.population import Population
 from evolve.steps.lessons import KnownLesson, format_lessons
 from evolve.steps.prompt import show_messages

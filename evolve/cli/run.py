@@ -165,7 +165,7 @@ def run(
             starts=None if recorded is not None else start or [],
         )
         if known is not None:
-            from evolve.search.lasting import write_lessons
+            from evolve.search.knowledge import write_lessons
 
             write_lessons(made.folder, known, memory)
         introduction = _introduce(made.settings, made.folder, made.original)
@@ -290,7 +290,7 @@ def _gather_lessons(
     if source is None and memory is None:
         return None
     from evolve.runs.run_folder import expect_writable, find_run
-    from evolve.search.lasting import read_lessons, recall
+    from evolve.search.knowledge import read_lessons, recall
     from evolve.steps.lessons import inherit_lessons, read_lesson_file
     from evolve.store import Store
 

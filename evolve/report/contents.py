@@ -52,7 +52,7 @@ from evolve.report.timeline import RunHistory
 from evolve.runs.outcome import PICTURED
 from evolve.runs.run_folder import BEST_FOLDER, describe_verdict, load_run, write_text
 from evolve.search.curves import AXES
-from evolve.search.lasting import read_lessons
+from evolve.search.knowledge import read_lessons
 from evolve.settings import Settings, format_settings
 from evolve.store import Store
 

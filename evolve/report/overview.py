@@ -11,8 +11,7 @@ from evolve.display import TextTable, one_line, show_number
 from evolve.problem import COOPERATIVE
 from evolve.records import INITIAL, AttemptKey
 from evolve.records.plain import from_plain, to_plain
-from evolve.records.results import FINISHED, Totals, rank_payoffs
-from evolve.records.steering import Steer
+from evolve.records.results import FINISHED, Steer, Totals, rank_payoffs
 from evolve.report.attempt_details import attempt_as_data
 from evolve.search.population import Population
 from evolve.settings import Invocation

@@ -33,9 +33,8 @@ from evolve.search.curves import CurvePoint, trace_curve
 from evolve.search.population import Population, expect_frozen, freeze_past
 from evolve.settings import Settings
 from evolve.store import Store
-from evolve.store.copying import Repaired, copy_database, repair_database
 from evolve.store.queries import NEWEST
-from evolve.store.store import AS_RECORDED, Pruned
+from evolve.store.store import AS_RECORDED, Pruned, Repaired, copy_database, repair_database
 
 
 def fork_run(

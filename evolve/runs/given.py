@@ -13,7 +13,7 @@ from evolve.errors import UsageError
 from evolve.problem import Problem
 from evolve.problem.folder import STARTS, check_entry, read_source
 from evolve.records import Attempt, Program, SourceFile
-from evolve.records.steering import Steer, SteerKind
+from evolve.records.results import Steer, SteerKind
 from evolve.runs.run_folder import load_run
 from evolve.runs.world import list_files
 from evolve.search.population import load_population

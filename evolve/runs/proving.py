@@ -22,8 +22,7 @@ from evolve.problem import Problem
 from evolve.records import Attempt, AttemptKey, Evaluation, Program
 from evolve.records.chat import Request, describe_difference
 from evolve.records.plain import to_plain
-from evolve.records.results import RECORDING, Call, Generation, LightAttempt
-from evolve.records.steering import steering_of
+from evolve.records.results import RECORDING, Call, Generation, LightAttempt, steering_of
 from evolve.runs.opening import Run
 from evolve.runs.run_folder import (
     EVALUATOR_FOLDER,

@@ -43,8 +43,7 @@ from evolve.runs.wiring import (
     restore_budget,
 )
 from evolve.runs.world import describe_difference, describe_linked
-from evolve.search.digests import find_misfit
-from evolve.search.lasting import remember
+from evolve.search.knowledge import find_misfit, remember
 from evolve.search.loop import Inbox, Interrupt, Search
 from evolve.search.population import expect_frozen, load_population
 from evolve.settings import Invocation, SettingsHistory, find_changes

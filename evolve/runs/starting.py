@@ -38,8 +38,7 @@ from evolve.records import (
     Status,
     average,
 )
-from evolve.records.results import Call, Evaluated, Expense, Generation, as_slot
-from evolve.records.steering import steering_of
+from evolve.records.results import Call, Evaluated, Expense, Generation, as_slot, steering_of
 from evolve.runs.opening import Run, RunView
 from evolve.runs.outcome import describe
 from evolve.runs.run_folder import save_settings, write_mark
@@ -50,8 +49,7 @@ from evolve.runs.wiring import (
     plan_tuning,
     restore_budget,
 )
-from evolve.search.digests import preview_prompts
-from evolve.search.lasting import copy_experience, note_experience
+from evolve.search.knowledge import copy_experience, note_experience, preview_prompts
 from evolve.search.population import freeze_past, load_population
 from evolve.search.select import repeats_of
 from evolve.settings import Settings, change_settings

@@ -17,23 +17,8 @@ from dataclasses import dataclass, field, replace
 
 from evolve.errors import BudgetExhaustedError
 from evolve.problem import Problem
-from evolve.records import Plan
-from evolve.records.results import (
-    FRUITLESS,
-    FRUITLESS_UNTIL,
-    GENERATIONS,
-    INTERRUPTED,
-    MAX_EVALUATIONS,
-    MAX_SECONDS,
-    PATIENCE,
-    TARGET,
-    Call,
-    Evaluated,
-    Expense,
-    Generation,
-    SlotResult,
-)
-from evolve.records.steering import steering_of
+from evolve.records import Plan, results
+from evolve.records.results import FRUITLESS_UNTIL, Call, Evaluated, Expense, Generation, SlotResult
 from evolve.search.generation import (
     GenerationRunner,
     Planned,
@@ -52,7 +37,7 @@ from evolve.steps.journal import Journal
 from evolve.store import Store
 
 # How long running calls and evaluations are waited for once the run is asked to stop.
-_GRACE_SECONDS = {INTERRUPTED: 10.0, MAX_SECONDS: 0.5}
+_GRACE_SECONDS = {results.INTERRUPTED: 10.0, results.MAX_SECONDS: 0.5}
 _TICK_SECONDS = 0.25
 
 
@@ -111,7 +96,7 @@ class Inbox:
         self._is_closed = True
         for event in self.wait(0.0):
             if isinstance(event, Recorded):
-                event.durable.set_exception(BudgetExhaustedError(INTERRUPTED))
+                event.durable.set_exception(BudgetExhaustedError(results.INTERRUPTED))
 
 
 class Observer:
@@ -304,7 +289,7 @@ class Search:
         """Reads what people ask of a generation that is to begin; returns its injected programs."""
         if generation > self._begun:
             self._store.begin_steering(generation)
-        return len(steering_of(self._store.steering(), generation).injected)
+        return len(results.steering_of(self._store.steering(), generation).injected)
 
     def _process(self, events: list[Event]) -> None:
         self._keep([event for event in events if isinstance(event, Recorded)])
@@ -321,7 +306,7 @@ class Search:
                 self._results[event.number] = event
                 self._stop_for(event.cut_by)
             elif isinstance(event, Interrupt):
-                self._stop(INTERRUPTED)
+                self._stop(results.INTERRUPTED)
             elif isinstance(event, BaseException):
                 raise event
 
@@ -343,7 +328,7 @@ class Search:
 
         Nothing is committed after the target: what else is finished by then is a matter of time.
         """
-        while self._running and self._stopped_because != TARGET:
+        while self._running and self._stopped_because != results.TARGET:
             result = self._results.get(self._running[0])
             if result is None or self._is_torn(result) or self._holds_commits():
                 return
@@ -364,7 +349,7 @@ class Search:
 
         What a budget cut short is committed as far as it came, for it may hold the champion.
         """
-        if self._stopped_because in {INTERRUPTED, TARGET, FRUITLESS}:
+        if self._stopped_because in {results.INTERRUPTED, results.TARGET, results.FRUITLESS}:
             return bool(result.cut_by) or any(slot.cut_by for slot in result.slots)
         if not result.slots:
             return bool(result.cut_by)
@@ -375,24 +360,24 @@ class Search:
         if target is None or champion is None or self._stopped_because:
             return
         if not self._problem.direction.is_better(target, champion.objective):
-            self._stop(TARGET)
+            self._stop(results.TARGET)
 
     def _check_fruitless(self) -> None:
         population = self.population
         if not self._settings.models.is_configured or population.generation <= self._counted:
             return
         if self._fruitless.add(population.newest):
-            self._stop_for(FRUITLESS)
+            self._stop_for(results.FRUITLESS)
 
     def _check_patience(self) -> None:
         patience = self._settings.budget.patience
         population = self.population
         if patience and population.evaluations - population.progressed_at >= patience:
-            self._stop_for(PATIENCE)
+            self._stop_for(results.PATIENCE)
 
     def _check_time(self) -> None:
         if self._is_late():
-            self._stop_for(MAX_SECONDS)
+            self._stop_for(results.MAX_SECONDS)
 
     def _is_late(self) -> bool:
         limit = self._settings.budget.max_seconds
@@ -418,14 +403,14 @@ class Search:
             return False
         if self._give_up_at is not None and time.monotonic() > self._give_up_at:
             return True
-        if self._stopped_because in {TARGET, FRUITLESS}:
+        if self._stopped_because in {results.TARGET, results.FRUITLESS}:
             return True
         result = self._results.get(self._running[0])
         return result is not None and self._is_torn(result)
 
     def _commit_ended_slots(self) -> None:
         """Commits what the generations in flight have when a cap on time cuts their other slots."""
-        while self._stopped_because == MAX_SECONDS and self._running:
+        while self._stopped_because == results.MAX_SECONDS and self._running:
             number = self._running[0]
             ended = sorted(self._ended.get(number, ()), key=lambda result: result.slot)
             if not any(result.attempts for result in ended):
@@ -435,4 +420,4 @@ class Search:
     def _exhausted(self) -> str:
         committed = self.population.generation
         limit = self._settings.loop.generations or 0
-        return GENERATIONS if committed >= limit else MAX_EVALUATIONS
+        return results.GENERATIONS if committed >= limit else results.MAX_EVALUATIONS

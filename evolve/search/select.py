@@ -17,9 +17,9 @@ from evolve.operators.changes import operator_chances
 from evolve.operators.tuning import MOST_SESSIONS, TuningPlanner
 from evolve.problem import Problem
 from evolve.records import INITIAL, Attempt, AttemptKey, Plan, Program, Selection
-from evolve.records.steering import Steering, steering_of
-from evolve.search.digests import DigestMaker, RunLibrary
+from evolve.records.results import Steering, steering_of
 from evolve.search.generation import WHOLE
+from evolve.search.knowledge import DigestMaker, RunLibrary
 from evolve.search.population import Population
 from evolve.search.schedule import Turn
 from evolve.settings import Settings, SettingsHistory

@@ -27,9 +27,9 @@ from evolve.records.results import (
     LightAttempt,
     ModelUse,
     SlotResult,
+    Steer,
     Totals,
 )
-from evolve.records.steering import Steer
 from evolve.settings import Invocation
 from evolve.store.connection import naming_errors, parsing
 from evolve.store.schema import (

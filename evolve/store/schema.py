@@ -37,8 +37,8 @@ from evolve.records.results import (
     Generation,
     LightAttempt,
     ModelUse,
+    Steer,
 )
-from evolve.records.steering import Steer
 from evolve.settings import Invocation
 
 _TYPES: dict[Any, str] = {int: "INTEGER", float: "REAL", str: "TEXT", bool: "INTEGER"}

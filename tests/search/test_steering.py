@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from evolve.records import INJECT, AttemptKey, Program, SourceFile
-from evolve.records.steering import Steer, Steering, SteerKind, steering_of
+from evolve.records.results import Steer, Steering, SteerKind, steering_of
 from evolve.store import Store
 from tests.searches import Searches, archives_of
 

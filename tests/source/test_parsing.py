@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from evolve.errors import ProblemError
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile
-from evolve.search.digests import find_misfit
+from evolve.search.knowledge import find_misfit
 from evolve.settings.sections import ModelSettings
 from evolve.source.analysis import fingerprint
 from evolve.source.parsing import (

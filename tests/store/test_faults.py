@@ -16,7 +16,7 @@ from evolve.records.results import Call, Evaluated
 from evolve.runs.derived import describe_everything
 from evolve.store import DATABASE, Store
 from evolve.store.connection import connect_to_write
-from evolve.store.copying import Repaired, copy_database, repair_database
+from evolve.store.store import Repaired, copy_database, repair_database
 from tests.store.test_store import EVALUATION, REPLY, REQUEST, fill, make_generation, make_program
 
 WRITES = ("BEGIN", "INSERT", "DELETE", "UPDATE", "COMMIT")
