@@ -34,10 +34,10 @@ from evolve.runs.run_folder import (
 from evolve.runs.wiring import evaluating
 from evolve.runs.world import checksum_folder
 from evolve.sandbox.backends import Isolation
-from evolve.search.generation import GenerationRunner, Threads, reject_known
+from evolve.search.generation import Threads, reject_known
+from evolve.search.loop import Course
 from evolve.search.population import Population, expect_frozen, light_attempts, load_population
-from evolve.search.schedule import Schedule, Turn, size_of
-from evolve.search.select import JobMaker
+from evolve.search.schedule import Turn
 from evolve.settings import Settings, SettingsHistory
 from evolve.steps.journal import Journal, OtherRequestError
 from evolve.store import Store
@@ -116,13 +116,16 @@ class Replay:
 
     def __init__(self, store: Store, problem: Problem, settings: Settings) -> None:
         expect_frozen(store, problem, settings.search)
+        asked, history = store.steering(), SettingsHistory(settings, store.invocations())
         self._store = store
-        self._problem = problem
-        self._history = SettingsHistory(settings, store.invocations())
-        self._population = Population(problem, settings.search)
-        self._maker = JobMaker(problem, self._population, store, self._history)
-        start = Generation(0, tuple(store.load_slots(0)))
-        self._generations = {0: start}
+        self._course = Course(
+            problem,
+            history,
+            store,
+            store.last_generation() or 0,
+            injected_at=lambda number: len(steering_of(asked, number).injected),
+        )
+        self._generations = {0: Generation(0, tuple(store.load_slots(0)))}
 
     @property
     def first(self) -> int:
@@ -141,12 +144,7 @@ class Replay:
         last = self._store.last_generation()
         if last is None:
             raise StoreError(f"{self._store.folder}: the run has no generation yet")
-        asked = self._store.steering()
-        schedule = Schedule(
-            generations=last,
-            size_at=lambda number: size_of(self._history.at(number)),
-            injected_at=lambda number: len(steering_of(asked, number).injected),
-        )
+        population = self._course.population
         attempts = self._store.light_attempts()
         groups = groupby(attempts, key=lambda attempt: attempt.key.generation)
         recorded = {number: list(group) for number, group in groups}
@@ -156,15 +154,15 @@ class Replay:
             again = before
             if number >= first:
                 made = self._generations.pop(number)
-                again = light_attempts(reject_known(made, self._population))
+                again = light_attempts(reject_known(made, population))
             # Archives follow from attempts: where these are equal, so are those.
-            self._population.add(number, again)
+            population.add(number, again)
             differences = _compare_attempts(before, again)
             yield number, differences
             if differences:
                 return
             try:
-                while turn := schedule.next(number, self._population.evaluations):
+                while turn := self._course.schedule.next(number, population.evaluations):
                     if turn.generation >= first:
                         self._generations[turn.generation] = self._run(turn)
             except OtherRequestError as error:
@@ -172,7 +170,7 @@ class Replay:
                 return
 
     def _run(self, turn: Turn) -> Generation:
-        number = turn.generation
+        store, number, committed = self._store, turn.generation, self._course.population.generation
         journal = Journal(
             endpoints={},
             evaluator=_evaluate_nothing,
@@ -181,16 +179,13 @@ class Replay:
             workers=1,
             deadline_seconds=1.0,
         )
-        journal.recall(*self._store.finished_after(number - 1, number))
-        journal.share(self._store.finished_after(self._population.generation, number - 1)[1])
+        journal.recall(*store.finished_after(number - 1, number))
+        journal.share(store.finished_after(committed, number - 1)[1])
         journal.stop(_NOT_RECORDED)
-        in_flight = range(self._population.generation + 1, number)
-        pending = [plan for one in in_flight for plan in self._store.load_generation(one).plans]
-        job = self._maker.select(turn, pending)
+        plans = {one: store.load_generation(one).plans for one in range(committed + 1, number)}
+        job = self._course.select(turn, plans)
         with closing(Threads(1)) as workers:
-            settings = self._history.at(number)
-            runner = GenerationRunner(self._problem, settings, journal, workers, lambda _: None)
-            return runner.run(job)
+            return self._course.run(job, journal, workers)
 
 
 def _compare_attempts(recorded: Sequence[LightAttempt], again: Sequence[LightAttempt]) -> list[str]:

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
@@ -118,6 +118,56 @@ class Observer:
         """Some time has passed."""
 
 
+class Course:
+    """What decides which generation starts when, with which job: alike in a run and its replay.
+
+    Args:
+        problem: What is solved.
+        history: The settings of each generation.
+        store: The run's database.
+        last: The last generation.
+        injected_at: Returns how many programs of the user's a generation evaluates.
+
+    Attributes:
+        population: The state after what is committed.
+        schedule: Says which generation may start.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        history: SettingsHistory,
+        store: Store,
+        last: int,
+        injected_at: Callable[[int], int],
+    ) -> None:
+        self._problem, self._history = problem, history
+        self.population = Population(problem, history.now.search)
+        self.schedule = Schedule(
+            generations=last,
+            size_at=lambda number: size_of(history.at(number)),
+            injected_at=injected_at,
+        )
+        self._maker = JobMaker(problem, self.population, store, history)
+
+    def select(self, turn: Turn, plans: Mapping[int, Sequence[Plan]]) -> GenerationJob:
+        """Returns the job of a generation that starts now; plans are those of all before it."""
+        in_flight = range(self.population.generation + 1, turn.generation)
+        pending = [plan for number in in_flight for plan in plans[number]]
+        return self._maker.select(turn, pending)
+
+    def run(
+        self,
+        job: GenerationJob,
+        journal: Journal,
+        workers: Threads,
+        report: Callable[[Planned | SlotEnded], None] = lambda _: None,
+    ) -> Generation:
+        """Plans, executes, evaluates and summarizes; reports what happens meanwhile."""
+        settings = self._history.at(job.number)
+        return GenerationRunner(self._problem, settings, journal, workers, report).run(job)
+
+
 class Search:
     """Runs generations until a limit, a budget, the target or an interrupt.
 
@@ -149,16 +199,12 @@ class Search:
         threads: int,
     ) -> None:
         self._problem = problem
-        self._history = history
         self._settings = history.now
         self._store = store
         last = store.last_generation() or 0
-        self.population = Population(problem, history.now.search)
-        self._schedule = Schedule(
-            generations=history.now.loop.generations or last,
-            size_at=lambda number: size_of(history.at(number)),
-            injected_at=self._count_injected,
-        )
+        limit = history.now.loop.generations or last
+        self._course = Course(problem, history, store, limit, self._count_injected)
+        self.population, self._schedule = self._course.population, self._course.schedule
         # The generations up to this one have begun before, with what steered them.
         self._begun = store.newest_recorded()
         self._journal = journal
@@ -168,7 +214,6 @@ class Search:
         self._events = events
         self._observers = observers
         self._workers = Threads(threads)
-        self._maker = JobMaker(problem, self.population, store, history)
         self._fruitless = FruitlessWatch(0 if "fruitless" in history.now.search.without else 3)
         # The generations up to this one are counted, or ended an earlier invocation.
         self._counted = int(store.facts().get(FRUITLESS_UNTIL, 0))
@@ -211,9 +256,7 @@ class Search:
 
     def _start(self, turn: Turn) -> None:
         """Selects for a generation, and lets it run on a thread of its own."""
-        in_flight = range(self.population.generation + 1, turn.generation)
-        pending = [plan for number in in_flight for plan in self._plans[number]]
-        job = self._maker.select(turn, pending)
+        job = self._course.select(turn, self._plans)
         self._running.append(turn.generation)
         if job.digest is None:
             self._note_plans(turn.generation, ())
@@ -221,15 +264,9 @@ class Search:
 
     def _run_generation(self, job: GenerationJob) -> None:
         """Plans, executes, evaluates and summarizes; on a thread of the generation's own."""
-        runner = GenerationRunner(
-            self._problem,
-            self._history.at(job.number),
-            self._journal,
-            self._workers,
-            self._events.put,
-        )
         try:
-            self._events.put(runner.run(job))
+            found = self._course.run(job, self._journal, self._workers, self._events.put)
+            self._events.put(found)
         except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread
             self._events.put(error)
 
