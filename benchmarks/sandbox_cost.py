@@ -31,12 +31,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from typing import TYPE_CHECKING
 
 from evolve.errors import ProgramError, SandboxError
-from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile
 from evolve.sandbox.backends import BACKENDS, open_sandbox
 from evolve.sandbox.guest.wire import ProgramLimits
+from evolve.settings import Settings
+from evolve.settings.sections import SandboxSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -279,8 +280,8 @@ def report_cost(name: str, form: str, found: list[tuple[float, float, float]]) -
 def measure_cost(name: str, account: Account, folder: Path, asked: argparse.Namespace) -> None:
     """Times the forms of a backend."""
     problem = load_problem(folder)
-    config = EvaluatorConfig({}, name, False, "", 60.0, 4096)  # noqa: FBT003
-    with closing(LocalEvaluators(problem, config, 1)) as pool:
+    settings = Settings(sandbox=SandboxSettings(backend=name, processes=1))
+    with closing(LocalEvaluators(problem, settings)) as pool:
         pool.start()
         pool.wait()
         for _ in range(20):

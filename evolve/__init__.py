@@ -2,8 +2,8 @@
 
 Modules, lowest first; each imports only from those before it (a test holds this order):
 
-    errors, toml, files, keys, display, records, settings, source, scoring,
-    problem, importing, archive, edits, operators, models, sandbox, evaluation,
+    errors, toml, files, keys, display, records, settings, source, problem,
+    sandbox, scoring, importing, archive, edits, operators, models, evaluation,
     steps, store, search, runs, report, view, cli, api
 """
 

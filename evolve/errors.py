@@ -12,8 +12,9 @@
         └── StoreError          the run's database cannot be read or written
             └── DamagedStoreError        something of it is lost, so that it cannot be resumed
 
-Outside this tree, `BudgetExhaustedError` unwinds a slot when a hard cap is reached, and a
-`ProgramError` says that a program under search failed; neither ends the command.
+Outside this tree, `BudgetExhaustedError` unwinds a slot when a hard cap is reached, a
+`ProgramError` says that a program under search failed, and an `AskError` says that a model cannot
+be asked; none of them ends the command.
 """
 
 from __future__ import annotations
@@ -85,6 +86,10 @@ class DamagedStoreError(StoreError):
 
 class EvaluationCutError(Exception):
     """An evaluation was ended by a cap on time; nothing is known about its program."""
+
+
+class AskError(RuntimeError):
+    """A model cannot be asked: the problem allows none, the cap is reached, or no answer came."""
 
 
 class BudgetExhaustedError(Exception):

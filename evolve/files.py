@@ -53,6 +53,18 @@ def inside(name: str, where: str = "") -> PurePosixPath:
     return path
 
 
+def check_path(path: str, where: str) -> str:
+    """Returns a path if it lies inside the workspace.
+
+    Raises:
+        ValueError: It is absolute, empty, or leads out of it.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
+        raise ValueError(f"{where}: expected a path inside the workspace, got {path!r}")
+    return str(pure)
+
+
 def write_inside(folder: Path, name: str, data: str | bytes) -> Path:
     """Writes a file in a folder at once, with the folders between; it is durable on return.
 

@@ -4,8 +4,8 @@ import dataclasses
 
 from evolve.archive import Elite
 from evolve.archive.credit import Merit
-from evolve.evaluation.evaluator import EvaluatorConfig
-from evolve.evaluation.runner import ProgramRunner
+from evolve.evaluation.evaluator import EvaluationRequest
+from evolve.evaluation.pool import LocalEvaluators
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Problem, Purpose, Reference
 from evolve.records import (
@@ -22,6 +22,9 @@ from evolve.records import (
 from evolve.records.results import SlotNote
 from evolve.sandbox.backends import Sandbox
 from evolve.sandbox.guest.wire import ProgramLimits
+from evolve.scoring.runner import ProgramRunner
+from evolve.settings import Settings
+from evolve.settings.sections import SandboxSettings
 from evolve.steps.jobs import Digest, RunStatus
 from evolve.steps.lessons import KnownLesson
 from evolve.steps.memory import TriedChange, TunedProgram
@@ -44,12 +47,15 @@ def make_elite(
     )  # fmt: skip
 
 
-def make_config(
-    backend: str = "auto", *, seconds: float = 20.0, memory_mb: int = 1024
-) -> EvaluatorConfig:
-    return EvaluatorConfig(
-        {}, backend, allow_weak=True, image="", seconds=seconds, memory_mb=memory_mb
+def open_pool(
+    problem: Problem, backend: str = "auto", *, seconds: float = 20.0, memory_mb: int = 1024
+) -> LocalEvaluators:
+    """Returns a pool of one evaluator process."""
+    sandbox = SandboxSettings(
+        backend=backend, allow_weak=True, processes=1, evaluator_memory_mb=memory_mb
     )
+    problem = dataclasses.replace(problem, evaluator_seconds=seconds)
+    return LocalEvaluators(problem, Settings(sandbox=sandbox))
 
 
 def make_runner(sandbox: Sandbox, problem: Problem, *, is_fresh: bool = False) -> ProgramRunner:
@@ -65,7 +71,8 @@ def judge_program(
 ) -> Evaluation:
     """Evaluates a program, by default the starting one, as a run does, but in this process."""
     functions, runner = load_evaluator(problem), make_runner(sandbox, problem)
-    return evaluate_program(problem, functions, program or problem.initial, runner, purpose)
+    request = EvaluationRequest(program or problem.initial, purpose)
+    return evaluate_program(problem, functions, runner, request)
 
 
 def change_number(problem: Problem, value: float) -> Program:

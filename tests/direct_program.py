@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.problem import Problem
-from evolve.scoring.executions import Finished, OutputFile
+from evolve.sandbox.replies import Finished, OutputFile
 
 
 class DirectProgram:

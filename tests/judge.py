@@ -6,11 +6,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evolve.evaluation.runner import ProgramRunner
+from evolve.evaluation.evaluator import EvaluationRequest
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile
 from evolve.sandbox.backends import open_sandbox
+from evolve.scoring.runner import ProgramRunner
 from tests.builders import make_runner
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Judge:
                 assert old in text, old
                 changed = changed.replace(old, new) if old else new
             files.append(SourceFile(name, changed))
-        return evaluate_program(self.problem, self._functions, Program(tuple(files)), self._bench)
+        request = EvaluationRequest(Program(tuple(files)))
+        return evaluate_program(self.problem, self._functions, self._bench, request)
 
 
 def open_judge(name: str, **parameters: object) -> Iterator[Judge]:

@@ -21,11 +21,9 @@ from evolve.display import count_of
 from evolve.errors import EvaluatorError, MachineError, UsageError
 from evolve.evaluation.evaluator import (
     EvaluationRequest,
-    EvaluatorConfig,
     IdleProcess,
     end_process,
     make_error,
-    places_of,
     send_line,
     start_process,
 )
@@ -33,7 +31,7 @@ from evolve.evaluation.pool import Evaluators
 from evolve.keys import cut_keys
 from evolve.problem import Problem
 from evolve.records import Evaluation
-from evolve.records.plain import from_plain, to_plain
+from evolve.records.plain import from_plain
 from evolve.sandbox.backends import Isolation
 from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.settings import Settings
@@ -55,8 +53,8 @@ class RayEvaluators(Evaluators):
 
     Args:
         problem: What is evaluated.
-        config: What each evaluator is sent; its environment stays here.
-        settings: Which cluster, what an evaluator asks for there, and how many there may be.
+        settings: Which cluster, what an evaluator asks for and needs to know there, and how many
+            there may be.
 
     Raises:
         UsageError: The address has another form, or Ray is not installed.
@@ -64,12 +62,7 @@ class RayEvaluators(Evaluators):
 
     waits_for = "waiting for a node that proves its sandbox"
 
-    def __init__(
-        self,
-        problem: Problem,
-        config: EvaluatorConfig,
-        settings: Settings,
-    ) -> None:
+    def __init__(self, problem: Problem, settings: Settings) -> None:
         if problem.asks:
             raise UsageError(
                 f"--cluster: expected a problem that asks no model, got {problem.name}, which is "
@@ -81,7 +74,12 @@ class RayEvaluators(Evaluators):
             **asdict(settings.cluster),
             "demand": find_demand(problem, settings.cluster),
             "evaluators": settings.sandbox.processes,
-            "evaluator": {**to_plain(config), **places_of(problem), "environment": {}},
+            "evaluator": {
+                "folder": problem.folder,
+                "world": problem.world,
+                "parameters": dict(settings.parameters),
+                "sandbox": asdict(settings.sandbox),
+            },
         }
         self._lock = threading.Lock()
         self._ready: Future[Isolation] = Future()
@@ -113,7 +111,7 @@ class RayEvaluators(Evaluators):
                 error.add_note(self._lack)
             raise
 
-    def _serve(self, request: EvaluationRequest) -> Evaluation:
+    def serve(self, request: EvaluationRequest) -> Evaluation:
         """Evaluates a program on the node that has an evaluator free, and waits for one."""
         future: Future[Evaluation] = Future()
         with self._lock:

@@ -12,9 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from evolve.errors import (
     EvaluationCutError,
@@ -28,13 +28,14 @@ from evolve.errors import (
 from evolve.keys import cut_keys
 from evolve.problem import NO_BARS, Problem, Purpose
 from evolve.problem.folder import SEEN_VARIABLES
-from evolve.records import Evaluation, Program, Status
+from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.records.chat import Request
 from evolve.records.plain import from_plain, to_plain
 from evolve.sandbox.backends import Isolation
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.guest import resources
 from evolve.sandbox.guest.wire import KILLS
+from evolve.settings import Settings
 
 # Sandbox start-up, canary and the evaluator's own imports; generous, for a busy machine.
 _START_SECONDS = 60.0
@@ -53,6 +54,10 @@ _ERRORS: tuple[type[Exception], ...] = (
     *(SandboxKilledError, SandboxError, ProblemError, UsageError),
     *(EvaluatorError, EvaluationCutError, MachineError),
 )
+# What may be the name of a variable in a message: `DATA_ROOT`, or `'TOKEN'` in quotes.
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b|(?<=')[A-Z][A-Z0-9]+(?=')")
+# How the reason begins when the process ended without a verdict.
+LOST = "the evaluator's process"
 
 
 def describe_error(error: Exception) -> dict[str, str]:
@@ -95,7 +100,7 @@ class EvaluationRequest(NamedTuple):
         program: What to score.
         purpose: Which of the evaluator's functions is asked.
         bars: The objectives that let a program go on, by stage.
-        answer: Answers what the program or the evaluator asks a model.
+        answer: Answers what the program or the evaluator asks a model; is not sent.
     """
 
     program: Program
@@ -105,40 +110,26 @@ class EvaluationRequest(NamedTuple):
 
     def as_message(self) -> dict[str, Any]:
         """Returns what is sent of it."""
-        files = [list(file) for file in self.program.files]
-        return {"files": files, "purpose": self.purpose, "bars": dict(self.bars)}
+        return {"files": self.program.files, "purpose": self.purpose, "bars": dict(self.bars)}
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> EvaluationRequest:
+        """Returns what was sent."""
+        files = tuple(SourceFile(*file) for file in message["files"])
+        return cls(Program(files), Purpose(message["purpose"]), message["bars"])
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluatorConfig:
-    """What an evaluator process needs to know beside its problem when it starts.
+class ProcessLostError(Exception):
+    """An evaluator process died or overran its deadline.
 
-    Attributes:
-        parameters: The user's changes to the problem's parameters.
-        backend: Name of the sandbox backend, or `auto`.
-        allow_weak: Whether a sandbox that does not isolate may be used.
-        image: Container image for the backend `docker`; empty for one made here.
-        devices: GPUs and accelerators for the same; empty for none.
-        seconds: Deadline of one evaluation, the evaluator's own work included.
-        memory_mb: Memory of the process, without its sandbox.
-        environment: Variables that the evaluator sees beside the usual ones.
-        fresh: Whether each program has a new sandbox.
+    Args:
+        reason: What happened.
+        was_killed: Whether somebody else ended it, which no program can bring about.
     """
 
-    parameters: Mapping[str, Any]
-    backend: str
-    allow_weak: bool
-    image: str
-    seconds: float
-    memory_mb: int
-    environment: Mapping[str, str] = field(default_factory=dict)
-    fresh: bool = False
-    devices: str = ""
-
-
-def places_of(problem: Problem) -> dict[str, Path]:
-    """Returns where a problem and its evaluator lie."""
-    return {"folder": problem.folder, "evaluators": problem.world}
+    def __init__(self, reason: str, *, was_killed: bool = False) -> None:
+        super().__init__(reason)
+        self.was_killed = was_killed
 
 
 def _describe_view(problem: Problem) -> dict[str, Any]:
@@ -161,43 +152,35 @@ def _list_hidden(problem: Problem) -> tuple[Path, ...]:
     return (*folders, *dict.fromkeys(folder / ".env" for folder in around))
 
 
-# How the reason begins when the process ended without a verdict.
-LOST = "the evaluator's process"
-
-
-class ProcessLostError(Exception):
-    """An evaluator process died or overran its deadline.
-
-    Args:
-        reason: What happened.
-        was_killed: Whether somebody else ended it, which no program can bring about.
-    """
-
-    def __init__(self, reason: str, *, was_killed: bool = False) -> None:
-        super().__init__(reason)
-        self.was_killed = was_killed
-
-
 class EvaluatorProcess:
     """One evaluator process; used by one thread at a time.
 
     Args:
         problem: What it evaluates.
-        config: Sent to it.
+        settings: Of its sandbox, its memory and the problem's parameters.
         idle: The process, where one was started already.
     """
 
     def __init__(
-        self, problem: Problem, config: EvaluatorConfig, idle: IdleProcess | None = None
+        self, problem: Problem, settings: Settings, idle: IdleProcess | None = None
     ) -> None:
-        self._config = config
+        self._seconds = problem.evaluator_seconds
+        self._memory_mb = settings.sandbox.evaluator_memory_mb
+        self._environment = {name: os.environ[name] for name in problem.environment}
         self._isolation: Isolation | None = None
         self._seen_bytes = 0
         self._buffer = bytearray()
         self._printed = bytearray()
         self._process = start_process() if idle is None else idle
-        sent = {**to_plain(config), **places_of(problem), "view": _describe_view(problem)}
-        send_line(self._process, sent)
+        config = {
+            "folder": problem.folder,
+            "world": problem.world,
+            "parameters": dict(settings.parameters),
+            "environment": self._environment,
+            "sandbox": asdict(settings.sandbox),
+            "view": _describe_view(problem),
+        }
+        send_line(self._process, config)
 
     def wait_ready(self) -> Isolation:
         """Waits until the evaluator is loaded, and returns what its sandbox was proven to enforce.
@@ -209,7 +192,7 @@ class EvaluatorProcess:
         """
         if self._isolation is None:
             try:
-                answer = self._receive(max(_START_SECONDS, self._config.seconds))
+                answer = self._receive(max(_START_SECONDS, self._seconds))
             except ProcessLostError as error:
                 raise EvaluatorError(f"evaluator: could not start: {error}") from error
             self._raise_error(answer)
@@ -248,12 +231,7 @@ class EvaluatorProcess:
 
         An evaluator that leaks is replaced between programs, long before its limit strikes.
         """
-        return self.memory_bytes > self._config.memory_mb * _MB // 2
-
-    @property
-    def memory_bytes(self) -> int:
-        """Returns the memory of the process itself; 0 where it is not known."""
-        return resources.read_bytes(None, f"/proc/{self._process.pid}")
+        return self._measure_memory() > self._memory_mb * _MB // 2
 
     def kill(self) -> None:
         """Ends the process, and with it its sandbox."""
@@ -261,7 +239,7 @@ class EvaluatorProcess:
 
     def _await_verdict(self, answer: Answer) -> dict[str, Any]:
         """Waits for the verdict; the time that the process waits for others is not its own."""
-        left = self._config.seconds
+        left = self._seconds
         while True:
             started = time.monotonic()
             message = self._receive(left)
@@ -276,37 +254,38 @@ class EvaluatorProcess:
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
-        pipe, looked = self._process.stdout, time.monotonic()
-        if pipe is None:
-            raise ProcessLostError("the evaluator has no output")
         while b"\n" not in self._buffer[-65536:]:
-            now = time.monotonic()
-            if now >= deadline:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise ProcessLostError(
                     f"the evaluator did not answer within {seconds:g} s; make it faster, or raise "
                     "`evaluator_seconds` in problem.toml"
                 )
-            if now - looked >= _LOOK_SECONDS:
-                self._check_memory()
-                looked = now
-            ready = self._poll(pipe, min(deadline - now, _LOOK_SECONDS))
-            data = os.read(pipe.fileno(), 65536) if ready else b""
-            if ready and not data:
-                raise self._explain_end()
-            self._buffer += data
-        line, _, rest = self._buffer.partition(b"\n")
-        self._buffer = rest
+            self._read_answer(min(left, _LOOK_SECONDS))
+        line, _, self._buffer = self._buffer.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _poll(self, pipe: IO[bytes], seconds: float) -> bool:
-        """Waits for an answer, and meanwhile keeps the end of what the evaluator prints."""
-        log = self._process.stderr
-        streams = [pipe] if log is None else [pipe, log]
-        ready = select.select(streams, [], [], seconds)[0]
-        if log in ready:
+    def _read_answer(self, seconds: float) -> None:
+        """Waits for a part of an answer, and meanwhile for what the evaluator prints."""
+        pipe, log = self._process.stdout, self._process.stderr
+        if select.select([one for one in (pipe, log) if one], [], [], seconds)[0]:
             self._read_printed()
-        return pipe in ready
+        if pipe is not None and select.select([pipe], [], [], 0)[0]:
+            data = os.read(pipe.fileno(), 65536)
+            if not data:
+                raise self._explain_end()
+            self._buffer += data
+            return
+        self._seen_bytes = self._measure_memory()
+        if self._seen_bytes > self._memory_mb * _MB:
+            raise ProcessLostError(
+                f"the evaluator's process used more than {self._memory_mb} MB of memory; "
+                "mend the evaluator, or raise `sandbox.evaluator_memory_mb`"
+            )
+
+    def _measure_memory(self) -> int:
+        return resources.read_bytes(None, f"/proc/{self._process.pid}")
 
     def _read_printed(self) -> None:
         log = self._process.stderr
@@ -319,14 +298,6 @@ class EvaluatorProcess:
                     log.close()
                 self._printed = (self._printed + data)[-_KEPT_BYTES:]
 
-    def _check_memory(self) -> None:
-        self._seen_bytes = self.memory_bytes
-        if self._seen_bytes > self._config.memory_mb * _MB:
-            raise ProcessLostError(
-                f"the evaluator's process used more than {self._config.memory_mb} MB of memory; "
-                "mend the evaluator, or raise `sandbox.evaluator_memory_mb`"
-            )
-
     def _raise_error(self, answer: Mapping[str, Any]) -> None:
         if "error" not in answer:
             return
@@ -338,29 +309,23 @@ class EvaluatorProcess:
 
     def _hint_at_environment(self, text: str) -> str:
         """Returns how to let a variable through that a message names, and that is set here."""
-        hidden = os.environ.keys() - self._config.environment.keys() - {*SEEN_VARIABLES}
-        named = [name for name in _VARIABLE.findall(text) if name in hidden]
-        return (
+        hidden = os.environ.keys() - self._environment.keys() - {*SEEN_VARIABLES}
+        named = next((name for name in _VARIABLE.findall(text) if name in hidden), "")
+        return named and (
             f"; evaluators see {', '.join(SEEN_VARIABLES[:2])} and the like only: write "
-            f'`[evaluator]` and `environment = ["{named[0]}"]` in problem.toml to let it through'
-            if named
-            else ""
+            f'`[evaluator]` and `environment = ["{named}"]` in problem.toml to let it through'
         )
 
     def _explain_end(self) -> ProcessLostError:
         code = self._process.wait()
-        # What a program returns may make an evaluator grow until the kernel ends it.
-        is_small = self._seen_bytes < self._config.memory_mb * _MB // 2
-        return ProcessLostError(self._last_words(code), was_killed=-code in KILLS and is_small)
-
-    def _last_words(self, code: int) -> str:
         how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
         self._read_printed()
-        return f"{LOST} {how}" + (f": {self.printed}" if self.printed else "")
+        said = f"{LOST} {how}" + (f": {self.printed}" if self.printed else "")
+        # What a program returns may make an evaluator grow until the kernel ends it.
+        is_small = self._seen_bytes < self._memory_mb * _MB // 2
+        return ProcessLostError(said, was_killed=-code in KILLS and is_small)
 
 
-# What may be the name of a variable in a message: `DATA_ROOT`, or `'TOKEN'` in quotes.
-_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b|(?<=')[A-Z][A-Z0-9]+(?=')")
 IdleProcess = subprocess.Popen[bytes]
 
 
@@ -373,6 +338,7 @@ def start_process(module: str = "process", variables: tuple[str, ...] = ()) -> I
         module: Of this package, which it runs.
         variables: What it sees of the environment beyond what evaluators do.
     """
+    seen = {name: os.environ[name] for name in (*SEEN_VARIABLES, *variables) if name in os.environ}
     return subprocess.Popen(
         # Not with the current folder on its path, which may be a stranger's.
         [sys.executable, "-P", "-m", f"evolve.evaluation.{module}"],
@@ -382,15 +348,8 @@ def start_process(module: str = "process", variables: tuple[str, ...] = ()) -> I
         stderr=subprocess.PIPE,
         # A Ctrl-C on the terminal is for the run, which then ends its evaluators gracefully.
         start_new_session=True,
-        env={
-            **{
-                name: os.environ[name]
-                for name in (*SEEN_VARIABLES, *variables)
-                if name in os.environ
-            },
-            # Its folder stays as it was when the user began the run: see `evolve.runs.run_folder`.
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
+        # The problem's folder stays as it was when the run began: see `evolve.runs.run_folder`.
+        env={**seen, "PYTHONDONTWRITEBYTECODE": "1"},
     )
 
 

@@ -22,15 +22,16 @@ from typing import Any
 
 from evolve import __version__
 from evolve.errors import EvolveError, MachineError, SandboxError
-from evolve.evaluation.evaluator import EvaluatorConfig, describe_error
-from evolve.evaluation.machine import describe_kind, find_own_folder
+from evolve.evaluation.evaluator import EvaluationRequest, describe_error
 from evolve.evaluation.pool import LocalEvaluators
-from evolve.problem import Purpose, load_problem
-from evolve.records import Program, SourceFile
+from evolve.problem import load_problem
 from evolve.records.plain import to_plain
 from evolve.sandbox.backends import prove_backends
+from evolve.scoring.timing import describe_kind, find_own_folder
+from evolve.settings import Settings
+from evolve.settings.sections import SandboxSettings
 
-_FOLDERS = {"folder": "problem", "evaluators": "evaluator"}
+_FOLDERS = ("folder", "world")
 # Frozen problems that a node keeps, those used last.
 _KEPT_PROBLEMS = 32
 
@@ -100,29 +101,25 @@ def _make_evaluator(config: Mapping[str, Any], fetch: Callable[[], bytes]) -> Lo
             f"expected {_join(config['versions'])}, as where the run is, got {_join(found)}; "
             "install the same on all machines"
         )
-    folder = _unpack(config["checksum"], fetch)
-    settings = dict(config["evaluator"])
-    problem = load_problem(
-        folder / "problem", settings["parameters"], evaluators=folder / "evaluator"
-    )
+    folder, parameters = _unpack(config["checksum"], fetch), config["parameters"]
+    problem = load_problem(folder / "folder", parameters, evaluators=folder / "world")
     if lacking := [name for name in problem.environment if name not in os.environ]:
         raise MachineError(
             f"expected {lacking[0]}, which the evaluator reads, to be set where Ray is "
             f"started, got nothing; `export {lacking[0]}=...` there"
         )
-    settings["environment"] = {name: os.environ[name] for name in problem.environment}
+    sandbox = {**config["sandbox"], "processes": 1}
     if problem.limits.get("gpus"):
         # Ray has set it to what it granted.
-        settings["devices"] = f"device={os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
-    return LocalEvaluators(problem, EvaluatorConfig(**settings), 1)
+        sandbox["devices"] = f"device={os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
+    settings = Settings(parameters=parameters, sandbox=SandboxSettings(**sandbox))
+    return LocalEvaluators(problem, settings)
 
 
-def evaluate(evaluator: LocalEvaluators, request: bytes) -> bytes:
+def evaluate(evaluator: LocalEvaluators, message: bytes) -> bytes:
     """Returns the verdict on a program, or why there is none."""
-    asked = json.loads(request)
-    program = Program(tuple(SourceFile(*file) for file in asked["files"]))
     try:
-        verdict = evaluator.evaluate(program, Purpose(asked["purpose"]), asked["bars"])
+        verdict = evaluator.serve(EvaluationRequest.from_message(json.loads(message)))
     except EvolveError as error:
         return json.dumps(describe_error(error)).encode()
     answer = {"verdict": to_plain(verdict), "printed": evaluator.printed}
@@ -151,17 +148,16 @@ def pack_problem(config: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
     run has what is too large for it.
 
     Args:
-        config: An `EvaluatorConfig` as plain data, with the places of the problem.
+        config: Paths of both, and the settings that evaluators need.
     """
-    plain = dict(config)
-    del plain["environment"]
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
-        for key, name in _FOLDERS.items():
-            archive.add(plain.pop(key), name, filter=_strip)
+        for name in _FOLDERS:
+            archive.add(config[name], name, filter=_strip)
     data = stream.getvalue()
-    checksum = hashlib.sha256(data).hexdigest()
-    return data, {"evaluator": plain, "checksum": checksum, "versions": list_versions()}
+    sent = {name: value for name, value in config.items() if name not in _FOLDERS}
+    sent |= {"checksum": hashlib.sha256(data).hexdigest(), "versions": list_versions()}
+    return data, sent
 
 
 def _strip(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from evolve.display import say_error
@@ -13,7 +15,6 @@ from evolve.errors import EvaluationCutError, EvaluatorError, SandboxError, Sand
 from evolve.evaluation.evaluator import (
     Answered,
     EvaluationRequest,
-    EvaluatorConfig,
     EvaluatorProcess,
     IdleProcess,
     ProcessLostError,
@@ -23,11 +24,11 @@ from evolve.problem import NO_BARS, Problem, Purpose
 from evolve.records import Evaluation, Program, Status
 from evolve.records.chat import Request
 from evolve.sandbox.backends import Isolation
+from evolve.settings import Settings
 
 _FAILURES_IN_A_ROW = 10
 _TRIES = 3
 _KILLS = 2
-
 
 LATER = -1
 """The generation of an evaluation that no generation asked for."""
@@ -92,10 +93,10 @@ class Evaluators(ABC):
             EvaluationCutError: `cut` was called meanwhile.
         """
         answer = refuse if self.asker is None else partial(self.asker, generation)
-        return self._serve(EvaluationRequest(program, purpose, bars, answer))
+        return self.serve(EvaluationRequest(program, purpose, bars, answer))
 
     @abstractmethod
-    def _serve(self, request: EvaluationRequest) -> Evaluation:
+    def serve(self, request: EvaluationRequest) -> Evaluation:
         """Returns the verdict on a program, as `evaluate` does."""
 
     def describe(self) -> str:
@@ -115,22 +116,20 @@ class LocalEvaluators(Evaluators):
     """This machine: a pool of evaluator processes.
 
     Args:
-        problem: What is evaluated.
-        config: Sent to each process.
-        processes: How many there may be.
+        problem: What they evaluate.
+        settings: How many there may be, and what each of them needs to know.
     """
 
-    def __init__(self, problem: Problem, config: EvaluatorConfig, processes: int) -> None:
+    def __init__(self, problem: Problem, settings: Settings) -> None:
         super().__init__()
         self._problem = problem
-        self._config = config
-        self._permits = threading.BoundedSemaphore(processes)
+        self._settings = settings
+        self._permits = threading.BoundedSemaphore(count_processes(settings))
         self._idle: queue.LifoQueue[EvaluatorProcess] = queue.LifoQueue()
         self._alive: set[EvaluatorProcess] = set()
         self._lock = threading.Lock()
-        self._failures = 0
+        self._failures = self._cuts = 0
         self._closed = False
-        self._cuts = 0
 
     def start(self, idle: IdleProcess | None = None) -> None:
         """Begins to start the first process."""
@@ -138,21 +137,12 @@ class LocalEvaluators(Evaluators):
 
     def wait(self) -> Isolation:
         """Waits until the first process is ready."""
-        failures = 0
-        while True:
-            process = self._take()
-            try:
-                isolation = process.wait_ready()
-            except BaseException as error:
-                self._discard(process)
-                failures += 1
-                if failures == _TRIES or not isinstance(error, EvaluatorError):
-                    raise
-            else:
-                self._idle.put(process)
-                return isolation
+        for _ in range(1, _TRIES):
+            with suppress(EvaluatorError):
+                return self._find_isolation()
+        return self._find_isolation()
 
-    def _serve(self, request: EvaluationRequest) -> Evaluation:
+    def serve(self, request: EvaluationRequest) -> Evaluation:
         """Evaluates a program in a process that is free, or in a new one."""
         with self._permits:
             evaluation = self._evaluate(request)
@@ -175,6 +165,10 @@ class LocalEvaluators(Evaluators):
         self._closed = True
         self.cut()
 
+    def _find_isolation(self) -> Isolation:
+        with self._lent(self._cuts) as process:
+            return process.wait_ready()
+
     def _evaluate(self, request: EvaluationRequest) -> Evaluation:
         """Returns the first verdict that there is.
 
@@ -182,16 +176,19 @@ class LocalEvaluators(Evaluators):
         it likes them. Only where somebody else killed the sandbox or the evaluator is there a
         second try, in new ones.
         """
-        is_holdout = request.purpose is Purpose.HOLDOUT
         kills = failures = 0
         cuts = self._cuts
         while True:
             try:
-                return self._try(request, cuts)
+                with self._lent(cuts) as process:
+                    evaluation = process.evaluate(request)
+                    self.printed = process.printed
+                    return evaluation
             except ProcessLostError as error:
                 kills += 1
                 if not error.was_killed or kills == _KILLS:
                     # What the evaluator printed may be of the hold-out.
+                    is_holdout = request.purpose is Purpose.HOLDOUT
                     reason = str(error).partition(":")[0] if is_holdout else str(error)
                     return Evaluation(Status.EVALUATOR_FAILED, reason=reason)
             except SandboxKilledError as error:
@@ -204,12 +201,16 @@ class LocalEvaluators(Evaluators):
                 if failures == _TRIES:
                     raise
 
-    def _try(self, request: EvaluationRequest, cuts: int) -> Evaluation:
-        process = self._take()
+    @contextmanager
+    def _lent(self, cuts: int) -> Iterator[EvaluatorProcess]:
+        """Lends a process that is ready; one that fails meanwhile, or has grown, is ended."""
+        try:
+            process = self._idle.get_nowait()
+        except queue.Empty:
+            process = self._spawn()
         try:
             process.wait_ready()
-            evaluation = process.evaluate(request)
-            self.printed = process.printed
+            yield process
         except BaseException as error:
             self._discard(process)
             if self._cuts != cuts:
@@ -219,19 +220,12 @@ class LocalEvaluators(Evaluators):
             self._discard(process)
         else:
             self._idle.put(process)
-        return evaluation
-
-    def _take(self) -> EvaluatorProcess:
-        try:
-            return self._idle.get_nowait()
-        except queue.Empty:
-            return self._spawn()
 
     def _spawn(self, idle: IdleProcess | None = None) -> EvaluatorProcess:
         with self._lock:
             if self._closed:
                 raise EvaluatorError("evaluator: the pool is closed")
-            process = EvaluatorProcess(self._problem, self._config, idle)
+            process = EvaluatorProcess(self._problem, self._settings, idle)
             self._alive.add(process)
         return process
 
@@ -247,11 +241,15 @@ class LocalEvaluators(Evaluators):
             return self._failures
 
     def _examine(self, last: Evaluation, request: EvaluationRequest) -> None:
-        # What programs return may break an evaluator that trusts it: as long as it scores a
-        # program that it once scored, no program may end the run by that.
+        # What programs return may break an evaluator that trusts it: as long as it scores the
+        # starting program, which it once scored, no program may end the run by that.
         honest = request._replace(program=self._problem.initial, purpose=Purpose.SEARCH)
-        if not self._count_failures(self._evaluate(honest)):
-            return
-        raise EvaluatorError(
-            f"evaluator: failed on {_FAILURES_IN_A_ROW} programs in a row, last: {last.reason}"
-        )
+        if self._count_failures(self._evaluate(honest)):
+            raise EvaluatorError(
+                f"evaluator: failed on {_FAILURES_IN_A_ROW} programs in a row, last: {last.reason}"
+            )
+
+
+def count_processes(settings: Settings) -> int:
+    """Returns how many evaluators there may be on this machine."""
+    return settings.sandbox.processes or len(os.sched_getaffinity(0))

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -27,6 +26,7 @@ from evolve.sandbox.guest.wire import ProgramLimits
 
 if TYPE_CHECKING:
     from evolve.problem import Problem
+    from evolve.records.chat import Request
 
     Functions = Mapping[str, Callable[..., object]]
 
@@ -39,16 +39,16 @@ def main() -> None:
     loading = ThreadPoolExecutor(1).submit(_load, config)
     try:
         # On this thread: a guest dies with the thread that started it.
-        view = config["view"]
+        view, settings = config["view"], config["sandbox"]
         sandbox = open_sandbox(
-            config["backend"],
+            settings["backend"],
             preload=tuple(view["preload"]),
-            allow_weak=config["allow_weak"],
+            allow_weak=settings["allow_weak"],
             data=None if view["data"] is None else Path(view["data"]),
             hide=tuple(map(Path, view["hide"])),
             show=tuple(map(Path, view["show"])),
-            image=config["image"],
-            devices=config["devices"],
+            image=settings["image"],
+            devices=settings["devices"],
         )
         loaded = loading.result()
     except (ProblemError, SandboxError) as error:
@@ -57,7 +57,7 @@ def main() -> None:
         _answer(answers, describe_error(error))
         return
     with closing(sandbox):
-        _serve(loaded, sandbox, answers, requests, is_fresh=config["fresh"])
+        _serve(loaded, sandbox, answers, requests, is_fresh=settings["fresh"])
 
 
 def _load(config: Mapping[str, Any]) -> tuple[Problem, Functions]:
@@ -69,8 +69,8 @@ def _load(config: Mapping[str, Any]) -> tuple[Problem, Functions]:
     from evolve.evaluation.verdict import load_evaluator
     from evolve.problem import load_problem
 
-    evaluators = Path(config["evaluators"])
-    problem = load_problem(config["folder"], config["parameters"], evaluators=evaluators)
+    world = Path(config["world"])
+    problem = load_problem(config["folder"], config["parameters"], evaluators=world)
     return problem, load_evaluator(problem)
 
 
@@ -83,47 +83,47 @@ def _serve(
     is_fresh: bool,
 ) -> None:
     """Answers that the sandbox is ready, then each program with its verdict."""
-    from evolve.evaluation.asking import AskChannel, answer_program
-    from evolve.evaluation.evaluator import WAITING, describe_error
-    from evolve.evaluation.machine import describe_kind
-    from evolve.evaluation.runner import ProgramRunner
+    from evolve.evaluation.evaluator import (
+        ANSWERS,
+        ASKED,
+        WAITING,
+        EvaluationRequest,
+        describe_error,
+    )
     from evolve.evaluation.verdict import evaluate_program
-    from evolve.problem import Purpose
-    from evolve.records import Program, SourceFile
     from evolve.records.plain import to_plain
-    from evolve.scoring.handle import PROGRAM, connect
+    from evolve.scoring.asking import PROGRAM, AskChannel, channels
+    from evolve.scoring.runner import ProgramRunner
+    from evolve.scoring.timing import describe_kind
 
-    def exchange(message: dict[str, Any]) -> dict[str, Any]:
-        _answer(answers, message)
-        return next(requests)
+    def exchange(asked: list[Request]) -> Any:
+        _answer(answers, {ASKED: to_plain(asked)})
+        return next(requests)[ANSWERS]
 
     problem, functions = loaded
     channel = AskChannel(problem.asks, exchange)
-    connect(channel.ask, channel.count)
+    channels.append(channel)
     runner = ProgramRunner(
         sandbox,
         ProgramLimits(**problem.limits),
         problem.recipe,
         lambda: _answer(answers, {WAITING: True}),
         is_fresh=is_fresh,
-        answer=partial(answer_program, channel) if PROGRAM in problem.asks else None,
+        answer=channel.answer_program if PROGRAM in problem.asks else None,
     )
     # The canary ran in this sandbox: of fresh ones the first program gets another.
     runner.end()
     _answer(answers, to_plain(sandbox.isolation))
-    for request in requests:
-        program = Program(tuple(SourceFile(*file) for file in request["files"]))
-        channel.begin()
+    for message in requests:
+        channel.counts.clear()
+        request = EvaluationRequest.from_message(message)
         try:
-            evaluation = evaluate_program(
-                problem, functions, program, runner, Purpose(request["purpose"]),
-                bars=request["bars"],
-            )  # fmt: skip
+            verdict = evaluate_program(problem, functions, runner, request)
         except SandboxError as error:
             _answer(answers, describe_error(error))
         else:
             kind = describe_kind() if runner.has_timed else ""
-            _answer(answers, to_plain(evaluation) | {"machine": kind})
+            _answer(answers, to_plain(verdict) | {"machine": kind})
 
 
 def _take_streams() -> tuple[TextIO, Iterator[dict[str, Any]]]:

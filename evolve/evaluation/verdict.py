@@ -9,21 +9,22 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from evolve import scoring
 from evolve.errors import ProblemError, ProgramError, SandboxError
-from evolve.evaluation.machine import PACKAGES
-from evolve.evaluation.runner import ProgramRunner, ProgramSessions, find_tool
-from evolve.problem import NO_BARS, Problem, Purpose, Stage
-from evolve.records import VALIDATION, Evaluation, Program, StageResult, Status
+from evolve.evaluation.evaluator import EvaluationRequest
+from evolve.problem import Problem, Purpose, Stage
+from evolve.records import VALIDATION, Evaluation, Program, SourceFile, StageResult, Status
 from evolve.records.attempts import as_text
+from evolve.records.plain import from_plain
 from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.replies import printable_end
 from evolve.scoring import Infeasible, ProgramHandle, Score
+from evolve.scoring.runner import ProgramRunner, find_tool
 from evolve.scoring.score import quotes_values
 from evolve.source.analysis import built_in_measures
 
@@ -40,6 +41,53 @@ _SIGNS = {
     "Cannot allocate memory": "memory_mb",
     "bad_alloc": "memory_mb",
 }
+
+
+_SOURCE = """import importlib.metadata, pkgutil, platform
+
+
+def probe(names):
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    modules = sorted({found.name for found in pkgutil.iter_modules()})
+    return {"python": platform.python_version(), "versions": versions, "modules": modules}
+"""
+PROBE = Program((SourceFile("initial.py", _SOURCE),))
+"""A program that reports what it finds."""
+
+_PACKAGES = ("numpy", "scipy", "numba", "scikit-learn", "pandas", "networkx", "sympy", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What programs find in the sandbox.
+
+    Attributes:
+        python: Version of Python.
+        versions: Versions of well-known packages, by name.
+        modules: All modules at the top level apart from the standard library's.
+    """
+
+    python: str
+    versions: Mapping[str, str]
+    modules: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Returns one sentence for a prompt."""
+        found = "".join(f", {name} {version}" for name, version in self.versions.items())
+        return f"It runs with Python {self.python}{found}."
+
+
+def read_machine(verdict: Evaluation) -> Machine | None:
+    """Returns the machine that the evaluation of `PROBE` reports; None where it failed."""
+    try:
+        return from_plain(Machine, json.loads(verdict.artifacts["machine"]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def load_evaluator(problem: Problem) -> dict[str, Callable[..., object]]:
@@ -83,18 +131,15 @@ def load_evaluator(problem: Problem) -> dict[str, Callable[..., object]]:
 
 
 def probe_machine(program: ProgramHandle, **_: Any) -> Score:
-    """Returns what `evolve.evaluation.machine.PROBE` finds, as the artifact `machine`."""
-    return Score(0.0, artifacts={"machine": json.dumps(program.call("probe", list(PACKAGES)))})
+    """Returns what `PROBE` finds, as the artifact `machine`."""
+    return Score(0.0, artifacts={"machine": json.dumps(program.call("probe", list(_PACKAGES)))})
 
 
 def evaluate_program(
     problem: Problem,
     functions: Mapping[str, Callable[..., object]],
-    program: Program,
     runner: ProgramRunner,
-    purpose: Purpose = Purpose.SEARCH,
-    *,
-    bars: Mapping[str, float] = NO_BARS,
+    request: EvaluationRequest,
 ) -> Evaluation:
     """Returns the verdict on a program; every failure of the program is a status in it.
 
@@ -105,11 +150,11 @@ def evaluate_program(
     Raises:
         SandboxError: The sandbox broke; nothing is known about the program.
     """
-    is_holdout = purpose is Purpose.HOLDOUT
+    is_holdout = request.purpose is Purpose.HOLDOUT
     token = quotes_values.set(not (problem.secret or is_holdout))
-    runner.begin(program)
+    runner.begin(request.program)
     try:
-        verdict = _Judge(problem, functions, program, runner).evaluate(purpose, bars)
+        verdict = _Judge(problem, functions, runner, request).evaluate()
     finally:
         runner.end()
         quotes_values.reset(token)
@@ -135,44 +180,35 @@ def _keep_numbers(verdict: Evaluation) -> Evaluation:
 Found = TypeVar("Found")
 
 
-class _Judge:
-    """Calls the functions of an evaluator on one program; the arguments are those of a verdict."""
+class _Judge(NamedTuple):
+    """Calls the functions of an evaluator on one program; the fields are those of a verdict."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        functions: Mapping[str, Callable[..., object]],
-        program: Program,
-        runner: ProgramRunner,
-    ) -> None:
-        self._problem = problem
-        self._functions = functions
-        self._program = program
-        self._runner = runner
+    problem: Problem
+    functions: Mapping[str, Callable[..., object]]
+    runner: ProgramRunner
+    request: EvaluationRequest
 
-    def evaluate(self, purpose: Purpose, bars: Mapping[str, float]) -> Evaluation:
+    def evaluate(self) -> Evaluation:
         """Returns the verdict of the last function that is asked."""
-        results: list[StageResult] = []
-        for stage in self._problem.stages if purpose is Purpose.SEARCH else ():
-            found, verdict = self._try_stage(stage, bars)
-            results.append(found)
+        purpose, results = self.request.purpose, []
+        for stage in self.problem.stages if purpose is Purpose.SEARCH else ():
+            result, verdict = self._try_stage(stage)
+            results.append(result)
             if verdict is not None:
                 return replace(verdict, stages=tuple(results))
             # What the program kept in its memory shall not reach the next stage.
-            self._runner.clear()
-        searches = purpose is Purpose.SEARCH
+            self.runner.clear()
 
         def judge(handle: ProgramHandle) -> Evaluation:
-            score = _finish(self._functions[purpose](handle, **self._problem.parameters))
-            return self._judge(score, handle.seconds, searches=searches)
+            score = _finish(self.functions[purpose](handle, **self.problem.parameters))
+            return self._judge(score, handle.seconds)
 
         return replace(self._guard(judge), stages=tuple(results))
 
     def _guard(self, ask: Callable[[ProgramHandle], Found]) -> Found | Evaluation:
         """Returns what asking the evaluator brings, or the verdict on what it raises."""
-        is_start = self._program.id == self._problem.initial.id
-        sessions = ProgramSessions(self._runner, self._program)
-        handle = ProgramHandle(sessions, is_start=is_start)
+        program = self.request.program
+        handle = ProgramHandle(self.runner, program, is_start=program.id == self.problem.initial.id)
         try:
             return ask(handle)
         except SandboxError:
@@ -180,20 +216,18 @@ class _Judge:
         except Exception as error:  # noqa: BLE001 - an evaluator may raise anything; it is reported
             return self._explain(error, handle.seconds)
 
-    def _try_stage(
-        self, stage: Stage, bars: Mapping[str, float]
-    ) -> tuple[StageResult, Evaluation | None]:
+    def _try_stage(self, stage: Stage) -> tuple[StageResult, Evaluation | None]:
         """Returns what a program reached in a stage, and the verdict where it ends there."""
 
         def judge(handle: ProgramHandle) -> tuple[float | None, Evaluation | None]:
-            score = _finish(self._functions[stage.name](handle, **stage.parameters))
+            score = _finish(self.functions[stage.name](handle, **stage.parameters))
             if stage.threshold is not None or stage.share is not None:
                 score = _as_score(score, f"stage `{stage.name}`")
             reached = score.objective if isinstance(score, Score) else None
-            return reached, _judge_stage(stage, score, handle.seconds, self._problem, bars)
+            return reached, self._judge_stage(stage, score, handle.seconds)
 
         started = time.monotonic()
-        with self._runner.limited(ProgramLimits(**stage.limits)):
+        with self.runner.limited(ProgramLimits(**stage.limits)):
             found = self._guard(judge)
         reached, verdict = (None, found) if isinstance(found, Evaluation) else found
         result = StageResult(stage.name, reached, time.monotonic() - started)
@@ -204,7 +238,7 @@ class _Judge:
             return result, replace(found, status=Status.REJECTED, reason=reason)
         return result, replace(found, reason=f"stage `{stage.name}`: {found.reason}")
 
-    def _judge(self, score: object, seconds: float, *, searches: bool) -> Evaluation:
+    def _judge(self, score: object, seconds: float) -> Evaluation:
         """Returns the verdict that follows from a score.
 
         Raises:
@@ -212,9 +246,10 @@ class _Judge:
             ValueError: It lacks what problem.toml declares.
         """
         score = _as_score(score, "evaluator")
-        axes = self._problem.measures if searches else ()
-        further = [item.name for item in self._problem.objectives] if searches else []
-        measures = built_in_measures(self._program, self._problem.initial)
+        searches = self.request.purpose is Purpose.SEARCH
+        axes = self.problem.measures if searches else ()
+        further = [item.name for item in self.problem.objectives] if searches else []
+        measures = built_in_measures(self.request.program, self.problem.initial)
         measures |= {"seconds": seconds, **score.measures}
         missing = [axis.name for axis in axes if axis.name not in measures]
         if missing:
@@ -228,7 +263,7 @@ class _Judge:
             objective=score.objective,
             metrics=score.metrics,
             measures={axis.name: measures[axis.name] for axis in axes},
-            artifacts={name: str(text) for name, text in score.artifacts.items()},
+            artifacts=score.texts,
             instances={
                 **score.instances,
                 **{f"{VALIDATION}{name}": value for name, value in score.validation.items()},
@@ -236,46 +271,38 @@ class _Judge:
             seconds=seconds,
         )
 
-    def _explain(self, error: Exception, seconds: float) -> Evaluation:
-        """Returns the verdict that follows from what an evaluator's function raised."""
-        if isinstance(error, Infeasible):
-            return Evaluation(Status.INFEASIBLE, seconds=seconds, reason=str(error))
-        if isinstance(error, ProgramError):
-            key = _name_limit(error) + find_tool(f"{error.reason}\n{error.detail}")
-            if self._problem.secret:
-                return Evaluation(Status(error.status), seconds=seconds, reason=error.plain + key)
-            kind = "traceback" if self._program.entry.path.endswith(".py") else "output"
-            artifacts = {kind: as_text(error.detail)} if error.detail else {}
-            return Evaluation(
-                Status(error.status),
-                artifacts=artifacts,
-                seconds=seconds,
-                reason=error.reason + key,
-            )
-        reason = f"the evaluator raised {_last_line(error)}"
-        artifacts = {"evaluator": _trace(error)}
+    def _judge_stage(self, stage: Stage, score: object, seconds: float) -> Evaluation | None:
+        """Returns the verdict on a program that is too weak in a stage to go on, else None."""
+        if not isinstance(score, Score):
+            return None
+        bar = self.request.bars.get(stage.name) if stage.threshold is None else stage.threshold
+        if bar is None or not self.problem.direction.is_better(bar, score.objective):
+            return None
+        reached = f"objective {score.objective:.6g}, {bar:.6g} is needed to go on"
         return Evaluation(
-            Status.EVALUATOR_FAILED, artifacts=artifacts, seconds=seconds, reason=reason
+            Status.STOPPED,
+            metrics=score.metrics,
+            artifacts=score.texts,
+            seconds=seconds,
+            reason=f"stage `{stage.name}`: {reached}",
         )
 
-
-def _judge_stage(
-    stage: Stage, score: object, seconds: float, problem: Problem, bars: Mapping[str, float]
-) -> Evaluation | None:
-    """Returns the verdict on a program that is too weak in a stage to go on, else None."""
-    if not isinstance(score, Score):
-        return None
-    bar = stage.threshold if stage.threshold is not None else bars.get(stage.name)
-    if bar is None or not problem.direction.is_better(bar, score.objective):
-        return None
-    reason = f"stage `{stage.name}`: objective {score.objective:.6g}, {bar:.6g} is needed to go on"
-    return Evaluation(
-        Status.STOPPED,
-        metrics=score.metrics,
-        artifacts={name: str(text) for name, text in score.artifacts.items()},
-        seconds=seconds,
-        reason=reason,
-    )
+    def _explain(self, error: Exception, seconds: float) -> Evaluation:
+        """Returns the verdict that follows from what an evaluator's function raised."""
+        status, artifacts = Status.EVALUATOR_FAILED, {}
+        if isinstance(error, Infeasible):
+            status, reason = Status.INFEASIBLE, str(error)
+        elif isinstance(error, ProgramError):
+            status = Status(error.status)
+            reason = error.plain if self.problem.secret else error.reason
+            reason += _name_limit(error) + find_tool(f"{error.reason}\n{error.detail}")
+            if error.detail and not self.problem.secret:
+                is_python = self.request.program.entry.path.endswith(".py")
+                artifacts = {"traceback" if is_python else "output": as_text(error.detail)}
+        else:
+            reason = f"the evaluator raised {_last_line(error)}"
+            artifacts = {"evaluator": _trace(error)}
+        return Evaluation(status, artifacts=artifacts, seconds=seconds, reason=reason)
 
 
 def _as_score(found: Any, where: str) -> Score:
@@ -299,11 +326,11 @@ def _finish(result: object) -> object:
     async def wait() -> object:
         return await result
 
-    return _runner().run(wait())
+    return _make_loop().run(wait())
 
 
 @cache
-def _runner() -> Any:
+def _make_loop() -> Any:
     # One for all evaluations: what an evaluator keeps, such as its connections, is of one loop.
     import asyncio
 

@@ -11,9 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from evolve.errors import UsageError
-from evolve.files import inside
+from evolve.files import check_path, inside
 from evolve.records import Direction, Program
-from evolve.scoring.executions import check_path
 from evolve.source.parsing import is_readable
 from evolve.toml import IDENTIFIER, NAME, expect, key
 

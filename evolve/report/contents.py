@@ -13,7 +13,7 @@ from evolve.archive import Elite
 from evolve.display import Listing, TextTable, one_line, say_error, show_number
 from evolve.edits.diffs import align_lines
 from evolve.errors import UsageError
-from evolve.evaluation.machine import Machine
+from evolve.evaluation.verdict import Machine
 from evolve.files import writing
 from evolve.problem import PRODUCTS, Problem, Purpose
 from evolve.records import INITIAL, Attempt

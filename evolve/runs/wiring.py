@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evolve.display import say_error
 from evolve.errors import BudgetExhaustedError, ProblemError, UsageError
-from evolve.evaluation.evaluator import EvaluatorConfig
-from evolve.evaluation.pool import Evaluators, LocalEvaluators
+from evolve.evaluation.pool import Evaluators, LocalEvaluators, count_processes
 from evolve.models.budget import Budget, estimate_tokens
 from evolve.problem import Problem
 from evolve.records.results import Call
@@ -143,28 +142,18 @@ def open_evaluators(problem: Problem, settings: Settings) -> Evaluators:
             is no GPU for programs that need one.
         UsageError: A cluster is asked for, and cannot be used from here.
     """
-    config = EvaluatorConfig(
-        parameters=settings.parameters,
-        backend=settings.sandbox.backend,
-        allow_weak=settings.sandbox.allow_weak,
-        fresh=settings.sandbox.fresh,
-        image=settings.sandbox.image,
-        devices=settings.sandbox.devices,
-        seconds=problem.evaluator_seconds,
-        memory_mb=settings.sandbox.evaluator_memory_mb,
-        environment={} if settings.cluster.address else _take_environment(problem),
-    )
     if settings.cluster.address:
         from evolve.evaluation.cluster import RayEvaluators
 
-        return RayEvaluators(problem, config, settings)
+        return RayEvaluators(problem, settings)
     if problem.limits.get("gpus") and not settings.sandbox.devices:
         raise ProblemError(
             f"{problem.folder / 'problem.toml'}: [limits]: `gpus`: expected GPUs to show to "
             "programs, got none; `--cluster` asks a cluster for them, and `--set "
             "sandbox.devices=all` shows those of this machine (not in `native`)"
         )
-    return LocalEvaluators(problem, config, _count_processes(settings))
+    _expect_environment(problem)
+    return LocalEvaluators(problem, settings)
 
 
 def count_threads(settings: Settings, slots_in_flight: int) -> int:
@@ -173,22 +162,16 @@ def count_threads(settings: Settings, slots_in_flight: int) -> int:
         # Nobody knows how many nodes will join.
         return slots_in_flight
     workers = settings.loop.workers or WORKERS
-    return min(slots_in_flight, 2 * workers + max(16, _count_processes(settings)))
+    return min(slots_in_flight, 2 * workers + max(16, count_processes(settings)))
 
 
-def _count_processes(settings: Settings) -> int:
-    return settings.sandbox.processes or len(os.sched_getaffinity(0))
-
-
-def _take_environment(problem: Problem) -> dict[str, str]:
-    """Returns the environment variables that the problem's evaluator needs."""
-    lacking = [name for name in problem.environment if name not in os.environ]
-    if lacking:
+def _expect_environment(problem: Problem) -> None:
+    """Checks that the environment variables that the problem's evaluator needs are set."""
+    if lacking := [name for name in problem.environment if name not in os.environ]:
         raise ProblemError(
             f"{problem.folder / 'problem.toml'}: [evaluator]: `environment`: expected "
             f"{lacking[0]} to be set, got nothing; `export {lacking[0]}=...`"
         )
-    return {name: os.environ[name] for name in problem.environment}
 
 
 def restore_budget(store: Store | None, settings: Settings) -> Budget:

@@ -30,8 +30,8 @@ from evolve.records import Program, SourceFile, Status
 from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.layout import HostView, find_view
 from evolve.sandbox.link import Link, MissingPackageError, starter
+from evolve.sandbox.replies import OutputFile
 from evolve.sandbox.session import SandboxSession
-from evolve.scoring.executions import OutputFile
 
 # What makes a sandbox of each; strongest first: `auto` tries them in this order.
 BACKENDS = {

@@ -1,16 +1,17 @@
-"""What programs say: checked, and made fit to be shown."""
+"""What is asked of commands, and what programs say: checked, and made fit to be shown."""
 
 from __future__ import annotations
 
 import builtins
 import re
 import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from traceback import FrameSummary, StackSummary
 from typing import Any, NamedTuple
 
 from evolve.errors import ProgramError
 from evolve.records import Program, Status
-from evolve.scoring.executions import Command, Finished, OutputFile
 
 _FRAME = re.compile(r'^  File "([^"]+)", line (\d{1,6})\b', re.MULTILINE)
 _UNUSUAL = re.compile(r"[^\n\t -~]")
@@ -19,6 +20,65 @@ _LOADED = re.compile(r"^loaded (\d{1,6}\.\d{6})$", re.MULTILINE)
 _MOST_FRAMES = 12
 _FIELDS = {"code": int, "stdout": bytes, "stderr": bytes, "files": list, "cpu": float}
 _SYNTAX = re.compile(r"\(line (\d{1,6})\)$")
+
+
+class OutputFile(NamedTuple):
+    """A file that a command left in the workspace."""
+
+    path: str
+    data: bytes
+    is_executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command to start in the workspace.
+
+    Attributes:
+        words: The command and its arguments; no shell reads them.
+        stdin: Its standard input.
+        files: Files put into the workspace before, by path.
+        outputs: Paths of the files that are brought back.
+        collects: Whether all files that are new in the workspace are brought back instead.
+        is_alone: Whether it may start no other process.
+    """
+
+    words: tuple[str, ...]
+    stdin: bytes = b""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    collects: bool = False
+    is_alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a command left; all but the times is the program's own word.
+
+    Attributes:
+        code: Exit code; the negative number of the signal that ended it.
+        stdout: What it wrote on standard output, whole.
+        stderr: Beginning and end of what it wrote on standard error, without control characters.
+        files: Files that were asked for.
+        seconds: Wall time, measured outside the sandbox.
+        cpu_seconds: Processor time of it and of the processes that it waited for.
+    """
+
+    code: int
+    stdout: bytes
+    stderr: str = ""
+    files: tuple[OutputFile, ...] = ()
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    def file(self, path: str) -> bytes:
+        """Returns the content of a file that was asked for."""
+        return next(data for name, data, _ in self.files if name == path)
+
+    @property
+    def text(self) -> str:
+        """Returns standard output as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.stdout.decode(errors="replace")
 
 
 class Whereabouts(NamedTuple):

@@ -11,20 +11,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from evolve.errors import ProgramError, SandboxError, SandboxKilledError
+from evolve.errors import AskError, ProgramError, SandboxError, SandboxKilledError
 from evolve.records import Program, Status
 from evolve.sandbox.guest import wire
 from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.link import Link, LinkLostError
 from evolve.sandbox.replies import (
+    Command,
+    OutputFile,
     name_kind_and_line,
     printable,
     printable_end,
     read_finished,
     read_notes,
 )
-from evolve.scoring.executions import Command, OutputFile, name_signal
-from evolve.scoring.handle import AskError
 
 _GRACE_SECONDS = 0.25
 # How long a guest may wait for the stack of a program that does not answer.
@@ -387,3 +387,11 @@ def _count_memory_kills() -> int:
         _, found, rest = Path("/proc/vmstat").read_text().partition("\noom_kill ")
         return int(rest.split(maxsplit=1)[0]) if found else 0
     return 0
+
+
+def name_signal(number: int) -> str:
+    """Returns the name of a signal."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

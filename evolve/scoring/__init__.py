@@ -15,9 +15,12 @@ the program's failures (`evolve.errors.ProgramError`) to its caller: a time-out,
 crash inside the program passes through it and becomes the verdict.
 """
 
-from evolve.scoring.executions import Finished, Spread, Timing
-from evolve.scoring.handle import AskError, ProgramHandle, ask, ask_all
+from evolve.errors import AskError
+from evolve.sandbox.replies import Finished
+from evolve.scoring.asking import ask, ask_all
+from evolve.scoring.handle import ProgramHandle
 from evolve.scoring.score import Image, Infeasible, Score, as_floats
+from evolve.scoring.timing import Spread, Timing
 
 __all__ = [
     "AskError",

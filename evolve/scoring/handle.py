@@ -1,156 +1,48 @@
-"""A program as its evaluator sees it: functions to call, commands to run, and models to ask.
-
-An evaluator may ask a language model as a judge, or on behalf of a program. Its process has no keys
-and no network of its own use: what is asked goes to the run, which asks the model within its caps,
-records the answer, and answers equal questions from the record.
-"""
+"""A program as its evaluator sees it: functions to call, commands to run, and models to ask."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from evolve.errors import ProgramError
-from evolve.scoring.executions import (
-    Finished,
-    Sample,
-    Timing,
-    check_code,
-    make_command,
-    measure_times,
-)
-
-PROGRAM, EVALUATOR = "program", "evaluator"
-"""On whose behalf a model is asked, which is the role of the call."""
-
-Channel = Callable[[str, Sequence[str], dict[str, Any]], list[str]]
-_OPTIONS = {"system": str, "max_tokens": int, "temperature": float, "seed": int}
-_MOST_CHARACTERS = 400_000
-_channel: Channel | None = None
-_count: Callable[[str], int] | None = None
-
-
-class AskError(RuntimeError):
-    """A model cannot be asked: the problem allows none, the cap is reached, or no answer came."""
-
-
-def connect(channel: Channel, count: Callable[[str], int]) -> None:
-    """Sets what is called for questions, with role, prompts and options, and what counts them."""
-    global _channel, _count
-    _channel, _count = channel, count
-
-
-def count_asked(role: str) -> int:
-    """Returns how many questions of the present evaluation a role has asked."""
-    return 0 if _count is None else _count(role)
-
-
-def ask(prompt: str, **options: Any) -> str:
-    """Asks the model that judges for an evaluator: `[evaluator] model` of `problem.toml`.
-
-    Args:
-        prompt: The question.
-        **options: `system`, a text before it; `max_tokens`, `temperature` and `seed`, sent where
-            they are given.
-
-    Returns:
-        The answer; the same one for the same question and options, all through a run.
-
-    Raises:
-        AskError: No model may be asked, the cap of an evaluation is reached, or no usable answer
-            came.
-        TypeError: The prompt or an option has another type.
-    """
-    return ask_all([prompt], **options)[0]
-
-
-def ask_all(prompts: Sequence[str], **options: Any) -> list[str]:
-    """Asks several questions at a time, as `ask` does, and returns the answers in their order."""
-    return ask_as(EVALUATOR, prompts, options)
-
-
-def ask_as(role: str, prompts: Sequence[str], options: dict[str, Any]) -> list[str]:
-    """Asks on behalf of a role; raises as `ask`."""
-    if _channel is None:
-        raise AskError("ask: a model can be asked only while evolve evaluates a program")
-    return _channel(role, list(prompts), check_options(prompts, options))
-
-
-def check_options(prompts: object, options: dict[str, Any]) -> dict[str, Any]:
-    """Returns the options that are given, once all is of the right type.
-
-    Raises:
-        TypeError: Something is not.
-    """
-    if not isinstance(prompts, list | tuple):
-        raise TypeError(f"ask_all: expected a list of texts, got {type(prompts).__name__}")
-    for prompt in prompts:
-        if type(prompt) is not str or not prompt.strip() or len(prompt) > _MOST_CHARACTERS:
-            raise TypeError(
-                f"ask: expected a text of 1 to {_MOST_CHARACTERS} characters, got {prompt!r:.80}"
-            )
-    given = {name: value for name, value in options.items() if value is not None}
-    for name, value in given.items():
-        kind = _OPTIONS.get(name)
-        if kind is None:
-            raise TypeError(f"ask: unknown option `{name}`; known: {', '.join(_OPTIONS)}")
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise TypeError(f"ask: `{name}`: expected {kind.__name__}, got {value!r:.80}")
-    if given.get("max_tokens", 1) < 1 or not 0.0 <= given.get("temperature", 0.0) <= 2.0:
-        raise TypeError("ask: expected `max_tokens` of at least 1 and a `temperature` of 0 to 2")
-    return given
-
-
-class SessionOpener(Protocol):
-    """Opens sandbox sessions for one program; they are those of `evolve.sandbox.session`."""
-
-    @property
-    def files(self) -> Mapping[str, str]:
-        """Returns the program's texts by path."""
-
-    @property
-    def start(self) -> Sequence[str]:
-        """Returns the words of the command that starts the program; none where it has none."""
-
-    def shared(self, timeout_seconds: float | None) -> AbstractContextManager[tuple[Any, float]]:
-        """Returns the session that all calls share, and the time that this one may take."""
-
-    def fresh(
-        self, *, core: int | None = None, is_alone: bool = False
-    ) -> AbstractContextManager[Any]:
-        """Returns a session of its own, held to a core; alone, it may start no other process."""
-
-    def quiet(self) -> AbstractContextManager[int]:
-        """Waits until nothing else is timed on this machine, and returns a core."""
-
-    def restart(self) -> None:
-        """Ends the shared session; the next call starts another."""
-
-    def other(self, files: Mapping[str, str]) -> SessionOpener:
-        """Returns the same for a program of the evaluator's own."""
+from evolve.files import check_path
+from evolve.records import Program, SourceFile, Status
+from evolve.sandbox.replies import Command, Finished
+from evolve.sandbox.session import SandboxSession, name_signal
+from evolve.scoring.asking import PROGRAM, ask_as, count_asked
+from evolve.scoring.runner import ProgramRunner
+from evolve.scoring.timing import Sample, Timing, hold_quiet, measure_times
 
 
 class ProgramHandle:
     """The program as its evaluator sees it: what it can be asked for, and nothing else.
 
     Args:
-        sessions: The program inside the sandbox.
+        runner: Where it runs.
+        program: The program.
         is_own: Whether it is the evaluator's own, so that its failures are the evaluator's.
         is_start: Whether it is the problem's starting program, unchanged.
     """
 
-    __slots__ = ("_is_own", "_seconds", "_sessions", "is_start")
-
     def __init__(
-        self, sessions: SessionOpener, *, is_own: bool = False, is_start: bool = False
+        self,
+        runner: ProgramRunner,
+        program: Program,
+        *,
+        is_own: bool = False,
+        is_start: bool = False,
     ) -> None:
         self.is_start = is_start
-        self._sessions = sessions
+        self._runner = runner
+        self._program = program
         self._is_own = is_own
-        self._seconds = 0.0
+        self._session: SandboxSession | None = None
+        self._seconds = self._called_seconds = 0.0
 
     @property
     def seconds(self) -> float:
@@ -160,7 +52,7 @@ class ProgramHandle:
     @property
     def files(self) -> Mapping[str, str]:
         """Texts by path: all that there is of a program that is no code."""
-        return self._sessions.files
+        return dict(self._program.files)
 
     def call(
         self, function: str, *args: Any, timeout_seconds: float | None = None, **kwargs: Any
@@ -180,7 +72,7 @@ class ProgramHandle:
         Raises:
             ProgramError: The program failed; not to be caught by evaluators.
         """
-        with self._blame(), self._sessions.shared(timeout_seconds) as (session, seconds):
+        with self._calling(timeout_seconds) as (session, seconds):
             answer = session.call(function, args, kwargs, timeout_seconds=seconds)
         self._seconds += answer.seconds
         return answer.value
@@ -202,7 +94,7 @@ class ProgramHandle:
         Raises:
             ProgramError: The program failed; not to be caught by evaluators.
         """
-        with self._blame(), self._sessions.shared(timeout_seconds) as (session, seconds):
+        with self._calling(timeout_seconds) as (session, seconds):
             answer = session.call_many(function, argument_lists, timeout_seconds=seconds)
         self._seconds += answer.seconds
         return list(answer.value)
@@ -238,14 +130,14 @@ class ProgramHandle:
             ProgramError: The program failed, or its build did; not to be caught by evaluators.
             ValueError: No command is known, or a path leads out of the workspace.
         """
-        words = tuple(command if command is not None else self._sessions.start)
-        asked = make_command((*words, *arguments) if words else (), stdin, files, outputs)
+        words = self._runner.recipe.run if command is None else tuple(command)
+        asked = _make_command(words, arguments, stdin, files, outputs)
         with self._blame():
-            with self._sessions.fresh() as session:
+            with self._runner.fresh(self._program) as session:
                 finished: Finished = session.run(asked, timeout_seconds=timeout_seconds).value
             self._seconds += finished.seconds
             if check:
-                check_code(finished, words[0])
+                _check_code(finished, words[0])
         return finished
 
     def time(
@@ -284,7 +176,7 @@ class ProgramHandle:
         """
 
         def execute(handle: ProgramHandle, core: int, given: Sequence[Any]) -> Sample:
-            with handle._sessions.fresh(core=core, is_alone=True) as session:
+            with handle._runner.fresh(handle._program, core=core, is_alone=True) as session:
                 answer = session.call(function, given, kwargs, timeout_seconds=timeout_seconds)
             return Sample(answer.value, answer.seconds, session.cpu_seconds)
 
@@ -313,15 +205,15 @@ class ProgramHandle:
             ProgramError: The program failed; an exit code other than 0 is a failure.
             ValueError: No command is known, or a path leads out of the workspace.
         """
-        words = (*self._sessions.start, *arguments) if self._sessions.start else ()
+        words = self._runner.recipe.run
         draw = stdin if callable(stdin) else lambda: stdin
 
         def execute(handle: ProgramHandle, core: int, given: str | bytes) -> Sample:
             # The guest has to start the one process itself.
-            asked = replace(make_command(words, given, files, outputs), is_alone=True)
-            with handle._sessions.fresh(core=core) as session:
+            asked = replace(_make_command(words, arguments, given, files, outputs), is_alone=True)
+            with handle._runner.fresh(handle._program, core=core) as session:
                 done: Finished = session.run(asked, timeout_seconds=timeout_seconds).value
-            check_code(done, "the program")
+            _check_code(done, "the program")
             return Sample(done, done.seconds, done.cpu_seconds)
 
         return self._measure(execute, reference, repeats, draw)
@@ -344,7 +236,8 @@ class ProgramHandle:
 
     def restart(self) -> None:
         """Ends the program's process with all that calls have left; the next call has another."""
-        self._sessions.restart()
+        if self._runner.is_open(self._session):
+            self._runner.clear()
 
     def other(self, files: Mapping[str, str]) -> ProgramHandle:
         """Returns a program of the evaluator's own, such as a reference to compare with.
@@ -355,7 +248,46 @@ class ProgramHandle:
         Args:
             files: Texts by path; the first one is the entry file.
         """
-        return ProgramHandle(self._sessions.other(files), is_own=True)
+        program = Program(tuple(SourceFile(*item) for item in files.items()))
+        return ProgramHandle(self._runner, program, is_own=True)
+
+    @contextlib.contextmanager
+    def _calling(self, timeout_seconds: float | None) -> Iterator[tuple[SandboxSession, float]]:
+        """Yields the session of all calls and the deadline of this one.
+
+        Its time is taken off the limit of all calls together.
+
+        Raises:
+            TypeError: The program is not Python.
+            ProgramError: Nothing is left of it, the build failed, or the call did.
+        """
+        path = self._program.entry.path
+        if not path.endswith(".py"):
+            raise TypeError(
+                f"call: expected a program in Python, got {path}; read a text in `program.files`, "
+                "start a command by `program.run`"
+            )
+        limit = self._runner.limits.seconds
+        left = limit - self._called_seconds
+        with self._blame():
+            if left <= 0:
+                reason = f"no answer within {limit:g} s: earlier calls have used them up"
+                raise ProgramError(Status.TIMEOUT, reason, limit="seconds")
+            # What another program of this evaluation ran in between has ended the state of this.
+            if self._session is None or not self._runner.is_open(self._session):
+                self._session = self._runner.open(self._program)
+            session = self._session
+            started, asked = time.monotonic(), session.asked_seconds
+            try:
+                yield session, left if timeout_seconds is None else min(timeout_seconds, left)
+            except ProgramError as error:
+                if error.status == Status.TIMEOUT and self._called_seconds:
+                    error.reason += f" (earlier calls took {self._called_seconds:.2g} s)"
+                    error.limit = "seconds" if (timeout_seconds or left) >= left else ""
+                raise
+            finally:
+                waited = session.asked_seconds - asked
+                self._called_seconds += time.monotonic() - started - waited
 
     def _measure(
         self,
@@ -364,18 +296,19 @@ class ProgramHandle:
         repeats: int,
         draw: Callable[[], Any],
     ) -> Timing:
-        def run_on(handle: ProgramHandle) -> Callable[[Any], Sample]:
-            def sample(given: Any) -> Sample:
-                with handle._blame():
-                    found = execute(handle, core, given)
-                handle._seconds += found.seconds
-                return found
+        self._runner.has_timed = True
+        with hold_quiet(self._runner.on_wait) as core:
+            sample = ProgramHandle._sample
+            theirs = partial(sample, reference, execute, core) if reference else None
+            return measure_times(partial(sample, self, execute, core), theirs, repeats, draw)
 
-            return sample
-
-        with self._sessions.quiet() as core:
-            theirs = run_on(reference) if reference else None
-            return measure_times(run_on(self), theirs, repeats, draw)
+    def _sample(
+        self, execute: Callable[[ProgramHandle, int, Any], Sample], core: int, given: Any
+    ) -> Sample:
+        with self._blame():
+            found = execute(self, core, given)
+        self._seconds += found.seconds
+        return found
 
     @contextlib.contextmanager
     def _blame(self) -> Iterator[None]:
@@ -386,3 +319,43 @@ class ProgramHandle:
             if not self._is_own:
                 raise
             raise RuntimeError(f"the evaluator's own program failed: {error.reason}") from error
+
+
+def _make_command(
+    words: tuple[str, ...],
+    arguments: tuple[str, ...],
+    stdin: str | bytes,
+    files: Mapping[str, str | bytes] | None,
+    outputs: Sequence[str],
+) -> Command:
+    """Makes a command from what an evaluator asks for.
+
+    Raises:
+        ValueError: There are no words, or a path leads out of the workspace.
+    """
+    if not words:
+        raise ValueError('run: expected `command=...`, or `run = "..."` in [program]')
+    given = {check_path(path, "run"): _encode(data) for path, data in (files or {}).items()}
+    wanted = tuple(check_path(path, "run") for path in outputs)
+    return Command((*words, *arguments), _encode(stdin), given, wanted)
+
+
+def _check_code(finished: Finished, name: str) -> None:
+    """Checks the exit code of a command.
+
+    Raises:
+        ProgramError: It stands for a failure.
+    """
+    if not finished.code:
+        return
+    if finished.code < 0:
+        reason = f"`{name}` was ended by {name_signal(-finished.code)}"
+        raise ProgramError(Status.CRASHED, reason)
+    lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
+    plain = f"`{name}` exited with code {finished.code}"
+    reason = f"{plain}: {lines[-1][:200]}" if lines else plain
+    raise ProgramError(Status.ERROR, reason, plain=plain)
+
+
+def _encode(data: str | bytes) -> bytes:
+    return data.encode() if isinstance(data, str) else bytes(data)

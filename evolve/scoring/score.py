@@ -145,6 +145,11 @@ class Score:
         object.__setattr__(self, "artifacts", artifacts)
         object.__setattr__(self, "objective", _check_number("objective", self.objective))
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Returns the artifacts as verdicts hold them: pictures by their address."""
+        return {name: str(text) for name, text in self.artifacts.items()}
+
 
 def as_floats(
     value: object, shape: Shape, *, where: str, magnitude: float = 1e9

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.archive import Elite
-from evolve.evaluation.machine import PROBE, Machine, read_machine
+from evolve.evaluation.verdict import PROBE, Machine, read_machine
 from evolve.files import lock_file, write_inside, write_named
 from evolve.models.budget import estimate_tokens, prompt_cap
 from evolve.problem import Problem, Purpose

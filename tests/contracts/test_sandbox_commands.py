@@ -11,7 +11,7 @@ import pytest
 from evolve.errors import ProgramError
 from evolve.records import Program, SourceFile
 from evolve.sandbox.guest.wire import ProgramLimits
-from evolve.scoring.executions import Command, Finished, OutputFile
+from evolve.sandbox.replies import Command, Finished, OutputFile
 from tests.sandboxes import LIMITS, ask, make_program
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from evolve.errors import ProgramError
-from evolve.evaluation.runner import ProgramRunner, ProgramSessions
 from evolve.problem import Recipe
 from evolve.records import Program
 from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.sandbox.layout import find_view
+from evolve.sandbox.replies import Command
 from evolve.scoring import ProgramHandle
-from evolve.scoring.executions import Command
+from evolve.scoring.runner import ProgramRunner
 from tests.sandboxes import LIMITS, ask, has_namespaces, make_program, make_sandbox
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _run_command(sandbox: Sandbox, markers: Markers, source: str, build: str, ru
 
 
 def handle_of(runner: ProgramRunner, program: Program) -> ProgramHandle:
-    return ProgramHandle(ProgramSessions(runner, program))
+    return ProgramHandle(runner, program)
 
 
 @pytest.mark.parametrize("is_fresh", [False, True])

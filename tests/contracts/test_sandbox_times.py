@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.errors import ProgramError
-from evolve.evaluation.runner import ProgramRunner, ProgramSessions
 from evolve.problem import Recipe
 from evolve.records import Program, SourceFile
 from evolve.scoring.handle import ProgramHandle
+from evolve.scoring.runner import ProgramRunner
 from tests.sandboxes import LIMITS
 
 if TYPE_CHECKING:
     from evolve.sandbox.backends import Sandbox
-    from evolve.scoring.executions import Timing
+    from evolve.scoring.timing import Timing
 
 WORK = """
 def work(n):
@@ -30,9 +30,7 @@ SIZE = 300_000
 
 def make_handle(sandbox: Sandbox, source: str, recipe: Recipe | None = None) -> ProgramHandle:
     program = Program((SourceFile("main.py", textwrap.dedent(source)),))
-    return ProgramHandle(
-        ProgramSessions(ProgramRunner(sandbox, LIMITS, recipe or Recipe()), program)
-    )
+    return ProgramHandle(ProgramRunner(sandbox, LIMITS, recipe or Recipe()), program)
 
 
 def measure(sandbox: Sandbox, source: str, repeats: int = 3) -> Timing:

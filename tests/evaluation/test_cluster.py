@@ -15,11 +15,11 @@ import pytest
 
 from evolve.errors import MachineError, SandboxError, UsageError
 from evolve.evaluation.cluster import RayEvaluators, parse_resources
-from evolve.evaluation.machine import describe_kind
 from evolve.problem import load_problem
 from evolve.records import Program, SourceFile, Status
 from evolve.runs.wiring import open_evaluators
 from evolve.sandbox.backends import BACKENDS
+from evolve.scoring.timing import describe_kind
 from evolve.settings import Settings
 from evolve.settings.sections import ClusterSettings, SandboxSettings
 from tests.clusters import RayNodes, expect_ray, list_evaluators, ray_nodes, wait_for

@@ -4,20 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.node import open_evaluator, pack_problem
-from evolve.records.plain import to_plain
+from evolve.settings.sections import SandboxSettings
 from tests.commands import PROBLEM, write_problem
 
 
 def describe(folder: Path) -> tuple[dict, bytes]:
     """Returns what a node is sent of a problem."""
-    config = to_plain(EvaluatorConfig({}, "auto", False, "", 20.0, 1024))
-    packed, sent = pack_problem({**config, "folder": folder, "evaluators": folder})
+    paths = {"folder": folder, "world": folder}
+    packed, sent = pack_problem({**paths, "parameters": {}, "sandbox": asdict(SandboxSettings())})
     return sent, packed
 
 

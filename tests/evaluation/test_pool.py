@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evolve.errors import EvaluatorError, SandboxError
-from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
-from tests.builders import make_config
+from tests.builders import open_pool
 from tests.commands import EVALUATOR, PROBLEM, write_problem
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def evaluate(folder: Path, text: str, times: int, **changes: float) -> list[Eval
     """Evaluates the starting program so many times in one process at a time."""
     write_problem(folder / "problem", evaluator=text, toml=PROBLEM)
     problem = load_problem(folder / "problem")
-    with closing(LocalEvaluators(problem, make_config(**changes), 1)) as pool:
+    with closing(open_pool(problem, **changes)) as pool:
         return [pool.evaluate(problem.initial) for _ in range(times)]
 
 
@@ -82,7 +81,7 @@ def test_what_programs_return_cannot_stop_the_run(tmp_path: Path) -> None:
     trusting = EVALUATOR.replace(f'as_floats({asked}, (2,), where="point")', asked)
     problem = load_problem(write_problem(tmp_path / "problem", evaluator=trusting, toml=PROBLEM))
     hostile = Program((SourceFile("initial.py", "def point(): return 'ab'"),))
-    with closing(LocalEvaluators(problem, make_config(), 1)) as pool:
+    with closing(open_pool(problem)) as pool:
         found = [pool.evaluate(hostile) for _ in range(21)]
     assert {item.status for item in found} == {Status.EVALUATOR_FAILED}
 
@@ -142,7 +141,7 @@ def test_a_program_throws_its_dice_once(
     problem = load_problem(
         write_problem(tmp_path / "problem", evaluator=COUNTING, toml=toml, initial=program)
     )
-    with closing(LocalEvaluators(problem, make_config(backend), 1)) as pool:
+    with closing(open_pool(problem, backend)) as pool:
         try:
             pool.wait()
         except SandboxError as error:

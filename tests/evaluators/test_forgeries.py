@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evolve.evaluation.evaluator import EvaluationRequest
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Purpose, load_problem
 from evolve.records import Program, SourceFile, Status
@@ -104,10 +105,13 @@ def test_nothing_of_an_earlier_execution_is_found(name: str) -> None:
         bench = make_runner(sandbox, problem)
         has_holdout = Purpose.HOLDOUT in problem.functions
         purposes = [Purpose.SEARCH, Purpose.HOLDOUT if has_holdout else Purpose.SEARCH]
-        found = [evaluate_program(problem, functions, program, bench, p) for p in purposes]
+        found = [
+            evaluate_program(problem, functions, bench, EvaluationRequest(program, purpose))
+            for purpose in purposes
+        ]
         assert {item.status for item in found} == {Status.OK}, found
         if name != "python_kernel":
-            honest = evaluate_program(problem, functions, problem.initial, bench)
+            honest = evaluate_program(problem, functions, bench, EvaluationRequest(problem.initial))
             assert found[0].objective == honest.objective
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from levenshtein_c import check_answers, draw_pairs, draw_small_pairs, find_distance, write_pairs
 
 from evolve.records import Status
+from evolve.sandbox.replies import Finished
 from evolve.scoring import Infeasible
-from evolve.scoring.executions import Finished
 from tests.judge import Judge, open_judge
 
 if TYPE_CHECKING:

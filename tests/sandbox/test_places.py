@@ -261,13 +261,13 @@ EVALUATING = """
 import sys
 from contextlib import closing
 from pathlib import Path
-from evolve.evaluation.evaluator import EvaluatorConfig
 from evolve.evaluation.pool import LocalEvaluators
 from evolve.problem import load_problem
-backend, folder = sys.argv[1], Path(sys.argv[2])
-problem = load_problem(folder)
-config = EvaluatorConfig({}, backend, False, "", 20.0, 1024)
-with closing(LocalEvaluators(problem, config, 1)) as pool:
+from evolve.settings import Settings
+from evolve.settings.sections import SandboxSettings
+problem = load_problem(Path(sys.argv[2]))
+settings = Settings(sandbox=SandboxSettings(backend=sys.argv[1], processes=1))
+with closing(LocalEvaluators(problem, settings)) as pool:
     pool.start()
     pool.wait()
     verdict = pool.evaluate(problem.initial)

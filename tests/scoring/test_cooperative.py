@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from evolve.sandbox.replies import Finished, OutputFile
 from evolve.scoring import Infeasible
 from evolve.scoring.cooperative import Theirs, evaluate_there
-from evolve.scoring.executions import Finished, OutputFile
 
 
 class Answering:

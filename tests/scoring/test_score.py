@@ -1,69 +1,13 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
-from evolve.errors import ProgramError
-from evolve.scoring import Infeasible, ProgramHandle, Score, as_floats
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-
-@dataclass
-class Answer:
-    value: Any
-    seconds: float
-
-
-class DoublingSession:
-    """Answers each call with twice its first argument, and fails for `boom`."""
-
-    files = MappingProxyType({"initial.py": ""})
-
-    @contextmanager
-    def shared(self, timeout_seconds: float | None) -> Iterator[tuple[DoublingSession, float]]:
-        yield self, timeout_seconds or 9.0
-
-    def call(
-        self,
-        function: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        timeout_seconds: float | None = None,
-    ) -> Answer:
-        if function == "boom":
-            raise ProgramError("error", "boom")
-        return Answer((function, 2 * args[0], dict(kwargs or {}), timeout_seconds), 0.25)
-
-    def call_many(
-        self,
-        function: str,
-        argument_lists: Sequence[Sequence[Any]],
-        *,
-        timeout_seconds: float | None = None,
-    ) -> Answer:
-        return Answer(tuple(2 * arguments[0] for arguments in argument_lists), 0.5)
-
-
-def test_a_handle_gives_plain_values_and_adds_up_the_seconds() -> None:
-    program = ProgramHandle(DoublingSession())
-    assert program.call("f", 3, timeout_seconds=2.0, depth=4) == ("f", 6, {"depth": 4}, 2.0)
-    assert program.call_many("f", [[1], [2]]) == [2, 4]
-    assert program.seconds == 0.75
-
-
-def test_a_failing_program_passes_through_its_handle() -> None:
-    with pytest.raises(ProgramError, match="boom"):
-        ProgramHandle(DoublingSession()).call("boom", 1)
+from evolve.scoring import Infeasible, Score, as_floats
 
 
 def test_a_score_keeps_plain_numbers() -> None:

@@ -5,27 +5,22 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from evolve.errors import ProgramError
-from evolve.evaluation.machine import hold_quiet
 from evolve.problem import Recipe
-from evolve.records import Program, SourceFile, Status
+from evolve.records import Program, Status
 from evolve.sandbox.backends import Sandbox
 from evolve.sandbox.guest.wire import ProgramLimits
+from evolve.sandbox.replies import Command, Finished, OutputFile
 from evolve.sandbox.session import SandboxSession
-from evolve.scoring.executions import Command, Finished, OutputFile
 
-# What is kept of builds: how many, and their bytes together.
-_MOST_BUILDS, _CACHE = 64, 256 << 20
-_FILE_BYTES = 512
+# Programs whose builds are kept; a build is no larger than the reply that brings it.
+_MOST_BUILDS = 8
 # What compilers need; a program's own limits apply where they are higher.
-_BUILD_MEMORY_MB = 2048
-_BUILD_PROCESSES = 64
-_BUILD_WORKSPACE_MB = 512
+_BUILD_NEEDS = {"memory_mb": 2048, "processes": 64, "workspace_mb": 512}
 _REASON_CHARACTERS = 200
 _PRINTED_BYTES = 1 << 14
 # What a shell and our guest say of a command that they do not find.
@@ -44,6 +39,10 @@ class ProgramRunner:
         on_wait: Called at both ends of a wait for other processes.
         is_fresh: Whether each evaluation has a new sandbox.
         answer: Answers what a program asks; None where it may not ask.
+
+    Attributes:
+        has_timed: Whether the evaluation has measured time.
+        printed: The end of what its program printed.
     """
 
     def __init__(
@@ -56,18 +55,18 @@ class ProgramRunner:
         is_fresh: bool = False,
         answer: Callable[[Any], list[str]] | None = None,
     ) -> None:
-        self._answer = answer
-        self.on_wait = on_wait
         self.limits = limits
         self.recipe = recipe
+        self.on_wait = on_wait
+        self.has_timed = False
+        self.printed = b""
         self._sandbox = sandbox
         self._is_fresh = is_fresh
+        self._answer = answer
         self._session: SandboxSession | None = None
         self._builds: dict[str, tuple[OutputFile, ...]] = {}
-        self.has_timed = False
         self._watched: Program | None = None
         self._running: Program | None = None
-        self.printed = b""
 
     def begin(self, program: Program) -> None:
         """Begins an evaluation: from here on, what the program prints is kept."""
@@ -87,6 +86,28 @@ class ProgramRunner:
         self._session.answer = self._answer
         self._running = program
         return self._session
+
+    @contextlib.contextmanager
+    def fresh(
+        self, program: Program, *, core: int | None = None, is_alone: bool = False
+    ) -> Iterator[SandboxSession]:
+        """Yields a session in a workspace that holds only the program and what was built.
+
+        Args:
+            program: What is started.
+            core: The only core that its processes may use; None for any.
+            is_alone: Whether its first process may start no other.
+
+        Raises:
+            ProgramError: The build failed.
+            SandboxError: The sandbox broke.
+        """
+        reserves = bool(self.recipe.run)
+        limits = self.limits._replace(core=core, is_alone=is_alone, reserves=reserves)
+        try:
+            yield self.open(program, limits)
+        finally:
+            self.clear()
 
     @contextlib.contextmanager
     def limited(self, limits: ProgramLimits) -> Iterator[None]:
@@ -119,29 +140,21 @@ class ProgramRunner:
         if not self.recipe.build:
             return ()
         built = self._builds.pop(program.id, None)
-        if built is None:
-            built = self._make(program)
         # Those not used for longest come first, and are forgotten first.
-        self._builds[program.id] = built
-        while len(self._builds) > _MOST_BUILDS or sum(map(_size, self._builds.values())) > _CACHE:
+        self._builds[program.id] = self._make(program) if built is None else built
+        if len(self._builds) > _MOST_BUILDS:
             del self._builds[next(iter(self._builds))]
-        return built
+        return self._builds[program.id]
 
     def _make(self, program: Program) -> tuple[OutputFile, ...]:
-        limits = self.limits._replace(
-            seconds=self.recipe.build_seconds,
-            memory_mb=max(self.limits.memory_mb, _BUILD_MEMORY_MB),
-            processes=max(self.limits.processes, _BUILD_PROCESSES),
-            workspace_mb=max(self.limits.workspace_mb, _BUILD_WORKSPACE_MB),
-            reserves=True,
-        )
+        needs = {
+            name: max(getattr(self.limits, name), least) for name, least in _BUILD_NEEDS.items()
+        }
+        limits = self.limits._replace(seconds=self.recipe.build_seconds, reserves=True, **needs)
         # In a child of its own, of which nothing but the files is left.
         self._session = self._sandbox.open(program, limits)
-        command = Command(
-            ("sh", "-eu", "-c", self.recipe.build),
-            outputs=self.recipe.built,
-            collects=not self.recipe.built,
-        )
+        built = self.recipe.built
+        command = Command(("sh", "-eu", "-c", self.recipe.build), outputs=built, collects=not built)
         try:
             done: Finished = self._session.run(command).value
         except ProgramError as error:
@@ -172,116 +185,6 @@ def find_tool(said: str) -> str:
                 f'alone: in problem.toml, under [sandbox], write `show = ["{shown}"]`'
             )
     return ""
-
-
-class ProgramSessions:
-    """Opens the sessions that the evaluator's handle of one program needs.
-
-    Args:
-        runner: Where they run.
-        program: The program.
-    """
-
-    def __init__(self, runner: ProgramRunner, program: Program) -> None:
-        self._runner = runner
-        self._program = program
-        self._session: SandboxSession | None = None
-        self._called_seconds = 0.0
-
-    @property
-    def files(self) -> Mapping[str, str]:
-        """Returns the program's texts by path."""
-        return dict(self._program.files)
-
-    @property
-    def start(self) -> tuple[str, ...]:
-        """Returns the words of the command that starts the program; none where it is called."""
-        return self._runner.recipe.run
-
-    def restart(self) -> None:
-        """Ends the program's process; the next call starts another."""
-        if self._runner.is_open(self._session):
-            self._runner.clear()
-
-    def other(self, files: Mapping[str, str]) -> ProgramSessions:
-        """Returns the same for a program of the evaluator's own, on the same runner."""
-        program = Program(tuple(SourceFile(*item) for item in files.items()))
-        return ProgramSessions(self._runner, program)
-
-    @contextlib.contextmanager
-    def shared(self, timeout_seconds: float | None) -> Iterator[tuple[SandboxSession, float]]:
-        """Yields the session of all calls and the deadline of this one.
-
-        Its time is taken off the limit of all calls together.
-
-        Raises:
-            TypeError: The program is not Python.
-            ProgramError: Nothing is left of it, or the build failed.
-            SandboxError: The sandbox broke.
-        """
-        path = self._program.entry.path
-        if not path.endswith(".py"):
-            raise TypeError(
-                f"call: expected a program in Python, got {path}; read a text in `program.files`, "
-                "start a command by `program.run`"
-            )
-        limit = self._runner.limits.seconds
-        left = limit - self._called_seconds
-        if left <= 0:
-            reason = f"no answer within {limit:g} s: earlier calls have used them up"
-            raise ProgramError(Status.TIMEOUT, reason, limit="seconds")
-        # What another program of this evaluation ran in between has ended the state of this one.
-        if self._session is None or not self._runner.is_open(self._session):
-            self._session = self._runner.open(self._program)
-        session = self._session
-        started, asked = time.monotonic(), session.asked_seconds
-        try:
-            yield session, left if timeout_seconds is None else min(timeout_seconds, left)
-        except ProgramError as error:
-            if error.status == Status.TIMEOUT and self._called_seconds:
-                error.reason += f" (earlier calls took {self._called_seconds:.2g} s)"
-                error.limit = "seconds" if (timeout_seconds or left) >= left else ""
-            raise
-        finally:
-            waited = session.asked_seconds - asked
-            self._called_seconds += time.monotonic() - started - waited
-
-    @contextlib.contextmanager
-    def fresh(self, *, core: int | None = None, is_alone: bool = False) -> Iterator[SandboxSession]:
-        """Yields a session in a workspace that holds only the program and what was built.
-
-        Args:
-            core: The only core that its processes may use; None for any.
-            is_alone: Whether its first process may start no other.
-
-        Raises:
-            ProgramError: The build failed.
-            SandboxError: The sandbox broke.
-        """
-        limits = self._runner.limits._replace(
-            core=core,
-            is_alone=is_alone,
-            reserves=bool(self._runner.recipe.run),
-        )
-        try:
-            yield self._runner.open(self._program, limits)
-        finally:
-            self._runner.clear()
-
-    @contextlib.contextmanager
-    def quiet(self) -> Iterator[int]:
-        """Waits until nothing else on this machine is timed, and yields a core for the program.
-
-        Raises:
-            SandboxError: The lock cannot be opened.
-        """
-        self._runner.has_timed = True
-        with hold_quiet(self._runner.on_wait) as core:
-            yield core
-
-
-def _size(files: tuple[OutputFile, ...]) -> int:
-    return sum(_FILE_BYTES + len(file.data) for file in files)
 
 
 def _describe(code: int, output: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evolve.evaluation.evaluator import EvaluationRequest
 from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Problem, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
@@ -193,7 +194,9 @@ def test_a_fresh_sandbox_ends_with_its_program(
     problem = load_problem(tmp_path)
     runner = make_runner(sandbox, problem, is_fresh=True)
     for _ in range(2):
-        found = evaluate_program(problem, load_evaluator(problem), problem.initial, runner)
+        found = evaluate_program(
+            problem, load_evaluator(problem), runner, EvaluationRequest(problem.initial)
+        )
         assert found.status is Status.OK
         assert not sandbox.greeting
 
@@ -234,3 +237,13 @@ def test_no_way_leads_beyond_it(judge_calls: Callable[[str], Evaluation], text: 
 def test_calls_within_it_are_not_hindered(judge_calls: Callable[[str], Evaluation]) -> None:
     text = "[program.call('nap', 0.0) for _ in range(20)]"
     assert judge_calls(text).status is Status.OK
+
+
+def test_calls_take_arguments_by_name_or_many_at_a_time_and_their_seconds_add_up(
+    judge_calls: Callable[[str], Evaluation],
+) -> None:
+    text = """assert program.call('nap', s=0.1) is None
+    assert program.call_many('nap', [(0.1,), (0.1,)]) == [None, None]
+    assert program.seconds >= 0.3"""
+    found = judge_calls(text)
+    assert (found.status, found.reason) == (Status.OK, "")

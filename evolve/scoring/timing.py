@@ -1,139 +1,36 @@
-"""What comes of executing a program: results of commands, and times of repeated executions."""
+"""Times of repeated executions, and a machine that is quiet enough to measure them.
+
+One timing run on the machine at a time, on the core that has least to do.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-import signal
+import os
+import platform
+import stat
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from evolve.errors import ProgramError
-from evolve.records import Status
+from evolve.errors import SandboxError
+from evolve.files import lock_file
 
 _LEVEL = 0.95
 _TICK = 1e-6
-
-
-class OutputFile(NamedTuple):
-    """A file that a command left in the workspace."""
-
-    path: str
-    data: bytes
-    is_executable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command to start in the workspace.
-
-    Attributes:
-        words: The command and its arguments; no shell reads them.
-        stdin: Its standard input.
-        files: Files put into the workspace before, by path.
-        outputs: Paths of the files that are brought back.
-        collects: Whether all files that are new in the workspace are brought back instead.
-        is_alone: Whether it may start no other process.
-    """
-
-    words: tuple[str, ...]
-    stdin: bytes = b""
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    outputs: tuple[str, ...] = ()
-    collects: bool = False
-    is_alone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What a command left; all but the times is the program's own word.
-
-    Attributes:
-        code: Exit code; the negative number of the signal that ended it.
-        stdout: What it wrote on standard output, whole.
-        stderr: Beginning and end of what it wrote on standard error, without control characters.
-        files: Files that were asked for.
-        seconds: Wall time, measured outside the sandbox.
-        cpu_seconds: Processor time of it and of the processes that it waited for.
-    """
-
-    code: int
-    stdout: bytes
-    stderr: str = ""
-    files: tuple[OutputFile, ...] = ()
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-
-    def file(self, path: str) -> bytes:
-        """Returns the content of a file that was asked for."""
-        return next(data for name, data, _ in self.files if name == path)
-
-    @property
-    def text(self) -> str:
-        """Returns standard output as text; bytes that are not UTF-8 become U+FFFD."""
-        return self.stdout.decode(errors="replace")
-
-
-def check_path(path: str, where: str) -> str:
-    """Returns a path if it lies inside the workspace.
-
-    Raises:
-        ValueError: It is absolute, empty, or leads out of it.
-    """
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
-        raise ValueError(f"{where}: expected a path inside the workspace, got {path!r}")
-    return str(pure)
-
-
-def make_command(
-    words: tuple[str, ...],
-    stdin: str | bytes,
-    files: Mapping[str, str | bytes] | None,
-    outputs: Sequence[str],
-) -> Command:
-    """Makes a command from what an evaluator asks for.
-
-    Raises:
-        ValueError: There are no words, or a path leads out of the workspace.
-    """
-    if not words:
-        raise ValueError('run: expected `command=...`, or `run = "..."` in [program]')
-    given = {check_path(path, "run"): _bytes(data) for path, data in (files or {}).items()}
-    wanted = tuple(check_path(path, "run") for path in outputs)
-    return Command(words, _bytes(stdin), given, wanted)
-
-
-def check_code(finished: Finished, name: str) -> None:
-    """Checks the exit code of a command.
-
-    Raises:
-        ProgramError: It stands for a failure.
-    """
-    if not finished.code:
-        return
-    if finished.code < 0:
-        reason = f"`{name}` was ended by {name_signal(-finished.code)}"
-        raise ProgramError(Status.CRASHED, reason)
-    lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
-    plain = f"`{name}` exited with code {finished.code}"
-    reason = f"{plain}: {lines[-1][:200]}" if lines else plain
-    raise ProgramError(Status.ERROR, reason, plain=plain)
-
-
-def name_signal(number: int) -> str:
-    """Returns a signal's name, or its number where it has none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _bytes(data: str | bytes) -> bytes:
-    return data.encode() if isinstance(data, str) else bytes(data)
+_LOOK_SECONDS = 0.05
+_STAT = Path("/proc/stat")
+# What tells processors of one name apart, on x86 and on ARM.
+_PROCESSOR = (
+    *("cpu family", "model", "stepping", "cache size"),
+    *("CPU implementer", "CPU part", "CPU variant", "CPU revision"),
+)
 
 
 class Sample(NamedTuple):
@@ -269,3 +166,83 @@ def measure_times(
         for execute, found in turns if number % 2 else reversed(turns):
             found.append(execute(inputs[-1]))
     return Timing(tuple(samples[1:]), tuple(references[1:]), tuple(inputs[1:]))
+
+
+def describe_kind() -> str:
+    """Returns what kind of machine this is, as far as it matters for the time programs take."""
+    about: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines():
+            key, _, value = line.partition(":")
+            about[key.strip()] = value.strip()
+    name = about.get("model name", platform.machine())
+    more = ", ".join(f"{key} {about[key]}" for key in _PROCESSOR if key in about)
+    return f"{name} ({more})" if more else name
+
+
+@contextlib.contextmanager
+def hold_quiet(on_wait: Callable[[], None]) -> Iterator[int]:
+    """Waits until no other process of this user times a program, and yields the quietest core.
+
+    Args:
+        on_wait: Called at the beginning and at the end of a wait, which is not the program's.
+
+    Raises:
+        SandboxError: The file of the lock cannot be opened.
+    """
+    own = os.getuid()
+    places = (Path(f"/run/user/{own}/evolve"), Path(tempfile.gettempdir(), f"evolve-{own}"))
+    path = find_own_folder(places) / "timing.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise SandboxError(f"{path}: cannot be opened: {error.strerror}; remove it") from None
+    try:
+        if not lock_file(descriptor):
+            on_wait()
+            lock_file(descriptor, waits=True)
+            on_wait()
+        yield find_quiet_core()
+    finally:
+        os.close(descriptor)
+
+
+def find_own_folder(places: Iterable[Path]) -> Path:
+    """Returns the first of some folders that only this user can write, made where it is missing.
+
+    In a folder that all can write, anybody may make and hold the lock of anybody else.
+
+    Raises:
+        SandboxError: There is none.
+    """
+    for place in places:
+        with contextlib.suppress(OSError):
+            if place.parent.is_dir():
+                place.mkdir(mode=0o700, exist_ok=True)
+            about = place.lstat()
+            is_closed = not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and is_closed:
+                return place
+    raise SandboxError(
+        f"{place}: expected a folder that only this user can write, found something else; "
+        "remove it, or set TMPDIR to a folder of your own"
+    )
+
+
+def find_quiet_core() -> int:
+    """Returns the core, of those that this process may use, that has least to do just now."""
+    allowed = os.sched_getaffinity(0)
+    before = _read_idle()
+    time.sleep(_LOOK_SECONDS)
+    after = _read_idle()
+    return max(sorted(allowed), key=lambda core: after.get(core, 0) - before.get(core, 0))
+
+
+def _read_idle() -> dict[int, int]:
+    """Reads how long each core was idle, in ticks; nothing where that is not known."""
+    try:
+        lines = _STAT.read_text().splitlines()
+    except OSError:
+        return {}
+    rows = [line.split() for line in lines if line.startswith("cpu") and line[3:4].isdigit()]
+    return {int(row[0][3:]): int(row[4]) + int(row[5]) for row in rows}
