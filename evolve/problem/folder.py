@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import os
 import re
@@ -20,6 +19,7 @@ from evolve.problem.problem import (
     Problem,
     ProblemFacts,
     ProblemTable,
+    ProgramTable,
     Purpose,
     Recipe,
     Stage,
@@ -86,14 +86,14 @@ def _load(folder: Path, overrides: Mapping[str, object], evaluators: Path | None
     file = folder / "problem.toml"
     top = _read_table(file)
     program, where = top.program, f"{file}: [program]"
-    signatures = _read_signatures(program.signature, program.files, folder, where)
-    initial = _write_stub(signatures) if signatures else _read_initial(program.files, folder, where)
+    initial = _read_initial(program, folder, where)
     evaluator, world = _find_evaluator(folder, top.evaluator.file, str(file), evaluators)
     if evaluator in {(folder / name).resolve() for name, _ in initial.files}:
         raise ProblemError(f"{where}: expected programs, got the evaluator among `files`")
     if program.built and not program.build:
         raise ProblemError(f"{where}: `built`: expected a `build` that makes the files")
-    top = replace(top, entry=top.entry or tuple(signatures))
+    functions = re.findall(r"^def (\w+)", "\n".join(program.signature), re.MULTILINE)
+    top = replace(top, entry=top.entry or tuple(functions))
     check_entry(folder, initial, top.entry, program)
     _check_prompts(folder)
     data = folder / "data"
@@ -106,7 +106,7 @@ def _load(folder: Path, overrides: Mapping[str, object], evaluators: Path | None
         **{item.name: getattr(top, item.name) for item in fields(ProblemFacts)},
         statement=_read_statement(folder / "statement.md", parameters),
         initial=initial,
-        has_start=not signatures,
+        has_start=not program.signature,
         may_add=program.may_add,
         recipe=program,
         evaluator=evaluator,
@@ -220,20 +220,13 @@ def _find_folder(path: Path) -> Path:
         ProblemError: There is none.
     """
     folder = path.parent if path.name == "problem.toml" else path
-    if folder.is_file():
-        raise ProblemError(
-            f"{path}: expected a problem folder, got a file; name its folder: {folder.parent}"
-        )
-    if not folder.is_dir():
-        raise ProblemError(
-            f"{path}: expected a problem folder, got nothing; `evolve gallery` lists the "
-            "problems that can be run by name"
-        )
     if not (folder / "problem.toml").is_file():
-        raise ProblemError(
-            f"{path}: expected a problem folder, got one without `problem.toml`; "
-            "`evolve init FOLDER` makes a new one"
-        )
+        got = "nothing; `evolve gallery` lists the problems that can be run by name"
+        if folder.is_dir():
+            got = "one without `problem.toml`; `evolve init FOLDER` makes a new one"
+        elif folder.is_file():
+            got = f"a file; name its folder: {folder.parent}"
+        raise ProblemError(f"{path}: expected a problem folder, got {got}")
     return folder.resolve()
 
 
@@ -335,51 +328,29 @@ def read_source(folder: Path, name: str, where: str) -> SourceFile:
     return SourceFile(str(relative), text)
 
 
-def _read_initial(files: Sequence[str], folder: Path, where: str) -> Program:
-    """Returns the starting program; without `initial.py` the first one in `initial/`.
+def _read_initial(table: ProgramTable, folder: Path, where: str) -> Program:
+    """Returns the starting program; without `initial.py` the first one in `initial/`, or a stub.
 
     Raises:
         ProblemError: A file is missing, or cannot be used.
     """
-    further = sorted((folder / STARTS).glob("*.py"))
-    if not files and not (folder / _INITIAL).exists() and further:
+    files, further = table.files, sorted((folder / STARTS).glob("*.py"))
+    has_none = not files and not (folder / _INITIAL).exists()
+    if table.signature:
+        if not has_none:
+            place = f"{where}: `signature`"
+            raise ProblemError(f"{place}: expected no starting program next to it, got one")
+        return _write_stub(table.signature)
+    if has_none and further:
         text = read_source(folder, f"{STARTS}/{further[0].name}", where).text
         return Program((SourceFile(_INITIAL, text),))
     return Program(tuple(read_source(folder, name, where) for name in files or (_INITIAL,)))
 
 
-def _read_signatures(
-    texts: Sequence[str], files: Sequence[str], folder: Path, where: str
-) -> Mapping[str, str]:
-    """Returns the functions that a problem without a starting program asks for, by name.
-
-    Raises:
-        ProblemError: One is no signature, or there is a starting program, too.
-    """
-    if texts and (files or (folder / _INITIAL).exists()):
-        raise ProblemError(
-            f"{where}: `signature`: expected no starting program next to it, got one"
-        )
-    signatures = {}
-    for text in texts:
-        line = " ".join(text.split()).removesuffix(":")
-        try:
-            found = ast.parse(f"{line}:\n    pass").body
-        except SyntaxError:
-            found = []
-        if len(found) != 1 or not isinstance(found[0], ast.FunctionDef):
-            raise ProblemError(
-                f"{where}: `signature`: expected a line such as `def pack(count: int) -> list`, "
-                f"got {text!r:.200}"
-            )
-        signatures[found[0].name] = line
-    return signatures
-
-
-def _write_stub(signatures: Mapping[str, str]) -> Program:
+def _write_stub(signatures: Sequence[str]) -> Program:
     """Returns what stands for the starting program of a problem without one."""
     body = ':\n    raise NotImplementedError("there is no program yet")\n'
-    functions = "\n\n".join(f"{line}{body}" for line in signatures.values())
+    functions = "\n\n".join(f"{line}{body}" for line in signatures)
     text = f"# EVOLVE-BLOCK-START\n{functions}# EVOLVE-BLOCK-END\n"
     return Program((SourceFile(_INITIAL, text),))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +63,17 @@ def _split_command(value: Any, place: str) -> tuple[str, ...]:
     is_list = isinstance(words, list) and all(isinstance(word, str) for word in words)
     expect(is_list and value != [], "a command's words", value, place)
     return tuple(words)
+
+
+def _clean_signature(text: str, place: str) -> str:
+    line = " ".join(text.split()).removesuffix(":")
+    try:
+        found = ast.parse(f"{line}:\n    pass").body
+    except SyntaxError:
+        found = []
+    is_one = len(found) == 1 and isinstance(found[0], ast.FunctionDef)
+    expect(is_one, "a line such as `def pack(count: int) -> list`", text, place)
+    return line
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +161,7 @@ class ProgramTable(AskRules, Recipe):
     """The keys of `[program]`."""
 
     files: tuple[str, ...] = key((), low=1)
-    signature: tuple[str, ...] = ()
+    signature: tuple[str, ...] = key((), clean=_clean_signature)
     may_add: tuple[str, ...] = key((), clean=inside)
 
 
