@@ -26,15 +26,25 @@ def cut_keys(text: str) -> str:
     value is short, a word, or an absolute path.
     """
     # Pages call this for every cell: reading the variables as texts would be most of its time.
-    found = _find_keys(tuple(os.environ._data.items()))  # type: ignore[attr-defined]  # noqa: SLF001
-    return _cut(text, found) if found else text
+    names, pattern = _spell_keys(tuple(os.environ._data.items()))  # type: ignore[attr-defined]  # noqa: SLF001
+    return pattern.sub(lambda found: f"[{names[found[0]]}]", text) if names else text
 
 
 @lru_cache(maxsize=4)
-def _find_keys(variables: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
-    """Returns the keys among variables of the environment with their names."""
-    pairs = ((os.fsdecode(name), os.fsdecode(value).strip()) for name, value in variables)
-    return tuple((name, value) for name, value in pairs if _is_key(name, value))
+def _spell_keys(
+    variables: tuple[tuple[bytes, bytes], ...],
+) -> tuple[dict[str, str], re.Pattern[str]]:
+    """Returns the variable of each spelling of a key, and a pattern of all of them."""
+    names: dict[str, str] = {}
+    for name, value in ((os.fsdecode(one), os.fsdecode(text).strip()) for one, text in variables):
+        # A private key has several lines, each of which is worth hiding.
+        lines = [line.strip() for line in value.splitlines()]
+        parts = [value, *(line for line in lines if len(line) >= _SHORTEST_WORD)]
+        for part in parts if _is_key(name, value) else ():
+            for spelt in (part, quote(part, safe=""), quote_plus(part), json.dumps(part)[1:-1]):
+                names.setdefault(spelt, name)
+    longest_first = sorted(names, key=len, reverse=True)
+    return names, re.compile("|".join(map(re.escape, longest_first)))
 
 
 def split_password(text: str) -> tuple[str, str]:
@@ -49,22 +59,3 @@ def _is_key(name: str, value: str) -> bool:
     if not _NAME.search(name) or name.startswith(_SETTINGS) or value.startswith("/"):
         return False
     return len(value) >= (_SHORTEST_WORD if value.isalpha() else _SHORTEST)
-
-
-def _cut(text: str, keys: tuple[tuple[str, str], ...]) -> str:
-    names, pattern = _compile(keys)
-    return pattern.sub(lambda found: f"[{names[found[0]]}]", text)
-
-
-@lru_cache(maxsize=4)
-def _compile(keys: tuple[tuple[str, str], ...]) -> tuple[dict[str, str], re.Pattern[str]]:
-    """Returns the variable of each spelling of a key, and a pattern of all of them."""
-    names: dict[str, str] = {}
-    for name, value in keys:
-        # A private key has several lines, each of which is worth hiding.
-        lines = [line.strip() for line in value.splitlines()]
-        for part in (value, *(line for line in lines if len(line) >= _SHORTEST_WORD)):
-            for spelt in (part, quote(part, safe=""), quote_plus(part), json.dumps(part)[1:-1]):
-                names.setdefault(spelt, name)
-    longest_first = sorted(names, key=len, reverse=True)
-    return names, re.compile("|".join(map(re.escape, longest_first)))

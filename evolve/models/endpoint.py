@@ -23,7 +23,6 @@ from evolve.models.budget import (
 )
 from evolve.models.gate import Gate
 from evolve.models.model import (
-    Incoming,
     Model,
     RefusedSettingError,
     ReplyError,
@@ -82,7 +81,6 @@ class _Call:
     paused_seconds: float = 0.0
     requests: int = 0
     unusable: list[Reply] = field(default_factory=list)
-    is_counted: bool = False
     least_tokens: int | None = None
 
     @property
@@ -126,6 +124,8 @@ class Endpoint:
         policy: How often and how long to retry.
 
     Attributes:
+        incoming: What the model is sending right now.
+        gate: Decides when a request may be made.
         retried: Requests that were made because an earlier one of their call failed.
     """
 
@@ -139,8 +139,9 @@ class Endpoint:
         policy: RetryPolicy | None = None,
     ) -> None:
         self.name = model.name
+        self.incoming = model.incoming
         self._model = model
-        self._gate = gate or Gate(f"model {self.name!r}")
+        self.gate = gate or Gate(f"model {self.name!r}")
         self._price = price
         self._request_seconds = request_seconds
         self._policy = policy or RetryPolicy()
@@ -205,16 +206,6 @@ class Endpoint:
             # A few tokens are often no whole reply; that something answered is enough.
             return error.reply
 
-    @property
-    def incoming(self) -> Incoming:
-        """Returns what the model is sending right now."""
-        return self._model.incoming
-
-    @property
-    def in_flight(self) -> int:
-        """Returns how many requests are being answered."""
-        return self._gate.in_flight
-
     def find_price(self) -> Price | None:
         """Returns what the model costs, or `None` when that is unknown."""
         return self._price or self._model.find_price()
@@ -222,7 +213,7 @@ class Endpoint:
     def close(self) -> None:
         """Wakes calls that wait, which then raise `ModelUnavailableError`; safe to call twice."""
         self._closed.set()
-        self._gate.close()
+        self.gate.close()
         self._model.close()
 
     def _answer(self, call: _Call) -> Reply:
@@ -272,7 +263,7 @@ class Endpoint:
         call.deadline_seconds = max(call.deadline_seconds, self._request_seconds)
         if not self._has_said_loading:
             self._has_said_loading = True
-            self._gate.tell(
+            self.gate.tell(
                 f"model {self.name!r}: its server is loading it; waited for up to"
                 f" {call.deadline_seconds:.0f} s"
             )
@@ -283,9 +274,9 @@ class Endpoint:
         Raises:
             ReplyError: The model answered others.
         """
-        if self._gate.has_answered_since(call.started):
+        if self.gate.has_answered_since(call.started):
             raise ReplyError(str(failure)) from failure
-        self._gate.trip(str(failure))
+        self.gate.trip(str(failure))
         call.started, call.paused_seconds, call.requests = time.monotonic(), 0.0, 0
 
     def _describe_silence(self, call: _Call, error: RetryableError) -> ModelUnavailableError:
@@ -312,7 +303,7 @@ class Endpoint:
             request = replace(request, max_tokens=reservation.limit)
         used = Totals()
         try:
-            with self._gate.passage(reservation.tokens) as waited:
+            with self.gate.passage(reservation.tokens) as waited:
                 call.paused_seconds += waited
                 seconds = min(max(call.seconds_left, 0.001), self._request_seconds)
                 reply = self._model.complete(request, seconds)
@@ -393,7 +384,4 @@ class Endpoint:
 def _count(call: _Call, reply: Reply) -> Totals:
     """Returns the usage of a reply; a call counts once, however many replies came."""
     used = usage_of(reply)
-    if call.is_counted:
-        used = replace(used, calls=0, unpriced_calls=0)
-    call.is_counted = True
-    return used
+    return replace(used, calls=0, unpriced_calls=0) if call.unusable else used

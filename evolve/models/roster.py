@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -171,26 +171,7 @@ def ask_first_words(
             who serves a model.
         ModelError: A model cannot be used.
     """
-    errors: dict[str, EvolveError] = {}
-    replies: dict[str, Reply] = {}
-
-    def ask(endpoint: Endpoint) -> None:
-        try:
-            if (reply := endpoint.preflight()) is not None:
-                replies[endpoint.name] = reply
-        except EvolveError as error:
-            errors[endpoint.name] = error
-
-    threads = [
-        threading.Thread(target=ask, args=(endpoint,), daemon=True)
-        for endpoint in endpoints.values()
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for name in sorted(errors):
-        raise errors[name]
+    replies = _ask_all(endpoints.values())
     unpriced = sorted(name for name, one in endpoints.items() if one.find_price() is None)
     if unpriced and is_capped:
         raise UsageError(
@@ -204,11 +185,38 @@ def ask_first_words(
         )
     return [
         Expense(
-            generation, 0, "preflight", name, reply.prompt_tokens, reply.cached_tokens,
+            generation, 0, "preflight", reply.model, reply.prompt_tokens, reply.cached_tokens,
             reply.completion_tokens, reply.cost_usd, thinking_tokens=reply.thinking_tokens,
         )
-        for name, reply in sorted(replies.items())
+        for reply in replies
     ]  # fmt: skip
+
+
+def _ask_all(endpoints: Iterable[Endpoint]) -> list[Reply]:
+    """Returns the first replies of models, in the order of their names.
+
+    Raises:
+        EvolveError: A model cannot be used.
+    """
+    outcomes: dict[str, Reply | EvolveError | None] = {}
+
+    def ask(endpoint: Endpoint) -> None:
+        try:
+            outcomes[endpoint.name] = endpoint.preflight()
+        except EvolveError as error:
+            outcomes[endpoint.name] = error
+
+    # An interrupt ends the waiting, which no pool of threads allows.
+    threads = [threading.Thread(target=ask, args=(one,), daemon=True) for one in endpoints]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ordered = [outcomes[name] for name in sorted(outcomes)]
+    for outcome in ordered:
+        if isinstance(outcome, EvolveError):
+            raise outcome
+    return [outcome for outcome in ordered if isinstance(outcome, Reply)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,10 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -24,7 +26,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from evolve.archive import Elite, Islands
-from evolve.operators.syntax import Edit, Number, edit_text, read_syntax
+from evolve.operators.syntax import Edit, Number, edit_text, pick, read_syntax
 from evolve.records import TUNE, AttemptKey, Direction, Program, SourceFile
 from evolve.records.results import LightAttempt
 from evolve.source.parsing import holds_values
@@ -188,14 +190,9 @@ def _read_ranges(text: str) -> Iterator[TunableRange]:
 def _read_numbers(path: str, text: str) -> Iterator[tuple[Number]]:
     syntax = read_syntax(path, text)
     for number in () if syntax is None else syntax.numbers:
-        is_chosen = number.weight > 1.0 or number.value not in _FORMULA
-        is_tunable = (
-            path.endswith(".py")
-            and isinstance(number.value, float)
-            and math.isfinite(number.value)
-            and is_chosen
-        )
-        if is_tunable or holds_values(path):
+        is_formula = number.weight == 1.0 and number.value in _FORMULA
+        is_real = isinstance(number.value, float) and math.isfinite(number.value)
+        if holds_values(path) or (path.endswith(".py") and is_real and not is_formula):
             yield (number,)
 
 
@@ -211,6 +208,10 @@ class Tuner:
         direction: Whether larger or smaller objectives are better.
         seed: Seed of its random stream.
         known: Objectives of the samples made before, None for programs that have none.
+
+    Attributes:
+        constants: How many it tunes.
+        objectives: Of its samples so far, in order.
     """
 
     def __init__(
@@ -224,6 +225,7 @@ class Tuner:
         self._program = program
         self._sign = direction.sign
         self._tunables = find_tunables(program)
+        self.constants = len(self._tunables)
         self._seed = tuple(seed)
         self._step = _FIRST_STEP
         self._best = (np.inf, np.array([tunable.position for tunable in self._tunables]))
@@ -234,11 +236,6 @@ class Tuner:
         for objective in known:
             self.ask(1)
             self.add([objective])
-
-    @property
-    def constants(self) -> int:
-        """Returns the number of constants."""
-        return len(self._tunables)
 
     def ask(self, most: int) -> list[Program]:
         """Returns programs to evaluate, as many as do not depend on one another's objectives.
@@ -298,11 +295,9 @@ def _load_optimiser() -> type[CMA]:
     package = find_spec("cmaes")
     if package is None or package.origin is None:
         raise ImportError("expected the package `cmaes`, got none; install `evolve` again")
-    spec = spec_from_file_location("cmaes._cma", Path(package.origin).with_name("_cma.py"))
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{package.origin}: expected a module `_cma` next to it")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = SourceFileLoader("cmaes._cma", str(Path(package.origin).with_name("_cma.py")))
+    module = ModuleType(loader.name)
+    loader.exec_module(module)
     optimiser: type[CMA] = module.CMA
     return optimiser
 
@@ -478,12 +473,9 @@ class TuningPlanner:
         champion = self._state.champion
         found = [] if champion is None else [(champion.origin, champion)]
         found += [(i, one.best) for i, one in enumerate(archives) if one.best is not None]
-        drawn = []
-        for number in range(_DRAWS):
-            island = number % len(archives)
-            elites = archives[island].elites
-            if elites:
-                drawn.append((island, elites[int(rng.integers(len(elites)))]))
+        places = [number % len(archives) for number in range(_DRAWS)]
+        filled = ((island, archives[island].elites) for island in places)
+        drawn = [(island, pick(elites, rng)) for island, elites in filled if elites]
         sign = self._state.direction.sign
         return found + sorted(drawn, key=lambda pair: -sign * pair[1].objective)
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import PurePosixPath
 
 from evolve.errors import ProblemError
@@ -255,31 +255,26 @@ def find_blocks(text: str) -> tuple[EvolveBlock, ...]:
 
 
 def _pair(text: str, markers: list[re.Match[str]]) -> tuple[EvolveBlock, ...]:
-    blocks: list[EvolveBlock] = []
-    opened: re.Match[str] | None = None
-    for marker in markers:
-        line = _line_number(text, marker.start())
-        if marker[1] == "START":
-            if opened is not None:
-                raise ProblemError(
-                    f"line {line}: expected `EVOLVE-BLOCK-END` for the block that starts in line "
-                    f"{_line_number(text, opened.start())}, got another `EVOLVE-BLOCK-START`; "
-                    "blocks cannot be nested"
-                )
-            opened = marker
-        elif opened is None:
+    blocks = []
+    for opened, closed in zip_longest(markers[::2], markers[1::2]):
+        line = _line_number(text, opened.start())
+        if opened[1] == "END":
             raise ProblemError(
                 f"line {line}: expected `EVOLVE-BLOCK-START` before this `EVOLVE-BLOCK-END`; "
                 "add it, or remove this line"
             )
-        else:
-            blocks.append(EvolveBlock(opened.end(), marker.start()))
-            opened = None
-    if opened is not None:
-        raise ProblemError(
-            f"line {_line_number(text, opened.start())}: expected `EVOLVE-BLOCK-END` after this "
-            "`EVOLVE-BLOCK-START`, got the end of the file; add it"
-        )
+        if closed is None:
+            raise ProblemError(
+                f"line {line}: expected `EVOLVE-BLOCK-END` after this `EVOLVE-BLOCK-START`, got "
+                "the end of the file; add it"
+            )
+        if closed[1] == "START":
+            raise ProblemError(
+                f"line {_line_number(text, closed.start())}: expected `EVOLVE-BLOCK-END` for the "
+                f"block that starts in line {line}, got another `EVOLVE-BLOCK-START`; blocks "
+                "cannot be nested"
+            )
+        blocks.append(EvolveBlock(opened.end(), closed.start()))
     return tuple(blocks) or (EvolveBlock(0, len(text)),)
 
 

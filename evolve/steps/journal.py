@@ -176,7 +176,7 @@ class Journal:
         endpoints = self.endpoints.values()
         return Traffic(
             tuple(self._waits.copy().values()),
-            in_flight=sum(one.in_flight for one in endpoints),
+            in_flight=sum(one.gate.in_flight for one in endpoints),
             retried=sum(one.retried for one in endpoints),
             answers=sum(one.incoming.answers for one in endpoints),
             characters=sum(one.incoming.characters for one in endpoints),

@@ -36,6 +36,9 @@ class PricedModel(ScriptedModel):
     name: str = "priced"
     text: str = "hi"
 
+    def __post_init__(self) -> None:
+        super().__init__(name=self.name)
+
     def complete(self, request: Request, timeout_seconds: float) -> Reply:
         if self.error is not None:
             raise self.error
