@@ -11,6 +11,7 @@ from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile
 from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.layout import find_view
 from evolve.scoring.runner import ProgramRunner
 from tests.builders import make_runner
 
@@ -51,5 +52,5 @@ class Judge:
 def open_judge(name: str, **parameters: object) -> Iterator[Judge]:
     """Returns a judge for one test module; for fixtures."""
     problem = load_problem(ROOT / "problems" / name)
-    with closing(open_sandbox("auto", preload=problem.packages)) as sandbox:
+    with closing(open_sandbox("auto", find_view(problem.packages))) as sandbox:
         yield Judge(name, make_runner(sandbox, problem), parameters)

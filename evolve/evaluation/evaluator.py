@@ -133,7 +133,7 @@ class ProcessLostError(Exception):
 
 
 def _describe_view(problem: Problem) -> dict[str, Any]:
-    """Returns what the sandbox of a problem shows and hides, as `open_sandbox` takes it."""
+    """Returns what the sandbox of a problem shows and hides, as `find_view` takes it."""
     return {
         "preload": problem.packages,
         "data": problem.data,
@@ -285,7 +285,7 @@ class EvaluatorProcess:
             )
 
     def _measure_memory(self) -> int:
-        return resources.read_bytes(None, f"/proc/{self._process.pid}")
+        return resources.read_bytes(str(self._process.pid))
 
     def _read_printed(self) -> None:
         log = self._process.stderr

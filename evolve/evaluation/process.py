@@ -23,6 +23,7 @@ from evolve.errors import ProblemError, SandboxError
 from evolve.sandbox.backends import Sandbox, open_sandbox
 from evolve.sandbox.cgroup import remove_groups_of
 from evolve.sandbox.guest.wire import ProgramLimits
+from evolve.sandbox.layout import find_view
 
 if TYPE_CHECKING:
     from evolve.problem import Problem
@@ -39,17 +40,16 @@ def main() -> None:
     loading = ThreadPoolExecutor(1).submit(_load, config)
     try:
         # On this thread: a guest dies with the thread that started it.
-        view, settings = config["view"], config["sandbox"]
-        sandbox = open_sandbox(
-            settings["backend"],
-            preload=tuple(view["preload"]),
-            allow_weak=settings["allow_weak"],
-            data=None if view["data"] is None else Path(view["data"]),
-            hide=tuple(map(Path, view["hide"])),
-            show=tuple(map(Path, view["show"])),
+        shown, settings = config["view"], config["sandbox"]
+        view = find_view(
+            tuple(shown["preload"]),
+            None if shown["data"] is None else Path(shown["data"]),
+            tuple(map(Path, shown["hide"])),
+            tuple(map(Path, shown["show"])),
             image=settings["image"],
             devices=settings["devices"],
         )
+        sandbox = open_sandbox(settings["backend"], view, allow_weak=settings["allow_weak"])
         loaded = loading.result()
     except (ProblemError, SandboxError) as error:
         from evolve.evaluation.evaluator import describe_error

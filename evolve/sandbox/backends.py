@@ -168,7 +168,7 @@ def prove_backends(image: str) -> dict[str, Isolation | SandboxError]:
     """Runs the canary on every backend.
 
     Args:
-        image: As for `open_sandbox`.
+        image: As in `HostView`.
 
     Returns:
         By name, strongest first: which guarantees hold, or why the backend cannot start here.
@@ -186,28 +186,13 @@ def prove_backends(image: str) -> dict[str, Isolation | SandboxError]:
     return found
 
 
-def open_sandbox(
-    name: str,
-    *,
-    preload: tuple[str, ...] = ("numpy",),
-    allow_weak: bool = False,
-    data: Path | None = None,
-    hide: tuple[Path, ...] = (),
-    show: tuple[Path, ...] = (),
-    image: str = "",
-    devices: str = "",
-) -> Sandbox:
+def open_sandbox(name: str, view: HostView | None = None, *, allow_weak: bool = False) -> Sandbox:
     """Opens a sandbox whose canary has just proven what it enforces.
 
     Args:
         name: One of `NAMES`.
-        preload: Packages that the guest imports once.
+        view: What its guests are made of; with NumPy when None.
         allow_weak: Also takes a backend that leaves network or files within reach.
-        data: Folder that programs read at `data/`.
-        hide: Files and folders that programs must not see wherever they lie; the canary tries.
-        show: Folders of tool chains that programs see as well.
-        image: A container image with Python and the packages, for the backend `docker`.
-        devices: GPUs and accelerators, for `docker` and `bubblewrap`.
 
     Raises:
         SandboxError: None of the backends isolates here, or a package is missing; the message
@@ -215,13 +200,13 @@ def open_sandbox(
     """
     if name not in NAMES:
         raise SandboxError(f"sandbox: expected one of {', '.join(NAMES)}, got {name!r}")
-    view = find_view(preload, data, hide, show, image=image, devices=devices)
+    view = view or find_view(("numpy",))
     reasons, weak = [], []
     chosen: Sandbox | None = None
     for backend in BACKENDS if name == "auto" else (name,):
         try:
             sandbox = make_sandbox(backend, view)
-            isolation = prove(sandbox, hide)
+            isolation = prove(sandbox, view.secrets)
         except MissingPackageError:
             raise
         except SandboxError as error:

@@ -74,6 +74,7 @@ class HostView:
         image: A container image with Python and the packages, for the backend `docker`; empty for
             one made here.
         devices: GPUs and accelerators that programs see; empty for none.
+        secrets: What programs must not see wherever it lies; the canary tries.
     """
 
     trees: tuple[Path, ...]
@@ -84,6 +85,7 @@ class HostView:
     packages: tuple[str, ...] = ()
     image: str = ""
     devices: str = ""
+    secrets: tuple[Path, ...] = ()
 
 
 def find_view(
@@ -112,39 +114,22 @@ def find_view(
     # Another copy may be installed beside the packages, as when a checkout is tested.
     installed = [Path(sysconfig.get_path(name)) / package.name for name in ("purelib", "platlib")]
     copies = [path.resolve() for path in (package, *installed)]
-    secrets = [path.resolve() for path in hide] + [
-        one for path in shown for one in _secrets_in(path)
-    ]
-    hidden = [*copies, package.with_name("evaluators"), *secrets]
+    keys = [key for path in shown for name in _KEYS for key in path.glob(name)]
+    hidden = [*copies, package.with_name("evaluators"), *(path.resolve() for path in hide), *keys]
     trees = _outermost([*_interpreter_folders(), *map(_tree_around, places), *shown])
     there = [path for tree in trees for path in _spell_below(tree, hidden) if path.exists()]
     # What lies in a covered folder is not there to be covered.
     outer = [path for path in dict.fromkeys(there) if not {*path.parents} & {*there}]
     environment = _describe_tools(shown) if shown else {}
-    return HostView(
-        trees,
-        tuple(outer),
-        data.resolve() if data else None,
-        paths,
-        environment,
-        preload,
-        image,
-        devices,
-    )
+    folder = data.resolve() if data else None
+    more = (environment, preload, image, devices, hide)
+    return HostView(trees, tuple(outer), folder, paths, *more)
 
 
 def _with_companions(show: tuple[Path, ...]) -> list[Path]:
     # What lies in `~/.cargo/bin` starts what lies in `~/.rustup`.
-    found = [
-        *show,
-        *(path.with_name(_COMPANIONS[path.name]) for path in show if path.name in _COMPANIONS),
-    ]
-    return [path for path in dict.fromkeys(found) if path.is_dir()]
-
-
-def _secrets_in(folder: Path) -> list[Path]:
-    """Returns what tool chains keep keys in."""
-    return [path for name in _KEYS for path in folder.glob(name)]
+    more = [path.with_name(_COMPANIONS[path.name]) for path in show if path.name in _COMPANIONS]
+    return [path for path in dict.fromkeys([*show, *more]) if path.is_dir()]
 
 
 def _describe_tools(shown: list[Path]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 from evolve.problem import Purpose, load_problem
 from evolve.records import Attempt, AttemptKey, Status
 from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.layout import find_view
 from evolve.steps.prompt import show_evaluation
 from tests.builders import judge_program
 
@@ -36,7 +37,7 @@ def holdout(program):
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    sandbox = open_sandbox("auto", preload=())
+    sandbox = open_sandbox("auto", find_view(()))
     yield sandbox
     sandbox.close()
 

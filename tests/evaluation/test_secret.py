@@ -11,6 +11,7 @@ from evolve.problem import load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.records.plain import to_plain
 from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.layout import find_view
 from evolve.sandbox.replies import name_kind_and_line
 from tests.builders import judge_program
 
@@ -63,7 +64,7 @@ FAILURES = {
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    sandbox = open_sandbox("auto", preload=("numpy",))
+    sandbox = open_sandbox("auto", find_view(("numpy",)))
     yield sandbox
     sandbox.close()
 

@@ -13,6 +13,7 @@ from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Purpose, load_problem
 from evolve.records import Program, SourceFile, Status
 from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.layout import find_view
 from tests.builders import make_runner
 from tests.contracts.test_sandbox_memory import SEARCH
 from tests.judge import open_judge
@@ -101,7 +102,7 @@ def test_nothing_of_an_earlier_execution_is_found(name: str) -> None:
     except Exception as error:  # noqa: BLE001 - as where a package is missing
         pytest.skip(str(error))
     program = make_spy(problem)
-    with closing(open_sandbox("auto", preload=problem.packages)) as sandbox:
+    with closing(open_sandbox("auto", find_view(problem.packages))) as sandbox:
         bench = make_runner(sandbox, problem)
         has_holdout = Purpose.HOLDOUT in problem.functions
         purposes = [Purpose.SEARCH, Purpose.HOLDOUT if has_holdout else Purpose.SEARCH]

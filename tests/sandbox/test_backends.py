@@ -20,9 +20,10 @@ from tests.sandboxes import LIMITS, ask, fail, make_like, make_program
 HOST = """
 import sys, time
 from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.layout import find_view
 from evolve.sandbox.guest.wire import ProgramLimits
 from tests.sandboxes import make_program
-sandbox = open_sandbox(sys.argv[1], preload=())
+sandbox = open_sandbox(sys.argv[1], find_view(()))
 session = sandbox.open(make_program(sys.argv[2]), ProgramLimits(seconds=60))
 print(session.call("f").value, flush=True)
 session.call("g")
@@ -46,14 +47,14 @@ class TestChoice:
             open_sandbox("chroot")
 
     def test_auto_takes_one_that_proves_itself(self, sandbox: Sandbox) -> None:
-        chosen = open_sandbox("auto", preload=())
+        chosen = open_sandbox("auto", find_view(()))
         assert chosen.isolation.is_strong
         assert ask(chosen, "def f(): return 1").value == 1
         chosen.close()
 
     def test_a_missing_package_is_named_with_the_remedy(self, sandbox: Sandbox) -> None:
         with pytest.raises(SandboxError, match=r"package `no_such_package`.*install it"):
-            open_sandbox(sandbox.name, preload=("no_such_package",))
+            open_sandbox(sandbox.name, find_view(("no_such_package",)))
 
     def test_strength_needs_both_network_and_files(self) -> None:
         assert Isolation("x", ("network", "files")).is_strong

@@ -21,6 +21,7 @@ from evolve.sandbox.cgroup import (
     sweep,
 )
 from evolve.sandbox.guest.wire import ProgramLimits
+from evolve.sandbox.layout import find_view
 from tests.sandboxes import ask
 
 V1 = """\
@@ -32,8 +33,9 @@ V1 = """\
 HOST = """
 import sys
 from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.layout import find_view
 from tests.sandboxes import ask
-sandbox = open_sandbox(sys.argv[1], preload=())
+sandbox = open_sandbox(sys.argv[1], find_view(()))
 print(ask(sandbox, "def f(): return 1").value, flush=True)
 sys.stdin.read()
 """
@@ -51,7 +53,7 @@ def group() -> Cgroup:
 def backend(request: pytest.FixtureRequest, group: Cgroup) -> str:
     group.remove()
     try:
-        open_sandbox(request.param, preload=()).close()
+        open_sandbox(request.param, find_view(())).close()
     except SandboxError as error:
         pytest.skip(str(error))
     return str(request.param)
@@ -134,7 +136,7 @@ class TestGroup:
 class TestGuests:
     def test_a_guest_has_one_for_as_long_as_it_lives(self, backend: str) -> None:
         before = groups_of(os.getpid())
-        sandbox = open_sandbox(backend, preload=())
+        sandbox = open_sandbox(backend, find_view(()))
         assert "cgroup" in sandbox.isolation.enforced
         assert len(groups_of(os.getpid())) > len(before)
         assert ask(sandbox, "def f(): return 1").value == 1

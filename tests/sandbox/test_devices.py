@@ -7,6 +7,7 @@ import pytest
 
 from evolve.errors import SandboxError
 from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.layout import find_view
 from evolve.sandbox.processes import find_gpus
 from tests.devices import stand_in_gpus
 from tests.sandboxes import LIMITS, make_program, skip_or_fail
@@ -29,7 +30,7 @@ def gpus() -> Iterator[list[Path]]:
 
 def test_a_program_sees_the_granted_devices_and_no_others(gpus: list[Path]) -> None:
     try:
-        sandbox = open_sandbox("bubblewrap", devices="device=98")
+        sandbox = open_sandbox("bubblewrap", find_view(("numpy",), devices="device=98"))
     except SandboxError as error:
         skip_or_fail("bubblewrap", error)
     session = sandbox.open(make_program(LOOK), LIMITS)

@@ -38,8 +38,9 @@ from .python_image import import_python
 ORPHAN = """
 import sys
 from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.layout import find_view
 from tests.sandboxes import ask
-sandbox = open_sandbox("docker", preload=())
+sandbox = open_sandbox("docker", find_view(()))
 print(ask(sandbox, "def f(): return 1").value, flush=True)
 sys.stdin.read()
 """
@@ -164,16 +165,16 @@ class TestErrors:
 
     def test_an_image_that_is_missing(self, client: Any) -> None:
         with pytest.raises(SandboxError, match=r"image 'no/such' is not .*`docker pull no/such`"):
-            open_sandbox("docker", image="no/such")
+            open_sandbox("docker", find_view(("numpy",), image="no/such"))
 
     def test_an_image_without_python(self, client: Any) -> None:
         name = prepare_image(find_view(()))
         with pytest.raises(SandboxError, match=r"the guest did not start.*python3"):
-            open_sandbox("docker", image=name)
+            open_sandbox("docker", find_view(("numpy",), image=name))
 
     def test_a_package_that_the_image_lacks(self, client: Any) -> None:
         with pytest.raises(SandboxError, match=r"`no_such_package`.*where evolve is installed"):
-            open_sandbox("docker", preload=("no_such_package",))
+            open_sandbox("docker", find_view(("no_such_package",)))
 
 
 class TestDevices:
@@ -197,24 +198,25 @@ class TestDevices:
 
     def test_native_has_none(self) -> None:
         with pytest.raises(SandboxError, match=r"no `sandbox.devices`, got 'all'; use `--sandbox"):
-            open_sandbox("native", devices="all")
+            open_sandbox("native", find_view(("numpy",), devices="all"))
 
     def test_an_engine_without_them_says_so(self, client: Any) -> None:
         with pytest.raises(SandboxError, match=r"docker: .*device"):
-            open_sandbox("docker", devices="all")
+            open_sandbox("docker", find_view(("numpy",), devices="all"))
 
 
 def test_an_image_with_a_python_of_its_own_is_used(client: Any, problem: Path) -> None:
     name = f"evolve-test-python:{os.getpid()}"
     import_python(client, name)
     try:
-        sandbox = open_sandbox("docker", preload=("numpy",), image=name)
+        sandbox = open_sandbox("docker", find_view(("numpy",), image=name))
         source = "import numpy, sys\ndef f(): return sys.prefix, numpy.arange(3)"
         assert len(ask(sandbox, source).value[1]) == 3
         sandbox.close()
         options = ("--sandbox", "docker", "--set", f"sandbox.image={name}")
         done = run_evolve("check", problem, *options, cwd=problem, DOCKER_HOST=_address())
         assert "sandbox: docker" in done.stdout
+        _await(lambda: set(_list_owners(client)) <= {str(os.getpid())})
     finally:
         with contextlib.suppress(docker.errors.APIError):
             client.api.remove_image(name, force=True)
@@ -250,12 +252,6 @@ class TestContainers:
         assert len(_owned_by(client, os.getpid())) == len(before) + 1
         sandbox.close()
         assert _owned_by(client, os.getpid()) == before
-
-    def test_a_problem_is_evaluated_in_one(self, client: Any, problem: Path) -> None:
-        options = ("--sandbox", "docker")
-        done = run_evolve("check", problem, *options, cwd=problem, DOCKER_HOST=_address())
-        assert "sandbox: docker" in done.stdout
-        _await(lambda: set(_list_owners(client)) <= {str(os.getpid())})
 
     def test_they_are_closed_on_every_side(self, client: Any) -> None:
         sandbox = make_docker(find_view(()))

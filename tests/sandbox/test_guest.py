@@ -55,17 +55,15 @@ class TestTracebacks:
 class TestMemory:
     @ON_LINUX
     def test_the_memory_of_a_process_is_read(self) -> None:
-        proc = os.open("/proc", os.O_RDONLY)
         own = str(os.getpid())
-        size = resources.read_bytes(proc, own)
+        size = resources.read_bytes(own)
         assert size > 1 << 20
-        assert own not in resources.list_strangers(proc, frozenset({own}))
-        assert own in resources.list_group(proc, os.getpgid(0))
-        assert resources.is_exceeded(proc, [own], 0, size // 4)
-        assert not resources.is_exceeded(proc, [own], 0, 4 * size)
-        assert not resources.is_exceeded(proc, [own, own], size, 2 * size)
-        assert resources.read_bytes(proc, "0") == 0
-        os.close(proc)
+        assert own not in resources.list_strangers(frozenset({own}))
+        assert own in resources.list_group(os.getpgid(0))
+        assert resources.is_exceeded([own], 0, size // 4)
+        assert not resources.is_exceeded([own], 0, 4 * size)
+        assert not resources.is_exceeded([own, own], size, 2 * size)
+        assert resources.read_bytes("0") == 0
 
     def test_files_are_summed_with_all_folders(self, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()

@@ -20,6 +20,7 @@ import os, sys
 from evolve.errors import SandboxError
 from evolve.records import Program, SourceFile
 from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.layout import find_view
 from evolve.sandbox.guest.wire import ProgramLimits
 
 TEXT = '''
@@ -30,7 +31,7 @@ def where():
     return sys.executable
 '''
 try:
-    sandbox = open_sandbox(sys.argv[1], preload=())
+    sandbox = open_sandbox(sys.argv[1], find_view(()))
 except SandboxError as error:
     sys.exit(f"cannot start: {error}")
 session = sandbox.open(Program((SourceFile("a.py", TEXT),)), ProgramLimits())

@@ -12,6 +12,7 @@ from evolve.evaluation.verdict import evaluate_program, load_evaluator
 from evolve.problem import Problem, load_problem
 from evolve.records import Evaluation, Program, SourceFile, Status
 from evolve.sandbox.backends import open_sandbox
+from evolve.sandbox.layout import find_view
 from tests.builders import judge_program, make_runner
 from tests.commands import run_evolve
 
@@ -50,7 +51,7 @@ def evaluate(program):
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    sandbox = open_sandbox("auto", preload=())
+    sandbox = open_sandbox("auto", find_view(()))
     yield sandbox
     sandbox.close()
 

@@ -102,8 +102,7 @@ class Relay:
         if not self._is_namespaced:
             # Orphans of a program come here, to be seen and reaped.
             kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-        self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-        self._known = frozenset(filter(str.isdigit, os.listdir(self._proc)))
+        self._known = frozenset(filter(str.isdigit, os.listdir("/proc")))
         self._inbound = bytearray()
         self._waiting = self._unsent = memoryview(b"")
         self._child: Child | None = None
@@ -213,12 +212,9 @@ class Relay:
             self._shut_down()
 
     def _flush_all(self) -> None:
-        while self._unsent:
-            self._flush()
-            if self._unsent:
-                poller = select.poll()
-                poller.register(_STDOUT, select.POLLOUT)
-                poller.poll()
+        os.set_blocking(_STDOUT, True)
+        self._flush()
+        os.set_blocking(_STDOUT, False)
 
     def _look_after(self, it: Child) -> None:
         if it.has_ended():
@@ -233,19 +229,17 @@ class Relay:
 
     def _find_excess(self, it: Child) -> str:
         if self._is_namespaced:
-            names = resources.list_strangers(self._proc, self._known)
+            names = resources.list_strangers(self._known)
         else:
-            names = resources.list_group(self._proc, it.pid)
+            names = resources.list_group(it.pid)
         limit = it.limits.memory_mb << 20
-        if resources.is_exceeded(
-            self._proc, names, self._baseline, limit, has_own_network=self._is_namespaced
-        ):
+        if resources.is_exceeded(names, self._baseline, limit, has_own_network=self._is_namespaced):
             return "memory"
         if self._is_namespaced:
             return ""
         most = resources.Usage(it.limits.workspace_mb << 20, it.limits.inodes)
         used = resources.measure(self._box, most)
-        size = used.size + resources.measure_unlinked(self._proc, names)
+        size = used.size + resources.measure_unlinked(names)
         return "disk" if size > most.size or used.number > most.number else ""
 
     def _end_child(self, it: Child, cause: str, *, asks_stack: bool = False) -> None:

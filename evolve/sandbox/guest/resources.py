@@ -5,15 +5,15 @@ owner, and files unlinked while open.
 """
 
 # System calls stand here by their own names.
-# ruff: noqa: PTH106, PTH208
+# ruff: noqa: PTH106, PTH116, PTH123, PTH208
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import functools
 import os
 import signal
+import socket
 import stat
 import time
 from typing import NamedTuple
@@ -27,28 +27,22 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FIELDS = (b"\nRssAnon:", b"\nRssShmem:", b"\nVmSwap:")
 
 
-def list_strangers(proc: int, known: frozenset[str]) -> list[str]:
-    """Lists all processes but the known ones.
-
-    Args:
-        proc: Descriptor of `/proc` of a pid namespace that holds only the guest.
-        known: Process ids to leave out.
-    """
-    return [name for name in os.listdir(proc) if name.isdigit() and name not in known]
+def list_strangers(known: frozenset[str]) -> list[str]:
+    """Lists all processes of a pid namespace that holds only the guest, but the known ones."""
+    return [name for name in os.listdir("/proc") if name.isdigit() and name not in known]
 
 
-def list_group(proc: int, group: int, *, is_session: bool = False) -> list[str]:
+def list_group(group: int, *, is_session: bool = False) -> list[str]:
     """Lists the processes of a process group.
 
     Args:
-        proc: Descriptor of `/proc`.
         group: The group's id.
         is_session: Whether it is the id of a session, of which those that have ended do not count.
     """
     found = []
-    for name in filter(str.isdigit, os.listdir(proc)):
+    for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            state, _, *ids = read(proc, f"{name}/stat").rpartition(b")")[2].split()[:4]
+            state, _, *ids = _read(name, "stat").rpartition(b")")[2].split()[:4]
             if int(ids[is_session]) == group and not (is_session and state == b"Z"):
                 found.append(name)
     return found
@@ -58,63 +52,53 @@ def kill_session(leader: int) -> None:
     """Kills every process of a session but its leader, and waits until they are gone."""
     # Without a pid namespace children outlive a guest that is killed, but none of them may
     # leave its session.
-    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        while pids := set(list_group(proc, leader, is_session=True)) - {str(leader)}:
-            for pid in map(int, pids):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.005)
-    finally:
-        os.close(proc)
+    while pids := set(list_group(leader, is_session=True)) - {str(leader)}:
+        for pid in map(int, pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
 
 
-def measure_buffers(proc: int, names: list[str], *, has_own_network: bool) -> int:
+def measure_buffers(names: list[str], *, has_own_network: bool) -> int:
     """Returns the most that sockets and pipes can hold of the kernel's memory, in bytes.
 
     What they do hold the kernel does not say. In a network namespace it counts the sockets, also
     those that no process has open any more; without one, descriptors are looked at.
 
     Args:
-        proc: Descriptor of `/proc`.
         names: Process ids.
         has_own_network: Whether the sockets of the network namespace are these processes' own.
     """
     if has_own_network:
-        rows = (row.split() for row in read(proc, "self/net/protocols", 1 << 16).splitlines())
+        rows = (row.split() for row in _read("self", "net/protocols").splitlines())
         count = sum(int(row[2]) for row in rows if row[0].startswith(b"UNIX"))
         return _socket_bytes() * max(0, count - _OWN_SOCKETS)
-    modes = [about.st_mode for about in _list_open(proc, names)]
+    modes = [about.st_mode for about in _list_open(names)]
     pipes = sum(map(stat.S_ISFIFO, modes))
     return _socket_bytes() * sum(map(stat.S_ISSOCK, modes)) + _PIPE_BYTES * pipes
 
 
 @functools.cache
 def _socket_bytes() -> int:
-    # Not by the `socket` module, which takes a guest longer to import than all of this package.
-    with contextlib.closing(_socket.socket(_socket.AF_UNIX)) as probe:
+    with socket.socket(socket.AF_UNIX) as probe:
         # A last message may lie on top of a buffer that is almost full.
-        return 2 * probe.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
+        return 2 * probe.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
 
-def _list_open(proc: int, names: list[str]) -> list[os.stat_result]:
+def _list_open(names: list[str]) -> list[os.stat_result]:
     """Returns what the descriptors of processes lead to, each thing once."""
     found = {}
     for name in names:
         with contextlib.suppress(OSError):
-            folder = os.open(f"{name}/fd", _FOLDER, dir_fd=proc)
-            try:
-                for entry in os.listdir(folder):
-                    with contextlib.suppress(OSError):
-                        about = os.stat(entry, dir_fd=folder)
-                        found[about.st_dev, about.st_ino] = about
-            finally:
-                os.close(folder)
+            for entry in os.listdir(f"/proc/{name}/fd"):
+                with contextlib.suppress(OSError):
+                    about = os.stat(f"/proc/{name}/fd/{entry}")
+                    found[about.st_dev, about.st_ino] = about
     return list(found.values())
 
 
 def is_exceeded(
-    proc: int, names: list[str], baseline: int, limit: int, *, has_own_network: bool = False
+    names: list[str], baseline: int, limit: int, *, has_own_network: bool = False
 ) -> bool:
     """Returns whether processes together use more memory than a limit.
 
@@ -122,36 +106,34 @@ def is_exceeded(
     slow to find out, and asked only when the answer depends on it.
 
     Args:
-        proc: Descriptor of `/proc`.
         names: Process ids.
         baseline: Memory of the warm guest, in bytes.
         limit: In bytes, beyond the baseline.
         has_own_network: Whether the sockets of the network namespace are these processes' own.
     """
-    limit -= measure_buffers(proc, names, has_own_network=has_own_network)
-    sizes = {name: read_bytes(proc, name) for name in names}
+    limit -= measure_buffers(names, has_own_network=has_own_network)
+    sizes = {name: read_bytes(name) for name in names}
     if sum(sizes.values()) - baseline <= limit:
         return False
     if sum(max(0, size - baseline) for size in sizes.values()) > limit:
         return True
-    exact = [_read_share(proc, name, size) for name, size in sizes.items()]
+    exact = [_read_share(name, size) for name, size in sizes.items()]
     return sum(exact) - baseline > limit
 
 
-def _read_share(proc: int, name: str, otherwise: int) -> int:
+def _read_share(name: str, otherwise: int) -> int:
     try:
-        return _sum_fields(read(proc, f"{name}/smaps_rollup"), _SHARES)
+        return _sum_fields(_read(name, "smaps_rollup"), _SHARES)
     except OSError:
         return otherwise
 
 
-def read_bytes(proc: int | None, name: str) -> int:
+def read_bytes(name: str) -> int:
     """Returns the memory of one process in bytes; 0 when it is gone."""
     try:
-        status = read(proc, f"{name}/status")
+        return _sum_fields(_read(name, "status"), _FIELDS)
     except OSError:
         return 0
-    return _sum_fields(status, _FIELDS)
 
 
 def _sum_fields(text: bytes, fields: tuple[bytes, ...]) -> int:
@@ -163,13 +145,9 @@ def _sum_fields(text: bytes, fields: tuple[bytes, ...]) -> int:
     return total * 1024
 
 
-def read(proc: int | None, path: str, most: int = 8192) -> bytes:
-    """Returns the beginning of a file in `/proc`."""
-    descriptor = os.open(path, os.O_RDONLY, dir_fd=proc)
-    try:
-        return os.read(descriptor, most)
-    finally:
-        os.close(descriptor)
+def _read(name: str, path: str) -> bytes:
+    with open(f"/proc/{name}/{path}", "rb") as file:
+        return file.read()
 
 
 class Usage(NamedTuple):
@@ -210,14 +188,13 @@ def measure(folder: str, most: Usage) -> Usage:
         os.close(descriptor)
 
 
-def measure_unlinked(proc: int, pids: list[str]) -> int:
+def measure_unlinked(pids: list[str]) -> int:
     """Returns the bytes of files that processes hold open and that have no name any more.
 
     Args:
-        proc: Descriptor of `/proc`.
         pids: Process ids.
     """
-    unlinked = (about for about in _list_open(proc, pids) if not about.st_nlink)
+    unlinked = (about for about in _list_open(pids) if not about.st_nlink)
     return sum(about.st_blocks * _BLOCK for about in unlinked if stat.S_ISREG(about.st_mode))
 
 

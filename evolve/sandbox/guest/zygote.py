@@ -7,7 +7,7 @@ none. So each program inherits what the first one did.
 """
 
 # System calls stand here by their own names.
-# ruff: noqa: PTH112, PTH114, PTH208, S108
+# ruff: noqa: PTH112, PTH114, PTH123, PTH208, S108
 
 from __future__ import annotations
 
@@ -148,8 +148,7 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any
     kernel.prepare_fork()
     if not settings["devices"]:
         kernel.make_private()
-    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    setup = _build_setup(settings, proc)
+    setup = _build_setup(settings)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     _set_environment(setup, settings["environment"])
     _warm_up()
@@ -158,16 +157,16 @@ def _prepare(settings: dict[str, Any], relay: int) -> tuple[Setup, dict[str, Any
     greeting = {
         "namespaces": setup.is_namespaced,
         "landlock": setup.landlock_version,
-        "baseline": resources.read_bytes(proc, "self"),
+        "baseline": resources.read_bytes("self"),
     }
     # What a package opened while it was imported is closed in each program.
     above = max(map(int, os.listdir("/proc/self/fd"))) + _SPARE
-    os.close(proc)
     return setup._replace(above=max(above, ABOVE)), greeting
 
 
-def _build_setup(settings: dict[str, Any], proc: int) -> Setup:
-    pages = int(resources.read(proc, "self/statm").split()[0])
+def _build_setup(settings: dict[str, Any]) -> Setup:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        pages = int(file.read().split()[0])
     version = confine.read_landlock_version()
     setup = Setup(
         box=settings["box"],
