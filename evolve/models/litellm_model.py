@@ -110,8 +110,7 @@ class LiteLLMModel(Model):
                     timeout_seconds,
                 )
         except Exception as error:  # LiteLLM's exceptions have no common base
-            self._leave_out(error, sent)
-            raise self._sort(error) from error
+            raise self._translate(error, sent) from error
         self._refusals = 0
         return self._read(completion)
 
@@ -162,19 +161,13 @@ class LiteLLMModel(Model):
         completion.add(_to_part(answer))
         return completion
 
-    def _leave_out(self, error: Exception, sent: dict[str, Any]) -> None:
-        """Leaves out what the provider refused from now on, and says so once.
-
-        Raises:
-            RefusedSettingError: Something was left out, or had been meanwhile.
-        """
+    def _translate(self, error: Exception, sent: dict[str, Any]) -> Exception:
+        """Returns our error for one of LiteLLM; a setting that was refused is left out after it."""
         done = self._accepted.learn(error, sent)
         if done:
             self._tell(f"model {self.name!r}: {done} from now on ({describe_failure(error)})")
         if done is not None:
-            raise RefusedSettingError(done) from error
-
-    def _sort(self, error: Exception) -> Exception:
+            return RefusedSettingError(done)
         failure = sort_failure(error, self._find_remedy(error))
         if isinstance(failure, RefusedRequestError):
             self._refusals += 1

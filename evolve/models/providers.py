@@ -100,15 +100,12 @@ class AcceptedSettings:
         self.most_tokens: int | None = None
         self._lock = threading.Lock()
         self._dropped, self._renamed, self._extra = set(drop), dict(rename), extra
-        unknown = [("drop", name) for name in drop if name not in _SETTINGS]
-        unknown += [
-            ("rename", name) for name in rename if name not in _SETTINGS or name == "system"
-        ]
-        for key, name in unknown:
-            raise UsageError(
-                f"endpoints: {model!r}: `{key}`: expected names among {', '.join(_SETTINGS)}, got"
-                f" {name}"
-            )
+        for key, name in (*(("drop", one) for one in drop), *(("rename", one) for one in rename)):
+            if name not in _SETTINGS or (key, name) == ("rename", "system"):
+                raise UsageError(
+                    f"endpoints: {model!r}: `{key}`: expected names among {', '.join(_SETTINGS)},"
+                    f" got {name}"
+                )
         for name in {*_SETTINGS, "model", "messages"} & set(extra):
             raise UsageError(
                 f"endpoints: {model!r}: `extra`: `{name}` is set elsewhere; "
@@ -244,18 +241,15 @@ def find_refused_setting(error: Exception, sent: Container[str]) -> str:
         # Some servers fail where they compile a grammar.
         is_shape = re.search(_SETTINGS["response_format"], message, re.IGNORECASE)
         return "response_format" if is_shape and "response_format" in sent else ""
-    if status not in {400, 422} or _FILTERED.search(message) or _CUT_OFF.search(message):
-        return ""
-    if _ROOM.search(message):
+    if status in {400, 422} and _ROOM.search(message):
         return "max_tokens" if "max_tokens" in sent else ""
-    if _TOO_LONG.search(message):
+    if not isinstance(sort_failure(error, ""), RefusedRequestError):
         return ""
     for name, words in _SETTINGS.items():
         if name in sent and re.search(words, message, re.IGNORECASE):
             return name
     # The prompt says the same in words: where that is taken, it must do from now on.
-    is_vague = isinstance(sort_failure(error, ""), RefusedRequestError)
-    return "response_format" if is_vague and "response_format" in sent else ""
+    return "response_format" if "response_format" in sent else ""
 
 
 def find_allowed_tokens(error: Exception, limit: int) -> int | None:
@@ -289,17 +283,13 @@ def sort_failure(error: Exception, remedy: str) -> Exception:
         A `ModelError`, a `RetryableError`, a `ReplyError` or a `RefusedRequestError`.
     """
     status, kind = getattr(error, "status_code", None), type(error).__name__
-    message = describe_failure(error)
-    is_refusal = status in {400, 422}
+    message, is_refusal = describe_failure(error), status in {400, 422}
     if is_refusal and _CUT_OFF.search(message):
         return ReplyError(f"cut off at its limit before the answer began: {message}")
     if status in {401, 402, 403, 404, 410} or _NO_KEY.search(message):
         return ModelError(f"{message}; {remedy}")
-    if (
-        kind == "ContextWindowExceededError"
-        or status == 413
-        or (is_refusal and _TOO_LONG.search(message))
-    ):
+    is_too_long = kind == "ContextWindowExceededError" or status == 413
+    if is_too_long or (is_refusal and _TOO_LONG.search(message)):
         return ReplyError(f"the prompt is too long for the model: {message}")
     if is_refusal and ("ContentPolicy" in kind or _FILTERED.search(message)):
         return ReplyError(f"the provider's content filter stopped the request: {message}")

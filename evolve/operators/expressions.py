@@ -20,7 +20,7 @@ Symbols = dict[type[ast.AST], str]
 EXPRESSIONS: dict[str, Change] = {}
 """The changes of this module by name."""
 
-# What may stand in one another's place; what has no likes is changed to arithmetic.
+# What may stand in one another's place; all others are changed to arithmetic.
 _ARITHMETIC: Symbols = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 _ORDER: Symbols = {
     ast.Lt: "<",
@@ -88,12 +88,8 @@ def _values_in_loops(parent: Syntax) -> list[Place]:
     return [one for one in _values(parent) if one.loops and isinstance(one.node, _COMPUTED)]
 
 
-def _binary(parent: Syntax) -> list[Place]:
-    return [place for place in parent.places if _split(place.node)]
-
-
 def _exchangeable(parent: Syntax) -> Sequence[Symbol | Place]:
-    return parent.symbols or _binary(parent)
+    return parent.symbols or [place for place in parent.places if _split(place.node)]
 
 
 def _asymmetric(parent: Syntax) -> list[Place]:
@@ -111,7 +107,7 @@ def _ranges(parent: Syntax) -> list[Place]:
 
 
 def _lifted(parent: Syntax) -> list[tuple[Place, Place]]:
-    """Lists expressions in expressions, with the whole."""
+    """Lists pairs of an expression and a part of it."""
     values = _values(parent)
     by_node = {place.node: place for place in values}
     return [(by_node[one.parent], one) for one in values if one.parent in by_node]
@@ -225,7 +221,7 @@ def _split(node: ast.expr) -> tuple[ast.expr, str, ast.expr] | None:
 
 
 def _split_source(parent: Syntax, place: Place) -> tuple[str, str, str]:
-    """Returns the same as source."""
+    """Returns both operands as source, and the operator between them."""
     left, symbol, right = _split(place.node) or (place.node, "", place.node)
     by_node = {other.node: other for other in parent.places}
     sides = [
