@@ -221,12 +221,18 @@ def _find_folder(path: Path) -> Path:
     """
     folder = path.parent if path.name == "problem.toml" else path
     if not (folder / "problem.toml").is_file():
-        got = "nothing; `evolve gallery` lists the problems that can be run by name"
+        reason = (
+            "expected a problem folder, got nothing; `evolve gallery` lists the problems that can "
+            "be run by name"
+        )
         if folder.is_dir():
-            got = "one without `problem.toml`; `evolve init FOLDER` makes a new one"
+            reason = (
+                "expected a problem folder, got one without `problem.toml`; `evolve init FOLDER` "
+                "makes a new one"
+            )
         elif folder.is_file():
-            got = f"a file; name its folder: {folder.parent}"
-        raise ProblemError(f"{path}: expected a problem folder, got {got}")
+            reason = f"expected a problem folder, got a file; name its folder: {folder.parent}"
+        raise ProblemError(f"{path}: {reason}")
     return folder.resolve()
 
 
