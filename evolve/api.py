@@ -25,7 +25,7 @@ from evolve.toml import expect
 
 if TYPE_CHECKING:
     from evolve.records import Attempt, Evaluation
-    from evolve.report.timeline import RunHistory
+    from evolve.report.history import RunHistory
     from evolve.runs.opening import Run
     from evolve.search.population import Population
     from evolve.settings import Settings
@@ -134,7 +134,7 @@ class SavedRun:
 
     def lineage(self, attempt: str | None = None) -> list[dict[str, Any]]:
         """Returns what `evolve lineage --json` prints of an attempt, by default the champion."""
-        from evolve.report.attempt_details import find_attempt, lineage_as_data
+        from evolve.report.history import find_attempt, lineage_as_data
 
         with self._opened() as (store, state, _):
             return lineage_as_data(store, find_attempt(store, state, attempt), state.direction)
@@ -160,7 +160,7 @@ class SavedRun:
 
     def pin(self, program: str) -> dict[str, Any]:
         """Lets every further generation work on a program, as `evolve pin` does."""
-        from evolve.report.attempt_details import find_attempt
+        from evolve.report.history import find_attempt
         from evolve.runs.given import pin_attempt
 
         with self._opened() as (store, state, _):
@@ -192,7 +192,7 @@ class SavedRun:
     @contextmanager
     def _opened(self) -> Iterator[tuple[Store, Population, Callable[[], RunHistory]]]:
         """Yields the database, what the run has reached, and a function that reads all of it."""
-        from evolve.report.timeline import RunHistory
+        from evolve.report.history import RunHistory
         from evolve.runs.run_folder import load_run
         from evolve.search.population import load_population
         from evolve.store import Store

@@ -26,7 +26,7 @@ from evolve.errors import ExitCode, StoreError, UsageError
 from evolve.files import open_plain, writing
 from evolve.records.plain import to_plain
 from evolve.records.results import Steer, SteerKind
-from evolve.report.attempt_details import find_attempt
+from evolve.report.history import find_attempt
 from evolve.report.live import StandardOutput, follow_run
 from evolve.report.phrases import exit_code_of, show_date
 from evolve.runs.derived import fork_run

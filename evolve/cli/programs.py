@@ -23,7 +23,8 @@ from evolve.records import INITIAL, Attempt, Status
 from evolve.records.plain import to_plain
 from evolve.records.results import Call, Steer
 from evolve.report import overview
-from evolve.report.attempt_details import (
+from evolve.report.contents import HERE, describe_attempt
+from evolve.report.history import (
     attempt_as_data,
     call_as_data,
     describe_source,
@@ -34,7 +35,6 @@ from evolve.report.attempt_details import (
     pair_files,
     whole_as_data,
 )
-from evolve.report.contents import HERE, describe_attempt
 from evolve.report.overview import describe_invocation
 from evolve.report.phrases import describe_end, exit_code, show_date
 from evolve.report.render import list_parts

@@ -15,8 +15,8 @@ from evolve.errors import ExitCode, UsageError
 from evolve.problem import COOPERATIVE, Purpose
 from evolve.records import Evaluation, Program
 from evolve.report.audit import audit_run
+from evolve.report.history import RunHistory
 from evolve.report.overview import describe_gain
-from evolve.report.timeline import RunHistory
 from evolve.runs.derived import export_run
 from evolve.runs.opening import open_run
 from evolve.runs.proving import Check, Replay, verify_run

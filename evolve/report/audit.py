@@ -12,7 +12,7 @@ from evolve.display import TextTable, one_line, show_number
 from evolve.problem import Problem, Purpose
 from evolve.records import INITIAL, VALIDATION, Attempt, AttemptKey, Evaluation, Program
 from evolve.records.results import LightAttempt
-from evolve.report.timeline import AttemptRow
+from evolve.report.history import AttemptRow
 from evolve.search.population import Population
 from evolve.source.analysis import find_suspicions
 from evolve.store import Store

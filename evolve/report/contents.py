@@ -20,15 +20,16 @@ from evolve.records import INITIAL, Attempt
 from evolve.records.attempts import read_picture
 from evolve.records.plain import from_plain
 from evolve.records.results import gain_on_parent
-from evolve.report.attempt_details import (
+from evolve.report.audit import audit_run
+from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage, standalone
+from evolve.report.history import (
+    RunHistory,
     describe_source,
     diff_files,
     pair_files,
     trace_line,
     whole_as_data,
 )
-from evolve.report.audit import audit_run
-from evolve.report.figures import draw_archive, draw_curve, draw_front, draw_lineage, standalone
 from evolve.report.overview import (
     describe_run,
     describe_state,
@@ -48,7 +49,6 @@ from evolve.report.render import (
     SideBySide,
     render_html,
 )
-from evolve.report.timeline import RunHistory
 from evolve.runs.outcome import PICTURED
 from evolve.runs.run_folder import BEST_FOLDER, describe_verdict, load_run, write_text
 from evolve.search.curves import AXES

@@ -21,7 +21,7 @@ from evolve.archive.archives import Archive, share_of
 from evolve.display import clean, one_line, show_number
 from evolve.problem import Measure
 from evolve.records import AttemptKey, Direction
-from evolve.report.timeline import AttemptRow
+from evolve.report.history import AttemptRow
 from evolve.search.curves import AXES, CONFIDENCE, CurvePoint, RunGroup
 
 WIDTH, HEIGHT = 720, 300

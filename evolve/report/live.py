@@ -19,10 +19,10 @@ from evolve.errors import UsageError
 from evolve.problem import Problem
 from evolve.records import AttemptKey
 from evolve.records.results import Call, Evaluated, Totals
+from evolve.report.history import RunHistory
 from evolve.report.observers import Callback, Caller, TrackerObserver, open_trackers
 from evolve.report.phrases import describe_line, describe_stop, describe_time
 from evolve.report.progress import Progress
-from evolve.report.timeline import RunHistory
 from evolve.runs.outcome import Outcome, read_outcome
 from evolve.search.loop import Observer
 from evolve.search.population import load_population

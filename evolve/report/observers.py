@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from evolve.errors import MachineError, UsageError
 from evolve.records import AttemptKey
 from evolve.records.results import Generation
-from evolve.report.timeline import RunHistory
+from evolve.report.history import RunHistory
 from evolve.search.loop import Observer
 from evolve.search.population import Population
 from evolve.steps.journal import Journal

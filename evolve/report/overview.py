@@ -12,7 +12,7 @@ from evolve.problem import COOPERATIVE
 from evolve.records import INITIAL, AttemptKey
 from evolve.records.plain import from_plain, to_plain
 from evolve.records.results import FINISHED, Steer, Totals, rank_payoffs
-from evolve.report.attempt_details import attempt_as_data
+from evolve.report.history import attempt_as_data
 from evolve.search.population import Population
 from evolve.settings import Invocation
 from evolve.store import Store, is_locked

@@ -27,8 +27,8 @@ from evolve.records.results import (
     Totals,
     rank_payoffs,
 )
-from evolve.report.attempt_details import describe_source
 from evolve.report.figures import find_levels, map_objectives
+from evolve.report.history import describe_source
 from evolve.runs.outcome import ReasonCounts
 from evolve.search.loop import Observer
 from evolve.search.population import Population

@@ -42,8 +42,14 @@ from evolve.report.render import (
     render_section,
 )
 from evolve.runs.opening import signal_run
-from evolve.view.pages import list_attempts, list_runs, write_comparison
-from evolve.view.watched import Received, WatchedRun, WatchedRuns
+from evolve.view.pages import (
+    Received,
+    WatchedRun,
+    WatchedRuns,
+    list_attempts,
+    show_runs,
+    write_comparison,
+)
 
 _POLL_SECONDS = 0.5
 # Nothing new; a connection that is gone is noticed by it.
@@ -215,7 +221,7 @@ class Pages:
 
     def index(self, _: Request) -> Response:
         """Lists the runs."""
-        return _page(list_runs(self._runs.list_all()), {"events": "/events"})
+        return _page(show_runs(self._runs.list_all()), {"events": "/events"})
 
     def run(self, request: Request) -> Response:
         """Shows a run."""
@@ -265,7 +271,7 @@ class Pages:
         return self._stream(self._find_changed_runs, {})
 
     def _find_changed_runs(self, seen: dict[str, str]) -> tuple[Any, dict[str, str]]:
-        document = list_runs(self._runs.list_all())
+        document = show_runs(self._runs.list_all())
         now = {section.anchor: render_section(section) for section in document.sections}
         changed = {anchor: html for anchor, html in now.items() if seen.get(anchor) != html}
         return ({"sections": changed} if changed else None), now

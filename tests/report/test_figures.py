@@ -21,7 +21,7 @@ from evolve.report.figures import (
     shrink,
     standalone,
 )
-from evolve.report.timeline import AttemptRow
+from evolve.report.history import AttemptRow
 from evolve.search.curves import CurvePoint
 from tests.builders import make_elite
 
