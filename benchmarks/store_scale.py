@@ -150,7 +150,7 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
     store = Store.create(folder)
     population = Population(problem, settings.search)
     history = SettingsHistory(settings, [])
-    digests = DigestMaker(store, history, problem.direction)
+    digests = DigestMaker(store, history, problem)
     schedule = Schedule(generations=attempts, size_at=lambda at: size_of(history.at(at)))
     first = Evaluation(Status.OK, 0.0, measures={"first": 0.0, "second": 0.0})
     start = Program((SourceFile("initial.py", maker.source()),))
@@ -217,7 +217,7 @@ last = store.last_generation()
 store.finished_after(last)
 history = SettingsHistory(settings, store.invocations())
 schedule = Schedule(generations=10**6, size_at=lambda at: size_of(history.at(at)))
-digests = DigestMaker(store, history, problem.direction)
+digests = DigestMaker(store, history, problem)
 population = Population(problem, settings.search)
 for _ in population.add_all(store.light_attempts(), last):
     while schedule.next(population.generation, population.evaluations):

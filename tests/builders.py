@@ -23,12 +23,13 @@ from evolve.records.results import SlotNote
 from evolve.sandbox.backends import Sandbox
 from evolve.sandbox.guest.wire import ProgramLimits
 from evolve.scoring.runner import ProgramRunner
-from evolve.settings import Settings
+from evolve.settings import Settings, change_settings
 from evolve.settings.sections import SandboxSettings
 from evolve.steps.jobs import Digest, RunStatus
 from evolve.steps.lessons import KnownLesson
 from evolve.steps.memory import TriedChange, TunedProgram
 
+SETTINGS = change_settings(Settings(), {"models.model": ["scripted"]}, where="test")
 PLAN = Plan(
     "Move the first number towards 3",
     hypothesis="the objective falls with the distance from a hidden point",
@@ -123,6 +124,9 @@ def make_tried(key: AttemptKey, objective: float | None, change: str, **fields) 
 
 def make_digest(problem: Problem, **fields) -> Digest:
     digest = Digest(
+        problem,
+        SETTINGS.steps,
+        SETTINGS.models,
         status=RunStatus(
             generation=3,
             generations=30,

@@ -56,7 +56,7 @@ from evolve.settings import Settings, change_settings
 from evolve.settings.sections import STRATEGIES
 from evolve.source.analysis import fingerprint
 from evolve.steps.asker import Asker
-from evolve.steps.slot import reject, same_as
+from evolve.steps.recorder import reject, same_as
 from evolve.store import Store
 from evolve.store.store import AS_RECORDED
 

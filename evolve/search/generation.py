@@ -13,17 +13,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from evolve.errors import BudgetExhaustedError
-from evolve.problem import Problem
 from evolve.records import Attempt, AttemptKey, Plan, Rejected, Summary
 from evolve.records.results import Generation, SlotResult
 from evolve.search.population import Population
-from evolve.settings import Settings
 from evolve.source.analysis import fingerprint
 from evolve.steps.execute import UNNAMED
 from evolve.steps.jobs import GenerationJob, InjectedJob, ModelJob, SlotJob
 from evolve.steps.journal import Journal, SlotJournal
 from evolve.steps.plan import make_plans
-from evolve.steps.slot import reject, reject_plan, run_slot, same_as, seen_before
+from evolve.steps.recorder import reject, reject_plan, same_as, seen_before
+from evolve.steps.slot import run_slot
 from evolve.steps.summarize import summarize_attempts
 
 # The calls that serve a whole generation are recorded under this slot.
@@ -51,15 +50,13 @@ class GenerationRunner:
     """Runs a generation to its end: plans, slots side by side, and a summary.
 
     Attributes:
-        problem: What is solved.
-        settings: Those of the generation: the run's seed, steps, models.
+        seed: Of the run.
         journal: The way to models and evaluators.
         workers: Run the slots; a slot never waits for another one.
         report: Learns of plans and ended slots, from any thread.
     """
 
-    problem: Problem
-    settings: Settings
+    seed: int
     journal: Journal
     workers: Threads
     report: Callable[[Planned | SlotEnded], None]
@@ -72,7 +69,7 @@ class GenerationRunner:
         """
         whole = self.journal.open_slot(job.number, WHOLE, job.parts)
         # A random stream of its own, apart from those of the slots.
-        rng = np.random.default_rng([self.settings.loop.seed, job.number, len(job.slots), 4])
+        rng = np.random.default_rng([self.seed, job.number, len(job.slots), 4])
         seeds = [int(seed) for seed in rng.integers(2**31, size=2)]
         results: tuple[SlotResult, ...] = ()
         try:
@@ -97,16 +94,9 @@ class GenerationRunner:
     ) -> Mapping[int, Plan] | Rejected:
         """Returns the plan of each slot that has one made for it, by slot."""
         slots = [slot.slot for slot in job.slots if isinstance(slot, ModelJob)]
-        if job.digest is None or not self.settings.models.plans_apart:
+        if job.digest is None or not job.digest.models.plans_apart:
             return {}
-        plans = make_plans(
-            self.problem,
-            job.digest,
-            len(slots),
-            ask=whole.ask,
-            models=self.settings.models,
-            seed=seed,
-        )
+        plans = make_plans(job.digest, len(slots), ask=whole.ask, seed=seed)
         return plans if isinstance(plans, Rejected) else dict(zip(slots, plans, strict=False))
 
     def _execute(self, job: GenerationJob, plans: Mapping[int, Plan]) -> tuple[SlotResult, ...]:
@@ -138,13 +128,8 @@ class GenerationRunner:
             slot,
             job,
             plan,
-            problem=self.problem,
-            steps=self.settings.steps,
-            models=self.settings.models,
-            rng=np.random.default_rng([self.settings.loop.seed, job.number, slot.slot]),
-            journal=self.journal.open_slot(
-                job.number, slot.slot, parts, job.confirmation, job.bars
-            ),
+            rng=np.random.default_rng([self.seed, job.number, slot.slot]),
+            journal=self.journal.open_slot(job.number, slot.slot, parts, job.rules),
             on_plan=partial(gathered.add, slot.slot),
         )
         self.report(SlotEnded(job.number, result))
@@ -160,14 +145,8 @@ class GenerationRunner:
         if job.digest is None or not job.summarizes:
             return None
         models = {slot.slot for slot in job.slots if isinstance(slot, ModelJob)}
-        return summarize_attempts(
-            self.problem,
-            job.digest,
-            [one.attempts for one in results if one.slot in models],
-            ask=whole.ask,
-            models=self.settings.models,
-            seed=seed,
-        )
+        attempts = [one.attempts for one in results if one.slot in models]
+        return summarize_attempts(job.digest, attempts, ask=whole.ask, seed=seed)
 
 
 class _Plans:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,8 @@ from evolve.search.population import Population
 from evolve.search.schedule import Turn, size_of
 from evolve.settings import Settings, SettingsHistory
 from evolve.settings.sections import ModelSettings
-from evolve.steps.agents import TOOLS
 from evolve.steps.execute import edit_messages, repair_messages
-from evolve.steps.jobs import Digest, RunStatus, Seat
+from evolve.steps.jobs import Digest, RunStatus, Seat, Tool
 from evolve.steps.lessons import (
     KnownLesson,
     LessonBook,
@@ -39,6 +37,7 @@ from evolve.steps.memory import Memory
 from evolve.steps.page import PROGRAMS_SHARE
 from evolve.steps.plan import plan_messages
 from evolve.steps.prompt import plain, show_evaluation, show_program
+from evolve.steps.slot import TOOLS
 from evolve.steps.summarize import summary_messages
 from evolve.store import Store
 
@@ -63,12 +62,13 @@ class DigestMaker:
     Args:
         store: May hold later generations, when a run is resumed; they are ignored.
         history: The settings of each generation.
-        direction: Whether a larger or a smaller objective is better.
+        problem: What is solved.
     """
 
-    def __init__(self, store: Store, history: SettingsHistory, direction: Direction) -> None:
+    def __init__(self, store: Store, history: SettingsHistory, problem: Problem) -> None:
         facts = store.facts()
-        self._memory = Memory(direction, read_inherited(facts))
+        self._memory = Memory(problem.direction, read_inherited(facts))
+        self._problem = problem
         self._store = store
         self._history = history
         machine = facts.get(MACHINE_FACT)
@@ -103,6 +103,9 @@ class DigestMaker:
         is_baseline = population.islands.strategy.is_baseline
         hides = is_baseline or "lessons" in settings.search.without
         return Digest(
+            self._problem,
+            settings.steps,
+            settings.models,
             status=self._describe_status(population, turn, programs[0]),
             programs=tuple(programs),
             # A baseline knows nothing of what came before.
@@ -170,6 +173,15 @@ class RunLibrary:
         self._horizon = horizon
         sign = problem.direction.sign
         self._best = sorted(elites, key=lambda elite: (-sign * elite.objective, elite.key))
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """Returns what agents may ask, by name; each takes the one argument of its call."""
+        return {
+            "elites": lambda _: self.elites(),
+            "program": self.program,
+            "search": self.search,
+        }
 
     def elites(self) -> str:
         """Returns the best programs of the island, one a line, with ids and objectives."""
@@ -250,15 +262,14 @@ def preview_prompts(
         Evaluation(Status.ERROR, artifacts={"traceback": "(its traceback)"}, reason=_REASON),
     )
     seat = Seat(0, slots)
-    edit = partial(edit_messages, problem, digest, steps=settings.steps, models=settings.models)
     return {
-        "edit": edit(seat, None),
-        "leap": edit(Seat(0, slots, leap=True), None),
-        "plan": plan_messages(problem, digest, slots, models=settings.models),
-        "planned": edit(seat, _PLAN),
-        "agent": edit(seat, None, tools=TOOLS),
+        "edit": edit_messages(digest, seat, None),
+        "leap": edit_messages(digest, Seat(0, slots, leap=True), None),
+        "plan": plan_messages(digest, slots),
+        "planned": edit_messages(digest, seat, _PLAN),
+        "agent": edit_messages(digest, seat, None, tools=TOOLS),
         "repair": repair_messages(problem, failed),
-        "summarize": summary_messages(problem, digest, [[failed]], models=settings.models),
+        "summarize": summary_messages(digest, [[failed]]),
     }
 
 
@@ -271,6 +282,9 @@ def _first_digest(
     machine = find_machine(problem, evaluate)
     start = Attempt(INITIAL, 0, None, 0, None, problem.initial, evaluation)
     return Digest(
+        problem,
+        settings.steps,
+        settings.models,
         status=RunStatus(
             generation=1,
             generations=settings.loop.generations or 1,

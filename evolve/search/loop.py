@@ -141,7 +141,7 @@ class Course:
         last: int,
         injected_at: Callable[[int], int],
     ) -> None:
-        self._problem, self._history = problem, history
+        self._history = history
         self.population = Population(problem, history.now.search)
         self.schedule = Schedule(
             generations=last,
@@ -164,8 +164,8 @@ class Course:
         report: Callable[[Planned | SlotEnded], None] = lambda _: None,
     ) -> Generation:
         """Plans, executes, evaluates and summarizes; reports what happens meanwhile."""
-        settings = self._history.at(job.number)
-        return GenerationRunner(self._problem, settings, journal, workers, report).run(job)
+        seed = self._history.at(job.number).loop.seed
+        return GenerationRunner(seed, journal, workers, report).run(job)
 
 
 class Search:

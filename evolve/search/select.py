@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -31,8 +31,10 @@ from evolve.steps.jobs import (
     InjectedJob,
     ModelJob,
     OperatorJob,
+    Rules,
     Seat,
     SlotJob,
+    Tool,
     TuningJob,
 )
 from evolve.store import Store
@@ -64,7 +66,7 @@ class JobMaker:
         self._tuning = TuningPlanner(
             population, lambda key: self._load(key).program_or_fail, history.now.loop.seed
         )
-        self._digests = DigestMaker(store, history, population.direction)
+        self._digests = DigestMaker(store, history, problem)
 
     def select(self, turn: Turn, pending: Sequence[Plan] = ()) -> GenerationJob:
         """Returns the job of a generation, from the population's state.
@@ -89,8 +91,7 @@ class JobMaker:
             tuple(slots),
             partial(population.find_duplicate, horizon=population.generation),
             population.objective_of,
-            self._confirm(settings.search),
-            population.bars(self._problem.stages),
+            Rules(self._confirm(settings.search), population.bars(self._problem.stages)),
         )
         if not with_model:
             return job
@@ -173,7 +174,7 @@ class JobMaker:
                 island=slot % count % settings.search.islands,
                 evaluations=allowance,
                 parts=self._cast(settings, turn.generation, slot),
-                library=self._open_library(settings.steps),
+                tools=self._open_tools(settings.steps),
             )
             for slot, allowance in enumerate(turn.allowances)
         ]
@@ -229,13 +230,14 @@ class JobMaker:
     def _leaps(self, generation: int, slot: int) -> bool:
         return self._population.stalls.leaps and (generation + slot) % _LEAPS == 0
 
-    def _open_library(self, steps: StepSettings) -> RunLibrary | None:
-        """Returns what an agent may read; None where there is no agent."""
+    def _open_tools(self, steps: StepSettings) -> Mapping[str, Tool]:
+        """Returns what reads the run for an agent; nothing where there is no agent."""
         if not steps.agent_turns:
-            return None
+            return {}
         population = self._population
         elites = [elite for one in population.islands.archives for elite in one.elites]
-        return RunLibrary(self._store.folder, self._problem, population.generation, elites)
+        horizon = population.generation
+        return RunLibrary(self._store.folder, self._problem, horizon, elites).tools
 
     def _cast(self, settings: Settings, generation: int, slot: int) -> dict[str, Part]:
         """Returns who plays each role in a slot, and how."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,11 +15,10 @@ from evolve.operators.changes import apply_operator
 from evolve.problem import Problem
 from evolve.records import OPERATOR_JOIN, Attempt, Plan, Program, Rejected, Selection
 from evolve.records.chat import Message, Request
-from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.source.analysis import share_in_common, sign_source
 from evolve.steps import prompt
 from evolve.steps.jobs import Ask, Digest, Seat
-from evolve.steps.page import list_pictures, page_blocks
+from evolve.steps.page import compose, page_blocks
 from evolve.steps.parse import as_names, as_tags, as_text, as_words, find_objects
 from evolve.steps.prompt import Block, fence
 
@@ -48,35 +47,16 @@ class Editor:
     """Asks a model to plan a change and to carry it out, or to carry out a plan.
 
     Attributes:
-        problem: What is solved.
         digest: What the run has learnt, and the programs that a change may start from.
         seat: The slot's place among those of its generation.
         plan: What to do; None where the editor plans for itself.
         ask: Asks the model.
-        steps: The form of the edits.
-        models: The cap on the prompt.
     """
 
-    problem: Problem
     digest: Digest
     seat: Seat
     plan: Plan | None
-    _: KW_ONLY
     ask: Ask
-    steps: StepSettings
-    models: ModelSettings
-
-    def open(self, tools: str = "") -> tuple[Message, ...]:
-        """Returns the first prompt; with tools that of an agent."""
-        return edit_messages(
-            self.problem,
-            self.digest,
-            self.seat,
-            self.plan,
-            steps=self.steps,
-            models=self.models,
-            tools=tools,
-        )
 
     def draft(self, messages: tuple[Message, ...], seed: int, *, base: str = "") -> Draft:
         """Asks once; a reply that names no base changes the one of this key, if it is given.
@@ -86,92 +66,71 @@ class Editor:
             ModelError: The model cannot be used, or does not answer.
         """
         role = "leap" if self.seat.leap else "editor"
-        request = Request(role, messages, seed=seed)
         try:
-            reply = self.ask(request)
+            reply = self.ask(Request(role, messages, seed=seed))
         except ReplyError as error:
-            refusal = Rejected(f"the editor's reply cannot be used: {error.reason}")
-            chat = (*messages, Message("assistant", "(no reply)"))
+            chat = (*messages, Message("assistant", NO_REPLY))
             unread = find_base(self.digest, self.plan)
-            plan = self.plan or Plan(UNNAMED, base=str(unread.key))
-            return Draft(chat, unread, plan, refusal)
-        is_cut = reply.finish_reason == "length"
-        return self.read(messages, reply.text, cut_off=is_cut, base=base)
+            return self.refuse(f"the editor's reply cannot be used: {error.reason}", unread, chat)
+        chat = (*messages, Message("assistant", reply.text))
+        is_cut, may_add = reply.finish_reason == "length", self.digest.problem.may_add
+        apply = partial(apply_reply, cut_off=is_cut, may_add=may_add)
+        if self.plan is None:
+            return Draft(chat, *read_reply(self.digest, reply.text, apply, base=base))
+        planned = find_base(self.digest, self.plan)
+        return Draft(chat, planned, self.plan, apply(planned.program_or_fail, reply.text))
+
+    def refuse(self, reason: str, base: Attempt, chat: tuple[Message, ...] = ()) -> Draft:
+        """Returns a draft without a program, of a base."""
+        plan = self.plan or Plan(UNNAMED, base=str(base.key))
+        return Draft(chat, base, plan, Rejected(reason))
 
     def repair(self, draft: Draft, failed: Attempt, seed: int) -> Draft:
         """Asks again, with what became of the last program of this chat; raises as `draft`.
 
         The plan stays that of the first reply: a repair carries it out.
         """
-        messages = draft.messages + repair_messages(self.problem, failed)
+        messages = draft.messages + repair_messages(self.digest.problem, failed)
         repaired = self.draft(messages, seed, base=str(draft.base.key))
         if draft.plan.change == UNNAMED:
             return repaired
         return replace(repaired, plan=replace(draft.plan, base=str(repaired.base.key)))
 
-    def read(
-        self, messages: tuple[Message, ...], text: str, *, cut_off: bool, base: str = ""
-    ) -> Draft:
-        """Reads a reply to a chat; `cut_off` where the model was stopped by its limit."""
-        chat = (*messages, Message("assistant", text))
-        apply = partial(apply_reply, cut_off=cut_off, may_add=self.problem.may_add)
-        if self.plan is None:
-            return Draft(chat, *read_reply(self.digest, text, apply, base=base))
-        planned = find_base(self.digest, self.plan)
-        return Draft(chat, planned, self.plan, apply(planned.program_or_fail, text))
-
 
 def edit_messages(
-    problem: Problem,
-    digest: Digest,
-    seat: Seat,
-    plan: Plan | None,
-    *,
-    steps: StepSettings,
-    models: ModelSettings,
-    tools: str = "",
+    digest: Digest, seat: Seat, plan: Plan | None, *, tools: str = ""
 ) -> tuple[Message, ...]:
     """Returns what the editor is shown at first.
 
     Args:
-        problem: What is solved.
         digest: What the run has learnt, and the programs that a change may start from.
         seat: The slot's place among those of its generation.
         plan: What to do; None where the editor plans for itself.
-        steps: The form of the edits.
-        models: The cap on the prompt.
         tools: Those that an agent may call, in words; empty for an editor that answers once.
     """
-    blocks = [*page_blocks(digest, problem), *_answer_blocks(digest, seat, plan, steps, problem)]
+    blocks = [*page_blocks(digest), *_answer_blocks(digest, seat, plan)]
     if tools:
+        steps = digest.steps
         blocks += [
             Block("tools", (tools,), rank=0),
             Block("turns", (str(steps.agent_turns),), rank=0),
             Block("evaluations", (str(steps.agent_evaluations),), rank=0),
         ]
-    return prompt.compose(
-        "agent" if tools else "edit",
-        problem,
-        blocks,
-        pictures=list_pictures(digest, models.pictures),
-        role="editor",
-        models=models,
-    )
+    return compose("agent" if tools else "edit", "editor", digest, blocks)
 
 
-def _answer_blocks(
-    digest: Digest, seat: Seat, plan: Plan | None, steps: StepSettings, problem: Problem
-) -> list[Block]:
+def _answer_blocks(digest: Digest, seat: Seat, plan: Plan | None) -> list[Block]:
     """Returns what is asked of an editor, and the form of its answer."""
+    form, may_add = digest.steps.form, digest.problem.may_add
     program = find_base(digest, plan).program_or_fail
-    is_rewrite = steps.form == "rewrite" or (steps.form == "auto" and digest.rewrites)
+    is_rewrite = form == "rewrite" or (form == "auto" and digest.rewrites)
     plan_form = _PLAN_FORM + (_LESSONS_FORM if digest.lessons else "")
     return [
         Block("task", (show_task(seat, plan),), rank=0),
         Block("plan_form", (plan_form,) if plan is None else (), rank=0),
         Block("edit_form", (_REWRITE_FORM if is_rewrite else _EDIT_FORM,), rank=0),
         Block("editable", (prompt.show_editable(program),), rank=0),
-        Block("files", (_name_files(program, problem.may_add),), rank=0),
+        Block("files", (_name_files(program, may_add),), rank=0),
     ]
 
 
@@ -307,6 +266,7 @@ _CODE = re.compile(r"^\s*(`{3,}|~{3,}|<{5,}|diff --git |--- \S|@@ )")
 _KEY = re.compile(r"\d+\.\d+\.\d+")
 # Of a reply of any length; no plan of sense is longer.
 _LONGEST_CHANGE = 20_000
+NO_REPLY = "(no reply)"
 UNNAMED = "a change that the editor did not describe"
 
 

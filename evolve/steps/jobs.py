@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from evolve.models.roster import Part
 from evolve.operators.tuning import Tuner
-from evolve.problem import Reference
+from evolve.problem import NO_BARS, Problem, Reference
 from evolve.records import (
     Attempt,
     AttemptKey,
@@ -20,6 +20,7 @@ from evolve.records import (
     Selection,
 )
 from evolve.records.chat import Message, Reply, Request
+from evolve.settings.sections import ModelSettings, StepSettings
 from evolve.steps.lessons import KnownLesson
 from evolve.steps.memory import TriedChange, TunedProgram
 
@@ -55,9 +56,12 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What the prompts of a generation show; the same for all of its slots.
+    """What the prompts of a generation show, and in which form; the same for all of its slots.
 
     Attributes:
+        problem: What is solved.
+        steps: The form of the edits.
+        models: The caps on prompts and pictures.
         status: Where the run stands.
         programs: Attempts whose programs are shown in full, the champion first.
         tried: What every committed slot tried, in order.
@@ -72,6 +76,9 @@ class Digest:
         pins: Programs that people want it to work on.
     """
 
+    problem: Problem
+    steps: StepSettings
+    models: ModelSettings
     status: RunStatus
     programs: tuple[Attempt, ...]
     tried: tuple[TriedChange, ...] = ()
@@ -130,17 +137,8 @@ def ask_until_read(ask: Ask, request: Request, read: Callable[[str], T | Rejecte
     return read(ask(replace(request, messages=chat)).text)
 
 
-class Library(Protocol):
-    """What an agent may read of the run, as of the state that its job follows from."""
-
-    def elites(self) -> str:
-        """Returns the best programs, one a line, with their ids and objectives."""
-
-    def program(self, name: str) -> str:
-        """Returns the files of a program and its verdict; empty when there is none of that id."""
-
-    def search(self, words: str) -> str:
-        """Returns plans, outcomes and lessons with these words, one a line."""
+Tool = Callable[[str], str]
+"""Returns what an agent asks of the run, as of the state that its job follows from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +159,21 @@ class Confirmation:
         """Returns whether a program is better than the champion, as far as is known."""
         objective = evaluation.objective
         return objective is not None and self.direction.is_better(objective, self.bar)
+
+
+class Rules(NamedTuple):
+    """How the programs of a generation are evaluated.
+
+    Attributes:
+        confirmation: Which of them are evaluated again; None for none.
+        bars: By early stage of an evaluation, the objective that lets a program go on.
+    """
+
+    confirmation: Confirmation | None = None
+    bars: Mapping[str, float] = NO_BARS
+
+
+PLAIN_RULES = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,13 +228,13 @@ class ModelJob(SlotJob):
         seat: Place among the slots of this kind.
         evaluations: Most evaluations that the slot may use.
         parts: Which model plays each role, and how.
-        library: What an agent may read; None where the editor calls no tools.
+        tools: Those that read the run, by name; none where the editor calls no tools.
     """
 
     seat: Seat
     evaluations: int
     parts: Mapping[str, Part] = field(default_factory=dict)
-    library: Library | None = None
+    tools: Mapping[str, Tool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +261,7 @@ class GenerationJob:
         slots: What each slot does, in slot order.
         find_duplicate: Returns the committed attempt at a program with a fingerprint, if any.
         objective_of: Returns the objective of a committed attempt that has one.
-        confirmation: Which programs are evaluated again; None for none.
-        bars: By early stage of an evaluation, the objective that lets a program go on.
+        rules: How its programs are evaluated.
         digest: What prompts show; None without a model.
         parts: Which model plays each role that serves the whole generation, and how.
         summarizes: Whether its attempts are summarized.
@@ -259,8 +271,7 @@ class GenerationJob:
     slots: tuple[SlotJob, ...]
     find_duplicate: Callable[[str], AttemptKey | None]
     objective_of: Callable[[AttemptKey], float | None]
-    confirmation: Confirmation | None = None
-    bars: Mapping[str, float] = field(default_factory=dict)
+    rules: Rules = PLAIN_RULES
     digest: Digest | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     summarizes: bool = False

@@ -16,12 +16,11 @@ from evolve.models.budget import Budget, usage_of
 from evolve.models.endpoint import Endpoint
 from evolve.models.model import ReplyError
 from evolve.models.roster import Part
-from evolve.problem import NO_BARS
 from evolve.records import AttemptKey, Evaluation, EvaluationPlace, Program, Status, average
 from evolve.records.chat import Reply, Request, describe_difference
 from evolve.records.results import MAX_SECONDS, Call, Evaluated, Expense, ModelUse
 from evolve.source.analysis import fingerprint
-from evolve.steps.jobs import Confirmation
+from evolve.steps.jobs import PLAIN_RULES, Rules
 
 # Evaluations of one slot that wait for an evaluator.
 _AT_A_TIME = 16
@@ -31,18 +30,6 @@ EVALUATION = "evaluation"
 
 class OtherRequestError(StoreError):
     """A slot asked for something else than what is recorded at its place."""
-
-
-class Rules(NamedTuple):
-    """How the programs of a slot are evaluated.
-
-    Attributes:
-        confirmation: Which of them are evaluated again; None for none.
-        bars: By early stage of an evaluation, the objective that lets a program go on.
-    """
-
-    confirmation: Confirmation | None = None
-    bars: Mapping[str, float] = NO_BARS
 
 
 K = TypeVar("K")
@@ -212,11 +199,10 @@ class Journal:
         generation: int,
         slot: int,
         parts: Mapping[str, Part] | None = None,
-        confirmation: Confirmation | None = None,
-        bars: Mapping[str, float] = NO_BARS,
+        rules: Rules = PLAIN_RULES,
     ) -> SlotJournal:
         """Returns the view of one slot, in which models play their parts by role."""
-        return SlotJournal(self, generation, slot, parts or {}, Rules(confirmation, bars))
+        return SlotJournal(self, generation, slot, parts or {}, rules)
 
     def ask(self, key: AttemptKey, request: Request, model: str) -> Call:
         """Answers a request from the record, else from a model or those that stand in for it.

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from evolve.archive.credit import paired_gain
+from evolve.models.budget import PICTURE_TOKENS, prompt_cap
 from evolve.problem import Problem
 from evolve.records import TUNE, Attempt, Direction, Plan, Status
+from evolve.records.chat import Message
 from evolve.source.parsing import holds_values
 from evolve.steps import prompt
 from evolve.steps.jobs import Digest, RunStatus
@@ -32,25 +34,49 @@ _SAME = 1e-6
 _DUPLICATES = ("the same program", "the change alters nothing")
 
 
-def page_blocks(digest: Digest, problem: Problem) -> list[Block]:
+def compose(name: str, role: str, digest: Digest, blocks: Sequence[Block]) -> tuple[Message, ...]:
+    """Returns the messages of a template, all of them together within a cap of tokens.
+
+    Args:
+        name: One of `evolve.problem.folder.PROMPTS`.
+        role: Who is asked.
+        digest: Has the problem, whose statement is cut at the very last, and the cap.
+        blocks: Values of the template that give way where there is no room.
+
+    Raises:
+        ProblemError: The problem's own template names a value that does not exist.
+    """
+    problem = digest.problem
+    values = prompt.common_values(problem)
+    pictures = [] if role == "summarizer" else list_pictures(digest)
+    statement = Block("statement", (problem.statement.strip(),), rank=0)
+    fixed = prompt.load_template(name, problem.folder)[0] + " ".join(values.values())
+    most = prompt_cap(digest.models, role)
+    room = max(most - PICTURE_TOKENS * len(pictures), most // 2)
+    texts = prompt.fit_blocks([*blocks, statement], fixed, room)
+    *others, last = prompt.fill_template(name, problem.folder, values | texts)
+    if pictures:
+        listed = "".join(f"\n{n}. {what}" for n, (what, _) in enumerate(pictures, start=1))
+        shown = tuple(address for _, address in pictures)
+        last = Message(last.role, f"{last.text}\n\n# Pictures, in this order\n{listed}", shown)
+    return (*others, last)
+
+
+def page_blocks(digest: Digest) -> list[Block]:
     """Returns all that editors and planners are shown beside their task."""
     return [
         Block("machine", (f" {digest.machine}",) if digest.machine else (), rank=1),
-        Block("status", (show_status(digest.status, problem), *show_wishes(digest)), rank=1),
-        programs_block(digest, problem),
-        tried_block(digest, problem.direction),
+        Block("status", (show_status(digest), *show_wishes(digest)), rank=1),
+        programs_block(digest),
+        tried_block(digest),
         *lessons_blocks(digest.lessons),
         pending_block(digest.pending),
         Block("tuning", (show_tuning(digest),) if digest.tuning else (), rank=2),
     ]
 
 
-def list_pictures(digest: Digest, most: int) -> list[tuple[str, str]]:
+def list_pictures(digest: Digest) -> list[tuple[str, str]]:
     """Returns pictures of the programs that are shown, the champion's first.
-
-    Args:
-        digest: Shows the programs.
-        most: How many at most.
 
     Returns:
         What each shows, and its `data:` address.
@@ -60,11 +86,12 @@ def list_pictures(digest: Digest, most: int) -> list[tuple[str, str]]:
         for attempt in digest.programs
         for name, address in attempt.evaluation.pictures.items()
     ]
-    return found[:most]
+    return found[: digest.models.pictures]
 
 
-def show_status(status: RunStatus, problem: Problem) -> str:
+def show_status(digest: Digest) -> str:
     """Returns where the run stands, and what kind of change that asks for."""
+    status, direction = digest.status, digest.problem.direction
     numbers = ["start none" if status.start is None else f"start {status.start:.10g}"]
     numbers += [
         f"{name} {known.value:.10g}" + (f" ({plain(known.source)})" if known.source else "")
@@ -79,7 +106,7 @@ def show_status(status: RunStatus, problem: Problem) -> str:
     ]
     if len(status.islands) > 1:
         best = ", ".join(f"{value:.10g}" for value in status.islands)
-        sign = problem.direction.sign
+        sign = direction.sign
         why = ""
         objective = status.islands[0] if status.objective is None else status.objective
         if max(sign * value for value in status.islands) > sign * objective:
@@ -88,7 +115,7 @@ def show_status(status: RunStatus, problem: Problem) -> str:
     waited = status.generation - 1 - status.champion.generation
     if waited > 0 and status.objective is not None:
         lines.append(f"The last {_count(waited, 'generation')} brought no new champion.")
-    lines.append(_advise(status, problem.direction))
+    lines.append(_advise(status, direction))
     return "\n".join(line for line in lines if line)
 
 
@@ -138,39 +165,27 @@ def _advise(status: RunStatus, direction: Direction) -> str:
     return ""
 
 
-def programs_block(digest: Digest, problem: Problem) -> Block:
+def programs_block(digest: Digest) -> Block:
     """Returns the programs that a change may start from, in full, with their evaluations."""
-    champion = digest.programs[0]
     items, shorter = (
-        tuple(
-            show_attempt(attempt, champion, digest.tried, problem, is_short=is_short)
-            for attempt in digest.programs
-        )
+        tuple(show_attempt(attempt, digest, is_short=is_short) for attempt in digest.programs)
         for is_short in (False, True)
     )
     return Block("programs", items, share=PROGRAMS_SHARE, rank=3, shorter=shorter)
 
 
-def show_attempt(
-    attempt: Attempt,
-    champion: Attempt,
-    tried: Sequence[TriedChange],
-    problem: Problem,
-    *,
-    is_short: bool = False,
-) -> str:
+def show_attempt(attempt: Attempt, digest: Digest, *, is_short: bool = False) -> str:
     """Returns a program under its key, with its plan and evaluation.
 
     Args:
         attempt: Has the program.
-        champion: What it is compared with.
-        tried: All that was tried.
-        problem: What is solved.
+        digest: Shows it.
         is_short: Whether most of what may not change is left out.
     """
+    champion, problem = digest.programs[0], digest.problem
     made_by = "The starting program."
     if attempt.plan is not None:
-        made_by = f"Made by this change:\n\n{fence(_name_change(attempt, tried))}"
+        made_by = f"Made by this change:\n\n{fence(_name_change(attempt, digest.tried))}"
     compared = "" if attempt is champion else compare_instances(attempt, champion, problem)
     return "\n\n".join(
         [
@@ -232,12 +247,13 @@ def shorten(change: str) -> str:
     return f"{text[:_LONGEST_CHANGE].rpartition(' ')[0]} ..."
 
 
-def tried_block(digest: Digest, direction: Direction) -> Block:
+def tried_block(digest: Digest) -> Block:
     """Returns all attempts so far in a table, the best objective first."""
+    sign = digest.problem.direction.sign
     known = [one for one in digest.tried if not _is_duplicate(one)]
     ranked = sorted(
         (one for one in known if one.note.objective is not None),
-        key=lambda one: (-direction.sign * (one.note.objective or 0.0), one.note.key),
+        key=lambda one: (-sign * (one.note.objective or 0.0), one.note.key),
     )
     failed = [one for one in known if one.note.objective is None]
     chosen = {one.note.key for one in (*ranked[:_BEST], *known[-_LATEST:], *failed[-_FAILED:])}

@@ -8,14 +8,11 @@ import numpy as np
 
 from evolve.models.model import ReplyError
 from evolve.operators.changes import choose_operator
-from evolve.problem import Problem
 from evolve.records import OPERATOR_JOIN, TUNE, Plan, Rejected
 from evolve.records.chat import Message, Request
-from evolve.settings.sections import ModelSettings
-from evolve.steps import prompt
 from evolve.steps.execute import is_plan, make_plan, name_fields
 from evolve.steps.jobs import Ask, Digest, ask_until_read
-from evolve.steps.page import list_pictures, page_blocks
+from evolve.steps.page import compose, page_blocks
 from evolve.steps.parse import find_objects, finish_object, plans_shape, select_objects
 from evolve.steps.prompt import Block
 
@@ -25,17 +22,13 @@ _LESSONS_FORM = (
 )
 
 
-def make_plans(
-    problem: Problem, digest: Digest, count: int, *, ask: Ask, models: ModelSettings, seed: int
-) -> list[Plan] | Rejected:
+def make_plans(digest: Digest, count: int, *, ask: Ask, seed: int) -> list[Plan] | Rejected:
     """Asks the planner for as many different changes as a generation has slots.
 
     Args:
-        problem: What is solved.
         digest: What the run has learnt, and the programs that a change may start from.
         count: How many plans are wanted; there may be fewer.
         ask: Asks the model.
-        models: The cap on the prompt.
         seed: Of the request.
 
     Returns:
@@ -45,36 +38,22 @@ def make_plans(
         BudgetExhaustedError: The call might pass a cap.
         ModelError: The model cannot be used, or does not answer.
     """
-    messages = plan_messages(problem, digest, count, models=models)
-    request = Request(
-        "planner",
-        messages,
-        seed=seed,
-        schema=plans_shape(count, follows_lessons=bool(digest.lessons)),
-    )
+    shape = plans_shape(count, follows_lessons=bool(digest.lessons))
+    request = Request("planner", plan_messages(digest, count), seed=seed, schema=shape)
     try:
         return ask_until_read(ask, request, lambda text: parse_plans(text, digest, count))
     except ReplyError as error:
         return Rejected(f"the planner's reply cannot be used: {error.reason}")
 
 
-def plan_messages(
-    problem: Problem, digest: Digest, count: int, *, models: ModelSettings
-) -> tuple[Message, ...]:
+def plan_messages(digest: Digest, count: int) -> tuple[Message, ...]:
     """Returns what the planner is shown."""
     blocks = [
-        *page_blocks(digest, problem),
+        *page_blocks(digest),
         Block("count", (str(count),), rank=0),
         Block("lessons_form", (_LESSONS_FORM,) if digest.lessons else (), rank=0),
     ]
-    return prompt.compose(
-        "plan",
-        problem,
-        blocks,
-        pictures=list_pictures(digest, models.pictures),
-        role="planner",
-        models=models,
-    )
+    return compose("plan", "planner", digest, blocks)
 
 
 def parse_plans(text: str, digest: Digest, count: int) -> list[Plan] | Rejected:

@@ -11,49 +11,12 @@ from pathlib import Path
 
 from evolve.edits.diffs import unified_diff
 from evolve.files import decode_text
-from evolve.models.budget import PICTURE_TOKENS, estimate_tokens, prompt_cap
+from evolve.models.budget import estimate_tokens
 from evolve.problem import Problem
 from evolve.problem.folder import PLACEHOLDER, fill_placeholders
 from evolve.records import Attempt, Evaluation, Plan, Program, Status
 from evolve.records.chat import Message
-from evolve.settings.sections import ModelSettings
 from evolve.source.parsing import cut_frozen, find_blocks
-
-
-def compose(
-    name: str,
-    problem: Problem,
-    blocks: Sequence[Block],
-    *,
-    role: str,
-    models: ModelSettings,
-    pictures: Sequence[tuple[str, str]] = (),
-) -> tuple[Message, ...]:
-    """Returns the messages of a template, all of them together within a cap of tokens.
-
-    Args:
-        name: One of `evolve.problem.folder.PROMPTS`.
-        problem: What is solved; its statement is cut at the very last.
-        blocks: Values of the template that give way where there is no room.
-        role: Who is asked.
-        models: The cap on the tokens of all messages together.
-        pictures: What each shows, and its `data:` address.
-
-    Raises:
-        ProblemError: The problem's own template names a value that does not exist.
-    """
-    values = common_values(problem)
-    statement = Block("statement", (problem.statement.strip(),), rank=0)
-    fixed = _load_template(name, problem.folder)[0] + " ".join(values.values())
-    most = prompt_cap(models, role)
-    room = max(most - PICTURE_TOKENS * len(pictures), most // 2)
-    texts = fit_blocks([*blocks, statement], fixed, room)
-    *others, last = fill_template(name, problem.folder, values | texts)
-    if pictures:
-        listed = "".join(f"\n{n}. {what}" for n, (what, _) in enumerate(pictures, start=1))
-        shown = tuple(address for _, address in pictures)
-        last = Message(last.role, f"{last.text}\n\n# Pictures, in this order\n{listed}", shown)
-    return (*others, last)
 
 
 def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[Message, ...]:
@@ -71,7 +34,7 @@ def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[M
     Raises:
         ProblemError: The problem's own template names a value that does not exist.
     """
-    template, place = _load_template(name, folder)
+    template, place = load_template(name, folder)
 
     system, separator, user = template.partition("\n-----\n")
     if not separator:
@@ -88,7 +51,8 @@ def fill_template(name: str, folder: Path, values: Mapping[str, str]) -> tuple[M
 
 
 @lru_cache(maxsize=64)
-def _load_template(name: str, folder: Path) -> tuple[str, str]:
+def load_template(name: str, folder: Path) -> tuple[str, str]:
+    """Returns the text of a template and where it stands, the problem's own one first."""
     own = folder / "prompts" / f"{name}.md"
     if own.is_file():
         return decode_text(own.read_bytes()), str(own)

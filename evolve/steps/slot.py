@@ -1,45 +1,72 @@
-"""One slot: a plan is carried out, checked, evaluated and, where it failed, repaired."""
+"""One slot: a plan is carried out, checked, evaluated and, where it failed, repaired.
+
+An editor may also evaluate drafts before it ends. Tools are described and called in text, one in
+each answer, so that any model can use them and every turn is an ordinary request, which is recorded
+and replayed as any other. A command finds files in its workspace; what they are at its end is its
+draft.
+"""
 
 from __future__ import annotations
 
-import ast
-import sys
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from evolve.edits.apply import is_allowed
+from evolve.edits.matching import UnappliedEditError, check_frozen
 from evolve.errors import BudgetExhaustedError
+from evolve.models.command_models import Desk, as_messages, offering
+from evolve.models.model import ReplyError
 from evolve.problem import Problem
-from evolve.records import (
-    INJECT,
-    Attempt,
-    AttemptKey,
-    Evaluation,
-    EvaluationPlace,
-    Plan,
-    Program,
-    Rejected,
-    Status,
-)
+from evolve.problem.folder import MAX_FILE_BYTES
+from evolve.records import INJECT, Attempt, Plan, Program, Rejected, SourceFile, Status
+from evolve.records.chat import Message, Request
 from evolve.records.results import SlotResult
-from evolve.settings.sections import WORKSPACE, ModelSettings, StepSettings
-from evolve.source.analysis import fingerprint
-from evolve.source.parsing import find_undefined, list_names, parse_python
-from evolve.steps.agents import Agent, WorkspaceEditor
-from evolve.steps.execute import UNNAMED, Draft, Editor, execute_operator
-from evolve.steps.jobs import (
-    GenerationJob,
-    InjectedJob,
-    ModelJob,
-    OperatorJob,
-    SlotJob,
-    TuningJob,
+from evolve.settings.sections import WORKSPACE
+from evolve.source.parsing import find_fault
+from evolve.steps import prompt
+from evolve.steps.execute import (
+    NO_REPLY,
+    UNNAMED,
+    Draft,
+    Editor,
+    edit_messages,
+    execute_operator,
+    find_base,
+    show_task,
 )
+from evolve.steps.jobs import GenerationJob, InjectedJob, ModelJob, OperatorJob, SlotJob, TuningJob
 from evolve.steps.journal import SlotJournal
+from evolve.steps.page import lessons_blocks, show_status, show_wishes, tried_block
+from evolve.steps.parse import as_text, find_objects
 from evolve.steps.plan import make_operator_plan, make_tuning_plan
+from evolve.steps.prompt import fence
+from evolve.steps.recorder import Recorder, check_program, reject
 
-_TELLING = frozenset({"numpy", "scipy", "numba", "sklearn", "pandas", "networkx", "sympy", "torch"})
+TOOLS = """{"tool": "elites"} lists good programs of the run with their objectives
+{"tool": "program", "id": "..."} shows one of them
+{"tool": "lessons"} lists what the run has learnt
+{"tool": "search", "words": "..."} finds earlier plans, outcomes and lessons
+{"tool": "statement"} shows the problem's statement
+{"tool": "finish"} ends your work"""
+
+_LONGEST_ANSWER = 6000
+
+_RULES = """# Your work
+
+Change the program in this folder so that its objective gets better. What its files are when you
+end is your draft.
+
+- `STATEMENT.md`: the problem. `PLAN.md`: what to do, and where the run stands. `LESSONS.md`: what
+  is known to work and not to.
+- The program: {files}. {editable}{more}
+- `./evaluate` scores the files as they are now, and prints the verdict: {evaluations}.
+- Write into `CHANGE.md`, in one or two sentences, what you changed and why.
+"""
+
+_NO_MORE = "no evaluations are left; the files are scored once more when you end"
 
 
 def run_slot(
@@ -47,9 +74,6 @@ def run_slot(
     generation: GenerationJob,
     plan: Plan | None,
     *,
-    problem: Problem,
-    steps: StepSettings,
-    models: ModelSettings,
     rng: np.random.Generator,
     journal: SlotJournal,
     on_plan: Callable[[Plan | None], None] = lambda _: None,
@@ -60,9 +84,6 @@ def run_slot(
         job: What the slot does.
         generation: The generation that it is part of.
         plan: What a model is to carry out; None where it plans for itself.
-        problem: What is solved.
-        steps: How plans are executed.
-        models: The cap on prompts.
         rng: The slot's random stream.
         journal: The slot's way to models and evaluators.
         on_plan: Called once, as soon as the slot's plan is known, or that there is none.
@@ -70,7 +91,7 @@ def run_slot(
     Raises:
         MachineError: A model, the sandbox, the evaluator or the store failed.
     """
-    recorder = _Recorder(job, generation, journal)
+    recorder = Recorder(job, generation, journal)
     cut_by = ""
     try:
         if isinstance(job, OperatorJob):
@@ -85,10 +106,7 @@ def run_slot(
         elif not isinstance(job, ModelJob) or generation.digest is None:
             raise ValueError(f"slot: expected a job, of a model with a digest, got {job!r:.200}")
         else:
-            editor = Editor(
-                problem, generation.digest, job.seat, plan,
-                ask=journal.ask, steps=steps, models=models,
-            )  # fmt: skip
+            editor = Editor(generation.digest, job.seat, plan, journal.ask)
             _ModelSlot(job, editor, recorder, rng).run(on_plan)
     except BudgetExhaustedError as error:
         cut_by = error.cap
@@ -97,7 +115,7 @@ def run_slot(
     return SlotResult(job.slot, tuple(recorder.attempts), cut_by, journal.uses)
 
 
-def _run_tuning(job: TuningJob, recorder: _Recorder) -> None:
+def _run_tuning(job: TuningJob, recorder: Recorder) -> None:
     """Continues a session of tuning, for as many evaluations as the slot has."""
     tuner = job.tuner
     first = len(tuner.objectives) + 1
@@ -123,236 +141,221 @@ class _ModelSlot:
 
     job: ModelJob
     editor: Editor
-    recorder: _Recorder
+    recorder: Recorder
     rng: np.random.Generator
 
     def run(self, on_plan: Callable[[Plan | None], None]) -> None:
         """Makes attempts until one succeeds or the slot has used what it may."""
-        steps, job = self.editor.steps, self.job
-        if job.library is not None:
-            agent = Agent(self.editor, attempt=self._attempt, library=job.library)
-            agent.work(self._draw_seed, job.evaluations)
-            if not self.recorder.attempts:
-                agent.give_up()
-            return
-        if steps.executor == WORKSPACE:
-            WorkspaceEditor(self.editor, self._attempt, self._preview, job.evaluations).work(
-                self._draw_seed()
-            )
-            return
-        draft = self.editor.draft(self.editor.open(), self._draw_seed())
+        if self.job.tools:
+            self._use_tools()
+        elif self.editor.digest.steps.executor == WORKSPACE:
+            self._use_workspace()
+        else:
+            self._answer(on_plan)
+
+    def _answer(self, on_plan: Callable[[Plan | None], None]) -> None:
+        """Has the model answer once, and once more for each repair."""
+        editor = self.editor
+        messages = edit_messages(editor.digest, editor.seat, editor.plan)
+        draft = editor.draft(messages, self._draw_seed())
         on_plan(draft.plan)
         attempt = self._attempt(draft)
-        for _ in range(steps.repairs):
+        for _ in range(editor.digest.steps.repairs):
             # What was stopped for being weak has nothing to repair.
             is_done = attempt.evaluation.status in {Status.OK, Status.STOPPED}
-            if is_done or self.recorder.evaluations >= job.evaluations:
+            if is_done or self.recorder.evaluations >= self.job.evaluations:
                 return
-            draft = self.editor.repair(draft, attempt, self._draw_seed())
+            draft = editor.repair(draft, attempt, self._draw_seed())
             attempt = self._attempt(draft)
+
+    def _use_tools(self) -> None:
+        """Lets the model read, and evaluate drafts, until one gains, it ends or reaches a cap."""
+        editor, steps = self.editor, self.editor.digest.steps
+        messages = edit_messages(editor.digest, editor.seat, editor.plan, tools=TOOLS)
+        most = min(self.job.evaluations, steps.agent_evaluations)
+        for _ in range(steps.agent_turns):
+            tokens = sum(use.tokens for use in self.recorder.journal.uses)
+            if tokens >= steps.agent_tokens or self.recorder.evaluations >= most:
+                break
+            draft = editor.draft(messages, self._draw_seed())
+            answer = self._answer_turn(draft)
+            if not answer:
+                break
+            messages = (*draft.messages, Message("user", answer))
+        if not self.recorder.attempts:
+            base = find_base(editor.digest, editor.plan)
+            self._attempt(editor.refuse("the agent ended without a draft", base))
+
+    def _answer_turn(self, draft: Draft) -> str:
+        """Returns what a tool found or the verdict on a draft, empty when the work is done."""
+        said = draft.messages[-1].text
+        calls = find_objects(said, lambda found: bool(as_text(found.get("tool"))))
+        if calls:
+            return self._call(as_text(calls[-1]["tool"]), calls[-1])
+        problem = self.editor.digest.problem
+        attempt = self._attempt(draft)
+        new, old = attempt.objective, draft.base.objective
+        gains = new is not None and (old is None or problem.direction.is_better(new, old))
+        if gains or said == NO_REPLY:
+            return ""
+        left = self.editor.digest.steps.agent_evaluations - self.recorder.evaluations
+        verdict = prompt.show_evaluation(attempt, problem, detail_characters=1500)
+        return f"{verdict}\n\nThis does not gain. Evaluations left: {left}."
+
+    def _call(self, name: str, call: Mapping[str, object]) -> str:
+        """Returns a tool's answer, empty when the work is done."""
+        digest = self.editor.digest
+        if name == "finish":
+            return ""
+        if name == "statement":
+            return digest.problem.statement.strip()
+        if name == "lessons":
+            found = "\n".join(f"[{one.id}] {one.lesson.claim}" for one in digest.lessons)
+        elif name in self.job.tools:
+            found = self.job.tools[name](as_text(call.get("id") or call.get("words"), 200))
+        else:
+            return f"There is no tool of that name. The tools are:\n\n{TOOLS}"
+        return fence(found[:_LONGEST_ANSWER]) if found else "Nothing was found."
+
+    def _use_workspace(self) -> None:
+        """Lets a command work on the slot, then keeps all of its drafts in order."""
+        editor, base = self.editor, _choose_base(self.editor)
+        problem, program = editor.digest.problem, base.program_or_fail
+        workspace = _Workspace(self, base, max(0, self.job.evaluations - 1))
+        files = workspace_files(editor, base, workspace.left)
+        request = Request("editor", as_messages(files), seed=self._draw_seed())
+        names = tuple(name for name, _ in program.files)
+        try:
+            with offering(Desk((*names, *problem.may_add), workspace.score)):
+                reply = editor.ask(request)
+        except ReplyError as error:
+            reason = f"the command's work cannot be used: {error.reason}"
+            self._attempt(editor.refuse(reason, base))
+            return
+        work = json.loads(reply.text)
+        change = work["change"].strip()[:2000] or UNNAMED
+        plan = editor.plan or Plan(change, base=str(base.key))
+        for texts in work["drafts"]:
+            self._attempt(Draft((), base, plan, read_draft(problem, program, texts)))
 
     def _attempt(self, draft: Draft) -> Attempt:
         made = draft.made
-        if isinstance(made, Program):
-            refusal = check_program(made, self.editor.problem, self.editor.digest.modules)
-            if refusal is not None:
-                return self.recorder.reject(draft.base, draft.plan, refusal, made)
+        if isinstance(made, Program) and (refusal := self.check(made)) is not None:
+            return self.recorder.reject(draft.base, draft.plan, refusal, made)
         return self.recorder.attempt(draft.base, draft.plan, made)
 
-    def _preview(self, base: Attempt, program: Program) -> Evaluation:
-        """Returns the verdict on a program that is not kept yet."""
-        recorder = self.recorder
-        refusal = check_program(program, self.editor.problem, self.editor.digest.modules)
-        refusal = refusal or recorder.find_duplicate(base, program)
-        return recorder.journal.preview(program) if refusal is None else reject(refusal)
+    def check(self, program: Program) -> Rejected | None:
+        """Returns why a program fails, or would fail; None where nothing is seen."""
+        digest = self.editor.digest
+        return check_program(program, digest.problem, digest.modules)
 
     def _draw_seed(self) -> int:
         return int(self.rng.integers(2**31))
 
 
-class _Recorder:
-    """Evaluates the programs of a slot, unless they were evaluated before, and keeps attempts.
+@dataclass(eq=False)
+class _Workspace:
+    """Scores the files of a workspace while its command works.
 
-    Args:
-        job: What the slot does.
-        generation: The generation that it is part of.
-        journal: The slot's way to models and evaluators.
+    Attributes:
+        slot: The command's slot.
+        base: The attempt whose program it changes.
+        left: Evaluations that are left; the slot's last one is that of what the command leaves.
     """
 
-    def __init__(self, job: SlotJob, generation: GenerationJob, journal: SlotJournal) -> None:
-        self.journal = journal
-        self.attempts: list[Attempt] = []
-        self._job = job
-        self._generation = generation
-        # The first attempt at each program, by fingerprint.
-        self._first: dict[str, AttemptKey] = {}
+    slot: _ModelSlot
+    base: Attempt
+    left: int
 
-    @property
-    def evaluations(self) -> int:
-        """Returns how many of the attempts were evaluated."""
-        verdicts = (attempt.evaluation for attempt in self.attempts)
-        return sum(verdict.status is not Status.REJECTED for verdict in verdicts)
-
-    def attempt(self, base: Attempt, plan: Plan, made: Program | Rejected) -> Attempt:
-        """Keeps an attempt, evaluated if its program is new."""
+    def score(self, texts: Mapping[str, str]) -> tuple[str, bool]:
+        """Returns a verdict on the files as they are, in words, and whether they were evaluated."""
+        slot, problem = self.slot, self.slot.editor.digest.problem
+        made = read_draft(problem, self.base.program_or_fail, texts)
         if isinstance(made, Rejected):
-            return self.reject(base, plan, made)
-        return self.attempt_all(base, plan, [made])[0]
-
-    def reject(
-        self, base: Attempt, plan: Plan, rejected: Rejected, program: Program | None = None
-    ) -> Attempt:
-        """Keeps an attempt that is not worth an evaluation."""
-        return self._record(base, plan, program, reject(rejected))
-
-    def attempt_all(self, base: Attempt, plan: Plan, programs: Sequence[Program]) -> list[Attempt]:
-        """Keeps attempts at several programs that do not depend on each other."""
-        refusals: list[Rejected | None] = []
-        first: dict[str, int] = {}
-        for number, program in enumerate(programs, start=len(self.attempts)):
-            earlier = first.setdefault(fingerprint(program), number)
-            refusal = self.find_duplicate(base, program)
-            if refusal is None and earlier != number:
-                refusal = same_as(AttemptKey(self._generation.number, self._job.slot, earlier))
-            refusals.append(refusal)
-        pairs = list(zip(programs, refusals, strict=True))
-        verdicts = self.journal.evaluate_all([made for made, known in pairs if known is None])
-        return [
-            self._record(base, plan, made, *next(verdicts))
-            if refusal is None
-            else self.reject(base, plan, refusal, made)
-            for made, refusal in pairs
-        ]
-
-    def objective_of(self, attempt: Attempt) -> float | None:
-        """Returns the objective of an attempt, or that of the one it is a duplicate of."""
-        if attempt.evaluation.status is not Status.REJECTED or attempt.program is None:
-            return attempt.objective
-        mark = fingerprint(attempt.program)
-        earlier = self._generation.find_duplicate(mark)
-        if earlier is not None:
-            return self._generation.objective_of(earlier)
-        return self.attempts[self._first[mark].number].objective
-
-    def _record(
-        self,
-        base: Attempt,
-        plan: Plan,
-        program: Program | None,
-        evaluation: Evaluation,
-        place: EvaluationPlace | None = None,
-    ) -> Attempt:
-        # What a model makes of the starting program, which stands on all islands, is the job's.
-        is_of_base = isinstance(self._job, ModelJob) and base.parent is not None
-        attempt = Attempt(
-            key=AttemptKey(self._generation.number, self._job.slot, len(self.attempts)),
-            island=base.island if is_of_base else self._job.island,
-            parent=base.key,
-            depth=base.depth + 1,
-            plan=plan,
-            program=program,
-            evaluation=evaluation,
-            evaluated=place,
-        )
-        if program is not None:
-            self._first.setdefault(fingerprint(program), attempt.key)
-        self.attempts.append(attempt)
-        return attempt
-
-    def find_duplicate(self, base: Attempt, program: Program) -> Rejected | None:
-        """Returns why a program is not worth an evaluation: it is its base, or was evaluated."""
-        mark = fingerprint(program)
-        if mark == fingerprint(base.program_or_fail):
-            return Rejected("the change alters nothing that matters: same program as the base")
-        earlier = self._generation.find_duplicate(mark)
-        if earlier is not None:
-            return seen_before(earlier)
-        return same_as(self._first[mark]) if mark in self._first else None
+            return f"rejected: {made.reason}", False
+        refusal = slot.check(made) or slot.recorder.find_duplicate(self.base, made)
+        if not self.left:
+            return _NO_MORE, False
+        try:
+            evaluation = reject(refusal) if refusal else slot.recorder.journal.preview(made)
+        except BudgetExhaustedError:
+            self.left = 0
+            return _NO_MORE, False
+        is_evaluated = evaluation.status is not Status.REJECTED
+        self.left -= is_evaluated
+        scored = Attempt(self.base.key, 0, self.base.key, 0, None, made, evaluation)
+        shown = prompt.show_evaluation(scored, problem, detail_characters=4000)
+        word = "ok" if evaluation.objective is not None else str(evaluation.status)
+        return f"{word}\n{shown}\nEvaluations left: {self.left}.", is_evaluated
 
 
-def reject_plan(job: GenerationJob, refused: Rejected) -> SlotResult:
-    """Returns the result of a generation whose planner gave no plan."""
-    if job.digest is None:
-        raise ValueError("generation: expected a digest for its models, got None")
-    base = job.digest.programs[0]
-    attempt = Attempt(
-        key=AttemptKey(job.number, 0, 0),
-        island=base.island,
-        parent=base.key,
-        depth=base.depth + 1,
-        plan=Plan(UNNAMED, base=str(base.key)),
-        program=None,
-        evaluation=reject(refused),
+def _choose_base(editor: Editor) -> Attempt:
+    """Returns the program that a slot works on: the plan's, or one of those shown in turn."""
+    if editor.plan is not None:
+        return find_base(editor.digest, editor.plan)
+    programs = editor.digest.programs
+    return programs[editor.seat.number % len(programs)]
+
+
+def workspace_files(editor: Editor, base: Attempt, evaluations: int) -> dict[str, str]:
+    """Returns all that a command finds in its workspace, by path."""
+    digest, program = editor.digest, base.program_or_fail
+    problem = digest.problem
+    names = ", ".join(f"`{name}`" for name, _ in program.files)
+    lessons = [block.text for block in lessons_blocks(digest.lessons) if block.items]
+    may_add = ", ".join(f"`{pattern}`" for pattern in problem.may_add)
+    rules = _RULES.format(
+        files=names,
+        editable=prompt.show_editable(program),
+        more=f" Files may be added whose names match {may_add}." if may_add else "",
+        evaluations="1 evaluation" if evaluations == 1 else f"{evaluations} evaluations",
     )
-    return SlotResult(0, (attempt,))
+    values = prompt.common_values(problem)
+    objective = f"Objective: {values['direction']} the objective. {values['limits']}"
+    return {
+        "README.md": rules,
+        "STATEMENT.md": _join([problem.statement.strip(), objective]),
+        "PLAN.md": _describe_plan(editor, base),
+        "LESSONS.md": _join(lessons or ["None yet."]),
+        **dict(program.files),
+    }
 
 
-def seen_before(key: AttemptKey) -> Rejected:
-    """Returns why a program is not evaluated that an earlier generation has."""
-    return Rejected(f"the same program was evaluated before, by attempt {key}")
+def _describe_plan(editor: Editor, base: Attempt) -> str:
+    digest = editor.digest
+    seen = [
+        "# What to do",
+        show_task(editor.seat, editor.plan),
+        "# Where the run stands",
+        show_status(digest),
+        *show_wishes(digest),
+        f"The program in this folder is {base.key}.",
+        prompt.show_evaluation(base, digest.problem, detail_characters=1500),
+        tried_block(digest).text,
+    ]
+    return _join(seen)
 
 
-def same_as(key: AttemptKey) -> Rejected:
-    """Returns why a program is not evaluated that another attempt of its generation has."""
-    return Rejected(f"the same program as attempt {key}")
+def _join(parts: Iterable[str]) -> str:
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def reject(rejected: Rejected) -> Evaluation:
-    """Returns the verdict on what is not worth an evaluation."""
-    artifacts = {"detail": rejected.detail} if rejected.detail else {}
-    return Evaluation(Status.REJECTED, artifacts=artifacts, reason=rejected.reason)
-
-
-def check_program(program: Program, problem: Problem, modules: frozenset[str]) -> Rejected | None:
-    """Returns why a program fails, or would fail; None where nothing is seen.
-
-    Args:
-        program: That can be parsed.
-        problem: Names what must be defined.
-        modules: What can be imported in the sandbox beside the standard library; nothing is said
-            about imports when it is empty.
-    """
-    path, text = program.entry
-    if not path.endswith(".py"):
-        return None
-    missing = [name for name in problem.entry if name not in list_names(text)]
-    if missing:
-        return Rejected(f"{path}: expected a function `{missing[0]}` at the top level, found none")
-    for name, source in program.files:
-        undefined = find_undefined(source) if name.endswith(".py") else None
-        if undefined is not None:
-            unknown, line = undefined
-            place = f"in what begins on line {line}" if line else "at the top level"
-            return Rejected(f"{name}: nothing defines the name `{unknown}`, used {place}")
-    if not modules:
-        return None
-    own = {name.split("/")[0].removesuffix(".py") for name, _ in program.files}
-    known = modules | own | sys.stdlib_module_names
-    if "program" in problem.asks:
-        known |= {"evolve"}
-    for name in _imports_of(text):
-        if name not in known:
-            listed = ", ".join(sorted(set(problem.packages) | (modules & _TELLING)))[:200]
-            return Rejected(
-                f"{path}: imports `{name}`, which programs do not have here"
-                + (f"; there are: {listed}" if listed else "")
-                + _explain_additions(problem)
-            )
-    return None
-
-
-def _explain_additions(problem: Problem) -> str:
-    if problem.may_add:
-        return f"; a file may be added whose name matches {' or '.join(problem.may_add)}"
-    return "; no file can be added"
-
-
-def _imports_of(text: str) -> Iterator[str]:
-    """Returns the modules that are imported whenever the file is; those in `try` may fail."""
-    tree = parse_python(text)
-    for node in tree.body if tree is not None else []:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name.split(".")[0]
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            yield node.module.split(".")[0]
+def read_draft(problem: Problem, base: Program, texts: Mapping[str, str]) -> Program | Rejected:
+    """Returns the program that the files of a workspace are, or what is wrong with them."""
+    old = dict(base.files)
+    for name, text in texts.items():
+        if len(text.encode()) > MAX_FILE_BYTES:
+            return Rejected(f"{name}: expected at most {MAX_FILE_BYTES} bytes, got more")
+    for name, text in old.items():
+        if name not in texts:
+            return Rejected(f"{name}: expected the file, found none that is text")
+        try:
+            check_frozen(text, texts[name], name)
+        except UnappliedEditError as error:
+            return Rejected(error.reason)
+    for name, text in texts.items():
+        fault = find_fault(name, text)
+        if fault is not None:
+            return Rejected(f"syntax error in {name}, {fault}")
+    added = sorted(name for name in texts if name not in old and is_allowed(name, problem.may_add))
+    return Program(tuple(SourceFile(name, texts[name]) for name in (*old, *added)))

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from evolve.models.model import ReplyError
-from evolve.problem import Problem
 from evolve.records import Attempt, Direction, Lesson, Rejected, Status, Summary
 from evolve.records.chat import Message, Request
-from evolve.settings.sections import ModelSettings
 from evolve.steps import prompt
 from evolve.steps.jobs import Ask, Digest, ask_until_read
-from evolve.steps.page import lessons_blocks, show_outcomes, show_status
+from evolve.steps.page import compose, lessons_blocks, show_outcomes, show_status
 from evolve.steps.parse import (
     SUMMARY,
     as_names,
@@ -28,22 +26,14 @@ _MOST_LESSONS = 3
 
 
 def summarize_attempts(
-    problem: Problem,
-    digest: Digest,
-    slots: Sequence[Sequence[Attempt]],
-    *,
-    ask: Ask,
-    models: ModelSettings,
-    seed: int,
+    digest: Digest, slots: Sequence[Sequence[Attempt]], *, ask: Ask, seed: int
 ) -> Summary | None:
     """Asks the summarizer what a generation taught.
 
     Args:
-        problem: What is solved.
         digest: What its prompts showed.
         slots: The attempts of each slot.
         ask: Asks the model.
-        models: The cap on the prompt.
         seed: Of the request.
 
     Returns:
@@ -56,8 +46,7 @@ def summarize_attempts(
     attempts = [attempt for slot in slots for attempt in slot]
     if all(attempt.evaluation.status is Status.REJECTED for attempt in attempts):
         return None
-    messages = summary_messages(problem, digest, slots, models=models)
-    request = Request("summarizer", messages, seed=seed, schema=SUMMARY)
+    request = Request("summarizer", summary_messages(digest, slots), seed=seed, schema=SUMMARY)
     try:
         found = ask_until_read(
             ask, request, lambda text: parse_summary(text) or Rejected("it holds no summary")
@@ -67,23 +56,19 @@ def summarize_attempts(
     return None if isinstance(found, Rejected) else found
 
 
-def summary_messages(
-    problem: Problem, digest: Digest, slots: Sequence[Sequence[Attempt]], *, models: ModelSettings
-) -> tuple[Message, ...]:
+def summary_messages(digest: Digest, slots: Sequence[Sequence[Attempt]]) -> tuple[Message, ...]:
     """Returns what the summarizer is shown."""
     blocks = [
-        Block("status", (show_status(digest.status, problem),), rank=1),
-        Block("outcomes", tuple(_show_slots(problem, digest, slots)), rank=3),
+        Block("status", (show_status(digest),), rank=1),
+        Block("outcomes", tuple(_show_slots(digest, slots)), rank=3),
         *lessons_blocks(digest.lessons),
     ]
-    return prompt.compose("summarize", problem, blocks, role="summarizer", models=models)
+    return compose("summarize", "summarizer", digest, blocks)
 
 
-def _show_slots(
-    problem: Problem, digest: Digest, slots: Sequence[Sequence[Attempt]]
-) -> Iterator[str]:
+def _show_slots(digest: Digest, slots: Sequence[Sequence[Attempt]]) -> Iterator[str]:
     """Yields each plan with what came of it, the best objective first."""
-    tried = [slot for slot in slots if slot]
+    problem, tried = digest.problem, [slot for slot in slots if slot]
     for slot in sorted(tried, key=lambda slot: _best_of(slot, problem.direction), reverse=True):
         plan = slot[-1].plan
         base = digest.find(plan.base) if plan is not None else None
@@ -92,9 +77,7 @@ def _show_slots(
             before = f" (objective {base.objective:.10g})"
         name = f"## Plan of slot {slot[0].key.slot}, on program {slot[0].parent}{before}"
         change = fence(prompt.show_plan(plan)) if plan is not None else ""
-        yield "\n\n".join(
-            part for part in (name, change, show_outcomes(base, slot, problem)) if part
-        )
+        yield "\n\n".join(filter(None, (name, change, show_outcomes(base, slot, problem))))
 
 
 def _best_of(slot: Sequence[Attempt], direction: Direction) -> float:

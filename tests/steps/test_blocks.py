@@ -68,9 +68,10 @@ def test_a_planners_prompt_keeps_its_cap(problem, most):
     digest = make_digest(found)
     long = dataclasses.replace(
         digest,
+        models=settings.models,
         lessons=tuple(dataclasses.replace(digest.lessons[0], id=f"1.{n}") for n in range(60)),
         tried=digest.tried * 40,
     )
-    messages = plan_messages(found, long, 4, models=settings.models)
+    messages = plan_messages(long, 4)
     assert sum(estimate_tokens(message.text) for message in messages) <= most
     assert "def point()" in messages[-1].text

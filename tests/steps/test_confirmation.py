@@ -8,7 +8,7 @@ import pytest
 from evolve.models.budget import Budget
 from evolve.records import AttemptKey, Direction, Evaluation, Program, SourceFile, Status
 from evolve.settings.sections import BudgetSettings
-from evolve.steps.jobs import Confirmation
+from evolve.steps.jobs import Confirmation, Rules
 from evolve.steps.journal import Journal
 from tests.commands import PROBLEM
 from tests.searches import Searches
@@ -30,7 +30,7 @@ def make_slot(*objectives, max_evaluations=None):
         endpoints={}, evaluator=evaluate, budget=Budget(caps),
         keep=kept.append, workers=1, deadline_seconds=1.0,
     )  # fmt: skip
-    return journal.open_slot(1, 0, confirmation=CONFIRMATION), kept
+    return journal.open_slot(1, 0, rules=Rules(CONFIRMATION)), kept
 
 
 PROGRAMS = (Program((SourceFile("initial.py", f"x = {number}\n"),)) for number in count())

@@ -2,32 +2,30 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from evolve.models.budget import Budget
 from evolve.models.model import ReplyError
 from evolve.problem import load_problem
 from evolve.records import AttemptKey, Evaluation, Plan, Program, Rejected, SourceFile, Status
 from evolve.records.chat import Message, Reply
-from evolve.settings import Settings, change_settings
-from evolve.steps.agents import Agent
-from evolve.steps.execute import UNNAMED, Editor
-from evolve.steps.jobs import Seat
+from evolve.records.results import Call
+from evolve.settings.sections import BudgetSettings
+from evolve.steps.execute import UNNAMED, Draft, Editor, edit_messages
+from evolve.steps.jobs import GenerationJob, ModelJob, Seat
+from evolve.steps.journal import Journal
 from evolve.steps.plan import make_plans, parse_plans
-from evolve.steps.slot import check_program
-from tests.builders import PLAN, make_attempt, make_digest
+from evolve.steps.recorder import check_program
+from evolve.steps.slot import run_slot
+from tests.builders import PLAN, SETTINGS, make_attempt, make_digest
 
 PACKING = Path(__file__).parents[2] / "problems" / "circle_packing"
 EDIT = "<<<<<<< SEARCH\n    first = 3.5\n=======\n    first = {}\n>>>>>>> REPLACE"
 
 
-def settings(**changes) -> Settings:
-    keys = {key.replace("__", "."): value for key, value in changes.items()}
-    return change_settings(Settings(), {"models.model": ["scripted"], **keys}, where="test")
-
-
-def sections(**changes):
-    changed = settings(**changes)
-    return {"steps": changed.steps, "models": changed.models}
+def ask_first(editor: Editor) -> Draft:
+    return editor.draft(edit_messages(editor.digest, editor.seat, editor.plan), 7)
 
 
 class TestEditor:
@@ -43,13 +41,12 @@ class TestEditor:
                 raise answer
             return answer if isinstance(answer, Reply) else Reply(answer, "m")
 
-        digest = make_digest(problem)
-        return Editor(problem, digest, seat or Seat(), plan, ask=ask, **sections()), asked
+        return Editor(make_digest(problem), seat or Seat(), plan, ask), asked
 
     def test_one_reply_holds_the_plan_and_the_program(self, problem):
         reply = f"Base: 2.1.0\nChange: round it\n\n{EDIT.format(3.0)}"
         editor, asked = self.open(load_problem(problem), reply)
-        draft = editor.draft(editor.open(), 7)
+        draft = ask_first(editor)
         assert draft.plan == Plan("round it", base="2.1.0")
         assert "first = 3.0" in draft.made.entry.text
         assert (asked[0].role, asked[0].seed, asked[0].max_tokens) == ("editor", 7, None)
@@ -58,13 +55,13 @@ class TestEditor:
         plan = dataclasses.replace(PLAN, base="1.0.0")
         reply = EDIT.replace("3.5", "2.5").format(9.0)
         editor, asked = self.open(load_problem(problem), reply, plan=plan)
-        draft = editor.draft(editor.open(), 7)
+        draft = ask_first(editor)
         assert (draft.plan, str(draft.base.key)) == (plan, "1.0.0")
         assert "Move the first number towards 3" in asked[0].messages[-1].text
 
     def test_a_leap_is_asked_of_its_own_role(self, problem):
         editor, asked = self.open(load_problem(problem), "no", seat=Seat(leap=True))
-        editor.draft(editor.open(), 7)
+        ask_first(editor)
         assert asked[0].role == "leap"
         assert "The search has stalled" in asked[0].messages[-1].text
 
@@ -72,7 +69,7 @@ class TestEditor:
         found = load_problem(problem)
         head = "Base: 2.1.0\nChange: round it\n\n"
         editor, asked = self.open(found, head + EDIT.format("1 / 0"), EDIT.format(3.0))
-        draft = editor.draft(editor.open(), 7)
+        draft = ask_first(editor)
         failed = make_attempt(found, AttemptKey(3, 0, 0), None)
         repaired = editor.repair(draft, failed, 8)
         assert repaired.plan == draft.plan
@@ -84,7 +81,7 @@ class TestEditor:
 
     def test_an_unusable_reply_is_a_rejection_with_its_reason(self, problem):
         editor, _ = self.open(load_problem(problem), ReplyError("it is empty"))
-        draft = editor.draft(editor.open(), 7)
+        draft = ask_first(editor)
         assert draft.made == Rejected("the editor's reply cannot be used: it is empty")
         assert draft.plan.change == UNNAMED
 
@@ -97,9 +94,8 @@ class TestPlans:
             asked.append(request)
             return Reply(text, "m")
 
-        found = load_problem(problem)
-        digest = make_digest(found)
-        return make_plans(found, digest, count, ask=ask, models=settings().models, seed=1), asked
+        digest = make_digest(load_problem(problem))
+        return make_plans(digest, count, ask=ask, seed=1), asked
 
     def test_one_call_gives_the_plans_of_all_slots_each_with_its_base(self, problem):
         text = (
@@ -137,9 +133,7 @@ class TestPlans:
             asked.append(request)
             return Reply(replies[len(asked) - 1], "m")
 
-        found = load_problem(problem)
-        models = settings().models
-        (plan,) = make_plans(found, make_digest(found), 3, ask=ask, models=models, seed=1)
+        (plan,) = make_plans(make_digest(load_problem(problem)), 3, ask=ask, seed=1)
         assert plan.change == "use exp\nand log"
         before, (answer, question) = asked[1].messages[:-2], asked[1].messages[-2:]
         assert before == asked[0].messages
@@ -200,41 +194,35 @@ class TestChecks:
         assert check_program(program, found, frozenset()) is None
 
 
-class SmallLibrary:
-    def elites(self):
-        return "abc  objective 1"
-
-    def program(self, name):
-        return f"source of {name}" if name == "abc" else ""
-
-    def search(self, words):
-        return f"found {words}"
+TOOLS = {
+    "elites": lambda _: "abc  objective 1",
+    "program": lambda name: f"source of {name}" if name == "abc" else "",
+    "search": lambda words: f"found {words}",
+}
 
 
 class TestAgent:
-    def work(self, problem, replies, evaluations=9, **changes):
-        """Lets an agent work on replies in turn; returns its drafts and what it was shown."""
-        drafts, chats = [], []
-        changes = {"steps__agent_turns": 12, **changes}
+    def work(self, problem, replies, evaluations=9, turns=12):
+        """Lets an agent work on replies in turn; returns its attempts and what it was shown."""
+        chats = []
         queue = iter(replies)
 
-        def ask(request):
+        def answer(key, request):
             chats.append(request.messages)
-            return Reply(next(queue), "m", prompt_tokens=100, completion_tokens=10)
+            reply = Reply(next(queue), "m", prompt_tokens=100, completion_tokens=10)
+            return Call(key, request, reply)
 
-        def attempt(draft):
-            drafts.append(draft.made)
-            attempt = make_attempt(problem, AttemptKey(3, 0, 0), -9.0)
-            if isinstance(draft.made, Rejected):
-                rejected = Evaluation(Status.REJECTED, reason=draft.made.reason)
-                return dataclasses.replace(attempt, program=None, evaluation=rejected)
-            return attempt
-
-        given = (problem, make_digest(problem), Seat(), None)
-        editor = Editor(*given, ask=ask, **sections(**changes))
-        agent = Agent(editor, attempt=attempt, library=SmallLibrary())
-        agent.work(lambda: 1, evaluations)
-        return drafts, chats
+        journal = Journal(
+            endpoints={}, evaluator=lambda _: Evaluation(Status.OK, -9.0), keep=lambda _: None,
+            budget=Budget(BudgetSettings()), workers=1, deadline_seconds=1.0, recording=answer,
+        )  # fmt: skip
+        steps = dataclasses.replace(SETTINGS.steps, agent_turns=turns)
+        job = ModelJob(0, 0, Seat(), evaluations, tools=TOOLS)
+        digest = dataclasses.replace(make_digest(problem), steps=steps)
+        generation = GenerationJob(3, (job,), lambda _: None, lambda _: None, digest=digest)
+        rng, slot = np.random.default_rng(0), journal.open_slot(3, 0)
+        result = run_slot(job, generation, None, rng=rng, journal=slot)
+        return list(result.attempts), chats
 
     def test_it_reads_evaluates_and_finishes(self, problem):
         replies = [
@@ -247,7 +235,7 @@ class TestAgent:
             EDIT.format(4.0),
             '{"tool": "finish"}',
         ]
-        drafts, chats = self.work(load_problem(problem), replies)
+        attempts, chats = self.work(load_problem(problem), replies)
         shown = [chat[-1].text for chat in chats[1:]]
         assert "abc  objective 1" in shown[0]
         assert "source of abc" in shown[1]
@@ -256,20 +244,20 @@ class TestAgent:
         assert "hidden point" in shown[4]
         assert "no tool of that name" in shown[5]
         assert "does not gain" in shown[6]
-        assert [type(draft) for draft in drafts] == [Program]
+        assert [attempt.objective for attempt in attempts] == [-9.0]
 
     def test_it_stops_at_its_caps(self, problem):
         found = load_problem(problem)
         edits = [EDIT.format(float(number)) for number in range(4, 40)]
-        assert len(self.work(found, edits, steps__agent_turns=8)[0]) == 2
+        assert len(self.work(found, edits, turns=8)[0]) == 2
         assert len(self.work(found, edits, evaluations=1)[0]) == 1
         reads = ['{"tool": "elites"}'] * 50
-        assert len(self.work(found, reads, steps__agent_turns=5)[1]) == 5
+        assert len(self.work(found, reads, turns=5)[1]) == 5
 
     def test_a_draft_that_does_not_apply_is_shown_and_costs_no_evaluation(self, problem):
         replies = ["I would change the number.", EDIT.format(4.0), '{"tool": "finish"}']
-        drafts, chats = self.work(load_problem(problem), replies)
-        assert [type(draft) for draft in drafts] == [Rejected, Program]
+        attempts, chats = self.work(load_problem(problem), replies)
+        assert [attempt.objective for attempt in attempts] == [None, -9.0]
         assert "neither edits nor a program" in chats[1][-1].text
 
 
@@ -283,8 +271,8 @@ class TestRepairs:
             return Reply(next(answers), "m")
 
         found = load_problem(problem)
-        editor = Editor(found, make_digest(found), Seat(), None, ask=ask, **sections())
-        draft = editor.draft(editor.open(), 1)
+        editor = Editor(make_digest(found), Seat(), None, ask)
+        draft = ask_first(editor)
         failed = make_attempt(found, AttemptKey(3, 0, 0), None)
         rejected = Evaluation(Status.REJECTED, reason=draft.made.reason)
         failed = dataclasses.replace(failed, program=None, evaluation=rejected)

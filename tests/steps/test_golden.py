@@ -9,17 +9,15 @@ import pytest
 
 from evolve.problem import load_problem
 from evolve.records import AttemptKey
-from evolve.settings import Settings, change_settings
-from evolve.steps.agents import TOOLS
 from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.jobs import Seat
 from evolve.steps.plan import plan_messages
 from evolve.steps.prompt import show_messages
+from evolve.steps.slot import TOOLS
 from evolve.steps.summarize import summary_messages
-from tests.builders import PLAN, make_attempt, make_digest
+from tests.builders import PLAN, SETTINGS, make_attempt, make_digest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SETTINGS = change_settings(Settings(), {"models.model": ["scripted"]}, where="test")
 AGENT = dataclasses.replace(SETTINGS.steps, agent_turns=12)
 NAMES = ("agent", "edit", "edit_alone", "edit_leap", "edit_planned", "edit_rewrite", "plan")
 
@@ -36,16 +34,13 @@ def prompts(problem):
         "edit_rewrite": (make_digest(problem, rewrites=True), Seat(0, 4), None),
     }
     return {
-        **{
-            name: edit_messages(problem, *one, steps=SETTINGS.steps, models=SETTINGS.models)
-            for name, one in edits.items()
-        },
-        "plan": plan_messages(problem, digest, 4, models=SETTINGS.models),
+        **{name: edit_messages(*one) for name, one in edits.items()},
+        "plan": plan_messages(digest, 4),
         "agent": edit_messages(
-            problem, digest, Seat(2, 4), None, steps=AGENT, models=SETTINGS.models, tools=TOOLS
+            dataclasses.replace(digest, steps=AGENT), Seat(2, 4), None, tools=TOOLS
         ),
         "repair": repair_messages(problem, failed),
-        "summarize": summary_messages(problem, digest, [[failed], [dull]], models=SETTINGS.models),
+        "summarize": summary_messages(digest, [[failed], [dull]]),
     }
 
 
@@ -70,14 +65,7 @@ def shared_start(*texts: str) -> str:
 def test_prompts_of_a_generation_begin_alike_so_that_providers_read_the_page_once(problem):
     found = load_problem(problem)
     digest = make_digest(found)
-    seats = [
-        show_messages(
-            edit_messages(
-                found, digest, Seat(number, 4), None, steps=SETTINGS.steps, models=SETTINGS.models
-            )
-        )
-        for number in range(4)
-    ]
+    seats = [show_messages(edit_messages(digest, Seat(number, 4), None)) for number in range(4)]
     start = shared_start(*seats)
     assert "def point()" in start
     assert "All attempts so far" in start

@@ -1,4 +1,3 @@
-import dataclasses
 from dataclasses import replace
 
 import pytest
@@ -9,8 +8,9 @@ from evolve.steps.page import compare_instances, show_status, tried_block
 from tests.builders import make_attempt, make_digest, make_tried
 
 
-def standing_of(problem, **fields):
-    return dataclasses.replace(make_digest(problem).status, **fields)
+def show_with(problem, **fields):
+    digest = make_digest(problem)
+    return show_status(replace(digest, status=replace(digest.status, **fields)))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def standing_of(problem, **fields):
 )
 def test_far_from_the_best_known_value_another_approach_is_asked_for(problem, objective, advice):
     found = load_problem(problem)
-    shown = show_status(standing_of(found, objective=objective), found)
+    shown = show_with(found, objective=objective)
     if advice is None:
         assert len(shown.splitlines()) == 3
     else:
@@ -32,18 +32,16 @@ def test_far_from_the_best_known_value_another_approach_is_asked_for(problem, ob
 
 def test_the_standing_names_start_references_and_what_is_left(problem):
     found = load_problem(problem)
-    shown = show_status(
-        standing_of(found, references=(("baseline", Reference(-9.0, "a grid")),)), found
-    )
+    shown = show_with(found, references=(("baseline", Reference(-9.0, "a grid")),))
     assert "59 evaluations left, $1.50 left for models" in shown
     assert "champion -8.25 (program 2.1.0), start -13; baseline -9 (a grid)" in shown
-    late = show_status(standing_of(found, generation=6), found)
+    late = show_with(found, generation=6)
     assert "The last 3 generations brought no new champion." in late
 
 
 def test_all_attempts_stand_in_a_table_by_objective_with_duplicates_folded(problem):
     found = load_problem(problem)
-    items = tried_block(make_digest(found), found.direction).items
+    items = tried_block(make_digest(found)).items
     assert [item.split(":")[0] for item in items[:4]] == [
         "- 2.1.0", "- 1.0.0", "- 1.1.0", "- 1.2.0",
     ]  # fmt: skip
@@ -63,7 +61,7 @@ def test_of_many_attempts_the_best_the_latest_and_failed_ones_are_listed(problem
         make_tried(AttemptKey(200 + n, 0, 0), None, f"failure {n}", status=Status.ERROR)
         for n in range(20)
     )
-    items = tried_block(make_digest(found, tried=(*tried, *failed)), found.direction).items
+    items = tried_block(make_digest(found, tried=(*tried, *failed))).items
     assert "change 49" in items[0]
     assert len(items) < 50
     assert any("failure 19" in item for item in items)
@@ -74,7 +72,7 @@ def test_of_many_attempts_the_best_the_latest_and_failed_ones_are_listed(problem
 def test_of_a_bound_alone_it_is_not_known_how_near_one_can_come(problem):
     found = load_problem(problem)
     bound = (("bound", Reference(0.0, "no sum of squares is below")),)
-    shown = show_status(standing_of(found, references=bound), found)
+    shown = show_with(found, references=bound)
     assert "bound 0 (no sum of squares is below)" in shown
     assert "How near to the bound a program can come is not known." in shown
 
