@@ -177,13 +177,9 @@ class RunLibrary:
     @property
     def tools(self) -> Mapping[str, Tool]:
         """Returns what agents may ask, by name; each takes the one argument of its call."""
-        return {
-            "elites": lambda _: self.elites(),
-            "program": self.program,
-            "search": self.search,
-        }
+        return {"elites": self.elites, "program": self.program, "search": self.search}
 
-    def elites(self) -> str:
+    def elites(self, _: str = "") -> str:
         """Returns the best programs of the island, one a line, with ids and objectives."""
         with closing(Store.open_to_read(self._folder)) as store:
             return "\n".join(
