@@ -182,7 +182,7 @@ def build(folder: Path, attempts: int, seed: int) -> dict[str, object]:
             pass
         digests.advance(number)
         for _, result, text in made:
-            sources[result.attempts[0].attempt.program.id] = text
+            sources[result.attempts[0].program.id] = text
         if number % 200 == 0:
             alive = {e.program_id for a in population.islands.archives for e in a.elites}
             alive |= {start.id, population.champion.program_id}

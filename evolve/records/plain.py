@@ -65,7 +65,7 @@ def maker_of(kind: Any) -> Callable[[Any], Any]:
     if kind is Any:
         return lambda data: data
     if is_dataclass(kind):
-        return partial(_make_record, kind)
+        return _record_maker(kind)
     if get_origin(kind) is not None:
         return _collection_maker(get_origin(kind), get_args(kind))
     if issubclass(kind, tuple):
@@ -74,10 +74,16 @@ def maker_of(kind: Any) -> Callable[[Any], Any]:
     return kind if issubclass(kind, StrEnum) else partial(_expect, kind)
 
 
-def _make_record(kind: Any, data: Any) -> Any:
-    kinds = fields_of(kind)
-    items = _expect(dict, data).items()
-    return kind(**{name: maker_of(kinds.get(name, Any))(item) for name, item in items})
+def _record_maker(kind: Any) -> Callable[[Any], Any]:
+    makers = {name: maker_of(one) for name, one in fields_of(kind).items()}
+
+    def make(data: Any) -> Any:
+        items = _expect(dict, data).items()
+        return kind(
+            **{name: makers[name](item) if name in makers else item for name, item in items}
+        )
+
+    return make
 
 
 def _collection_maker(origin: Any, kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
