@@ -18,8 +18,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from evolve.display import count_of
@@ -50,10 +51,13 @@ _SCALED = "ray.io/node-group"
 _MB = 1 << 20
 _WEAK = SandboxError.__name__
 
+Write = Callable[[Mapping[str, Any]], None]
+"""Writes an answer."""
+
 
 def main() -> None:
     """Serves evaluations until standard input ends, or examines all nodes."""
-    answers = os.dup(1)
+    write = partial(_write_line, os.dup(1))
     os.dup2(2, 1)
     # What is asked of Ray without a connection would start a cluster here.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
@@ -61,11 +65,11 @@ def main() -> None:
     code = 0
     try:
         if "image" in config:
-            write_line(answers, {"nodes": examine_nodes(config, answers)})
+            write({"nodes": examine_nodes(config, write)})
         else:
-            asyncio.run(Driver(config, answers).serve())
+            asyncio.run(Driver(config, write).serve())
     except EvolveError as error:
-        write_line(answers, {"fatal": describe_error(error)})
+        write({"fatal": describe_error(error)})
     except Exception:  # noqa: BLE001 - whoever reads the last lines of the log is to see it
         traceback.print_exc()
         code = 1
@@ -76,28 +80,26 @@ def main() -> None:
         os._exit(code)
 
 
-def write_line(answers: int, message: Mapping[str, Any]) -> None:
-    """Writes an answer."""
+def _write_line(answers: int, message: Mapping[str, Any]) -> None:
     data = json.dumps(message).encode() + b"\n"
     while data:
         data = data[os.write(answers, data) :]
 
 
-def examine_nodes(config: Mapping[str, Any], answers: int) -> list[dict[str, Any]]:
+def examine_nodes(config: Mapping[str, Any], write: Write) -> list[dict[str, Any]]:
     """Returns what `evolve doctor` shows of each node.
 
     Raises:
         MachineError: There is no cluster at the address.
     """
-    ray = connect(config["address"], answers)
+    ray = connect(config["address"], write)
     actor = ray.remote(make_actor())
-    asked = {}
-    for node in filter(lambda node: node["Alive"], ray.nodes()):
-        pinned = {"ray.io/node-id": node["NodeID"]}
-        handle = actor.options(num_cpus=0, label_selector=pinned).remote()
-        asked[handle.examine.remote(config["image"])] = (handle, node)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    labels = [{"ray.io/node-id": node["NodeID"]} for node in nodes]
+    handles = [actor.options(num_cpus=0, label_selector=one).remote() for one in labels]
+    asked = [handle.examine.remote(config["image"]) for handle in handles]
     found = []
-    for reference, (_, node) in asked.items():
+    for node, reference in zip(nodes, asked, strict=True):
         about = {"node": name_node(node), "resources": node["Resources"]}
         try:
             about |= json.loads(ray.get(reference, timeout=_EXAMINE_SECONDS))
@@ -134,13 +136,13 @@ class Driver:
 
     Args:
         config: The first line: `address`, what an evaluator asks for, and its configuration.
-        answers: Descriptor to which answers go.
+        write: Writes an answer.
     """
 
-    def __init__(self, config: Mapping[str, Any], answers: int) -> None:
+    def __init__(self, config: Mapping[str, Any], write: Write) -> None:
         self._config = config
         self._demand: dict[str, float] = config["demand"]
-        self._answers = answers
+        self._write = write
         self._ray: Any = None
         self._idle: asyncio.LifoQueue[PlacedEvaluator] = asyncio.LifoQueue()
         self._alive: set[PlacedEvaluator] = set()
@@ -152,7 +154,7 @@ class Driver:
         self._refused: dict[str, Mapping[str, Any]] = {}
         self._kind = str(config["kind"])
         self._nodes: dict[str, str] = {}
-        self._without_since: float | None = time.monotonic()
+        self._without_since = time.monotonic()
         self._is_proven = self._says_none = False
         self._ended: asyncio.Future[None]
 
@@ -160,7 +162,7 @@ class Driver:
         """Connects, and serves until standard input ends or nothing can be evaluated."""
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
-        self._ray = connect(self._config["address"], self._answers)
+        self._ray = connect(self._config["address"], self._write)
         self._say(f"connected to Ray at {self._ray.get_runtime_context().gcs_address}")
         packed, config = pack_problem(self._config["evaluator"])
         self._pack = [self._ray.put(packed)]
@@ -357,11 +359,9 @@ class Driver:
         if self._alive:
             if self._says_none:
                 self._say(f"continuing with {count_of(len(self._alive), 'evaluator')}")
-            self._without_since, self._says_none = None, False
+            self._without_since, self._says_none = time.monotonic(), False
             return
-        now = time.monotonic()
-        self._without_since = self._without_since or now
-        seconds = now - self._without_since
+        seconds = time.monotonic() - self._without_since
         if not self._is_proven:
             self._check_start(alive, usable, seconds)
         elif seconds > _SILENT_SECONDS and not self._says_none:
@@ -426,22 +426,19 @@ class Driver:
     def _say(self, text: str) -> None:
         self._write({"say": f"cluster: {text}"})
 
-    def _write(self, message: Mapping[str, Any]) -> None:
-        write_line(self._answers, message)
 
-
-def connect(address: str, answers: int) -> Any:
+def connect(address: str, write: Write) -> Any:
     """Connects to a cluster and returns the module `ray`; ends the process where nothing answers.
 
     Args:
         address: `ray`, or that of a cluster.
-        answers: Where the reason for such an end goes.
+        write: Writes the reason for such an end.
 
     Raises:
         MachineError: There is none at the address, or one of another version.
     """
     # Ray itself waits for many minutes.
-    watchdog = threading.Timer(_CONNECT_SECONDS, _give_up, (address, answers))
+    watchdog = threading.Timer(_CONNECT_SECONDS, _give_up, (address, write))
     watchdog.daemon = True
     watchdog.start()
     ray = importlib.import_module("ray")
@@ -464,9 +461,9 @@ def connect(address: str, answers: int) -> Any:
     return ray
 
 
-def _give_up(address: str, answers: int) -> None:
+def _give_up(address: str, write: Write) -> None:
     error = MachineError(_explain_connection(address, f"no answer within {_CONNECT_SECONDS:g} s"))
-    write_line(answers, {"fatal": describe_error(error)})
+    write({"fatal": describe_error(error)})
     os._exit(0)
 
 
