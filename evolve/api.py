@@ -35,7 +35,6 @@ RUNS = Path("runs")
 _Callback = Callable[[dict[str, Any]], object] | None
 _Program = str | Path | Callable[..., Any]
 _PATH = str | Path
-_OPTIONAL = str | Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +250,6 @@ def run(
     from evolve.runs.wiring import complete_settings
 
     expect(isinstance(problem, _PATH), "a path", problem, "problem")
-    expect(isinstance(run_dir, _OPTIONAL), "a path", run_dir, "run_dir")
     starts = start if isinstance(start, list | tuple) else [start]
     expect(all(isinstance(one, _PATH) for one in starts), "paths", start, "start")
     calls = _name_calls(on_attempt, on_generation, on_improvement)
@@ -260,7 +258,7 @@ def run(
     made = make_run(
         load_problem(find_problem(Path(problem)), complete.parameters),
         complete,
-        folder=None if run_dir is None else Path(run_dir),
+        folder=_as_path(run_dir, "run_dir"),
         parent=RUNS,
         named=find_addresses(wanted),
         starts=list(map(Path, starts)),
@@ -303,14 +301,13 @@ def resume(
     """
     from evolve.runs.opening import open_run as open_to_run
 
-    expect(isinstance(evaluator, _OPTIONAL), "a path", evaluator, "evaluator")
     calls = _name_calls(on_attempt, on_generation, on_improvement)
     found = open_to_run(
         open_run(run).folder,
         _changing(settings, options),
         trusts=trust,
         resumes=True,
-        evaluator=None if evaluator is None else Path(evaluator),
+        evaluator=_as_path(evaluator, "evaluator"),
         rescores=rescore,
     )
     return _run_to_end(replace(found, is_forced=force), calls, progress=progress)
@@ -339,12 +336,11 @@ def fork(
     """
     from evolve.runs.derived import fork_run
 
-    expect(isinstance(run_dir, _OPTIONAL), "a path", run_dir, "run_dir")
     folder, _ = fork_run(
         open_run(run).folder,
         _changing(settings, options),
         generation=generation,
-        folder=None if run_dir is None else Path(run_dir),
+        folder=_as_path(run_dir, "run_dir"),
         parent=RUNS,
     )
     return SavedRun(folder)
@@ -425,15 +421,20 @@ def optimize(
 
     from evolve.problem.from_python import naming_given, write_problem
 
-    expect(isinstance(folder, _OPTIONAL), "a path", folder, "folder")
+    kept = _as_path(folder, "folder")
     with tempfile.TemporaryDirectory(prefix="evolve-problem-") as temporary:
-        target = Path(temporary, "problem") if folder is None else Path(folder)
+        target = kept or Path(temporary, "problem")
         names = write_problem(target, program, evaluate, statement=statement, direction=direction)
-        with nullcontext() if folder is not None else naming_given(names):
+        with nullcontext() if kept is not None else naming_given(names):
             champion = run(target, **arguments).champion
     if champion is None:
         raise AssertionError("a run ended without a champion and without an error")
     return champion
+
+
+def _as_path(value: str | Path | None, name: str) -> Path | None:
+    expect(isinstance(value, str | Path | None), "a path", value, name)
+    return None if value is None else Path(value)
 
 
 def _read_settings(settings: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Settings:

@@ -335,7 +335,6 @@ def _repeat_permissions(settings: Settings) -> list[str]:
 
 
 def _load_problem(path: Path | None, settings: Settings, default: Problem | None) -> Problem:
-    from evolve.errors import UsageError
     from evolve.problem import load_problem
     from evolve.problem.gallery import find_problem
 

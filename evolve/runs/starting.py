@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,9 @@ class FirstCheckpoint:
         started = time.monotonic()
         evaluation = self._evaluate_start()
         if not self.run.is_forced:
-            self._expect_two_generations(evaluation, endpoints)
+            expect_two_generations(
+                self.run.settings, partial(self._estimate, evaluation, endpoints)
+            )
         self._note_noise(evaluation)
         self._settle_tuning(evaluation)
         self._settle_kind()
@@ -288,16 +291,12 @@ class FirstCheckpoint:
             self._view.tell(COOPERATIVE)
         return evaluation
 
-    def _expect_two_generations(
+    def _estimate(
         self, evaluation: Evaluation, endpoints: Mapping[str, Endpoint]
-    ) -> None:
+    ) -> list[RoleEstimate]:
         problem, settings = self.run.problem, self.run.settings
-
-        def estimate() -> list[RoleEstimate]:
-            prompts = preview_prompts(problem, settings, evaluation, self._evaluators.evaluate)
-            return estimate_roles(settings, prompts, lambda name: endpoints[name].find_price())
-
-        expect_two_generations(settings, estimate)
+        prompts = preview_prompts(problem, settings, evaluation, self._evaluators.evaluate)
+        return estimate_roles(settings, prompts, lambda name: endpoints[name].find_price())
 
     def _note_noise(self, evaluation: Evaluation) -> None:
         """Writes noise that the problem does not declare into the run's copy of it."""

@@ -266,20 +266,6 @@ _STEPS = {"planner": "plan", "editor": "edit", "summarizer": "summarize"}
 _EXCESS = 1.5
 
 
-class Use(NamedTuple):
-    """What a role uses in a slot, on average.
-
-    Attributes:
-        calls: Calls in a slot.
-        prompt_tokens: Tokens read in a slot.
-        completion_tokens: Tokens written in a slot.
-    """
-
-    calls: float
-    prompt_tokens: float
-    completion_tokens: float
-
-
 class RoleEstimate(NamedTuple):
     """What a role will use and cost in a slot.
 
@@ -312,20 +298,25 @@ def estimate_roles(
         prompts: Messages of a first slot by step.
         find_price: Returns what a model costs.
     """
-    roster = settings.models.roster()
-    estimates = []
+    roster, estimates = settings.models.roster(), []
     for role in _find_roles(settings):
-        use = _expect_use(settings, role, prompts[_STEPS[role]])
-        total = sum(item.weight for item in roster[role])
-        costs: list[float] = []
-        for item in roster[role]:
-            if (price := find_price(item.name)) is not None:
-                cost = use.prompt_tokens * price.prompt_usd
-                cost += use.completion_tokens * price.completion_usd
-                costs.append(item.weight / total * cost)
-        cost_usd = sum(costs) if len(costs) == len(roster[role]) else None
+        # One call serves all slots of a generation, but for edits.
+        calls = 1 / settings.loop.slots
+        if role == "editor":
+            calls = 1 + TYPICAL_REPAIRS * bool(settings.steps.repairs)
+        texts = (message.text for message in prompts[_STEPS[role]])
+        read = calls * sum(map(estimate_tokens, texts)) / _EXCESS
+        usual = TYPICAL_TOKENS[role]
+        written = calls * min(usual, settings.models.max_tokens or usual)
+        total, cost = sum(item.weight for item in roster[role]), 0.0
+        prices = [find_price(item.name) for item in roster[role]]
+        for item, price in zip(roster[role], prices, strict=True):
+            if price is not None:
+                spent = read * price.prompt_usd + written * price.completion_usd
+                cost += item.weight / total * spent
         names = tuple(item.name for item in roster[role])
-        estimates.append(RoleEstimate(role, names, *use, cost_usd))
+        cost_usd = None if None in prices else cost
+        estimates.append(RoleEstimate(role, names, calls, read, written, cost_usd))
     return estimates
 
 
@@ -369,13 +360,3 @@ def _find_roles(settings: Settings) -> list[str]:
         "summarizer": "summaries" not in settings.search.without,
     }
     return [role for role in TYPICAL_TOKENS if kept.get(role, True)]
-
-
-def _expect_use(settings: Settings, role: str, messages: tuple[Message, ...]) -> Use:
-    read = sum(estimate_tokens(message.text) for message in messages) / _EXCESS
-    written = TYPICAL_TOKENS[role]
-    # One call serves all slots of a generation, but for edits.
-    calls = 1 / settings.loop.slots
-    if role == "editor":
-        calls = 1 + TYPICAL_REPAIRS * bool(settings.steps.repairs)
-    return Use(calls, calls * read, calls * min(written, settings.models.max_tokens or written))
