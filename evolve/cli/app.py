@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -97,8 +97,14 @@ def command(
 def bind(declared: Declared) -> Callable[..., None]:
     """Returns the function that Typer calls: with all options, printing what the command found."""
     signature = inspect.signature(declared.function, eval_str=True)
-    parameters = [one for one in signature.parameters.values() if one.annotation is not Changes]
-    takes_changes = len(parameters) < len(signature.parameters)
+    parameters: list[inspect.Parameter] = []
+    bundles: dict[str, Any] = {}
+    for one in signature.parameters.values():
+        if isinstance(one.annotation, type) and issubclass(one.annotation, tuple):
+            bundles[one.name] = one.annotation
+            parameters += _list_fields(one.annotation)
+        elif one.annotation is not Changes:
+            parameters.append(one)
     parameters += [SETTING_OPTIONS[name].as_parameter(name) for name in declared.settings]
     parameters.append(
         inspect.Parameter(
@@ -108,20 +114,18 @@ def bind(declared: Declared) -> Callable[..., None]:
 
     @functools.wraps(declared.function)
     def call(*, as_json: bool, **given: Any) -> None:
-        if takes_changes:
+        is_stream = given.get("json_lines", False)
+        for name, bundle in bundles.items():
+            given[name] = bundle(**{field: given.pop(field) for field in bundle._fields})
+        if "changes" in signature.parameters:
             given["changes"] = take_changes(given, declared.settings)
         # Progress and notes must not stand between other programs and the data.
         with (
             redirect_stdout(sys.stderr) if as_json else nullcontext(),
-            _reporting_errors() if given.get("json_lines") else nullcontext(),
+            _reporting_errors() if is_stream else nullcontext(),
         ):
             result = declared.function(**given)
-        if as_json:
-            _say_data(result.data)
-        else:
-            shown = result.shown
-            parts = [shown] if isinstance(shown, str | TextTable) else shown
-            say_parts(parts, pages=declared.group == "Look")
+        _say_result(result, as_json=as_json, pages=declared.group == "Look")
         raise typer.Exit(result.code)
 
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -131,6 +135,16 @@ def bind(declared: Declared) -> Callable[..., None]:
         call.__doc__ = "\n".join([inspect.getdoc(declared.function) or "", "", *lines])
     call.__annotations__ = {one.name: one.annotation for one in parameters}
     return call
+
+
+def _list_fields(bundle: Any) -> list[inspect.Parameter]:
+    """Returns the options that a named tuple of them stands for."""
+    kinds, kind = get_type_hints(bundle, include_extras=True), inspect.Parameter.KEYWORD_ONLY
+    defaults = bundle._field_defaults
+    return [
+        inspect.Parameter(name, kind, default=defaults[name], annotation=kinds[name])
+        for name in bundle._fields
+    ]
 
 
 @contextmanager
@@ -144,8 +158,12 @@ def _reporting_errors() -> Iterator[None]:
         raise
 
 
-def _say_data(data: Any) -> None:
-    found = data() if callable(data) else data
+def _say_result(result: Result, *, as_json: bool, pages: bool) -> None:
+    if not as_json:
+        shown = result.shown
+        say_parts([shown] if isinstance(shown, str | TextTable) else shown, pages=pages)
+        return
+    found = result.data() if callable(result.data) else result.data
     if isinstance(found, Iterator):
         for line in found:
             say_json(line, indent=None)

@@ -40,17 +40,7 @@ Run = Annotated[str, argument("Run folder, its name in ./runs, or `latest`.", "R
 ProblemPath = Annotated[Path, argument("Problem folder, or a name in the gallery.", "PROBLEM")]
 RunDir = Annotated[Path | None, option("Run folder; by default a new one in ./runs.", "DIR")]
 OutputFolder = Annotated[Path, option("A new or empty folder.", "DIR", "--output")]
-Detach = Annotated[
-    bool, switch("Run in the background; `evolve attach` shows the run.", "--detach")
-]
-Force = Annotated[
-    bool, switch("Run although the budget buys fewer than two generations.", "--force")
-]
 Plain = Annotated[bool, switch("Print lines instead of a live view, as for a pipe.", "--plain")]
-Track = Annotated[list[str] | None, option("Report to mlflow, wandb or tensorboard, too.", "NAME")]
-JsonLines = Annotated[
-    bool, switch("Print each event as a JSON object on its own line.", "--json-lines")
-]
 Trust = Annotated[
     bool, switch("Use the evaluator, commands and addresses of a run made elsewhere.", "--trust")
 ]

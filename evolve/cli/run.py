@@ -15,13 +15,9 @@ from evolve.cli.app import Result, command
 from evolve.cli.options import (
     RUNS,
     Changes,
-    Detach,
-    Force,
-    JsonLines,
     Plain,
     Run,
     RunDir,
-    Track,
     Trust,
     argument,
     option,
@@ -45,45 +41,50 @@ _SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox", "cluster")
 _CAPS = ("max_cost", "max_evaluations", "max_time", "target", "patience")
 
 
-class Shown(NamedTuple):
-    """How a run is shown while it continues.
+class Manner(NamedTuple):
+    """Options of `run` and `resume`: how the run begins, and is shown while it continues."""
 
-    Attributes:
-        is_plain: Whether lines are wanted on a terminal, too.
-        is_stream: Whether events are printed as JSON Lines instead.
-        trackers: Names of those that follow the run, too.
-    """
+    trust: Trust = False
+    force: Annotated[
+        bool, switch("Run although the budget buys fewer than two generations.", "--force")
+    ] = False
+    detach: Annotated[
+        bool, switch("Run in the background; `evolve attach` shows the run.", "--detach")
+    ] = False
+    plain: Plain = False
+    json_lines: Annotated[
+        bool, switch("Print each event as a JSON object on its own line.", "--json-lines")
+    ] = False
+    track: Annotated[
+        list[str] | None, option("Report to mlflow, wandb or tensorboard, too.", "NAME")
+    ] = None
 
-    is_plain: bool
-    is_stream: bool
-    trackers: tuple[str, ...]
-
-    def check(self, *, detach: bool) -> None:
+    def check(self) -> None:
         """Checks that it can be shown so, before anything slow.
 
         Raises:
             UsageError: There is no such tracker, its package is missing, or nobody would see it.
         """
-        if detach and (self.is_stream or self.trackers):
+        if self.detach and (self.json_lines or self.track):
             raise UsageError("--detach: expected neither --json-lines nor --track with it")
-        if self.trackers:
+        if self.track:
             from evolve.report.observers import expect_trackers
 
-            expect_trackers(self.trackers)
+            expect_trackers(self.track)
 
     def open_view(self, run: OpenedRun, introduction: str) -> RunView:
         """Returns what shows a run, once it has shown its first lines."""
         from evolve.report.live import StandardOutput, TerminalView
 
-        if not self.is_stream:
-            view = TerminalView(StandardOutput(is_plain=self.is_plain), trackers=self.trackers)
+        if not self.json_lines:
+            view = TerminalView(StandardOutput(is_plain=self.plain), trackers=self.track or ())
             view.tell(introduction)
             return view
         started = {"run": str(run.folder), "problem": run.problem.name}
         _say_event("start", {**started, "folder": str(run.folder.resolve())})
         events = ("attempt", "generation", "improvement")
         return TerminalView(
-            None, {name: partial(_say_event, name) for name in events}, self.trackers
+            None, {name: partial(_say_event, name) for name in events}, self.track or ()
         )
 
 
@@ -125,24 +126,18 @@ def run(
     replay: Annotated[
         str | None, option("Answer from this run's record, with its settings.", "RUN")
     ] = None,
-    trust: Trust = False,
-    force: Force = False,
-    detach: Detach = False,
-    plain: Plain = False,
-    json_lines: JsonLines = False,
-    track: Track = None,
+    manner: Manner,
     changes: Changes,
 ) -> Result:
     """Improve the program of a problem folder."""
-    shown = Shown(is_plain=plain, is_stream=json_lines, trackers=tuple(track or ()))
-    shown.check(detach=detach)
+    manner.check()
     # It gets ready while this side imports what it needs to know the problem.
-    with _getting_ready(detach=detach) as idle:
+    with _getting_ready(detach=manner.detach) as idle:
         from evolve.runs.opening import make_run
         from evolve.runs.run_folder import find_addresses
         from evolve.runs.wiring import complete_settings
 
-        recorded = None if replay is None else _open_recorded(replay, trust=trust)
+        recorded = None if replay is None else _open_recorded(replay, trust=manner.trust)
         base = None if recorded is None else recorded.settings
         settings = complete_settings(read_settings(changes, settings_file, base))
         if recorded is not None and (start or memory or lessons):
@@ -170,10 +165,9 @@ def run(
             write_lessons(made.folder, known, memory)
         introduction = _introduce(made.settings, made.folder, made.original)
         if idle is not None:
-            made = replace(made, is_forced=force)
-            return _run_and_report(made, introduction, idle, shown)
+            return _run_and_report(made, introduction, idle, manner)
     arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
-    return _detach(made.folder, introduction, [*arguments, *["--force"] * force])
+    return _detach(made.folder, introduction, [*arguments, *["--force"] * manner.force])
 
 
 @command(
@@ -189,33 +183,26 @@ def resume(
         Path | None, option("Take this evaluator, and what lies beside it.", "PATH")
     ] = None,
     rescore: Annotated[bool, switch("Evaluate the elites again first.", "--rescore")] = False,
-    trust: Trust = False,
-    force: Force = False,
-    detach: Detach = False,
-    plain: Plain = False,
-    json_lines: JsonLines = False,
-    track: Track = None,
+    manner: Manner,
     changes: Changes,
 ) -> Result:
     """Continue a run from its last checkpoint."""
-    shown = Shown(is_plain=plain, is_stream=json_lines, trackers=tuple(track or ()))
-    shown.check(detach=detach)
-    with _getting_ready(detach=detach) as idle:
+    manner.check()
+    with _getting_ready(detach=manner.detach) as idle:
         from evolve.runs.opening import open_run
         from evolve.runs.run_folder import find_run
 
         found = open_run(
             find_run(run, RUNS),
             changes.apply,
-            trusts=trust,
+            trusts=manner.trust,
             resumes=True,
             evaluator=evaluator,
             rescores=rescore,
         )
         introduction = _introduce(found.settings, found.folder)
         if idle is not None:
-            found = replace(found, is_forced=force)
-            return _run_and_report(found, introduction, idle, shown)
+            return _run_and_report(found, introduction, idle, manner)
     words = (split_password(word)[0] for word in sys.argv[1:])
     arguments = [word for word in words if word not in {"--detach", "--json"}]
     return _detach(found.folder, introduction, arguments)
@@ -235,14 +222,14 @@ def _getting_ready(*, detach: bool) -> AbstractContextManager[IdleProcess | None
     return nullcontext() if detach else idle_process()
 
 
-def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown: Shown) -> Result:
+def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, manner: Manner) -> Result:
     """Runs until the end and writes the report.
 
     Args:
         run: New, or found again.
         introduction: Printed first.
         idle: An evaluator's process that was started ahead of time.
-        shown: How the run is shown.
+        manner: How it begins, and is shown.
 
     Raises:
         MachineError: With a note on how to continue, where that is possible.
@@ -250,15 +237,15 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
     from evolve.runs.opening import interruptible, run_to_end
     from evolve.runs.world import describe_mending
 
-    folder = run.folder
+    folder, run = run.folder, replace(run, is_forced=manner.force)
     resume = f"to continue: evolve resume {quote(str(folder))}"
     try:
         with interruptible():
-            outcome = run_to_end(run, partial(shown.open_view, run, introduction), idle)
+            outcome = run_to_end(run, partial(manner.open_view, run, introduction), idle)
     except KeyboardInterrupt as error:
         what = resume if folder.exists() else "nothing was recorded, so there is no run to resume"
         text = "\n".join(["interrupted at once", *getattr(error, "__notes__", ()), what])
-        if shown.is_stream:
+        if manner.json_lines:
             _say_event("error", {"message": text, "exit_code": int(ExitCode.INTERRUPTED)})
             return Result([], iter(()), ExitCode.INTERRUPTED)
         return Result(text, {"run": str(folder)}, ExitCode.INTERRUPTED)
@@ -273,7 +260,7 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, shown:
 
     write_report(folder)
     result = show_end(outcome, folder)
-    if shown.is_stream:
+    if manner.json_lines:
         _say_event("end", result.data())
         return result._replace(shown=[], data=iter(()))
     return result
