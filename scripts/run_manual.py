@@ -175,7 +175,8 @@ def run_command(command: str, folder: Path) -> str:
         ["/bin/bash", "-c", command], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, timeout=_SECONDS, check=False,
         env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home),
-             "COLUMNS": "100", "LANG": "C.UTF-8"},  # no key, and no engine, which would be slow
+             # One evaluator: to start them takes most of the time. No key, and no engine.
+             "COLUMNS": "100", "LANG": "C.UTF-8", "EVOLVE_SET_SANDBOX__PROCESSES": "1"},
     )  # fmt: skip
     if done.returncode != int(expected[1] if expected else 0):
         raise MismatchError(f"`{command}` ended with {done.returncode}:\n{done.stdout}")
