@@ -129,10 +129,7 @@ class DigestMaker:
         """
         if horizon <= self._read:
             return
-        self._memory.add(self._store.light_attempts(self._read + 1, horizon))
-        for one in self._store.generations(self._read, horizon):
-            if one.summary is not None:
-                self._memory.add_summary(one.number, one.summary)
+        _advance(self._memory, self._store, self._read, horizon)
         self._cost_usd += self._store.cost_usd(self._read, horizon)
         self._read = horizon
 
@@ -313,13 +310,16 @@ def read_lessons(store: Store) -> tuple[KnownLesson, ...]:
     inherited = read_inherited(facts)
     memory = Memory(Direction(facts.get("direction", "maximize")), inherited)
     last = store.last_generation() or 0
-    summaries = [(one.number, one.summary) for one in store.generations(-1, last) if one.summary]
-    if not inherited and not summaries:
-        return ()
-    memory.add(store.light_attempts(0, last))
-    for generation, summary in summaries:
-        memory.add_summary(generation, summary)
+    _advance(memory, store, -1, last)
     return memory.book.rank(last, len(memory.book.lessons))
+
+
+def _advance(memory: Memory, store: Store, after: int, upto: int) -> None:
+    """Adds the attempts and summaries of the generations after one, up to another."""
+    memory.add(store.light_attempts(after + 1, upto))
+    for one in store.generations(after, upto):
+        if one.summary is not None:
+            memory.add_summary(one.number, one.summary)
 
 
 def write_lessons(folder: Path, lessons: Sequence[KnownLesson], memory: Path | None) -> None:
