@@ -39,16 +39,19 @@ SPY = (
     + """
 import functools as _functools, sys as _sys
 
-_HEAD = [b"LEFT", b"-BEHIND:"]
+_OWN = os.urandom(8).hex().encode()
+_HEAD = [b"LEFT", b"-BEHIND:", _OWN]
 _PLACES = ["/tmp", "/var/tmp", "/dev/shm", os.environ["HOME"], os.environ["TMPDIR"]]
 _left = []
 
 def _look():
+    found = set()
     for data, _, _ in read(find_spans()):
         for match in re.finditer(b"LEFT", data):
-            if data[match.end():match.end() + 8] == b"-BEHIND:":
-                return True
-    return False
+            text = data[match.end():match.end() + 24]
+            if text[:8] == b"-BEHIND:" and len(text) == 24:
+                found.add(text[8:])
+    return found
 
 def _find_earlier():
     for place in _PLACES:
@@ -56,8 +59,6 @@ def _find_earlier():
             raise RuntimeError(f"an earlier execution left something in {place}")
     if "LEFT_BEHIND" in os.environ or hasattr(_sys, "left_behind"):
         raise RuntimeError("an earlier execution left something in this interpreter")
-    if _look():
-        raise RuntimeError("an earlier execution is still in memory")
 
 def _leave(value):
     text = b"".join([*_HEAD, repr(value).encode()[:2000]])
@@ -82,8 +83,11 @@ def _spy(function):
 
 _find_earlier()
 _leave("control")
-if not _look():
+_found = _look()
+if _OWN not in _found:
     raise RuntimeError("the search is blind")
+if _found - {_OWN}:
+    raise RuntimeError("an earlier execution is still in memory")
 """
 )
 
