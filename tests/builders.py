@@ -26,8 +26,7 @@ from evolve.scoring.runner import ProgramRunner
 from evolve.settings import Settings, change_settings
 from evolve.settings.sections import SandboxSettings
 from evolve.steps.jobs import Digest, RunStatus
-from evolve.steps.lessons import KnownLesson
-from evolve.steps.memory import TriedChange, TunedProgram
+from evolve.steps.memory import KnownLesson, TriedChange, TunedProgram
 
 SETTINGS = change_settings(Settings(), {"models.model": ["scripted"]}, where="test")
 PLAN = Plan(

@@ -16,7 +16,7 @@ from evolve.cli.app import Result, command
 from evolve.cli.inspect import opened_run, style_gain
 from evolve.cli.options import RUNS, Changes, Run, Trust, argument, option, switch
 from evolve.display import Heading, Listing, Part, TextTable, one_line, say, show_number
-from evolve.edits.diffs import unified_diff
+from evolve.edits.matching import unified_diff
 from evolve.errors import ExitCode, UsageError
 from evolve.problem import COOPERATIVE, Purpose
 from evolve.records import INITIAL, Attempt, Status
@@ -43,7 +43,7 @@ from evolve.runs.outcome import Outcome, ask_for_product
 from evolve.runs.run_folder import describe_verdict, find_run, load_run, write_program, write_text
 from evolve.search.knowledge import read_lessons
 from evolve.search.population import Population
-from evolve.steps.lessons import KnownLesson, format_lessons
+from evolve.steps.memory import KnownLesson, format_lessons
 from evolve.steps.prompt import show_messages
 from evolve.store import Store, is_locked
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from evolve.runs.opening import Run as OpenedRun
     from evolve.runs.opening import RunView
     from evolve.settings import Settings
-    from evolve.steps.lessons import KnownLesson
+    from evolve.steps.memory import KnownLesson
 
 _MODELS = ("model", "planner", "editor", "summarizer", "api_base")
 _SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox", "cluster")
@@ -278,7 +278,7 @@ def _gather_lessons(
         return None
     from evolve.runs.run_folder import expect_writable, find_run
     from evolve.search.knowledge import read_lessons, recall
-    from evolve.steps.lessons import inherit_lessons, read_lesson_file
+    from evolve.steps.memory import inherit_lessons, read_lesson_file
     from evolve.store import Store
 
     known: list[KnownLesson] = []

@@ -13,7 +13,6 @@ from evolve.edits.reply import (
     Edit,
     MalformedEditError,
     blank_blocks,
-    find_diff_edits,
     find_marked_edits,
     find_outer_piece,
     find_pieces,
@@ -26,7 +25,7 @@ from evolve.records import Program, Rejected, SourceFile
 from evolve.source.parsing import find_fault, syntax_error
 
 # The forms of edits, the strictest first; the first that finds any is taken.
-EDIT_FORMS = (find_marked_edits, find_diff_edits, find_titled_edits)
+EDIT_FORMS = (find_marked_edits, find_titled_edits)
 _NO_CHANGE = Rejected("the edit changes nothing")
 _ODD_SPACES = str.maketrans({"\u00a0": " ", "\ufeff": "", "\u200b": ""})
 _MOST_REWRITES_TRIED = 8
@@ -45,9 +44,9 @@ def apply_reply(
 ) -> Program | Rejected:
     """Applies the edits of a reply to a program, or puts its rewrite in the program's place.
 
-    Understood are SEARCH/REPLACE blocks, unified diffs, and whole programs in fences or bare;
-    of a reply with edits and a program the edits count if they apply. Only evolvable blocks
-    change: all other text of the new program is the parent's, byte for byte.
+    Understood are SEARCH/REPLACE blocks, marked or under headings, and whole programs in fences
+    or bare; of a reply with edits and a program the edits count if they apply. Only evolvable
+    blocks change: all other text of the new program is the parent's, byte for byte.
 
     Args:
         parent: The program that was shown to the model.

@@ -1,4 +1,4 @@
-"""Applies edits to the text of a file, whose lines a reply may have copied badly."""
+"""Applies edits to the text of a file, whose lines a reply may have copied badly; shows changes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from evolve.edits.reply import Edit, is_divider, is_fence, unfence
 from evolve.errors import ProblemError
@@ -62,8 +63,7 @@ def edit_text(text: str, name: str, edits: Sequence[Edit], *, realign: bool = Fa
     """
     original = text.split("\n")
     new_text = text
-    # Hunks of diffs from the end of the file to its start, so that their line numbers stay right.
-    for number, edit in enumerate(sorted(edits, key=lambda edit: -(edit.line or 0)), 1):
+    for number, edit in enumerate(edits, 1):
         try:
             new_text = _apply_edit(new_text, name, edit, realign=realign)
         except UnappliedEditError as error:
@@ -178,9 +178,6 @@ def _locate(lines: list[str], edit: Edit, name: str) -> LineRange:
             f"the lines to search for are not in {name}: {search[0].strip()[:80]!r}",
             describe_nearest(lines, search),
         )
-    hinted = [place for place in inside if place.first + 1 == edit.line]
-    if hinted:
-        return hinted[0]
     named = ", ".join(str(place.first + 1) for place in inside[:_MOST_PLACES_NAMED])
     rest = len(inside) - _MOST_PLACES_NAMED
     raise UnappliedEditError(
@@ -342,3 +339,27 @@ def _measure_likeness(lines: list[str], wanted: list[str]) -> list[float]:
             matcher = difflib.SequenceMatcher(None, close[0] if close else "", line)
             known[line] = matcher.ratio() if close else 0.0
     return [known[line] for line in lines]
+
+
+def unified_diff(old: str, new: str, old_name: str, new_name: str = "") -> str:
+    """Returns how a file changed, empty where it did not; the new name is the old by default."""
+    lines = difflib.unified_diff(
+        old.splitlines(), new.splitlines(), old_name, new_name or old_name, lineterm=""
+    )
+    return "\n".join(lines)
+
+
+def align_lines(old: str, new: str) -> list[tuple[str, str, str]]:
+    """Returns both texts line by line: what a line is (`same`, `changed`, `skipped`), old, new."""
+    before, after = old.splitlines(), new.splitlines()
+    rows: list[tuple[str, str, str]] = []
+    for number, group in enumerate(
+        difflib.SequenceMatcher(a=before, b=after).get_grouped_opcodes()
+    ):
+        if number:
+            rows.append(("skipped", "", ""))
+        for tag, start, end, new_start, new_end in group:
+            pairs = zip_longest(before[start:end], after[new_start:new_end], fillvalue="")
+            kind = "same" if tag == "equal" else "changed"
+            rows += [(kind, left, right) for left, right in pairs]
+    return rows

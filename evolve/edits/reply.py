@@ -1,4 +1,4 @@
-"""What a reply holds: marked edits, diffs, and fenced code, each with the file it names."""
+"""What a reply holds: marked or titled edits, and fenced code, each with the file it names."""
 
 from __future__ import annotations
 
@@ -30,10 +30,6 @@ _SEARCH_TITLE = re.compile(
 _REPLACE_TITLE = re.compile(
     r"^[\W_]*(replace|replacement|updated|after|new)\b[^`]{0,40}$", re.IGNORECASE
 )
-_OLD_FILE = re.compile(r"^--- (?:a/)?(?P<path>[^\s]+)")
-_NEW_FILE = re.compile(r"^\+\+\+ (?:b/)?(?P<path>[^\s]+)")
-_HUNK = re.compile(r"^@@+(?: -(?P<line>\d+)(?:,\d+)? \+\d+(?:,\d+)?)?(?: @@.*| *\.*|.*@@.*)$")
-_GIT = re.compile(r"^(diff --git |index [0-9a-f]+\.\.|new file mode|similarity index)")
 _LONGEST_TITLE = 300
 _MOST_DIVIDERS = 50
 _USUAL = "======="
@@ -51,7 +47,6 @@ class Edit:
         search: Lines without their ends.
         replacement: The same.
         path: The file it names; None when it names none.
-        line: Where a unified diff says the lines begin, counted from 1; only a hint.
         readings: Where text may be taken for marks: all searches and replacements that may be
             meant, the likeliest and those with the most lines to find first.
     """
@@ -59,7 +54,6 @@ class Edit:
     search: tuple[str, ...]
     replacement: tuple[str, ...]
     path: str | None = None
-    line: int | None = None
     readings: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
 
     @property
@@ -134,46 +128,6 @@ def is_fence(line: str) -> bool:
 def is_divider(line: str) -> bool:
     """Returns whether a line looks like what stands between the sides of an edit."""
     return _DIVIDER.match(line) is not None
-
-
-def find_diff_edits(lines: list[str]) -> list[Edit]:
-    """Finds the hunks of unified diffs, fenced or not; their line numbers are only hints."""
-    edits: list[Edit] = []
-    path: str | None = None
-    for index, line in enumerate(lines):
-        if (new_file := _NEW_FILE.match(line)) is not None and index > 0:
-            if _OLD_FILE.match(lines[index - 1]):
-                path = new_file["path"]
-        elif (hunk := _HUNK.match(line)) is not None:
-            number = int(hunk["line"]) if hunk["line"] else None
-            edit = _make_edit(lines[index + 1 : _find_end(lines, index + 1)], path, number)
-            if edit is not None:
-                edits.append(edit)
-    return edits
-
-
-def _find_end(lines: list[str], start: int) -> int:
-    for index in range(start, len(lines)):
-        line = lines[index]
-        if _HUNK.match(line) or line.startswith("```") or _GIT.match(line):
-            return index
-        if _OLD_FILE.match(line) and any(map(_NEW_FILE.match, lines[index + 1 : index + 2])):
-            return index
-    return len(lines)
-
-
-def _make_edit(hunk: list[str], path: str | None, number: int | None) -> Edit | None:
-    while hunk and not hunk[-1].strip():
-        hunk = hunk[:-1]
-    body = [line for line in hunk if not line.startswith("\\ No newline")]
-    if not any(line.startswith(("+", "-")) for line in body):
-        return None
-    # Models forget the space before a line of context; without any, context has no column.
-    context = [line for line in body if line and not line.startswith(("+", "-"))]
-    cut = 1 if all(line.startswith(" ") for line in context) else 0
-    search = [line[1:] if line.startswith("-") else line[cut:] for line in body if line[:1] != "+"]
-    new = [line[1:] if line.startswith("+") else line[cut:] for line in body if line[:1] != "-"]
-    return Edit(tuple(search), tuple(new), path, number)
 
 
 def find_titled_edits(lines: list[str]) -> list[Edit]:

@@ -183,8 +183,8 @@ def _rank_other(parent: str, name: str, pieces: list[CodePiece]) -> list[str]:
     """
     known, suffix = set(_WORD.findall(parent)), PurePosixPath(name).suffix
     own = [piece for piece in pieces if suffix in _ASIDES.get(piece.language, (suffix,))]
-    # A text that is asked for may stand in a fence of any language.
-    own = own or (pieces if is_text(name) else [])
+    # A text that is asked for may stand in a fence of any language, but is no change of itself.
+    own = own or [piece for piece in pieces if is_text(name) and piece.language != "diff"]
     alike = []
     for piece in own:
         words = set(_WORD.findall(piece.text))

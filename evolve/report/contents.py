@@ -11,7 +11,7 @@ from typing import Any
 
 from evolve.archive import Elite
 from evolve.display import Listing, TextTable, one_line, say_error, show_number
-from evolve.edits.diffs import align_lines
+from evolve.edits.matching import align_lines
 from evolve.errors import UsageError
 from evolve.evaluation.verdict import Machine
 from evolve.files import writing

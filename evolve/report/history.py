@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from evolve.archive import Elite
-from evolve.edits.diffs import unified_diff
+from evolve.edits.matching import unified_diff
 from evolve.errors import UsageError
 from evolve.problem import Problem
 from evolve.records import INJECT, TUNE, Attempt, AttemptKey, Direction, Plan, Program, Status

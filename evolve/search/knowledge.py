@@ -26,14 +26,14 @@ from evolve.settings import Settings, SettingsHistory
 from evolve.settings.sections import ModelSettings
 from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.jobs import Digest, RunStatus, Seat, Tool
-from evolve.steps.lessons import (
+from evolve.steps.memory import (
     KnownLesson,
     LessonBook,
+    Memory,
     format_lessons,
     inherit_lessons,
     read_lesson_file,
 )
-from evolve.steps.memory import Memory
 from evolve.steps.page import PROGRAMS_SHARE
 from evolve.steps.plan import plan_messages
 from evolve.steps.prompt import plain, show_evaluation, show_program

@@ -21,8 +21,7 @@ from evolve.records import (
 )
 from evolve.records.chat import Message, Reply, Request
 from evolve.settings.sections import ModelSettings, StepSettings
-from evolve.steps.lessons import KnownLesson
-from evolve.steps.memory import TriedChange, TunedProgram
+from evolve.steps.memory import KnownLesson, TriedChange, TunedProgram
 
 
 @dataclass(frozen=True, slots=True)

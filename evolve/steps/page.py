@@ -14,8 +14,7 @@ from evolve.records.chat import Message
 from evolve.source.parsing import holds_values
 from evolve.steps import prompt
 from evolve.steps.jobs import Digest, RunStatus
-from evolve.steps.lessons import KnownLesson
-from evolve.steps.memory import TriedChange, TunedProgram
+from evolve.steps.memory import KnownLesson, TriedChange, TunedProgram
 from evolve.steps.prompt import Block, fence, plain
 
 _LONGEST_CHANGE, _LONGEST_REASON = 240, 200

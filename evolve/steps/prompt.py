@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-from evolve.edits.diffs import unified_diff
+from evolve.edits.matching import unified_diff
 from evolve.files import decode_text
 from evolve.models.budget import estimate_tokens
 from evolve.problem import Problem

@@ -350,29 +350,6 @@ class TestFrozenText:
         assert isinstance(apply_reply(program(MARKED), reply), Program | Rejected)
 
 
-class TestDiffs:
-    DIFF = (
-        "```diff\n--- a/initial.py\n+++ b/initial.py\n@@ -7,3 +7,3 @@ def pack\n"
-        " def pack(count):\n-    step = 0.5\n+    step = 0.25\n     for i in range(count):\n```\n"
-    )
-
-    def test_a_unified_diff_applies(self):
-        text = applied(program(MARKED), self.DIFF)
-        assert text == MARKED.replace("step = 0.5", "step = 0.25")
-
-    def test_its_line_numbers_and_file_need_not_be_right(self):
-        reply = self.DIFF.replace("-7,3 +7,3", "-70,3 +70,3").replace("initial.py", "pack.py")
-        assert "step = 0.25" in applied(program(MARKED), reply)
-
-    def test_context_without_its_space_is_understood(self):
-        reply = self.DIFF.replace("\n def", "\ndef").replace("\n     for", "\n    for")
-        assert "step = 0.25" in applied(program(MARKED), reply)
-
-    def test_line_numbers_decide_between_equal_places(self):
-        parent = program("a = 1\nb = 2\na = 1\n")
-        assert applied(parent, "@@ -3,1 +3,1 @@\n-a = 1\n+a = 5\n") == "a = 1\nb = 2\na = 5\n"
-
-
 class TestLooseForms:
     def test_headings_over_fences_are_edits(self):
         reply = (
@@ -380,6 +357,11 @@ class TestLooseForms:
             "#### REPLACE\n```python\n    step = 0.6\n```\n"
         )
         assert applied(program(MARKED), reply) == MARKED.replace("step = 0.5", "step = 0.6")
+
+    @pytest.mark.parametrize("path", ["initial.py", "prompt.txt"])
+    def test_a_diff_that_nobody_asked_for_is_not_taken_for_the_program(self, path):
+        reply = "```diff\n@@ -9 +9 @@\n-    step = 0.5\n+    step = 0.25\n```\n"
+        assert rejected(program(MARKED, path), reply)
 
 
 class TestRewrites:
@@ -678,10 +660,6 @@ class TestFiles:
     def test_fenced_files_are_rewritten_each(self):
         reply = "### FILE: main.py\n```python\na = 5\n```\n\n```python lib/tools.py\na = 6\n```\n"
         assert self.texts(reply) == ["a = 5\n", "a = 6\n"]
-
-    def test_a_diff_names_its_files(self):
-        reply = "--- a/lib/tools.py\n+++ b/lib/tools.py\n@@ -1 +1 @@\n-a = 1\n+a = 4\n"
-        assert self.texts(reply) == ["a = 1\n", "a = 4\n"]
 
     @pytest.mark.parametrize("body", [block("a = 1", "a = 2"), "```python\na = 2\n```\n"])
     def test_an_unknown_file_is_rejected(self, body):

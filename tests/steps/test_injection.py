@@ -10,7 +10,7 @@ from evolve.records import AttemptKey, Evaluation, Lesson, Program, SourceFile, 
 from evolve.settings import change_settings
 from evolve.steps.execute import edit_messages, repair_messages
 from evolve.steps.jobs import Seat
-from evolve.steps.lessons import KnownLesson
+from evolve.steps.memory import KnownLesson
 from evolve.steps.plan import plan_messages
 from evolve.steps.slot import TOOLS
 from evolve.steps.summarize import summary_messages

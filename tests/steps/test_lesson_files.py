@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from evolve.errors import UsageError
 from evolve.records import Lesson
-from evolve.steps.lessons import KnownLesson, format_lessons, parse_lessons
+from evolve.steps.memory import KnownLesson, format_lessons, parse_lessons
 
 words = st.text("abcXYZ 0123.:#-`*é", min_size=1, max_size=40).filter(
     lambda text: text == " ".join(text.split()) and text

@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 from evolve.records import TUNE, AttemptKey, Direction, Lesson, Plan, Status, Summary
 from evolve.records.plain import from_plain, to_plain
 from evolve.records.results import SlotNote
-from evolve.steps.lessons import KnownLesson, LessonBook, inherit_lessons
-from evolve.steps.memory import Memory
+from evolve.steps.memory import KnownLesson, LessonBook, Memory, inherit_lessons
 from evolve.steps.summarize import parse_summary
 
 PARENT = AttemptKey(0, 0, 0)
