@@ -135,9 +135,9 @@ class ProgramHandle:
         with self._blame():
             with self._runner.fresh(self._program) as session:
                 finished: Finished = session.run(asked, timeout_seconds=timeout_seconds).value
-            self._seconds += finished.seconds
             if check:
                 _check_code(finished, words[0])
+        self._seconds += finished.seconds
         return finished
 
     def time(
@@ -312,10 +312,15 @@ class ProgramHandle:
 
     @contextlib.contextmanager
     def _blame(self) -> Iterator[None]:
-        """Turns failures of a program of the evaluator's own into failures of the evaluator."""
+        """Turns failures of a program of the evaluator's own into failures of the evaluator.
+
+        What fails has no answer that says how long it took: it is timed here.
+        """
+        started = time.monotonic()
         try:
             yield
         except ProgramError as error:
+            self._seconds += time.monotonic() - started
             if not self._is_own:
                 raise
             raise RuntimeError(f"the evaluator's own program failed: {error.reason}") from error
