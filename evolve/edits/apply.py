@@ -80,7 +80,6 @@ def apply_reply(
 def _apply_rest(parent: Program, reply: str, *, cut_off: bool) -> Program | Rejected:
     refusal: Rejected | None = None
     lines = [line.rstrip("\r") for line in reply.translate(_ODD_SPACES).split("\n")]
-    target = parent.entry.path
     edits: Sequence[Edit] = ()
     try:
         edits = next(filter(None, (find(lines) for find in EDIT_FORMS)), ())
@@ -88,7 +87,7 @@ def _apply_rest(parent: Program, reply: str, *, cut_off: bool) -> Program | Reje
         refusal = Rejected(f"the reply is cut off or malformed: {error}")
     else:
         if edits:
-            outcome = _apply_edits(parent, edits, target)
+            outcome = _apply_edits(parent, edits)
             if isinstance(outcome, Program):
                 return outcome
             refusal = outcome
@@ -102,7 +101,7 @@ def _apply_rest(parent: Program, reply: str, *, cut_off: bool) -> Program | Reje
     if cut_off and pieces and not pieces[-1].is_closed:
         refusal = Rejected("the reply is cut off inside its code")
         pieces = pieces[:-1]
-    outcome = _apply_rewrites(parent, pieces, [] if refusal else lines, target)
+    outcome = _apply_rewrites(parent, pieces, [] if refusal else lines)
     return outcome if isinstance(outcome, Program) or refusal is None else refusal
 
 
@@ -136,7 +135,7 @@ def _check_text(reply: str) -> Rejected | None:
     return None
 
 
-def _apply_edits(parent: Program, edits: Sequence[Edit], target: str) -> Program | Rejected:
+def _apply_edits(parent: Program, edits: Sequence[Edit]) -> Program | Rejected:
     changing = list(dict.fromkeys(edit for edit in edits if edit.changes_something))
     if not changing:
         return _NO_CHANGE
@@ -145,7 +144,7 @@ def _apply_edits(parent: Program, edits: Sequence[Edit], target: str) -> Program
     by_path: dict[str, list[Edit]] = defaultdict(list)
     try:
         for edit in changing:
-            by_path[_resolve(parent, edit.path, target)].append(edit)
+            by_path[_resolve(parent, edit.path)].append(edit)
         outcome = _edit_files(parent, by_path, realign=False)
         if isinstance(outcome, Program) or outcome == _NO_CHANGE:
             return outcome
@@ -165,14 +164,14 @@ def _edit_files(
     return _make_program(parent, changed)
 
 
-def _resolve(parent: Program, named: str | None, target: str) -> str:
+def _resolve(parent: Program, named: str | None) -> str:
     """Returns the program's file that a reply means, which may lack its folders.
 
     Where there is only one file it is meant whatever its name: models invent `solution.py`, or
     write a heading that looks like one.
     """
     known = [file.path for file in parent.files]
-    wanted = (named if named is not None else target).removeprefix("./")
+    wanted = (named if named is not None else parent.entry.path).removeprefix("./")
     if wanted in known:
         return wanted
     alike = [path for path in known if _is_same_file(path, wanted)]
@@ -186,14 +185,14 @@ def _resolve(parent: Program, named: str | None, target: str) -> str:
 
 
 def _apply_rewrites(
-    parent: Program, pieces: list[CodePiece], lines: list[str], target: str
+    parent: Program, pieces: list[CodePiece], lines: list[str]
 ) -> Program | Rejected:
     by_path: dict[str, list[CodePiece]] = defaultdict(list)
     try:
         for piece in _keep_own(parent, pieces):
-            by_path[_resolve(parent, piece.path, target)].append(piece)
+            by_path[_resolve(parent, piece.path)].append(piece)
         if not pieces:
-            by_path[_resolve(parent, None, target)] = []
+            by_path[parent.entry.path] = []
     except UnappliedEditError as error:
         return Rejected(error.reason)
     texts = {file.path: file.text for file in parent.files}

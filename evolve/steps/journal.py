@@ -365,10 +365,6 @@ class SlotJournal:
         """Returns what the finished calls say about models, in order."""
         return tuple(self._uses[key] for key in sorted(self._uses))
 
-    def evaluate(self, program: Program) -> tuple[Evaluation, EvaluationPlace]:
-        """Returns the verdict and its place; raises as `Journal.evaluate`."""
-        return next(self.evaluate_all([program]))
-
     def preview(self, program: Program) -> Evaluation:
         """Returns the verdict on a program that will be evaluated; raises as `Journal.evaluate`."""
         return self.journal.preview(program, self.generation, self.rules)

@@ -357,7 +357,7 @@ def show_outcomes(base: Attempt | None, attempts: Sequence[Attempt], problem: Pr
             lines.append(fence(difference, "diff"))
         lines.append(prompt.show_evaluation(attempt, problem, detail_characters=800))
         if attempt.objective is not None and base is not None and base.objective is not None:
-            gain = problem.direction.sign * (attempt.objective - base.objective)
+            gain = problem.direction.gain(attempt.objective, base.objective)
             lines.append(f"Gain on the base: {_round(gain):+.6g}.")
             if compared := compare_instances(attempt, base, problem, name="base"):
                 lines.append(compared)

@@ -50,7 +50,7 @@ PROGRAMS = (Program((SourceFile("initial.py", f"x = {number}\n"),)) for number i
 )
 def test_the_mean_counts_as_far_as_the_cap_allows(objectives, most, objective, repeats):
     slot, kept = make_slot(*objectives, max_evaluations=most)
-    evaluation, place = slot.evaluate(next(PROGRAMS))
+    evaluation, place = next(slot.evaluate_all([next(PROGRAMS)]))
     assert (evaluation.objective, evaluation.repeats) == (objective, repeats)
     assert place.own == AttemptKey(1, 0, 0)
     assert [one.evaluation for one in kept] == [evaluation]
