@@ -261,12 +261,6 @@ def apply_operator(
     return Rejected(f"{name}: {reason}")
 
 
-def can_change(program: Program) -> bool:
-    """Returns whether any operator may find a place in a program."""
-    known = filter(None, (read_syntax(*file) for file in program.files))
-    return any(one.numbers or one.symbols or one.places for one in known)
-
-
 def _breaks(old: SourceFile, text: str) -> bool:
     if old.path.endswith(".py"):
         return not is_python(text)

@@ -10,12 +10,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, TypeGuard, TypeVar
-
-from numpy.random import Generator
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard, TypeVar
 
 from evolve.errors import ProblemError
+from evolve.records import Program
 from evolve.source.parsing import EvolveBlock, find_blocks, is_text, parse_python
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 T = TypeVar("T")
 Edit = tuple[int, int, str]
@@ -311,3 +313,9 @@ def _read_number(text: str, start: int, end: int, *, is_guarded: bool) -> Number
     value: int | float = int(digits) if digits.lstrip("-").isdigit() else float(digits)
     is_named = _NAMED.search(text, max(0, start - _LONGEST_LEAD), start) is not None
     return Number(start, end, value, NAMED_WEIGHT if is_named else 1.0, is_guarded)
+
+
+def can_change(program: Program) -> bool:
+    """Returns whether any operator may find a place in a program."""
+    known = filter(None, (read_syntax(*file) for file in program.files))
+    return any(one.numbers or one.symbols or one.places for one in known)

@@ -14,6 +14,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Protocol
 
 from evolve.errors import MachineError, ProblemError, UsageError
+from evolve.operators.syntax import can_change
 from evolve.problem import Problem
 from evolve.problem.folder import STARTS
 from evolve.runs.run_folder import (
@@ -143,9 +144,6 @@ def _expect_same_problem(problem: Problem, recorded: Path) -> None:
 
 
 def _expect_changeable(problem: Problem) -> None:
-    # Slow to import, and not needed with a model.
-    from evolve.operators.changes import can_change
-
     if not can_change(problem.initial):
         raise ProblemError(
             f"{problem.folder / problem.initial.entry.path}: expected a number or code between the "
