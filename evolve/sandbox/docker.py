@@ -141,7 +141,8 @@ def _check_socket(address: str) -> None:
             "and log in again (members of that group are as good as root)",
         }.get(
             error.errno or 0,
-            f"nothing answers at {path}: {error}; start the engine: `sudo systemctl start docker`",
+            f"nothing answers at {path}: {error.strerror or error}; start the engine: `sudo "
+            "systemctl start docker`",
         )
         raise SandboxError(f"docker: {reason}") from None
 

@@ -58,6 +58,7 @@ BOOLS, FLOATS = 0, 11
 
 
 class TestRoundTrip:
+    @settings(max_examples=50)
     @given(VALUES)
     def test_plain_data_arrives_unchanged(self, value: Any) -> None:
         arrived = decode(encode(value, MB))
