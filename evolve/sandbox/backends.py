@@ -18,11 +18,12 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evolve import errors
 from evolve.errors import ProgramError, SandboxError
@@ -117,7 +118,7 @@ class Sandbox:
         return self._session
 
     @property
-    def greeting(self) -> dict[str, object]:
+    def greeting(self) -> dict[str, Any]:
         """Returns what the guest said of itself when it started."""
         return dict(self._link.greeting) if self._link else {}
 
@@ -283,7 +284,10 @@ def prove(sandbox: Sandbox, hidden: tuple[Path, ...] = ()) -> Isolation:
     seen = {kind: held.get(kind) is True for kind in REMEDIES}
     seen["network"] = seen["network"] and not reached
     found = _find_read(baits, read) if type(read) is list else list(baits)
-    seen["files"] = not found and not written and _guards_truncation(sandbox.greeting)
+    # Before its third version Landlock lets files be truncated that may only be read; trying
+    # that out would do the damage.
+    guards = sandbox.greeting.get("namespaces") or sandbox.greeting.get("landlock", 0) >= 3
+    seen["files"] = bool(guards) and not found and not written
     alone = sandbox.why_no_cgroup
     seen["cgroup"] = not alone
     # Last: it may end the guest.
@@ -343,13 +347,6 @@ def _holds_memory(sandbox: Sandbox) -> bool:
 def _open_canary(sandbox: Sandbox) -> SandboxSession:
     program = Program((SourceFile("canary.py", _SOURCE.read_text(encoding="utf-8")),))
     return sandbox.open(program, _LIMITS)
-
-
-def _guards_truncation(greeting: Mapping[str, object]) -> bool:
-    # Before its third version Landlock lets files be truncated that may only be read; trying
-    # that out would do the damage.
-    version = greeting.get("landlock")
-    return greeting.get("namespaces") is True or (isinstance(version, int) and version >= 3)
 
 
 def _was_reached(server: socket.socket) -> bool:
