@@ -29,7 +29,7 @@ from evolve.errors import SandboxError
 from evolve.sandbox.backends import Sandbox
 from evolve.sandbox.cgroup import CPU_PERIOD_MICROSECONDS, guest_memory_bytes, is_orphan, name_owner
 from evolve.sandbox.guest import seccomp
-from evolve.sandbox.guest.confine import BOX, DATA, EMPTY, GUEST_ID, TEMPORARY
+from evolve.sandbox.guest.confine import DATA, EMPTY, GUEST_ID, SCRATCH, TEMPORARY
 from evolve.sandbox.guest.wire import KILLS, SIGNALLED, ProgramLimits
 from evolve.sandbox.layout import (
     GUEST_PATH,
@@ -52,8 +52,8 @@ _OLDEST_API = "1.41"
 _TIMEOUT_SECONDS = 30
 _MB = 1 << 20
 # Outer bounds of a guest; each program in it has its own, tighter ones.
-_BOX_MB = 4096
-_BOX_INODES = 1 << 20
+_SCRATCH_MB = 4096
+_SCRATCH_INODES = 1 << 20
 _MEMORY_MB = 2048
 _PROCESSES = 4096
 _OPEN_FILES = 1024
@@ -211,15 +211,16 @@ def _pack_root(view: HostView) -> bytes:
     for name, place in TEMPORARY:
         # An interpreter may lie there, and the engine mounts one of them itself.
         if not place.startswith("/dev/") and place not in used:
-            links[place] = f"{BOX}/{name}"
+            links[place] = f"{SCRATCH}/{name}"
     links.pop(INIT_FOLDER, None)
-    folders = {"/dev", "/proc", "/sys", "/etc", "/var", INIT_FOLDER, BOX, EMPTY, DATA, GUEST_PATH}
+    places = (INIT_FOLDER, SCRATCH, EMPTY, DATA, GUEST_PATH)
+    folders = {"/dev", "/proc", "/sys", "/etc", "/var", *places}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path in sorted(_with_parents(map(Path, {*folders, *links})) - {"/"}):
             member = tarfile.TarInfo(path.lstrip("/"))
             # What is mounted there takes over the mode.
-            member.mode = 0o1777 if path == BOX else 0o755
+            member.mode = 0o1777 if path == SCRATCH else 0o755
             member.type = tarfile.DIRTYPE
             if path in links:
                 member.type, member.linkname = tarfile.SYMTYPE, links[path]
@@ -300,13 +301,13 @@ def _host_config(client: Any, view: HostView) -> Any:
 
     covers = [str(path) for path in view.hidden if path.is_dir()]
     private = "nosuid,nodev"
-    own = f"nr_inodes={_BOX_INODES},mode=1777,uid={GUEST_ID},gid={GUEST_ID}"
-    box = f"size={_BOX_MB}m,{own},{private},exec"
+    own = f"nr_inodes={_SCRATCH_INODES},mode=1777,uid={GUEST_ID},gid={GUEST_ID}"
+    scratch = f"size={_SCRATCH_MB}m,{own},{private},exec"
     empty = f"ro,size=4k,mode=0555,{private},noexec"
     files = Ulimit(name="nofile", soft=_OPEN_FILES, hard=_OPEN_FILES)
     return client.api.create_host_config(
         mounts=_list_binds(view),
-        tmpfs={BOX: box, **dict.fromkeys([EMPTY, *covers], empty)},
+        tmpfs={SCRATCH: scratch, **dict.fromkeys([EMPTY, *covers], empty)},
         device_requests=parse_devices(view.devices),
         network_mode="none",
         read_only=True,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import evolve
-from evolve.sandbox.guest.confine import BOX, DATA, READ, READ_DIR
+from evolve.sandbox.guest.confine import DATA, READ, READ_DIR, SCRATCH
 
 GUEST_SOURCE = Path(__file__).with_name("guest")
 GUEST_PATH = "/opt/evolve/guest"
@@ -163,7 +163,7 @@ def guest_command(path: str, view: HostView, **more: Any) -> list[str]:
         "paths": list(map(str, view.paths)),
         "environment": dict(view.environment),
         "devices": bool(view.devices),
-        "box": BOX,
+        "scratch": SCRATCH,
         "data": DATA if view.data else None,
         # Where the guest may make no namespaces inside those of a backend, all it sees is read.
         "readable": [("/", READ)],

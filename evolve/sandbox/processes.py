@@ -19,7 +19,7 @@ from evolve.errors import SandboxError
 from evolve.sandbox.backends import Sandbox
 from evolve.sandbox.cgroup import Cgroup, NoCgroupError, is_orphan, make_group, name_owner
 from evolve.sandbox.guest import resources
-from evolve.sandbox.guest.confine import BOX, DATA, DEVICES, EMPTY, GUEST_ID, TEMPORARY
+from evolve.sandbox.guest.confine import DATA, DEVICES, EMPTY, GUEST_ID, SCRATCH, TEMPORARY
 from evolve.sandbox.guest.wire import KILLS, SIGNALLED, ProgramLimits
 from evolve.sandbox.layout import (
     GUEST_PATH,
@@ -210,11 +210,11 @@ def _mounts(view: HostView) -> list[str]:
     # Folders that bwrap makes by itself on the way to a target are closed to other users.
     targets = [*view.trees, Path(GUEST_PATH)]
     parents = {parent for target in targets for parent in target.parents if parent.name}
-    folders = sorted({*parents, Path("/dev"), Path(BOX), Path(EMPTY), Path("/var")})
+    folders = sorted({*parents, Path("/dev"), Path(SCRATCH), Path(EMPTY), Path("/var")})
     options = ["--proc", "/proc"]
     for folder in folders:
         options += ["--dir", str(folder)]
-    options += ["--perms", "1777", "--tmpfs", BOX]
+    options += ["--perms", "1777", "--tmpfs", SCRATCH]
     for tree in view.trees:
         if tree.is_symlink():
             options += ["--symlink", str(tree.readlink()), str(tree)]
@@ -231,7 +231,7 @@ def _mounts(view: HostView) -> list[str]:
     for name, place in TEMPORARY:
         # An interpreter may lie in such a folder; TMPDIR then is the only temporary one.
         if Path(place) not in {*folders, *view.trees}:
-            options += ["--symlink", f"{BOX}/{name}", place]
+            options += ["--symlink", f"{SCRATCH}/{name}", place]
     return options
 
 

@@ -254,7 +254,7 @@ class TestTimeOuts:
         source = """
             import os
             forged = b"loaded nan\\nloaded 9e9\\n"
-            for place in (b"/etc", b"/box/work/main.py", b"/box/work/main.py", b"main.py"):
+            for place in (b"/etc", b"/scratch/work/main.py", b"/scratch/work/main.py", b"main.py"):
                 forged += b'  File "%s", line 2 in \\x1b[2J\\n' % place
                 forged += b'  File "%s", line 999 in x\\n' % place
             os.write(5, forged)

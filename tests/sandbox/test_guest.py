@@ -29,27 +29,27 @@ class TestOutput:
 
 class TestTracebacks:
     def test_only_the_programs_frames_are_told(self) -> None:
-        code = compile("def f():\n    raise ValueError('no')\nf()", "/box/work/a.py", "exec")
+        code = compile("def f():\n    raise ValueError('no')\nf()", "/scratch/work/a.py", "exec")
         with pytest.raises(ValueError, match="no") as caught:
             exec(code)
-        reason, detail = program.describe(caught.value, "/box/work")
+        reason, detail = program.describe(caught.value, "/scratch/work")
         assert reason == "ValueError: no"
         assert detail == (
             '  File "a.py", line 3, in <module>\n  File "a.py", line 2, in f\nValueError: no'
         )
 
     def test_long_chains_are_cut(self) -> None:
-        code = compile("def f(): f()\nf()", "/box/work/a.py", "exec")
+        code = compile("def f(): f()\nf()", "/scratch/work/a.py", "exec")
         with pytest.raises(RecursionError) as caught:
             exec(code, {})
-        assert program.describe(caught.value, "/box/work")[1].count("File") == 12
+        assert program.describe(caught.value, "/scratch/work")[1].count("File") == 12
 
     def test_an_exception_whose_text_raises_is_named(self) -> None:
         class Odd(Exception):
             def __str__(self) -> str:
                 raise KeyboardInterrupt
 
-        assert "Odd" in program.describe(Odd(), "/box/work")[0]
+        assert "Odd" in program.describe(Odd(), "/scratch/work")[0]
 
 
 class TestMemory:

@@ -19,10 +19,10 @@ from .wire import SIGNALLED, ProgramLimits
 
 # The user that programs run as, wherever another one can be chosen.
 GUEST_ID = 64000
-BOX = "/box"
+SCRATCH = "/scratch"
 EMPTY = "/empty"
 DATA = "/data"
-# Where programs look for a place for temporary files, and the folder of the box that it is.
+# Where programs look for a place for temporary files, and which folder of the scratch space it is.
 TEMPORARY = (("tmp", "/tmp"), ("tmp", "/var/tmp"), ("shm", "/dev/shm"))
 # Processes; what the kernel counts, also of programs before; pseudo terminals, which are the whole
 # machine's; queues of messages.
@@ -63,7 +63,7 @@ class Setup(NamedTuple):
     """What a zygote prepares once for all of its children.
 
     Attributes:
-        box: Folder for the workspace and the temporary folders.
+        scratch: Folder for the workspace and the temporary folders.
         is_namespaced: False where children cannot have namespaces of their own.
         landlock_version: Of the kernel's interface; 0 when there is none.
         code: The system call filter; empty where it depends on the child.
@@ -73,13 +73,13 @@ class Setup(NamedTuple):
         ruleset: Descriptor of Landlock's rules where no namespace hides the host's files; -1
             where they depend on the child.
         covers: Folders shown to a child at places that all would share otherwise: pairs of the
-            folder's name within the box and the place.
+            folder's name within the scratch space and the place.
         has_devices: Whether programs drive accelerators, whose libraries map far more addresses
             than memory.
         above: More than the number of any open descriptor.
     """
 
-    box: str
+    scratch: str
     is_namespaced: bool
     landlock_version: int
     code: bytes
@@ -113,10 +113,10 @@ def confine(setup: Setup, limits: ProgramLimits) -> None:
         os.setpgid(0, 0)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
     for name in ("work", "tmp", "shm"):
-        os.mkdir(f"{setup.box}/{name}", 0o700)
+        os.mkdir(f"{setup.scratch}/{name}", 0o700)
     for name, place in setup.covers if setup.is_namespaced else ():
-        kernel.mount(f"{setup.box}/{name}", place, "", kernel.MS_BIND)
-    os.chdir(f"{setup.box}/work")
+        kernel.mount(f"{setup.scratch}/{name}", place, "", kernel.MS_BIND)
+    os.chdir(f"{setup.scratch}/work")
     _set_limits(setup, limits)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if setup.ruleset >= 0:
@@ -140,7 +140,7 @@ def file_rules(setup: Setup, readable: Iterable[tuple[str, int]]) -> list[tuple[
         readable: Paths with the rights on them.
     """
     everything = all_rights(setup.landlock_version)
-    own = [setup.box, *(f"{setup.box}/{name}" for name, _ in setup.covers)]
+    own = [setup.scratch, *(f"{setup.scratch}/{name}" for name, _ in setup.covers)]
     devices = list_devices(has_accelerators=setup.has_devices)
     return [*readable, *devices, *((path, everything) for path in own)]
 
@@ -168,7 +168,7 @@ def _enter_namespaces(setup: Setup, limits: ProgramLimits) -> None:
     kernel.map_ids(GUEST_ID, *setup.ids)
     size = limits.workspace_mb
     options = f"size={size}m,nr_inodes={limits.inodes},mode=0700,uid={GUEST_ID},gid={GUEST_ID}"
-    kernel.mount("tmpfs", setup.box, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    kernel.mount("tmpfs", setup.scratch, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     for place in _COVERED:
         # The backends but for `docker` show only the first.
         with contextlib.suppress(FileNotFoundError):
@@ -296,7 +296,7 @@ _GUEST_NAMESPACES = (
 )
 _READ_ONLY = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 _OLD = "/.old"
-_BOX_MB = 4096
+_SCRATCH_MB = 4096
 
 
 def isolate(settings: dict[str, Any]) -> dict[str, Any]:
@@ -317,18 +317,18 @@ def isolate(settings: dict[str, Any]) -> dict[str, Any]:
         os.write(entered, b".")
         os.close(is_entered)
         os.close(entered)
-        return {**settings, "box": BOX, "data": settings["data"] and DATA}
+        return {**settings, "scratch": SCRATCH, "data": settings["data"] and DATA}
     os.close(entered)
     if pid > 0 and os.read(is_entered, 1):
         _wait_for(pid)
     os.close(is_entered)
-    box = f"{settings['temporary']}/{settings['prefix']}{os.urandom(8).hex()}"
-    os.mkdir(box, 0o700)
+    scratch = f"{settings['temporary']}/{settings['prefix']}{os.urandom(8).hex()}"
+    os.mkdir(scratch, 0o700)
     if not ids[0]:
         # Where that fails the guest cannot leave root either, and says so.
         with contextlib.suppress(OSError):
-            os.chown(box, GUEST_ID, GUEST_ID)
-    return {**settings, "box": box, "host_folder": box, "namespaces": False}
+            os.chown(scratch, GUEST_ID, GUEST_ID)
+    return {**settings, "scratch": scratch, "host_folder": scratch, "namespaces": False}
 
 
 def fork_and(act: Callable[[], None], flags: int) -> int:
@@ -381,11 +381,11 @@ def _enter(settings: dict[str, Any], ids: tuple[int, int]) -> None:
 
 
 def _fill_root(settings: dict[str, Any]) -> None:
-    for name in (BOX, EMPTY, "/dev", "/proc", "/var"):
+    for name in (SCRATCH, EMPTY, "/dev", "/proc", "/var"):
         os.makedirs(name, exist_ok=True)
     # Of use only where programs may have no namespaces, and thus no file system, of their own.
-    options = f"mode=1777,size={_BOX_MB}m"
-    kernel.mount("tmpfs", BOX, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    options = f"mode=1777,size={_SCRATCH_MB}m"
+    kernel.mount("tmpfs", SCRATCH, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     for path in settings["trees"]:
         _show(path, path)
     if settings["data"]:
@@ -400,7 +400,7 @@ def _fill_root(settings: dict[str, Any]) -> None:
     for name, place in TEMPORARY:
         # An interpreter may lie in such a folder; TMPDIR then is the only temporary one.
         if not os.path.lexists(place):
-            os.symlink(f"{BOX}/{name}", place)
+            os.symlink(f"{SCRATCH}/{name}", place)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
 
 

@@ -35,7 +35,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
     """Serves the host over standard input and output, until it closes them.
 
     Args:
-        settings: `preload`, names of packages; `paths`, where else they are; `box`, a folder
+        settings: `preload`, names of packages; `paths`, where else they are; `scratch`, a folder
             for programs; `data`, one that they may read; `namespaces`, whether the guest has
             its own; `readable`, paths with rights for when it has not. With a `prefix` the guest
             isolates itself first: see `confine.isolate`.
@@ -53,7 +53,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
             resources.remove(folder)
         _greet(wire.FAILED, greeting)
         os._exit(1)
-    relay = Relay(settings["box"], greeting, pid, channel)
+    relay = Relay(settings["scratch"], greeting, pid, channel)
     os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
     _greet(wire.READY, {**greeting, "host_folder": folder})
     relay.run()
@@ -84,18 +84,18 @@ class Relay:
     """Everything that the guest does after its preparation.
 
     Args:
-        box: Folder for programs.
+        scratch: Folder for programs.
         greeting: The zygote's greeting.
         zygote: Its process id.
         channel: To it.
     """
 
     def __init__(
-        self, box: str, greeting: dict[str, Any], zygote: int, channel: socket.socket
+        self, scratch: str, greeting: dict[str, Any], zygote: int, channel: socket.socket
     ) -> None:
         self._zygote = zygote
         self._channel = channel
-        self._box = box
+        self._scratch = scratch
         self._is_namespaced = greeting["namespaces"]
         self._baseline = greeting["baseline"]
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
@@ -238,7 +238,7 @@ class Relay:
         if self._is_namespaced:
             return ""
         most = resources.Usage(it.limits.workspace_mb << 20, it.limits.inodes)
-        used = resources.measure(self._box, most)
+        used = resources.measure(self._scratch, most)
         size = used.size + resources.measure_unlinked(names)
         return "disk" if size > most.size or used.number > most.number else ""
 
@@ -261,14 +261,14 @@ class Relay:
     def _clear(self, it: Child) -> None:
         zygote.close_all((it.requests, it.replies, it.output, it.notes))
         if not self._is_namespaced:
-            resources.wipe(self._box)
+            resources.wipe(self._scratch)
 
     def _shut_down(self) -> NoReturn:
         if self._child is not None:
             self._child.kill(is_namespaced=self._is_namespaced)
             self._clear(self._child)
         if not self._is_namespaced:
-            resources.remove(self._box)
+            resources.remove(self._scratch)
         os._exit(0)
 
 

@@ -169,7 +169,7 @@ def _build_setup(settings: dict[str, Any]) -> Setup:
         pages = int(file.read().split()[0])
     version = confine.read_landlock_version()
     setup = Setup(
-        box=settings["box"],
+        scratch=settings["scratch"],
         is_namespaced=True,
         landlock_version=version,
         code=seccomp.build_filter(has_devices=settings["devices"]),
@@ -273,7 +273,7 @@ def _become_program(
         sys.stderr = _printer(2)
         spent = wire.encode(time.process_time())
         os.write(REPLIES, wire.pack_message(wire.NO_NONCE, wire.CONFINED, spent))
-        program.serve(f"{setup.box}/work", setup.data, limits)
+        program.serve(f"{setup.scratch}/work", setup.data, limits)
     except BaseException as error:  # noqa: BLE001 - nothing may go back into the zygote's own code
         os.write(2, "".join(traceback.format_exception_only(error)).encode())
     finally:
@@ -293,7 +293,7 @@ def _take_descriptors(pipes: list[int], above: int) -> None:
 def _set_environment(setup: Setup, shown: dict[str, str]) -> None:
     """Leaves of the zygote's environment what programs get, and adds what tool chains need."""
     threads = {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")}
-    own = {"HOME": f"{setup.box}/work", "TMPDIR": f"{setup.box}/tmp", "LANG": "C.UTF-8"}
+    own = {"HOME": f"{setup.scratch}/work", "TMPDIR": f"{setup.scratch}/tmp", "LANG": "C.UTF-8"}
     os.environ.clear()
     os.environ.update({**threads, "PATH": "/usr/local/bin:/usr/bin:/bin", **own, **shown})
 
