@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from evolve import keys
 from evolve.errors import EvaluatorError, ModelError
 from evolve.models.command_models import Desk, WorkspaceModel, as_messages, offering
 from evolve.records.chat import Request
@@ -86,8 +85,6 @@ def test_nothing_of_the_machine_but_the_system_is_in_sight(work, tmp_path):
     (tmp_path / "named" / "tool.txt").write_text("a tool\n")
     os.environ["EVOLVE_TEST_TOKEN"] = "sk-0123456789abcdef"
     os.environ["EVOLVE_TEST_OTHER"] = "not passed"
-    # Other tests have had as many variables.
-    keys._find_keys.cache_clear()
     try:
         found, _ = work(
             f"cat {secret}; cat {tmp_path}/named/tool.txt; ls {Path(__file__).parent}; env",
@@ -95,7 +92,6 @@ def test_nothing_of_the_machine_but_the_system_is_in_sight(work, tmp_path):
             steps__workspace_shows=(str(tmp_path / "named"),),
         )
     finally:
-        keys._find_keys.cache_clear()
         del os.environ["EVOLVE_TEST_TOKEN"], os.environ["EVOLVE_TEST_OTHER"]
     output = found["output"]
     assert "answer" not in output
