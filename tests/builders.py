@@ -38,6 +38,35 @@ PLAN = Plan(
 )
 
 
+# Programs in C and in Python: what may change is between the markers.
+C = """\
+#define KEPT 5
+// EVOLVE-BLOCK-START
+#define LIMIT 64 /* not 7 */
+#include <int8.h>
+static const double rate = 0.25f; // not 8, "nor" 9
+int x86[] = {10, 0x1F, 007, 1'000, (-3)};
+const char *s = "not \\" 11", c = '4';
+int step(int a2) { return f(-6) + a2 <= 12UL && .5 < 1e-3; }
+// EVOLVE-BLOCK-END
+int kept = 13;
+"""
+MARKED = """import math
+# EVOLVE-BLOCK-START
+A = 1
+# EVOLVE-BLOCK-END
+B = 2
+    # EVOLVE-BLOCK-START the second
+C = 3
+D = 4
+    # EVOLVE-BLOCK-END
+"""
+
+
+def make_program(text: str, path: str = "initial.py") -> Program:
+    return Program((SourceFile(path, text),))
+
+
 def make_elite(
     number: int, objective: float, *measures: float, island: int = 0, others: tuple[float, ...] = ()
 ) -> Elite:

@@ -41,7 +41,7 @@ _SANDBOX = ("sandbox", "sandbox_fresh", "allow_weak_sandbox", "cluster")
 _CAPS = ("max_cost", "max_evaluations", "max_time", "target", "patience")
 
 
-class Manner(NamedTuple):
+class RunOptions(NamedTuple):
     """Options of `run` and `resume`: how the run begins, and is shown while it continues."""
 
     trust: Trust = False
@@ -126,18 +126,18 @@ def run(
     replay: Annotated[
         str | None, option("Answer from this run's record, with its settings.", "RUN")
     ] = None,
-    manner: Manner,
+    options: RunOptions,
     changes: Changes,
 ) -> Result:
     """Improve the program of a problem folder."""
-    manner.check()
+    options.check()
     # It gets ready while this side imports what it needs to know the problem.
-    with _getting_ready(detach=manner.detach) as idle:
+    with _getting_ready(detach=options.detach) as idle:
         from evolve.runs.opening import make_run
         from evolve.runs.run_folder import find_addresses
         from evolve.runs.wiring import complete_settings
 
-        recorded = None if replay is None else _open_recorded(replay, trust=manner.trust)
+        recorded = None if replay is None else _open_recorded(replay, trust=options.trust)
         base = None if recorded is None else recorded.settings
         settings = complete_settings(read_settings(changes, settings_file, base))
         if recorded is not None and (start or memory or lessons):
@@ -165,9 +165,9 @@ def run(
             write_lessons(made.folder, known, memory)
         introduction = _introduce(made.settings, made.folder, made.original)
         if idle is not None:
-            return _run_and_report(made, introduction, idle, manner)
+            return _run_and_report(made, introduction, idle, options)
     arguments = ["resume", str(made.folder), *_repeat_permissions(made.settings)]
-    return _detach(made.folder, introduction, [*arguments, *["--force"] * manner.force])
+    return _detach(made.folder, introduction, [*arguments, *["--force"] * options.force])
 
 
 @command(
@@ -183,26 +183,26 @@ def resume(
         Path | None, option("Take this evaluator, and what lies beside it.", "PATH")
     ] = None,
     rescore: Annotated[bool, switch("Evaluate the elites again first.", "--rescore")] = False,
-    manner: Manner,
+    options: RunOptions,
     changes: Changes,
 ) -> Result:
     """Continue a run from its last checkpoint."""
-    manner.check()
-    with _getting_ready(detach=manner.detach) as idle:
+    options.check()
+    with _getting_ready(detach=options.detach) as idle:
         from evolve.runs.opening import open_run
         from evolve.runs.run_folder import find_run
 
         found = open_run(
             find_run(run, RUNS),
             changes.apply,
-            trusts=manner.trust,
+            trusts=options.trust,
             resumes=True,
             evaluator=evaluator,
             rescores=rescore,
         )
         introduction = _introduce(found.settings, found.folder)
         if idle is not None:
-            return _run_and_report(found, introduction, idle, manner)
+            return _run_and_report(found, introduction, idle, options)
     words = (split_password(word)[0] for word in sys.argv[1:])
     arguments = [word for word in words if word not in {"--detach", "--json"}]
     return _detach(found.folder, introduction, arguments)
@@ -222,14 +222,16 @@ def _getting_ready(*, detach: bool) -> AbstractContextManager[IdleProcess | None
     return nullcontext() if detach else idle_process()
 
 
-def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, manner: Manner) -> Result:
+def _run_and_report(
+    run: OpenedRun, introduction: str, idle: IdleProcess, options: RunOptions
+) -> Result:
     """Runs until the end and writes the report.
 
     Args:
         run: New, or found again.
         introduction: Printed first.
         idle: An evaluator's process that was started ahead of time.
-        manner: How it begins, and is shown.
+        options: How it begins, and is shown.
 
     Raises:
         MachineError: With a note on how to continue, where that is possible.
@@ -237,15 +239,15 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, manner
     from evolve.runs.opening import interruptible, run_to_end
     from evolve.runs.world import describe_mending
 
-    folder, run = run.folder, replace(run, is_forced=manner.force)
+    folder, run = run.folder, replace(run, is_forced=options.force)
     resume = f"to continue: evolve resume {quote(str(folder))}"
     try:
         with interruptible():
-            outcome = run_to_end(run, partial(manner.open_view, run, introduction), idle)
+            outcome = run_to_end(run, partial(options.open_view, run, introduction), idle)
     except KeyboardInterrupt as error:
         what = resume if folder.exists() else "nothing was recorded, so there is no run to resume"
         text = "\n".join(["interrupted at once", *getattr(error, "__notes__", ()), what])
-        if manner.json_lines:
+        if options.json_lines:
             _say_event("error", {"message": text, "exit_code": int(ExitCode.INTERRUPTED)})
             return Result([], iter(()), ExitCode.INTERRUPTED)
         return Result(text, {"run": str(folder)}, ExitCode.INTERRUPTED)
@@ -260,7 +262,7 @@ def _run_and_report(run: OpenedRun, introduction: str, idle: IdleProcess, manner
 
     write_report(folder)
     result = show_end(outcome, folder)
-    if manner.json_lines:
+    if options.json_lines:
         _say_event("end", result.data())
         return result._replace(shown=[], data=iter(()))
     return result

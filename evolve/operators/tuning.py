@@ -321,7 +321,7 @@ def is_spent(objectives: Sequence[float | None], constants: int, direction: Dire
 
 
 class TuningSession(NamedTuple):
-    """A session to go on with.
+    """A session to continue.
 
     Attributes:
         island: Island of the elite it started from.
@@ -388,7 +388,7 @@ class TuningPlanner:
         self._tuners: dict[AttemptKey, Tuner] = {}
 
     def next_session(self, rng: Generator) -> TuningSession | None:
-        """Returns the session to go on with, or a new one; None where nothing can be tuned."""
+        """Returns the session to continue, or a new one; None where nothing can be tuned."""
         last = self._state.sessions.last
         if last is not None and not self._is_spent(last.start):
             return last

@@ -172,8 +172,8 @@ def open_run(
         rescores: Whether its elites are evaluated again first.
 
     Raises:
-        UsageError: The folder is no run, or is somebody else's; or the run cannot go on with what
-            was changed.
+        UsageError: The folder is no run, or is somebody else's; or the run cannot continue with
+            what was changed.
     """
     problem, settings = load_run(folder)
     named = expect_trust(folder, problem, settings, trusts=trusts)

@@ -35,7 +35,7 @@ from evolve.runs.wiring import evaluating
 from evolve.runs.world import checksum_folder
 from evolve.sandbox.backends import Isolation
 from evolve.search.generation import Threads, reject_known
-from evolve.search.loop import Course
+from evolve.search.loop import SearchCore
 from evolve.search.population import Population, expect_frozen, light_attempts, load_population
 from evolve.search.schedule import Turn
 from evolve.settings import Settings, SettingsHistory
@@ -118,7 +118,7 @@ class Replay:
         expect_frozen(store, problem, settings.search)
         asked, history = store.steering(), SettingsHistory(settings, store.invocations())
         self._store = store
-        self._course = Course(
+        self._core = SearchCore(
             problem,
             history,
             store,
@@ -144,7 +144,7 @@ class Replay:
         last = self._store.last_generation()
         if last is None:
             raise StoreError(f"{self._store.folder}: the run has no generation yet")
-        population = self._course.population
+        population = self._core.population
         attempts = self._store.light_attempts()
         groups = groupby(attempts, key=lambda attempt: attempt.key.generation)
         recorded = {number: list(group) for number, group in groups}
@@ -162,7 +162,7 @@ class Replay:
             if differences:
                 return
             try:
-                while turn := self._course.schedule.next(number, population.evaluations):
+                while turn := self._core.schedule.next(number, population.evaluations):
                     if turn.generation >= first:
                         self._generations[turn.generation] = self._run(turn)
             except OtherRequestError as error:
@@ -170,7 +170,7 @@ class Replay:
                 return
 
     def _run(self, turn: Turn) -> Generation:
-        store, number, committed = self._store, turn.generation, self._course.population.generation
+        store, number, committed = self._store, turn.generation, self._core.population.generation
         journal = Journal(
             endpoints={},
             evaluator=_evaluate_nothing,
@@ -183,9 +183,9 @@ class Replay:
         journal.share(store.finished_after(committed, number - 1)[1])
         journal.stop(_NOT_RECORDED)
         plans = {one: store.load_generation(one).plans for one in range(committed + 1, number)}
-        job = self._course.select(turn, plans)
+        job = self._core.select(turn, plans)
         with closing(Threads(1)) as workers:
-            return self._course.run(job, journal, workers)
+            return self._core.run(job, journal, workers)
 
 
 def _compare_attempts(recorded: Sequence[LightAttempt], again: Sequence[LightAttempt]) -> list[str]:

@@ -118,7 +118,7 @@ class Observer:
         """Some time has passed."""
 
 
-class Course:
+class SearchCore:
     """What decides which generation starts when, with which job: alike in a run and its replay.
 
     Args:
@@ -203,8 +203,8 @@ class Search:
         self._store = store
         last = store.last_generation() or 0
         limit = history.now.loop.generations or last
-        self._course = Course(problem, history, store, limit, self._count_injected)
-        self.population, self._schedule = self._course.population, self._course.schedule
+        self._core = SearchCore(problem, history, store, limit, self._count_injected)
+        self.population, self._schedule = self._core.population, self._core.schedule
         # The generations up to this one have begun before, with what steered them.
         self._begun = store.newest_recorded()
         self._journal = journal
@@ -256,7 +256,7 @@ class Search:
 
     def _start(self, turn: Turn) -> None:
         """Selects for a generation, and lets it run on a thread of its own."""
-        job = self._course.select(turn, self._plans)
+        job = self._core.select(turn, self._plans)
         self._running.append(turn.generation)
         if job.digest is None:
             self._note_plans(turn.generation, ())
@@ -265,7 +265,7 @@ class Search:
     def _run_generation(self, job: GenerationJob) -> None:
         """Plans, executes, evaluates and summarizes; on a thread of the generation's own."""
         try:
-            found = self._course.run(job, self._journal, self._workers, self._events.put)
+            found = self._core.run(job, self._journal, self._workers, self._events.put)
             self._events.put(found)
         except BaseException as error:  # noqa: BLE001 - raised again on the loop's thread
             self._events.put(error)

@@ -143,7 +143,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class StallEvent:
-    """A stall that began, went on, or ended.
+    """A stall that began, continued, or ended.
 
     Attributes:
         generation: After which generation.

@@ -110,7 +110,7 @@ class Store(Reader):
 
     @classmethod
     def open_to_write(cls, folder: Path) -> Store:
-        """Opens a run to go on with it.
+        """Opens a run to continue it.
 
         Raises:
             UsageError: The folder is no run, is of another version, or is in use.

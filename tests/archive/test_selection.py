@@ -12,12 +12,12 @@ from evolve.archive import Archive, Elite
 from evolve.archive.archives import GridCells, Islands
 from evolve.archive.selection import INSPIRATIONS, ParentSelector, make_lottery
 from evolve.problem import Measure, load_problem
-from evolve.records import AttemptKey, Direction, Program, SourceFile, Status
+from evolve.records import AttemptKey, Direction, Status
 from evolve.records.results import LightAttempt
 from evolve.search.population import Population
 from evolve.settings.sections import SearchSettings
 from evolve.source.analysis import share_in_common, sign_source
-from tests.builders import make_elite
+from tests.builders import make_elite, make_program
 from tests.commands import EVALUATOR, PROBLEM, run_evolve, run_json, write_problem
 
 AXES = (Measure("x", 0.0, 40.0, 40),)
@@ -73,10 +73,6 @@ def test_inspirations_are_near_in_objective_and_far_in_source():
         other += (int(far.program_id[1:]) - int(choice.parent.program_id[1:])) % 2
         assert abs(far.objective - choice.parent.objective) <= 12
     assert other > 50
-
-
-def make_program(text: str) -> Program:
-    return Program((SourceFile("initial.py", text),))
 
 
 def test_sketches_estimate_how_much_source_is_shared():

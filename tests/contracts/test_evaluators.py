@@ -7,13 +7,14 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from evolve.errors import EvaluationCutError
+from evolve.errors import EvaluationCutError, EvaluatorError
 from evolve.evaluation.pool import Evaluators
 from evolve.problem import load_problem
-from evolve.records import Program, SourceFile, Status
+from evolve.records import Status
 from evolve.runs.wiring import open_evaluators
 from evolve.settings import Settings
 from evolve.settings.sections import ClusterSettings, SandboxSettings
+from tests.builders import make_program
 from tests.clusters import ray_nodes
 from tests.commands import EVALUATOR, INITIAL, PROBLEM, write_problem
 
@@ -50,10 +51,6 @@ def evaluators(request, problem) -> Iterator[Evaluators]:
         yield place
 
 
-def make_program(text: str) -> Program:
-    return Program((SourceFile("initial.py", text),))
-
-
 @pytest.mark.parametrize("status", PROGRAMS, ids=str)
 def test_a_program_gets_the_verdict_that_it_deserves(evaluators: Evaluators, status: Status):
     verdict = evaluators.evaluate(make_program(PROGRAMS[status]))
@@ -81,8 +78,10 @@ def test_what_runs_can_be_cut_and_others_follow(evaluators: Evaluators):
     assert evaluators.evaluate(make_program(INITIAL)).status is Status.OK
 
 
-def test_closing_twice_is_safe(problem):
+def test_a_closed_place_evaluates_nothing_and_may_be_closed_again(problem):
     place = open_evaluators(problem, Settings(sandbox=SandboxSettings(backend="bubblewrap")))
     place.start()
     place.close()
     place.close()
+    with pytest.raises(EvaluatorError, match="the pool is closed"):
+        place.evaluate(problem.initial)

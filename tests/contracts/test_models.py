@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from model_server import Answer, ModelServer
 
+from evolve.errors import ModelUnavailableError
 from evolve.models.budget import Budget
 from evolve.models.endpoint import Endpoint
 from evolve.models.litellm_model import LiteLLMModel
@@ -88,6 +89,11 @@ def test_it_is_ready_when_it_says_so(model: Model):
     assert first is None or model.complete(first, 30.0).text == "because"
 
 
-def test_closing_it_twice_is_safe(model: Model):
+def test_a_closed_model_answers_or_says_so_and_may_be_closed_again(model: Model):
     model.close()
     model.close()
+    try:
+        text = model.complete(ask("Why?"), 30.0).text
+    except ModelUnavailableError as error:
+        text = str(error)
+    assert text == "because" or text.endswith("closed")

@@ -11,6 +11,7 @@ from evolve.operators.changes import OPERATORS, apply_operator
 from evolve.records import Program, Rejected, SourceFile
 from evolve.source.analysis import fingerprint
 from evolve.source.parsing import find_blocks, parse_python
+from tests.builders import C, make_program
 
 ROOT = Path(__file__).parents[2]
 RICH = '''"""Umlauts, ä and ö, and tabs: columns are bytes there."""
@@ -42,27 +43,11 @@ def solve(count: int = 4):
 def fixed(x):
     return x + 1
 '''
-C = """\
-#define KEPT 5
-// EVOLVE-BLOCK-START
-#define LIMIT 64 /* not 7 */
-#include <int8.h>
-static const double rate = 0.25f; // not 8, "nor" 9
-int x86[] = {10, 0x1F, 007, 1'000, (-3)};
-const char *s = "not \\" 11", c = '4';
-int step(int a2) { return f(-6) + a2 <= 12UL && .5 < 1e-3; }
-// EVOLVE-BLOCK-END
-int kept = 13;
-"""
 FIND_A_PLACE = {
     *("tune_constant", "nudge_constant", "tune_several", "nudge_several", "tune_all", "nudge_all"),
     *("jump_constant", "step_constant", "flip_sign", "follow_difference", "mix_constants"),
     "change_operator",
 }
-
-
-def program(text: str) -> Program:
-    return Program((SourceFile("initial.py", text),))
 
 
 def outside(text: str) -> list[str]:
@@ -73,7 +58,7 @@ def outside(text: str) -> list[str]:
 def examples() -> list[Program]:
     folders = ("circle_packing", "online_bin_packing")
     texts = [(ROOT / "problems" / name / "initial.py").read_text() for name in folders]
-    return [program(text) for text in (*texts, RICH, RICH.replace("\n", "\r\n"))]
+    return [make_program(text) for text in (*texts, RICH, RICH.replace("\n", "\r\n"))]
 
 
 def grow(parent: Program, seed: int, steps: int) -> Program:
@@ -109,9 +94,9 @@ def test_every_operator_has_something_to_do_and_is_repeatable(name: str) -> None
     parent = examples()[0]
     text = parent.entry.text
     mates = [
-        program(text.replace("0.22", "0.3").replace("/ 2.0", "/ 2.5")),
-        program(text.replace("0.22", "0.25").replace("8,", "9,")),
-        program(text.replace("radius = outer_radius", "radius = outer_radius - margin")),
+        make_program(text.replace("0.22", "0.3").replace("/ 2.0", "/ 2.5")),
+        make_program(text.replace("0.22", "0.25").replace("8,", "9,")),
+        make_program(text.replace("radius = outer_radius", "radius = outer_radius - margin")),
     ]
     children = [apply_operator(name, parent, mates, np.random.default_rng(s)) for s in range(6)]
     again = [apply_operator(name, parent, mates, np.random.default_rng(s)) for s in range(6)]

@@ -15,15 +15,12 @@ from evolve.operators.changes import (
 )
 from evolve.operators.syntax import Syntax, format_number, read_syntax
 from evolve.records import Program, Rejected, SourceFile
-
-
-def program(text: str) -> Program:
-    return Program((SourceFile("initial.py", text),))
+from tests.builders import make_program
 
 
 def test_an_unknown_operator_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(KeyError, match="nonsense"):
-        apply_operator("nonsense", program("x = 1"), [], np.random.default_rng(0))
+        apply_operator("nonsense", make_program("x = 1"), [], np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -39,13 +36,13 @@ def test_an_unknown_operator_is_a_mistake_of_the_caller() -> None:
     ],
 )
 def test_a_program_without_a_place_is_rejected(text: str, reason: str) -> None:
-    child = apply_operator("nudge_constant", program(text), [], np.random.default_rng(0))
+    child = apply_operator("nudge_constant", make_program(text), [], np.random.default_rng(0))
     assert isinstance(child, Rejected)
     assert child.reason.startswith(reason)
 
 
 def test_programs_do_not_grow_without_bound() -> None:
-    parent = program("x = 1.5\n" + "#" * (MAX_CHARACTERS - 10) + "\n")
+    parent = make_program("x = 1.5\n" + "#" * (MAX_CHARACTERS - 10) + "\n")
     child = apply_operator("scale_expression", parent, [], np.random.default_rng(0))
     assert isinstance(child, Rejected)
     assert "grew beyond" in child.reason

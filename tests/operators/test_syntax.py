@@ -13,22 +13,10 @@ from hypothesis import strategies as st
 from evolve.operators.changes import apply_operator
 from evolve.operators.syntax import read_syntax
 from evolve.records import Program, SourceFile
+from tests.builders import C
 
 if TYPE_CHECKING:
     from evolve.operators.syntax import Syntax
-
-C = """\
-#define KEPT 5
-// EVOLVE-BLOCK-START
-#define LIMIT 64 /* not 7 */
-#include <int8.h>
-static const double rate = 0.25f; // not 8, "nor" 9
-int x86[] = {10, 0x1F, 007, 1'000, (-3)};
-const char *s = "not \\" 11", c = '4';
-int step(int a2) { return f(-6) + a2 <= 12UL && .5 < 1e-3; }
-// EVOLVE-BLOCK-END
-int kept = 13;
-"""
 
 
 def read(text: str, path: str = "main.c") -> Syntax:

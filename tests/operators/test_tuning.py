@@ -28,6 +28,7 @@ from evolve.records import INITIAL, TUNE, AttemptKey, Direction, Plan, Program, 
 from evolve.records.results import LightAttempt
 from evolve.search.population import Population
 from evolve.settings.sections import SearchSettings
+from tests.builders import make_program
 from tests.commands import run_evolve, run_json, write_problem
 
 PYTHON = """size, count = 0.3, 8
@@ -39,12 +40,8 @@ def area(x, scale=-2.0):
 """
 
 
-def program(text: str, path: str = "initial.py") -> Program:
-    return Program((SourceFile(path, text),))
-
-
 def values(text: str, path: str = "initial.py") -> list[float]:
-    return [tunable.number.value for tunable in find_tunables(program(text, path))]
+    return [tunable.number.value for tunable in find_tunables(make_program(text, path))]
 
 
 def test_without_marks_the_evolvable_constants_that_are_no_formula_are_found() -> None:
@@ -61,14 +58,14 @@ def test_without_marks_the_evolvable_constants_that_are_no_formula_are_found() -
 )
 def test_all_numbers_of_data_are_found_and_keep_their_kind(path: str, text: str) -> None:
     assert values(text, path) == [0.5, -7.0, 0.001, 2.0]
-    parent = program(text, path)
+    parent = make_program(text, path)
     child = set_tunables(parent, find_tunables(parent), [0.0, -1.0, -0.00999, 1.0])
     assert "-14, 1.0e-06]" in child.entry.text
     assert "4" in child.entry.text
 
 
 def test_no_more_constants_are_given_than_asked_for() -> None:
-    assert len(find_tunables(program("x = [" + "0.3, " * 99 + "]"))) == MAX_CONSTANTS
+    assert len(find_tunables(make_program("x = [" + "0.3, " * 99 + "]"))) == MAX_CONSTANTS
 
 
 @pytest.mark.parametrize(
@@ -83,12 +80,12 @@ def test_no_more_constants_are_given_than_asked_for() -> None:
     ],
 )
 def test_a_mark_in_any_comment_syntax_names_a_constant_and_its_range(path: str, line: str) -> None:
-    (tunable,) = find_tunables(program(f"y1 = 4.5\n{line}\n", path))
+    (tunable,) = find_tunables(make_program(f"y1 = 4.5\n{line}\n", path))
     assert (tunable.number.value, tunable.range) == (2.5, TunableRange(0.1, 10.0, is_log=True))
 
 
 def test_several_ranges_belong_to_the_constants_of_the_line_in_order() -> None:
-    tunables = find_tunables(program("x = f(0.5, 7, 3.0)  # tune: 0 .. 1, 1 .. 9\n"))
+    tunables = find_tunables(make_program("x = f(0.5, 7, 3.0)  # tune: 0 .. 1, 1 .. 9\n"))
     assert [repr(tunable.number.value) for tunable in tunables] == ["0.5", "7"]
 
 
@@ -98,13 +95,13 @@ def test_marks_outside_the_blocks_and_ranges_that_are_none_count_for_nothing() -
 
 
 def test_a_sign_that_may_be_an_operator_stays() -> None:
-    parent = program("y = x -2.0  # tune: 1 .. 3\n")
+    parent = make_program("y = x -2.0  # tune: 1 .. 3\n")
     tunables = find_tunables(parent)
     assert set_tunables(parent, tunables, [1.0]).entry.text == "y = x -3.0  # tune: 1 .. 3\n"
 
 
 def test_turned_constants_stay_in_their_ranges_and_the_rest_of_the_text_as_it_was() -> None:
-    parent = program(PYTHON)
+    parent = make_program(PYTHON)
     child = set_tunables(parent, find_tunables(parent), [1.0, 2.0, 0.0, -20.0])
     assert child.entry.text == PYTHON.replace("0.01,", "0.11,").replace("-2.0", "2.0").replace(
         "0.125", "(-2.375)"
@@ -112,11 +109,11 @@ def test_turned_constants_stay_in_their_ranges_and_the_rest_of_the_text_as_it_wa
 
 
 def test_programs_that_differ_in_constants_only_have_one_skeleton() -> None:
-    parent = program(PYTHON)
+    parent = make_program(PYTHON)
     tunables = find_tunables(parent)
     child = set_tunables(parent, tunables, [0.3, 1.0, 0.5, 1.7])
     assert hash_skeleton(child, find_tunables(child)) == hash_skeleton(parent, tunables)
-    other = program(PYTHON.replace("turns", "turn"))
+    other = make_program(PYTHON.replace("turns", "turn"))
     assert hash_skeleton(other, find_tunables(other)) != hash_skeleton(parent, tunables)
 
 

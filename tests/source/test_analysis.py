@@ -12,25 +12,11 @@ from evolve.source.analysis import (
     find_suspicions,
     fingerprint,
 )
-
-MARKED = """import math
-# EVOLVE-BLOCK-START
-A = 1
-# EVOLVE-BLOCK-END
-B = 2
-    # EVOLVE-BLOCK-START the second
-C = 3
-D = 4
-    # EVOLVE-BLOCK-END
-"""
-
-
-def program(text: str, path: str = "initial.py") -> Program:
-    return Program((SourceFile(path, text),))
+from tests.builders import make_program
 
 
 def same(left: str, right: str, path: str = "initial.py") -> bool:
-    return fingerprint(program(left, path)) == fingerprint(program(right, path))
+    return fingerprint(make_program(left, path)) == fingerprint(make_program(right, path))
 
 
 @pytest.mark.parametrize(
@@ -81,12 +67,12 @@ def test_other_languages_and_broken_python_compare_as_trimmed_text() -> None:
 
 def test_deep_programs_are_measured_without_recursion() -> None:
     text = "x = " + "+".join(["1"] * 900)
-    assert built_in_measures(program(text), program(text))["depth"] > 900
+    assert built_in_measures(make_program(text), make_program(text))["depth"] > 900
 
 
 def test_built_in_measures_count_what_they_say() -> None:
     text = "y = 0\n# EVOLVE-BLOCK-START\nx = f(1) if y else g(h(2))\n# EVOLVE-BLOCK-END\n"
-    measures = built_in_measures(program(text), program(text))
+    measures = built_in_measures(make_program(text), make_program(text))
     assert {*measures, "seconds"} == set(BUILT_IN_MEASURES)
     assert measures["length"] == len("x = f(1) if y else g(h(2))\n")
     assert (measures["branches"], measures["calls"]) == (1.0, 3.0)
@@ -97,16 +83,16 @@ def test_built_in_measures_count_what_they_say() -> None:
 
 
 def test_similarity_is_one_for_the_same_tokens_and_falls_with_change() -> None:
-    initial = program("x = 1\ny = 2\n")
-    assert built_in_measures(program("x = 1\n\ny  =  2"), initial)["similarity"] == 1.0
-    close = built_in_measures(program("x = 1\ny = 3\n"), initial)["similarity"]
-    far = built_in_measures(program("while True: break"), initial)["similarity"]
+    initial = make_program("x = 1\ny = 2\n")
+    assert built_in_measures(make_program("x = 1\n\ny  =  2"), initial)["similarity"] == 1.0
+    close = built_in_measures(make_program("x = 1\ny = 3\n"), initial)["similarity"]
+    far = built_in_measures(make_program("while True: break"), initial)["similarity"]
     assert 1.0 > close > far >= 0.0
-    assert built_in_measures(program(""), program(""))["similarity"] == 1.0
+    assert built_in_measures(make_program(""), make_program(""))["similarity"] == 1.0
 
 
 def test_tree_measures_are_left_out_where_there_is_no_tree() -> None:
-    broken, other = program("def f(:"), program("int x;", "main.c")
+    broken, other = make_program("def f(:"), make_program("int x;", "main.c")
     assert set(built_in_measures(broken, broken)) == {"length", "similarity"}
     assert set(built_in_measures(other, other)) == {"length", "similarity"}
 
@@ -115,7 +101,7 @@ START = "def f(n):\n    return n\n"
 
 
 def kinds(text: str) -> list[str]:
-    return [one.kind for one in find_suspicions(program(text), program(START))]
+    return [one.kind for one in find_suspicions(make_program(text), make_program(START))]
 
 
 @pytest.mark.parametrize(
@@ -168,14 +154,14 @@ def test_base_cases_and_local_values_are_no_signs(text):
 
 def test_what_the_starting_program_has_is_not_held_against_others():
     text = "def f(n):\n    if n == 26:\n        return 2.6\n    return n\n"
-    assert find_suspicions(program(text + "\n# more\n"), program(text)) == []
+    assert find_suspicions(make_program(text + "\n# more\n"), make_program(text)) == []
 
 
 def test_a_sign_names_its_place():
     text = "def f(n):\n    return n if n != 1 else 2\n\n\ndef g(n):\n    return n == 26\n"
-    (found,) = find_suspicions(program(text), program(START))
+    (found,) = find_suspicions(make_program(text), make_program(START))
     assert (found.path, found.line, found.code) == ("initial.py", 6, "return n == 26")
 
 
 def test_what_is_not_python_is_not_read():
-    assert find_suspicions(program("if (n == 26) {}", "a.c"), program("", "a.c")) == []
+    assert find_suspicions(make_program("if (n == 26) {}", "a.c"), make_program("", "a.c")) == []

@@ -35,22 +35,8 @@ from evolve.source.parsing import (
     syntax_error,
 )
 from evolve.steps.prompt import Block, fit_blocks, show_program
+from tests.builders import MARKED, make_program
 from tests.commands import write_problem
-
-MARKED = """import math
-# EVOLVE-BLOCK-START
-A = 1
-# EVOLVE-BLOCK-END
-B = 2
-    # EVOLVE-BLOCK-START the second
-C = 3
-D = 4
-    # EVOLVE-BLOCK-END
-"""
-
-
-def program(text: str, path: str = "initial.py") -> Program:
-    return Program((SourceFile(path, text),))
 
 
 def test_blocks_lie_between_marker_lines() -> None:
@@ -113,7 +99,7 @@ def test_blocks_are_in_order_and_hold_no_marker(lines: list[str]) -> None:
 @pytest.mark.parametrize("text", ["def f(:", "x = '\0'", "(" * 5000, "-" * 100_000 + "1"])
 def test_what_does_not_parse_gives_no_tree(text: str) -> None:
     assert parse_python(text) is None
-    assert len(fingerprint(program(text))) == 16
+    assert len(fingerprint(make_program(text))) == 16
 
 
 def test_parsing_a_program_with_bad_escapes_warns_nobody() -> None:
