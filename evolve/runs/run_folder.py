@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -160,16 +161,20 @@ def naming_originals(folder: Path, problem: Problem) -> Iterator[None]:
     Raises:
         ProblemError: What was raised, with the files that can be mended.
     """
-    copies = folder.resolve()
+    originals = {PROBLEM_FOLDER: problem.folder, EVALUATOR_FOLDER: problem.world}
+    # What only begins like the folder's name is another one.
+    copies = re.compile(
+        rf"{re.escape(str(folder.resolve()))}(?:/({'|'.join(originals)}))?(?![\w.-])"
+    )
     try:
         yield
     except ProblemError as error:
         if folder.exists():
             raise
-        text = str(error).replace(str(copies / PROBLEM_FOLDER), str(problem.folder))
-        text = text.replace(str(copies / EVALUATOR_FOLDER), str(problem.world))
-        if str(copies) in text:
-            text = text.replace(str(copies), str(problem.world.parent))
+        text = copies.sub(
+            lambda found: str(originals.get(found[1], problem.world.parent)), str(error)
+        )
+        if any(found[1] is None for found in copies.finditer(str(error))):
             text += (
                 f"; of what is around an evaluator a run has only what lies in {problem.world}: "
                 "put it there, or a link to it"

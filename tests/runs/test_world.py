@@ -18,7 +18,7 @@ from evolve.runs.world import read_origin, take_evaluator
 from evolve.search.population import load_population
 from evolve.settings import Settings
 from evolve.store import Store
-from tests.commands import EVALUATOR, PROBLEM, run_evolve, write_problem
+from tests.commands import EVALUATOR, INITIAL, PROBLEM, run_evolve, write_problem
 
 MB = world.MB
 
@@ -183,6 +183,14 @@ def test_what_lies_above_the_world_is_named_as_the_user_knows_it(tmp_path: Path)
     done = run_evolve("run", "p", "--generations", "1", "--run-dir", "r", cwd=tmp_path, code=2)
     assert f"No such file or directory: '{tmp_path}/x.txt'" in done.stderr
     assert f"a run has only what lies in {tmp_path}/p: put it there, or a link" in done.stderr
+
+
+def test_a_problem_whose_name_begins_like_the_run_is_named_as_it_is(tmp_path: Path) -> None:
+    broken = INITIAL.replace("return", "return 1 / 0 #")
+    write_problem(tmp_path / "runner", initial=broken)
+    done = run_evolve("run", "runner", "--run-dir", "run", cwd=tmp_path, code=2)
+    assert f"error: {tmp_path}/runner/initial.py: the starting program must have" in done.stderr
+    assert "a run has only what lies in" not in done.stderr
 
 
 def test_a_problem_named_by_its_folder_keeps_the_name_in_its_runs(tmp_path):
